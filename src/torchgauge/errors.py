@@ -1,0 +1,81 @@
+"""Every exception that torchgauge raises on purpose.
+
+::
+
+    TorchGaugeError                   exit status
+    ├── UsageError                    2   what was asked for makes no sense or is not there
+    │   ├── InputError                2   the inputs cannot be built from what was given
+    │   ├── ModelSpecError            2   the model spec cannot be resolved to a model
+    │   ├── ScenarioError             2   the scenario contradicts itself
+    │   ├── ReportFormatError         2   a saved report cannot be read
+    │   └── MissingExtraError         2   an optional package is not installed
+    ├── ModelError                    3   the model itself failed; carries the partial report
+    └── CheckFailed                   1   a check said no (strict, budget, does not fit)
+
+Each carries ``hint``: one sentence that says what to do next.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torchgauge.report.model import Report
+
+
+class TorchGaugeError(Exception):
+    """Base of all errors; ``exit_status`` is what the command line returns for it."""
+
+    exit_status = 2
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  try: {self.hint}" if self.hint else self.message
+
+
+class UsageError(TorchGaugeError):
+    """The request makes no sense or names something that does not exist."""
+
+
+class InputError(UsageError):
+    """The inputs cannot be built from the sizes or data given."""
+
+
+class ModelSpecError(UsageError):
+    """A model spec (``file.py:Name``, ``torchvision:resnet50``, …) leads to no model."""
+
+
+class ScenarioError(UsageError):
+    """A scenario contradicts itself, for example an optimizer in inference."""
+
+
+class ReportFormatError(UsageError):
+    """A saved report is damaged or of a schema that this version cannot read."""
+
+
+class MissingExtraError(UsageError):
+    """An optional package is needed; the hint holds the exact install command."""
+
+
+class ModelError(TorchGaugeError):
+    """The model raised while it ran.
+
+    ``report`` is the partial report up to the failing layer (``None`` if nothing ran), and
+    ``report.failure`` names the layer, its inputs and the original error.
+    """
+
+    exit_status = 3
+
+    def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+class CheckFailed(TorchGaugeError):
+    """A check that the user asked for came out negative."""
+
+    exit_status = 1

@@ -1,0 +1,1 @@
+"""Pure data: what a trace and a report consist of. Standard library only."""

@@ -1,0 +1,420 @@
+"""The central types: a ``Trace`` is what ran, a ``Report`` is what it costs.
+
+A trace holds facts in the order in which they happened and is the only thing that estimators
+read. All types are frozen and hold no tensor and no module: tensors are ``TensorSpec``, modules
+are dotted paths (the root's path is ``""``), storages are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from torchgauge.report.scenario import Scenario
+
+SCHEMA_VERSION = 1
+
+
+class Phase(StrEnum):
+    """The part of a step in which something happened."""
+
+    FORWARD = "forward"
+    LOSS = "loss"
+    BACKWARD = "backward"
+    """Includes what a checkpointed block recomputes (``OpRecord.recompute``)."""
+    OPTIMIZER = "optimizer"
+
+
+class Role(StrEnum):
+    """What a storage is for."""
+
+    PARAMETER = "parameter"
+    BUFFER = "buffer"
+    GRADIENT = "gradient"
+    OPTIMIZER_STATE = "optimizer_state"
+    INPUT = "input"
+    SAVED_ACTIVATION = "saved_activation"
+    """Made in the forward or the loss and still alive when the backward starts."""
+    OUTPUT = "output"
+    """Returned by the model, in inference."""
+    TEMPORARY = "temporary"
+    WORKSPACE = "workspace"
+    """Scratch memory inside one kernel, from a rule (not seen by the recorder)."""
+
+
+class Execution(StrEnum):
+    """How the recorded run was made."""
+
+    SIMULATED = "simulated"
+    REAL = "real"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """A tensor without its data. ``dtype`` is a torch name without prefix (``"float32"``)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    nbytes: int
+    """Bytes of the elements of this view (numel × element size), not of the storage behind it."""
+
+    @property
+    def numel(self) -> int:
+        """Return the number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+ArgumentValue: TypeAlias = (
+    "TensorSpec | bool | int | float | complex | str | None | tuple[ArgumentValue, ...]"
+)
+"""An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedValue:
+    """One leaf of a module's inputs or outputs.
+
+    ``name`` is the path to the leaf: the parameter's name or position, then keys, fields or
+    indices (``"past_key_values.0.1"``). A leaf that is no tensor has ``tensor=None`` and its
+    short text in ``text`` (``"None"``, ``"3"``, ``"'same'"``, ``"<Config>"``).
+    """
+
+    name: str
+    tensor: TensorSpec | None = None
+    text: str = ""
+    batch_dims: tuple[tuple[int, int], ...] = ()
+    """``(dimension, factor)`` pairs: that dimension is ``factor`` × the batch size. Empty when not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterInfo:
+    """One registered name of a parameter or buffer.
+
+    Names that share one tensor (tied weights, a module registered twice) each have an entry;
+    ``shared_with`` is the first such name, ``None`` for the first itself. Only entries with
+    ``shared_with is None`` count.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    numel: int
+    """Logical elements: what the layer represents, also when packed (4-bit, quantized)."""
+    stored_bytes: int
+    trainable: bool
+    is_buffer: bool = False
+    shared_with: str | None = None
+    is_lazy: bool = False
+    """Uninitialized when the model came in; shape and numel are those after the forward ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleInfo:
+    """One module by its first path; depth 0 is the root."""
+
+    path: str
+    type: str
+    depth: int
+    parameters: tuple[ParameterInfo, ...] = ()
+    """Directly owned parameters and buffers, without those of children."""
+    shared_with: str | None = None
+    """The first path of the same module object when it is registered more than once."""
+    training: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCall:
+    """One execution of one module's forward."""
+
+    index: int
+    path: str
+    parent: int
+    """Index of the enclosing call, -1 for the root's."""
+    inputs: tuple[NamedValue, ...]
+    outputs: tuple[NamedValue, ...]
+    first_op: int
+    """Ops ``first_op <= i < end_op`` ran inside, those of children included."""
+    end_op: int
+    first_event: int
+    """Storage events ``first_event <= i < end_event`` happened inside."""
+    end_event: int
+    phase: Phase = Phase.FORWARD
+    """``BACKWARD`` for a call that recomputes a checkpointed block."""
+    completed: bool = True
+    """``False`` when the forward raised."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpRecord:
+    """One operator as it reached the backend (below autograd, autocast and composite ops)."""
+
+    index: int
+    name: str
+    """Qualified overload: ``"aten.convolution.default"``."""
+    args: tuple[ArgumentValue, ...]
+    kwargs: tuple[tuple[str, ArgumentValue], ...]
+    outputs: tuple[TensorSpec, ...]
+    """All tensors returned, flattened; undefined ones are left out."""
+    call: int
+    """Index of the innermost module call that this op serves (for a backward op: the call
+    whose forward it differentiates), -1 when outside every module."""
+    phase: Phase
+    recompute: bool = False
+    reads: tuple[int, ...] = ()
+    """Storages of the tensor arguments, in order of appearance."""
+    writes: tuple[int, ...] = ()
+    """Storages of the outputs, in the order of ``outputs``."""
+    is_view: bool = False
+    """No data moved: every output shares the storage of an argument and nothing was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageRecord:
+    """One block of memory that tensors share."""
+
+    index: int
+    nbytes: int
+    role: Role
+    label: str
+    """Parameter or input name, else the operator that made it."""
+    op: int
+    """Index of the op that allocated it, -1 for what existed before the step."""
+    call: int
+    """Innermost module call at that moment, -1 outside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageEvent:
+    """A storage appears or disappears."""
+
+    storage: int
+    is_free: bool
+    op: int
+    """Ops with a smaller index had finished; an allocation happens inside op ``op``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Where and how the model failed."""
+
+    path: str
+    """Innermost module that was running, ``""`` for the root."""
+    module_type: str
+    inputs: tuple[NamedValue, ...]
+    error_type: str
+    error: str
+    phase: Phase
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Everything that one execution of a scenario did, in order."""
+
+    torch_version: str
+    execution: Execution
+    model_name: str
+    scenario: Scenario
+    modules: tuple[ModuleInfo, ...]
+    """In registration order, the root first; each path once, shared ones too."""
+    calls: tuple[ModuleCall, ...] = ()
+    """In order of entry."""
+    ops: tuple[OpRecord, ...] = ()
+    storages: tuple[StorageRecord, ...] = ()
+    events: tuple[StorageEvent, ...] = ()
+    inputs: tuple[NamedValue, ...] = ()
+    outputs: tuple[NamedValue, ...] = ()
+    phase_ends: tuple[tuple[Phase, int], ...] = ()
+    """``(phase, number of events when it ended)`` in order."""
+    batch_size: int | None = None
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+
+# ---------------------------------------------------------------------------- report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over the whole model. Shared parameters count once; 1 MAC = 2 FLOPs.
+
+    FLOP figures hold matmul-like work (convolutions, matrix products, attention, RNN cells);
+    element-wise and normalisation work is in ``elementwise_flops`` alone.
+    """
+
+    params: int
+    trainable_params: int
+    non_trainable_params: int
+    param_bytes: int
+    buffers: int
+    buffer_bytes: int
+    forward_macs: int
+    forward_flops: int
+    backward_flops: int
+    optimizer_flops: int
+    """Matmul-like FLOPs of the optimizer step (zero for all but second-order ones)."""
+    elementwise_flops: int
+    """Forward element-wise, reduction, normalisation and pooling operations, one per element read or made."""
+
+    @property
+    def total_flops(self) -> int:
+        """Return forward + backward + optimizer FLOPs, element-wise work not included."""
+        return self.forward_flops + self.backward_flops + self.optimizer_flops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelinePoint:
+    """Live bytes after one op in which they changed."""
+
+    op: int
+    phase: Phase
+    live_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryEstimate:
+    """Bytes of tensors over one step, from storage lifetimes; no allocator rounding, no context."""
+
+    input_bytes: int
+    parameter_bytes: int
+    buffer_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    saved_activation_bytes: int
+    output_bytes: int
+    peak_allocated_bytes: int
+    peak_phase: Phase
+    peak_module: str
+    peak_op: str
+    at_peak: Mapping[Role, int]
+    """Live bytes per role at the moment of the peak; they sum to ``peak_allocated_bytes``."""
+    timeline: tuple[TimelinePoint, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCost:
+    """One call of a module with its costs; sub-modules are included."""
+
+    inputs: tuple[NamedValue, ...]
+    outputs: tuple[NamedValue, ...]
+    forward_macs: int
+    backward_flops: int
+    elementwise_flops: int
+    output_bytes: int
+    """Bytes of the call's outputs that it allocated itself: 0 for views and in-place results."""
+    saved_activation_bytes: int
+    """Allocated inside the call's forward and alive when the backward starts; 0 in inference."""
+    peak_allocated_bytes: int
+    """Most bytes alive on the whole device at any moment of the call's forward."""
+    parent: str | None = None
+    """Path of the module whose forward made this call; ``None`` for the root."""
+    recompute: bool = False
+    completed: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleReport:
+    """One module with everything that its subtree costs."""
+
+    path: str
+    type: str
+    depth: int
+    params: int
+    """Parameters of the subtree, each once, those already counted elsewhere included."""
+    trainable_params: int
+    param_bytes: int
+    own_params: int
+    """Parameters owned directly by this module and first met here: these sum to the model's total."""
+    own_parameters: tuple[ParameterInfo, ...] = ()
+    buffers: int = 0
+    buffer_bytes: int = 0
+    shared_with: str | None = None
+    calls: tuple[CallCost, ...] = ()
+
+    @property
+    def macs(self) -> int:
+        """Return forward MACs over all calls."""
+        return sum(call.forward_macs for call in self.calls if not call.recompute)
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotCounted:
+    """Ops for which no FLOP formula is known, or modules that never ran."""
+
+    op: str
+    calls: int
+    why: str
+
+
+class ModuleTable(Mapping[str, ModuleReport]):
+    """Modules by path, in registration order: ``report.modules["layer1.0.conv1"]``."""
+
+    __slots__ = ("_by_path",)
+
+    def __init__(self, modules: tuple[ModuleReport, ...]) -> None:
+        self._by_path = {module.path: module for module in modules}
+
+    def __getitem__(self, path: str) -> ModuleReport:
+        return self._by_path[path]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_path)
+
+    def __len__(self) -> int:
+        return len(self._by_path)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ModuleTable) and self._by_path == other._by_path
+
+    def __hash__(self) -> int:
+        return hash(tuple(self._by_path))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The answer: scenario, module tree, totals, estimates, and what was not counted."""
+
+    tool_version: str
+    torch_version: str
+    execution: Execution
+    model_name: str
+    model_spec: str | None
+    scenario: Scenario
+    inputs: tuple[NamedValue, ...]
+    outputs: tuple[NamedValue, ...]
+    totals: Totals
+    memory: MemoryEstimate | None
+    """``None`` when nothing ran (structure only)."""
+    modules: ModuleTable
+    batch_size: int | None = None
+    not_counted: tuple[NotCounted, ...] = ()
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+
+    def __str__(self) -> str:
+        return _text_view(self) if _text_view else f"<Report of {self.model_name}>"
+
+
+_text_view: Callable[[Report], str] | None = None
+
+
+def set_text_view(view: Callable[[Report], str]) -> None:
+    """Set what ``str(report)`` returns; the public API puts the text renderer here.
+
+    A hook, because ``report`` stands below ``render`` and imports nothing from it.
+    """
+    global _text_view
+    _text_view = view

@@ -1,0 +1,127 @@
+"""Bytes, counts and times to text and back. The only place where numbers are formatted.
+
+Bytes use binary units (1 KiB = 1024 B), counts use decimal ones (1 M = 10^6); both always
+carry their unit. Values are cut to three significant digits unless they are exact integers.
+"""
+
+from __future__ import annotations
+
+import re
+
+_BYTE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_COUNT_UNITS = ("", "K", "M", "G", "T", "P", "E")
+_FACTORS = {"": 1, "K": 1_000, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12, "P": 10**15}
+
+
+def _scaled(value: float, base: int, units: tuple[str, ...]) -> str:
+    index = 0
+    magnitude = abs(float(value))
+    # Step up already where rounding to two decimals would print the next unit's "1000.00".
+    while index < len(units) - 1 and magnitude >= base - 0.005:
+        magnitude /= base
+        index += 1
+    if index == 0:
+        text = f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+    else:
+        text = f"{'-' if value < 0 else ''}{magnitude:,.2f}"
+    return f"{text} {units[index]}".rstrip()
+
+
+def format_bytes(value: float) -> str:
+    """Write a number of bytes in binary units.
+
+    >>> format_bytes(12845056)
+    '12.25 MiB'
+    >>> format_bytes(512)
+    '512 B'
+    """
+    return _scaled(value, 1024, _BYTE_UNITS)
+
+
+def format_count(value: float, unit: str = "") -> str:
+    """Write a count in decimal units, optionally with what is counted.
+
+    >>> format_count(924844032)
+    '924.84 M'
+    >>> format_count(1412956160, "MACs")
+    '1.41 GMACs'
+    >>> format_count(999)
+    '999'
+    """
+    text = _scaled(value, 1000, _COUNT_UNITS)
+    if not unit:
+        return text
+    return f"{text}{unit}" if text[-1].isalpha() else f"{text} {unit}"
+
+
+def format_integer(value: int) -> str:
+    """Write an exact integer with thousands separators.
+
+    >>> format_integer(401484648)
+    '401,484,648'
+    """
+    return f"{value:,d}"
+
+
+def format_percent(part: float, whole: float) -> str:
+    """Write a share in percent with up to two decimals; never rounds a part up to 100 %.
+
+    >>> format_percent(401409000, 401484648)
+    '99.98 %'
+    >>> format_percent(0, 0)
+    '–'
+    """
+    if not whole:
+        return "–"
+    share = 100.0 * part / whole
+    if part < whole and share > 99.99:
+        share = 99.99
+    return f"{share:.2f}".rstrip("0").rstrip(".") + " %"
+
+
+def format_milliseconds(value: float) -> str:
+    """Write a time given in milliseconds with the unit that fits.
+
+    >>> format_milliseconds(0.0123)
+    '12.3 µs'
+    >>> format_milliseconds(1234)
+    '1.23 s'
+    """
+    if value >= 1000:
+        return f"{value / 1000:.2f} s"
+    if value >= 1:
+        return f"{value:.2f} ms"
+    return f"{value * 1000:.1f} µs"
+
+
+def parse_count(text: str) -> int:
+    """Read a count such as ``25.6M``, ``4 G`` or ``1_000``.
+
+    Raises:
+        ValueError: when the text is not a number with an optional K, M, G, B or T.
+
+    >>> parse_count("25.6M")
+    25600000
+    """
+    match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*)\s*([KMGBTP]?)\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"not a count: {text!r} (write 1000, 25.6M or 4G)")
+    number = float(match[1].replace("_", "").replace(",", ""))
+    return round(number * _FACTORS[match[2].upper()])
+
+
+def parse_bytes(text: str) -> int:
+    """Read a number of bytes such as ``24 GiB``, ``24GB`` (decimal) or ``1024``.
+
+    Raises:
+        ValueError: when the text is not a number with an optional byte unit.
+
+    >>> parse_bytes("24 GiB")
+    25769803776
+    """
+    match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*)\s*(?:([KMGTP])(i)?)?B?\s*", text, re.IGNORECASE)
+    if match is None:
+        raise ValueError(f"not a number of bytes: {text!r} (write 1024, 24GiB or 24GB)")
+    number = float(match[1].replace("_", "").replace(",", ""))
+    power = " KMGTP".index(match[2].upper()) if match[2] else 0
+    return round(number * (1024 if match[3] else 1000) ** power)
