@@ -1,0 +1,75 @@
+"""How big a PyTorch model is, what it costs and where, from one simulated run.
+
+>>> import torch, torchgauge as tg
+>>> report = tg.analyze(torch.nn.Linear(8, 4), input_size=(8,))
+>>> report.totals.params, report.totals.forward_macs
+(36, 32)
+
+Importing this package does not import torch: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Report": "torchgauge.report.model",
+    "Scenario": "torchgauge.report.scenario",
+    "TorchGaugeError": "torchgauge.errors",
+    "analyze": "torchgauge.api",
+    "load": "torchgauge.api",
+    "meta_construction": "torchgauge.api",
+    "register_flop_formula": "torchgauge.api",
+    "summary": "torchgauge.api",
+}
+"""The public names and the modules that hold them; at most 15, ``__version__`` included."""
+
+__all__ = [
+    "Report",
+    "Scenario",
+    "TorchGaugeError",
+    "__version__",
+    "analyze",
+    "load",
+    "meta_construction",
+    "register_flop_formula",
+    "summary",
+]
+
+if TYPE_CHECKING:
+    from torchgauge.api import analyze, load, meta_construction, register_flop_formula, summary
+    from torchgauge.errors import TorchGaugeError
+    from torchgauge.report.model import Report
+    from torchgauge.report.scenario import Scenario
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+class _Package(ModuleType):
+    """Keep ``torchgauge.analyze`` the function although a submodule has the same name.
+
+    Importing a submodule binds it in its parent package; for a public name that would replace
+    the function by the module as soon as anything imported it.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in _HOME and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

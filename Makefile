@@ -1,0 +1,129 @@
+# One command per job, the same on a laptop and in CI. `make help` lists them.
+# Only Python (with venv) and make are needed; every target makes the environment it runs in.
+
+PYTHON ?= python3
+VENV ?= .venv
+VENV26 ?= .venv-torch26
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+CONSTRAINTS := requirements/constraints-dev.txt
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
+PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The environment grows in three steps, each with its stamp: what the package needs to run, what
+# development and the default tests need, and the model libraries and peers of the long suites.
+RUN := $(VENV)/.stamp-run
+DEV := $(VENV)/.stamp-dev
+MODELS := $(VENV)/.stamp-models
+TORCH26 := $(VENV26)/.stamp
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------- environment
+
+.PHONY: setup setup-models
+setup: $(DEV) ## make the development environment in .venv (done once, again when its pins change)
+setup-models: $(MODELS) ## add the model libraries and the peers for test-models and bench
+
+$(RUN): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) scripts/check_python.py
+	@echo "making $(VENV) (torch is large: the first time takes a minute or more)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+# torchvision goes in alone: left to its dependencies it could replace torch by another build.
+$(DEV): $(RUN)
+	@echo "adding the development tools to $(VENV)"
+	@$(PIP) --no-deps torchvision
+	@$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(MODELS): $(DEV)
+	@echo "adding the model libraries and the peers to $(VENV)"
+	@$(PIP) --editable ".[dev,models,peers]"
+	@touch $@
+
+$(TORCH26): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) scripts/check_python.py
+	@echo "making $(VENV26) with torch 2.6.0 (about 5 GB)"
+	@test -x $(VENV26)/bin/python || $(PYTHON) -m venv $(VENV26)
+	@{ grep -vE '^(torch|torchvision|sympy)==' $(CONSTRAINTS); cat requirements/torch26.txt; } > $(VENV26)/constraints.txt
+	@$(VENV26)/bin/python -m pip install --quiet --constraint $(VENV26)/constraints.txt --editable ".[dev]"
+	@$(VENV26)/bin/python -m pip install --quiet --constraint $(VENV26)/constraints.txt --no-deps torchvision
+	@touch $@
+
+.PHONY: constraints
+constraints: $(MODELS) ## write the pins from what is installed in .venv
+	@$(BIN)/python scripts/freeze.py > $(CONSTRAINTS).new
+	@mv $(CONSTRAINTS).new $(CONSTRAINTS)
+	@touch $(RUN) && touch $(DEV) && touch $(MODELS)
+
+# ---------------------------------------------------------------- show
+
+.PHONY: demo
+demo: $(RUN) ## print the table of examples/simple_cnn.py
+	@$(BIN)/torchgauge summary examples/simple_cnn.py:SimpleCNN --input-size 3,224,224
+
+# ---------------------------------------------------------------- check
+
+.PHONY: test test-slow test-models test-torch26 lint types imports check
+test: $(DEV) ## run the test suite (a few minutes)
+	@$(PYTEST)
+
+test-slow: $(DEV) ## run the slow tests: the wheel in a clean environment
+	@$(PYTEST) -m "slow and not models"
+
+test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random networks
+	@$(PYTEST) -m "models or hypothesis_long"
+
+test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
+	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV) ## ruff: rules and formatting
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(DEV) ## mypy --strict
+	@$(BIN)/mypy
+
+imports: $(DEV) ## import-linter: the stair of imports
+	@$(BIN)/lint-imports
+
+check: lint types imports test ## lint, types, imports and test
+
+# ---------------------------------------------------------------- make
+
+.PHONY: format bench bench-smoke docs readme wheel clean
+format: $(DEV) ## let ruff rewrite what it can
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: $(MODELS) ## time torchgauge against bare runs and the peers
+	@$(BIN)/python benchmarks/run.py
+
+bench-smoke: $(MODELS) ## the benchmark on its smallest model, to see that it runs
+	@$(BIN)/python benchmarks/run.py --smoke
+
+docs: $(DEV) ## build the documentation into site/
+	@$(BIN)/mkdocs build --strict --quiet
+
+readme: $(DEV) ## run the README's blocks and write their output into it
+	@$(BIN)/python scripts/update_readme.py
+
+wheel: $(DEV) ## build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+
+clean: ## remove the environments and everything built
+	rm -rf $(VENV) $(VENV26) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
