@@ -1,0 +1,34 @@
+"""Run every block of the READMEs and write what they print into them (`make readme`).
+
+``--check`` writes nothing and exits with 1 when a README is stale.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from readme_blocks import READMES, ROOT, BlockError, refresh
+
+
+def main(arguments: list[str]) -> int:
+    stale = []
+    for name in READMES:
+        path = ROOT / name
+        before = path.read_text(encoding="utf-8")
+        try:
+            after = refresh(before)
+        except BlockError as error:
+            print(f"{name}: {error}", file=sys.stderr)
+            return 1
+        if after != before:
+            stale.append(name)
+            if "--check" not in arguments:
+                path.write_text(after, encoding="utf-8")
+    if stale:
+        verb = "stale" if "--check" in arguments else "updated"
+        print(f"{verb}: {', '.join(stale)}")
+    return 1 if stale and "--check" in arguments else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,49 @@
+"""What must stay light does not import torch, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+LIGHT = [
+    "import torchgauge",
+    "import torchgauge; dir(torchgauge)",
+    "from torchgauge import Report, Scenario, TorchGaugeError",
+    "import torchgauge.errors, torchgauge.units",
+    "import torchgauge.report.model, torchgauge.report.query, torchgauge.report.io",
+    "import pkgutil, importlib, torchgauge.render as package\n"
+    "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+    "    importlib.import_module(module.name)",
+    "import pkgutil, importlib, torchgauge.estimate as package\n"
+    "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+    "    importlib.import_module(module.name)",
+    "from torchgauge.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass",
+    "from torchgauge.cli.main import main\ntry:\n    main(['--version'])\nexcept SystemExit: pass",
+    "from torchgauge.cli.main import main\ntry:\n    main(['summary', '--help'])\n"
+    "except SystemExit: pass",
+]
+
+
+def heavy_modules_after(code: str) -> list[str]:
+    """Run the code in a new interpreter and return which heavy packages it has imported."""
+    probe = code + (
+        "\nimport sys\nheavy = {'torch', 'torchvision', 'transformers', 'timm', 'numpy'}"
+        "\nprint('\\nimported:', *sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", probe], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.rpartition("imported:")[2].split()
+
+
+@pytest.mark.parametrize("code", LIGHT)
+def test_light_code_does_not_import_torch(code):
+    assert heavy_modules_after(code) == []
+
+
+@pytest.mark.parametrize("code", ["import torch", "import torchgauge as tg; tg.analyze"])
+def test_the_check_sees_torch_when_it_is_imported(code):
+    assert "torch" in heavy_modules_after(code)
