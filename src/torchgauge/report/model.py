@@ -125,7 +125,8 @@ class ModuleInfo:
     """Directly owned parameters and buffers, without those of children."""
     shared_with: str | None = None
     """The first path of the same module object when it is registered more than once."""
-    training: bool = False
+    has_forward: bool = True
+    """``False`` for containers that are never called (``ModuleList``, ``ParameterList``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,8 @@ class ModuleCall:
     end_event: int
     phase: Phase = Phase.FORWARD
     """``BACKWARD`` for a call that recomputes a checkpointed block."""
+    output_storages: tuple[int, ...] = ()
+    """Distinct storages of the output tensors."""
     completed: bool = True
     """``False`` when the forward raised."""
 
@@ -336,6 +339,8 @@ class ModuleReport:
     buffers: int = 0
     buffer_bytes: int = 0
     shared_with: str | None = None
+    has_forward: bool = True
+    """``False`` for containers that are never called (``ModuleList``, ``ParameterList``)."""
     calls: tuple[CallCost, ...] = ()
 
     @property

@@ -1,0 +1,135 @@
+"""Model + inputs + scenario → ``Report``: the trace, then the estimators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge import __version__
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.estimate.memory import estimate_memory, live_bytes
+from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
+from torchgauge.report.model import ModuleTable, Report, Trace
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.batch import name_batch
+from torchgauge.trace.inputs import InputSize, plan_inputs
+from torchgauge.trace.run import run
+from torchgauge.trace.session import Outcome, Request, structure
+from torchgauge.trace.shadow import unwrap
+
+
+def analyze_model(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    input_data: Any = None,
+    batch_size: int | None = None,
+    batch_dim: int | None = None,
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    scenario: Scenario | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    model_name: str | None = None,
+    model_spec: str | None = None,
+    batch_names: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+    forward_kwargs: Mapping[str, Any] | None = None,
+) -> Report:
+    """Trace one execution and estimate what it costs; see ``torchgauge.analyze``."""
+    scenario = scenario or Scenario()
+    model = as_module(model)
+    name = model_name or type(unwrap(model)).__name__
+    plan = plan_inputs(
+        model,
+        input_size,
+        input_data,
+        batch_size=batch_size,
+        batch_dim=batch_dim,
+        dtypes=dtypes,
+        forward_kwargs=forward_kwargs or {},
+    )
+    if plan is None:
+        return report_of(structure(unwrap(model), scenario, name), model_spec)
+    if loss is not None:
+        scenario = replace(scenario, loss=getattr(loss, "__name__", type(loss).__name__))
+    request = Request(
+        model=model,
+        plan=plan,
+        scenario=scenario,
+        loss=loss,
+        model_name=name,
+        on_progress=on_progress,
+    )
+    outcome = run(request)
+    if outcome.error is not None:
+        raise _model_error(outcome, model_spec) from outcome.error
+    trace = outcome.trace
+    if batch_names:
+        trace = name_batch(replace(request, plan=outcome.plan or plan), trace)
+    return report_of(trace, model_spec)
+
+
+def as_module(model: Any) -> nn.Module:
+    """Return the module to analyse: exported programs give their module.
+
+    Raises:
+        UsageError: when it is no module.
+    """
+    if isinstance(model, nn.Module):
+        return model
+    if isinstance(model, torch.export.ExportedProgram):
+        return model.module()
+    if isinstance(model, type) and issubclass(model, nn.Module):
+        raise UsageError(
+            f"{model.__name__} is a class, not a model", hint=f"create one: {model.__name__}(...)"
+        )
+    raise UsageError(
+        f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module"
+    )
+
+
+def report_of(trace: Trace, model_spec: str | None = None) -> Report:
+    """Estimate a trace's costs; a pure function of the trace."""
+    live = live_bytes(trace)
+    compute = estimate_compute(trace)
+    return Report(
+        tool_version=__version__,
+        torch_version=trace.torch_version,
+        execution=trace.execution,
+        model_name=trace.model_name,
+        model_spec=model_spec,
+        scenario=trace.scenario,
+        inputs=trace.inputs,
+        outputs=trace.outputs,
+        totals=totals(trace, compute),
+        memory=estimate_memory(trace, live) if trace.calls else None,
+        modules=ModuleTable(module_reports(trace, compute, live)),
+        batch_size=trace.batch_size,
+        not_counted=(*compute.not_counted, *never_used(trace)),
+        assumptions=trace.assumptions,
+        warnings=trace.warnings,
+        failure=trace.failure,
+    )
+
+
+def _model_error(outcome: Outcome, model_spec: str | None) -> Exception:
+    error, failure = outcome.error, outcome.trace.failure
+    if isinstance(error, TorchGaugeError):
+        return error
+    assert error is not None and failure is not None
+    place = f"{failure.path} ({failure.module_type})" if failure.path else failure.module_type
+    given = ", ".join(
+        f"{value.name} {list(value.tensor.shape)} {value.tensor.dtype}"
+        if value.tensor is not None
+        else f"{value.name} {value.text}"
+        for value in failure.inputs
+    )
+    return ModelError(
+        f"{place} failed in {failure.phase}: {failure.error_type}: {failure.error}"
+        + (f"\n  it got: {given}" if given else ""),
+        hint=failure.hint,
+        report=report_of(outcome.trace, model_spec),
+    )

@@ -1,0 +1,155 @@
+"""The functions that a user calls."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import nn
+
+from torchgauge.analyze import analyze_model
+from torchgauge.errors import ModelError
+from torchgauge.estimate.flops import register_flop_formula
+from torchgauge.render.text import TextRenderer
+from torchgauge.report.io import load_report
+from torchgauge.report.model import Report, set_text_view
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.build import meta_construction as _meta_construction
+from torchgauge.trace.inputs import InputSize
+
+__all__ = ["analyze", "load", "meta_construction", "register_flop_formula", "summary"]
+
+set_text_view(lambda report: TextRenderer().render(report))
+
+
+def analyze(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    input_data: Any = None,
+    batch_size: int | None = None,
+    batch_dim: int | None = None,
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    scenario: Scenario | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    model_name: str | None = None,
+    model_spec: str | None = None,
+    name_batch: bool = False,
+    on_progress: Callable[[str], None] | None = None,
+    **forward_kwargs: Any,
+) -> Report:
+    """Trace one run of a model and return what it costs. Nothing is printed or changed.
+
+    Args:
+        model: any module: real, meta, compiled, wrapped; an exported program too.
+        input_size: a shape ``(3, 224, 224)``, several ``[(3, 32, 32), (10,)]``, or by argument
+            ``{"input_ids": (1, 128)}``. Without ``input_size`` and ``input_data`` nothing is run
+            and the report holds the structure alone.
+        input_data: instead of sizes: a tensor or array, a tuple or list of arguments, a dict of
+            keyword arguments, or a function that returns one of these.
+        batch_size: says that the sizes have no batch dimension, and how large it is.
+        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
+        dtypes: one dtype for all inputs or one per input; inferred otherwise.
+        scenario: what is run; inference in float32 by default.
+        loss: for training: a function from the model's output to a scalar.
+        model_name: the name shown; the class name by default.
+        model_spec: where the model came from, for the report.
+        name_batch: find out which dimensions grow with the batch, by one more bare forward.
+        on_progress: called with the name of each phase when it starts.
+        **forward_kwargs: passed to the model's forward as they are.
+
+    Returns:
+        The report: counts in parameters, MACs and FLOPs (1 MAC = 2 FLOPs), memory in bytes.
+
+    Raises:
+        InputError: when the inputs make no sense.
+        ScenarioError: when the scenario does not fit the model.
+        ModelError: when the model raises; ``error.report`` is the report up to the failing layer.
+
+    >>> analyze(nn.Linear(8, 2), (4, 8)).totals.forward_macs
+    64
+    """
+    return analyze_model(
+        model,
+        input_size,
+        input_data=input_data,
+        batch_size=batch_size,
+        batch_dim=batch_dim,
+        dtypes=dtypes,
+        scenario=scenario,
+        loss=loss,
+        model_name=model_name,
+        model_spec=model_spec,
+        batch_names=name_batch,
+        on_progress=on_progress,
+        forward_kwargs=forward_kwargs,
+    )
+
+
+def summary(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    depth: int | None = None,
+    columns: Sequence[str] | None = None,
+    unfold: bool = False,
+    ascii: bool = False,
+    width: int | None = None,
+    file: IO[str] | None = None,
+    **options: Any,
+) -> Report:
+    """Print the table of a model and return its report.
+
+    Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
+    ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
+    in characters (the terminal's by default), and the ``file`` to print to.
+
+    Raises:
+        ModelError: after printing the table up to the layer that failed.
+    """
+    from torchgauge.render.terminal import terminal_options
+
+    target = file or sys.stdout
+    renderer = TextRenderer(
+        depth=depth,
+        columns=columns,
+        unfold=unfold,
+        **terminal_options(target, width=width, ascii=ascii),
+    )
+    options.setdefault("name_batch", True)
+    try:
+        report = analyze(model, input_size, **options)
+    except ModelError as error:
+        if error.report is not None:
+            print(renderer.render(error.report), file=target)
+        raise
+    print(renderer.render(report), file=target)
+    return report
+
+
+def load(path: str | Path) -> Report:
+    """Read a report that was saved as JSON.
+
+    Raises:
+        ReportFormatError: when the file is no report, or of another schema version.
+    """
+    return load_report(path)
+
+
+@contextmanager
+def meta_construction() -> Iterator[None]:
+    """Build a model without memory: its parameters land on the meta device.
+
+    Constants that its constructor computes keep their values, so ``.item()`` on them works.
+
+    >>> with meta_construction():
+    ...     layer = nn.Linear(100_000, 100_000)
+    >>> layer.weight.is_meta
+    True
+    """
+    with _meta_construction():
+        yield

@@ -1,0 +1,130 @@
+"""Bytes of tensors over a step, from storage lifetimes.
+
+Assumes: every storage occupies exactly its bytes (no allocator rounding), kernels use no scratch
+memory, and the step is one of many: optimizer states, made in the first step, are alive from the
+start.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate
+
+from torchgauge.report.model import (
+    MemoryEstimate,
+    Phase,
+    Role,
+    StorageRecord,
+    TimelinePoint,
+    Trace,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveBytes:
+    """Live bytes of a trace, event by event."""
+
+    before: int
+    """Bytes alive before the first event: the optimizer's states."""
+    after: tuple[int, ...]
+    """Bytes alive after each event."""
+
+    def peak_between(self, first: int, end: int) -> int:
+        """Return the most bytes alive from just before event ``first`` to event ``end`` (excluded)."""
+        start = self.after[first - 1] if first else self.before
+        return max(self.after[first:end], default=start) if end <= first else max(
+            start, max(self.after[first:end])
+        )
+
+
+def live_bytes(trace: Trace) -> LiveBytes:
+    """Return the bytes alive after each storage event."""
+    storages = trace.storages
+    steady = sum(s.nbytes for s in storages if s.role is Role.OPTIMIZER_STATE)
+    changes = [_change(storages[event.storage], event.is_free) for event in trace.events]
+    running = accumulate(changes, initial=steady)
+    next(running)
+    return LiveBytes(before=steady, after=tuple(running))
+
+
+def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstimate:
+    """Return totals per role, the peak with what is alive at it, and the timeline."""
+    live = live or live_bytes(trace)
+    sums = dict.fromkeys(Role, 0)
+    for storage in trace.storages:
+        sums[storage.role] += storage.nbytes
+    first_step = _existing(trace)
+    peak_event = _peak_event(live, first_step)
+    phase, module, op_name = _where(trace, peak_event)
+    at_peak = _roles_at(trace, peak_event)
+    return MemoryEstimate(
+        input_bytes=sums[Role.INPUT],
+        parameter_bytes=sums[Role.PARAMETER],
+        buffer_bytes=sums[Role.BUFFER],
+        gradient_bytes=sums[Role.GRADIENT],
+        optimizer_bytes=sums[Role.OPTIMIZER_STATE],
+        saved_activation_bytes=sums[Role.SAVED_ACTIVATION],
+        output_bytes=sums[Role.OUTPUT],
+        peak_allocated_bytes=sum(at_peak.values()),
+        peak_phase=phase,
+        peak_module=module,
+        peak_op=op_name,
+        at_peak=at_peak,
+        timeline=_timeline(trace, live, first_step),
+    )
+
+
+def _change(storage: StorageRecord, is_free: bool) -> int:
+    if storage.role is Role.OPTIMIZER_STATE:
+        return 0
+    return -storage.nbytes if is_free else storage.nbytes
+
+
+def _existing(trace: Trace) -> int:
+    """Return the number of events that only note what existed before the step."""
+    for index, event in enumerate(trace.events):
+        if event.op >= 0:
+            return index
+    return len(trace.events)
+
+
+def _peak_event(live: LiveBytes, first: int) -> int:
+    """Return the event after which most bytes are alive, the earliest of equals."""
+    candidates = range(max(first - 1, 0), len(live.after))
+    return max(candidates, key=live.after.__getitem__, default=-1)
+
+
+def _where(trace: Trace, event: int) -> tuple[Phase, str, str]:
+    op = trace.events[event].op if event >= 0 else -1
+    if not 0 <= op < len(trace.ops):
+        return Phase.FORWARD, "", ""
+    record = trace.ops[op]
+    path = trace.calls[record.call].path if record.call >= 0 else ""
+    return record.phase, path, record.name
+
+
+def _roles_at(trace: Trace, event: int) -> dict[Role, int]:
+    alive = dict.fromkeys(Role, 0)
+    for storage in trace.storages:
+        if storage.role is Role.OPTIMIZER_STATE:
+            alive[storage.role] += storage.nbytes
+    for change in trace.events[: event + 1]:
+        storage = trace.storages[change.storage]
+        alive[storage.role] += _change(storage, change.is_free)
+    return {role: nbytes for role, nbytes in alive.items() if nbytes}
+
+
+def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
+    """Return the live bytes before the step and after each op that changed them."""
+    start = live.after[first - 1] if first else live.before
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=start)]
+    events, ops, after = trace.events, trace.ops, live.after
+    count = len(events)
+    for index in range(first, count):
+        op = events[index].op
+        if (index + 1 == count or events[index + 1].op != op) and after[index] != (
+            points[-1].live_bytes
+        ):
+            phase = ops[op].phase if op < len(ops) else points[-1].phase
+            points.append(TimelinePoint(op=op, phase=phase, live_bytes=after[index]))
+    return tuple(points)

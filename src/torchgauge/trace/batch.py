@@ -1,0 +1,102 @@
+"""Which dimensions grow with the batch: the same forward once more, with one sample more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from torchgauge.report.model import Execution, ModuleCall, NamedValue, Trace
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.session import Request, Session
+
+
+def name_batch(request: Request, trace: Trace) -> Trace:
+    """Return the trace with ``batch_dims`` filled in; unchanged when it cannot be told.
+
+    A dimension is named when it is a multiple of the batch size in both runs. The second run
+    keeps no operators, so it costs about a bare forward.
+    """
+    batch = trace.batch_size
+    plan = None if batch is None else _one_more(request.plan, batch)
+    if plan is None or batch is None or trace.failure is not None:
+        return trace
+    if trace.execution is Execution.REAL:
+        return trace
+    scenario = Scenario(precision=request.scenario.precision)
+    second = replace(request, plan=plan, scenario=scenario, on_progress=None)
+    outcome = Session(second, Execution.SIMULATED, keep_ops=False).run()
+    other = outcome.trace
+    forward = [call for call in trace.calls if call.phase == "forward"]
+    calls = dict(zip((c.index for c in forward), other.calls, strict=False))
+    same = len(forward) == len(other.calls) and all(
+        call.path == calls[call.index].path for call in forward
+    )
+    if outcome.error is not None or not same:
+        return trace
+
+    def name(values: tuple[NamedValue, ...], others: tuple[NamedValue, ...]) -> tuple[NamedValue, ...]:
+        if len(values) != len(others):
+            return values
+        return tuple(_named(v, o, batch) for v, o in zip(values, others, strict=True))
+
+    def named_call(call: ModuleCall) -> ModuleCall:
+        twin = calls.get(call.index)
+        if twin is None:
+            return call
+        return replace(
+            call, inputs=name(call.inputs, twin.inputs), outputs=name(call.outputs, twin.outputs)
+        )
+
+    return replace(
+        trace,
+        calls=tuple(named_call(call) for call in trace.calls),
+        inputs=name(trace.inputs, other.inputs),
+        outputs=name(trace.outputs, other.outputs),
+    )
+
+
+def _named(value: NamedValue, other: NamedValue, batch: int) -> NamedValue:
+    first, second = value.tensor, other.tensor
+    if first is None or second is None or len(first.shape) != len(second.shape):
+        return value
+    dims = tuple(
+        (dim, size // batch)
+        for dim, (size, grown) in enumerate(zip(first.shape, second.shape, strict=True))
+        if size != grown and size % batch == 0 and grown == size // batch * (batch + 1)
+    )
+    return replace(value, batch_dims=dims) if dims else value
+
+
+def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
+    """Return the plan with one sample more in every input, ``None`` when that is not possible."""
+    grown = 0
+
+    def grow(value: Any) -> Any:
+        nonlocal grown
+        if isinstance(value, InputTensor):
+            shape = value.shape
+            if len(shape) > plan.batch_dim and shape[plan.batch_dim] == batch:
+                grown += 1
+                return replace(value, shape=_longer(shape, plan.batch_dim))
+        elif isinstance(value, torch.Tensor):
+            if value.dim() > 0 and value.shape[0] == batch:
+                grown += 1
+                return torch.empty(
+                    _longer(tuple(value.shape), 0), dtype=value.dtype, device="meta"
+                )
+        elif isinstance(value, Mapping):
+            return {key: grow(item) for key, item in value.items()}
+        return value
+
+    args = tuple(grow(value) for value in plan.args)
+    kwargs = {name: grow(value) for name, value in plan.kwargs.items()}
+    return replace(plan, args=args, kwargs=kwargs) if grown else None
+
+
+def _longer(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
+    position = dim if dim >= 0 else len(shape) + dim
+    return (*shape[:position], shape[position] + 1, *shape[position + 1 :])

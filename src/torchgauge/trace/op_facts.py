@@ -1,0 +1,80 @@
+"""What the schema of an operator says about it, looked up once per operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import OpOverload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpFacts:
+    """Facts of one overload that the recorder and the simulation need on every call."""
+
+    name: str
+    is_composite: bool = False
+    """Seen whole only in inference mode, and then taken apart by the recorder."""
+    is_marker: bool = False
+    """Marks a range for the profiler; computes nothing."""
+    is_factory: bool = False
+    """Makes a tensor out of no tensor."""
+    depends_on_shape_only: bool = False
+    """The values made depend on shapes and scalars alone (``arange``, ``ones_like``)."""
+    is_deterministic: bool = True
+    is_mutating: bool = False
+    may_be_view: bool = False
+    reads_values: bool = False
+    """The result is a Python number or has a shape that depends on values."""
+
+
+_cache: dict[Any, OpFacts] = {}
+_UNKNOWN = OpFacts(name="?")
+_FILLS = ("ones", "zeros", "full", "arange", "range", "linspace", "logspace", "eye", "tril_indices",
+          "triu_indices", "scalar_tensor", "hann_window", "hamming_window", "new_ones", "new_zeros",
+          "new_full", "ones_like", "zeros_like", "full_like")  # fmt: skip
+_READERS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "unique_dim",
+            "_unique2", "unique_consecutive", "unique_dim_consecutive", "bincount", "allclose",
+            "repeat_interleave", "_unique")  # fmt: skip
+
+
+def facts_of(func: Any) -> OpFacts:
+    """Return the facts of an operator overload (or higher-order operator)."""
+    facts = _cache.get(func)
+    if facts is None:
+        facts = _UNKNOWN if func is None else _look_up(func)
+        _cache[func] = facts
+    return facts
+
+
+def _look_up(func: Any) -> OpFacts:
+    if not isinstance(func, OpOverload):
+        return OpFacts(name=str(func))
+    schema = func._schema
+    base = schema.name.rpartition("::")[2]
+    takes_tensor = any("Tensor" in str(a.type) for a in schema.arguments)
+    returns_tensor = any("Tensor" in str(r.type) for r in schema.returns)
+    aliases = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
+    takes_device = any(a.name == "device" for a in schema.arguments)
+    return OpFacts(
+        name=str(func),
+        is_composite=_is_composite(func),
+        is_marker=schema.name.startswith("profiler::"),
+        is_factory=returns_tensor and takes_device and not takes_tensor,
+        depends_on_shape_only=base in _FILLS,
+        is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
+        and not base.startswith(("empty", "new_empty", "rand", "bernoulli", "dropout")),
+        is_mutating=schema.is_mutable,
+        may_be_view=aliases or func.is_view,
+        reads_values=base in _READERS
+        or torch.Tag.dynamic_output_shape in func.tags
+        or torch.Tag.data_dependent_output in func.tags,
+    )
+
+
+def _is_composite(func: Any) -> bool:
+    return bool(
+        func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    )

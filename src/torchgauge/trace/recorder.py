@@ -1,0 +1,285 @@
+"""The one dispatch mode: every operator, storage and module call of a run, in order.
+
+In a simulated run it also keeps the run on the meta device: factories make meta tensors, CPU
+constants get meta twins, and small values are computed beside (``values.py``). In a real run it
+only watches.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from torchgauge.report.model import ModuleCall, NamedValue, OpRecord, Phase
+from torchgauge.trace.describe import (
+    SpecTable,
+    argument,
+    call_inputs,
+    call_outputs,
+    parameter_names,
+    tensors_in,
+)
+from torchgauge.trace.op_facts import OpFacts, facts_of
+from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.storages import StorageTracker
+from torchgauge.trace.torch_internals import (
+    NO_SEQUENCE_NR,
+    DispatchMode,
+    current_autograd_node,
+    next_sequence_nr,
+    node_sequence_nr,
+    node_variable,
+    storage_key,
+)
+
+_SCALARS = (int, float, bool, str, type(None))
+
+
+class _OpenCall:
+    """A module call while it runs."""
+
+    __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
+                 "output_storages", "outputs", "parent", "path", "phase")  # fmt: skip
+
+    def __init__(self, index: int, path: str, parent: int) -> None:
+        self.index = index
+        self.path = path
+        self.parent = parent
+        self.outputs: tuple[NamedValue, ...] = ()
+        self.output_storages: tuple[int, ...] = ()
+        self.completed = False
+
+
+class _Found:
+    """The arguments of one operator: their specs, and the tensors among them."""
+
+    __slots__ = ("is_foreign", "tensors")
+
+    def __init__(self) -> None:
+        self.tensors: list[torch.Tensor] = []
+        self.is_foreign = False
+        """Whether a tensor is not on the meta device."""
+
+    def note_all(self, values: Sequence[Any], specs: SpecTable) -> tuple[Any, ...]:
+        """Return the specs of several arguments."""
+        return tuple([self.note(value, specs) for value in values])
+
+    def note(self, value: Any, specs: SpecTable) -> Any:
+        """Return an argument as plain data and remember the tensors in it."""
+        if isinstance(value, torch.Tensor):
+            if value.layout is torch.strided:
+                self.tensors.append(value)
+            if not value.is_meta:
+                self.is_foreign = True
+            return specs.of(value)
+        if isinstance(value, _SCALARS):
+            return value
+        if isinstance(value, (list, tuple)):
+            return self.note_all(value, specs)
+        return argument(value, specs)
+
+
+class Recorder(DispatchMode):
+    """Record what runs while the mode is active.
+
+    ``simulation`` is ``None`` for a real run. With ``keep_ops=False`` only module calls are
+    kept, which is enough to learn shapes.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str,
+        simulation: Simulation | None,
+        kernels: Mapping[str, Callable[..., Any]] | None = None,
+        keep_ops: bool = True,
+    ) -> None:
+        super().__init__()
+        self.specs = SpecTable(device)
+        self.storages = StorageTracker()
+        self.simulation = simulation
+        self.phase = Phase.FORWARD
+        self.stack: list[_OpenCall] = []
+        self.calls: list[_OpenCall] = []
+        self.failed_call: _OpenCall | None = None
+        self.owners: dict[int, int] = {}
+        """Call of a parameter's owner by the identity of the parameter."""
+        self._ops: list[tuple[Any, ...]] = []
+        self._boundaries: list[int] = [0]
+        self._boundary_calls: list[int] = [-1]
+        self._keep_ops = keep_ops
+        self._kernels = {f"aten.{name}.default": kernel for name, kernel in (kernels or {}).items()}
+        if simulation is not None:
+            self.storages.on_free = simulation.values.forget
+
+    # ------------------------------------------------------------------ module calls
+
+    def wrap_forward(
+        self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
+    ) -> Callable[..., Any]:
+        """Return a forward that notes each call of ``inner`` under ``path``."""
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            call = self._enter(path, parameter_names(function), args, kwargs)
+            try:
+                output = inner(*args, **kwargs)
+            except BaseException:
+                if self.failed_call is None:
+                    self.failed_call = call
+                self._leave(call)
+                raise
+            call.outputs = call_outputs(output, self.specs)
+            call.output_storages = self._storages_of(output)
+            call.completed = True
+            self._leave(call)
+            return output
+
+        forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
+        return forward
+
+    def _enter(
+        self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> _OpenCall:
+        stack = self.stack
+        call = _OpenCall(len(self.calls), path, stack[-1].index if stack else -1)
+        call.inputs = call_inputs(names, args, kwargs, self.specs)
+        call.first_op = len(self._ops)
+        call.first_event = len(self.storages.events)
+        call.phase = self.phase
+        self.calls.append(call)
+        stack.append(call)
+        self._boundaries.append(next_sequence_nr())
+        self._boundary_calls.append(call.index)
+        return call
+
+    def _leave(self, call: _OpenCall) -> None:
+        stack = self.stack
+        while stack and stack.pop() is not call:
+            pass
+        call.end_op = len(self._ops)
+        call.end_event = len(self.storages.events)
+        self._boundaries.append(next_sequence_nr())
+        self._boundary_calls.append(stack[-1].index if stack else -1)
+
+    def _storages_of(self, output: Any) -> tuple[int, ...]:
+        live = self.storages.live
+        tensors = (output,) if isinstance(output, torch.Tensor) else tensors_in(output)
+        keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
+        return tuple(dict.fromkeys(live[key] for key in keys if key in live))
+
+    def _call_of_node(self, node: Any) -> int:
+        number = node_sequence_nr(node)
+        if number >= NO_SEQUENCE_NR:
+            return self.owners.get(id(node_variable(node)), -1)
+        return self._boundary_calls[bisect_right(self._boundaries, number) - 1]
+
+    # ------------------------------------------------------------------ operators
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Run one operator and note it."""
+        kwargs = kwargs or {}
+        facts = facts_of(func)
+        if facts.is_composite:
+            with self:
+                replacement = self._kernels.get(facts.name)
+                output = (replacement or func.decompose)(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        simulation = self.simulation
+        found = _Found()
+        noted = found.note_all(args, self.specs)
+        noted_kwargs = [(name, found.note(value, self.specs)) for name, value in kwargs.items()]
+        if simulation is not None and found.is_foreign:
+            args = simulation.on_meta(args)
+            kwargs = {name: simulation.on_meta(value) for name, value in kwargs.items()}
+            found = _Found()
+            found.note_all(args, self.specs)
+            found.note_all(tuple(kwargs.values()), self.specs)
+        storages = self.storages
+        node = current_autograd_node() if self.phase is Phase.BACKWARD else None
+        if self.stack:
+            call = self.stack[-1].index
+        else:
+            call = -1 if node is None else self._call_of_node(node)
+        reads = [storages.index_of(tensor, call) for tensor in found.tensors]
+        if simulation is None:
+            output = func(*args, **kwargs)
+        else:
+            output = simulation.run(func, facts, args, kwargs, found.tensors)
+        if not self._keep_ops or facts.is_marker:
+            return output
+        outputs: list[Any] = []
+        writes: list[int] = []
+        self._note_outputs(output, outputs, writes, call)
+        recompute = node is not None and bool(self.stack)
+        self._ops.append(
+            (facts, noted, noted_kwargs, outputs, call, self.phase, recompute, reads, writes)
+        )
+        storages.op += 1
+        return output
+
+    def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
+        if isinstance(value, torch.Tensor):
+            specs.append(self.specs.of(value))
+            if value.layout is torch.strided:
+                writes.append(self.storages.index_of(value, call))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self._note_outputs(item, specs, writes, call)
+
+    # ------------------------------------------------------------------ results
+
+    def op_name(self, index: int) -> str:
+        """Return the name of a recorded op."""
+        facts: OpFacts = self._ops[index][0] if index < len(self._ops) else facts_of(None)
+        return facts.name
+
+    def op_records(self) -> tuple[OpRecord, ...]:
+        """Return the ops in order."""
+        return tuple(
+            OpRecord(
+                index=index,
+                name=facts.name,
+                args=tuple(args),
+                kwargs=tuple(kwargs),
+                outputs=tuple(outputs),
+                call=call,
+                phase=phase,
+                recompute=recompute,
+                reads=tuple(reads),
+                writes=tuple(writes),
+                is_view=facts.may_be_view and all(storage in reads for storage in writes),
+            )
+            for index, (
+                facts, args, kwargs, outputs, call, phase, recompute, reads, writes,
+            ) in enumerate(self._ops)
+        )  # fmt: skip
+
+    def call_records(self) -> tuple[ModuleCall, ...]:
+        """Return the module calls in order of entry."""
+        return tuple(
+            ModuleCall(
+                index=call.index,
+                path=call.path,
+                parent=call.parent,
+                inputs=call.inputs,
+                outputs=call.outputs,
+                first_op=call.first_op,
+                end_op=call.end_op,
+                first_event=call.first_event,
+                end_event=call.end_event,
+                output_storages=call.output_storages,
+                phase=call.phase,
+                completed=call.completed,
+            )
+            for call in self.calls
+        )

@@ -1,0 +1,103 @@
+"""Which runs it takes to get a trace: readings of the inputs, simulated first, real if need be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from torchgauge.report.model import Execution
+from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.session import Outcome, Request, Session
+from torchgauge.trace.values import DataDependentError
+
+_MEMORY_SHARE = 0.6
+"""Share of the free memory that a real run's parameters, gradients and states may take."""
+_META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
+               "data_ptr", "no data")  # fmt: skip
+
+
+def run(request: Request) -> Outcome:
+    """Return the outcome of the first run that succeeds, else that of the first one that failed.
+
+    Order: the planned reading of the inputs, then the other reading, each with inputs turned to
+    integers where an embedding wants them; then, if the model asked for values that a simulation
+    does not have, the same on real CPU tensors.
+    """
+    first: Outcome | None = None
+    for plan in (request.plan, *request.plan.alternatives):
+        outcome = _simulate(replace(request, plan=plan))
+        if outcome.error is None:
+            return outcome
+        if needs_values(outcome.error):
+            return _run_for_real(replace(request, plan=plan), outcome)
+        first = first or outcome
+    assert first is not None
+    return first
+
+
+def needs_values(error: BaseException) -> bool:
+    """Return whether a run failed because meta tensors have no data."""
+    for link in _chain(error):
+        if isinstance(link, DataDependentError):
+            return True
+        if isinstance(link, (NotImplementedError, RuntimeError, ValueError, TypeError)) and any(
+            mark in str(link) for mark in _META_MARKS
+        ):
+            return True
+    return False
+
+
+def _simulate(request: Request) -> Outcome:
+    outcome = Session(request, Execution.SIMULATED).run()
+    while outcome.error is not None and outcome.float_index_inputs:
+        plan: InputPlan | None = request.plan
+        for name in outcome.float_index_inputs:
+            plan = plan.with_integer(name) if plan is not None else None
+        if plan is None:
+            return outcome
+        request = replace(request, plan=plan)
+        outcome = Session(request, Execution.SIMULATED).run()
+    return outcome
+
+
+def _run_for_real(request: Request, simulated: Outcome) -> Outcome:
+    needed = _bytes_needed(request)
+    free = _free_memory()
+    if needed > free * _MEMORY_SHARE:
+        return simulated
+    if request.on_progress is not None:
+        request.on_progress("real run on the CPU")
+    outcome = Session(request, Execution.REAL).run()
+    reason = str(simulated.error).splitlines()[0]
+    note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
+    trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
+    return replace(outcome, trace=trace)
+
+
+def _bytes_needed(request: Request) -> int:
+    factor = 4 if request.scenario.is_training else 1
+    return factor * sum(p.numel() * p.element_size() for p in _parameters(request.model))
+
+
+def _parameters(model: nn.Module) -> Iterator[torch.Tensor]:
+    return (p for p in model.parameters() if not torch.nn.parameter.is_lazy(p))
+
+
+def _free_memory() -> int:
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    seen: set[int] = set()
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        yield link
+        link = link.__cause__ or link.__context__

@@ -1,0 +1,339 @@
+"""Run a scenario's phases under the recorder and freeze what happened into a ``Trace``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.describe import (
+    call_inputs,
+    call_outputs,
+    parameter_names,
+    tensors_in,
+)
+from torchgauge.trace.hints import explain
+from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.isolation import untouched
+from torchgauge.trace.recorder import Recorder
+from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
+from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.torch_internals import meta_kernels
+from torchgauge.trace.training import checkpoint_blocks, compute_loss, make_optimizer
+from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
+from torchgauge.trace.virtual import cpu
+
+_FLOAT_VALUES_LIMIT = 16
+"""Elements up to which a real model's floating-point parameters keep their values."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to run: a model, its inputs and a scenario."""
+
+    model: nn.Module
+    plan: InputPlan
+    scenario: Scenario
+    loss: Callable[[Any], torch.Tensor] | None = None
+    model_name: str
+    on_progress: Callable[[str], None] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """A trace, and the exception that ended it early if there was one."""
+
+    trace: Trace
+    error: Exception | None = None
+    plan: InputPlan | None = None
+    """The reading of the inputs that was run."""
+    float_index_inputs: tuple[str, ...] = ()
+    """Inputs made as floats from a size that an embedding wanted as integers."""
+
+
+@dataclass(slots=True)
+class _Notes:
+    assumptions: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+class Session:
+    """One execution of a request, simulated or real."""
+
+    def __init__(self, request: Request, execution: Execution, *, keep_ops: bool = True) -> None:
+        self._request = request
+        self._execution = execution
+        simulated = execution is Execution.SIMULATED
+        self._simulation = Simulation() if simulated else None
+        self._recorder = Recorder(
+            device=request.scenario.device,
+            simulation=self._simulation,
+            kernels=cpu.KERNELS,
+            keep_ops=keep_ops,
+        )
+        self._notes = _Notes(assumptions=list(request.plan.assumptions))
+        self._phase_ends: list[tuple[Phase, int]] = []
+        self._input_names: dict[int, str] = {}
+        self._outputs: tuple[NamedValue, ...] = ()
+        precision = request.scenario.precision
+        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(precision))
+
+    def run(self) -> Outcome:
+        """Run every phase; an exception of the model is part of the outcome."""
+        with untouched(), meta_kernels(cpu.KERNELS):
+            return self._run()
+
+    def _run(self) -> Outcome:
+        request, recorder = self._request, self._recorder
+        simulated = self._simulation is not None
+        convert = (
+            MetaConverter(self._dtype, self._keep_value)
+            if simulated
+            else CpuConverter(self._dtype, self._notes.assumptions)
+        )
+        twin = Twin(request.model, convert)
+        root = twin.root
+        self._notes.warnings += twin.notes
+        lazy = lazy_names(root)
+        self._set_flags(root)
+        self._register(root)
+        args, kwargs = self._make_inputs(twin)
+        specs = recorder.specs
+        names = parameter_names(type(root).forward)
+        inputs = call_inputs(names, args, kwargs, specs)
+        self._wrap(root)
+        if request.scenario.checkpointing and checkpoint_blocks(root) == 0:
+            self._notes.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
+        error: Exception | None = None
+        failure: Failure | None = None
+        held: list[Any] = []
+        try:
+            if request.scenario.is_training:
+                self._train(root, args, kwargs, held)
+            else:
+                self._infer(root, args, kwargs, held)
+        except Exception as raised:
+            error = raised
+            failure = self._failure(root, raised, inputs)
+        recorder.storages.stop()
+        del held
+        trace = self._freeze(root, lazy, inputs, failure)
+        floats = () if self._simulation is None else self._floats_into_embeddings()
+        return Outcome(trace=trace, error=error, plan=request.plan, float_index_inputs=floats)
+
+    # ------------------------------------------------------------------ phases
+
+    def _infer(
+        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], held: list[Any]
+    ) -> None:
+        self._progress("forward")
+        with torch.no_grad(), self._recorder:
+            output = root(*args, **kwargs)
+        held.append(output)
+        storages = self._recorder.storages
+        for tensor in tensors_in(output):
+            if tensor.layout is torch.strided:
+                storages.set_role(storages.index_of(tensor, -1), Role.OUTPUT)
+        self._outputs = call_outputs(output, self._recorder.specs)
+        self._end_phase(Phase.FORWARD)
+
+    def _train(
+        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], held: list[Any]
+    ) -> None:
+        scenario, recorder = self._request.scenario, self._recorder
+        optimizer = make_optimizer(scenario.optimizer or "none", root.parameters())
+        before = recorder.storages.alive()
+        with torch.enable_grad(), recorder:
+            for _ in range(scenario.accumulation):
+                held.clear()
+                self._start_phase(Phase.FORWARD)
+                held.append(root(*args, **kwargs))
+                self._outputs = call_outputs(held[0], recorder.specs)
+                self._end_phase(Phase.FORWARD)
+                self._start_phase(Phase.LOSS)
+                loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
+                held.append(loss)
+                self._end_phase(Phase.LOSS)
+                for index in recorder.storages.alive() - before:
+                    recorder.storages.set_role(index, Role.SAVED_ACTIVATION)
+                self._start_phase(Phase.BACKWARD)
+                loss.backward()  # type: ignore[no-untyped-call]
+                self._mark_gradients(root)
+                self._end_phase(Phase.BACKWARD)
+            if note:
+                self._notes.assumptions.append(note)
+            if optimizer is not None:
+                self._start_phase(Phase.OPTIMIZER)
+                optimizer.step()
+                self._mark_optimizer_state(optimizer)
+                self._end_phase(Phase.OPTIMIZER)
+        held.append(optimizer)
+
+    def _start_phase(self, phase: Phase) -> None:
+        self._recorder.phase = phase
+        self._progress(str(phase))
+
+    def _end_phase(self, phase: Phase) -> None:
+        self._phase_ends.append((phase, len(self._recorder.storages.events)))
+
+    def _mark_gradients(self, root: nn.Module) -> None:
+        storages = self._recorder.storages
+        for name, parameter in root.named_parameters():
+            if parameter.grad is not None and parameter.grad.layout is torch.strided:
+                storages.set_role(storages.index_of(parameter.grad, -1), Role.GRADIENT, name)
+
+    def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
+        storages = self._recorder.storages
+        for state in optimizer.state.values():
+            for name, tensor in state.items():
+                if isinstance(tensor, torch.Tensor):
+                    index = storages.index_of(tensor, -1)
+                    storages.set_role(index, Role.OPTIMIZER_STATE, name)
+
+    def _progress(self, text: str) -> None:
+        if self._request.on_progress is not None:
+            self._request.on_progress(text)
+
+    # ------------------------------------------------------------------ preparation
+
+    def _set_flags(self, root: nn.Module) -> None:
+        """Put the twin in the scenario's mode; modules set apart by the user keep their flag."""
+        training = self._request.scenario.is_training
+        if root.training != training:
+            root.train(training)
+
+    def _register(self, root: nn.Module) -> None:
+        storages = self._recorder.storages
+        for role, named in (
+            (Role.PARAMETER, root.named_parameters()),
+            (Role.BUFFER, root.named_buffers()),
+        ):
+            for name, tensor in named:
+                if not _is_lazy(tensor) and tensor.layout is torch.strided:
+                    storages.register(tensor, role, name)
+
+    def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        plan = self._request.plan
+        args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
+        kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
+        storages = self._recorder.storages
+        for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
+            for tensor in tensors_in(value):
+                if tensor.layout is torch.strided:
+                    storages.register(tensor, Role.INPUT, name)
+        return args, kwargs
+
+    def _make(self, name: str, value: Any, twin: Twin) -> Any:
+        return real_or_made(twin.value(value), self._make_tensor)
+
+    def _make_tensor(self, planned: InputTensor) -> torch.Tensor:
+        if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
+            planned = planned.with_dtype(self._dtype)
+        if self._simulation is None:
+            return planned.make("cpu")
+        tensor = planned.make("meta")
+        if planned.dtype.is_floating_point:
+            if planned.is_guess:
+                self._input_names[tensor.untyped_storage()._cdata] = planned.name
+        else:
+            self._simulation.values.guess(tensor, 1 if planned.ones else 0)
+        return tensor
+
+    def _keep_value(self, original: torch.Tensor, twin: torch.Tensor) -> None:
+        """Keep the value of a small tensor of the model or of its inputs beside its twin."""
+        assert self._simulation is not None
+        limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
+        if original.is_meta or limit_floats or original.dtype != twin.dtype:
+            return
+        self._simulation.values.copy_of(twin, original)
+
+    def _wrap(self, root: nn.Module) -> None:
+        recorder = self._recorder
+        for path, module, shared_with in walk(root):
+            if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
+                continue
+            if shared_with is None:
+                module.__dict__["forward"] = recorder.wrap_forward(
+                    path, module.forward, type(module).forward
+                )
+
+    # ------------------------------------------------------------------ results
+
+    def _freeze(
+        self,
+        root: nn.Module,
+        lazy: frozenset[str],
+        inputs: tuple[NamedValue, ...],
+        failure: Failure | None,
+    ) -> Trace:
+        recorder = self._recorder
+        if self._simulation is not None:
+            for what in self._simulation.values.decided_on_guess:
+                self._notes.assumptions.append(
+                    f"{what} was decided on an input that was made from its size alone"
+                )
+        return Trace(
+            torch_version=torch.__version__,
+            execution=self._execution,
+            model_name=self._request.model_name,
+            scenario=self._request.scenario,
+            modules=module_infos(root, lazy),
+            calls=recorder.call_records(),
+            ops=recorder.op_records(),
+            storages=recorder.storages.records(recorder.op_name),
+            events=recorder.storages.event_records(),
+            inputs=inputs,
+            outputs=self._outputs,
+            phase_ends=tuple(self._phase_ends),
+            batch_size=self._request.plan.batch_size,
+            assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
+            warnings=tuple(dict.fromkeys(self._notes.warnings)),
+            failure=failure,
+        )
+
+    def _failure(
+        self, root: nn.Module, error: Exception, inputs: tuple[NamedValue, ...]
+    ) -> Failure:
+        call = self._recorder.failed_call
+        path = call.path if call is not None else ""
+        try:
+            module = root.get_submodule(path)
+        except AttributeError:
+            module = root
+        given = call.inputs if call is not None else inputs
+        return Failure(
+            path=path,
+            module_type=type_name(module),
+            inputs=given,
+            error_type=type(error).__name__,
+            error=str(error).strip() or type(error).__name__,
+            phase=self._recorder.phase,
+            hint=explain(module, given, error),
+        )
+
+    def _floats_into_embeddings(self) -> tuple[str, ...]:
+        assert self._simulation is not None
+        keys = self._simulation.float_indices
+        return tuple(dict.fromkeys(self._input_names[k] for k in keys if k in self._input_names))
+
+
+def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
+    """Return a trace of nothing: the module tree and its parameters alone."""
+    return Trace(
+        torch_version=torch.__version__,
+        execution=Execution.SIMULATED,
+        model_name=model_name,
+        scenario=scenario,
+        modules=module_infos(model),
+    )
+
+
+def _is_lazy(tensor: torch.Tensor) -> bool:
+    return torch.nn.parameter.is_lazy(tensor)
+
+

@@ -1,0 +1,285 @@
+"""The model's twin: the same modules, with other tensors, so that the model is never touched.
+
+The twin is a copy of the module tree. Parameters, buffers and every other tensor found in the
+modules' attributes are replaced through ``convert`` (meta tensors for a simulation, CPU copies
+for a real run); tensors that shared a storage share one again. Settings are copied, code and
+hooks are the originals.
+"""
+
+from __future__ import annotations
+
+import copy
+import types
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
+
+_SHARED = (
+    bool, int, float, complex, str, bytes, type(None), type, types.FunctionType,
+    types.BuiltinFunctionType, types.ModuleType, torch.dtype, torch.device, torch.Size,
+    torch.memory_format, torch.layout, torch.Generator, range,
+)  # fmt: skip
+_LEFT_OUT = ("_compiled_call_impl",)
+"""Attributes that a twin must not have: it runs the original code, not a compiled one."""
+
+
+class Twin:
+    """A copy of a module tree whose tensors come from ``convert``.
+
+    ``root`` is the copied model. ``tensors`` maps the identity of each original tensor to its
+    copy. ``notes`` names the attributes that could not be copied and are shared.
+    """
+
+    def __init__(
+        self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]
+    ) -> None:
+        self._convert = convert
+        self._memo: dict[int, Any] = {}
+        self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
+        self.notes: list[str] = []
+        self._path = ""
+        self.root: nn.Module = self._module(unwrap(model))
+
+    def value(self, original: Any) -> Any:
+        """Return the twin of any value: containers are copied, tensors and modules replaced."""
+        kind = type(original)
+        if kind in _SHARED:
+            return original
+        known = self._memo.get(id(original))
+        if known is not None:
+            return known
+        if isinstance(original, torch.Tensor):
+            return self._tensor(original)
+        if isinstance(original, nn.Module):
+            return self._module(original)
+        if kind in (dict, OrderedDict):
+            target: dict[Any, Any] = kind()
+            self._remember(original, target)
+            for key, item in original.items():
+                target[key] = self.value(item)
+            return target
+        if kind is list:
+            items: list[Any] = []
+            self._remember(original, items)
+            items.extend([self.value(item) for item in original])
+            return items
+        if kind in (tuple, set, frozenset):
+            return kind(self.value(item) for item in original)
+        return self._other(original, kind)
+
+    def _other(self, original: Any, kind: type) -> Any:
+        if kind is types.MethodType:
+            return types.MethodType(original.__func__, self.value(original.__self__))
+        if kind is weakref.ReferenceType:
+            target = original()
+            twin = None if target is None else self._memo.get(id(target))
+            return original if twin is None else weakref.ref(twin)
+        if kind is RemovableHandle:
+            return self._handle(original)
+        if callable(original) and isinstance(original, type):
+            return original
+        try:
+            with _TensorTwins(self):
+                twin = copy.deepcopy(original, self._memo)
+        except Exception:
+            self.notes.append(
+                f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
+                "and is shared with the analysed copy"
+            )
+            twin = original
+        self._remember(original, twin)
+        return twin
+
+    def _handle(self, original: RemovableHandle) -> RemovableHandle:
+        """Copy the handle of a hook so that it removes the twin's hook, not the original's."""
+        hooks = original.hooks_dict_ref()
+        handle = RemovableHandle.__new__(RemovableHandle)
+        handle.id = original.id
+        twin_hooks = OrderedDict() if hooks is None else self.value(hooks)
+        handle.hooks_dict_ref = weakref.ref(twin_hooks)
+        handle.extra_dict_ref = ()
+        self._kept.append(twin_hooks)
+        return handle
+
+    def _remember(self, original: Any, twin: Any) -> None:
+        self._memo[id(original)] = twin
+        self._kept.append(original)
+
+    def _tensor(self, original: torch.Tensor) -> torch.Tensor:
+        twin: torch.Tensor
+        if isinstance(original, UninitializedParameter):
+            twin = UninitializedParameter(
+                requires_grad=original.requires_grad, device="meta", dtype=original.dtype
+            )
+        elif isinstance(original, UninitializedBuffer):
+            twin = UninitializedBuffer(device="meta", dtype=original.dtype)
+        else:
+            plain = self._convert(original)
+            if isinstance(original, nn.Parameter):
+                twin = nn.Parameter(plain, requires_grad=original.requires_grad)
+            else:
+                twin = plain.requires_grad_(original.requires_grad and original.is_leaf)
+        self._remember(original, twin)
+        return twin
+
+    def _module(self, original: nn.Module) -> nn.Module:
+        known = self._memo.get(id(original))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        original = unwrap(original)
+        known = self._memo.get(id(original))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        twin = object.__new__(type(original))
+        self._remember(original, twin)
+        state = twin.__dict__
+        outer, self._path = self._path, type(original).__name__
+        for name, value in original.__dict__.items():
+            if name in _LEFT_OUT:
+                state[name] = None
+            elif type(value) in _SHARED:
+                state[name] = value
+            else:
+                state[name] = self.value(value)
+        self._path = outer
+        return twin
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return the user's module behind ``torch.compile``, DataParallel and DDP wrappers."""
+    while True:
+        inner = unwrap_compiled(module)
+        if inner is module and type(module).__name__ in (
+            "DataParallel", "DistributedDataParallel", "FullyShardedDataParallel",
+        ):  # fmt: skip
+            wrapped = module._modules.get("module") or module._modules.get("_fsdp_wrapped_module")
+            inner = wrapped if wrapped is not None else module
+        if inner is module:
+            return module
+        module = inner
+
+
+class _TensorTwins(TorchFunctionMode):
+    """While an unknown object is copied, the tensors inside it are replaced by their twins."""
+
+    def __init__(self, twin: Twin) -> None:
+        super().__init__()
+        self._twin = twin
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.Tensor.__deepcopy__:
+            return self._twin.value(args[0])
+        return func(*args, **(kwargs or {}))
+
+
+class MetaConverter:
+    """Turn real tensors into meta tensors that share storages where the originals do.
+
+    ``dtype`` replaces every floating-point dtype when given (pure bf16 and fp16 runs).
+    ``on_new`` hears of each original and its copy.
+    """
+
+    def __init__(
+        self,
+        dtype: torch.dtype | None = None,
+        on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
+    ) -> None:
+        self._dtype = dtype
+        self._on_new = on_new
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the meta copy."""
+        dtype = tensor.dtype
+        if self._dtype is not None and dtype.is_floating_point:
+            dtype = self._dtype
+        if not _is_plain(tensor):
+            twin = torch.empty(tensor.shape, dtype=dtype, device="meta")
+        else:
+            twin = self._strided(tensor, dtype)
+        if self._on_new is not None:
+            self._on_new(tensor, twin)
+        return twin
+
+    def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        shared = self._storages.get(key)
+        if shared is None:
+            nbytes = storage.nbytes()
+            if nbytes == tensor.numel() * tensor.element_size():
+                twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+                self._storages[key] = twin.untyped_storage()
+                return twin
+            nbytes = nbytes // tensor.element_size() * dtype.itemsize
+            shared = torch.UntypedStorage(nbytes, device="meta")
+            self._storages[key] = shared
+        return _over(shared, tensor, dtype)
+
+
+class CpuConverter:
+    """Copy tensors to the CPU for a real run; meta tensors get a small constant as value."""
+
+    def __init__(self, dtype: torch.dtype | None, assumptions: list[str]) -> None:
+        self._dtype = dtype
+        self._assumptions = assumptions
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        """Return the CPU copy."""
+        if not _is_plain(tensor):
+            return tensor.detach().to("cpu", copy=True)
+        if self._dtype is not None and tensor.dtype.is_floating_point:
+            return self._filled(tensor).to(self._dtype)
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        twin = self._storages.get(key)
+        if twin is None:
+            twin = torch.UntypedStorage(storage.nbytes())
+            if not tensor.is_meta:
+                twin.copy_(storage, False)
+            self._storages[key] = twin
+            if tensor.is_meta:
+                self._note()
+                _over(twin, tensor).fill_(_FILL if tensor.dtype.is_floating_point else 0)
+        return _over(twin, tensor)
+
+    def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_meta:
+            return tensor.detach().to("cpu", copy=True)
+        self._note()
+        return torch.full(tensor.shape, _FILL, dtype=tensor.dtype)
+
+    def _note(self) -> None:
+        note = f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        if note not in self._assumptions:
+            self._assumptions.append(note)
+
+
+_FILL = 0.01
+
+
+def _over(
+    storage: torch.UntypedStorage, like: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    view = torch.empty(0, dtype=dtype or like.dtype, device=storage.device)
+    view.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload]
+    return view
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return (
+        type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
+        or type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+    ) and tensor.layout is torch.strided and not tensor.is_quantized

@@ -1,0 +1,230 @@
+"""How an operator runs without data: on meta tensors, with values beside where they are small.
+
+Everything here runs inside the recorder's dispatch handler, where the mode is off: operators
+called here are not recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.values import ValueStore, has_small_value
+
+META = torch.device("meta")
+CPU = torch.device("cpu")
+
+
+class Simulation:
+    """Keep a run on the meta device and its small values known."""
+
+    def __init__(self) -> None:
+        self.values = ValueStore()
+        self.float_indices: list[int] = []
+        """Storages of floating-point tensors that were used as indices into an embedding."""
+        self._constants: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    # ------------------------------------------------------------------ constants
+
+    def constant(self, tensor: torch.Tensor, *, guessed: bool = False) -> torch.Tensor:
+        """Return the meta twin of a real tensor; the same storage always gets the same twin."""
+        if tensor.layout is not torch.strided:
+            return tensor.detach().to(META)
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        entry = self._constants.get(key)
+        if entry is None:
+            entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
+            self._constants[key] = entry
+        twin = _view(entry[1], tensor, META)
+        if storage_key(entry[1]) not in self.values and not tensor.is_meta:
+            numel = storage.nbytes() // max(1, tensor.element_size())
+            if has_small_value((numel,), tensor.dtype):
+                whole = torch.UntypedStorage(storage.nbytes())
+                whole.copy_(storage.cpu(), False)
+                self.values.adopt(storage_key(entry[1]), whole, guessed=guessed)
+        return twin
+
+    def on_meta(self, value: Any) -> Any:
+        """Return an argument with every tensor in it on the meta device."""
+        if isinstance(value, torch.Tensor):
+            return value if value.is_meta else self.constant(value)
+        if isinstance(value, (list, tuple)):
+            return type(value)(self.on_meta(item) for item in value)
+        return value
+
+    # ------------------------------------------------------------------ operators
+
+    def run(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Sequence[torch.Tensor],
+    ) -> Any:
+        """Run one operator; all ``tensors`` among its arguments are on the meta device."""
+        if facts.name == "aten.lift_fresh.default":
+            return args[0]
+        if facts.is_factory or "device" in kwargs:
+            kwargs = {**kwargs, "device": META}
+            kwargs.pop("pin_memory", None)
+        if _is_float_index(facts, args):
+            self.float_indices.append(storage_key(args[1].untyped_storage()))
+            raise TypeError(
+                f"an embedding looks up whole numbers, but its indices are {args[1].dtype}"
+            )
+        if facts.reads_values:
+            return self._run_reader(func, facts, args, kwargs, tensors)
+        special = _SPECIAL.get(facts.name)
+        output = func(*args, **kwargs) if special is None else special(args, kwargs)
+        if facts.depends_on_shape_only:
+            self._fill(func, args, kwargs, output)
+        elif len(self.values) > 0 and tensors:
+            if facts.is_deterministic and self._all_known(tensors):
+                self._follow(func, facts, args, kwargs, output)
+            elif facts.is_mutating:
+                self._invalidate(output, args)
+        return output
+
+    def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
+        values = self.values
+        return all(storage_key(tensor.untyped_storage()) in values for tensor in tensors)
+
+    def _follow(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> None:
+        """Compute the values of an output whose inputs all have values."""
+        outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
+        real: Any = None
+        if all(has_small_value(item.shape, item.dtype) for item in outputs):
+            try:
+                real, guessed = self.values.compute(func, args, kwargs)
+            except (RuntimeError, NotImplementedError, TypeError):
+                real = None
+        if real is None:
+            if facts.is_mutating:
+                self._invalidate(output, args)
+            return
+        for meta, value in zip(outputs, flat(real), strict=False):
+            if isinstance(value, torch.Tensor):
+                self.values.set(meta, value, guessed=guessed, keep=True)
+
+    def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        """Compute the values of a tensor that depends on shapes and scalars alone."""
+        if not isinstance(output, torch.Tensor) or not has_small_value(output.shape, output.dtype):
+            return
+        if args and isinstance(args[0], torch.Tensor):
+            like = torch.empty((), dtype=args[0].dtype, device=CPU)
+            args = (like.expand(args[0].shape), *args[1:])
+        kwargs = {**kwargs, "device": CPU, "dtype": output.dtype}
+        kwargs.pop("layout", None)
+        kwargs.pop("memory_format", None)
+        try:
+            value = func(*args, **kwargs)
+        except (RuntimeError, TypeError):
+            return
+        self.values.set(output, value)
+
+    def _invalidate(self, output: Any, args: tuple[Any, ...]) -> None:
+        """Forget the values of what an operator with unknown inputs has written to."""
+        for item in (*flat(output), *flat(args[:1])):
+            if isinstance(item, torch.Tensor):
+                self.values.forget(storage_key(item.untyped_storage()))
+
+    # ------------------------------------------------------------------ value readers
+
+    def _run_reader(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Sequence[torch.Tensor],
+    ) -> Any:
+        """Run an operator whose result depends on values."""
+        base = facts.name.split(".")[1]
+        if base in ("index", "_unsafe_index"):
+            args = (args[0], self._as_positions(args[1]), *args[2:])
+            output = func(*args, **kwargs)
+            if self._all_known([item for item in flat(args) if isinstance(item, torch.Tensor)]):
+                self._follow(func, facts, args, kwargs, output)
+            return output
+        if base == "repeat_interleave" and kwargs.get("output_size") is not None:
+            return func(*args, **kwargs)
+        if base == "masked_select" and not self._all_known(tensors[:1]):
+            mask = self.values.decide(tensors[1], base)
+            shape = torch.broadcast_shapes(mask.shape, tensors[0].shape)
+            size = int(mask.expand(shape).sum())
+            return torch.empty(size, dtype=tensors[0].dtype, device=META)
+        for tensor in tensors:
+            self.values.decide(tensor, base)
+        real, guessed = self.values.compute(func, args, kwargs)
+        return self._as_meta(real, guessed)
+
+    def _as_positions(self, indices: Sequence[Any]) -> list[Any]:
+        """Replace boolean indices by positions, whose number is part of the output's shape."""
+        positions: list[Any] = []
+        for index in indices:
+            if index is None or index.dtype not in (torch.bool, torch.uint8):
+                positions.append(index)
+                continue
+            mask = self.values.decide(index, "indexing with a mask")
+            guessed = self.values.is_guessed(index)
+            found = mask.nonzero().unbind(1)
+            positions += [self._as_meta(item.contiguous(), guessed) for item in found]
+        return positions
+
+    def _as_meta(self, real: Any, guessed: bool) -> Any:
+        if isinstance(real, torch.Tensor):
+            meta = torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
+            self.values.set(meta, real, guessed=guessed)
+            return meta
+        if isinstance(real, (list, tuple)):
+            return type(real)(self._as_meta(item, guessed) for item in real)
+        return real
+
+
+def flat(value: Any) -> list[Any]:
+    """Return the leaves of nested lists and tuples."""
+    if isinstance(value, (list, tuple)):
+        return [leaf for item in value for leaf in flat(item)]
+    return [value]
+
+
+def _view(storage: torch.UntypedStorage, like: torch.Tensor, device: torch.device) -> torch.Tensor:
+    view = torch.empty(0, dtype=like.dtype, device=device)
+    return view.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload, no-any-return]
+
+
+def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Grouped matmul in any dtype; PyTorch's own meta kernel admits bfloat16 only (2.8–2.13).
+
+    ``[T, K] × [E, K, N] → [T, N]``, and ``[M, T] × [T, N] → [E, M, N]`` for its weight gradient.
+    """
+    left, right, *rest = args
+    offsets = rest[0] if rest else kwargs.get("offs")
+    dtype = kwargs.get("out_dtype") or left.dtype
+    groups = offsets.shape[0] if isinstance(offsets, torch.Tensor) else 0
+    if left.dim() == 2 and right.dim() == 2:
+        shape = (groups, left.shape[0], right.shape[1])
+    elif left.dim() == 3 and right.dim() == 2:
+        shape = (left.shape[1], right.shape[1])
+    elif left.dim() == 2:
+        shape = (left.shape[0], right.shape[2])
+    else:
+        shape = (left.shape[0], left.shape[1], right.shape[2])
+    return torch.empty(shape, dtype=dtype, device=META)
+
+
+def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:
+    return facts.name in _EMBEDDINGS and bool(args[1].is_floating_point())
+
+
+_EMBEDDINGS = ("aten.embedding.default", "aten._embedding_bag.default",
+               "aten._embedding_bag_forward_only.default")  # fmt: skip
+_SPECIAL = {"aten._grouped_mm.default": _grouped_mm}

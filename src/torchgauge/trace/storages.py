@@ -1,0 +1,115 @@
+"""Storage lifetimes: who allocated which block of memory, and when the last tensor let go."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+
+from torchgauge.report.model import Role, StorageEvent, StorageRecord
+from torchgauge.trace.torch_internals import storage_key
+
+
+class _StorageRef(weakref.ref[torch.UntypedStorage]):
+    """A weak reference that knows which storage it stood for."""
+
+    __slots__ = ("index", "key")
+    index: int
+    key: int
+
+
+class StorageTracker:
+    """Follow storages by weak reference and keep the order of their births and deaths.
+
+    A storage is known by the address of its C++ object while it lives; each gets a number in
+    order of appearance. PyTorch keeps one Python object per live storage, so a weak reference
+    dies exactly when the last tensor on it does.
+    """
+
+    def __init__(self) -> None:
+        self.live: dict[int, int] = {}
+        self.events: list[tuple[int, bool, int]] = []
+        """``(storage, is_free, op)``; see ``StorageEvent``."""
+        self.op = 0
+        """Index of the op that runs now or next; the recorder keeps it."""
+        self._refs: dict[int, _StorageRef] = {}
+        self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
+        self._roles: dict[int, Role] = {}
+        self._labels: dict[int, str] = {}
+        self.on_free: Callable[[int], None] | None = None
+
+    def index_of(self, tensor: torch.Tensor, call: int) -> int:
+        """Return the number of the tensor's storage; a storage not seen before is a new block."""
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        index = self.live.get(key)
+        return self._add(storage, key, self.op, call) if index is None else index
+
+    def register(self, tensor: torch.Tensor, role: Role, label: str) -> int:
+        """Note a tensor that existed before the step, or learn the role of one that is alive."""
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        index = self.live.get(key)
+        if index is None:
+            index = self._add(storage, key, -1, -1)
+        self.set_role(index, role, label)
+        return index
+
+    def set_role(self, index: int, role: Role, label: str = "") -> None:
+        """Give a storage its role; the first role stays, so tied weights remain parameters."""
+        self._roles.setdefault(index, role)
+        if label:
+            self._labels.setdefault(index, label)
+
+    def alive(self) -> set[int]:
+        """Return the numbers of all storages alive now."""
+        return set(self.live.values())
+
+    def stop(self) -> None:
+        """Forget the weak references: what is freed from now on is not part of the step."""
+        self._refs.clear()
+        self.live.clear()
+
+    def records(self, op_names: Callable[[int], str]) -> tuple[StorageRecord, ...]:
+        """Return one record per storage, in order of appearance."""
+        temporary = Role.TEMPORARY
+        roles, labels = self._roles, self._labels
+        return tuple(
+            StorageRecord(
+                index=index,
+                nbytes=nbytes,
+                role=roles.get(index, temporary),
+                label=labels.get(index) or (op_names(op) if op >= 0 else ""),
+                op=op,
+                call=call,
+            )
+            for index, (nbytes, op, call) in enumerate(self._facts)
+        )
+
+    def event_records(self) -> tuple[StorageEvent, ...]:
+        """Return the births and deaths in order."""
+        return tuple(
+            StorageEvent(storage=storage, is_free=is_free, op=op)
+            for storage, is_free, op in self.events
+        )
+
+    def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
+        index = len(self._facts)
+        self.live[key] = index
+        self._facts.append((storage.nbytes(), op, call))
+        self.events.append((index, False, op))
+        ref = _StorageRef(storage, self._freed)
+        ref.index = index
+        ref.key = key
+        self._refs[index] = ref
+        return index
+
+    def _freed(self, ref: weakref.ref[torch.UntypedStorage]) -> None:
+        assert isinstance(ref, _StorageRef)
+        if self._refs.pop(ref.index, None) is None:
+            return
+        del self.live[ref.key]
+        self.events.append((ref.index, True, self.op))
+        if self.on_free is not None:
+            self.on_free(ref.key)

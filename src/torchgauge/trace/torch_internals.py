@@ -1,0 +1,104 @@
+"""The only file that imports private torch names. Each with the versions it was seen in.
+
+If one of them disappears, this is the file to change; everything else uses the names below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch._ops import OpOverload as OpOverload  # 2.6–2.13: what a dispatch mode receives
+from torch.utils._python_dispatch import TorchDispatchMode  # 2.6–2.13
+
+NO_SEQUENCE_NR = 2**64 - 1
+"""What autograd gives to nodes that no forward op made (AccumulateGrad)."""
+
+
+class DispatchMode(TorchDispatchMode):
+    """A dispatch mode whose handler is called as it is.
+
+    From 2.8 on, the base class wraps handlers so that torch.compile leaves them alone, which
+    imports all of ``torch._dynamo`` and costs time on every operator; nothing is compiled here.
+    """
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False
+
+
+def current_autograd_node() -> Any:
+    """Return the backward node that the engine is executing, ``None`` outside of backward.
+
+    ``torch._C._current_autograd_node``: 2.6–2.13.
+    """
+    return torch._C._current_autograd_node()  # type: ignore[attr-defined]
+
+
+def next_sequence_nr() -> int:
+    """Return the number that the next differentiable forward op will give to its node.
+
+    ``torch.autograd._get_sequence_nr``: 2.6–2.13.
+    """
+    number: int = torch.autograd._get_sequence_nr()
+    return number
+
+
+def node_sequence_nr(node: Any) -> int:
+    """Return the sequence number of a backward node (``Node._sequence_nr``: 2.6–2.13)."""
+    number: int = node._sequence_nr()
+    return number
+
+
+def node_variable(node: Any) -> torch.Tensor | None:
+    """Return the leaf that an AccumulateGrad node writes to, ``None`` for other nodes."""
+    return getattr(node, "variable", None)
+
+
+def storage_key(storage: torch.UntypedStorage) -> int:
+    """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
+    key: int = storage._cdata
+    return key
+
+
+@contextmanager
+def meta_kernels(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Replace composite operators for meta tensors while the context is open.
+
+    Registered at ``AutogradMeta``, above the dispatch mode and only for meta tensors, so that
+    what real tensors do is not touched. ``torch.library.Library._destroy``: 2.6–2.13.
+    """
+    library = torch.library.Library("aten", "IMPL")
+    try:
+        for name, kernel in kernels.items():
+            library.impl(name, kernel, "AutogradMeta")
+        yield
+    finally:
+        library._destroy()
+
+
+def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
+    """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
+    original = module.__dict__.get("_modules", {}).get("_orig_mod")
+    return original if isinstance(original, torch.nn.Module) else module
+
+
+def is_optimized(module: torch.nn.Module) -> bool:
+    """Return whether the module is the wrapper that ``torch.compile(module)`` returns."""
+    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+
+
+def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:
+    """Return the plain tensors inside a wrapper subclass, ``None`` for other tensors.
+
+    ``__tensor_flatten__`` is the protocol of traceable subclasses (2.6–2.13).
+    """
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+        return None
+    flatten = getattr(tensor, "__tensor_flatten__", None)
+    if flatten is None:
+        return None
+    names, _ = flatten()
+    return [getattr(tensor, name) for name in names]

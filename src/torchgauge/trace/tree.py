@@ -1,0 +1,206 @@
+"""The module tree and its parameters as frozen facts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from torchgauge.report.model import ModuleInfo, ParameterInfo
+from torchgauge.trace.describe import dtype_name
+from torchgauge.trace.torch_internals import flatten_subclass, storage_key
+
+
+def walk(root: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
+    """Yield ``(path, module, first path)`` in registration order, repeated modules included.
+
+    The third item is ``None`` the first time that a module object appears, else its first path.
+    What lies below a repeated module is not listed again.
+    """
+    first: dict[int, str] = {}
+    stack: list[tuple[str, nn.Module]] = [("", root)]
+    while stack:
+        path, module = stack.pop()
+        seen = first.get(id(module))
+        yield path, module, seen
+        if seen is not None:
+            continue
+        first[id(module)] = path
+        prefix = f"{path}." if path else ""
+        children = [
+            (prefix + name, child) for name, child in module._modules.items() if child is not None
+        ]
+        stack.extend(reversed(children))
+
+
+def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[ModuleInfo, ...]:
+    """Return every module with its own parameters and buffers.
+
+    ``lazy`` holds the names of parameters that were uninitialized before the forward ran.
+    """
+    owners = _Owners()
+    infos = []
+    for path, module, shared_with in walk(root):
+        own = () if shared_with is not None else tuple(owners.parameters(path, module, lazy))
+        infos.append(
+            ModuleInfo(
+                path=path,
+                type=type_name(module),
+                depth=path.count(".") + 1 if path else 0,
+                parameters=own,
+                shared_with=shared_with,
+                has_forward=has_forward(module),
+            )
+        )
+    return tuple(infos)
+
+
+def lazy_names(root: nn.Module) -> frozenset[str]:
+    """Return the names of parameters that have no shape yet."""
+    return frozenset(
+        f"{path}.{name}" if path else name
+        for path, module, shared in walk(root)
+        if shared is None
+        for name, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None and is_lazy(tensor)
+    )
+
+
+def type_name(module: nn.Module) -> str:
+    """Return the class name a reader knows: scripted modules by their original name."""
+    original = getattr(module, "original_name", None)
+    return original if isinstance(original, str) else type(module).__name__
+
+
+def has_forward(module: nn.Module) -> bool:
+    """Return whether a module can be called at all."""
+    if isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
+        return False
+    return type(module).forward is not nn.Module.forward or "forward" in module.__dict__
+
+
+class _Owners:
+    """Finds out which names stand for the same tensor."""
+
+    def __init__(self) -> None:
+        self._names: dict[Any, str] = {}
+
+    def parameters(
+        self, path: str, module: nn.Module, lazy: frozenset[str]
+    ) -> Iterator[ParameterInfo]:
+        prefix = f"{path}." if path else ""
+        for is_buffer, tensors in ((False, _own(module, "_parameters")),
+                                   (True, _own(module, "_buffers"))):  # fmt: skip
+            for name, tensor in tensors.items():
+                if tensor is not None:
+                    yield self._info(prefix + name, tensor, module, name, is_buffer, lazy)
+        yield from _packed(prefix, module)
+
+    def _info(
+        self,
+        name: str,
+        tensor: torch.Tensor,
+        module: nn.Module,
+        short: str,
+        is_buffer: bool,
+        lazy: frozenset[str],
+    ) -> ParameterInfo:
+        if is_lazy(tensor):
+            return ParameterInfo(
+                name=name, shape=(), dtype=dtype_name(tensor.dtype), numel=0, stored_bytes=0,
+                trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
+            )  # fmt: skip
+        shared_with = self._names.setdefault(_identity(tensor), name)
+        shape = _logical_shape(tensor, module, short)
+        # GPTQ and AWQ register packed weights as buffers; they are parameters all the same.
+        is_buffer = is_buffer and shape == tuple(tensor.shape)
+        numel = 1
+        for size in shape:
+            numel *= size
+        return ParameterInfo(
+            name=name,
+            shape=shape,
+            dtype=dtype_name(tensor.dtype),
+            numel=numel,
+            stored_bytes=_stored_bytes(tensor),
+            trainable=bool(tensor.requires_grad) and not is_buffer,
+            is_buffer=is_buffer,
+            shared_with=None if shared_with == name else shared_with,
+            is_lazy=name in lazy,
+        )
+
+
+def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
+    """Return a module's own tensors; scripted modules keep them out of ``__dict__``."""
+    if isinstance(module, torch.jit.ScriptModule):
+        pairs = (
+            module.named_parameters(recurse=False)
+            if kind == "_parameters"
+            else module.named_buffers(recurse=False)
+        )
+        return dict(pairs)
+    return module.__dict__.get(kind) or {}
+
+
+def _identity(tensor: torch.Tensor) -> Any:
+    """Return what two names share when they are the same numbers in the same place."""
+    if tensor.layout is not torch.strided or flatten_subclass(tensor) is not None:
+        return id(tensor)
+    storage = tensor.untyped_storage()
+    return (storage_key(storage), tensor.storage_offset(), tensor.numel(), tensor.dtype)
+
+
+def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[int, ...]:
+    """Return the shape that a packed parameter stands for, else its own.
+
+    Known packings: bitsandbytes 4-bit (``Params4bit.quant_state.shape``), and the GPTQ / AWQ
+    layout (int32 ``qweight`` beside ``in_features`` and ``out_features``).
+    """
+    state = getattr(tensor, "quant_state", None)
+    packed = getattr(state, "shape", None)
+    if packed is not None:
+        return tuple(int(size) for size in packed)
+    if name == "qweight" and tensor.dtype == torch.int32:
+        features = (getattr(module, "out_features", None), getattr(module, "in_features", None))
+        if all(isinstance(size, int) for size in features):
+            return features  # type: ignore[return-value]
+    return tuple(int(size) for size in tensor.shape)
+
+
+def _stored_bytes(tensor: torch.Tensor) -> int:
+    inner = flatten_subclass(tensor)
+    if inner is not None:
+        return sum(_stored_bytes(item) for item in inner)
+    if tensor.layout is not torch.strided:
+        return sum(item.numel() * item.element_size() for item in _sparse_parts(tensor))
+    return tensor.numel() * tensor.element_size()
+
+
+def _sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    if tensor.layout is torch.sparse_coo:
+        return (tensor._indices(), tensor._values())
+    return (tensor.crow_indices(), tensor.col_indices(), tensor.values())
+
+
+def _packed(prefix: str, module: nn.Module) -> Iterator[ParameterInfo]:
+    """Yield the weights that torch's quantized modules keep inside a packed object."""
+    if "_packed_params" not in module.__dict__ and "_packed_params" not in module._modules:
+        return
+    for name in ("weight", "bias"):
+        read = getattr(module, name, None)
+        try:
+            tensor = read() if callable(read) else None
+        except (RuntimeError, AttributeError, TypeError):
+            continue
+        if isinstance(tensor, torch.Tensor):
+            yield ParameterInfo(
+                name=f"{prefix}{name}",
+                shape=tuple(int(size) for size in tensor.shape),
+                dtype=dtype_name(tensor.dtype),
+                numel=tensor.numel(),
+                stored_bytes=tensor.numel() * tensor.element_size(),
+                trainable=False,
+            )

@@ -1,0 +1,1 @@
+"""Virtual devices: which kernels a target runs, as replacements of composite operators."""

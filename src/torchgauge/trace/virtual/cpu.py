@@ -1,0 +1,72 @@
+"""The CPU's own kernels where plain meta tensors would take another path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+_FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+
+
+def takes_flash(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None,
+    dropout_p: float,
+    enable_gqa: bool,
+) -> bool:
+    """Return whether the CPU runs its flash attention kernel; it runs the math path otherwise.
+
+    Shapes: query ``[B, H, L, E]``, key ``[B, H, S, E]``, value ``[B, H, S, Ev]``.
+    Source: ``select_sdp_backend_cpp`` and ``use_flash_attention_cpp`` in PyTorch's
+    ``aten/src/ATen/native/transformers/sdp_utils_cpp.cpp`` (2.6–2.13).
+    """
+    tensors = (query, key, value)
+    if dropout_p > 0.0 or query.dtype not in _FLASH_DTYPES:
+        return False
+    if any(tensor.dim() != 4 or tensor.stride(-1) != 1 for tensor in tensors):
+        return False
+    if not query.shape[-1] == key.shape[-1] == value.shape[-1]:
+        return False
+    if query.shape[-2] == 0 or key.shape[-2] == 0:
+        return False
+    heads = {tensor.shape[1] for tensor in (tensors if not enable_gqa else tensors[1:])}
+    if len(heads) > 1 or len({tensor.shape[0] for tensor in tensors}) > 1:
+        return False
+    return attn_mask is None or (not attn_mask.requires_grad and attn_mask.dim() in (2, 4))
+
+
+def scaled_dot_product_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attn_mask: torch.Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    *,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> torch.Tensor:
+    """Run attention as a CPU would: flash where it can, math elsewhere."""
+    aten = torch.ops.aten
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        zeros = torch.zeros_like(attn_mask, dtype=query.dtype)
+        attn_mask = zeros.masked_fill_(attn_mask.logical_not(), float("-inf"))
+    if takes_flash(query, key, value, attn_mask, dropout_p, enable_gqa):
+        result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
+            query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale
+        )[0]
+        return result
+    output: torch.Tensor = aten._scaled_dot_product_attention_math(
+        query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+    )[0]
+    return output
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "scaled_dot_product_attention": scaled_dot_product_attention,
+}
+"""Composite operators that the CPU resolves by itself."""
