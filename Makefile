@@ -35,11 +35,12 @@ help: ## list the targets
 setup: $(DEV) ## make the development environment in .venv (done once, again when its pins change)
 setup-models: $(MODELS) ## add the model libraries and the peers for test-models and bench
 
+# numpy is not needed, but torch warns at import when it is missing.
 $(RUN): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) scripts/check_python.py
 	@echo "making $(VENV) (torch is large: the first time takes a minute or more)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(PIP) --editable .
+	@$(PIP) --editable . numpy
 	@touch $@
 
 # torchvision goes in alone: left to its dependencies it could replace torch by another build.
@@ -77,15 +78,12 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-slow test-models test-torch26 lint types imports check
+.PHONY: test test-models test-torch26 lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST)
 
-test-slow: $(DEV) ## run the slow tests: the wheel in a clean environment
-	@$(PYTEST) -m "slow and not models"
-
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random networks
-	@$(PYTEST) -m "models or hypothesis_long"
+	@$(PYTEST) -m "slow or models or hypothesis_long"
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)

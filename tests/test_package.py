@@ -14,7 +14,6 @@ from packaging.requirements import Requirement
 
 import torchgauge
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parent.parent
 
 
