@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import OpOverload
+from torchgauge.trace.torch_internals import OpOverload, is_composite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ def _look_up(func: Any) -> OpFacts:
     takes_device = any(a.name == "device" for a in schema.arguments)
     return OpFacts(
         name=str(func),
-        is_composite=_is_composite(func),
+        is_composite=is_composite(func),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,
@@ -71,10 +71,4 @@ def _look_up(func: Any) -> OpFacts:
         reads_values=base in _READERS
         or torch.Tag.dynamic_output_shape in func.tags
         or torch.Tag.data_dependent_output in func.tags,
-    )
-
-
-def _is_composite(func: Any) -> bool:
-    return bool(
-        func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
     )

@@ -23,11 +23,11 @@ from torch.utils.hooks import RemovableHandle
 
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
-_SHARED = (
+_SHARED = frozenset((
     bool, int, float, complex, str, bytes, type(None), type, types.FunctionType,
     types.BuiltinFunctionType, types.ModuleType, torch.dtype, torch.device, torch.Size,
     torch.memory_format, torch.layout, torch.Generator, range,
-)  # fmt: skip
+))  # fmt: skip
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
 
@@ -148,6 +148,8 @@ class Twin:
                 state[name] = None
             elif type(value) in _SHARED:
                 state[name] = value
+            elif not value and type(value) in (dict, OrderedDict):
+                state[name] = type(value)()
             else:
                 state[name] = self.value(value)
         self._path = outer

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.shape_rules import META, SHAPE_RULES
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import ValueStore, has_small_value
 
-META = torch.device("meta")
 CPU = torch.device("cpu")
 
 
@@ -80,8 +80,8 @@ class Simulation:
             )
         if facts.reads_values:
             return self._run_reader(func, facts, args, kwargs, tensors)
-        special = _SPECIAL.get(facts.name)
-        output = func(*args, **kwargs) if special is None else special(args, kwargs)
+        rule = SHAPE_RULES.get(facts.name)
+        output = func(*args, **kwargs) if rule is None else rule(args, kwargs)
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
         elif len(self.values) > 0 and tensors:
@@ -201,30 +201,9 @@ def _view(storage: torch.UntypedStorage, like: torch.Tensor, device: torch.devic
     return view.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload, no-any-return]
 
 
-def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """Grouped matmul in any dtype; PyTorch's own meta kernel admits bfloat16 only (2.8–2.13).
-
-    ``[T, K] × [E, K, N] → [T, N]``, and ``[M, T] × [T, N] → [E, M, N]`` for its weight gradient.
-    """
-    left, right, *rest = args
-    offsets = rest[0] if rest else kwargs.get("offs")
-    dtype = kwargs.get("out_dtype") or left.dtype
-    groups = offsets.shape[0] if isinstance(offsets, torch.Tensor) else 0
-    if left.dim() == 2 and right.dim() == 2:
-        shape = (groups, left.shape[0], right.shape[1])
-    elif left.dim() == 3 and right.dim() == 2:
-        shape = (left.shape[1], right.shape[1])
-    elif left.dim() == 2:
-        shape = (left.shape[0], right.shape[2])
-    else:
-        shape = (left.shape[0], left.shape[1], right.shape[2])
-    return torch.empty(shape, dtype=dtype, device=META)
-
-
 def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:
     return facts.name in _EMBEDDINGS and bool(args[1].is_floating_point())
 
 
 _EMBEDDINGS = ("aten.embedding.default", "aten._embedding_bag.default",
                "aten._embedding_bag_forward_only.default")  # fmt: skip
-_SPECIAL = {"aten._grouped_mm.default": _grouped_mm}

@@ -79,6 +79,17 @@ def meta_kernels(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
         library._destroy()
 
 
+def is_composite(overload: OpOverload) -> bool:
+    """Return whether an operator only calls others (``CompositeImplicitAutograd`` in C++).
+
+    ``torch._C._dispatch_has_kernel_for_dispatch_key``: 2.6–2.13. The method of the overload
+    itself also answers yes for Python decompositions, which do not run on real devices.
+    """
+    return torch._C._dispatch_has_kernel_for_dispatch_key(
+        overload.name(), "CompositeImplicitAutograd"
+    )
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     original = module.__dict__.get("_modules", {}).get("_orig_mod")

@@ -66,7 +66,26 @@ def scaled_dot_product_attention(
     return output
 
 
+def batch_norm(
+    source: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> torch.Tensor:
+    """Normalise ``[N, C, ...]`` with the CPU's one kernel for training and evaluation."""
+    result: torch.Tensor = torch.ops.aten.native_batch_norm(
+        source, weight, bias, running_mean, running_var, training, momentum, eps
+    )[0]
+    return result
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
+    "batch_norm": batch_norm,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }
 """Composite operators that the CPU resolves by itself."""

@@ -1,0 +1,107 @@
+"""Output shapes of kernels whose own meta versions are slow or refuse dtypes that devices run.
+
+PyTorch computes the meta version of normalisations by decomposing them into element-wise
+primitives in Python, which takes longer than all other ops of a CNN together; the shapes are
+known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+META = torch.device("meta")
+
+
+def _stat_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which a normalisation keeps its statistics."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+
+
+def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[N, C, ...] → [N, C, ...]`` and mean, inverse deviation ``[C]`` (empty in evaluation)."""
+    source, training = args[0], args[5]
+    if source.dim() < 2:
+        raise RuntimeError(f"batch norm needs at least 2 dimensions, got {tuple(source.shape)}")
+    channels = source.shape[1]
+    for tensor in args[1:5]:
+        if tensor is not None and tensor.numel() != channels:
+            raise RuntimeError(
+                f"batch norm over {tensor.numel()} channels got {tuple(source.shape)}"
+            )
+    dtype = _stat_dtype(source.dtype)
+    size = channels if training else 0
+    stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
+    return torch.empty_like(source), *stats
+
+
+def _batch_norm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of input, weight and bias, as ``output_mask`` asks."""
+    source, weight, mask = args[1], args[2], args[9]
+    dtype = weight.dtype if weight is not None else _stat_dtype(source.dtype)
+    channel = [
+        torch.empty(source.shape[1], dtype=dtype, device=META) if wanted else None
+        for wanted in mask[1:]
+    ]
+    return torch.empty_like(source) if mask[0] else None, *channel
+
+
+def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[..., *normalized] → [..., *normalized]`` and two statistics ``[..., 1 × normalized dims]``."""
+    source, normalized = args[0], tuple(args[1])
+    count = len(normalized)
+    if tuple(source.shape[source.dim() - count :]) != normalized:
+        raise RuntimeError(
+            f"layer norm over {normalized} got an input of shape {tuple(source.shape)}"
+        )
+    shape = (*source.shape[: source.dim() - count], *([1] * count))
+    dtype = _stat_dtype(source.dtype)
+    stats = [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
+    return torch.empty(source.shape, dtype=source.dtype, device=META), *stats
+
+
+def _layer_norm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of input, weight and bias, as ``output_mask`` asks."""
+    source, normalized, mask = args[1], args[2], args[7]
+    parts = [
+        torch.empty(normalized, dtype=source.dtype, device=META) if wanted else None
+        for wanted in mask[1:]
+    ]
+    grad = torch.empty(source.shape, dtype=source.dtype, device=META) if mask[0] else None
+    return grad, *parts
+
+
+def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Grouped matmul in any dtype; PyTorch's own meta kernel admits bfloat16 only (2.8–2.13).
+
+    ``[T, K] × [E, K, N] → [T, N]``, and ``[M, T] × [T, N] → [E, M, N]`` for its weight gradient.
+    """
+    left, right, *rest = args
+    offsets = rest[0] if rest else kwargs.get("offs")
+    dtype = kwargs.get("out_dtype") or left.dtype
+    groups = offsets.shape[0] if isinstance(offsets, torch.Tensor) else 0
+    if left.dim() == 2 and right.dim() == 2:
+        shape = (groups, left.shape[0], right.shape[1])
+    elif left.dim() == 3 and right.dim() == 2:
+        shape = (left.shape[1], right.shape[1])
+    elif left.dim() == 2:
+        shape = (left.shape[0], right.shape[2])
+    else:
+        shape = (left.shape[0], left.shape[1], right.shape[2])
+    return torch.empty(shape, dtype=dtype, device=META)
+
+
+SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "aten.native_batch_norm.default": _batch_norm,
+    "aten.native_batch_norm_backward.default": _batch_norm_backward,
+    "aten.native_layer_norm.default": _layer_norm,
+    "aten.native_layer_norm_backward.default": _layer_norm_backward,
+    "aten._grouped_mm.default": _grouped_mm,
+}
+"""Rules by operator; each makes the outputs from ``(args, kwargs)``."""
