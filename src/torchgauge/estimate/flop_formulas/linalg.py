@@ -1,0 +1,153 @@
+"""Dense factorizations and solvers: the leading term of the textbook count.
+
+``flops`` there counts additions and multiplications one by one, so nothing is doubled here.
+Source: Golub & Van Loan, Matrix Computations, 4th edition, sections given per formula. Left out,
+because their iterations depend on the data: ``eig``, ``matrix_exp``, ``lstsq``, ``pinv``.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torchgauge.estimate.flop_formulas.arguments import Shape, argument, shape
+from torchgauge.estimate.flop_registry import register_flop_formula
+from torchgauge.report.model import OpRecord
+
+
+def _batch(matrix: Shape) -> int:
+    return prod(matrix[:-2])
+
+
+def _columns(right_side: Shape, matrix: Shape) -> int:
+    """Return the number of right-hand sides; one where the batch holds vectors."""
+    return right_side[-1] if len(right_side) >= len(matrix) else 1
+
+
+@register_flop_formula("aten.cholesky", "aten.linalg_cholesky", "aten.linalg_cholesky_ex")
+def cholesky(op: OpRecord) -> int:
+    """``[…, n, n]``: ``n³ / 3`` (4.2.5)."""
+    a = shape(op, 0)
+    return _batch(a) * a[-1] ** 3 // 3
+
+
+@register_flop_formula(
+    "aten._lu_with_info",
+    "aten.linalg_lu",
+    "aten.linalg_lu_factor",
+    "aten.linalg_lu_factor_ex",
+    "aten._linalg_det",
+    "aten.linalg_det",
+    "aten._linalg_slogdet",
+    "aten.linalg_slogdet",
+    "aten.det",
+    "aten.slogdet",
+    "aten.logdet",
+)
+def lu(op: OpRecord) -> int:
+    """``[…, m, n]``: ``m n² − n³ / 3`` with ``n`` the smaller, ``2 n³ / 3`` if square (3.2.10)."""
+    a = shape(op, 0)
+    n, m = sorted(a[-2:])
+    return _batch(a) * (3 * m * n**2 - n**3) // 3
+
+
+@register_flop_formula("aten._linalg_solve_ex", "aten.linalg_solve", "aten.linalg_solve_ex")
+def solve(op: OpRecord) -> int:
+    """``a: […, n, n]``, ``k`` right-hand sides: ``2 n³ / 3 + 2 n² k`` (3.2, 3.1)."""
+    a, b = shape(op, 0), shape(op, 1)
+    n, k = a[-1], _columns(b, a)
+    return _batch(a) * (2 * n**3 + 6 * n**2 * k) // 3
+
+
+@register_flop_formula("aten.inverse", "aten.linalg_inv", "aten.linalg_inv_ex")
+def inverse(op: OpRecord) -> int:
+    """``[…, n, n]``: ``2 n³`` (LAPACK ``getrf`` and ``getri``)."""
+    a = shape(op, 0)
+    return _batch(a) * 2 * a[-1] ** 3
+
+
+@register_flop_formula("aten.cholesky_inverse")
+def cholesky_inverse(op: OpRecord) -> int:
+    """``[…, n, n]``: ``2 n³ / 3`` from the factor (LAPACK ``potri``)."""
+    a = shape(op, 0)
+    return _batch(a) * 2 * a[-1] ** 3 // 3
+
+
+@register_flop_formula("aten.linalg_solve_triangular")
+def solve_triangular(op: OpRecord) -> int:
+    """``a: […, n, n]``, ``b: […, n, k]`` (or ``k × n`` from the right): ``n · numel(b)`` (3.1)."""
+    return shape(op, 0)[-1] * prod(shape(op, 1))
+
+
+@register_flop_formula("aten.triangular_solve")
+def legacy_solve_triangular(op: OpRecord) -> int:
+    """``(b, a)``: ``n · numel(b)`` (3.1)."""
+    return shape(op, 1)[-1] * prod(shape(op, 0))
+
+
+@register_flop_formula("aten.cholesky_solve", "aten._cholesky_solve_helper", "aten.lu_solve")
+def solve_factored(op: OpRecord) -> int:
+    """``(b, factor)``: two triangular systems, ``2 n · numel(b)`` (3.1)."""
+    return 2 * shape(op, 1)[-1] * prod(shape(op, 0))
+
+
+@register_flop_formula("aten.linalg_lu_solve")
+def solve_lu(op: OpRecord) -> int:
+    """``(lu, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (3.1)."""
+    return 2 * shape(op, 0)[-1] * prod(shape(op, 2))
+
+
+@register_flop_formula("aten.geqrf")
+def householder(op: OpRecord) -> int:
+    """``[…, m, n]``: ``2 n² (m − n/3)`` with ``n`` the smaller (5.2.1)."""
+    a = shape(op, 0)
+    n, m = sorted(a[-2:])
+    return _batch(a) * (6 * m * n**2 - 2 * n**3) // 3
+
+
+@register_flop_formula("aten.linalg_qr", "aten.qr")
+def qr(op: OpRecord) -> int:
+    """``[…, m, n]``: ``2 n² (m − n/3)`` for R, as much for a thin Q (5.2.2).
+
+    A complete Q costs ``4 (m² n − m n² + n³/3)``.
+    """
+    mode = argument(op, 1, "mode", "reduced")
+    if mode == "r":
+        return householder(op)
+    if mode != "complete":
+        return 2 * householder(op)
+    a = shape(op, 0)
+    n, m = sorted(a[-2:])
+    return householder(op) + _batch(a) * 4 * (3 * m**2 * n - 3 * m * n**2 + n**3) // 3
+
+
+@register_flop_formula("aten._linalg_eigh", "aten.linalg_eigh", "aten.linalg_eigvalsh")
+def symmetric_eigen(op: OpRecord) -> int:
+    """``[…, n, n]``: ``9 n³`` with vectors, ``4 n³ / 3`` for the values alone (8.3.3)."""
+    a = shape(op, 0)
+    values_only = "eigvalsh" in op.name or argument(op, 2, "compute_v", True) is False
+    return _batch(a) * (4 * a[-1] ** 3 // 3 if values_only else 9 * a[-1] ** 3)
+
+
+@register_flop_formula("aten._linalg_svd", "aten.linalg_svd", "aten.linalg_svdvals", "aten.svd")
+def singular_values(op: OpRecord) -> int:
+    """``[…, m, n]``, ``n`` the smaller (8.6.3, Golub-Reinsch).
+
+    ``14 m n² + 8 n³`` with thin vectors, ``4 m² n + 8 m n² + 9 n³`` with full ones,
+    ``4 m n² − 4 n³ / 3`` for the values alone.
+    """
+    a = shape(op, 0)
+    n, m = sorted(a[-2:])
+    if "svdvals" in op.name or argument(op, 2, "compute_uv", True) is False:
+        return _batch(a) * (12 * m * n**2 - 4 * n**3) // 3
+    full = _full_matrices(op)
+    return _batch(a) * (
+        4 * m**2 * n + 8 * m * n**2 + 9 * n**3 if full else 14 * m * n**2 + 8 * n**3
+    )
+
+
+def _full_matrices(op: OpRecord) -> bool:
+    """Return whether U and V are square; ``aten.svd`` says ``some`` for the opposite."""
+    if op.name.startswith("aten.svd"):
+        return argument(op, 1, "some", True) is False
+    default = op.name.startswith("aten.linalg_svd")
+    return bool(argument(op, 1, "full_matrices", default))
