@@ -6,8 +6,8 @@ VENV ?= .venv
 VENV26 ?= .venv-torch26
 PYTEST_ARGS ?=
 
-SHELL := /bin/bash
-.SHELLFLAGS := -eu -o pipefail -c
+SHELL := /bin/sh
+.SHELLFLAGS := -euc
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
 
