@@ -1,0 +1,1 @@
+"""The command line: ``torchgauge COMMAND …``. Torch is imported only inside functions."""

@@ -1,0 +1,27 @@
+"""One file per command; this table is all that ``torchgauge --help`` needs to know of them.
+
+A command's module has ``configure(parser)``, which declares its arguments, and
+``run(arguments) -> int``, which does the work and returns the exit status. It is imported only
+when its command is the one that was called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """Where a command lives and what ``--help`` says of it."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Command] = {
+    "summary": Command(
+        module="torchgauge.cli.commands.summary",
+        help="parameters, shapes, MACs and memory of a model, layer by layer",
+    ),
+}

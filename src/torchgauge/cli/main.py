@@ -1,0 +1,148 @@
+"""The ``torchgauge`` entry point: find the command, run it, turn errors into exit statuses.
+
+====  ==========================================================================
+0     fine
+1     a check failed (``--strict``)
+2     bad usage or bad input
+3     the model itself failed; what ran before that is printed all the same
+70    a bug in torchgauge
+130   interrupted (Ctrl-C)
+141   the reader of the output went away (``| head``), as for any Unix program
+====  ==========================================================================
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import NoReturn
+
+from torchgauge.cli.commands import COMMANDS
+from torchgauge.cli.suggest import did_you_mean
+from torchgauge.errors import TorchGaugeError, UsageError
+
+PROGRAM = "torchgauge"
+INTERNAL_ERROR_STATUS = 70
+INTERRUPTED_STATUS = 130
+BROKEN_PIPE_STATUS = 141
+
+_EXIT_STATUSES = (
+    "exit status: 0 fine, 1 a check failed (--strict), 2 bad usage or input, "
+    "3 the model itself failed"
+)
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are ``UsageError``."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, hint=f"{self.prog} --help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; never raises for what a user did."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    search_path = list(sys.path)
+    try:
+        status = _dispatch(arguments)
+        sys.stdout.flush()
+        return status
+    except SystemExit as stop:  # --help and --version
+        return stop.code if isinstance(stop.code, int) else 0
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return INTERRUPTED_STATUS
+    except BrokenPipeError:
+        _close_stdout()
+        return BROKEN_PIPE_STATUS
+    except TorchGaugeError as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(f"error: {error}")
+        return error.exit_status
+    except Exception as error:
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "  this is a bug in torchgauge; please report it with the output of --debug"
+        )
+        return INTERNAL_ERROR_STATUS
+    finally:
+        sys.path[:] = search_path
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0].startswith("-"):
+        return _without_command(arguments)
+    name, *rest = arguments
+    if name not in COMMANDS:
+        raise UsageError(f"unknown command {name!r}", hint=_command_hint(name, rest))
+    command = importlib.import_module(COMMANDS[name].module)
+    parser = _Parser(
+        prog=f"{PROGRAM} {name}",
+        description=COMMANDS[name].help,
+        epilog=_EXIT_STATUSES,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.configure(parser)
+    namespace, unknown = parser.parse_known_args(rest)
+    if unknown:
+        known = re.findall(r"--[a-z][a-z-]*", parser.format_help())
+        raise UsageError(
+            f"unknown argument {unknown[0]!r}",
+            hint=did_you_mean(unknown[0].split("=")[0], known, otherwise=f"{parser.prog} --help"),
+        )
+    status: int = command.run(namespace)
+    return status
+
+
+def _without_command(arguments: list[str]) -> int:
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    parser = _Parser(
+        prog=PROGRAM,
+        usage=f"{PROGRAM} COMMAND [OPTION …]",
+        description="How big is it, will it fit, what costs most, what should I change.",
+        epilog=(
+            f"commands (each has its own --help):\n{commands}\n\n"
+            f"example:\n  {PROGRAM} summary torchvision:resnet50 --input-size 3,224,224\n\n"
+            f"{_EXIT_STATUSES}"
+        ),
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    namespace = parser.parse_args(arguments)
+    if namespace.version:
+        from torchgauge import __version__
+
+        print(PROGRAM, __version__)
+        return 0
+    parser.print_help(sys.stderr)
+    return 2
+
+
+def _command_hint(name: str, rest: list[str]) -> str:
+    if ":" in name or "." in name:  # a model spec without a command
+        return f"{PROGRAM} summary {' '.join([name, *rest])}"
+    listed = "one of " + ", ".join(COMMANDS)
+    return did_you_mean(name, COMMANDS, otherwise=listed)
+
+
+def _say(text: str) -> None:
+    print(f"{PROGRAM}: {text}", file=sys.stderr)
+
+
+def _close_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return

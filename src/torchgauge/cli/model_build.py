@@ -1,0 +1,121 @@
+"""What a model spec leads to, and how a model is made without memory for its weights."""
+
+from __future__ import annotations
+
+import sysconfig
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchgauge.errors import ModelSpecError, TorchGaugeError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DefaultInputs:
+    """The inputs to take when the user names none.
+
+    ``sizes`` are without a batch dimension. ``data`` (positional arguments) and ``keywords`` are
+    real example inputs, with theirs.
+    """
+
+    why: str
+    """One line for the report's assumptions."""
+    sizes: tuple[int, ...] | list[tuple[int, ...]] | dict[str, tuple[int, ...]] | None = None
+    dtypes: tuple[str, ...] = ()
+    data: tuple[Any, ...] | None = None
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBuild:
+    """A model that a spec led to."""
+
+    model: torch.nn.Module
+    name: str
+    spec: str
+    default_inputs: DefaultInputs | None = None
+    runs: bool = True
+    """``False`` for a checkpoint: it has parameters and no forward."""
+    notes: tuple[str, ...] = ()
+    """For the user to read, on stderr; nothing that a number depends on."""
+    assumptions: tuple[str, ...] = ()
+    """What was guessed; goes into the report."""
+    warnings: tuple[str, ...] = ()
+
+
+def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ...]]:
+    """Call ``factory`` with its parameters on the meta device, for real when that fails.
+
+    Returns:
+        What the factory returned, and the warnings.
+
+    Raises:
+        Exception: whatever the factory raises when it is called for real.
+    """
+    from torchgauge.api import meta_construction
+
+    try:
+        with meta_construction():
+            return factory(), ()
+    except TorchGaugeError:
+        raise
+    except Exception as error:
+        # Constructors that compute with their own weights cannot run on meta: torchvision's
+        # regnet is one. A constructor that is simply wrong raises again below.
+        reason = first_line(error)
+    model = factory()
+    return model, (
+        f"{name} could not be built without memory ({reason}), so it was built for real",
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error as one line, with its type."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].strip()}" if lines else type(error).__name__
+
+
+def error_place(error: BaseException, near: Path | None = None) -> str:
+    """Return ``file.py:12``: the innermost line of the user's own code that ``error`` passed.
+
+    That is the last frame in ``near`` or outside of every library; ``""`` when there is none.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{display_path(Path(error.filename))}:{error.lineno}"
+    frames = traceback.extract_tb(error.__traceback__)
+    for frame in reversed(frames):
+        path = Path(frame.filename)
+        if (near is not None and path == near) or _is_user_code(frame.filename):
+            return f"{display_path(path)}:{frame.lineno}"
+    return ""
+
+
+def failed(spec: str, what: str, error: BaseException, near: Path | None = None) -> ModelSpecError:
+    """Return the error that says what went wrong in the user's code, and on which line."""
+    place = error_place(error, near)
+    return ModelSpecError(
+        f"{spec}: {what} failed{f' at {place}' if place else ''}: {first_line(error)}",
+        hint="correct that line, or add --debug for the whole traceback",
+    )
+
+
+def display_path(path: Path) -> str:
+    """Return a path relative to the current directory when it lies below it."""
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (ValueError, OSError):
+        return str(path)
+
+
+def _is_user_code(filename: str) -> bool:
+    if filename.startswith("<"):
+        return False
+    paths = sysconfig.get_paths()
+    libraries = [paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")]
+    libraries.append(str(Path(__file__).parent.parent))
+    return not any(filename.startswith(library.rstrip("/\\")) for library in libraries)

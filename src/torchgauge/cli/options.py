@@ -1,0 +1,268 @@
+"""The options that commands share, and the readers of their values. No torch in here."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torchgauge.cli.suggest import did_you_mean
+from torchgauge.errors import UsageError
+from torchgauge.report.scenario import LOSSES, OPTIMIZERS, Mode, Precision, Scenario
+
+Size = tuple[int, ...]
+
+_DTYPES = (
+    "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
+    "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128",
+)  # fmt: skip
+_DTYPE_ALIASES = {
+    "float": "float32", "double": "float64", "half": "float16", "fp32": "float32",
+    "fp16": "float16", "bf16": "bfloat16", "long": "int64", "int": "int32",
+}  # fmt: skip
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the model, its arguments and its inputs."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="file.py:Name, file.py:Name(width=2), package.module:callable, torchvision:resnet50, "
+        "timm:NAME, hf:PATH/config.json, hf:llama, or a .safetensors, .pt or .pt2 file",
+    )
+    group = parser.add_argument_group("model and inputs")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        type=setting,
+        help="an argument of the model, a Python literal; repeatable",
+    )
+    group.add_argument(
+        "--input-size",
+        action="append",
+        metavar="[NAME=]SIZE",
+        type=input_size,
+        help="such as 3,224,224, one per input; name=1,128 for a keyword argument",
+    )
+    group.add_argument(
+        "--dtype", action="append", metavar="DTYPE", type=dtype, help="one per input, in order"
+    )
+    group.add_argument(
+        "--batch-size", metavar="N", type=positive_integer, help="the sizes have no batch; add one"
+    )
+    group.add_argument(
+        "--batch-dim", metavar="DIM", type=int, help="where the batch dimension stands"
+    )
+
+
+def add_scenario_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what is run."""
+    group = parser.add_argument_group("scenario")
+    group.add_argument(
+        "--mode",
+        type=one_of(Mode),
+        default=Mode.INFERENCE.value,
+        metavar="MODE",
+        help="inference (default) or training: forward, loss, backward and optimizer step",
+    )
+    group.add_argument(
+        "--precision",
+        type=one_of(Precision),
+        default=Precision.FP32.value,
+        metavar="NAME",
+        help=", ".join(Precision),
+    )
+    group.add_argument(
+        "--optimizer", type=one_of(OPTIMIZERS), metavar="NAME", help=", ".join(OPTIMIZERS)
+    )
+    group.add_argument("--loss", type=one_of(LOSSES), metavar="NAME", help=", ".join(LOSSES))
+    group.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in the backward"
+    )
+    group.add_argument(
+        "--accumulation",
+        type=positive_integer,
+        metavar="N",
+        help="micro-batches per optimizer step",
+    )
+
+
+def scenario_from(arguments: argparse.Namespace) -> Scenario:
+    """Build the scenario.
+
+    Raises:
+        ScenarioError: for a training option in inference.
+        UsageError: likewise, for those that ``Scenario`` itself lets pass.
+    """
+    if arguments.mode != Mode.TRAINING:
+        for option, given in (
+            ("--checkpointing", arguments.checkpointing),
+            ("--accumulation", arguments.accumulation is not None),
+        ):
+            if given:
+                raise UsageError(
+                    f"{option} has no meaning in inference", hint="add --mode training"
+                )
+    return Scenario(
+        mode=arguments.mode,
+        precision=arguments.precision,
+        optimizer=arguments.optimizer,
+        loss=arguments.loss,
+        checkpointing=arguments.checkpointing,
+        accumulation=arguments.accumulation or 1,
+    )
+
+
+# ---------------------------------------------------------------------------- inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputRequest:
+    """The inputs as the user asked for them; ``sizes`` is ``None`` when no size was given."""
+
+    sizes: Size | list[Size] | dict[str, Size] | None = None
+    dtypes: tuple[str, ...] = ()
+    batch_size: int | None = None
+    batch_dim: int | None = None
+
+
+def input_request(arguments: argparse.Namespace) -> InputRequest:
+    """Gather the input options.
+
+    Raises:
+        UsageError: named and unnamed sizes mixed, a name twice, more dtypes than sizes.
+    """
+    given: list[tuple[str | None, Size]] = arguments.input_size or []
+    dtypes = tuple(arguments.dtype or ())
+    if given and len(dtypes) > len(given):
+        raise UsageError(
+            f"{len(dtypes)} --dtype for {len(given)} --input-size", hint="give one per input"
+        )
+    return InputRequest(
+        sizes=_sizes(given),
+        dtypes=dtypes,
+        batch_size=arguments.batch_size,
+        batch_dim=arguments.batch_dim,
+    )
+
+
+def _sizes(given: list[tuple[str | None, Size]]) -> Size | list[Size] | dict[str, Size] | None:
+    if not given:
+        return None
+    names = [name for name, _ in given if name is not None]
+    if not names:
+        sizes = [size for _, size in given]
+        return sizes[0] if len(sizes) == 1 else sizes
+    if len(names) != len(given):
+        raise UsageError(
+            "some --input-size have a name and some have none",
+            hint="name each input (name=1,128) or none of them",
+        )
+    by_name = {name: size for name, size in given if name is not None}
+    if len(by_name) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UsageError(f"--input-size {twice}=… was given twice", hint="keep one of them")
+    return by_name
+
+
+# ---------------------------------------------------------------------------- values
+
+
+def one_of(names: Iterable[str]) -> Callable[[str], str]:
+    """Return a reader that accepts ``names`` only and offers the nearest for any other."""
+    allowed = [str(name) for name in names]
+
+    def read(text: str) -> str:
+        if text in allowed:
+            return text
+        hint = did_you_mean(text, allowed, otherwise="one of " + ", ".join(allowed))
+        raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
+
+    return read
+
+
+def positive_integer(text: str) -> int:
+    """Read an integer of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    return value
+
+
+def input_size(text: str) -> tuple[str | None, Size]:
+    """Read ``3,224,224`` or ``name=1,128``.
+
+    >>> input_size("3,224,224")
+    (None, (3, 224, 224))
+    >>> input_size("input_ids=1,128")
+    ('input_ids', (1, 128))
+    """
+    name, separator, sizes = text.rpartition("=")
+    parts = [part.strip() for part in sizes.strip().strip("()[]").split(",")]
+    if parts[-1] == "" and len(parts) > 1:  # (10,) as Python writes it
+        parts.pop()
+    if not all(re.fullmatch(r"[0-9]+", part) for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 3,224,224 or name=1,128")
+    if separator and not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"{name!r} is not the name of an argument")
+    size = tuple(int(part) for part in parts)
+    if 0 in size:
+        raise argparse.ArgumentTypeError(f"{text!r} has a dimension of 0; use 1 or more")
+    return (name.strip() if separator else None), size
+
+
+def dtype(text: str) -> str:
+    """Read the name of a torch dtype; ``torch.`` before it and common aliases are understood.
+
+    >>> dtype("torch.long")
+    'int64'
+    """
+    name = text.removeprefix("torch.").lower()
+    return one_of(_DTYPES)(_DTYPE_ALIASES.get(name, name))
+
+
+def setting(text: str) -> tuple[str, Any]:
+    """Read ``key=value``, where the value is a Python literal or a plain word.
+
+    >>> setting("width=2"), setting("activation=gelu")
+    (('width', 2), ('activation', 'gelu'))
+    """
+    key, separator, value = text.partition("=")
+    key = key.strip()
+    if not separator or not all(part.isidentifier() for part in key.split(".")):
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE; write width=2")
+    value = value.strip()
+    try:
+        return key, ast.literal_eval(value)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        pass
+    python = {"true": "True", "false": "False", "none": "None", "null": "None"}.get(value.lower())
+    if python is not None:
+        raise argparse.ArgumentTypeError(f"{text!r}: Python writes {python}")
+    if not re.fullmatch(r"[A-Za-z_][\w./-]*", value):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: {value!r} is not a Python literal; write width=2, name='x' or sizes=[1,2]"
+        )
+    return key, value
+
+
+def settings_from(arguments: argparse.Namespace) -> Mapping[str, Any]:
+    """Return the ``--set`` options as a dict.
+
+    Raises:
+        UsageError: one key with two values.
+    """
+    settings: dict[str, Any] = {}
+    for key, value in arguments.set:
+        if key in settings:
+            raise UsageError(f"--set {key}=… was given twice", hint="keep one of them")
+        settings[key] = value
+    return settings

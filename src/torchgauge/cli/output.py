@@ -1,0 +1,224 @@
+"""How a result leaves: the renderer that was asked for, then stdout or a file written whole."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from torchgauge.cli.options import one_of, positive_integer
+from torchgauge.errors import UsageError
+from torchgauge.report.model import Report
+
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "text": ("depth", "columns", "unfold", "ascii", "width", "color"),
+    "json": (),
+    "markdown": ("depth", "columns", "unfold"),
+    "csv": ("depth", "columns", "unfold"),
+    "latex": ("depth", "columns", "unfold"),
+}
+"""Each format with the options that have a meaning in it."""
+
+_SUFFIXES = {
+    ".txt": "text", ".log": "text", ".json": "json", ".md": "markdown", ".markdown": "markdown",
+    ".csv": "csv", ".tex": "latex",
+}  # fmt: skip
+
+_SMALLEST_WIDTH = 40
+
+
+class Renderer(Protocol):
+    """What ``torchgauge.render.get_renderer`` returns."""
+
+    def render(self, report: Report) -> str:
+        """Return the report as text of this format."""
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what the result looks like and where it goes."""
+    table = parser.add_argument_group("table")
+    table.add_argument(
+        "--depth", type=positive_integer, metavar="N", help="show modules down to this depth"
+    )
+    table.add_argument(
+        "--columns", type=_names, metavar="NAME,…", help="the columns to show, in this order"
+    )
+    table.add_argument("--unfold", action="store_true", help="show every repeated block")
+    table.add_argument("--ascii", action="store_true", help="no box-drawing characters")
+    table.add_argument("--width", type=positive_integer, metavar="N", help="characters per line")
+    table.add_argument(
+        "--color", type=one_of(("auto", "always", "never")), default="auto", metavar="WHEN",
+        help="auto (default; NO_COLOR is honoured), always or never",
+    )  # fmt: skip
+    output = parser.add_argument_group("output")
+    output.add_argument("--format", type=one_of(FORMATS), metavar="NAME", help=", ".join(FORMATS))
+    output.add_argument(
+        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
+    )
+    output.add_argument(
+        "--strict",
+        action="store_true",
+        help="exit 1 when anything was not counted, assumed or warned about",
+    )
+    output.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
+    output.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def make_renderer(arguments: argparse.Namespace) -> Renderer:
+    """Return the renderer that was asked for; checks ``--output`` too, before anything runs.
+
+    Raises:
+        UsageError: an option without meaning in the format, an unknown column, no such folder,
+            or a suffix that says nothing.
+    """
+    name = _format(arguments)
+    options = _options(arguments, name)
+    from torchgauge.render import get_renderer
+
+    try:
+        renderer: Renderer = get_renderer(name, **options)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return renderer
+
+
+def deliver(text: str, output: Path | None) -> None:
+    """Print ``text``, or write it to ``output`` so that the file is whole or as it was.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    if not text.endswith("\n"):
+        text += "\n"
+    if output is None:
+        _print(text)
+        return
+    try:
+        _write_atomically(output, text)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {output}: {error.strerror or error}", hint="choose another --output"
+        ) from error
+
+
+def strict_findings(report: Report) -> list[str]:
+    """Return what ``--strict`` does not accept, one line each."""
+    lines = [f"not counted: {gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
+    lines += [f"assumption: {text}" for text in report.assumptions]
+    lines += [f"warning: {text}" for text in report.warnings]
+    return lines
+
+
+# ---------------------------------------------------------------------------- choices
+
+
+def _format(arguments: argparse.Namespace) -> str:
+    output: Path | None = arguments.output
+    if output is not None:
+        if output.is_dir():
+            raise UsageError(f"{output} is a folder", hint="name a file in it")
+        if not output.parent.is_dir():
+            raise UsageError(f"there is no folder {output.parent}", hint="make it first")
+    if arguments.format is not None:
+        return str(arguments.format)
+    if output is None:
+        return "text"
+    suffix = output.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise UsageError(
+            f"the name {output.name} does not say which format it wants",
+            hint=f"end it in {', '.join(_SUFFIXES)}, or add --format",
+        )
+    return _SUFFIXES[suffix]
+
+
+def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    given = {
+        key: value
+        for key in ("depth", "columns", "unfold", "ascii", "width")
+        if (value := getattr(arguments, key))
+    }
+    for key in given:
+        if key not in FORMATS[name]:
+            raise UsageError(
+                f"--{key} has no meaning in {name}", hint="leave it out, or use --format text"
+            )
+    if name != "text":
+        return given
+    if given.get("width", _SMALLEST_WIDTH) < _SMALLEST_WIDTH:
+        raise UsageError(
+            f"--width {given['width']} is too narrow for a table",
+            hint=f"use {_SMALLEST_WIDTH} or more",
+        )
+    to_terminal = arguments.output is None and sys.stdout.isatty()
+    given["color"] = _wants_color(arguments.color, to_terminal=to_terminal)
+    if "width" not in given and (to_terminal or "COLUMNS" in os.environ):
+        given["width"] = max(shutil.get_terminal_size().columns, _SMALLEST_WIDTH)
+    if arguments.output is None and not _can_print("├─│└×–·"):
+        given["ascii"] = True
+    return given
+
+
+def _wants_color(choice: str, *, to_terminal: bool) -> bool:
+    if choice != "auto":
+        return choice == "always"
+    # https://no-color.org: set and not empty means no colour.
+    no_color = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    return to_terminal and not no_color
+
+
+def _can_print(text: str) -> bool:
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("name at least one column")
+    return names
+
+
+# ---------------------------------------------------------------------------- writing
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    sys.stdout.flush()
+
+
+def _write_atomically(output: Path, text: str) -> None:
+    target = Path(os.path.realpath(output))  # a link stays a link
+    if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced
+        target.write_text(text, encoding="utf-8")
+        return
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.chmod(name, _permissions(target))
+        os.replace(name, target)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _permissions(target: Path) -> int:
+    """Return the mode of the file to be replaced, or that of a file made with ``open``."""
+    if target.exists():
+        return target.stat().st_mode & 0o777
+    umask = os.umask(0)
+    os.umask(umask)
+    return 0o666 & ~umask

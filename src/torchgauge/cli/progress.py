@@ -1,0 +1,69 @@
+"""Say on a terminal what is going on when it takes more than a moment."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+
+class Progress:
+    """Show a status line on stderr once ``delay`` seconds have passed; remove it at the end.
+
+    Nothing is shown when stderr is no terminal or ``enabled`` is false.
+    """
+
+    def __init__(self, *, enabled: bool = True, delay: float = 1.0) -> None:
+        self._enabled = enabled and sys.stderr.isatty()
+        self._delay = delay
+        self._text = "working"
+        self._status: Status | None = None
+        self._timer: threading.Timer | None = None
+        self._lock = threading.Lock()
+        self._finished = False
+
+    def __enter__(self) -> Progress:
+        if self._enabled:
+            self._timer = threading.Timer(self._delay, self._show)
+            self._timer.daemon = True
+            self._timer.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._finished = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._status is not None:
+                self._status.stop()
+                self._status = None
+
+    def update(self, text: str) -> None:
+        """Say what is being done now."""
+        with self._lock:
+            self._text = text
+            if self._status is not None:
+                self._status.update(_escaped(text))
+
+    def _show(self) -> None:
+        from rich.console import Console
+
+        with self._lock:
+            if not self._finished:
+                self._status = Console(stderr=True).status(_escaped(self._text))
+                self._status.start()
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return f"{escape(text)} …"
