@@ -166,11 +166,17 @@ TORCH_IS_WRONG = {
     "the same computation, shows who is right.",
     "layout": "_flash_attention_forward and _efficient_attention_forward take [b, tokens, h, e]; "
     "the counter reads [b, h, tokens, e] where no offsets are given, and refuses or miscounts.",
-    "positions": "One formula, of convolution's argument order, serves ops with another order: for "
-    "cudnn_convolution it takes benchmark for transposed, for _slow_conv2d_forward it raises.",
+    "positions": "One formula, with the argument order of convolution, serves ops with another: "
+    "cudnn_convolution's benchmark is taken for transposed, and _slow_conv2d_forward raises.",
     "complete": "No formula for the CPU's flash attention, RNN kernels, the fused fast paths of "
     "nn.MultiheadAttention and nn.TransformerEncoderLayer, or _trilinear: counted as nothing.",
 }
+
+
+def torch_says(theirs, wrong, why):
+    """Pin torch's number where it was seen; other releases may be right."""
+    if torch.__version__.startswith("2.13."):
+        assert theirs == wrong, TORCH_IS_WRONG[why]
 
 
 def totals(case):
@@ -197,7 +203,7 @@ def test_groups(groups, transposed):
     ours, theirs = totals(grouped)
     assert (ours, ours) == totals(one_by_one)
     forward = ours // 3
-    assert theirs == forward + forward + groups * forward, TORCH_IS_WRONG["groups"]
+    torch_says(theirs, forward + forward + groups * forward, "groups")
 
 
 def test_layout():
@@ -215,7 +221,7 @@ def test_layout():
     for case in (flash, efficient):
         ours, theirs = totals(case)
         assert ours == right
-        assert theirs == right * 8 // 10, TORCH_IS_WRONG["layout"]
+        torch_says(theirs, right * 8 // 10, "layout")
 
 
 def test_positions():
@@ -228,11 +234,14 @@ def test_positions():
 
     cudnn = (aten.cudnn_convolution, [0, 0], [1, 1], [1, 1], 1)
     assert both(*cudnn, False, False, False) == (right, right)
-    assert both(*cudnn, True, False, False) == (right, wrong), TORCH_IS_WRONG["positions"]
+    ours, theirs = both(*cudnn, True, False, False)
+    assert ours == right
+    torch_says(theirs, wrong, "positions")
     overrideable = (aten.convolution_overrideable, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    assert both(*overrideable) == (right, right)
-    with pytest.raises(TypeError, match="transposed"):
-        both(aten._slow_conv2d_forward, [3, 2], None, [1, 1], [0, 0])
+    ours = op_cost(record(overrideable[0].default, (x, weight, *overrideable[1:]), {}, out)).flops
+    assert ours == right
+    if overrideable[0] in flop_registry:
+        assert both(*overrideable) == (right, right)
 
 
 def test_flex_attention():
@@ -243,7 +252,8 @@ def test_flex_attention():
         (torch.ops.higher_order.flex_attention_backward, (q, k, v, out, sums, out)),
     ):
         ours = op_cost(record(op, args, {}, out)).flops
-        assert ours == flop_registry[op](*args, out_val=out)
+        if op in flop_registry:
+            assert ours == flop_registry[op](*args, out_val=out)
 
 
 def test_attention_on_the_cpu():
@@ -254,7 +264,7 @@ def test_attention_on_the_cpu():
     scores = 2 * 8 * 10 * 12
     flash, theirs = totals(attention)
     assert flash == 2 * scores * 16 * (2 + 5)
-    assert theirs == 0, TORCH_IS_WRONG["complete"]
+    torch_says(theirs, 0, "complete")
 
 
 # ------------------------------------------------------------------------ fused against unfused
@@ -300,7 +310,7 @@ def test_fast_paths_cost_what_the_slow_ones_cost(make, inputs):
     with torch.no_grad():
         fast = run(lambda: model(*[x] * inputs))
     assert len(fast) == 1, "not the fast path"
-    assert fast[0][2] is None, TORCH_IS_WRONG["complete"]
+    torch_says(fast[0][2], None, "complete")
     model.train()
     recorder = Recorder()
     with recorder:
@@ -402,7 +412,7 @@ def test_every_aten_op_is_known_or_left_out_on_purpose():
     }
     unknown = {name for name in unknown if not name.startswith("_test_")}
     forgotten = sorted(unknown - NOT_COUNTED)
-    if torch.__version__ >= torch.torch_version.TorchVersion("2.14"):
+    if torch.__version__ >= torch.torch_version.TorchVersion("2.14.0.dev0"):
         pytest.skip(f"newer than the tables; new here: {forgotten}")
     assert not forgotten
 
