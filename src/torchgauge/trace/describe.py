@@ -128,7 +128,7 @@ def tensors_in(value: Any, depth: int = 0) -> Iterator[torch.Tensor]:
 
 @lru_cache(maxsize=4096)
 def parameter_names(forward: Callable[..., Any]) -> tuple[str, ...]:
-    """Return the positional parameter names of a forward function, without ``self``."""
+    """Return the positional parameter names of a class's forward, without the first (``self``)."""
     try:
         parameters = list(inspect.signature(forward).parameters.values())
     except (TypeError, ValueError):
@@ -136,7 +136,7 @@ def parameter_names(forward: Callable[..., Any]) -> tuple[str, ...]:
     names = tuple(
         p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     )
-    return names[1:] if names[:1] == ("self",) else names
+    return names[1:]
 
 
 def _describe(

@@ -7,8 +7,29 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+
+@contextmanager
+def eager_only() -> Iterator[None]:
+    """Run compiled functions as they were written: their operators are what is analysed."""
+    if "torch._dynamo" in sys.modules:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+        return
+    # Nothing is compiled yet; importing the compiler only to switch it off would take a second.
+    compile_ = torch.compile
+    torch.compile = _written_as
+    try:
+        yield
+    finally:
+        torch.compile = compile_
+
+
+def _written_as(model: Any = None, **options: Any) -> Any:
+    return (lambda function: function) if model is None else model
 
 
 @contextmanager
@@ -27,7 +48,8 @@ def untouched() -> Iterator[None]:
     collecting = gc.isenabled()
     gc.disable()
     try:
-        yield
+        with eager_only():
+            yield
     finally:
         torch.set_rng_state(torch_state)
         random.setstate(python_state)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleCall, NamedValue, OpRecord, Phase
 from torchgauge.trace.describe import (
@@ -112,8 +113,6 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self._keep_ops = keep_ops
         self._kernels = {f"aten.{name}.default": kernel for name, kernel in (kernels or {}).items()}
-        if simulation is not None:
-            self.storages.on_free = simulation.values.forget
 
     # ------------------------------------------------------------------ module calls
 
@@ -196,7 +195,12 @@ class Recorder(DispatchMode):
                 return output
         simulation = self.simulation
         found = _Found()
-        noted = found.note_all(args, self.specs)
+        try:
+            noted = found.note_all(args, self.specs)
+        except RuntimeError:
+            if any(isinstance(value, torch.Tensor) and is_lazy(value) for value in args):
+                return func(*args, **kwargs)  # a parameter without a shape is being given one
+            raise
         noted_kwargs = [(name, found.note(value, self.specs)) for name, value in kwargs.items()]
         if simulation is not None and found.is_foreign:
             args = simulation.on_meta(args)

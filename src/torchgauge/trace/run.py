@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from torchgauge.report.model import Execution
+from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
 from torchgauge.trace.session import Outcome, Request, Session
 from torchgauge.trace.values import DataDependentError
@@ -17,7 +18,8 @@ from torchgauge.trace.values import DataDependentError
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
 _META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
-               "data_ptr", "no data")  # fmt: skip
+               "data_ptr", "no data", " meta ", "unallocated storage",
+               "data is not allocated")  # fmt: skip
 
 
 def run(request: Request) -> Outcome:
@@ -27,13 +29,21 @@ def run(request: Request) -> Outcome:
     integers where an embedding wants them; then, if the model asked for values that a simulation
     does not have, the same on real CPU tensors.
     """
+    if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
+        outcome = _run_for_real(request, "scripted code runs on real tensors only")
+        if outcome is not None:
+            return outcome
     first: Outcome | None = None
     for plan in (request.plan, *request.plan.alternatives):
         outcome = _simulate(replace(request, plan=plan))
+        if outcome.error is not None and names_accelerator(outcome.error):
+            request = replace(request, ignore_devices=True)
+            outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
         if needs_values(outcome.error):
-            return _run_for_real(replace(request, plan=plan), outcome)
+            reason = str(outcome.error).splitlines()[0]
+            return _run_for_real(replace(request, plan=plan), reason) or outcome
         first = first or outcome
     assert first is not None
     return first
@@ -42,9 +52,9 @@ def run(request: Request) -> Outcome:
 def needs_values(error: BaseException) -> bool:
     """Return whether a run failed because meta tensors have no data."""
     for link in _chain(error):
-        if isinstance(link, DataDependentError):
+        if isinstance(link, (DataDependentError, NotImplementedError)):
             return True
-        if isinstance(link, (NotImplementedError, RuntimeError, ValueError, TypeError)) and any(
+        if isinstance(link, (RuntimeError, ValueError, TypeError)) and any(
             mark in str(link) for mark in _META_MARKS
         ):
             return True
@@ -64,15 +74,13 @@ def _simulate(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, simulated: Outcome) -> Outcome:
-    needed = _bytes_needed(request)
-    free = _free_memory()
-    if needed > free * _MEMORY_SHARE:
-        return simulated
+def _run_for_real(request: Request, reason: str) -> Outcome | None:
+    """Return the outcome of a real run, ``None`` when the model does not fit into memory."""
+    if _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
+        return None
     if request.on_progress is not None:
         request.on_progress("real run on the CPU")
     outcome = Session(request, Execution.REAL).run()
-    reason = str(simulated.error).splitlines()[0]
     note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
     trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
     return replace(outcome, trace=trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import Scenario
+from torchgauge.trace.accelerators import StayOnMeta
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -42,6 +44,8 @@ class Request:
     loss: Callable[[Any], torch.Tensor] | None = None
     model_name: str
     on_progress: Callable[[str], None] | None = None
+    ignore_devices: bool = False
+    """Read accelerators that the model names as the device of the run."""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,10 @@ class Session:
             keep_ops=keep_ops,
         )
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
+        if request.ignore_devices:
+            self._notes.assumptions.append(
+                "the model names an accelerator in its code; the run stayed on its own device"
+            )
         self._phase_ends: list[tuple[Phase, int]] = []
         self._input_names: dict[int, str] = {}
         self._outputs: tuple[NamedValue, ...] = ()
@@ -85,8 +93,11 @@ class Session:
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
-        with untouched(), meta_kernels(cpu.KERNELS):
+        with untouched(), meta_kernels(cpu.KERNELS), self._devices():
             return self._run()
+
+    def _devices(self) -> AbstractContextManager[Any]:
+        return StayOnMeta() if self._request.ignore_devices else nullcontext()
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
@@ -104,9 +115,14 @@ class Session:
         self._register(root)
         args, kwargs = self._make_inputs(twin)
         specs = recorder.specs
-        names = parameter_names(type(root).forward)
+        scripted = isinstance(root, torch.jit.ScriptModule)
+        names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, specs)
         self._wrap(root)
+        call: Callable[..., Any] = root
+        if scripted:  # its inside is not visible, its call is
+            call = recorder.wrap_forward("", root, nn.Module.__call__)
+            self._notes.assumptions.append("scripted: modules inside are listed, not followed")
         if request.scenario.checkpointing and checkpoint_blocks(root) == 0:
             self._notes.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
         error: Exception | None = None
@@ -114,12 +130,17 @@ class Session:
         held: list[Any] = []
         try:
             if request.scenario.is_training:
-                self._train(root, args, kwargs, held)
+                self._train(root, call, args, kwargs, held)
             else:
-                self._infer(root, args, kwargs, held)
+                self._infer(call, args, kwargs, held)
         except Exception as raised:
             error = raised
             failure = self._failure(root, raised, inputs)
+        for name in lazy if error is None else ():
+            tensor = root.get_parameter(name) if _is_parameter(root, name) else None
+            if tensor is not None:
+                storages = recorder.storages
+                storages.set_role(storages.index_of(tensor, -1), Role.PARAMETER, name)
         recorder.storages.stop()
         del held
         trace = self._freeze(root, lazy, inputs, failure)
@@ -129,11 +150,15 @@ class Session:
     # ------------------------------------------------------------------ phases
 
     def _infer(
-        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], held: list[Any]
+        self,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        held: list[Any],
     ) -> None:
         self._progress("forward")
         with torch.no_grad(), self._recorder:
-            output = root(*args, **kwargs)
+            output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
@@ -143,7 +168,12 @@ class Session:
         self._end_phase(Phase.FORWARD)
 
     def _train(
-        self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], held: list[Any]
+        self,
+        root: nn.Module,
+        call: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        held: list[Any],
     ) -> None:
         scenario, recorder = self._request.scenario, self._recorder
         optimizer = make_optimizer(scenario.optimizer or "none", root.parameters())
@@ -152,7 +182,7 @@ class Session:
             for _ in range(scenario.accumulation):
                 held.clear()
                 self._start_phase(Phase.FORWARD)
-                held.append(root(*args, **kwargs))
+                held.append(call(*args, **kwargs))
                 self._outputs = call_outputs(held[0], recorder.specs)
                 self._end_phase(Phase.FORWARD)
                 self._start_phase(Phase.LOSS)
@@ -169,6 +199,8 @@ class Session:
                 self._notes.assumptions.append(note)
             if optimizer is not None:
                 self._start_phase(Phase.OPTIMIZER)
+                if self._simulation is not None:
+                    self._simulation.values.default = 1.0
                 optimizer.step()
                 self._mark_optimizer_state(optimizer)
                 self._end_phase(Phase.OPTIMIZER)
@@ -205,7 +237,8 @@ class Session:
         """Put the twin in the scenario's mode; modules set apart by the user keep their flag."""
         training = self._request.scenario.is_training
         if root.training != training:
-            root.train(training)
+            with suppress(NotImplementedError):  # exported programs have their mode built in
+                root.train(training)
 
     def _register(self, root: nn.Module) -> None:
         storages = self._recorder.storages
@@ -277,6 +310,10 @@ class Session:
                 self._notes.assumptions.append(
                     f"{what} was decided on an input that was made from its size alone"
                 )
+            if self._simulation.values.used_default:
+                self._notes.assumptions.append(
+                    "the optimizer reads values of tensors; 1.0 was taken for each"
+                )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
@@ -331,6 +368,11 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         scenario=scenario,
         modules=module_infos(model),
     )
+
+
+def _is_parameter(root: nn.Module, name: str) -> bool:
+    path, _, short = name.rpartition(".")
+    return short in root.get_submodule(path)._parameters and not _is_lazy(root.get_parameter(name))
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

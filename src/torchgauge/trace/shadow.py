@@ -139,7 +139,11 @@ class Twin:
         known = self._memo.get(id(original))
         if known is not None:
             return known  # type: ignore[no-any-return]
-        twin = object.__new__(type(original))
+        if isinstance(original, torch.jit.ScriptModule):
+            scripted: nn.Module = copy.deepcopy(original)
+            self._remember(original, scripted)
+            return scripted
+        twin: nn.Module = object.__new__(type(original))
         self._remember(original, twin)
         state = twin.__dict__
         outer, self._path = self._path, type(original).__name__
@@ -148,7 +152,7 @@ class Twin:
                 state[name] = None
             elif type(value) in _SHARED:
                 state[name] = value
-            elif not value and type(value) in (dict, OrderedDict):
+            elif type(value) in (dict, OrderedDict) and not value:
                 state[name] = type(value)()
             else:
                 state[name] = self.value(value)

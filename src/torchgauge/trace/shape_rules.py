@@ -97,11 +97,17 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
+def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Gradient of a packed sequence: ``args`` are the gradient, the input's shape, batch sizes."""
+    return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
+
+
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "aten._grouped_mm.default": _grouped_mm,
+    "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
 }
 """Rules by operator; each makes the outputs from ``(args, kwargs)``."""

@@ -46,7 +46,7 @@ class Simulation:
             if has_small_value((numel,), tensor.dtype):
                 whole = torch.UntypedStorage(storage.nbytes())
                 whole.copy_(storage.cpu(), False)
-                self.values.adopt(storage_key(entry[1]), whole, guessed=guessed)
+                self.values.adopt(entry[1], whole, guessed=guessed)
         return twin
 
     def on_meta(self, value: Any) -> Any:
@@ -70,6 +70,10 @@ class Simulation:
         """Run one operator; all ``tensors`` among its arguments are on the meta device."""
         if facts.name == "aten.lift_fresh.default":
             return args[0]
+        if facts.name == "aten._to_copy.default" and kwargs.get("device") == CPU:
+            value = self.values.get(tensors[0])
+            if value is not None:  # .tolist(), .numpy() and printing read it there
+                return value.to(dtype=kwargs.get("dtype") or value.dtype, copy=True)
         if facts.is_factory or "device" in kwargs:
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
@@ -78,6 +82,8 @@ class Simulation:
             raise TypeError(
                 f"an embedding looks up whole numbers, but its indices are {args[1].dtype}"
             )
+        if facts.name == "aten._pack_padded_sequence.default":
+            return self._pack(*args)
         if facts.reads_values:
             return self._run_reader(func, facts, args, kwargs, tensors)
         rule = SHAPE_RULES.get(facts.name)
@@ -161,10 +167,26 @@ class Simulation:
             shape = torch.broadcast_shapes(mask.shape, tensors[0].shape)
             size = int(mask.expand(shape).sum())
             return torch.empty(size, dtype=tensors[0].dtype, device=META)
+        if base == "_local_scalar_dense":
+            return self.values.decide(tensors[0], ".item()").item()
         for tensor in tensors:
             self.values.decide(tensor, base)
         real, guessed = self.values.compute(func, args, kwargs)
         return self._as_meta(real, guessed)
+
+    def _pack(
+        self, source: torch.Tensor, lengths: torch.Tensor, batch_first: bool
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pack ``[T, B, ...]`` or ``[B, T, ...]``: the data ``[sum of lengths, ...]``, batch sizes.
+
+        The batch sizes stay on the CPU, where recurrent layers read them.
+        """
+        known = self.values.decide(lengths, "the lengths of a packed sequence")
+        steps = torch.arange(int(known[0]), device=CPU)
+        batch_sizes = (known[:, None] > steps).sum(0)
+        features = source.shape[2:]
+        data = torch.empty((int(known.sum()), *features), dtype=source.dtype, device=META)
+        return data, batch_sizes
 
     def _as_positions(self, indices: Sequence[Any]) -> list[Any]:
         """Replace boolean indices by positions, whose number is part of the output's shape."""

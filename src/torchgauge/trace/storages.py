@@ -37,7 +37,6 @@ class StorageTracker:
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
         self._roles: dict[int, Role] = {}
         self._labels: dict[int, str] = {}
-        self.on_free: Callable[[int], None] | None = None
 
     def index_of(self, tensor: torch.Tensor, call: int) -> int:
         """Return the number of the tensor's storage; a storage not seen before is a new block."""
@@ -111,5 +110,3 @@ class StorageTracker:
             return
         del self.live[ref.key]
         self.events.append((ref.index, True, self.op))
-        if self.on_free is not None:
-            self.on_free(ref.key)

@@ -92,13 +92,10 @@ def is_composite(overload: OpOverload) -> bool:
 
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
-    original = module.__dict__.get("_modules", {}).get("_orig_mod")
-    return original if isinstance(original, torch.nn.Module) else module
-
-
-def is_optimized(module: torch.nn.Module) -> bool:
-    """Return whether the module is the wrapper that ``torch.compile(module)`` returns."""
-    return type(module).__name__ == "OptimizedModule" and "_orig_mod" in module._modules
+    if isinstance(module, torch.jit.ScriptModule):
+        return module
+    original = module._modules.get("_orig_mod")
+    return module if original is None else original
 
 
 def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:

@@ -9,6 +9,7 @@ decision taken on it is written into the report's assumptions.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -39,8 +40,12 @@ class ValueStore:
 
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
+        self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._guessed: set[int] = set()
         self.decided_on_guess: list[str] = []
+        self.default: float | None = None
+        """Stands for unknown scalars where no shape or branch of interest depends on them."""
+        self.used_default = False
 
     def __contains__(self, key: int) -> bool:
         return key in self._storages
@@ -51,6 +56,7 @@ class ValueStore:
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
         self._storages.pop(key, None)
+        self._watches.pop(key, None)
         self._guessed.discard(key)
 
     def set(
@@ -72,11 +78,16 @@ class ValueStore:
         else:
             twin = torch.UntypedStorage(storage.nbytes())
             self._view(twin, meta).copy_(value)
-        self.adopt(key, twin, guessed=guessed)
+        self.adopt(storage, twin, guessed=guessed)
 
-    def adopt(self, key: int, storage: torch.UntypedStorage, *, guessed: bool = False) -> None:
-        """Remember a whole CPU storage for the meta storage of that key."""
-        self._storages[key] = storage
+    def adopt(
+        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, guessed: bool = False
+    ) -> None:
+        """Remember a whole CPU storage for a meta storage, as long as that one lives."""
+        key = storage_key(meta)
+        self._storages[key] = real
+        # The address of a freed storage is used again; its value must not come back with it.
+        self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
         if guessed:
             self._guessed.add(key)
 
@@ -106,6 +117,9 @@ class ValueStore:
             DataDependentError: when there is none.
         """
         value = self.get(meta)
+        if value is None and self.default is not None and meta.numel() == 1:
+            self.used_default = True
+            return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
         if value is None:
             shape = tuple(meta.shape)
             raise DataDependentError(

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.virtual.packed import pad_packed_sequence
+
 _FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
@@ -86,6 +88,7 @@ def batch_norm(
 
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
+    "_pad_packed_sequence": pad_packed_sequence,
     "scaled_dot_product_attention": scaled_dot_product_attention,
 }
 """Composite operators that the CPU resolves by itself."""
