@@ -90,7 +90,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert tops == {"torchgauge", f"torchgauge-{version}.dist-info"}
     assert "torchgauge/py.typed" in names
     assert f"torchgauge-{version}.dist-info/licenses/LICENSE" in names
-    assert not [name for name in names if "test" in name or name.endswith(".pyc")]
+    assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
 
 
 def test_the_wheel_declares_few_dependencies(wheel):
