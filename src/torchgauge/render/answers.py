@@ -1,0 +1,196 @@
+"""The title and the answers that stand before the table: how big, how much work, what costs most.
+
+Everything here is text in segments; a renderer joins them with `` · `` and wraps between them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torchgauge.render.figures import share
+from torchgauge.render.parts import Part, innermost
+from torchgauge.render.shapes import one_line, shape_text
+from torchgauge.report.model import MemoryEstimate, NamedValue, NotCounted, Report
+from torchgauge.report.query import has_run, own_costs
+from torchgauge.units import format_bytes, format_count, format_integer
+
+NOT_RUN = (
+    "no input was given; with one (input_size=…, --input-size …) the table has "
+    "shapes, MACs and memory"
+)
+
+_MOST_INPUTS = 4
+_HEAVIEST, _LEAST_SHARE = 3, 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One line before the table."""
+
+    label: str
+    segments: tuple[str, ...]
+
+
+def title(report: Report) -> tuple[str, ...]:
+    """Return the segments of the first line: model, inputs, scenario, how it was run."""
+    found = [one_line(report.model_name)]
+    inputs = _inputs(report)
+    if inputs:
+        found.append(inputs)
+    found.append(_scenario(report))
+    if report.failure is not None:
+        found.append(f"failed in {report.failure.phase}")
+    return (*found, str(report.execution) if has_run(report) else "structure only")
+
+
+def answers(report: Report, parts: Part) -> tuple[Answer, ...]:
+    """Return the lines before the table; ``parts`` is the folded model at full depth."""
+    found = [Answer("Parameters", tuple(_parameters(report, parts)))]
+    if not has_run(report):
+        if report.failure is None:
+            found.append(Answer("Not run", (NOT_RUN,)))
+        return tuple(found)
+    found.append(Answer("Compute", tuple(_compute(report))))
+    if report.memory is not None:
+        found.append(Answer("Memory", tuple(_memory(report, report.memory))))
+    most = tuple(_costs_most(report, parts))
+    if most:
+        found.append(Answer("Costs most", most))
+    return tuple(found)
+
+
+def missing_formulas(report: Report) -> tuple[NotCounted, ...]:
+    """Return the entries of ``not_counted`` that are operators, not modules that never ran."""
+    return tuple(entry for entry in report.not_counted if not is_module(entry, report))
+
+
+def is_module(entry: NotCounted, report: Report) -> bool:
+    """Return whether an entry of ``not_counted`` names a module that never ran."""
+    return entry.calls == 0 and entry.op in report.modules
+
+
+def named_value(value: NamedValue, batch_size: int | None) -> str:
+    """Write a leaf with its name, shape and dtype: ``x [B, 3, 224, 224] float32``."""
+    name = one_line(value.name)
+    if value.tensor is None:
+        return f"{name} = {shape_text(value, None)}"
+    return f"{name} {shape_text(value, batch_size)} {value.tensor.dtype}"
+
+
+def _inputs(report: Report) -> str:
+    tensors = [value for value in report.inputs if value.tensor is not None]
+    shown = [named_value(value, report.batch_size) for value in tensors[:_MOST_INPUTS]]
+    if len(tensors) > _MOST_INPUTS:
+        shown.append(f"{len(tensors) - _MOST_INPUTS} more inputs")
+    if shown and report.batch_size is not None:
+        shown.append(f"B = {report.batch_size}")
+    return ", ".join(shown)
+
+
+def _scenario(report: Report) -> str:
+    scenario = report.scenario
+    details: list[str] = []
+    if scenario.is_training:
+        details += [f"optimizer {scenario.optimizer}", f"loss {scenario.loss}"]
+    if scenario.precision != "fp32":
+        details.append(str(scenario.precision))
+    if scenario.device != "cpu":
+        details.append(f"for {one_line(scenario.device)}")
+    if scenario.checkpointing:
+        details.append("checkpointing")
+    if scenario.accumulation > 1:
+        details.append(f"{scenario.accumulation} micro-batches")
+    return f"{scenario.mode} ({', '.join(details)})" if details else str(scenario.mode)
+
+
+# ---------------------------------------------------------------------------- the answers
+
+
+def _parameters(report: Report, parts: Part) -> Iterator[str]:
+    totals = report.totals
+    if not totals.params:
+        yield "none"
+        return
+    if not totals.non_trainable_params:
+        kinds = "all trainable"
+    elif not totals.trainable_params:
+        kinds = "all frozen"
+    else:
+        kinds = (
+            f"{format_integer(totals.trainable_params)} trainable, "
+            f"{format_integer(totals.non_trainable_params)} frozen"
+        )
+    yield f"{format_integer(totals.params)}, {kinds}, {format_bytes(totals.param_bytes)}"
+    yield from _shares(parts, "params", totals.params, " in ")
+
+
+def _compute(report: Report) -> Iterator[str]:
+    totals = report.totals
+    so_far = " until the failure" if report.failure is not None else ""
+    yield (
+        f"{format_count(totals.forward_macs, 'MACs')} = "
+        f"{format_count(totals.forward_flops, 'FLOPs')} forward{so_far} (1 MAC = 2 FLOPs)"
+    )
+    if report.scenario.is_training:
+        yield f"backward {format_count(totals.backward_flops, 'FLOPs')} as executed"
+        if totals.optimizer_flops:
+            yield f"optimizer {format_count(totals.optimizer_flops, 'FLOPs')}"
+        yield f"step {format_count(totals.total_flops, 'FLOPs')}"
+    missing = missing_formulas(report)
+    if missing:
+        calls = sum(entry.calls for entry in missing)
+        kinds = "1 operator" if len(missing) == 1 else f"{len(missing)} operators"
+        times = "1 call" if calls == 1 else f"{format_integer(calls)} calls"
+        yield f"{kinds} not counted ({times}), see below"
+    elif report.failure is None:
+        yield "nothing left uncounted"
+
+
+def _memory(report: Report, memory: MemoryEstimate) -> Iterator[str]:
+    yield f"input {format_bytes(memory.input_bytes)}"
+    if report.scenario.is_training:
+        yield f"parameters {format_bytes(memory.parameter_bytes)}"
+        yield f"gradients {format_bytes(memory.gradient_bytes)}"
+        if memory.optimizer_bytes:
+            yield f"optimizer {format_bytes(memory.optimizer_bytes)}"
+        yield f"saved activations {format_bytes(memory.saved_activation_bytes)}"
+    else:
+        yield f"activations {format_bytes(layer_output_bytes(report))}"
+        yield f"parameters {format_bytes(memory.parameter_bytes)}"
+    if memory.buffer_bytes:
+        yield f"buffers {format_bytes(memory.buffer_bytes)}"
+    so_far = " until the failure" if report.failure is not None else ""
+    yield f"peak {format_bytes(memory.peak_allocated_bytes)}{so_far} {_peak_place(memory)}"
+
+
+def _peak_place(memory: MemoryEstimate) -> str:
+    place = f"in {memory.peak_phase}"
+    if memory.peak_module:
+        return f"{place} at {one_line(memory.peak_module)}"
+    return f"{place} at {one_line(memory.peak_op)}" if memory.peak_op else place
+
+
+def layer_output_bytes(report: Report) -> int:
+    """Return what the innermost modules allocate for their outputs, all together."""
+    return sum(cost.activation_bytes for cost in own_costs(report).values())
+
+
+def _costs_most(report: Report, parts: Part) -> Iterator[str]:
+    training = report.scenario.is_training
+    field = "saved_activation_bytes" if training else "activation_bytes"
+    name = "saved activations" if training else "activations"
+    for what, of in (("MACs", "macs"), (name, field)):
+        whole = int(getattr(parts.cost, of))
+        shares = list(_shares(parts, of, whole, " "))
+        if shares:
+            yield f"{what}: {', '.join(shares)}"
+
+
+def _shares(parts: Part, field: str, whole: int, between: str) -> Iterator[str]:
+    """Yield the shares of the heaviest parts, the largest first."""
+    figures = [(part.label, int(getattr(part.cost, field))) for part in innermost(parts)]
+    figures.sort(key=lambda item: -item[1])
+    for rank, (label, value) in enumerate(figures[:_HEAVIEST]):
+        if value > 0 and (rank == 0 or value >= _LEAST_SHARE * whole):
+            yield f"{share(value, whole)}{between}{label}"

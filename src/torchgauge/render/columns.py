@@ -1,0 +1,196 @@
+"""The columns that a table can have: what each is called, shows and weighs when room is short."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from torchgauge.errors import UsageError
+from torchgauge.render.figures import share
+from torchgauge.render.parts import Kind, Part
+from torchgauge.render.shapes import Cell, dtype_text, shape_of, values_cell
+from torchgauge.report.model import Report
+from torchgauge.report.query import has_run
+from torchgauge.units import format_bytes, format_count, format_integer
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """One column of the table."""
+
+    name: str
+    title: str
+    importance: int
+    """Where width is short, the column with the lowest importance leaves first."""
+    field: str | None = None
+    """The field of ``Cost`` that is shown; ``None`` for a column of text."""
+    raw_name: str = ""
+    """What the column is called where raw numbers are written, with the unit."""
+    write: Callable[[int], str] = format_count
+    scale: int = 1
+
+    @property
+    def is_number(self) -> bool:
+        """Return whether the column holds figures, set flush right."""
+        return self.field is not None or self.name in ("calls", "percent")
+
+
+LAYER = Column(name="layer", title="Layer", importance=1000)
+
+COLUMNS: dict[str, Column] = {
+    column.name: column
+    for column in (
+        Column(name="type", title="Type", importance=90),
+        Column(name="input", title="Input shape", importance=40),
+        Column(name="output", title="Output shape", importance=70),
+        Column(name="dtype", title="Dtype", importance=20),
+        Column(name="calls", title="Calls", importance=30),
+        Column(
+            name="params", title="Params", importance=100, field="params", write=format_integer,
+            raw_name="params",
+        ),
+        Column(name="percent", title="Params %", importance=35),
+        Column(
+            name="trainable", title="Trainable", importance=36, field="trainable_params",
+            write=format_integer, raw_name="trainable_params",
+        ),
+        Column(
+            name="param_bytes", title="Param size", importance=37, field="param_bytes",
+            write=format_bytes, raw_name="param_bytes",
+        ),
+        Column(name="macs", title="MACs", importance=80, field="macs", raw_name="forward_macs"),
+        Column(
+            name="flops", title="FLOPs", importance=60, field="macs", scale=2,
+            raw_name="forward_flops",
+        ),
+        Column(
+            name="backward_flops", title="Bwd FLOPs", importance=55, field="backward_flops",
+            raw_name="backward_flops",
+        ),
+        Column(
+            name="elementwise", title="Element-wise", importance=50, field="elementwise_flops",
+            raw_name="elementwise_flops",
+        ),
+        Column(
+            name="activation", title="Activation", importance=65, field="activation_bytes",
+            write=format_bytes, raw_name="activation_bytes",
+        ),
+        Column(
+            name="saved", title="Saved", importance=66, field="saved_activation_bytes",
+            write=format_bytes, raw_name="saved_activation_bytes",
+        ),
+        Column(
+            name="peak", title="Peak", importance=45, field="peak_allocated_bytes",
+            write=format_bytes, raw_name="peak_allocated_bytes",
+        ),
+    )
+}  # fmt: skip
+"""Every column by its name; the layer's name always stands before them."""
+
+PARAMETER_FIELDS = frozenset({"params", "trainable_params", "param_bytes"})
+
+
+def chosen_columns(report: Report, names: Sequence[str] | None) -> tuple[Column, ...]:
+    """Return the columns that were asked for, else those that fit what the report holds."""
+    if names is not None:
+        check_columns(names)
+        return tuple(COLUMNS[name] for name in dict.fromkeys(names) if name != "layer")
+    if not has_run(report):
+        defaults: tuple[str, ...] = ("type", "params", "percent")
+    elif report.scenario.is_training:
+        defaults = ("type", "output", "params", "macs", "saved")
+    else:
+        defaults = ("type", "output", "params", "macs", "activation")
+    return tuple(COLUMNS[name] for name in defaults)
+
+
+def check_columns(names: Sequence[str]) -> None:
+    """Check column names.
+
+    Raises:
+        UsageError: for a name that is no column.
+    """
+    for name in names:
+        if name not in COLUMNS and name != "layer":
+            raise UsageError(
+                f"unknown column {name!r}", hint="the columns are " + ", ".join(COLUMNS)
+            )
+
+
+def raw_value(column: Column, part: Part, report: Report) -> int | float | str | None:
+    """Return what a column holds for a part before it is written; ``None`` for nothing."""
+    if column.field is not None:
+        return int(getattr(part.cost, column.field)) * column.scale
+    if column.name == "calls":
+        return len(part.calls) * part.fold if part.kind in (Kind.MODULE, Kind.CALLS) else None
+    if column.name == "percent":
+        whole = report.totals.params
+        return round(100.0 * part.cost.params / whole, 4) if whole else None
+    return _text_cell(column.name, part, report, unfold=True).full.replace(NOTHING, "") or None
+
+
+def cell(column: Column, part: Part, report: Report, *, expanded: bool, unfold: bool) -> Cell:
+    """Write one cell. ``expanded`` says that the rows of the part's children follow."""
+    if column.field is not None:
+        return Cell((_number(column, part, expanded=expanded),))
+    if column.name == "percent":
+        if not part.cost.params:
+            return Cell((NOTHING,))
+        return Cell((share(part.cost.params, report.totals.params),))
+    if column.name == "calls":
+        count = raw_value(column, part, report)
+        return Cell((format_integer(int(count)) if count else NOTHING,))
+    return _text_cell(column.name, part, report, unfold=unfold)
+
+
+def _number(column: Column, part: Part, *, expanded: bool) -> str:
+    assert column.field is not None
+    value = int(getattr(part.cost, column.field)) * column.scale
+    if value:
+        # A container allocates nothing itself: its figure is the sum of the rows below it.
+        if expanded and column.name == "activation":
+            return ""
+        return column.write(value)
+    elsewhere = counted_elsewhere(part, column.field)
+    return f"({column.write(elsewhere)})" if elsewhere else NOTHING
+
+
+def counted_elsewhere(part: Part, field: str) -> int:
+    """Return the size of parameters that are all counted in another row, else 0."""
+    if field not in PARAMETER_FIELDS or part.cost.params:
+        return 0
+    if part.parameter is not None and part.parameter.shared_with is not None:
+        item = part.parameter
+        trainable = item.numel if item.trainable else 0
+        sizes = {
+            "params": item.numel, "trainable_params": trainable, "param_bytes": item.stored_bytes
+        }  # fmt: skip
+        return sizes[field] * part.fold
+    if part.module is not None and part.kind is Kind.MODULE:
+        return int(getattr(part.module, field)) * part.fold
+    return 0
+
+
+def _text_cell(name: str, part: Part, report: Report, *, unfold: bool) -> Cell:
+    if name == "type":
+        return Cell((part.type,))
+    if part.parameter is not None:
+        item = part.parameter
+        texts = {"output": shape_of(item.shape), "dtype": item.dtype}
+        return Cell((texts.get(name, NOTHING),))
+    call = part.calls[0] if part.calls else None
+    if call is None:
+        return Cell(("",) if _is_quiet(part) else (NOTHING,))
+    if name == "input":
+        return values_cell(call.inputs, report.batch_size, all_of_them=unfold)
+    values = call.outputs if call.completed else ()
+    if name == "dtype":
+        return Cell((dtype_text(values),))
+    return values_cell(values, report.batch_size, all_of_them=unfold)
+
+
+def _is_quiet(part: Part) -> bool:
+    """Return whether nobody expects a shape: containers without a forward, functional work."""
+    return part.kind is Kind.WORK or (part.module is not None and not part.module.has_forward)

@@ -1,0 +1,127 @@
+"""What a row says beside its name: shared, frozen, lazy, not called, called ten times, failed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torchgauge.render.parts import Kind, Part, distinct_calls
+from torchgauge.render.shapes import one_line
+from torchgauge.report.model import ParameterInfo, Report
+from torchgauge.report.query import has_run
+
+FAILED_HERE, FAILED_INSIDE = "failed here", "failed inside"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A remark and its shorter form."""
+
+    full: str
+    short: str
+    instead_of_output: bool = False
+    """It says why there is no output, and can stand where the output would."""
+
+
+def marks_of(
+    part: Part, report: Report, *, expanded: bool, parent_frozen: bool
+) -> tuple[Mark, ...]:
+    """Return the remarks of one row, the most important first."""
+    if part.kind is Kind.PARAMETER:
+        assert part.parameter is not None
+        return _parameter_marks(part.parameter, parent_frozen=parent_frozen)
+    if part.kind is not Kind.MODULE or part.module is None:
+        return ()
+    found = [
+        _failure_mark(part, report, expanded=expanded),
+        _shared_mark(part),
+        _call_mark(part, report),
+        _frozen_mark(part, expanded=expanded, parent_frozen=parent_frozen),
+        None if part.children else _lazy_mark(part.module.own_parameters),
+    ]
+    return tuple(mark for mark in found if mark is not None)
+
+
+def is_frozen(part: Part) -> bool:
+    """Return whether the part has parameters and trains none of them."""
+    if part.parameter is not None:
+        return not part.parameter.trainable
+    module = part.module
+    return module is not None and module.params > 0 and module.trainable_params == 0
+
+
+def _parameter_marks(item: ParameterInfo, *, parent_frozen: bool) -> tuple[Mark, ...]:
+    found = []
+    if item.shared_with is not None:
+        found.append(Mark(f"shared with {one_line(item.shared_with)}", "shared"))
+    if not item.trainable and not parent_frozen:
+        found.append(Mark("frozen", "frozen"))
+    lazy = _lazy_mark((item,))
+    return (*found, lazy) if lazy is not None else tuple(found)
+
+
+def _failure_mark(part: Part, report: Report, *, expanded: bool) -> Mark | None:
+    failure = report.failure
+    if failure is None:
+        return None
+    if failure.path == part.path:
+        return Mark(FAILED_HERE, "failed", instead_of_output=True)
+    if not expanded and failure.path.startswith(f"{part.path}."):
+        return Mark(FAILED_INSIDE, "failed")
+    return None
+
+
+def _shared_mark(part: Part) -> Mark | None:
+    module = part.module
+    assert module is not None
+    if module.shared_with is not None:
+        target = one_line(module.shared_with) or "the model"
+        return Mark(f"shared with {target}", "shared", instead_of_output=True)
+    if part.children:
+        return None
+    shared = [item for item in module.own_parameters if item.shared_with is not None]
+    if not shared:
+        return None
+    names = ", ".join(one_line(item.name.rpartition(".")[2]) for item in shared)
+    targets = ", ".join(dict.fromkeys(one_line(str(item.shared_with)) for item in shared))
+    return Mark(f"{names} shared with {targets}", "shared")
+
+
+def _call_mark(part: Part, report: Report) -> Mark | None:
+    module = part.module
+    assert module is not None
+    if not module.calls:
+        silent = module.shared_with is not None or not module.has_forward or not has_run(report)
+        if silent or any(_was_called(child) for child in part.children):
+            return None
+        if report.failure is not None:
+            return Mark("not reached", "not reached", instead_of_output=True)
+        return Mark("not called", "not called", instead_of_output=True)
+    recomputed = len(part.calls) < len(module.calls)
+    if len(part.calls) > 1:
+        count, kinds = len(part.calls), distinct_calls(part.calls)
+        text = f"called × {count}"
+        return Mark(f"{text}, {kinds} differ" if kinds > 1 else text, text)
+    return Mark("recomputed", "recomputed") if recomputed else None
+
+
+def _was_called(part: Part) -> bool:
+    return bool(part.calls) or any(_was_called(child) for child in part.children)
+
+
+def _frozen_mark(part: Part, *, expanded: bool, parent_frozen: bool) -> Mark | None:
+    module = part.module
+    assert module is not None
+    if is_frozen(part):
+        return None if parent_frozen else Mark("frozen", "frozen")
+    if 0 < module.trainable_params < module.params and not expanded:
+        return Mark("partly frozen", "partly frozen")
+    return None
+
+
+def _lazy_mark(items: tuple[ParameterInfo, ...]) -> Mark | None:
+    lazy = [item for item in items if item.is_lazy]
+    if not lazy:
+        return None
+    if any(item.numel == 0 for item in lazy):
+        return Mark("lazy, no shape yet", "lazy")
+    return Mark("lazy", "lazy")

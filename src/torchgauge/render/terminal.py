@@ -1,0 +1,50 @@
+"""What the place that text goes to can show: its width, its colours."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import IO, TypedDict
+
+_SMALLEST, _PIPE = 40, 80
+
+
+class TerminalOptions(TypedDict):
+    """Options of ``TextRenderer`` that depend on where its text goes."""
+
+    width: int
+    ascii: bool
+    color: bool
+
+
+def terminal_options(
+    target: IO[str], *, width: int | None = None, ascii: bool = False, color: str = "auto"
+) -> TerminalOptions:
+    """Return width in characters, ASCII or not, colour or not.
+
+    A terminal gives its own width, anything else 80 columns; text that cannot be encoded there
+    becomes ASCII. ``color`` is ``auto`` (a terminal, unless ``NO_COLOR`` is set), ``always`` or
+    ``never``.
+    """
+    is_terminal = bool(getattr(target, "isatty", lambda: False)())
+    if width is None:
+        width = shutil.get_terminal_size((_PIPE, 24)).columns if is_terminal else _PIPE
+    colored = color == "always" or (
+        color == "auto" and is_terminal and not os.environ.get("NO_COLOR")
+    )
+    return {
+        "width": max(width, _SMALLEST),
+        "ascii": ascii or not _can_encode(target),
+        "color": colored and os.environ.get("TERM") != "dumb",
+    }
+
+
+def _can_encode(target: IO[str]) -> bool:
+    encoding = getattr(target, "encoding", None)
+    if encoding is None:
+        return True
+    try:
+        "├─└│×–µ".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

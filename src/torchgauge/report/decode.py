@@ -1,0 +1,304 @@
+"""Plain data back to a report; every missing or wrong field is named in the error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from torchgauge.errors import ReportFormatError, ScenarioError
+from torchgauge.report.model import (
+    CallCost,
+    Execution,
+    Failure,
+    MemoryEstimate,
+    ModuleReport,
+    ModuleTable,
+    NamedValue,
+    NotCounted,
+    ParameterInfo,
+    Phase,
+    Report,
+    Role,
+    TensorSpec,
+    TimelinePoint,
+    Totals,
+)
+from torchgauge.report.scenario import Scenario
+
+T = TypeVar("T")
+E = TypeVar("E", bound=StrEnum)
+
+
+def decode_report(data: Mapping[str, Any]) -> Report:
+    """Return the report.
+
+    Raises:
+        ReportFormatError: a field is missing or of a wrong type; the message names it.
+    """
+    report = _Fields(data, "")
+    model = report.fields("model")
+    modules = report.each("modules", _module)
+    if not any(module.path == "" for module in modules):
+        raise _damaged("modules", "has no root (path '')")
+    return Report(
+        tool_version=report.fields("tool").text("version"),
+        torch_version=report.text("torch_version"),
+        execution=report.member("execution", Execution),
+        model_name=model.text("name"),
+        model_spec=model.text_or_none("spec"),
+        scenario=_scenario(report.fields("scenario")),
+        inputs=report.each("inputs", _value),
+        outputs=report.each("outputs", _value),
+        totals=_totals(report.fields("totals")),
+        memory=report.optional("memory", _memory),
+        modules=ModuleTable(modules),
+        not_counted=report.each("not_counted", _not_counted),
+        assumptions=report.texts("assumptions"),
+        warnings=report.texts("warnings"),
+        batch_size=report.integer_or_none("batch_size"),
+        failure=report.optional("failure", _failure),
+    )
+
+
+class _Fields:
+    """A JSON object that is read field by field; ``where`` is its place in the file."""
+
+    def __init__(self, data: object, where: str) -> None:
+        if not isinstance(data, dict):
+            raise _damaged(where, "is not an object")
+        self._data = data
+        self.where = where
+
+    def place(self, name: str) -> str:
+        return f"{self.where}.{name}" if self.where else name
+
+    def raw(self, name: str) -> Any:
+        if name not in self._data:
+            raise _damaged(self.place(name), "is missing")
+        return self._data[name]
+
+    def has(self, name: str) -> bool:
+        return name in self._data
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._data)
+
+    def integer(self, name: str) -> int:
+        return _integer(self.raw(name), self.place(name))
+
+    def integer_or_none(self, name: str) -> int | None:
+        value = self.raw(name)
+        return None if value is None else _integer(value, self.place(name))
+
+    def text(self, name: str) -> str:
+        return _text(self.raw(name), self.place(name))
+
+    def text_or_none(self, name: str) -> str | None:
+        value = self.raw(name)
+        return None if value is None else _text(value, self.place(name))
+
+    def texts(self, name: str) -> tuple[str, ...]:
+        return tuple(_text(item, place) for item, place in self.items(name))
+
+    def flag(self, name: str) -> bool:
+        value = self.raw(name)
+        if not isinstance(value, bool):
+            raise _damaged(self.place(name), "is neither true nor false")
+        return value
+
+    def member(self, name: str, kind: type[E]) -> E:
+        return _member(self.raw(name), kind, self.place(name))
+
+    def fields(self, name: str) -> _Fields:
+        return _Fields(self.raw(name), self.place(name))
+
+    def items(self, name: str) -> Iterator[tuple[Any, str]]:
+        value = self.raw(name)
+        if not isinstance(value, list):
+            raise _damaged(self.place(name), "is not a list")
+        for index, item in enumerate(value):
+            yield item, f"{self.place(name)}[{index}]"
+
+    def each(self, name: str, read: Callable[[_Fields], T]) -> tuple[T, ...]:
+        return tuple(read(_Fields(item, place)) for item, place in self.items(name))
+
+    def optional(self, name: str, read: Callable[[_Fields], T]) -> T | None:
+        return None if self.raw(name) is None else read(self.fields(name))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return tuple(_integer(item, place) for item, place in self.items(name))
+
+    def pairs(self, name: str) -> tuple[tuple[int, int], ...]:
+        found = []
+        for item, place in self.items(name):
+            if not isinstance(item, list) or len(item) != 2:
+                raise _damaged(place, "is not a pair")
+            found.append((_integer(item[0], place), _integer(item[1], place)))
+        return tuple(found)
+
+
+def _damaged(place: str, what: str) -> ReportFormatError:
+    return ReportFormatError(
+        f"the report is damaged: {place or 'the file'} {what}",
+        hint="make the report again; it is not repaired by guessing",
+    )
+
+
+def _integer(value: object, place: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise _damaged(place, "is not an integer")
+    return value
+
+
+def _text(value: object, place: str) -> str:
+    if not isinstance(value, str):
+        raise _damaged(place, "is not a text")
+    return value
+
+
+def _member(value: object, kind: type[E], place: str) -> E:
+    try:
+        return kind(_text(value, place))
+    except ValueError:
+        raise _damaged(place, f"is {value!r}, which is none of {', '.join(kind)}") from None
+
+
+def _scenario(data: _Fields) -> Scenario:
+    try:
+        return Scenario(
+            mode=data.text("mode"),
+            device=data.text("device"),
+            precision=data.text("precision"),
+            optimizer=data.text_or_none("optimizer"),
+            loss=data.text_or_none("loss"),
+            checkpointing=data.flag("checkpointing"),
+            accumulation=data.integer("accumulation"),
+        )
+    except ScenarioError as error:
+        raise _damaged(data.where, f"makes no sense: {error.message}") from error
+
+
+def _totals(data: _Fields) -> Totals:
+    return Totals(
+        params=data.integer("params"),
+        trainable_params=data.integer("trainable_params"),
+        non_trainable_params=data.integer("non_trainable_params"),
+        param_bytes=data.integer("param_bytes"),
+        buffers=data.integer("buffers"),
+        buffer_bytes=data.integer("buffer_bytes"),
+        forward_macs=data.integer("forward_macs"),
+        forward_flops=data.integer("forward_flops"),
+        backward_flops=data.integer("backward_flops"),
+        optimizer_flops=data.integer("optimizer_flops"),
+        elementwise_flops=data.integer("elementwise_flops"),
+    )
+
+
+def _memory(data: _Fields) -> MemoryEstimate:
+    peak = data.fields("peak_at")
+    roles = data.fields("at_peak")
+    return MemoryEstimate(
+        input_bytes=data.integer("input_bytes"),
+        parameter_bytes=data.integer("parameter_bytes"),
+        buffer_bytes=data.integer("buffer_bytes"),
+        gradient_bytes=data.integer("gradient_bytes"),
+        optimizer_bytes=data.integer("optimizer_bytes"),
+        saved_activation_bytes=data.integer("saved_activation_bytes"),
+        output_bytes=data.integer("output_bytes"),
+        peak_allocated_bytes=data.integer("peak_allocated_bytes"),
+        peak_phase=peak.member("phase", Phase),
+        peak_module=peak.text("module"),
+        peak_op=peak.text("op"),
+        at_peak={_member(name, Role, roles.where): roles.integer(name) for name in roles.names()},
+        timeline=data.each("timeline", _point),
+    )
+
+
+def _point(data: _Fields) -> TimelinePoint:
+    return TimelinePoint(
+        op=data.integer("op"),
+        phase=data.member("phase", Phase),
+        live_bytes=data.integer("live_bytes"),
+    )
+
+
+def _module(data: _Fields) -> ModuleReport:
+    return ModuleReport(
+        path=data.text("path"),
+        type=data.text("type"),
+        depth=data.integer("depth"),
+        params=data.integer("params"),
+        trainable_params=data.integer("trainable_params"),
+        param_bytes=data.integer("param_bytes"),
+        shared_with=data.text_or_none("shared_with"),
+        calls=data.each("calls", _call),
+        own_params=data.integer("own_params"),
+        own_parameters=data.each("own_parameters", _parameter),
+        buffers=data.integer("buffers"),
+        buffer_bytes=data.integer("buffer_bytes"),
+        has_forward=data.flag("has_forward"),
+    )
+
+
+def _call(data: _Fields) -> CallCost:
+    return CallCost(
+        inputs=data.each("inputs", _value),
+        outputs=data.each("outputs", _value),
+        forward_macs=data.integer("forward_macs"),
+        backward_flops=data.integer("backward_flops"),
+        saved_activation_bytes=data.integer("saved_activation_bytes"),
+        peak_allocated_bytes=data.integer("peak_allocated_bytes"),
+        elementwise_flops=data.integer("elementwise_flops"),
+        output_bytes=data.integer("output_bytes"),
+        parent=data.text_or_none("parent"),
+        recompute=data.flag("recompute"),
+        completed=data.flag("completed"),
+    )
+
+
+def _parameter(data: _Fields) -> ParameterInfo:
+    return ParameterInfo(
+        name=data.text("name"),
+        shape=data.shape("shape"),
+        dtype=data.text("dtype"),
+        numel=data.integer("numel"),
+        stored_bytes=data.integer("stored_bytes"),
+        trainable=data.flag("trainable"),
+        is_buffer=data.flag("is_buffer"),
+        shared_with=data.text_or_none("shared_with"),
+        is_lazy=data.flag("is_lazy"),
+    )
+
+
+def _value(data: _Fields) -> NamedValue:
+    text = data.text("text") if data.has("text") else ""
+    if data.raw("shape") is None:
+        return NamedValue(name=data.text("name"), text=text)
+    return NamedValue(
+        name=data.text("name"),
+        text=text,
+        tensor=TensorSpec(
+            shape=data.shape("shape"),
+            dtype=data.text("dtype"),
+            device=data.text("device"),
+            nbytes=data.integer("nbytes"),
+        ),
+        batch_dims=data.pairs("batch_dims"),
+    )
+
+
+def _not_counted(data: _Fields) -> NotCounted:
+    return NotCounted(op=data.text("op"), calls=data.integer("calls"), why=data.text("why"))
+
+
+def _failure(data: _Fields) -> Failure:
+    return Failure(
+        path=data.text("path"),
+        module_type=data.text("module_type"),
+        inputs=data.each("inputs", _value),
+        error_type=data.text("error_type"),
+        error=data.text("error"),
+        phase=data.member("phase", Phase),
+        hint=data.text("hint"),
+    )
