@@ -94,8 +94,8 @@ def _call_mark(part: Part, report: Report) -> Mark | None:
         if silent or any(_was_called(child) for child in part.children):
             return None
         if report.failure is not None:
-            return Mark("not reached", "not reached", instead_of_output=True)
-        return Mark("not called", "not called", instead_of_output=True)
+            return Mark("not reached", "unreached", instead_of_output=True)
+        return Mark("not called", "uncalled", instead_of_output=True)
     recomputed = len(part.calls) < len(module.calls)
     if len(part.calls) > 1:
         count, kinds = len(part.calls), distinct_calls(part.calls)

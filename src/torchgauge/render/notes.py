@@ -7,7 +7,6 @@ warned about.
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -160,13 +159,16 @@ def _shared(report: Report) -> Iterator[str]:
 
 def _grouped(lines: Iterable[str]) -> Iterator[str]:
     """Yield lines that differ in their numbers only as one, with how many there are."""
-    texts = [one_line(line) for line in lines]
-    patterns = [re.sub(r"(?<![^.\s])\d+(?![^.\s])", "*", text) for text in texts]
-    counts = Counter(patterns)
-    seen: set[str] = set()
-    for text, pattern in zip(texts, patterns, strict=True):
-        if counts[pattern] == 1:
-            yield text
-        elif pattern not in seen:
-            seen.add(pattern)
-            yield f"{pattern} × {counts[pattern]}"
+    groups: dict[str, list[str]] = {}
+    for line in lines:
+        text = one_line(line)
+        groups.setdefault(re.sub(r"\d+", "0", text), []).append(text)
+    for texts in groups.values():
+        yield texts[0] if len(texts) == 1 else f"{_pattern(texts)} × {len(texts)}"
+
+
+def _pattern(texts: list[str]) -> str:
+    """Return the text that all of them share, with ``*`` for the numbers that differ."""
+    pieces = [re.split(r"(\d+)", text) for text in texts]
+    same = zip(*pieces, strict=True)
+    return "".join(piece[0] if len(set(piece)) == 1 else "*" for piece in same)

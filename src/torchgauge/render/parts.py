@@ -19,6 +19,8 @@ from torchgauge.report.query import Cost, children_by_path, forward_calls, own_c
 FUNCTIONAL = "(functional)"
 """The name of what a module computes itself, outside its sub-modules."""
 
+DEFAULT_WORK = ("macs", "backward_flops", "saved_activation_bytes", "activation_bytes")
+
 _FEWEST_BLOCKS, _FEWEST_LAYERS = 2, 3
 
 
@@ -60,7 +62,7 @@ def build_parts(
     report: Report,
     *,
     unfold: bool = False,
-    work: Collection[str] = ("macs", "backward_flops", "saved_activation_bytes"),
+    work: Collection[str] = DEFAULT_WORK,
 ) -> Part:
     """Return the root's part.
 
@@ -159,7 +161,7 @@ class _Builder:
             if len(equal) < fewest:
                 folded.extend(equal)
                 continue
-            name = f"{equal[0].name}–{equal[-1].name}"
+            name = range_name(equal[0].name, equal[-1].name)
             folded.append(
                 replace(
                     _relabelled(_merged(equal), _join(label, equal[0].name), _join(label, name)),
@@ -178,6 +180,17 @@ class _Builder:
             _own_key(part), calls, below,
         )  # fmt: skip
         return self._ids.setdefault(key, len(self._ids))
+
+
+def range_name(first: str, last: str) -> str:
+    """Name a run of siblings; a beginning that numbered names share is not repeated.
+
+    >>> range_name("0", "11"), range_name("block_0", "block_11"), range_name("a", "c")
+    ('0–11', 'block_0–11', 'a–c')
+    """
+    stem, last_stem = first.rstrip("0123456789"), last.rstrip("0123456789")
+    numbered = stem == last_stem and stem not in (first, last)
+    return f"{first}–{last.removeprefix(stem) if numbered else last}"
 
 
 def _join(label: str, name: str) -> str:

@@ -15,7 +15,14 @@ from dataclasses import dataclass, replace
 
 from torchgauge.errors import UsageError
 from torchgauge.render.answers import Answer, answers, title
-from torchgauge.render.columns import Column, cell, check_columns, chosen_columns, raw_value
+from torchgauge.render.columns import (
+    PARAMETER_FIELDS,
+    Column,
+    cell,
+    check_columns,
+    chosen_columns,
+    raw_value,
+)
 from torchgauge.render.marks import Mark, is_frozen, marks_of
 from torchgauge.render.notes import FailureView, FooterLine, Note, failure_view, footer, notes
 from torchgauge.render.parts import Kind, Part, build_parts
@@ -92,8 +99,8 @@ def build_view(
     """
     check_options(depth, columns)
     shown = chosen_columns(report, columns)
-    fields = {column.field for column in shown if column.field} - {"peak_allocated_bytes"}
-    work = fields - {"activation_bytes", "params", "trainable_params", "param_bytes"}
+    fields = {column.field for column in shown if column.field}
+    work = fields - PARAMETER_FIELDS - {"peak_allocated_bytes"}
     parts = build_parts(report, unfold=unfold, work=work)
     table = _Table(report, shown, depth, unfold)
     rows = tuple(table.rows(parts))
