@@ -14,7 +14,7 @@ from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.report.model import ModuleTable, Report, Trace
-from torchgauge.report.scenario import Scenario
+from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.run import run
@@ -54,7 +54,8 @@ def analyze_model(
     if plan is None:
         return report_of(structure(unwrap(model), scenario, name), model_spec)
     if loss is not None:
-        scenario = replace(scenario, loss=getattr(loss, "__name__", type(loss).__name__))
+        name_of_loss = getattr(loss, "__name__", type(loss).__name__)
+        scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
     request = Request(
         model=model,
         plan=plan,
@@ -86,9 +87,7 @@ def as_module(model: Any) -> nn.Module:
         raise UsageError(
             f"{model.__name__} is a class, not a model", hint=f"create one: {model.__name__}(...)"
         )
-    raise UsageError(
-        f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module"
-    )
+    raise UsageError(f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module")
 
 
 def report_of(trace: Trace, model_spec: str | None = None) -> Report:

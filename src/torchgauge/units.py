@@ -119,9 +119,12 @@ def parse_bytes(text: str) -> int:
     >>> parse_bytes("24 GiB")
     25769803776
     """
-    match = re.fullmatch(r"\s*([0-9][0-9_,]*\.?[0-9]*)\s*(?:([KMGTP])(i)?)?B?\s*", text, re.IGNORECASE)
+    pattern = r"\s*([0-9][0-9_,]*\.?[0-9]*)\s*(?:([KMGTP])(i)?)?B?\s*"
+    match = re.fullmatch(pattern, text, re.IGNORECASE)
     if match is None:
         raise ValueError(f"not a number of bytes: {text!r} (write 1024, 24GiB or 24GB)")
     number = float(match[1].replace("_", "").replace(",", ""))
     power = " KMGTP".index(match[2].upper()) if match[2] else 0
-    return round(number * (1024 if match[3] else 1000) ** power)
+    base = 1024 if match[3] else 1000
+    factor: int = base**power
+    return round(number * factor)

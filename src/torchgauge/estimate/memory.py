@@ -32,8 +32,10 @@ class LiveBytes:
     def peak_between(self, first: int, end: int) -> int:
         """Return the most bytes alive from just before event ``first`` to event ``end`` (excluded)."""
         start = self.after[first - 1] if first else self.before
-        return max(self.after[first:end], default=start) if end <= first else max(
-            start, max(self.after[first:end])
+        return (
+            max(self.after[first:end], default=start)
+            if end <= first
+            else max(start, max(self.after[first:end]))
         )
 
 

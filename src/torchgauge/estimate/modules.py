@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
 
-from torchgauge.estimate.flops import OpCost, op_cost
+from torchgauge.estimate.flops import OpCost, not_counted_reason, op_cost
 from torchgauge.estimate.memory import LiveBytes
 from torchgauge.report.model import (
     CallCost,
@@ -36,20 +36,18 @@ class Compute:
     not_counted: tuple[NotCounted, ...]
 
 
-def estimate_compute(
-    trace: Trace, cost: Callable[[OpRecord], OpCost | None] = op_cost
-) -> Compute:
+def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = op_cost) -> Compute:
     """Sum the cost of every op: forward, backward and optimizer FLOPs, element-wise work."""
     count = len(trace.calls)
     forward, backward, elementwise = [0] * count, [0] * count, [0] * count
     totals = {"forward": 0, "backward": 0, "optimizer": 0, "elementwise": 0}
     unknown: Counter[str] = Counter()
+    first: dict[str, OpRecord] = {}
     for op in trace.ops:
-        if op.is_view:
-            continue
         found = cost(op)
         if found is None:
             unknown[op.name] += 1
+            first.setdefault(op.name, op)
             continue
         if not found.flops and not found.elementwise:
             continue
@@ -78,7 +76,7 @@ def estimate_compute(
         elementwise=tuple(elementwise),
         totals=totals,
         not_counted=tuple(
-            NotCounted(op=name, calls=calls, why="no FLOP formula is known for this operator")
+            NotCounted(op=name, calls=calls, why=not_counted_reason(first[name]))
             for name, calls in unknown.most_common()
         ),
     )
@@ -128,9 +126,7 @@ def never_used(trace: Trace) -> tuple[NotCounted, ...]:
         return ()
     used = {call.path for call in trace.calls}
     names = {
-        storage.label
-        for storage in trace.storages
-        if storage.role in (Role.PARAMETER, Role.BUFFER)
+        storage.label for storage in trace.storages if storage.role in (Role.PARAMETER, Role.BUFFER)
     }
     read = {index for op in trace.ops for index in op.reads}
     used_names = {trace.storages[index].label for index in read} & names

@@ -71,7 +71,7 @@ class TensorSpec:
 
 
 ArgumentValue: TypeAlias = (
-    "TensorSpec | bool | int | float | complex | str | None | tuple[ArgumentValue, ...]"
+    "TensorSpec | bool | int | float | complex | str | tuple[ArgumentValue, ...] | None"
 )
 """An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
 
@@ -89,7 +89,7 @@ class NamedValue:
     tensor: TensorSpec | None = None
     text: str = ""
     batch_dims: tuple[tuple[int, int], ...] = ()
-    """``(dimension, factor)`` pairs: that dimension is ``factor`` × the batch size. Empty when not known."""
+    """``(dimension, factor)``: that dimension is ``factor`` × the batch size. Empty if not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +264,7 @@ class Totals:
     optimizer_flops: int
     """Matmul-like FLOPs of the optimizer step (zero for all but second-order ones)."""
     elementwise_flops: int
-    """Forward element-wise, reduction, normalisation and pooling operations, one per element read or made."""
+    """Forward element-wise, reduction, normalisation and pooling work (``estimate.elementwise``)."""
 
     @property
     def total_flops(self) -> int:
@@ -334,7 +334,7 @@ class ModuleReport:
     trainable_params: int
     param_bytes: int
     own_params: int
-    """Parameters owned directly by this module and first met here: these sum to the model's total."""
+    """Parameters owned directly and first met here: these sum to the model's total."""
     own_parameters: tuple[ParameterInfo, ...] = ()
     buffers: int = 0
     buffer_bytes: int = 0

@@ -45,6 +45,11 @@ LOSSES = ("auto", "mean", "sum", "cross_entropy", "mse")
 """Names that a scenario accepts. ``auto`` takes the model's own loss if it returns one, else the
 mean of all floating-point outputs; which of them was used is listed under ``assumptions``."""
 
+CUSTOM_LOSS = "custom:"
+"""What the name of a loss begins with that was given as a function."""
+
+_DEVICES = ("cpu",)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
@@ -68,6 +73,10 @@ class Scenario:
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
         object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
+        if self.device not in _DEVICES:
+            raise ScenarioError(
+                f"unknown device {self.device!r}", hint="one of " + ", ".join(_DEVICES)
+            )
         training = self.mode is Mode.TRAINING
         for name, allowed in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
             value = getattr(self, name)
@@ -80,9 +89,15 @@ class Scenario:
                     f"{name}={value!r} has no meaning in inference",
                     hint="use mode='training' (--mode training), or leave it out",
                 )
-            if name == "optimizer" and value not in allowed:
+            if value not in allowed and not (name == "loss" and value.startswith(CUSTOM_LOSS)):
                 raise ScenarioError(
-                    f"unknown optimizer {value!r}", hint="one of " + ", ".join(allowed)
+                    f"unknown {name} {value!r}", hint="one of " + ", ".join(allowed)
+                )
+        for name, neutral in (("checkpointing", False), ("accumulation", 1)):
+            if not training and getattr(self, name) != neutral:
+                raise ScenarioError(
+                    f"{name}={getattr(self, name)!r} has no meaning in inference",
+                    hint="use mode='training' (--mode training), or leave it out",
                 )
         if self.accumulation < 1:
             raise ScenarioError(

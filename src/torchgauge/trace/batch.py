@@ -38,7 +38,9 @@ def name_batch(request: Request, trace: Trace) -> Trace:
     if outcome.error is not None or not same:
         return trace
 
-    def name(values: tuple[NamedValue, ...], others: tuple[NamedValue, ...]) -> tuple[NamedValue, ...]:
+    def name(
+        values: tuple[NamedValue, ...], others: tuple[NamedValue, ...]
+    ) -> tuple[NamedValue, ...]:
         if len(values) != len(others):
             return values
         return tuple(_named(v, o, batch) for v, o in zip(values, others, strict=True))
@@ -85,9 +87,7 @@ def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
         elif isinstance(value, torch.Tensor):
             if value.dim() > 0 and value.shape[0] == batch:
                 grown += 1
-                return torch.empty(
-                    _longer(tuple(value.shape), 0), dtype=value.dtype, device="meta"
-                )
+                return torch.empty(_longer(tuple(value.shape), 0), dtype=value.dtype, device="meta")
         elif isinstance(value, Mapping):
             return {key: grow(item) for key, item in value.items()}
         return value

@@ -32,10 +32,10 @@ _RANKS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
 _AT_LEAST = (nn.Linear, nn.BatchNorm1d, nn.Embedding)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _INTEGER_NAMES = frozenset(
-    "input_ids token_type_ids position_ids labels decoder_input_ids ids tokens token_ids "
-    "input_tokens edge_index idx indices".split()
-)
-_MASK_NAMES = frozenset("attention_mask decoder_attention_mask padding_mask mask".split())
+    ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
+     "token_ids", "input_tokens", "edge_index", "idx", "indices")
+)  # fmt: skip
+_MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_mask", "mask"])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +57,7 @@ class InputTensor:
         return replace(self, dtype=dtype)
 
     def make(self, device: str) -> torch.Tensor:
-        """Make the tensor: zeros for integers, ones for masks, noise for floats on a real device."""
+        """Make the tensor: zeros for integers, ones for masks, noise for real floats."""
         if self.ones:
             return torch.ones(self.shape, dtype=self.dtype, device=device)
         if device == "meta" or not self.dtype.is_floating_point:
@@ -92,9 +92,7 @@ class InputPlan:
             self,
             args=tuple(convert(value) for value in self.args),
             kwargs={key: convert(value) for key, value in self.kwargs.items()},
-            alternatives=tuple(
-                other.with_integer(name) or other for other in self.alternatives
-            ),
+            alternatives=tuple(other.with_integer(name) or other for other in self.alternatives),
         )
         return plan if changed else None
 
@@ -119,9 +117,7 @@ def plan_inputs(
         InputError: when the arguments contradict each other or are no sizes.
     """
     if input_size is not None and input_data is not None:
-        raise InputError(
-            "both input_size and input_data were given", hint="give one of them"
-        )
+        raise InputError("both input_size and input_data were given", hint="give one of them")
     if input_data is not None:
         if batch_size is not None or batch_dim is not None or dtypes is not None:
             raise InputError(
@@ -154,7 +150,7 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors."""
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         return torch.as_tensor(data)
-    if isinstance(data, Mapping) and not isinstance(data, torch.Tensor):
+    if isinstance(data, Mapping):
         return {key: _tensors(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
         return type(data)(_tensors(value) for value in data)
@@ -167,7 +163,7 @@ def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
-def _named_sizes(model: nn.Module, input_size: InputSize) -> list[tuple[str, bool, Size]]:
+def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Size]]:
     """Return ``(name, is keyword, size)`` per input."""
     if isinstance(input_size, Mapping):
         return [(str(name), True, _size(size)) for name, size in input_size.items()]
@@ -175,7 +171,8 @@ def _named_sizes(model: nn.Module, input_size: InputSize) -> list[tuple[str, boo
         input_size = (input_size,)
     if isinstance(input_size, str) or not isinstance(input_size, Iterable):
         raise InputError(
-            f"input_size {input_size!r} is no size", hint="write (3, 224, 224) or [(3, 32, 32), (10,)]"
+            f"input_size {input_size!r} is no size",
+            hint="write (3, 224, 224) or [(3, 32, 32), (10,)]",
         )
     items = list(input_size)
     if all(isinstance(item, int) for item in items):
@@ -211,9 +208,7 @@ def _positional_names(model: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
-def _dtypes(
-    dtypes: Sequence[str | torch.dtype] | None, count: int
-) -> list[torch.dtype | None]:
+def _dtypes(dtypes: Sequence[str | torch.dtype] | None, count: int) -> list[torch.dtype | None]:
     if dtypes is None:
         return [None] * count
     if isinstance(dtypes, (str, torch.dtype)):
@@ -257,7 +252,9 @@ def _plan_sizes(
     def plan(sizes: list[tuple[str, bool, Size]], added: bool, note: str) -> InputPlan:
         inputs = [
             _input(model, name, keyword, size, dtype, position, float_dtype)
-            for position, ((name, keyword, size), dtype) in enumerate(zip(sizes, dtypes, strict=True))
+            for position, ((name, keyword, size), dtype) in enumerate(
+                zip(sizes, dtypes, strict=True)
+            )
         ]
         firsts = {size[dim] for _, _, size in sizes if len(size) > dim}
         known = batch if added else (firsts.pop() if len(firsts) == 1 else None)
@@ -271,7 +268,9 @@ def _plan_sizes(
 
     if explicit:
         return plan(with_batch, True, "")
-    added = plan(with_batch, True, "the input size was read without a batch dimension; B = 1 was added")
+    added = plan(
+        with_batch, True, "the input size was read without a batch dimension; B = 1 was added"
+    )
     as_given = plan(named, False, "the first dimension of the input size was read as the batch")
     if _lacks_batch(model, named[0][2]):
         return replace(added, alternatives=(as_given,))

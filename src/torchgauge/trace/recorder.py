@@ -44,11 +44,27 @@ class _OpenCall:
 
     __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
                  "output_storages", "outputs", "parent", "path", "phase")  # fmt: skip
+    end_op: int
+    end_event: int
 
-    def __init__(self, index: int, path: str, parent: int) -> None:
+    def __init__(
+        self,
+        *,
+        index: int,
+        path: str,
+        parent: int,
+        inputs: tuple[NamedValue, ...],
+        first_op: int,
+        first_event: int,
+        phase: Phase,
+    ) -> None:
         self.index = index
         self.path = path
         self.parent = parent
+        self.inputs = inputs
+        self.first_op = first_op
+        self.first_event = first_event
+        self.phase = phase
         self.outputs: tuple[NamedValue, ...] = ()
         self.output_storages: tuple[int, ...] = ()
         self.completed = False
@@ -143,11 +159,15 @@ class Recorder(DispatchMode):
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> _OpenCall:
         stack = self.stack
-        call = _OpenCall(len(self.calls), path, stack[-1].index if stack else -1)
-        call.inputs = call_inputs(names, args, kwargs, self.specs)
-        call.first_op = len(self._ops)
-        call.first_event = len(self.storages.events)
-        call.phase = self.phase
+        call = _OpenCall(
+            index=len(self.calls),
+            path=path,
+            parent=stack[-1].index if stack else -1,
+            inputs=call_inputs(names, args, kwargs, self.specs),
+            first_op=len(self._ops),
+            first_event=len(self.storages.events),
+            phase=self.phase,
+        )
         self.calls.append(call)
         stack.append(call)
         self._boundaries.append(next_sequence_nr())

@@ -124,7 +124,9 @@ class Session:
             call = recorder.wrap_forward("", root, nn.Module.__call__)
             self._notes.assumptions.append("scripted: modules inside are listed, not followed")
         if request.scenario.checkpointing and checkpoint_blocks(root) == 0:
-            self._notes.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
+            self._notes.warnings.append(
+                "checkpointing: the model has no repeated blocks to checkpoint"
+            )
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
@@ -192,7 +194,7 @@ class Session:
                 for index in recorder.storages.alive() - before:
                     recorder.storages.set_role(index, Role.SAVED_ACTIVATION)
                 self._start_phase(Phase.BACKWARD)
-                loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()
                 self._mark_gradients(root)
                 self._end_phase(Phase.BACKWARD)
             if note:
@@ -377,5 +379,3 @@ def _is_parameter(root: nn.Module, name: str) -> bool:
 
 def _is_lazy(tensor: torch.Tensor) -> bool:
     return torch.nn.parameter.is_lazy(tensor)
-
-

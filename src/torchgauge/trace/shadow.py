@@ -39,9 +39,7 @@ class Twin:
     copy. ``notes`` names the attributes that could not be copied and are shared.
     """
 
-    def __init__(
-        self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]
-    ) -> None:
+    def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
@@ -117,11 +115,11 @@ class Twin:
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         twin: torch.Tensor
         if isinstance(original, UninitializedParameter):
-            twin = UninitializedParameter(
-                requires_grad=original.requires_grad, device="meta", dtype=original.dtype
-            )
+            lazy: Any = UninitializedParameter  # its stub has no arguments
+            twin = lazy(requires_grad=original.requires_grad, device="meta", dtype=original.dtype)
         elif isinstance(original, UninitializedBuffer):
-            twin = UninitializedBuffer(device="meta", dtype=original.dtype)
+            lazy = UninitializedBuffer
+            twin = lazy(device="meta", dtype=original.dtype)
         else:
             plain = self._convert(original)
             if isinstance(original, nn.Parameter):
@@ -225,7 +223,9 @@ class MetaConverter:
         if shared is None:
             nbytes = storage.nbytes()
             if nbytes == tensor.numel() * tensor.element_size():
-                twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+                twin = torch.empty_strided(
+                    tensor.shape, tensor.stride(), dtype=dtype, device="meta"
+                )
                 self._storages[key] = twin.untyped_storage()
                 return twin
             nbytes = nbytes // tensor.element_size() * dtype.itemsize
@@ -280,12 +280,16 @@ def _over(
     storage: torch.UntypedStorage, like: torch.Tensor, dtype: torch.dtype | None = None
 ) -> torch.Tensor:
     view = torch.empty(0, dtype=dtype or like.dtype, device=storage.device)
-    view.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload]
+    view.set_(storage, like.storage_offset(), like.shape, like.stride())
     return view
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     return (
-        type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
-        or type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
-    ) and tensor.layout is torch.strided and not tensor.is_quantized
+        (
+            type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
+            or type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
+        )
+        and tensor.layout is torch.strided
+        and not tensor.is_quantized
+    )

@@ -51,7 +51,7 @@ def _batch_norm_backward(
 
 
 def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
-    """``[..., *normalized] → [..., *normalized]`` and two statistics ``[..., 1 × normalized dims]``."""
+    """``[..., *normalized] → [..., *normalized]`` and two statistics ``[..., 1, 1, …]``."""
     source, normalized = args[0], tuple(args[1])
     count = len(normalized)
     if tuple(source.shape[source.dim() - count :]) != normalized:
@@ -86,6 +86,7 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     offsets = rest[0] if rest else kwargs.get("offs")
     dtype = kwargs.get("out_dtype") or left.dtype
     groups = offsets.shape[0] if isinstance(offsets, torch.Tensor) else 0
+    shape: tuple[int, ...]
     if left.dim() == 2 and right.dim() == 2:
         shape = (groups, left.shape[0], right.shape[1])
     elif left.dim() == 3 and right.dim() == 2:

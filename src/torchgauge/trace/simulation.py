@@ -220,7 +220,7 @@ def flat(value: Any) -> list[Any]:
 
 def _view(storage: torch.UntypedStorage, like: torch.Tensor, device: torch.device) -> torch.Tensor:
     view = torch.empty(0, dtype=like.dtype, device=device)
-    return view.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload, no-any-return]
+    return view.set_(storage, like.storage_offset(), like.shape, like.stride())
 
 
 def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:

@@ -24,6 +24,9 @@ class DispatchMode(TorchDispatchMode):
     imports all of ``torch._dynamo`` and costs time on every operator; nothing is compiled here.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
@@ -34,7 +37,7 @@ def current_autograd_node() -> Any:
 
     ``torch._C._current_autograd_node``: 2.6–2.13.
     """
-    return torch._C._current_autograd_node()  # type: ignore[attr-defined]
+    return torch._C._current_autograd_node()
 
 
 def next_sequence_nr() -> int:
@@ -42,7 +45,7 @@ def next_sequence_nr() -> int:
 
     ``torch.autograd._get_sequence_nr``: 2.6–2.13.
     """
-    number: int = torch.autograd._get_sequence_nr()
+    number: int = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
     return number
 
 

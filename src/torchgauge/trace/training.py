@@ -13,6 +13,7 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from torchgauge.errors import ScenarioError
+from torchgauge.report.scenario import CUSTOM_LOSS
 from torchgauge.trace.describe import tensors_in
 
 _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -33,9 +34,7 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Class in ``torch.optim`` and settings that differ from its defaults."""
 
 
-def make_optimizer(
-    name: str, parameters: Iterable[torch.Tensor]
-) -> torch.optim.Optimizer | None:
+def make_optimizer(name: str, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
     """Return the optimizer of that name over the trainable parameters.
 
     The default implementation of a CPU is used: one loop over the parameters.
@@ -65,6 +64,11 @@ def compute_loss(
                 hint="reduce it, for example with .mean()",
             )
         return loss, ""
+    if name.startswith(CUSTOM_LOSS):
+        raise ScenarioError(
+            f"the scenario's loss {name.removeprefix(CUSTOM_LOSS)!r} is a function that was not given",
+            hint="pass it as loss=function",
+        )
     own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
     if name == "auto" and isinstance(own, torch.Tensor) and own.requires_grad:
         return own, "loss: the one that the model returns"
@@ -113,8 +117,6 @@ def checkpoint_blocks(root: nn.Module) -> int:
         for child in module.children():
             repeated = kinds[type(child)] > 1 and any(True for _ in child.children())
             if repeated and any(True for _ in child.parameters()):
-                child.__dict__["forward"] = partial(
-                    checkpoint, child.forward, use_reentrant=False
-                )
+                child.__dict__["forward"] = partial(checkpoint, child.forward, use_reentrant=False)
                 count += 1
     return count

@@ -160,4 +160,4 @@ class ValueStore:
     @staticmethod
     def _view(storage: torch.UntypedStorage, like: torch.Tensor) -> torch.Tensor:
         empty = torch.empty(0, dtype=like.dtype, device="cpu")
-        return empty.set_(storage, like.storage_offset(), like.shape, like.stride())  # type: ignore[call-overload, no-any-return]
+        return empty.set_(storage, like.storage_offset(), like.shape, like.stride())

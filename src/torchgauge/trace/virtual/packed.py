@@ -12,7 +12,7 @@ def pad_packed_sequence(
     padding_value: float,
     total_length: int = 0,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unpack ``[sum of lengths, ...]`` to ``[T, B, ...]`` (``[B, T, ...]``) and the lengths ``[B]``.
+    """Unpack ``[sum of lengths, ...]`` to ``[T, B, ...]`` and the lengths ``[B]``.
 
     The same copies in the same order as ``_pad_packed_sequence`` in PyTorch's
     ``aten/src/ATen/native/PackedSequence.cpp``: one per run of equal batch sizes.

@@ -1,0 +1,142 @@
+"""A failing model: which layer, what it got, what it needs, what to try, the table so far."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import torchgauge as tg
+from torchgauge.errors import ModelError, ScenarioError, UsageError
+
+
+def convolutions() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(8, 4, 3))
+
+
+class Raises(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inner(x)
+        raise ValueError("something of the user's")
+
+
+class Nothing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> None:
+        self.inner(x)
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.MaxPool2d(4))
+
+
+def flat() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2))
+
+
+CASES: list[tuple[str, Callable[[], nn.Module], dict[str, Any], str, str, str]] = [
+    ("channels", convolutions, {"input_size": (3, 8, 8)}, "2", "Conv2d",
+     r"Conv2d takes 8 channels, got 4 in \[1, 4, 6, 6\]"),
+    ("rank", convolutions, {"input_size": (3, 8)}, "0", "Conv2d", "check the number of dimensions"),
+    ("too small", small, {"input_size": (3, 4, 4)}, "1", "MaxPool2d", "use a larger input size"),
+    ("features", flat, {"input_size": (3, 8, 8)}, "2", "Linear", "set in_features=144"),
+    ("keyword", lambda: nn.Bilinear(3, 3, 2), {"input_size": (2, 3)}, "", "Bilinear",
+     "give every argument of forward"),
+    ("unknown keyword", lambda: nn.Linear(4, 4), {"input_size": (2, 4), "colour": 3}, "", "Linear",
+     "check the names of the inputs"),
+    ("float index", lambda: nn.Embedding(9, 4), {"input_data": torch.zeros(2, 3)}, "", "Embedding",
+     "takes integer indices, got float32"),
+    ("recurrent", lambda: nn.LSTM(5, 4), {"input_size": (2, 3, 4)}, "", "LSTM",
+     "LSTM takes 5 features"),
+    ("normalisation", lambda: nn.BatchNorm2d(5), {"input_size": (2, 3, 4, 4)}, "", "BatchNorm2d",
+     "BatchNorm2d takes 5 channels"),
+    ("own error", Raises, {"input_size": (2, 4)}, "", "Raises", "something of the user's"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("build", "options", "path", "kind", "message"),
+                         [case[1:] for case in CASES], ids=[case[0] for case in CASES])  # fmt: skip
+def test_the_failing_layer_is_named(
+    build: Callable[[], nn.Module], options: dict[str, Any], path: str, kind: str, message: str
+) -> None:
+    with pytest.raises(ModelError, match=message) as caught:
+        tg.analyze(build(), **options)
+    report = caught.value.report
+    assert report is not None and report.failure is not None
+    assert (report.failure.path, report.failure.module_type) == (path, kind)
+    assert report.failure.inputs and caught.value.exit_status == 3
+    assert str(caught.value).startswith(f"{path} ({kind}) failed" if path else f"{kind} failed")
+
+
+def test_the_partial_table_goes_up_to_the_failing_layer() -> None:
+    printed = io.StringIO()
+    with pytest.raises(ModelError):
+        tg.summary(convolutions(), (3, 8, 8), file=printed)
+    text = printed.getvalue()
+    assert "[B, 4, 6, 6]" in text or "[1, 4, 6, 6]" in text
+    assert "Conv2d takes 8 channels" in text
+    report = None
+    try:
+        tg.analyze(convolutions(), (3, 8, 8))
+    except ModelError as error:
+        report = error.report
+    assert report is not None
+    calls = {path: module.calls for path, module in report.modules.items()}
+    assert calls["0"][0].completed and calls["1"][0].completed
+    assert not calls["2"][0].completed and not calls[""][0].completed
+    assert report.totals.forward_macs == 6 * 6 * 4 * 27
+
+
+def test_a_model_that_returns_nothing() -> None:
+    report = tg.analyze(Nothing(), (2, 4))
+    assert [value.text for value in report.outputs] == ["None"]
+    assert report.totals.forward_macs == 32
+    with pytest.raises(ScenarioError, match="no output depends on a trainable parameter"):
+        tg.analyze(Nothing(), (2, 4), scenario=tg.Scenario(mode="training"))
+
+
+def test_scenarios_that_contradict_themselves() -> None:
+    for options, message in (
+        ({"optimizer": "adam"}, "has no meaning in inference"),
+        ({"loss": "mse"}, "has no meaning in inference"),
+        ({"mode": "evaluation"}, "unknown mode 'evaluation'"),
+        ({"precision": "fp12"}, "unknown precision 'fp12'"),
+        ({"mode": "training", "optimizer": "adamm"}, "unknown optimizer 'adamm'"),
+        ({"mode": "training", "loss": "hinge"}, "unknown loss 'hinge'"),
+        ({"mode": "training", "accumulation": 0}, "not a number of micro-batches"),
+        ({"checkpointing": True}, "has no meaning in inference"),
+        ({"accumulation": 2}, "has no meaning in inference"),
+    ):
+        with pytest.raises(ScenarioError, match=message):
+            tg.Scenario(**options)  # type: ignore[arg-type]
+
+
+def test_losses_that_do_not_match() -> None:
+    training = tg.Scenario(mode="training", loss="cross_entropy")
+    with pytest.raises(ScenarioError, match="cross_entropy needs an output of shape"):
+        tg.analyze(nn.Linear(4, 2), input_data=torch.zeros(4), scenario=training)
+
+    model = nn.Linear(4, 2)
+    with pytest.raises(ScenarioError, match="did not return a tensor with one element"):
+        tg.analyze(model, (2, 4), scenario=tg.Scenario(mode="training"), loss=lambda out: out)
+    model.requires_grad_(False)
+    with pytest.raises(ScenarioError, match="no parameter requires a gradient"):
+        tg.analyze(model, (2, 4), scenario=tg.Scenario(mode="training"))
+
+
+def test_what_is_no_model() -> None:
+    with pytest.raises(UsageError, match="Linear is a class, not a model"):
+        tg.analyze(nn.Linear, (2, 4))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="cannot analyse a function"):
+        tg.analyze(lambda x: x, (2, 4))  # type: ignore[arg-type]

@@ -1,0 +1,155 @@
+"""The model is left exactly as it was: after success, after a failure, after Ctrl-C."""
+
+from __future__ import annotations
+
+import gc
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import torchgauge as tg
+from torchgauge.errors import ModelError
+
+
+class Moody(nn.Module):
+    """BatchNorm, dropout, a frozen part, a hook, a counter; fails or is interrupted on demand."""
+
+    def __init__(self, raises: type[BaseException] | None = None) -> None:
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+        self.head = nn.Linear(4, 2)
+        self.raises = raises
+        self.count = 0
+        self.seen: list[Any] = []
+        self.features[1].eval()
+        self.features[0].weight.requires_grad_(False)
+        self.head.register_forward_hook(lambda module, args, output: output * 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.count += 1
+        self.seen.append(x)
+        self.last = self.features(x).mean((2, 3))
+        if self.raises is not None:
+            raise self.raises("on demand")
+        return self.head(self.last)
+
+
+def fingerprint(model: nn.Module) -> dict[str, Any]:
+    """Everything about a model and the process that an analysis might change."""
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    return {
+        "identity": {name: id(tensor) for name, tensor in tensors.items()},
+        "values": {name: tensor.detach().clone() for name, tensor in tensors.items()},
+        "versions": {name: tensor._version for name, tensor in tensors.items()},
+        "grads": {n: None if p.grad is None else p.grad.clone() for n, p in tensors.items()},
+        "requires_grad": {name: tensor.requires_grad for name, tensor in tensors.items()},
+        "flags": {name: module.training for name, module in model.named_modules()},
+        "types": {name: type(module) for name, module in model.named_modules()},
+        "attributes": {n: sorted(module.__dict__) for n, module in model.named_modules()},
+        "hooks": {n: len(m._forward_hooks) + len(m._forward_pre_hooks)
+                  for n, m in model.named_modules()},
+        "keys": list(model.state_dict()),
+        "plain": (getattr(model, "count", 0), len(getattr(model, "seen", []))),
+        "rng": (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tobytes()),
+        "grad mode": torch.is_grad_enabled(),
+        "collector": gc.isenabled(),
+        "default dtype": torch.get_default_dtype(),
+    }  # fmt: skip
+
+
+def same(left: Any, right: Any) -> bool:
+    if isinstance(left, torch.Tensor):
+        return isinstance(right, torch.Tensor) and torch.equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[key], right[key]) for key in left)
+    if isinstance(left, tuple):
+        return len(left) == len(right) and all(map(same, left, right))
+    return bool(left == right)
+
+
+SCENARIOS = [
+    tg.Scenario(),
+    tg.Scenario(mode="training", optimizer="adamw"),
+    tg.Scenario(mode="training", optimizer="sgd-momentum", checkpointing=True, accumulation=2),
+    tg.Scenario(precision="bf16"),
+]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=str)
+@pytest.mark.parametrize("with_grad", [False, True])
+def test_after_success(scenario: tg.Scenario, with_grad: bool) -> None:
+    model = Moody()
+    if with_grad:
+        model(torch.randn(2, 3, 8, 8)).sum().backward()
+        model.count, model.seen = 0, []
+        del model.last
+    before = fingerprint(model)
+    tg.analyze(model, (2, 3, 8, 8), scenario=scenario, name_batch=True)
+    assert same(before, fingerprint(model))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:2], ids=str)
+def test_after_a_failing_forward(scenario: tg.Scenario) -> None:
+    model = Moody(raises=ValueError)
+    before = fingerprint(model)
+    with pytest.raises(ModelError, match="on demand"):
+        tg.analyze(model, (2, 3, 8, 8), scenario=scenario)
+    assert same(before, fingerprint(model))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:2], ids=str)
+def test_after_ctrl_c(scenario: tg.Scenario) -> None:
+    model = Moody(raises=KeyboardInterrupt)
+    before = fingerprint(model)
+    with pytest.raises(KeyboardInterrupt):
+        tg.analyze(model, (2, 3, 8, 8), scenario=scenario)
+    assert same(before, fingerprint(model))
+
+
+def test_after_a_real_run() -> None:
+    """A branch on values cannot be simulated; the copy that runs instead shares nothing."""
+
+    class Branching(Moody):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            return y * 2 if y.sum() > 0 else y
+
+    model = Branching()
+    before = fingerprint(model)
+    report = tg.analyze(model, (2, 3, 8, 8), scenario=tg.Scenario(mode="training"))
+    assert report.execution == "real"
+    assert same(before, fingerprint(model))
+
+
+def test_inputs_are_not_written_to() -> None:
+    class InPlace(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.add_(1)
+
+    data = torch.zeros(3, 4, dtype=torch.int64)
+    tg.analyze(InPlace(), input_data=data)
+    assert data.sum() == 0 and data._version == 0
+
+
+def test_the_check_sees_a_change() -> None:
+    model = Moody()
+    before = fingerprint(model)
+    model(torch.randn(2, 3, 8, 8))
+    assert not same(before, fingerprint(model))
+
+
+def test_the_model_is_free_afterwards() -> None:
+    """Nothing keeps a reference to the model once its report exists."""
+    import weakref
+
+    model = nn.Linear(4, 4)
+    ref = weakref.ref(model)
+    report = tg.analyze(model, (2, 4))
+    del model
+    gc.collect()
+    assert ref() is None
+    assert report.totals.params == 20
