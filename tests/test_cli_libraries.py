@@ -120,6 +120,7 @@ def test_an_unknown_torchvision_name_offers_the_nearest(torchvision):
     error = refusal("torchvision:resnet5O")
     assert error.message == "torchvision has no model 'resnet5O'"
     assert error.hint.startswith("did you mean resnet50")
+    assert refusal("torchvision:zzzzzz").hint == "see torchvision.models.list_models()"
 
 
 # ---------------------------------------------------------------------------- timm

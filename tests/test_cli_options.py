@@ -189,5 +189,6 @@ def test_every_scenario_option_arrives():
 def test_the_nearest_names_come_first_and_case_does_not_matter():
     assert nearest("ResNet5O", ["resnet18", "resnet50", "vgg16"])[0] == "resnet50"
     assert nearest("llama", ["CodeLlama"]) == ["CodeLlama"]
+    assert nearest("net", ["mynetwork", "nets"]) == ["nets", "mynetwork"]
     assert nearest("zzz", ["resnet50"]) == []
     assert did_you_mean("ab", ["abc", "xyz"]) == "did you mean abc?"

@@ -60,7 +60,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     before = set(sys.modules)
-    yield tmp_path
+    with torch.random.fork_rng(devices=[]):  # net.py makes a model with real weights
+        yield tmp_path
     for name in set(sys.modules) - before:
         file = getattr(sys.modules[name], "__file__", None)
         if file and file.startswith(str(tmp_path)):

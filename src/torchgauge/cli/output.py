@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
-import shutil
 import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import UsageError
-from torchgauge.report.model import Report
+
+if TYPE_CHECKING:
+    from torchgauge.render import Renderer
+    from torchgauge.report.model import Report
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "text": ("depth", "columns", "unfold", "ascii", "width", "color"),
@@ -22,7 +25,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
     "csv": ("depth", "columns", "unfold"),
     "latex": ("depth", "columns", "unfold"),
 }
-"""Each format with the options that have a meaning in it."""
+"""Each format of ``torchgauge.render`` with the options that have a meaning in it."""
 
 _SUFFIXES = {
     ".txt": "text", ".log": "text", ".json": "json", ".md": "markdown", ".markdown": "markdown",
@@ -30,13 +33,6 @@ _SUFFIXES = {
 }  # fmt: skip
 
 _SMALLEST_WIDTH = 40
-
-
-class Renderer(Protocol):
-    """What ``torchgauge.render.get_renderer`` returns."""
-
-    def render(self, report: Report) -> str:
-        """Return the report as text of this format."""
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -80,11 +76,7 @@ def make_renderer(arguments: argparse.Namespace) -> Renderer:
     options = _options(arguments, name)
     from torchgauge.render import get_renderer
 
-    try:
-        renderer: Renderer = get_renderer(name, **options)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    return renderer
+    return get_renderer(name, **options)
 
 
 def deliver(text: str, output: Path | None) -> None:
@@ -155,29 +147,15 @@ def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
             f"--width {given['width']} is too narrow for a table",
             hint=f"use {_SMALLEST_WIDTH} or more",
         )
-    to_terminal = arguments.output is None and sys.stdout.isatty()
-    given["color"] = _wants_color(arguments.color, to_terminal=to_terminal)
-    if "width" not in given and (to_terminal or "COLUMNS" in os.environ):
-        given["width"] = max(shutil.get_terminal_size().columns, _SMALLEST_WIDTH)
-    if arguments.output is None and not _can_print("├─│└×–·"):
-        given["ascii"] = True
-    return given
+    from torchgauge.render.terminal import terminal_options
 
-
-def _wants_color(choice: str, *, to_terminal: bool) -> bool:
-    if choice != "auto":
-        return choice == "always"
-    # https://no-color.org: set and not empty means no colour.
-    no_color = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-    return to_terminal and not no_color
-
-
-def _can_print(text: str) -> bool:
-    try:
-        text.encode(sys.stdout.encoding or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    target = sys.stdout if arguments.output is None else io.StringIO()  # a file holds any character
+    return {
+        **given,
+        **terminal_options(
+            target, width=arguments.width, ascii=arguments.ascii, color=arguments.color
+        ),
+    }
 
 
 def _names(text: str) -> tuple[str, ...]:

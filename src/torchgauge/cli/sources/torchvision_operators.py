@@ -37,8 +37,7 @@ def define_missing_operators() -> None:
         return
     if _library_loads(Path(found.submodule_search_locations[0])):
         return
-    # torch.library and torch.ops carry no annotations.
-    library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    library: Any = torch.library.Library("torchvision", "FRAGMENT")
     for schema in _SCHEMAS:
         library.define(schema)
     _kept.append(library)
@@ -49,7 +48,7 @@ def _library_loads(folder: Path) -> bool:
 
     for path in (*folder.glob("_C*.so"), *folder.glob("_C*.pyd"), *folder.glob("_C*.dylib")):
         try:
-            torch.ops.load_library(str(path))  # type: ignore[no-untyped-call]
+            torch.ops.load_library(str(path))
         except OSError:
             continue
         return True
