@@ -426,20 +426,23 @@ def test_the_search_path_is_left_as_it_was(summary, tmp_path):
     assert sys.path == before
 
 
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
+@pytest.mark.parametrize("lines", [1, 20_000])
+def test_a_reader_that_goes_away_is_no_error(lines):
     code = (
         "import sys; from torchgauge.cli import main as cli\n"
-        "cli._dispatch = lambda arguments: [print('x' * 50) for _ in range(20_000)] and 0\n"
+        "def write(arguments):\n"
+        "    sys.stdin.read()  # until the reader is gone\n"
+        f"    for _ in range({lines}): print('x' * 50)\n"
+        "    return 0\n"
+        "cli._dispatch = write\n"
         "sys.exit(cli.main(['anything']))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    process.stdout.read(10)
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    process.stderr.close()
-    assert process.wait(timeout=60) == 141
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], text=True, **pipes) as process:
+        process.stdout.close()
+        process.stdin.close()
+        assert process.stderr.read() == ""
+        assert process.wait(timeout=60) == 141
 
 
 # ---------------------------------------------------------------------------- strict
