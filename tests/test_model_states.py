@@ -96,6 +96,7 @@ def test_lazy_modules_get_their_shapes_from_the_run() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:torch.ao.quantization is deprecated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")
 def test_quantized_weights_count_logically_and_in_bytes() -> None:
     model = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
         nn.Sequential(nn.Linear(64, 32), nn.ReLU()), {nn.Linear}

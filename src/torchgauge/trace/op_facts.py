@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from torchgauge.trace.pointwise import pointwise_rule
+from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
 
 
@@ -26,6 +29,8 @@ class OpFacts:
     is_deterministic: bool = True
     is_mutating: bool = False
     may_be_view: bool = False
+    rule: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+    """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_values: bool = False
     """The result is a Python number or has a shape that depends on values."""
 
@@ -67,8 +72,20 @@ def _look_up(func: Any) -> OpFacts:
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
         and not base.startswith(("empty", "new_empty", "rand", "bernoulli", "dropout")),
         is_mutating=schema.is_mutable,
+        rule=SHAPE_RULES.get(str(func)) or _pointwise(func, schema),
         may_be_view=aliases or func.is_view,
         reads_values=base in _READERS
         or torch.Tag.dynamic_output_shape in func.tags
         or torch.Tag.data_dependent_output in func.tags,
     )
+
+
+def _pointwise(func: Any, schema: Any) -> Any:
+    """Return the element-wise rule for what PyTorch tags so and what makes one tensor."""
+    plain = torch.Tag.pointwise in func.tags and torch.Tag.nondeterministic_seeded not in func.tags
+    if not plain or len(schema.returns) != 1 or str(schema.returns[0].type) != "Tensor":
+        return None
+    alias = schema.returns[0].alias_info
+    if alias is not None and not alias.is_write:  # a view
+        return None
+    return pointwise_rule(str(func))

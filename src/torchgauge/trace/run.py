@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -62,7 +63,7 @@ def needs_values(error: BaseException) -> bool:
 
 
 def _simulate(request: Request) -> Outcome:
-    outcome = Session(request, Execution.SIMULATED).run()
+    outcome = _session(request)
     while outcome.error is not None and outcome.float_index_inputs:
         plan: InputPlan | None = request.plan
         for name in outcome.float_index_inputs:
@@ -70,6 +71,19 @@ def _simulate(request: Request) -> Outcome:
         if plan is None:
             return outcome
         request = replace(request, plan=plan)
+        outcome = _session(request)
+    return outcome
+
+
+def _session(request: Request) -> Outcome:
+    """Run once, or twice when the first run imported torch's compiler on the way.
+
+    That import keeps the frames that are running, and with them tensors, alive for longer than
+    the step would; the second run has the lifetimes of every later one.
+    """
+    imported = "torch._dynamo" in sys.modules
+    outcome = Session(request, Execution.SIMULATED).run()
+    if not imported and "torch._dynamo" in sys.modules:
         outcome = Session(request, Execution.SIMULATED).run()
     return outcome
 

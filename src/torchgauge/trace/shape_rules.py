@@ -15,9 +15,13 @@ import torch
 META = torch.device("meta")
 
 
-def _stat_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which a normalisation keeps its statistics."""
-    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
+def _stat_dtype(source: torch.Tensor, weight: torch.Tensor | None) -> torch.dtype:
+    """Return the dtype in which a normalisation on the CPU keeps its statistics.
+
+    That of the parameters: float32 for a half-precision input under float32 parameters, half for
+    both in half (``is_mixed_type`` in PyTorch's ``aten/src/ATen/native/cpu/mixed_data_type.h``).
+    """
+    return source.dtype if weight is None else weight.dtype
 
 
 def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
@@ -31,7 +35,7 @@ def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Te
             raise RuntimeError(
                 f"batch norm over {tensor.numel()} channels got {tuple(source.shape)}"
             )
-    dtype = _stat_dtype(source.dtype)
+    dtype = _stat_dtype(source, args[1])
     size = channels if training else 0
     stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
     return torch.empty_like(source), *stats
@@ -42,7 +46,7 @@ def _batch_norm_backward(
 ) -> tuple[torch.Tensor | None, ...]:
     """Gradients of input, weight and bias, as ``output_mask`` asks."""
     source, weight, mask = args[1], args[2], args[9]
-    dtype = weight.dtype if weight is not None else _stat_dtype(source.dtype)
+    dtype = _stat_dtype(source, weight)
     channel = [
         torch.empty(source.shape[1], dtype=dtype, device=META) if wanted else None
         for wanted in mask[1:]
@@ -59,7 +63,7 @@ def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Te
             f"layer norm over {normalized} got an input of shape {tuple(source.shape)}"
         )
     shape = (*source.shape[: source.dim() - count], *([1] * count))
-    dtype = _stat_dtype(source.dtype)
+    dtype = _stat_dtype(source, args[2])
     stats = [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
     return torch.empty(source.shape, dtype=source.dtype, device=META), *stats
 
@@ -98,12 +102,23 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
+def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Copy of a tensor, contiguous when it was or when that is asked for."""
+    source, layout = args[0], kwargs.get("memory_format", torch.preserve_format)
+    if layout is torch.contiguous_format or (
+        layout is torch.preserve_format and source.is_contiguous()
+    ):
+        return torch.empty(source.shape, dtype=source.dtype, device=META)
+    return NotImplemented
+
+
 def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Gradient of a packed sequence: ``args`` are the gradient, the input's shape, batch sizes."""
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
 
 
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "aten.clone.default": _clone,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.op_facts import OpFacts
-from torchgauge.trace.shape_rules import META, SHAPE_RULES
+from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import ValueStore, has_small_value
 
@@ -86,8 +86,9 @@ class Simulation:
             return self._pack(*args)
         if facts.reads_values:
             return self._run_reader(func, facts, args, kwargs, tensors)
-        rule = SHAPE_RULES.get(facts.name)
-        output = func(*args, **kwargs) if rule is None else rule(args, kwargs)
+        output = NotImplemented if facts.rule is None else facts.rule(args, kwargs)
+        if output is NotImplemented:
+            output = func(*args, **kwargs)
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
         elif len(self.values) > 0 and tensors:

@@ -1,0 +1,115 @@
+"""Output shapes of element-wise operators, without PyTorch's decompositions in Python.
+
+Most operators of a step are element-wise, and on the meta device many of them are computed by
+reference implementations that take a hundred times as long as the answer is worth. The rule here
+answers the plain cases and leaves all others to PyTorch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+_BOOLEAN = frozenset(
+    ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not",
+     "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit", "isin")
+)  # fmt: skip
+"""Element-wise operators that answer with booleans."""
+_OTHER_LAWS = frozenset(
+    (
+        "complex",
+        "polar",
+        "angle",
+        "frexp",
+        "clone",
+        "_to_copy",
+        "copy",
+        "to",
+        "conj_physical",
+        "mvlgamma",
+    )
+)
+"""Tagged element-wise, but their dtype or layout does not follow from their operands' alone."""
+
+_LAYOUT = frozenset(("dtype", "out", "memory_format", "layout"))
+
+
+def pointwise_rule(name: str) -> Any:
+    """Return the rule of an element-wise operator, ``None`` when its dtype follows other laws."""
+    base = name.split(".")[1]
+    if base in _OTHER_LAWS or base.startswith("__") or name.endswith("out"):
+        return None
+    if name == "aten.pow.Scalar":  # makes its result contiguous
+        return None
+    if base.endswith("_"):
+        return _in_place
+    return _to_boolean if base in _BOOLEAN else _same_dtype
+
+
+def _same_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return _result(args, kwargs, None)
+
+
+def _to_boolean(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    return _result(args, kwargs, torch.bool)
+
+
+def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    target = args[0]
+    shape = target.shape
+    for value in args[1:]:
+        if isinstance(value, torch.Tensor) and value.shape != shape and not _fits(value, shape):
+            return NotImplemented
+    return target
+
+
+def _result(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype | None) -> Any:
+    """Return an empty result, or ``NotImplemented`` when PyTorch has to say what it is.
+
+    Plain means: floating-point operands of one dtype (0-dimensional ones apart), none complex,
+    and either all contiguous with shapes that broadcast to the largest one's, or all alike.
+    """
+    operands = []
+    for value in args:
+        if isinstance(value, torch.Tensor):
+            operands.append(value)
+        elif isinstance(value, complex):
+            return NotImplemented
+    if not operands or not _LAYOUT.isdisjoint(kwargs):
+        return NotImplemented
+    first = largest = operands[0]
+    for value in operands[1:]:
+        if value.dim() > largest.dim() or (
+            value.dim() == largest.dim() and value.numel() > largest.numel()
+        ):
+            largest = value
+    kind, shape = largest.dtype, largest.shape
+    if not kind.is_floating_point:
+        return NotImplemented
+    contiguous = alike = True
+    for value in operands:
+        if value.dtype is not kind and (value.dim() > 0 or value.dtype.is_complex or not shape):
+            return NotImplemented
+        if value.shape != shape:
+            alike = False
+            if not _fits(value, shape):
+                return NotImplemented
+        elif value.stride() != first.stride():
+            alike = False
+        if not value.is_contiguous():
+            contiguous = False
+    if contiguous:
+        return torch.empty(shape, dtype=dtype or kind, device="meta")
+    if alike:
+        return torch.empty_like(first, dtype=dtype or kind)
+    return NotImplemented
+
+
+def _fits(value: torch.Tensor, shape: torch.Size) -> bool:
+    """Return whether a tensor broadcasts to ``shape`` without changing it."""
+    own = value.shape
+    offset = len(shape) - len(own)
+    if offset < 0:
+        return False
+    return all(size in (1, shape[offset + index]) for index, size in enumerate(own))

@@ -1,0 +1,254 @@
+"""The text renderer: exact goldens, and what must hold at every width."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+import report_builder as build
+from torchgauge.errors import UsageError
+from torchgauge.render import FORMATS, get_renderer
+from torchgauge.render.layout import ColumnSize, fit, shorten, wrap
+from torchgauge.render.text import TextRenderer
+from torchgauge.report.model import Failure, NotCounted, Phase
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
+
+
+def text(report, **options):
+    return TextRenderer(**options).render(report)
+
+
+def squeezed(shown):
+    """Undo the wrapping, to look for what was said."""
+    return re.sub(r"\s+", " ", shown)
+
+
+# ---------------------------------------------------------------------------- goldens
+
+
+@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("name", build.ALL)
+def test_text(name, width, golden):
+    golden(f"{name}_{width}.txt", text(build.ALL[name](), width=width))
+
+
+@pytest.mark.parametrize("name", ["transformer", "shared", "failed", "chinese"])
+def test_text_in_ascii(name, golden):
+    shown = text(build.ALL[name](), width=80, ascii=True)
+    assert shown.isascii()
+    golden(f"{name}_ascii.txt", shown)
+
+
+def test_text_of_few_columns_at_one_level(golden):
+    golden("transformer_depth1.txt", text(build.transformer(), depth=1, width=80))
+    columns = ("params", "trainable", "flops", "elementwise", "peak", "calls", "dtype")
+    golden("shared_columns.txt", text(build.shared_weights(), width=120, columns=columns))
+
+
+def test_text_unfolded(golden):
+    golden("detector_unfolded.txt", text(build.detector(), width=100, unfold=True))
+
+
+@pytest.mark.parametrize("name", ["markdown", "csv", "latex"])
+@pytest.mark.parametrize("report", ["shared", "failed"])
+def test_other_formats(name, report, golden):
+    golden(f"{report}.{name}", get_renderer(name).render(build.ALL[report]()))
+
+
+# ---------------------------------------------------------------------------- every width
+
+
+def assert_fits(shown, width):
+    for line in shown.split("\n"):
+        assert cell_len(line) <= width, line
+        assert line == line.rstrip(), repr(line)
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+@pytest.mark.parametrize("name", build.ALL)
+def test_no_line_is_wider_than_the_width(name, ascii_only):
+    for width in (*range(40, 130), 200):
+        assert_fits(text(build.ALL[name](), width=width, ascii=ascii_only), width)
+
+
+@given(width=st.integers(40, 200), model=NAMES, note=NAMES, path=NAMES, ascii_only=st.booleans())
+def test_no_line_is_wider_than_the_width_whatever_the_names(width, model, note, path, ascii_only):
+    path = path.replace(".", "_")
+    report = replace(
+        build.transformer(2, embedding=path),
+        model_name=model,
+        warnings=(note, f"{note} {path * 3}"),
+        failure=Failure(
+            path=path, module_type=note, inputs=(), error_type="E", error=note, phase=Phase.LOSS
+        ),
+    )
+    shown = text(report, width=width, ascii=ascii_only)
+    assert_fits(shown, width)
+    assert shown.isascii() or not ascii_only
+    assert all(line.isprintable() for line in shown.split("\n"))
+
+
+def test_what_has_no_room_is_said():
+    shown = text(build.simple_cnn(), width=40)
+    assert "no room at width 40: Output shape, MACs, Activation" in squeezed(shown)
+    assert "no room" not in text(build.simple_cnn(), width=80)
+
+
+def test_the_width_is_80_unless_given():
+    report = build.transformer()
+    assert text(report) == text(report, width=80) != text(report, width=81)
+
+
+def test_colour_changes_no_character():
+    for report in (build.transformer(), build.failed(), build.chinese()):
+        plain, colored = text(report), text(report, color=True)
+        assert "\x1b[1m" in colored
+        assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
+
+
+# ---------------------------------------------------------------------------- what is said
+
+
+def test_the_convention_stands_on_the_result_line():
+    shown = squeezed(text(build.simple_cnn()))
+    assert "1.41 GMACs = 2.83 GFLOPs forward (1 MAC = 2 FLOPs) nothing left uncounted" in shown
+    assert "401,484,648, all trainable, 1.50 GiB · 99.98 % in classifier" in shown
+    assert "Memory input 588.00 KiB · activations 41.35 MiB · parameters 1.50 GiB" in shown
+
+
+def test_training_says_backward_step_and_where_the_peak_is():
+    shown = squeezed(text(build.transformer(training=True), width=200))
+    assert "training (optimizer adamw, loss auto)" in shown
+    assert "backward 41.71 MFLOPs as executed · step 62.57 MFLOPs" in shown
+    assert "saved activations 400.00 KiB" in shown
+    assert "peak 5.72 MiB in backward at layers.3.qkv" in shown
+    assert "Forward/backward pass size 0.39 MiB (saved for the backward)" in shown
+
+
+def test_a_failure_names_layer_inputs_error_and_what_to_try():
+    shown = squeezed(text(build.failed()))
+    assert "Failed at features.3 (Conv2d), in forward" in shown
+    assert "input input [B, 64, 112, 112] float32" in shown
+    assert "error RuntimeError: Given groups=1, weight of size [128, 32, 3, 3]" in shown
+    assert "try make in_channels of features.3 equal to the 64 channels" in shown
+    assert "├─ 3 Conv2d failed here" in shown
+    assert "classifier Linear not reached" in shown
+    assert "until the failure" in shown
+    assert "nothing left uncounted" not in shown
+
+
+def test_a_cut_table_says_that_the_failure_is_inside():
+    assert "failed inside" in text(build.failed(), depth=1)
+
+
+def test_structure_only_says_that_no_input_was_given():
+    shown = squeezed(text(build.structure_only()))
+    assert "Not run no input was given; with one (input_size=…, --input-size …)" in shown
+    assert "structure only" in shown
+    assert "Output shape" not in shown
+    assert "MACs =" not in shown
+    assert "< 0.01 %" in shown
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "json"])
+def test_every_renderer_shows_what_a_reader_must_know(name):
+    report = replace(build.shared_weights(), assumptions=("B = 1 was assumed",))
+    report = replace(report, failure=replace(build.failed().failure, error="it broke\nhere"))
+    shown = get_renderer(name).render(report).replace("\\_", "_").replace("\\(", "(")
+    for fact in (
+        "mylib.scan.default, 3 calls: no FLOP formula is known for this operator",
+        "unused: Linear was never called; its 72 parameters are counted",
+        "decoder.embed is encoder.embed",
+        "B = 1 was assumed",
+        "the model printed to stdout",
+        "1 operator not counted (3 calls)",
+        "features.3 (Conv2d), in forward",
+        "RuntimeError: it broke",
+        "make in_channels of features.3 equal to the 64 channels",
+        "Total params",
+    ):
+        assert fact in squeezed(shown), fact
+
+
+def test_notes_that_differ_in_a_number_become_one_line():
+    report = build.transformer(12)
+    gaps = tuple(
+        NotCounted(op=f"layers.{index}.norm", calls=0, why="never called") for index in range(12)
+    )
+    shown = text(replace(report, not_counted=gaps), width=120)
+    assert shown.count(": never called") == 12  # listed ones stay as they are
+    calls_gone = {
+        path: replace(module, calls=()) if path.endswith("norm") else module
+        for path, module in report.modules.items()
+    }
+    modules = type(report.modules)(tuple(calls_gone.values()))
+    assert "layers.*.norm (LayerNorm) × 12" in text(replace(report, modules=modules))
+
+
+def test_control_characters_are_shown_not_sent():
+    report = replace(build.single_layer(), warnings=("red \x1b[31m alert\r\n",))
+    assert "red \\x1b[31m alert\\r\\n" in text(report)
+
+
+# ---------------------------------------------------------------------------- options
+
+
+def test_a_format_of_a_later_version_is_refused():
+    with pytest.raises(UsageError) as caught:
+        get_renderer("html")
+    assert str(caught.value) == (
+        "there is no format 'html'\n  try: one of text, json, markdown, csv, latex"
+    )
+
+
+def test_an_option_that_a_format_does_not_have_is_refused():
+    with pytest.raises(UsageError) as caught:
+        get_renderer("markdown", width=80)
+    assert str(caught.value) == (
+        "'width' has no meaning in markdown\n  try: its options are depth, columns, unfold"
+    )
+
+
+@pytest.mark.parametrize("name", ["text", "markdown", "csv", "latex"])
+def test_wrong_options_are_refused_before_anything_is_rendered(name):
+    with pytest.raises(UsageError, match="unknown column 'flips'\n  try: the columns are type, in"):
+        get_renderer(name, columns=("params", "flips"))
+    with pytest.raises(UsageError, match="depth=0 shows nothing\n  try: use 1 or more"):
+        get_renderer(name, depth=0)
+
+
+def test_a_narrow_width_is_refused():
+    with pytest.raises(UsageError, match="width=39 is too narrow for a table\n  try: use 40"):
+        TextRenderer(width=39)
+
+
+# ---------------------------------------------------------------------------- layout
+
+
+@given(text=NAMES, width=st.integers(1, 40))
+def test_shorten_keeps_both_ends_and_the_width(text, width):
+    short = shorten(text, width)
+    assert cell_len(short) <= width
+    assert short == text or "…" in short or width == 1
+
+
+@given(words=st.lists(st.text("abc词", min_size=1, max_size=50)), width=st.integers(20, 60))
+def test_wrap_loses_nothing(words, width):
+    lines = list(wrap([" ".join(words)], width, first="> ", indent="  "))
+    assert all(cell_len(line) <= width for line in lines)
+    assert "".join(lines).replace(" ", "").removeprefix(">") == "".join(words)
+
+
+def test_fit_narrows_before_it_drops_and_drops_the_least_important():
+    sizes = [ColumnSize("a", (10, 6), 9), ColumnSize("b", (10, 4), 5), ColumnSize("c", (8,), 7)]
+    assert fit(sizes, 32, 2) == {"a": 10, "b": 10, "c": 8}
+    assert fit(sizes, 30, 2) == {"a": 10, "b": 8, "c": 8}
+    assert fit(sizes, 23, 2) == {"a": 7, "b": 4, "c": 8} or fit(sizes, 23, 2) == {"a": 10, "c": 8}
+    assert fit(sizes, 20, 2) == {"a": 10, "c": 8}
+    assert fit(sizes, 5, 2) == {"a": 5}

@@ -1,0 +1,278 @@
+"""Reports as JSON and back: the contract, equality, and what damaged files are told."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import report_builder as build
+from torchgauge.errors import ReportFormatError
+from torchgauge.render import get_renderer
+from torchgauge.report.io import (
+    load_report,
+    report_from_dict,
+    report_from_json,
+    report_to_dict,
+    report_to_json,
+    save_report,
+)
+from torchgauge.report.model import (
+    CallCost,
+    MemoryEstimate,
+    ModuleReport,
+    NamedValue,
+    ParameterInfo,
+    Report,
+    Totals,
+)
+from torchgauge.report.scenario import Scenario
+
+
+@pytest.mark.parametrize("name", build.ALL)
+def test_what_is_saved_is_loaded(name, tmp_path):
+    report = build.ALL[name]()
+    save_report(report, tmp_path / "report.json")
+    assert load_report(tmp_path / "report.json") == report
+    assert list(tmp_path.iterdir()) == [tmp_path / "report.json"]
+
+
+def test_the_json_renderer_writes_the_saved_report(tmp_path):
+    report = build.shared_weights()
+    save_report(report, tmp_path / "report.json")
+    shown = get_renderer("json").render(report)
+    assert shown + "\n" == (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert report_from_json(shown) == report
+
+
+def test_json(golden):
+    golden("simple_cnn.json", get_renderer("json").render(build.simple_cnn()))
+    golden("failed.json", get_renderer("json", indent=None).render(build.failed()))
+
+
+def test_the_contract_has_these_names_in_this_order():
+    data = report_to_dict(build.transformer(2, training=True))
+    assert list(data)[:14] == [
+        "schema_version", "tool", "torch_version", "execution", "model", "scenario", "inputs",
+        "outputs", "totals", "memory", "modules", "not_counted", "assumptions", "warnings",
+    ]  # fmt: skip
+    assert data["schema_version"] == 1
+    assert data["tool"] == {"name": "torchgauge", "version": "0.1.0"}
+    assert list(data["scenario"])[:4] == ["mode", "device", "precision", "optimizer"]
+    assert list(data["inputs"][0])[:3] == ["name", "shape", "dtype"]
+    assert list(data["totals"])[:10] == [
+        "params", "trainable_params", "non_trainable_params", "param_bytes", "buffers",
+        "buffer_bytes", "forward_macs", "forward_flops", "backward_flops", "total_flops",
+    ]  # fmt: skip
+    assert list(data["memory"])[:9] == [
+        "input_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes",
+        "saved_activation_bytes", "peak_allocated_bytes", "peak_at", "at_peak", "timeline",
+    ]  # fmt: skip
+    assert list(data["memory"]["peak_at"]) == ["phase", "module", "op"]
+    assert list(data["memory"]["timeline"][0]) == ["op", "phase", "live_bytes"]
+    assert list(data["modules"][0])[:8] == [
+        "path", "type", "depth", "params", "trainable_params", "param_bytes", "shared_with",
+        "calls",
+    ]  # fmt: skip
+    assert list(data["modules"][0]["calls"][0])[:6] == [
+        "inputs", "outputs", "forward_macs", "backward_flops", "saved_activation_bytes",
+        "peak_allocated_bytes",
+    ]  # fmt: skip
+
+
+def test_what_later_versions_add_is_left_out_not_null():
+    text = report_to_json(build.transformer(2, training=True))
+    for name in ("time_ms", "peak_reserved_bytes", "context_bytes", "device_bytes", "minimum"):
+        assert name not in text
+    assert "time" not in json.loads(text)
+
+
+def test_every_field_of_the_types_is_written():
+    data = report_to_dict(build.shared_weights())
+    module = data["modules"][2]
+    written = {
+        ModuleReport: module,
+        ParameterInfo: module["own_parameters"][0],
+        CallCost: module["calls"][0],
+        Totals: data["totals"],
+        Scenario: data["scenario"],
+    }
+    for kind, values in written.items():
+        assert {field.name for field in fields(kind)} <= set(values), kind
+    peak = {"peak_phase", "peak_module", "peak_op"}
+    assert {field.name for field in fields(MemoryEstimate)} - peak <= set(data["memory"])
+    renamed = {"tool_version", "model_name", "model_spec"}
+    assert {field.name for field in fields(Report)} - renamed <= set(data)
+
+
+def test_a_value_that_is_no_tensor_has_a_null_shape_and_its_text():
+    data = report_to_dict(build.detector())
+    assert data["inputs"][1] == {"name": "training", "shape": None, "dtype": None, "text": "None"}
+    assert data["inputs"][0]["batch_dims"] == [[0, 1]]
+
+
+TEXTS = st.text()
+NUMBERS = st.integers(0, 2**80)
+
+
+@st.composite
+def reports(draw):
+    report = build.ALL[draw(st.sampled_from(sorted(build.ALL)))]()
+    value = NamedValue(name=draw(TEXTS), text=draw(TEXTS))
+    totals = Totals(**{field.name: draw(NUMBERS) for field in fields(Totals)})
+    return replace(
+        report,
+        model_name=draw(TEXTS),
+        model_spec=draw(st.none() | TEXTS),
+        warnings=tuple(draw(st.lists(TEXTS))),
+        assumptions=tuple(draw(st.lists(TEXTS))),
+        batch_size=draw(st.none() | NUMBERS),
+        inputs=(value, *report.inputs),
+        totals=totals,
+    )
+
+
+@given(report=reports())
+def test_any_report_comes_back_equal_from_strict_json(report):
+    text = report_to_json(report)
+    text.encode("utf-8")
+    assert report_from_json(text) == report
+    assert list(report_from_json(text).modules) == list(report.modules)
+
+
+def test_half_a_surrogate_pair_can_be_saved(tmp_path):
+    report = replace(build.single_layer(), model_name="file\udc80name")
+    save_report(report, tmp_path / "report.json")
+    assert load_report(tmp_path / "report.json") == report
+
+
+def test_fields_that_are_not_known_are_passed_over():
+    data = report_to_dict(build.simple_cnn())
+    data["time"] = {"forward_ms": 1.0}
+    data["memory"]["peak_reserved_bytes"] = 5
+    assert report_from_dict(data) == build.simple_cnn()
+
+
+# ---------------------------------------------------------------------------- damage
+
+
+def refusal(data):
+    with pytest.raises(ReportFormatError) as caught:
+        report_from_dict(data)
+    assert caught.value.hint
+    return caught.value.message
+
+
+@pytest.mark.parametrize("data", [None, [], 3, "report", {}, {"modules": []}])
+def test_anything_else_is_no_report(data):
+    assert refusal(data) == "this is no torchgauge report: it has no schema_version"
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+def test_another_schema_version_is_refused(version):
+    data = {**report_to_dict(build.simple_cnn()), "schema_version": version}
+    assert refusal(data) == (f"schema_version {version!r} is not known, this torchgauge reads 1")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (("totals", "params"), "many", "totals.params is not an integer"),
+        (("totals", "params"), True, "totals.params is not an integer"),
+        (("totals", "params"), 1.5, "totals.params is not an integer"),
+        (("totals",), [], "totals is not an object"),
+        (("modules", 1, "path"), None, "modules[1].path is not a text"),
+        (("modules", 1, "calls"), {}, "modules[1].calls is not a list"),
+        (("modules", 1, "calls", 0, "recompute"), 0,
+         "modules[1].calls[0].recompute is neither true nor false"),
+        (("memory", "peak_at", "phase"), "lunch",
+         "memory.peak_at.phase is 'lunch', which is none of forward, loss, backward, optimizer"),
+        (("memory", "at_peak"), {"soup": 1}, "memory.at_peak is 'soup', which is none of"),
+        (("inputs", 0, "batch_dims"), [[1]], "inputs[0].batch_dims[0] is not a pair"),
+        (("inputs", 0, "shape"), [1, None], "inputs[0].shape[1] is not an integer"),
+        (("scenario", "mode"), "cooking", "scenario makes no sense: unknown mode 'cooking'"),
+        (("modules",), [], "modules has no root (path '')"),
+    ],
+)  # fmt: skip
+def test_damage_is_named(place, value, message):
+    data = report_to_dict(build.simple_cnn())
+    target = data
+    for key in place[:-1]:
+        target = target[key]
+    target[place[-1]] = value
+    assert refusal(data).startswith(f"the report is damaged: {message}")
+
+
+def keys_of(data, place=()):
+    if isinstance(data, dict):
+        for key, value in data.items():
+            yield (*place, key)
+            yield from keys_of(value, (*place, key))
+    elif isinstance(data, list) and data:
+        yield from keys_of(data[0], (*place, 0))
+
+
+OPTIONAL = {"name", "total_flops", "text", "at_peak"}
+
+
+def test_every_missing_field_is_named():
+    data = report_to_dict(build.failed())
+    for place in keys_of(data):
+        if place[0] == "schema_version" or place[-1] in OPTIONAL or "at_peak" in place:
+            continue
+        damaged = json.loads(json.dumps(data))
+        target = damaged
+        for key in place[:-1]:
+            target = target[key]
+        del target[place[-1]]
+        message = refusal(damaged)
+        assert message.endswith("is missing"), place
+        assert str(place[-1]) in message
+
+
+def test_files_that_are_not_json(tmp_path):
+    path = tmp_path / "report.json"
+
+    def refused(content):
+        path.write_bytes(content)
+        with pytest.raises(ReportFormatError) as caught:
+            load_report(path)
+        assert caught.value.hint
+        return caught.value.message
+
+    whole = report_to_json(build.simple_cnn()).encode()
+    assert refused(b"").startswith(f"{path}: the report is not valid JSON: Expecting value")
+    assert "is not valid JSON" in refused(whole[: len(whole) // 2])
+    assert "NaN is not JSON" in refused(whole.replace(b"401484648", b"NaN"))
+    assert "is not valid JSON" in refused(b"[" * 100_000)
+    assert refused(b"\xff\xfe\x00") == f"{path} is no text in UTF-8"
+    assert refused(b"{}") == f"{path}: this is no torchgauge report: it has no schema_version"
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(ReportFormatError, match=r"cannot read .*nothing\.json: No such file"):
+        load_report(tmp_path / "nothing.json")
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "report.json"
+    save_report(build.simple_cnn(), path)
+
+    def no_space(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", no_space)
+    with pytest.raises(OSError, match="No space"):
+        save_report(build.transformer(), path)
+    assert load_report(path) == build.simple_cnn()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_stays_a_link(tmp_path):
+    (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
+    save_report(build.simple_cnn(), tmp_path / "link.json")
+    assert (tmp_path / "link.json").is_symlink()
+    assert load_report(tmp_path / "real.json") == build.simple_cnn()

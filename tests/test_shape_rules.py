@@ -1,0 +1,150 @@
+"""Shape rules against the real kernels: shape, dtype and strides of every answer that they give."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from torchgauge.trace.op_facts import facts_of
+from torchgauge.trace.shape_rules import SHAPE_RULES
+
+aten = torch.ops.aten
+
+
+def layouts() -> Iterator[torch.Tensor]:
+    """One operand in each layout that matters."""
+    base = torch.rand(2, 3, 4, 5) * 0.5 + 0.25
+    yield base
+    yield base.to(memory_format=torch.channels_last)
+    yield base.transpose(1, 2).contiguous().transpose(1, 2)
+    yield base[:, ::2]
+    yield base[:, :, :1].expand(2, 3, 4, 5)
+    yield base[0, 0]
+    yield base[0, :, 0, 0][:, None, None].clone()
+    yield base[0, 0, 0, 0]
+    yield base.to(torch.bfloat16)
+    yield base.double()[0, 0, 0, 0]
+    yield torch.tensor(3)
+    yield base > 0.5
+
+
+def pointwise() -> list[Any]:
+    found = []
+    for name in dir(aten):
+        packet = getattr(aten, name)
+        for overload in packet.overloads() if hasattr(packet, "overloads") else ():
+            func = getattr(packet, overload)
+            if not torch._C._dispatch_has_kernel(func.name()):
+                continue  # TorchScript's own, never seen by the dispatcher
+            if facts_of(func).rule is not None and str(func) not in SHAPE_RULES:
+                found.append(func)
+    return found
+
+
+def argument_lists(func: Any) -> Iterator[tuple[Any, ...]]:
+    """All layouts for the tensors of a schema; a fixed scalar for each scalar without default."""
+    arguments = [a for a in func._schema.arguments if not a.has_default_value()]
+    tensors = [i for i, a in enumerate(arguments) if str(a.type) in ("Tensor", "Optional[Tensor]")]
+    scalars = {"number": 2, "int": 2, "float": 0.5, "bool": True, "Optional[number]": 1}
+    fixed = [scalars.get(str(a.type)) for a in arguments]
+    if not tensors or any(v is None for i, v in enumerate(fixed) if i not in tensors):
+        return
+    options = list(layouts())
+    for left in options:
+        for right in options if len(tensors) > 1 else options[:1]:
+            values = list(fixed)
+            for position, index in enumerate(tensors):
+                values[index] = (
+                    (left if position == 0 else right).clone(memory_format=torch.preserve_format)
+                    if position
+                    else left
+                )
+            yield tuple(values)
+
+
+def layout(value: torch.Tensor) -> tuple[Any, ...]:
+    return tuple(value.shape), value.dtype, value.stride() if value.numel() > 1 else None
+
+
+def test_element_wise_rules_answer_as_the_kernels_do() -> None:
+    checked = answered = 0
+    operators = pointwise()
+    assert len(operators) > 200
+    for func in operators:
+        rule = facts_of(func).rule
+        assert rule is not None
+        for args in argument_lists(func):
+            meta = tuple(
+                torch.empty_strided(a.shape, a.stride(), dtype=a.dtype, device="meta")
+                if isinstance(a, torch.Tensor)
+                else a
+                for a in args
+            )
+            answer = rule(meta, {})
+            if answer is NotImplemented:
+                continue
+            real_args = tuple(a.clone() if isinstance(a, torch.Tensor) else a for a in args)
+            if func._schema.is_mutable:
+                real_args = tuple(a.clone() if isinstance(a, torch.Tensor) else a for a in args)
+            else:
+                real_args = args
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                try:
+                    real = func(*real_args)
+                except (RuntimeError, NotImplementedError, IndexError, TypeError):
+                    continue  # the kernel refuses these operands
+            checked += 1
+            if func._schema.is_mutable:
+                assert tuple(answer.shape) == tuple(real.shape), func
+                assert answer.dtype == real.dtype, func
+            else:
+                described = [(tuple(a.shape), a.dtype, a.stride()) for a in args
+                             if isinstance(a, torch.Tensor)]  # fmt: skip
+                assert layout(answer) == layout(real), (str(func), described)
+                answered += 1
+    assert answered > 1_000 and checked > answered
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("affine", [True, False])
+def test_normalisation_rules(training: bool, dtype: torch.dtype, affine: bool) -> None:
+    for layer, source in (
+        (nn.BatchNorm2d(4, affine=affine), torch.rand(2, 4, 5, 5)),
+        (nn.LayerNorm((3, 5), elementwise_affine=affine), torch.rand(2, 4, 3, 5)),
+    ):
+        layer.to(dtype).train(training)
+        source = source.to(dtype).requires_grad_()
+        if isinstance(layer, nn.BatchNorm2d):
+            args: tuple[Any, ...] = (
+                source, layer.weight, layer.bias, layer.running_mean, layer.running_var,
+                training, 0.1, 1e-5,
+            )  # fmt: skip
+            forward, name = aten.native_batch_norm.default, "aten.native_batch_norm.default"
+        else:
+            args = (source, [3, 5], layer.weight, layer.bias, 1e-5)
+            forward, name = aten.native_layer_norm.default, "aten.native_layer_norm.default"
+        real = forward(*args)
+        meta = tuple(a.to("meta") if isinstance(a, torch.Tensor) else a for a in args)
+        answer = SHAPE_RULES[name](meta, {})
+        assert [layout(item) for item in answer] == [layout(item) for item in real]
+        grads = torch.autograd.grad(real[0].sum(), source)
+        assert grads[0].shape == source.shape
+
+
+def test_grouped_matmul_in_float32() -> None:
+    rule = SHAPE_RULES["aten._grouped_mm.default"]
+
+    def meta(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, device="meta")
+
+    offsets = torch.empty(3, dtype=torch.int32, device="meta")
+    assert rule((meta(10, 4), meta(3, 4, 6), offsets), {}).shape == (10, 6)
+    assert rule((meta(4, 10), meta(10, 6), offsets), {}).shape == (3, 4, 6)
+    assert rule((meta(3, 5, 4), meta(3, 4, 6)), {}).shape == (3, 5, 6)
