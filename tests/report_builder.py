@@ -29,7 +29,10 @@ SIZES = {"float32": 4, "int64": 8, "bfloat16": 2}
 
 
 def value(
-    name: str, shape: Sequence[int], dtype: str = "float32", batch: Sequence[tuple[int, int]] = ((0, 1),)
+    name: str,
+    shape: Sequence[int],
+    dtype: str = "float32",
+    batch: Sequence[tuple[int, int]] = ((0, 1),),
 ) -> NamedValue:
     nbytes = prod(shape) * SIZES[dtype]
     spec = TensorSpec(shape=tuple(shape), dtype=dtype, device="cpu", nbytes=nbytes)
@@ -38,9 +41,13 @@ def value(
 
 def parameter(name: str, *shape: int, **changes: object) -> ParameterInfo:
     made = ParameterInfo(
-        name=name, shape=shape, dtype="float32", numel=prod(shape), stored_bytes=4 * prod(shape),
+        name=name,
+        shape=shape,
+        dtype="float32",
+        numel=prod(shape),
+        stored_bytes=4 * prod(shape),
         trainable=True,
-    )  # fmt: skip
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -53,10 +60,16 @@ def call(
     **changes: object,
 ) -> CallCost:
     made = CallCost(
-        inputs=tuple(inputs), outputs=tuple(outputs), forward_macs=macs, backward_flops=0,
-        elementwise_flops=0, output_bytes=sum(v.tensor.nbytes for v in outputs if v.tensor),
-        saved_activation_bytes=0, peak_allocated_bytes=0, parent=parent,
-    )  # fmt: skip
+        inputs=tuple(inputs),
+        outputs=tuple(outputs),
+        forward_macs=macs,
+        backward_flops=0,
+        elementwise_flops=0,
+        output_bytes=sum(v.tensor.nbytes for v in outputs if v.tensor),
+        saved_activation_bytes=0,
+        peak_allocated_bytes=0,
+        parent=parent,
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -79,13 +92,21 @@ class Builder:
     ) -> Builder:
         self.modules.append(
             ModuleReport(
-                path=path, type=type_name, depth=path.count(".") + 1 if path else 0, params=0,
-                trainable_params=0, param_bytes=0,
-                own_params=sum(p.numel for p in parameters if not p.shared_with and not p.is_buffer),
-                own_parameters=tuple(parameters), shared_with=shared_with, has_forward=has_forward,
+                path=path,
+                type=type_name,
+                depth=path.count(".") + 1 if path else 0,
+                params=0,
+                trainable_params=0,
+                param_bytes=0,
+                own_params=sum(
+                    p.numel for p in parameters if not p.shared_with and not p.is_buffer
+                ),
+                own_parameters=tuple(parameters),
+                shared_with=shared_with,
+                has_forward=has_forward,
                 calls=tuple(calls),
             )
-        )  # fmt: skip
+        )
         return self
 
     def report(
@@ -99,19 +120,28 @@ class Builder:
         modules = tuple(self._with_sums(module) for module in self.modules)
         totals = self._totals(modules)
         made = Report(
-            tool_version="0.1.0", torch_version="2.13.0", execution=Execution.SIMULATED,
-            model_name=self.name, model_spec=None, scenario=Scenario(), inputs=tuple(inputs),
-            outputs=tuple(outputs), totals=totals, memory=memory(totals) if memory else None,
+            tool_version="0.1.0",
+            torch_version="2.13.0",
+            execution=Execution.SIMULATED,
+            model_name=self.name,
+            model_spec=None,
+            scenario=Scenario(),
+            inputs=tuple(inputs),
+            outputs=tuple(outputs),
+            totals=totals,
+            memory=memory(totals) if memory else None,
             modules=ModuleTable(modules),
-        )  # fmt: skip
+        )
         return replace(made, **changes)  # type: ignore[arg-type]
 
     def _with_sums(self, module: ModuleReport) -> ModuleReport:
         home = module.shared_with if module.shared_with is not None else module.path
         below = [
-            item for other in self.modules if not home or other.path == home
-            or other.path.startswith(f"{home}.") for item in other.own_parameters
-        ]  # fmt: skip
+            item
+            for other in self.modules
+            if not home or other.path == home or other.path.startswith(f"{home}.")
+            for item in other.own_parameters
+        ]
         tree = list({item.shared_with or item.name: item for item in below}.values())
         params = [item for item in tree if not item.is_buffer]
         buffers = [item for item in tree if item.is_buffer]
@@ -129,12 +159,18 @@ class Builder:
         calls = [c for c in root.calls if not c.recompute]
         macs = sum(c.forward_macs for c in calls)
         return Totals(
-            params=root.params, trainable_params=root.trainable_params,
-            non_trainable_params=root.params - root.trainable_params, param_bytes=root.param_bytes,
-            buffers=root.buffers, buffer_bytes=root.buffer_bytes, forward_macs=macs,
-            forward_flops=2 * macs, backward_flops=sum(c.backward_flops for c in root.calls),
-            optimizer_flops=0, elementwise_flops=sum(c.elementwise_flops for c in calls),
-        )  # fmt: skip
+            params=root.params,
+            trainable_params=root.trainable_params,
+            non_trainable_params=root.params - root.trainable_params,
+            param_bytes=root.param_bytes,
+            buffers=root.buffers,
+            buffer_bytes=root.buffer_bytes,
+            forward_macs=macs,
+            forward_flops=2 * macs,
+            backward_flops=sum(c.backward_flops for c in root.calls),
+            optimizer_flops=0,
+            elementwise_flops=sum(c.elementwise_flops for c in calls),
+        )
 
 
 def estimate(
@@ -145,14 +181,27 @@ def estimate(
     def make(totals: Totals) -> MemoryEstimate:
         rest = peak - totals.param_bytes - input_bytes
         made = MemoryEstimate(
-            input_bytes=input_bytes, parameter_bytes=totals.param_bytes,
-            buffer_bytes=totals.buffer_bytes, gradient_bytes=0, optimizer_bytes=0,
-            saved_activation_bytes=0, output_bytes=0, peak_allocated_bytes=peak, peak_phase=phase,
-            peak_module=module, peak_op="aten.relu.default",
-            at_peak={Role.PARAMETER: totals.param_bytes, Role.INPUT: input_bytes, Role.TEMPORARY: rest},
-            timeline=(TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=peak - rest),
-                      TimelinePoint(op=1, phase=phase, live_bytes=peak)),
-        )  # fmt: skip
+            input_bytes=input_bytes,
+            parameter_bytes=totals.param_bytes,
+            buffer_bytes=totals.buffer_bytes,
+            gradient_bytes=0,
+            optimizer_bytes=0,
+            saved_activation_bytes=0,
+            output_bytes=0,
+            peak_allocated_bytes=peak,
+            peak_phase=phase,
+            peak_module=module,
+            peak_op="aten.relu.default",
+            at_peak={
+                Role.PARAMETER: totals.param_bytes,
+                Role.INPUT: input_bytes,
+                Role.TEMPORARY: rest,
+            },
+            timeline=(
+                TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=peak - rest),
+                TimelinePoint(op=1, phase=phase, live_bytes=peak),
+            ),
+        )
         return replace(made, **changes)  # type: ignore[arg-type]
 
     return make
@@ -180,25 +229,39 @@ def simple_cnn(batch: int = 1) -> Report:
     built.module("", "SimpleCNN", calls=[call([x], [logits], parent=None, macs=conv + linear)])
     built.module("features", "Sequential", calls=[call([x], [features], macs=conv)])
     for path, kind, before, after, macs in _CNN:
-        weights = [
-            parameter(f"{path}.weight", after[0], before[0], 3, 3), parameter(f"{path}.bias", after[0])
-        ] if kind == "Conv2d" else []  # fmt: skip
+        weights = (
+            [
+                parameter(f"{path}.weight", after[0], before[0], 3, 3),
+                parameter(f"{path}.bias", after[0]),
+            ]
+            if kind == "Conv2d"
+            else []
+        )
         done = call(
-            [value("input", (batch, *before))], [value("0", (batch, *after))], parent="features",
+            [value("input", (batch, *before))],
+            [value("0", (batch, *after))],
+            parent="features",
             macs=macs * batch,
-        )  # fmt: skip
+        )
         built.module(path, kind, parameters=weights, calls=[done])
     built.module(
-        "classifier", "Linear",
-        parameters=[parameter("classifier.weight", 1000, 401_408), parameter("classifier.bias", 1000)],
+        "classifier",
+        "Linear",
+        parameters=[
+            parameter("classifier.weight", 1000, 401_408),
+            parameter("classifier.bias", 1000),
+        ],
         calls=[call([value("input", (batch, 401_408))], [logits], macs=linear)],
-    )  # fmt: skip
+    )
     nbytes = 602_112 * batch
     peak = 1_605_938_592 + nbytes + 2 * 12_845_056 * batch
     return built.report(
-        [x], [logits], batch_size=batch, memory=estimate(nbytes, peak, module="features.1"),
-        assumptions=("the size (3, 224, 224) has no batch dimension: the first layer, Conv2d, takes 4",),
-    )  # fmt: skip
+        [x],
+        [logits],
+        batch_size=batch,
+        memory=estimate(nbytes, peak, module="features.1"),
+        assumptions=("the size (3, 224, 224) was read without a batch dimension: Conv2d takes 4",),
+    )
 
 
 def transformer(
@@ -214,50 +277,74 @@ def transformer(
     saved = 8192 if training else 0
 
     def cost(macs: int, parent: str | None, count: int = 1) -> dict[str, object]:
-        return {"macs": macs, "parent": parent, "backward_flops": back * macs,
-                "saved_activation_bytes": saved * count}  # fmt: skip
+        return {
+            "macs": macs,
+            "parent": parent,
+            "backward_flops": back * macs,
+            "saved_activation_bytes": saved * count,
+        }
 
     built = Builder("TinyTransformer")
     whole = blocks * (3 * one // 2 + attention) + head
     built.module(
-        "", "TinyTransformer", parameters=[parameter("positions", length, width)],
+        "",
+        "TinyTransformer",
+        parameters=[parameter("positions", length, width)],
         calls=[call([ids], [logits], **cost(whole, None, 4 * blocks + 2))],
-    )  # fmt: skip
+    )
     built.module(
-        embedding, "Embedding", parameters=[parameter(f"{embedding}.weight", 100, width)],
+        embedding,
+        "Embedding",
+        parameters=[parameter(f"{embedding}.weight", 100, width)],
         calls=[call([ids], [hidden], **cost(0, ""))],
-    )  # fmt: skip
+    )
     built.module("layers", "ModuleList", has_forward=False)
     for index in range(blocks):
         path = f"layers.{index}"
         block = 3 * one // 2 + attention
         built.module(path, "Block", calls=[call([hidden], [hidden], **cost(block, "", 4))])
         built.module(
-            f"{path}.norm", "LayerNorm",
-            parameters=[parameter(f"{path}.norm.weight", width), parameter(f"{path}.norm.bias", width)],
+            f"{path}.norm",
+            "LayerNorm",
+            parameters=[
+                parameter(f"{path}.norm.weight", width),
+                parameter(f"{path}.norm.bias", width),
+            ],
             calls=[call([hidden], [hidden], **cost(0, path))],
-        )  # fmt: skip
+        )
         built.module(
-            f"{path}.qkv", "Linear", parameters=[parameter(f"{path}.qkv.weight", 4 * width, width)],
+            f"{path}.qkv",
+            "Linear",
+            parameters=[parameter(f"{path}.qkv.weight", 4 * width, width)],
             calls=[call([hidden], [value("0", (batch, length, 4 * width))], **cost(one, path))],
-        )  # fmt: skip
+        )
         built.module(
-            f"{path}.out", "Linear", parameters=[parameter(f"{path}.out.weight", 2 * width, width)],
+            f"{path}.out",
+            "Linear",
+            parameters=[parameter(f"{path}.out.weight", 2 * width, width)],
             calls=[call([hidden], [hidden], **cost(one // 2, path))],
-        )  # fmt: skip
+        )
     tied = parameter("head.weight", 100, width, shared_with=f"{embedding}.weight")
     built.module(
-        "head", "Linear", parameters=[tied],
+        "head",
+        "Linear",
+        parameters=[tied],
         calls=[call([hidden], [value("0", (batch, length, 100))], **cost(head, ""))],
-    )  # fmt: skip
+    )
     changes: dict[str, object] = {}
     if training:
-        changes = {"gradient_bytes": 1_000_000, "optimizer_bytes": 2_000_000,
-                   "saved_activation_bytes": saved * (4 * blocks + 2)}  # fmt: skip
+        changes = {
+            "gradient_bytes": 1_000_000,
+            "optimizer_bytes": 2_000_000,
+            "saved_activation_bytes": saved * (4 * blocks + 2),
+        }
     memory = estimate(
-        256, 6_000_000, module="layers.3.qkv",
-        phase=Phase.BACKWARD if training else Phase.FORWARD, **changes,
-    )  # fmt: skip
+        256,
+        6_000_000,
+        module="layers.3.qkv",
+        phase=Phase.BACKWARD if training else Phase.FORWARD,
+        **changes,
+    )
     scenario = Scenario(mode="training", optimizer="adamw") if training else Scenario()
     return built.report([ids], [logits], batch_size=batch, memory=memory, scenario=scenario)
 
@@ -267,36 +354,63 @@ def shared_weights() -> Report:
     x, y = value("x", (4, 8)), value("0", (4, 8))
     built = Builder("Shared")
     uses = [call([x], [y], parent="encoder", macs=256), call([x], [y], parent="decoder", macs=256)]
-    built.module("", "Shared", calls=[call([x], [y], parent=None, macs=256 * 13)])
+    built.module(
+        "", "Shared", calls=[call([x], [y], parent=None, macs=256 * 13, elementwise_flops=64)]
+    )
     built.module("encoder", "Encoder", calls=[call([x], [y], macs=256)])
-    built.module("encoder.embed", "Linear", parameters=[parameter("encoder.embed.weight", 8, 8)], calls=uses)
+    built.module(
+        "encoder.embed", "Linear", parameters=[parameter("encoder.embed.weight", 8, 8)], calls=uses
+    )
     built.module("decoder", "Decoder", calls=[call([x], [y], macs=512)])
     built.module("decoder.embed", "Linear", shared_with="encoder.embed")
     built.module(
-        "decoder.proj", "Linear",
-        parameters=[parameter("decoder.proj.weight", 8, 8, shared_with="encoder.embed.weight"),
-                    parameter("decoder.proj.bias", 8, trainable=False)],
+        "decoder.proj",
+        "Linear",
+        parameters=[
+            parameter("decoder.proj.weight", 8, 8, shared_with="encoder.embed.weight"),
+            parameter("decoder.proj.bias", 8, trainable=False),
+        ],
         calls=[call([x], [y], parent="decoder", macs=256)],
-    )  # fmt: skip
-    built.module(
-        "cell", "GRUCell", parameters=[parameter("cell.weight", 8, 8, trainable=False)],
-        calls=[call([x], [y, value("1", (4, 8))], macs=256)] * 10,
-    )  # fmt: skip
-    built.module(
-        "unused", "Linear", parameters=[parameter("unused.weight", 8, 8), parameter("unused.bias", 8)]
     )
-    built.module("lazy", "LazyLinear", parameters=[parameter("lazy.weight", is_lazy=True, numel=0, stored_bytes=0)])
     built.module(
-        "norm", "BatchNorm1d",
-        parameters=[parameter("norm.weight", 8), parameter("norm.mean", 8, is_buffer=True, trainable=False)],
+        "cell",
+        "GRUCell",
+        parameters=[parameter("cell.weight", 8, 8, trainable=False)],
+        calls=[call([x], [y, value("1", (4, 8))], macs=256)] * 10,
+    )
+    built.module(
+        "unused",
+        "Linear",
+        parameters=[parameter("unused.weight", 8, 8), parameter("unused.bias", 8)],
+    )
+    built.module(
+        "lazy",
+        "LazyLinear",
+        parameters=[parameter("lazy.weight", is_lazy=True, numel=0, stored_bytes=0)],
+    )
+    built.module(
+        "norm",
+        "BatchNorm1d",
+        parameters=[
+            parameter("norm.weight", 8),
+            parameter("norm.mean", 8, is_buffer=True, trainable=False),
+        ],
         calls=[call([x], [y], elementwise_flops=64)],
-    )  # fmt: skip
-    unused = NotCounted(op="unused", calls=0, why="Linear was never called; its 72 parameters are counted")
-    missing = NotCounted(op="mylib.scan.default", calls=3, why="no FLOP formula is known for this operator")
+    )
+    unused = NotCounted(
+        op="unused", calls=0, why="Linear was never called; its 72 parameters are counted"
+    )
+    missing = NotCounted(
+        op="mylib.scan.default", calls=3, why="no FLOP formula is known for this operator"
+    )
     return built.report(
-        [x], [y], batch_size=4, memory=estimate(128, 4096, module=""), not_counted=(missing, unused),
+        [x],
+        [y],
+        batch_size=4,
+        memory=estimate(128, 4096, module=""),
+        not_counted=(missing, unused),
         warnings=("the model printed to stdout",),
-    )  # fmt: skip
+    )
 
 
 def failed() -> Report:
@@ -305,7 +419,9 @@ def failed() -> Report:
     modules = []
     for path, module in built.modules.items():
         if path == "features.3":
-            broken = replace(module.calls[0], outputs=(), forward_macs=0, output_bytes=0, completed=False)
+            broken = replace(
+                module.calls[0], outputs=(), forward_macs=0, output_bytes=0, completed=False
+            )
             module = replace(module, calls=(broken,))
         elif path in ("", "features"):
             stopped = replace(module.calls[0], outputs=(), forward_macs=86_704_128, completed=False)
@@ -314,12 +430,15 @@ def failed() -> Report:
             module = replace(module, calls=())
         modules.append(module)
     failure = Failure(
-        path="features.3", module_type="Conv2d", inputs=(value("input", (1, 64, 112, 112)),),
-        error_type="RuntimeError", phase=Phase.FORWARD,
-        error="Given groups=1, weight of size [128, 32, 3, 3], expected input[1, 64, 112, 112] to have 32\n"
-        "channels, but got 64 channels instead",
+        path="features.3",
+        module_type="Conv2d",
+        inputs=(value("input", (1, 64, 112, 112)),),
+        error_type="RuntimeError",
+        phase=Phase.FORWARD,
+        error="Given groups=1, weight of size [128, 32, 3, 3], expected input[1, 64, 112, 112] "
+        "to have 32\nchannels, but got 64 channels instead",
         hint="make in_channels of features.3 equal to the 64 channels that features.2 returns",
-    )  # fmt: skip
+    )
     totals = replace(built.totals, forward_macs=86_704_128, forward_flops=173_408_256)
     return replace(
         built, modules=ModuleTable(tuple(modules)), failure=failure, totals=totals, outputs=()
@@ -332,9 +451,15 @@ def structure_only() -> Report:
     modules = tuple(replace(module, calls=()) for module in cnn.modules.values())
     totals = replace(cnn.totals, forward_macs=0, forward_flops=0)
     return replace(
-        cnn, inputs=(), outputs=(), memory=None, batch_size=None, assumptions=(), totals=totals,
+        cnn,
+        inputs=(),
+        outputs=(),
+        memory=None,
+        batch_size=None,
+        assumptions=(),
+        totals=totals,
         modules=ModuleTable(modules),
-    )  # fmt: skip
+    )
 
 
 def chinese() -> Report:
@@ -347,9 +472,11 @@ def single_layer() -> Report:
     x, y = value("input", (1, 8)), value("0", (1, 4))
     built = Builder("Linear")
     built.module(
-        "", "Linear", parameters=[parameter("weight", 4, 8), parameter("bias", 4)],
+        "",
+        "Linear",
+        parameters=[parameter("weight", 4, 8), parameter("bias", 4)],
         calls=[call([x], [y], parent=None, macs=32)],
-    )  # fmt: skip
+    )
     return built.report([x], [y], batch_size=1, memory=estimate(32, 192, module=""))
 
 
@@ -357,16 +484,25 @@ def detector() -> Report:
     """Dictionary outputs, a value that is no tensor, and calls that differ."""
     x = value("images", (2, 3, 32, 32))
     flag = NamedValue(name="training", text="None")
-    boxes, scores = value("boxes", (98, 4), batch=((0, 49),)), value("scores", (98,), batch=((0, 49),))
+    boxes, scores = (
+        value("boxes", (98, 4), batch=((0, 49),)),
+        value("scores", (98,), batch=((0, 49),)),
+    )
     hidden = [value("hidden", (2, length, 8)) for length in (1, 2, 3)]
     built = Builder("Detector")
     built.module("", "Detector", calls=[call([x, flag], [boxes, scores], parent=None, macs=600)])
     built.module(
-        "step", "RNN", parameters=[parameter("step.weight", 8, 8)],
-        calls=[call([h], [h, value("state", (2, 8))], macs=100 * i) for i, h in enumerate(hidden, 1)],
-    )  # fmt: skip
+        "step",
+        "RNN",
+        parameters=[parameter("step.weight", 8, 8)],
+        calls=[
+            call([h], [h, value("state", (2, 8))], macs=100 * i) for i, h in enumerate(hidden, 1)
+        ],
+    )
     built.module("head", "Head", calls=[call([x], [boxes, scores])])
-    return built.report([x, flag], [boxes, scores], batch_size=2, memory=estimate(24_576, 40_000, module="head"))
+    return built.report(
+        [x, flag], [boxes, scores], batch_size=2, memory=estimate(24_576, 40_000, module="head")
+    )
 
 
 ALL = {

@@ -63,10 +63,11 @@ def _failure_mark(part: Part, report: Report, *, expanded: bool) -> Mark | None:
     failure = report.failure
     if failure is None:
         return None
+    no_output = not (part.calls and part.calls[0].completed)
     if failure.path == part.path:
-        return Mark(FAILED_HERE, "failed", instead_of_output=True)
+        return Mark(FAILED_HERE, "failed", instead_of_output=no_output)
     if not expanded and failure.path.startswith(f"{part.path}."):
-        return Mark(FAILED_INSIDE, "failed")
+        return Mark(FAILED_INSIDE, "failed", instead_of_output=no_output)
     return None
 
 

@@ -95,7 +95,7 @@ def to_ascii(text: str) -> str:
     r"""Write text in ASCII: the signs used here by their look-alikes, all others escaped.
 
     >>> to_ascii("layers.0–11 × 12 · 3.0 µs …")
-    'layers.0-11 x 12 - 3.0 us ..'
+    'layers.0-11 x 12 | 3.0 us ..'
     >>> to_ascii("编码器")
     '\\u7f16\\u7801\\u5668'
     """
@@ -112,5 +112,5 @@ def _dimension(size: int, factor: int | None) -> str:
 
 
 _LOOK_ALIKES = str.maketrans(
-    {"–": "-", "—": "-", "×": "x", "·": "-", "…": "..", "µ": "u", "→": "->", "≈": "~", "−": "-"}
+    {"–": "-", "—": "-", "×": "x", "·": "|", "…": "..", "µ": "u", "→": "->", "≈": "~", "−": "-"}
 )

@@ -41,7 +41,7 @@ class _Signs:
 
 
 _UNICODE = _Signs("├─ ", "└─ ", "│  ", "─", "…", "·")
-_ASCII = _Signs("|- ", "`- ", "|  ", "-", "..", "-")
+_ASCII = _Signs("|- ", "`- ", "|  ", "-", "..", "|")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,8 +124,12 @@ class _Page:
         lines = self._view.footer
         label_width = max(len(line.label) for line in lines)
         value_width = max(len(line.value) for line in lines)
+        aligned = label_width + value_width + 3 <= self._width
         for line in lines:
             text = f" {pad(line.label, label_width)}  {pad(line.value, value_width, right=True)}"
+            if not aligned:
+                *full, text = self._wrap((f"{line.label}  {line.value}",), first=" ", indent="   ")
+                yield from full
             if not line.remark:
                 yield text
                 continue

@@ -1,0 +1,80 @@
+"""What all tests share: golden files, and the check that no test leaves torch changed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+GOLDEN = Path(__file__).parent / "golden"
+
+settings.register_profile("default", max_examples=50, deadline=None)
+settings.register_profile("long", max_examples=1000, deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--update-golden", action="store_true", help="write the golden files instead of comparing"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with ``tests/golden/NAME``; ``--update-golden`` writes the file."""
+
+    def check(name: str, text: str) -> None:
+        path = GOLDEN / name
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text + "\n", encoding="utf-8")
+            return
+        assert path.exists(), f"{name} is missing: run pytest with --update-golden and look at it"
+        assert text + "\n" == path.read_text(encoding="utf-8")
+
+    return check
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves torch's global state changed. Costs nothing without torch.
+
+    The random state is put back instead: making a model draws from it. That an analysis does not
+    is what ``test_untouched.py`` is for.
+    """
+    before, random_state = _torch_state(), _random_state()
+    yield
+    after = _torch_state()
+    if random_state is not None:
+        sys.modules["torch"].set_rng_state(random_state)
+    changed = [name for name in before if after[name] != before[name]]
+    assert not changed, f"the test left torch changed: {', '.join(changed)}"
+
+
+def _random_state() -> Any:
+    torch = sys.modules.get("torch")
+    return torch.get_rng_state() if hasattr(torch, "get_rng_state") else None
+
+
+def _torch_state() -> dict[str, object]:
+    torch = sys.modules.get("torch")
+    if torch is None or not hasattr(torch, "get_rng_state"):
+        return {}
+    hooks = torch.nn.modules.module
+    return {
+        "grad mode": torch.is_grad_enabled(),
+        "inference mode": torch.is_inference_mode_enabled(),
+        "default dtype": torch.get_default_dtype(),
+        "default device": torch.get_default_device(),
+        "autocast": torch.is_autocast_enabled("cpu"),
+        "forward pre-hooks": tuple(hooks._global_forward_pre_hooks),
+        "forward hooks": tuple(hooks._global_forward_hooks),
+        "backward hooks": tuple(hooks._global_backward_hooks),
+        "dispatch modes": torch._C._len_torch_dispatch_stack(),
+        "function modes": torch._C._len_torch_function_stack(),
+    }
