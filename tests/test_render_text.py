@@ -112,6 +112,12 @@ def test_colour_changes_no_character():
         assert re.sub(r"\x1b\[[0-9;]*m", "", colored) == plain
 
 
+def test_the_failing_layer_is_red():
+    lines = text(build.failed(), color=True).split("\n")
+    assert [line for line in lines if line.startswith("\x1b[1;31m") and "failed here" in line]
+    assert not [line for line in lines if line.startswith("\x1b[1;31m") and "MaxPool2d" in line]
+
+
 # ---------------------------------------------------------------------------- what is said
 
 

@@ -87,17 +87,53 @@ def test_equal_blocks_are_one_row_and_their_list_is_part_of_its_name():
     assert unfolded["layers"].raw["params"] == block.raw["params"]
     assert unfolded["layers.7.qkv"].raw["params"] == 256 * 64
     assert not any(row.fold > 1 for row in unfolded.values())
+    calls = rows_by_label(build.transformer(12), columns=("calls",))
+    assert calls["layers.0–11"].raw["calls"] == calls["layers.0–11.qkv"].raw["calls"] == 12
+    assert calls["layers.0–11.qkv"].copies == 12
 
 
-def test_blocks_that_differ_in_anything_are_not_folded():
+@pytest.mark.parametrize(
+    "change",
+    [{"trainable": False}, {"shape": (64, 256)}, {"dtype": "bfloat16"}, {"is_lazy": True}],
+)
+def test_blocks_that_differ_in_anything_are_not_folded(change):
     report = build.transformer(4)
     odd = report.modules["layers.2.qkv"]
-    wider = replace(odd.own_parameters[0], trainable=False)
-    modules = {**report.modules, "layers.2.qkv": replace(odd, own_parameters=(wider,))}
+    other = replace(odd.own_parameters[0], **change)
+    modules = {**report.modules, "layers.2.qkv": replace(odd, own_parameters=(other,))}
     rows = rows_by_label(replace(report, modules=ModuleTable(tuple(modules.values()))), depth=2)
     assert [label for label in rows if label.startswith("layers.")] == [
-        "layers.0–1", "layers.2", "layers.3",
-    ]  # fmt: skip
+        "layers.0–1",
+        "layers.2",
+        "layers.3",
+    ]
+
+
+def tied_blocks():
+    """Blocks that each tie a weight of their own, and use one of the first block."""
+    built = build.Builder("Tied").module("", "Tied").module("blocks", "ModuleList")
+    for index in range(3):
+        path = f"blocks.{index}"
+        first = "blocks.0.scale" if index else None
+        own = build.parameter(f"{path}.scale", 4, shared_with=first)
+        built.module(path, "Block", parameters=[own])
+        built.module(f"{path}.a", "Linear", parameters=[build.parameter(f"{path}.a.weight", 4)])
+        tied = build.parameter(f"{path}.b.weight", 4, shared_with=f"{path}.a.weight")
+        built.module(f"{path}.b", "Linear", parameters=[tied])
+    return built.report()
+
+
+def test_a_bare_parameter_that_is_shared_counts_once():
+    report = tied_blocks()
+    assert report.totals.params == 16 == sums(report)["params"]
+    rows = rows_by_label(report)
+    assert rows["blocks.1–2.scale"].cells["params"].full == "(8)"
+    assert [mark.full for mark in rows["blocks.1–2.scale"].marks] == ["shared with blocks.0.scale"]
+
+
+def test_blocks_that_share_in_the_same_way_are_folded():
+    rows = rows_by_label(tied_blocks(), depth=2)
+    assert list(rows) == ["blocks", "blocks.0", "blocks.1–2"]
 
 
 def test_a_list_cut_off_by_depth_shows_its_sum():
@@ -241,6 +277,10 @@ def test_recomputed_calls_count_in_the_backward_alone():
 
 def test_never_called_modules_are_the_topmost_ones():
     assert [m.path for m in never_called(build.shared_weights())] == ["unused", "lazy"]
+    built = build.Builder("Outer").module("", "Outer", calls=[build.call([], [], parent=None)])
+    for path in ("off", "off.inner", "off.inner.leaf", "offside"):
+        built.module(path, "Linear")
+    assert [m.path for m in never_called(built.report())] == ["off", "offside"]
     assert never_called(build.structure_only()) == ()
     assert never_called(build.failed()) == ()
     assert not has_run(build.structure_only())

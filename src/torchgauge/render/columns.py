@@ -124,7 +124,7 @@ def raw_value(column: Column, part: Part, report: Report) -> int | float | str |
     if column.field is not None:
         return int(getattr(part.cost, column.field)) * column.scale
     if column.name == "calls":
-        return len(part.calls) * part.fold if part.kind in (Kind.MODULE, Kind.CALLS) else None
+        return len(part.calls) * part.copies if part.kind in (Kind.MODULE, Kind.CALLS) else None
     if column.name == "percent":
         whole = report.totals.params
         return round(100.0 * part.cost.params / whole, 4) if whole else None
@@ -167,9 +167,9 @@ def counted_elsewhere(part: Part, field: str) -> int:
         sizes = {
             "params": item.numel, "trainable_params": trainable, "param_bytes": item.stored_bytes
         }  # fmt: skip
-        return sizes[field] * part.fold
+        return sizes[field] * part.copies
     if part.module is not None and part.kind is Kind.MODULE:
-        return int(getattr(part.module, field)) * part.fold
+        return int(getattr(part.module, field)) * part.copies
     return 0
 
 

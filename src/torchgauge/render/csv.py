@@ -59,7 +59,7 @@ def safe(text: str) -> str:
 
 def _cells(row: Row, view: View, summed: bool) -> Iterator[object]:
     yield safe(row.label)
-    yield row.fold
+    yield row.copies
     yield int(summed)
     for column in view.columns:
         value = row.raw[column.name]

@@ -55,6 +55,8 @@ class Part:
     parameter: ParameterInfo | None = None
     fold: int = 1
     """How many equal siblings this part stands for."""
+    copies: int = 1
+    """How many modules it stands for, those inside folded parents included."""
     children: tuple[Part, ...] = ()
 
 
@@ -203,7 +205,8 @@ def _merged(parts: list[Part]) -> Part:
         _merged(list(same)) for same in zip(*(part.children for part in parts), strict=True)
     )
     cost = sum((part.cost for part in parts), start=Cost())
-    return replace(parts[0], cost=cost, children=children)
+    copies = sum(part.copies for part in parts)
+    return replace(parts[0], cost=cost, children=children, copies=copies)
 
 
 def _relabelled(part: Part, old: str, new: str) -> Part:

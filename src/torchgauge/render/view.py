@@ -47,6 +47,9 @@ class Row:
     expanded: bool
     """Its children follow, and their figures are part of this row's."""
     fold: int
+    """How many equal siblings this row stands for."""
+    copies: int
+    """How many modules it stands for, those in folded rows around it included."""
     marks: tuple[Mark, ...]
     cells: Mapping[str, Cell]
     raw: Mapping[str, int | float | str | None]
@@ -172,6 +175,7 @@ class _Table:
             is_last=is_last,
             expanded=expanded,
             fold=part.fold,
+            copies=part.copies,
             marks=marks,
             cells={
                 column.name: cell(column, part, report, expanded=expanded, unfold=self._unfold)
