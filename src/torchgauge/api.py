@@ -1,4 +1,7 @@
-"""The functions that a user calls."""
+"""The functions that a user calls.
+
+Torch is imported when something is analysed: a saved report is loaded and shown without it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import torch
-from torch import nn
-
-from torchgauge.analyze import analyze_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.flops import register_flop_formula
+from torchgauge.render.terminal import terminal_options
 from torchgauge.render.text import TextRenderer
 from torchgauge.report.io import load_report
 from torchgauge.report.model import Report, set_text_view
 from torchgauge.report.scenario import Scenario
-from torchgauge.trace.build import meta_construction as _meta_construction
-from torchgauge.trace.inputs import InputSize
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from torchgauge.trace.inputs import InputSize
 
 __all__ = ["analyze", "load", "meta_construction", "register_flop_formula", "summary"]
 
@@ -70,9 +74,12 @@ def analyze(
         ScenarioError: when the scenario does not fit the model.
         ModelError: when the model raises; ``error.report`` is the report up to the failing layer.
 
+    >>> from torch import nn
     >>> analyze(nn.Linear(8, 2), (4, 8)).totals.forward_macs
     64
     """
+    from torchgauge.analyze import analyze_model
+
     return analyze_model(
         model,
         input_size,
@@ -111,8 +118,6 @@ def summary(
     Raises:
         ModelError: after printing the table up to the layer that failed.
     """
-    from torchgauge.render.terminal import terminal_options
-
     target = file or sys.stdout
     renderer = TextRenderer(
         depth=depth,
@@ -146,10 +151,13 @@ def meta_construction() -> Iterator[None]:
 
     Constants that its constructor computes keep their values, so ``.item()`` on them works.
 
+    >>> from torch import nn
     >>> with meta_construction():
     ...     layer = nn.Linear(100_000, 100_000)
     >>> layer.weight.is_meta
     True
     """
-    with _meta_construction():
+    from torchgauge.trace.build import meta_construction as construction
+
+    with construction():
         yield

@@ -30,7 +30,7 @@ class LiveBytes:
     """Bytes alive after each event."""
 
     def peak_between(self, first: int, end: int) -> int:
-        """Return the most bytes alive from just before event ``first`` to event ``end`` (excluded)."""
+        """Return the most bytes alive from just before event ``first`` to before event ``end``."""
         start = self.after[first - 1] if first else self.before
         return (
             max(self.after[first:end], default=start)

@@ -89,7 +89,7 @@ class NamedValue:
     tensor: TensorSpec | None = None
     text: str = ""
     batch_dims: tuple[tuple[int, int], ...] = ()
-    """``(dimension, factor)``: that dimension is ``factor`` × the batch size. Empty if not known."""
+    """``(dimension, factor)``: a dimension that is ``factor`` × the batch size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,7 +264,7 @@ class Totals:
     optimizer_flops: int
     """Matmul-like FLOPs of the optimizer step (zero for all but second-order ones)."""
     elementwise_flops: int
-    """Forward element-wise, reduction, normalisation and pooling work (``estimate.elementwise``)."""
+    """Forward element-wise, reduction, normalisation and pooling work."""
 
     @property
     def total_flops(self) -> int:

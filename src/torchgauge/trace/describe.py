@@ -13,6 +13,8 @@ import torch
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
 
 _MAX_DEPTH = 12
+_GRAPHS = ("Data", "DataBatch")
+"""Graphs of PyTorch Geometric, which keep their tensors behind ``to_dict``."""
 
 
 class SpecTable:
@@ -60,6 +62,8 @@ def argument(value: Any, specs: SpecTable) -> ArgumentValue:
         return dtype_name(value)
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return str(value)
+    if callable(value):  # its text would hold an address
+        return f"<{getattr(value, '__name__', type(value).__name__)}>"
     return str(value).removeprefix("torch.")
 
 
@@ -104,14 +108,13 @@ def fields_of(value: Any) -> Iterator[tuple[str, Any]] | None:
         return ((str(index), item) for index, item in enumerate(value))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value))
+    if type(value).__name__.endswith(_GRAPHS) and hasattr(value, "to_dict"):
+        return ((str(key), item) for key, item in value.to_dict().items())
     if isinstance(value, (torch.nn.Module, str, bytes)) or callable(value):
         return None
     state = getattr(value, "__dict__", None)
     if state and any(isinstance(item, torch.Tensor) for item in state.values()):
         return ((name.lstrip("_"), item) for name, item in state.items())
-    to_dict = getattr(value, "to_dict", None)
-    if to_dict is not None and type(value).__module__.startswith("torch_geometric"):
-        return ((str(key), item) for key, item in to_dict().items())
     return None
 
 

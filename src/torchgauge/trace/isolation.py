@@ -46,7 +46,9 @@ def untouched() -> Iterator[None]:
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
     grad_enabled = torch.is_grad_enabled()
     collecting = gc.isenabled()
+    fused_attention = torch.backends.mha.get_fastpath_enabled()
     gc.disable()
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides the layers inside
     try:
         with eager_only():
             yield
@@ -58,5 +60,6 @@ def untouched() -> Iterator[None]:
         if cuda_states is not None:
             torch.cuda.set_rng_state_all(cuda_states)
         torch.set_grad_enabled(grad_enabled)
+        torch.backends.mha.set_fastpath_enabled(fused_attention)
         if collecting:
             gc.enable()

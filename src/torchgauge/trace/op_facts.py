@@ -20,6 +20,8 @@ class OpFacts:
     name: str
     is_composite: bool = False
     """Seen whole only in inference mode, and then taken apart by the recorder."""
+    is_higher_order: bool = False
+    """Takes functions as arguments."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -56,7 +58,7 @@ def facts_of(func: Any) -> OpFacts:
 
 def _look_up(func: Any) -> OpFacts:
     if not isinstance(func, OpOverload):
-        return OpFacts(name=str(func))
+        return OpFacts(name=str(func), is_higher_order=True)
     schema = func._schema
     base = schema.name.rpartition("::")[2]
     takes_tensor = any("Tensor" in str(a.type) for a in schema.arguments)

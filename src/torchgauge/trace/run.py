@@ -18,9 +18,10 @@ from torchgauge.trace.values import DataDependentError
 
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
+_CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
                "data_ptr", "no data", " meta ", "unallocated storage",
-               "data is not allocated")  # fmt: skip
+               "data is not allocated", "fake impl")  # fmt: skip
 
 
 def run(request: Request) -> Outcome:
@@ -44,7 +45,10 @@ def run(request: Request) -> Outcome:
             return outcome
         if needs_values(outcome.error):
             reason = str(outcome.error).splitlines()[0]
-            return _run_for_real(replace(request, plan=plan), reason) or outcome
+            real = _run_for_real(replace(request, plan=plan), reason)
+            if real is not None and real.error is None:
+                return real
+            outcome = real or outcome
         first = first or outcome
     assert first is not None
     return first
@@ -56,7 +60,8 @@ def needs_values(error: BaseException) -> bool:
         if isinstance(link, (DataDependentError, NotImplementedError)):
             return True
         if isinstance(link, (RuntimeError, ValueError, TypeError)) and any(
-            mark in str(link) for mark in _META_MARKS
+            mark in str(link) for mark in _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
+_META_MARKS
         ):
             return True
     return False
@@ -76,14 +81,15 @@ def _simulate(request: Request) -> Outcome:
 
 
 def _session(request: Request) -> Outcome:
-    """Run once, or twice when the first run imported torch's compiler on the way.
+    """Run once, or twice when the first run imported parts of torch that change a run.
 
-    That import keeps the frames that are running, and with them tensors, alive for longer than
-    the step would; the second run has the lifetimes of every later one.
+    Importing the compiler keeps the frames that are running, and with them tensors, alive for
+    longer than the step would. FlexAttention is prepared only once it is there. The second run is
+    like every later one.
     """
-    imported = "torch._dynamo" in sys.modules
+    before = [name in sys.modules for name in _CHANGE_A_RUN]
     outcome = Session(request, Execution.SIMULATED).run()
-    if not imported and "torch._dynamo" in sys.modules:
+    if before != [name in sys.modules for name in _CHANGE_A_RUN]:
         outcome = Session(request, Execution.SIMULATED).run()
     return outcome
 

@@ -19,13 +19,14 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.higher_order import flex_attention
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import untouched
 from torchgauge.trace.recorder import Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
-from torchgauge.trace.torch_internals import meta_kernels
+from torchgauge.trace.torch_internals import flex_attention_kernel, meta_kernels
 from torchgauge.trace.training import checkpoint_blocks, compute_loss, make_optimizer
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
@@ -94,6 +95,9 @@ class Session:
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
         with untouched(), meta_kernels(cpu.KERNELS), self._devices():
+            if self._simulation is not None:
+                with flex_attention_kernel(flex_attention):
+                    return self._run()
             return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
@@ -86,6 +87,8 @@ class Simulation:
             return self._pack(*args)
         if facts.reads_values:
             return self._run_reader(func, facts, args, kwargs, tensors)
+        if facts.is_higher_order:
+            return run_higher_order(func, args, kwargs)
         output = NotImplemented if facts.rule is None else facts.rule(args, kwargs)
         if output is NotImplemented:
             output = func(*args, **kwargs)

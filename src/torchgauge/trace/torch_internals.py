@@ -5,6 +5,7 @@ If one of them disappears, this is the file to change; everything else uses the 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -25,7 +26,9 @@ class DispatchMode(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    supports_higher_order_operators = True
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -91,6 +94,30 @@ def is_composite(overload: OpOverload) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(
         overload.name(), "CompositeImplicitAutograd"
     )
+
+
+@contextmanager
+def flex_attention_kernel(kernel: Callable[..., Any]) -> Iterator[None]:
+    """Let FlexAttention run on any device, through ``kernel``, while the context is open.
+
+    In ``torch.nn.attention.flex_attention`` (2.6–2.13), ``_validate_device`` refuses devices by
+    name, and the operator ``flex_attention_hop`` differentiates its score function by tracing it,
+    which cannot be done under a dispatch mode (the process ends).
+    """
+    module: Any = sys.modules.get("torch.nn.attention.flex_attention")
+    if module is None or not hasattr(module, "flex_attention_hop"):
+        yield
+        return
+    before = module.flex_attention_hop, getattr(module, "_validate_device", _accept)
+    module.flex_attention_hop, module._validate_device = kernel, _accept
+    try:
+        yield
+    finally:
+        module.flex_attention_hop, module._validate_device = before
+
+
+def _accept(*tensors: torch.Tensor) -> None:
+    """Accept every device."""
 
 
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:

@@ -65,8 +65,9 @@ def compute_loss(
             )
         return loss, ""
     if name.startswith(CUSTOM_LOSS):
+        function = name.removeprefix(CUSTOM_LOSS)
         raise ScenarioError(
-            f"the scenario's loss {name.removeprefix(CUSTOM_LOSS)!r} is a function that was not given",
+            f"the scenario's loss {function!r} is a function that was not given",
             hint="pass it as loss=function",
         )
     own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
