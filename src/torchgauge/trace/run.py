@@ -60,8 +60,7 @@ def needs_values(error: BaseException) -> bool:
         if isinstance(link, (DataDependentError, NotImplementedError)):
             return True
         if isinstance(link, (RuntimeError, ValueError, TypeError)) and any(
-            mark in str(link) for mark in _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
-_META_MARKS
+            mark in str(link) for mark in _META_MARKS
         ):
             return True
     return False
