@@ -35,14 +35,13 @@ def layouts() -> Iterator[torch.Tensor]:
 
 def pointwise() -> list[Any]:
     found = []
-    for name in dir(aten):
-        packet = getattr(aten, name)
-        for overload in packet.overloads() if hasattr(packet, "overloads") else ():
-            func = getattr(packet, overload)
-            if not torch._C._dispatch_has_kernel(func.name()):
-                continue  # TorchScript's own, never seen by the dispatcher
-            if facts_of(func).rule is not None and str(func) not in SHAPE_RULES:
-                found.append(func)
+    for name in sorted(torch._C._dispatch_get_all_op_names()):
+        if not name.startswith("aten::") or not torch._C._dispatch_has_kernel(name):
+            continue
+        base, _, overload = name.removeprefix("aten::").partition(".")
+        func = getattr(getattr(aten, base), overload or "default")
+        if facts_of(func).rule is not None and str(func) not in SHAPE_RULES:
+            found.append(func)
     return found
 
 
