@@ -5,11 +5,18 @@ from __future__ import annotations
 import gc
 import random
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+
+from torchgauge.trace.torch_internals import without_dispatch_modes
+
+_one_at_a_time = threading.RLock()
+"""What a run disturbs belongs to the process: two runs would restore each other's settings.
+Reentrant, because a model may analyse another one in its forward."""
 
 
 @contextmanager
@@ -33,12 +40,39 @@ def _written_as(model: Any = None, **options: Any) -> Any:
 
 
 @contextmanager
+def neutral() -> Iterator[None]:
+    """Step out of the contexts that the caller is in: the scenario alone says how a model is run.
+
+    Inference mode would forbid gradients, autocast changes what a real run executes, anomaly
+    detection reads every gradient, and the dispatch modes of others do not know these tensors.
+    """
+    dtype = torch.get_default_dtype()
+    with (
+        _one_at_a_time,
+        without_dispatch_modes(),
+        torch.inference_mode(False),
+        torch.autocast("cpu", enabled=False),
+        torch.autograd.set_detect_anomaly(False),
+    ):
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+@contextmanager
 def untouched() -> Iterator[None]:
     """Restore RNG states and the grad mode; keep the cycle collector out of the run.
 
     The collector frees reference cycles at moments that differ from machine to machine, and a
     storage's lifetime is part of the answer.
     """
+    with _one_at_a_time, _restored():
+        yield
+
+
+@contextmanager
+def _restored() -> Iterator[None]:
     torch_state = torch.get_rng_state()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")

@@ -22,7 +22,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.isolation import untouched
+from torchgauge.trace.isolation import neutral, untouched
 from torchgauge.trace.recorder import Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
@@ -94,7 +94,7 @@ class Session:
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
-        with untouched(), meta_kernels(cpu.KERNELS), self._devices():
+        with neutral(), untouched(), meta_kernels(cpu.KERNELS), self._devices():
             if self._simulation is not None:
                 with flex_attention_kernel(flex_attention):
                     return self._run()

@@ -12,7 +12,12 @@ from typing import Any
 
 import torch
 from torch._ops import OpOverload as OpOverload  # 2.6–2.13: what a dispatch mode receives
-from torch.utils._python_dispatch import TorchDispatchMode  # 2.6–2.13
+from torch.utils._python_dispatch import (  # 2.6–2.13
+    TorchDispatchMode,
+    _get_current_dispatch_mode_stack,
+    _pop_mode,
+    _push_mode,
+)
 
 NO_SEQUENCE_NR = 2**64 - 1
 """What autograd gives to nodes that no forward op made (AccumulateGrad)."""
@@ -33,6 +38,23 @@ class DispatchMode(TorchDispatchMode):
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
         return False
+
+
+@contextmanager
+def without_dispatch_modes() -> Iterator[None]:
+    """Take every active dispatch mode off the stack, and put all back at the end.
+
+    ``torch.utils._python_dispatch._disable_current_modes`` does this too, but imports half of
+    the compiler.
+    """
+    modes = _get_current_dispatch_mode_stack()
+    for _ in modes:
+        _pop_mode()
+    try:
+        yield
+    finally:
+        for mode in modes:
+            _push_mode(mode)
 
 
 def current_autograd_node() -> Any:
@@ -73,16 +95,26 @@ def storage_key(storage: torch.UntypedStorage) -> int:
 def meta_kernels(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
     """Replace composite operators for meta tensors while the context is open.
 
-    Registered at ``AutogradMeta``, above the dispatch mode and only for meta tensors, so that
-    what real tensors do is not touched. ``torch.library.Library._destroy``: 2.6–2.13.
+    Does nothing inside another such context. Registered at ``AutogradMeta``, above the dispatch
+    mode and only for meta tensors, so that what real tensors do is not touched.
+    ``torch.library.Library._destroy``: 2.6–2.13.
     """
+    global _kernels_are_set
+    if _kernels_are_set:
+        yield
+        return
     library = torch.library.Library("aten", "IMPL")
+    _kernels_are_set = True
     try:
         for name, kernel in kernels.items():
             library.impl(name, kernel, "AutogradMeta")
         yield
     finally:
+        _kernels_are_set = False
         library._destroy()
+
+
+_kernels_are_set = False
 
 
 def is_composite(overload: OpOverload) -> bool:
