@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchgauge import __version__
-from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.report.model import ModuleTable, Report, Trace
@@ -40,6 +40,11 @@ def analyze_model(
 ) -> Report:
     """Trace one execution and estimate what it costs; see ``torchgauge.analyze``."""
     scenario = scenario or Scenario()
+    if scenario.device != "cpu":
+        raise ScenarioError(
+            f"a simulated run knows the kernels of the CPU only, not those of {scenario.device}",
+            hint="leave the device out, or run the model for real: torchgauge.measure(…)",
+        )
     model = as_module(model)
     name = model_name or type(unwrap(model)).__name__
     plan = plan_inputs(
@@ -66,7 +71,7 @@ def analyze_model(
     )
     outcome = run(request)
     if outcome.error is not None:
-        raise _model_error(outcome, model_spec) from outcome.error
+        raise model_error(outcome, report_of(outcome.trace, model_spec)) from outcome.error
     trace = outcome.trace
     if batch_names:
         trace = name_batch(replace(request, plan=outcome.plan or plan), trace)
@@ -114,7 +119,8 @@ def report_of(trace: Trace, model_spec: str | None = None) -> Report:
     )
 
 
-def _model_error(outcome: Outcome, model_spec: str | None) -> Exception:
+def model_error(outcome: Outcome, report: Report) -> Exception:
+    """Return what to raise for a failed run; ``report`` is what is known of it."""
     error, failure = outcome.error, outcome.trace.failure
     if isinstance(error, TorchGaugeError):
         return error
@@ -130,5 +136,5 @@ def _model_error(outcome: Outcome, model_spec: str | None) -> Exception:
         f"{place} failed in {failure.phase}: {failure.error_type}: {failure.error}"
         + (f"\n  it got: {given}" if given else ""),
         hint=failure.hint,
-        report=report_of(outcome.trace, model_spec),
+        report=report,
     )

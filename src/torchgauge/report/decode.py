@@ -11,15 +11,20 @@ from torchgauge.report.model import (
     CallCost,
     Execution,
     Failure,
+    Interval,
+    Measurement,
     MemoryEstimate,
     ModuleReport,
     ModuleTable,
     NamedValue,
     NotCounted,
+    OpTime,
     ParameterInfo,
     Phase,
+    PhaseMemory,
     Report,
     Role,
+    StepTime,
     TensorSpec,
     TimelinePoint,
     Totals,
@@ -58,6 +63,10 @@ def decode_report(data: Mapping[str, Any]) -> Report:
         warnings=report.texts("warnings"),
         batch_size=report.integer_or_none("batch_size"),
         failure=report.optional("failure", _failure),
+        time=report.optional("time", _time) if report.has("time") else None,
+        phase_memory=(
+            report.each("phase_memory", _phase_memory) if report.has("phase_memory") else ()
+        ),
     )
 
 
@@ -90,6 +99,15 @@ class _Fields:
     def integer_or_none(self, name: str) -> int | None:
         value = self.raw(name)
         return None if value is None else _integer(value, self.place(name))
+
+    def integer_if_there(self, name: str) -> int | None:
+        return self.integer(name) if self.has(name) else None
+
+    def number(self, name: str) -> float:
+        return _number(self.raw(name), self.place(name))
+
+    def number_if_there(self, name: str) -> float | None:
+        return self.number(name) if self.has(name) else None
 
     def text(self, name: str) -> str:
         return _text(self.raw(name), self.place(name))
@@ -149,6 +167,12 @@ def _integer(value: object, place: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
         raise _damaged(place, "is not an integer")
     return value
+
+
+def _number(value: object, place: str) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise _damaged(place, "is not a number")
+    return float(value)
 
 
 def _text(value: object, place: str) -> str:
@@ -254,6 +278,62 @@ def _call(data: _Fields) -> CallCost:
         parent=data.text_or_none("parent"),
         recompute=data.flag("recompute"),
         completed=data.flag("completed"),
+        time_ms=data.number_if_there("time_ms"),
+        backward_time_ms=data.number_if_there("backward_time_ms"),
+    )
+
+
+def _time(data: _Fields) -> StepTime:
+    return StepTime(
+        forward_ms=data.number("forward_ms"),
+        loss_ms=data.number("loss_ms"),
+        backward_ms=data.number("backward_ms"),
+        optimizer_ms=data.number("optimizer_ms"),
+        total_ms=data.number("total_ms"),
+        outside_ms=data.number("outside_ms"),
+        between_ops_ms=data.number("between_ops_ms"),
+        ops=data.each("ops", _op_time),
+        measured=data.optional("measured", _measurement),
+    )
+
+
+def _op_time(data: _Fields) -> OpTime:
+    return OpTime(
+        name=data.text("name"),
+        kernel=data.text("kernel"),
+        phase=data.member("phase", Phase),
+        calls=data.integer("calls"),
+        time_ms=data.number("time_ms"),
+    )
+
+
+def _measurement(data: _Fields) -> Measurement:
+    intervals = data.fields("intervals")
+    return Measurement(
+        device=data.text("device"),
+        repetitions=data.integer("repetitions"),
+        warm_up=data.integer("warm_up"),
+        confidence=data.number("confidence"),
+        intervals={name: _interval(intervals.fields(name)) for name in intervals.names()},
+    )
+
+
+def _interval(data: _Fields) -> Interval:
+    return Interval(
+        low_ms=data.number("low_ms"),
+        high_ms=data.number("high_ms"),
+        fastest_ms=data.number("fastest_ms"),
+        slowest_ms=data.number("slowest_ms"),
+    )
+
+
+def _phase_memory(data: _Fields) -> PhaseMemory:
+    return PhaseMemory(
+        phase=data.member("phase", Phase),
+        allocated_bytes=data.integer("allocated_bytes"),
+        reserved_bytes=data.integer_or_none("reserved_bytes"),
+        device_bytes=data.integer_or_none("device_bytes"),
+        resident_bytes=data.integer_or_none("resident_bytes"),
     )
 
 
@@ -301,4 +381,6 @@ def _failure(data: _Fields) -> Failure:
         error=data.text("error"),
         phase=data.member("phase", Phase),
         hint=data.text("hint"),
+        requested_bytes=data.integer_if_there("requested_bytes"),
+        free_bytes=data.integer_if_there("free_bytes"),
     )

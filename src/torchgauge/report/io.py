@@ -19,11 +19,16 @@ from torchgauge.report.model import (
     SCHEMA_VERSION,
     CallCost,
     Failure,
+    Interval,
+    Measurement,
     MemoryEstimate,
     ModuleReport,
     NamedValue,
+    OpTime,
     ParameterInfo,
+    PhaseMemory,
     Report,
+    StepTime,
     TensorSpec,
     Totals,
 )
@@ -33,7 +38,7 @@ _AGAIN = "save the report again, with report.save(…) or --format json"
 
 def report_to_dict(report: Report) -> dict[str, Any]:
     """Return the report as plain data, in the order of the JSON contract."""
-    return {
+    data: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "torchgauge", "version": report.tool_version},
         "torch_version": report.torch_version,
@@ -44,6 +49,8 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "outputs": _values(report.outputs),
         "totals": _totals(report.totals),
         "memory": None if report.memory is None else _memory(report.memory),
+        "time": None if report.time is None else _time(report.time),
+        "phase_memory": [_phase_memory(item) for item in report.phase_memory],
         "modules": [_module(module) for module in report.modules.values()],
         "not_counted": [
             {"op": entry.op, "calls": entry.calls, "why": entry.why} for entry in report.not_counted
@@ -53,6 +60,10 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "batch_size": report.batch_size,
         "failure": None if report.failure is None else _failure(report.failure),
     }
+    for name in ("time", "phase_memory"):  # left out, not empty, where nothing was measured
+        if not data[name]:
+            del data[name]
+    return data
 
 
 def report_from_dict(data: object) -> Report:
@@ -201,7 +212,7 @@ def _module(module: ModuleReport) -> dict[str, Any]:
 
 
 def _call(call: CallCost) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "inputs": _values(call.inputs),
         "outputs": _values(call.outputs),
         "forward_macs": call.forward_macs,
@@ -213,6 +224,63 @@ def _call(call: CallCost) -> dict[str, Any]:
         "parent": call.parent,
         "recompute": call.recompute,
         "completed": call.completed,
+    }
+    if call.time_ms is not None:
+        data["time_ms"] = call.time_ms
+        data["backward_time_ms"] = call.backward_time_ms
+    return data
+
+
+def _time(time: StepTime) -> dict[str, Any]:
+    return {
+        "forward_ms": time.forward_ms,
+        "loss_ms": time.loss_ms,
+        "backward_ms": time.backward_ms,
+        "optimizer_ms": time.optimizer_ms,
+        "total_ms": time.total_ms,
+        "outside_ms": time.outside_ms,
+        "between_ops_ms": time.between_ops_ms,
+        "ops": [_op_time(item) for item in time.ops],
+        "measured": None if time.measured is None else _measurement(time.measured),
+    }
+
+
+def _op_time(item: OpTime) -> dict[str, Any]:
+    return {
+        "name": item.name,
+        "kernel": item.kernel,
+        "phase": str(item.phase),
+        "calls": item.calls,
+        "time_ms": item.time_ms,
+    }
+
+
+def _measurement(measured: Measurement) -> dict[str, Any]:
+    return {
+        "device": measured.device,
+        "repetitions": measured.repetitions,
+        "warm_up": measured.warm_up,
+        "confidence": measured.confidence,
+        "intervals": {name: _interval(item) for name, item in measured.intervals.items()},
+    }
+
+
+def _interval(item: Interval) -> dict[str, Any]:
+    return {
+        "low_ms": item.low_ms,
+        "high_ms": item.high_ms,
+        "fastest_ms": item.fastest_ms,
+        "slowest_ms": item.slowest_ms,
+    }
+
+
+def _phase_memory(item: PhaseMemory) -> dict[str, Any]:
+    return {
+        "phase": str(item.phase),
+        "allocated_bytes": item.allocated_bytes,
+        "reserved_bytes": item.reserved_bytes,
+        "device_bytes": item.device_bytes,
+        "resident_bytes": item.resident_bytes,
     }
 
 
@@ -231,7 +299,7 @@ def _parameter(item: ParameterInfo) -> dict[str, Any]:
 
 
 def _failure(failure: Failure) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "path": failure.path,
         "module_type": failure.module_type,
         "inputs": _values(failure.inputs),
@@ -240,6 +308,10 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "phase": str(failure.phase),
         "hint": failure.hint,
     }
+    for name in ("requested_bytes", "free_bytes"):
+        if (nbytes := getattr(failure, name)) is not None:
+            data[name] = nbytes
+    return data
 
 
 def _values(values: tuple[NamedValue, ...]) -> list[dict[str, Any]]:

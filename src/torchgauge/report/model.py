@@ -214,6 +214,10 @@ class Failure:
     error: str
     phase: Phase
     hint: str = ""
+    requested_bytes: int | None = None
+    """How much an allocation that failed had asked for; ``None`` for any other failure."""
+    free_bytes: int | None = None
+    """How much the device had left at that moment; ``None`` where nobody can say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +306,83 @@ class MemoryEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """The spread of repeated measurements around their median, in milliseconds.
+
+    ``low_ms`` to ``high_ms`` holds the true median with the measurement's confidence; it is read
+    off the sorted samples and assumes no distribution.
+    """
+
+    low_ms: float
+    high_ms: float
+    fastest_ms: float
+    slowest_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpTime:
+    """All runs of one operator in one phase, by the kernel that did the work."""
+
+    name: str
+    """As recorded, without the overload: ``"aten.convolution"``."""
+    kernel: str
+    """What it spent its time in: a GPU kernel, or the operator that the CPU ended up in."""
+    phase: Phase
+    calls: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How the times of a real run were taken."""
+
+    device: str
+    """What it ran on, for people: ``"cpu, 8 threads"``, the name of a GPU."""
+    repetitions: int
+    warm_up: int
+    """Steps that ran before, not counted."""
+    confidence: float
+    """Probability that an interval holds the true median."""
+    intervals: Mapping[str, Interval]
+    """By ``"total"`` and the phases that ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Milliseconds of one step. Each figure is a median of its own over all repetitions."""
+
+    forward_ms: float
+    loss_ms: float = 0.0
+    backward_ms: float = 0.0
+    optimizer_ms: float = 0.0
+    total_ms: float
+    outside_ms: float = 0.0
+    """Spent outside of every module: the loss, the optimizer, what autograd does by itself.
+    With the time that each module takes by itself it sums to ``total_ms``."""
+    between_ops_ms: float = 0.0
+    """Spent outside of every operator: Python and dispatch. With ``ops`` it sums to the total."""
+    ops: tuple[OpTime, ...] = ()
+    """The slowest first."""
+    measured: Measurement | None = None
+    """``None`` when the times were not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseMemory:
+    """What a real run occupied in one phase."""
+
+    phase: Phase
+    allocated_bytes: int
+    """Most bytes of tensors at any moment, as the allocator counts them."""
+    reserved_bytes: int | None = None
+    """Most bytes that the caching allocator held; ``None`` without one (CPU)."""
+    device_bytes: int | None = None
+    """Used on the device by everybody when the phase ended; ``None`` on the CPU."""
+    resident_bytes: int | None = None
+    """Of the process in main memory when the phase ended; ``None`` where it is not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallCost:
     """One call of a module with its costs; sub-modules are included."""
 
@@ -320,6 +401,10 @@ class CallCost:
     """Path of the module whose forward made this call; ``None`` for the root."""
     recompute: bool = False
     completed: bool = True
+    time_ms: float | None = None
+    """Forward and backward time of the call; ``None`` where nothing was measured."""
+    backward_time_ms: float | None = None
+    """The part of ``time_ms`` that was spent in the backward."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -408,6 +493,10 @@ class Report:
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
+    time: StepTime | None = None
+    """``None`` when nothing was measured."""
+    phase_memory: tuple[PhaseMemory, ...] = ()
+    """Of a measured step, phase by phase."""
 
     def __str__(self) -> str:
         return _text_view(self) if _text_view else f"<Report of {self.model_name}>"

@@ -48,7 +48,7 @@ mean of all floating-point outputs; which of them was used is listed under ``ass
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 
-_DEVICES = ("cpu",)
+_DEVICES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

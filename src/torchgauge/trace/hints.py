@@ -84,6 +84,9 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 )
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
+    (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
+     "the device has too little memory left; use a smaller batch or input, precision bf16, or "
+     "checkpointing"),
     (r"missing \d+ required (positional|keyword-only) argument",
      "give every argument of forward: several --input-size, or input_data={...}"),
     (r"unexpected keyword argument|got multiple values for argument",

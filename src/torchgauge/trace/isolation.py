@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import random
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,6 +36,38 @@ def eager_only() -> Iterator[None]:
         torch.compile = compile_
 
 
+@contextmanager
+def constants_on_cpu() -> Iterator[None]:
+    """Make constants from Python numbers on the CPU even where the meta device is named.
+
+    ``torch.tensor([1, 2], device=x.device)`` would make a meta tensor without values and without
+    an operator; from the CPU it reaches the recorder, which keeps its values.
+    """
+    constructors = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
+    for name, constructor in constructors.items():
+        setattr(torch, name, _from_cpu(constructor))
+    try:
+        yield
+    finally:
+        for name, constructor in constructors.items():
+            setattr(torch, name, constructor)
+
+
+def _from_cpu(constructor: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(constructor)
+    def construct(data: Any, *args: Any, **kwargs: Any) -> Any:
+        device = kwargs.get("device")
+        if (
+            device is not None
+            and torch.device(device).type == "meta"
+            and not isinstance(data, torch.Tensor)
+        ):
+            kwargs = {**kwargs, "device": "cpu"}
+        return constructor(data, *args, **kwargs)
+
+    return construct
+
+
 def _written_as(model: Any = None, **options: Any) -> Any:
     return (lambda function: function) if model is None else model
 
@@ -61,18 +94,19 @@ def neutral() -> Iterator[None]:
 
 
 @contextmanager
-def untouched() -> Iterator[None]:
+def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[None]:
     """Restore RNG states and the grad mode; keep the cycle collector out of the run.
 
     The collector frees reference cycles at moments that differ from machine to machine, and a
-    storage's lifetime is part of the answer.
+    storage's lifetime is part of the answer. What is timed runs as the user's code would: with
+    the collector (``collect``) and with fused kernels that skip layers (``fast_paths``).
     """
-    with _one_at_a_time, _restored():
+    with _one_at_a_time, _restored(fast_paths=fast_paths, collect=collect):
         yield
 
 
 @contextmanager
-def _restored() -> Iterator[None]:
+def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
     torch_state = torch.get_rng_state()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")
@@ -81,8 +115,10 @@ def _restored() -> Iterator[None]:
     grad_enabled = torch.is_grad_enabled()
     collecting = gc.isenabled()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
-    gc.disable()
-    torch.backends.mha.set_fastpath_enabled(False)  # it hides the layers inside
+    if not collect:
+        gc.disable()
+    if not fast_paths:
+        torch.backends.mha.set_fastpath_enabled(False)  # it hides the layers inside
     try:
         with eager_only():
             yield

@@ -85,7 +85,12 @@ def _look_up(func: Any) -> OpFacts:
 def _pointwise(func: Any, schema: Any) -> Any:
     """Return the element-wise rule for what PyTorch tags so and what makes one tensor."""
     plain = torch.Tag.pointwise in func.tags and torch.Tag.nondeterministic_seeded not in func.tags
-    if not plain or is_composite(func) or len(schema.returns) != 1 or str(schema.returns[0].type) != "Tensor":
+    if (
+        not plain
+        or is_composite(func)
+        or len(schema.returns) != 1
+        or str(schema.returns[0].type) != "Tensor"
+    ):
         return None
     alias = schema.returns[0].alias_info
     if alias is not None and not alias.is_write:  # a view

@@ -128,7 +128,10 @@ class Recorder(DispatchMode):
         self._boundaries: list[int] = [0]
         self._boundary_calls: list[int] = [-1]
         self._keep_ops = keep_ops
-        self._kernels = {f"aten.{name}.default": kernel for name, kernel in (kernels or {}).items()}
+        self._kernels = {
+            f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
+            for name, kernel in (kernels or {}).items()
+        }
 
     # ------------------------------------------------------------------ module calls
 
@@ -223,7 +226,8 @@ class Recorder(DispatchMode):
             raise
         noted_kwargs = [(name, found.note(value, self.specs)) for name, value in kwargs.items()]
         if simulation is not None and found.is_foreign:
-            args = simulation.on_meta(args)
+            # A constant that is just being made has no other reference that could find its twin.
+            args = simulation.on_meta(args, keep=facts.name != "aten.lift_fresh.default")
             kwargs = {name: simulation.on_meta(value) for name, value in kwargs.items()}
             found = _Found()
             found.note_all(args, self.specs)

@@ -22,7 +22,8 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.isolation import neutral, untouched
+from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.recorder import Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
@@ -47,6 +48,8 @@ class Request:
     on_progress: Callable[[str], None] | None = None
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
+    fast_paths: bool = False
+    """Let fused kernels that skip layers run, as they do outside of an analysis."""
 
 
 @dataclass(slots=True)
@@ -89,14 +92,20 @@ class Session:
         self._phase_ends: list[tuple[Phase, int]] = []
         self._input_names: dict[int, str] = {}
         self._outputs: tuple[NamedValue, ...] = ()
+        self._device = torch.device(request.scenario.device)
         precision = request.scenario.precision
         self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(precision))
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
-        with neutral(), untouched(), meta_kernels(cpu.KERNELS), self._devices():
+        with (
+            neutral(),
+            untouched(fast_paths=self._request.fast_paths),
+            meta_kernels(cpu.KERNELS),
+            self._devices(),
+        ):
             if self._simulation is not None:
-                with flex_attention_kernel(flex_attention):
+                with constants_on_cpu(), flex_attention_kernel(flex_attention):
                     return self._run()
             return self._run()
 
@@ -109,7 +118,7 @@ class Session:
         convert = (
             MetaConverter(self._dtype, self._keep_value)
             if simulated
-            else CpuConverter(self._dtype, self._notes.assumptions)
+            else CpuConverter(self._dtype, self._notes.assumptions, self._device)
         )
         twin = Twin(request.model, convert)
         root = twin.root
@@ -274,7 +283,7 @@ class Session:
         if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
             planned = planned.with_dtype(self._dtype)
         if self._simulation is None:
-            return planned.make("cpu")
+            return planned.make("cpu").to(self._device)
         tensor = planned.make("meta")
         if planned.dtype.is_floating_point:
             if planned.is_guess:
@@ -357,6 +366,8 @@ class Session:
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
             hint=explain(module, given, error),
+            requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
+            free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )
 
     def _floats_into_embeddings(self) -> tuple[str, ...]:

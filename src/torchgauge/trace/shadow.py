@@ -41,6 +41,7 @@ class Twin:
 
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
+        self._device = getattr(convert, "device", torch.device("meta"))
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self.notes: list[str] = []
@@ -116,10 +117,12 @@ class Twin:
         twin: torch.Tensor
         if isinstance(original, UninitializedParameter):
             lazy: Any = UninitializedParameter  # its stub has no arguments
-            twin = lazy(requires_grad=original.requires_grad, device="meta", dtype=original.dtype)
+            twin = lazy(
+                requires_grad=original.requires_grad, device=self._device, dtype=original.dtype
+            )
         elif isinstance(original, UninitializedBuffer):
             lazy = UninitializedBuffer
-            twin = lazy(device="meta", dtype=original.dtype)
+            twin = lazy(device=self._device, dtype=original.dtype)
         else:
             plain = self._convert(original)
             if isinstance(original, nn.Parameter):
@@ -235,24 +238,33 @@ class MetaConverter:
 
 
 class CpuConverter:
-    """Copy tensors to the CPU for a real run; meta tensors get a small constant as value."""
+    """Copy tensors for a real run; meta tensors get a small constant as value.
 
-    def __init__(self, dtype: torch.dtype | None, assumptions: list[str]) -> None:
+    The copies are on the CPU unless another ``device`` is named.
+    """
+
+    def __init__(
+        self,
+        dtype: torch.dtype | None,
+        assumptions: list[str],
+        device: torch.device | None = None,
+    ) -> None:
+        self.device = device or torch.device("cpu")
         self._dtype = dtype
         self._assumptions = assumptions
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
-        """Return the CPU copy."""
+        """Return the copy."""
         if not _is_plain(tensor):
-            return tensor.detach().to("cpu", copy=True)
+            return tensor.detach().to(self.device, copy=True)
         if self._dtype is not None and tensor.dtype.is_floating_point:
             return self._filled(tensor).to(self._dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         twin = self._storages.get(key)
         if twin is None:
-            twin = torch.UntypedStorage(storage.nbytes())
+            twin = torch.UntypedStorage(storage.nbytes(), device=self.device)
             if not tensor.is_meta:
                 twin.copy_(storage, False)
             self._storages[key] = twin
@@ -263,9 +275,9 @@ class CpuConverter:
 
     def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_meta:
-            return tensor.detach().to("cpu", copy=True)
+            return tensor.detach().to(self.device, copy=True)
         self._note()
-        return torch.full(tensor.shape, _FILL, dtype=tensor.dtype)
+        return torch.full(tensor.shape, _FILL, dtype=tensor.dtype, device=self.device)
 
     def _note(self) -> None:
         note = f"tensors on the meta device have no values; the real run used {_FILL} for them"

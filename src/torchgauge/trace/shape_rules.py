@@ -102,6 +102,25 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return torch.empty(shape, dtype=dtype, device=META)
 
 
+def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
+    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training.
+
+    How large the workspace is only oneDNN knows; it is left empty.
+    """
+    source, hidden, cell, size, train = args[0], args[5], args[6], args[10], args[15]
+    output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
+    states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
+    workspace = torch.empty(0, dtype=torch.uint8, device=META) if train else None
+    return output, *states, workspace
+
+
+def _onednn_lstm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of the input, the four weights and the two states."""
+    return tuple(torch.empty(a.shape, dtype=a.dtype, device=META) for a in args[:7])
+
+
 def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Copy of a tensor, contiguous when it was or when that is asked for."""
     source, layout = args[0], kwargs.get("memory_format", torch.preserve_format)
@@ -124,6 +143,8 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "aten._grouped_mm.default": _grouped_mm,
+    "aten.mkldnn_rnn_layer.default": _onednn_lstm,
+    "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
 }
 """Rules by operator; each makes the outputs from ``(args, kwargs)``."""

@@ -31,8 +31,13 @@ class Simulation:
 
     # ------------------------------------------------------------------ constants
 
-    def constant(self, tensor: torch.Tensor, *, guessed: bool = False) -> torch.Tensor:
-        """Return the meta twin of a real tensor; the same storage always gets the same twin."""
+    def constant(
+        self, tensor: torch.Tensor, *, guessed: bool = False, keep: bool = True
+    ) -> torch.Tensor:
+        """Return the meta twin of a real tensor; the same storage always gets the same twin.
+
+        Without ``keep`` the twin is a new one, which lives as long as it is used.
+        """
         if tensor.layout is not torch.strided:
             return tensor.detach().to(META)
         storage = tensor.untyped_storage()
@@ -40,7 +45,8 @@ class Simulation:
         entry = self._constants.get(key)
         if entry is None:
             entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
-            self._constants[key] = entry
+            if keep:
+                self._constants[key] = entry
         twin = _view(entry[1], tensor, META)
         if storage_key(entry[1]) not in self.values and not tensor.is_meta:
             numel = storage.nbytes() // max(1, tensor.element_size())
@@ -50,12 +56,12 @@ class Simulation:
                 self.values.adopt(entry[1], whole, guessed=guessed)
         return twin
 
-    def on_meta(self, value: Any) -> Any:
+    def on_meta(self, value: Any, *, keep: bool = True) -> Any:
         """Return an argument with every tensor in it on the meta device."""
         if isinstance(value, torch.Tensor):
-            return value if value.is_meta else self.constant(value)
+            return value if value.is_meta else self.constant(value, keep=keep)
         if isinstance(value, (list, tuple)):
-            return type(value)(self.on_meta(item) for item in value)
+            return type(value)(self.on_meta(item, keep=keep) for item in value)
         return value
 
     # ------------------------------------------------------------------ operators

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.virtual import recurrent
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
 _FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -79,10 +80,16 @@ def batch_norm(
     eps: float,
     cudnn_enabled: bool,
 ) -> torch.Tensor:
-    """Normalise ``[N, C, ...]`` with the CPU's one kernel for training and evaluation."""
+    """Normalise ``[N, C, ...]`` with the CPU's one kernel for training and evaluation.
+
+    Source: ``_batch_norm_impl_index`` in PyTorch's ``aten/src/ATen/native/Normalization.cpp``,
+    which makes an empty reserve first.
+    """
+    reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
     result: torch.Tensor = torch.ops.aten.native_batch_norm(
         source, weight, bias, running_mean, running_var, training, momentum, eps
     )[0]
+    del reserve
     return result
 
 
@@ -90,5 +97,6 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "_pad_packed_sequence": pad_packed_sequence,
     "scaled_dot_product_attention": scaled_dot_product_attention,
+    **recurrent.KERNELS,
 }
 """Composite operators that the CPU resolves by itself."""

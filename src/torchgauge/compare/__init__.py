@@ -1,0 +1,1 @@
+"""Lay two results side by side: pure data in, pure data out."""

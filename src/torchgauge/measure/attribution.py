@@ -1,0 +1,291 @@
+"""Whose time it was: a profiled step, its events given to module calls and operators.
+
+The profiler and the wrappers around modules cost time themselves, so only shares are taken from
+here. They are scaled, phase by phase, to the medians of the undisturbed step.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from torchgauge.measure.step import RealStep
+from torchgauge.report.model import OpTime, Phase, Trace
+from torchgauge.trace.torch_internals import next_sequence_nr, profiler_range
+
+_MARK = "torchgauge:"
+_NODE = "autograd::engine::evaluate_function: "
+_OUTSIDE = -1
+
+
+class CallMarks:
+    """Wraps the forwards of a copy so that the profiler sees each module call as an event."""
+
+    def __init__(self) -> None:
+        self.paths: list[str] = []
+        self._stack: list[int] = []
+        self._boundaries = [0]
+        self._boundary_calls = [_OUTSIDE]
+
+    def wrap(self, path: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a forward that marks each call of ``inner``."""
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            index = len(self.paths)
+            self.paths.append(path)
+            self._enter(index)
+            try:
+                with profiler_range(f"{_MARK}{index}"):
+                    return inner(*args, **kwargs)
+            finally:
+                self._leave()
+
+        forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
+        return forward
+
+    def clear(self) -> None:
+        """Forget the calls of the step before."""
+        self.paths.clear()
+        self._stack.clear()
+        self._boundaries[:] = [0]
+        self._boundary_calls[:] = [_OUTSIDE]
+
+    def call_of_node(self, sequence_nr: int) -> int:
+        """Return the call in whose forward a backward node was made."""
+        return self._boundary_calls[bisect_right(self._boundaries, sequence_nr) - 1]
+
+    def _enter(self, index: int) -> None:
+        self._stack.append(index)
+        self._boundaries.append(next_sequence_nr())
+        self._boundary_calls.append(index)
+
+    def _leave(self) -> None:
+        self._stack.pop()
+        self._boundaries.append(next_sequence_nr())
+        self._boundary_calls.append(self._stack[-1] if self._stack else _OUTSIDE)
+
+
+@dataclass(slots=True)
+class Shares:
+    """Milliseconds as profiled, over all profiled steps: to be used as shares only."""
+
+    phases: Counter[Phase] = field(default_factory=Counter)
+    calls: Counter[tuple[str, int, Phase]] = field(default_factory=Counter)
+    """Self time by module path, number of its call, and phase."""
+    ops: Counter[tuple[str, str, Phase]] = field(default_factory=Counter)
+    """Time by operator, kernel and phase."""
+    op_calls: Counter[tuple[str, str, Phase]] = field(default_factory=Counter)
+    steps: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attribution:
+    """The step's time, given away: parts and remainder sum to its median."""
+
+    calls: Mapping[tuple[str, int], tuple[float, float]]
+    """Self time in milliseconds, forward and backward, by path and number of the call."""
+    outside_ms: float
+    ops: tuple[OpTime, ...]
+    between_ops_ms: float
+
+
+def profile_steps(
+    step: RealStep, marks: CallMarks, trace: Trace, steps: int, progress: Callable[[str], None]
+) -> Shares:
+    """Run steps under the profiler; ``step`` was built with ``marks.wrap``."""
+    recorded = {_profiled_name(op.name) for op in trace.ops}
+    step.run(_ignore)  # the optimizer makes its states
+    shares = Shares()
+    for number in range(steps):
+        progress(f"profiling, step {number + 1} of {steps}")
+        marks.clear()
+        events = _profiled(step)
+        _Reading(events, marks, recorded, on_gpu=step.device.type == "cuda").add_to(shares)
+        shares.steps += 1
+    return shares
+
+
+def attribute(shares: Shares, medians: Mapping[Phase, float], total: float) -> Attribution:
+    """Scale shares to the medians of the phases, and these to the median of the whole step."""
+    whole = sum(medians.values())
+    scale = {
+        phase: (medians.get(phase, 0.0) / profiled) * (total / whole) if profiled and whole else 0.0
+        for phase, profiled in shares.phases.items()
+    }
+    calls: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for (path, number, phase), spent in shares.calls.items():
+        calls[path, number][phase is Phase.BACKWARD] += spent * scale[phase]
+    ops = [
+        OpTime(
+            name=name,
+            kernel=kernel,
+            phase=phase,
+            calls=round(shares.op_calls[name, kernel, phase] / shares.steps),
+            time_ms=spent * scale[phase],
+        )
+        for (name, kernel, phase), spent in shares.ops.items()
+    ]
+    ops.sort(key=lambda op: (-op.time_ms, op.name))
+    inside = sum(map(sum, calls.values()))
+    return Attribution(
+        calls={key: (forward, backward) for key, (forward, backward) in calls.items()},
+        outside_ms=max(0.0, total - inside),
+        ops=tuple(ops),
+        between_ops_ms=max(0.0, total - sum(op.time_ms for op in ops)),
+    )
+
+
+# ---------------------------------------------------------------------------- one profiled step
+
+
+@dataclass(slots=True, eq=False)
+class _Event:
+    name: str
+    start: float
+    end: float
+    sequence_nr: int
+    thread: int
+    kernels: tuple[tuple[str, float], ...]
+    inner: float = 0.0
+    """Time of the events directly inside."""
+
+    @property
+    def own(self) -> float:
+        return max(0.0, self.end - self.start - self.inner)
+
+
+def _profiled(step: RealStep) -> list[_Event]:
+    activities = [ProfilerActivity.CPU]
+    if step.device.type == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with _quiet_profiler(), profile(activities=activities) as profiler:
+        phases = _PhaseRanges()
+        step.run(phases.note)
+        phases.close()
+        if step.device.type == "cuda":
+            torch.cuda.synchronize(step.device)
+    return [
+        _Event(
+            name=event.name,
+            start=event.time_range.start,
+            end=event.time_range.end,
+            sequence_nr=event.sequence_nr,
+            thread=event.thread,
+            kernels=tuple((kernel.name, kernel.duration) for kernel in event.kernels),
+        )
+        for event in profiler.events() or ()
+        if event.device_type is torch.autograd.DeviceType.CPU
+    ]
+
+
+class _PhaseRanges:
+    """Marks when phases end: a phase lasts from the end of the one before it."""
+
+    def __init__(self) -> None:
+        with profiler_range(f"{_MARK}begin"):
+            pass
+
+    def note(self, phase: Phase) -> None:
+        with profiler_range(f"{_MARK}{phase}"):
+            pass
+
+    def close(self) -> None:
+        pass
+
+
+class _Reading:
+    """The events of one step, nested by time."""
+
+    def __init__(
+        self, events: list[_Event], marks: CallMarks, recorded: set[str], *, on_gpu: bool
+    ) -> None:
+        self._marks = marks
+        self._recorded = recorded
+        self._on_gpu = on_gpu
+        self._ends = [
+            (event.start, event.end, event.name.removeprefix(_MARK))
+            for event in sorted(events, key=lambda event: event.start)
+            if event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit()
+        ]
+        threads = {
+            event.thread for event in events if event.name.startswith((_MARK, _NODE))
+        }
+        begin, end = self._ends[0][1], self._ends[-1][0]
+        self._events = sorted(
+            (
+                event
+                for event in events
+                if event.thread in threads and begin <= event.start <= end
+                and not (event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit())
+            ),
+            key=lambda event: (event.start, -event.end),
+        )  # fmt: skip
+        numbers: Counter[str] = Counter()
+        self._keys: list[tuple[str, int]] = []
+        for path in marks.paths:
+            self._keys.append((path, numbers[path]))
+            numbers[path] += 1
+
+    def add_to(self, shares: Shares) -> None:
+        """Add this step's milliseconds."""
+        cause = _OUTSIDE
+        stack: list[tuple[_Event, int, _Op | None]] = []
+        done: list[tuple[_Event, int, _Op | None]] = []
+        ops: list[_Op] = []
+        for event in self._events:
+            while stack and stack[-1][0].end <= event.start:
+                stack.pop()
+            owner, op = (stack[-1][1], stack[-1][2]) if stack else (_OUTSIDE, None)
+            if stack:
+                event.end = min(event.end, stack[-1][0].end)
+                stack[-1][0].inner += event.end - event.start
+            if event.name.startswith(_MARK):
+                owner = int(event.name[len(_MARK) :])
+            elif event.name.startswith(_NODE):
+                # A leaf's gradient is accumulated right after the node that computed it.
+                if event.sequence_nr >= 0:
+                    cause = self._marks.call_of_node(event.sequence_nr)
+                owner = cause
+            elif op is None and event.name in self._recorded:
+                op = _Op(event.name, self._phase_of(event.start))
+                ops.append(op)
+            entry = (event, owner, op)
+            stack.append(entry)
+            done.append(entry)
+        self._sum_up(done, ops, shares)
+
+    def _sum_up(
+        self,
+        done: Iterable[tuple[_Event, int, _Op | None]],
+        ops: Iterable[_Op],
+        shares: Shares,
+    ) -> None:
+        for event, owner, op in done:
+            phase = self._phase_of(event.start)
+            spent = sum(time for _, time in event.kernels) if self._on_gpu else event.own
+            if self._on_gpu:
+                shares.phases[phase] += spent  # type: ignore[assignment]
+            if owner != _OUTSIDE:
+                shares.calls[(*self._keys[owner], phase)] += spent / 1000.0  # type: ignore[assignment]
+            if op is not None:
+                op.add(event, spent, on_gpu=self._on_gpu)
+        if self._on_gpu:
+            for phase in shares.phases:
+                shares.phases[phase] /= 1000.0  # type: ignore[assignment]
+        else:
+            before = self._ends[0][1]
+            for start, end, name in self._ends[1:]:
+                shares.phases[Phase(name)] += (start - before) / 1000.0  # type: ignore[assignment]
+                before = end
+        for op in ops:
+            key = (_recorded_name(op.name), op.kernel, op.phase)
+            shares.ops[key] += op.spent / 1000.0  # type: ignore[assignment]
+            shares.op_calls[key] += 1

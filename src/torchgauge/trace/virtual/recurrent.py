@@ -1,0 +1,221 @@
+"""Recurrent layers as the CPU runs them: input products for all steps at once, oneDNN's LSTM.
+
+On other devices PyTorch computes the input product of each step by itself, which takes the same
+FLOPs in other operators. Source: ``FullLayer``, ``FullBidirectionalLayer`` and the cells in
+PyTorch's ``aten/src/ATen/native/RNN.cpp``, ``mkldnn/RNN.cpp`` (2.6–2.13).
+Shapes: input ``[T, B, I]`` (``[B, T, I]`` with ``batch_first``), states ``[layers·directions, B, H]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch.nn import functional
+
+Cell: TypeAlias = "Callable[[torch.Tensor, Any, Sequence[torch.Tensor]], Any]"
+_LSTM_MODE = 2
+"""oneDNN's number for an LSTM."""
+_ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def _linear(x: torch.Tensor, params: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+    bias = params[2 + index] if len(params) > 3 else None
+    return functional.linear(x, params[index], bias)
+
+
+def _gru_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    inputs = gates.unsafe_chunk(3, 1)
+    hiddens = _linear(hidden, params, 1).unsafe_chunk(3, 1)
+    reset = hiddens[0].add_(inputs[0]).sigmoid_()
+    update = hiddens[1].add_(inputs[1]).sigmoid_()
+    new = inputs[2].add(hiddens[2].mul_(reset)).tanh_()
+    return (hidden - new).mul_(update).add_(new)
+
+
+def _tanh_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    return torch.tanh(_linear(hidden, params, 1).add_(gates))
+
+
+def _relu_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    return torch.relu(_linear(hidden, params, 1).add_(gates))
+
+
+def _lstm_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    """One step with the states ``(h, c)``; the last of an odd number of weights is a projection."""
+    hx, cx = hidden
+    projection = params[-1] if len(params) in (3, 5) else None
+    weights = params if projection is None else params[:-1]
+    chunks = _linear(hx, weights, 1).add_(gates).unsafe_chunk(4, 1)
+    enter, forget = chunks[0].sigmoid_(), chunks[1].sigmoid_()
+    cell, leave = chunks[2].tanh_(), chunks[3].sigmoid_()
+    cy = (forget * cx).add_(enter * cell)
+    hy = leave * cy.tanh()
+    return (hy if projection is None else hy.matmul(projection.t())), cy
+
+
+def _output_of(hidden: Any) -> torch.Tensor:
+    result: torch.Tensor = hidden[0] if isinstance(hidden, tuple) else hidden
+    return result
+
+
+def _run_steps(
+    steps: Sequence[torch.Tensor], hidden: Any, params: Sequence[torch.Tensor], cell: Cell
+) -> tuple[list[torch.Tensor], Any]:
+    outputs = []
+    for step in steps:
+        hidden = cell(step, hidden, params)
+        outputs.append(_output_of(hidden))
+    return outputs, hidden
+
+
+def _layer(
+    x: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor], cell: Cell
+) -> tuple[torch.Tensor, Any]:
+    gates = _linear(x, params, 0)
+    outputs, final = _run_steps(gates.unbind(0), hidden, params, cell)
+    return torch.stack(outputs, 0), final
+
+
+def _bidirectional_layer(
+    x: torch.Tensor, hiddens: Sequence[Any], params: Sequence[Sequence[torch.Tensor]], cell: Cell
+) -> tuple[torch.Tensor, list[Any]]:
+    """Run both directions; names are bound for as long as the kernel's own variables live."""
+    gates = _linear(x, params[0], 0)
+    steps = gates.unbind(0)
+    outputs, final = _run_steps(steps, hiddens[0], params[0], cell)
+    forward = torch.stack(outputs, 0)
+    gates = _linear(x, params[1], 0)
+    steps = gates.unbind(0)
+    backward_outputs, backward_final = _run_steps(steps[::-1], hiddens[1], params[1], cell)
+    backward = torch.stack(backward_outputs[::-1], 0)
+    return torch.cat([forward, backward], forward.dim() - 1), [final, backward_final]
+
+
+def _layers(
+    x: torch.Tensor,
+    hiddens: Sequence[Any],
+    params: Sequence[torch.Tensor],
+    cell: Cell,
+    *,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[torch.Tensor, list[Any]]:
+    directions = 2 if bidirectional else 1
+    per_cell = len(params) // (num_layers * directions)
+    cells = [params[start : start + per_cell] for start in range(0, len(params), per_cell)]
+    finals: list[Any] = []
+    for layer in range(num_layers):
+        if bidirectional:
+            own = slice(2 * layer, 2 * layer + 2)
+            x, pair = _bidirectional_layer(x, hiddens[own], cells[own], cell)
+            finals += pair
+        else:
+            x, final = _layer(x, hiddens[layer], cells[layer], cell)
+            finals.append(final)
+        if dropout and train and layer < num_layers - 1:
+            x = torch.dropout(x, dropout, train)
+    return x, finals
+
+
+def _simple(cell: Cell) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    def run(
+        x: torch.Tensor,
+        hx: torch.Tensor,
+        params: Sequence[torch.Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+        batch_first: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        output, final = _layers(
+            x.transpose(0, 1) if batch_first else x, hx.unbind(0), params, cell,
+            num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
+        )  # fmt: skip
+        states = torch.stack(final, 0)
+        del final
+        return (output.transpose_(0, 1) if batch_first else output), states
+
+    return run
+
+
+def lstm(
+    x: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run an LSTM: oneDNN's kernel per layer and direction, step by step with a projection."""
+    directions = 2 if bidirectional else 1
+    per_cell = len(params) // (num_layers * directions)
+    options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
+    if per_cell in (2, 4) and x.dtype in _ONEDNN_DTYPES and x.numel() > 0:
+        return _onednn_lstm(x, hx, params, *options)
+    hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
+    output, final = _layers(
+        x.transpose(0, 1) if batch_first else x, hiddens, params, _lstm_cell,
+        num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
+    )  # fmt: skip
+    hy = torch.stack([state[0] for state in final], 0)
+    cy = torch.stack([state[1] for state in final], 0)
+    del final
+    return (output.transpose_(0, 1) if batch_first else output), hy, cy
+
+
+def _onednn_lstm(
+    x: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+    batch_first: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    directions = 2 if bidirectional else 1
+    per_cell = len(params) // (num_layers * directions)
+    source = x = (x.transpose(0, 1) if batch_first else x).contiguous()
+    h0, c0 = hx[0].contiguous(), hx[1].contiguous()
+    hy, cy = [], []
+    for layer in range(num_layers):
+        outputs = []
+        for direction in range(directions):
+            index = layer * directions + direction
+            weights = list(params[index * per_cell : (index + 1) * per_cell])
+            hidden, cell = h0[index], c0[index]
+            if not has_biases:
+                shape = weights[0].shape[:1]
+                weights += [torch.zeros(shape, dtype=x.dtype, device=x.device) for _ in range(2)]
+            result = torch.ops.aten.mkldnn_rnn_layer(
+                x, *weights, hidden, cell, direction == 1, [], _LSTM_MODE, h0.shape[2],
+                num_layers, has_biases, bidirectional, batch_first, train,
+            )  # fmt: skip
+            outputs.append(result[0])
+            hy.append(result[1])
+            cy.append(result[2])
+        x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
+        if dropout and train and layer < num_layers - 1:
+            x = torch.dropout(x, dropout, True)
+    states = torch.stack(hy, 0), torch.stack(cy, 0)
+    del source  # the kernel's own variable lives until here
+    return (x.transpose(0, 1) if batch_first else x), *states
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "gru.input": _simple(_gru_cell),
+    "rnn_tanh.input": _simple(_tanh_cell),
+    "rnn_relu.input": _simple(_relu_cell),
+    "lstm.input": lstm,
+}
+"""Recurrent layers on padded sequences; packed ones run step by step on every device."""
