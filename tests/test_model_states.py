@@ -149,9 +149,14 @@ def test_shared_bare_and_unused_parameters() -> None:
     assert [p.name for p in modules[""].own_parameters] == ["scale", "table"]
 
 
+_SEEN: list[nn.Module] = []
+"""What a hook has seen. Global, because what a hook holds on to is copied with it."""
+
+
 def test_hooks_run_but_on_the_copy() -> None:
-    model, seen = plain(), []
-    model[0].register_forward_hook(lambda module, args, output: seen.append(module))
+    model, seen = plain(), _SEEN
+    seen.clear()
+    model[0].register_forward_hook(lambda module, args, output: _SEEN.append(module))
     model[2].register_forward_hook(lambda module, args, output: torch.cat([output, output], 1))
     report = tg.analyze(model, (3, 4))
     assert report.outputs[0].tensor is not None and report.outputs[0].tensor.shape == (3, 4)

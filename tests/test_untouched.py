@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import random
 from typing import Any
@@ -133,6 +134,65 @@ def test_inputs_are_not_written_to() -> None:
     data = torch.zeros(3, 4, dtype=torch.int64)
     tg.analyze(InPlace(), input_data=data)
     assert data.sum() == 0 and data._version == 0
+
+
+def make_recording() -> tuple[nn.Module, dict[str, Any]]:
+    """A layer whose hook, as feature extractors do, writes into a dict that the caller holds."""
+    features: dict[str, Any] = {}
+    model = nn.Sequential(nn.Linear(4, 4))
+    model[0].register_forward_hook(lambda module, args, output: features.update(seen=output))
+    return model, features
+
+
+def test_what_a_hook_collects_stays_the_users() -> None:
+    model, features = make_recording()
+    tg.analyze(model, (2, 4))
+    assert features == {}
+
+
+class Part:
+    """A plain object with a layer in it."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        self.layer = layer
+
+
+class Indirect(nn.Module):
+    """Reaches its own layer through a lambda, a partial, a default, an object and a slot."""
+
+    __slots__ = ("in_slot",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.calls = 0
+        self.by_lambda = lambda x: self.count(self.layer(x))
+        self.by_partial = functools.partial(nn.functional.linear, weight=self.layer.weight)
+        self.by_default = lambda x, layer=self.layer: layer(x)
+        self.by_object = Part(self.layer)
+        self.in_slot = Part(self.layer)
+        self.random = torch.Generator()
+
+    def count(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        return x + torch.rand(4, generator=self.random)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.by_default(self.by_partial(self.by_lambda(x)))
+        return self.in_slot.layer(self.by_object.layer(x))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS[:3], ids=str)
+def test_what_a_model_reaches_indirectly(scenario: tg.Scenario) -> None:
+    """The copy that runs refers to itself where the model refers to itself."""
+    model = Indirect()
+    before, drawn = fingerprint(model), model.random.get_state()
+    report = tg.analyze(model, (2, 4), scenario=scenario)
+    assert report.totals.forward_macs == 5 * 2 * 4 * 4 * scenario.accumulation
+    assert report.totals.params == 20
+    assert len(report.modules["layer"].calls) == 4 * scenario.accumulation
+    assert same(before, fingerprint(model)) and model.calls == 0
+    assert torch.equal(drawn, model.random.get_state())
 
 
 def test_the_check_sees_a_change() -> None:

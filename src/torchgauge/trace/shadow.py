@@ -2,17 +2,21 @@
 
 The twin is a copy of the module tree. Parameters, buffers and every other tensor found in the
 modules' attributes are replaced through ``convert`` (meta tensors for a simulation, CPU copies
-for a real run); tensors that shared a storage share one again. Settings are copied, code and
-hooks are the originals.
+for a real run); tensors that shared a storage share one again. Settings are copied, code is the
+original; a function that holds on to values (a closure) holds on to their twins.
 """
 
 from __future__ import annotations
 
 import copy
+import copyreg
+import functools
+import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -24,9 +28,9 @@ from torch.utils.hooks import RemovableHandle
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
 _SHARED = frozenset((
-    bool, int, float, complex, str, bytes, type(None), type, types.FunctionType,
-    types.BuiltinFunctionType, types.ModuleType, torch.dtype, torch.device, torch.Size,
-    torch.memory_format, torch.layout, torch.Generator, range,
+    bool, int, float, complex, str, bytes, type(None), type, types.BuiltinFunctionType,
+    types.ModuleType, torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout,
+    range,
 ))  # fmt: skip
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
@@ -84,11 +88,13 @@ class Twin:
             return original if twin is None else weakref.ref(twin)
         if kind is RemovableHandle:
             return self._handle(original)
+        if kind is types.FunctionType:
+            return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
         try:
             with _TensorTwins(self):
-                twin = copy.deepcopy(original, self._memo)
+                twin = self._copied(original, kind)
         except Exception:
             self.notes.append(
                 f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
@@ -96,6 +102,46 @@ class Twin:
             )
             twin = original
         self._remember(original, twin)
+        return twin
+
+    def _copied(self, original: Any, kind: type) -> Any:
+        """Copy an object as ``copy.deepcopy`` does, but with twins of what it holds."""
+        if hasattr(kind, "__deepcopy__"):
+            return original.__deepcopy__(self._memo)
+        reduce = copyreg.dispatch_table.get(kind)
+        reduced: Any = original.__reduce_ex__(4) if reduce is None else reduce(original)
+        if isinstance(reduced, str):  # a name: something global
+            return original
+        return copy._reconstruct(  # type: ignore[attr-defined]
+            original, self._memo, *reduced, deepcopy=lambda value, memo: self.value(value)
+        )
+
+    def _function(self, original: types.FunctionType) -> types.FunctionType:
+        """Copy a function that refers to what is copied: hooks and lambdas made in ``__init__``."""
+        cells = tuple(self._cell(cell) for cell in original.__closure__ or ())
+        defaults = self.value(original.__defaults__)
+        if all(map(_same_contents, cells, original.__closure__ or ())) and all(
+            map(operator.is_, defaults or (), original.__defaults__ or ())
+        ):
+            return original
+        twin = types.FunctionType(
+            original.__code__, original.__globals__, original.__name__, defaults, cells
+        )
+        twin.__kwdefaults__ = self.value(original.__kwdefaults__)
+        self._remember(original, twin)
+        for name in functools.WRAPPER_ASSIGNMENTS:
+            setattr(twin, name, getattr(original, name))
+        twin.__dict__.update(self.value(original.__dict__))
+        return twin
+
+    def _cell(self, original: types.CellType) -> types.CellType:
+        known = self._memo.get(id(original))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        twin = types.CellType()
+        self._remember(original, twin)
+        with suppress(ValueError):  # nothing is in it yet
+            twin.cell_contents = self.value(original.cell_contents)
         return twin
 
     def _handle(self, original: RemovableHandle) -> RemovableHandle:
@@ -157,8 +203,26 @@ class Twin:
                 state[name] = type(value)()
             else:
                 state[name] = self.value(value)
+        for name in _slots(type(original)):
+            if hasattr(original, name):
+                object.__setattr__(twin, name, self.value(getattr(original, name)))
         self._path = outer
         return twin
+
+
+def _slots(kind: type) -> Iterator[str]:
+    for base in kind.__mro__:
+        names = base.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if name not in ("__dict__", "__weakref__"):
+                yield name
+
+
+def _same_contents(left: types.CellType, right: types.CellType) -> bool:
+    try:
+        return left.cell_contents is right.cell_contents
+    except ValueError:  # both are empty
+        return True
 
 
 def unwrap(module: nn.Module) -> nn.Module:
