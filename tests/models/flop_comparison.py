@@ -119,7 +119,21 @@ def sibling_flops(packet: Any, op: OpRecord) -> int | None:
         left, right = (as_tensor(argument) for argument in op.args[:2])
         matrix = right if right.dim() == 2 else right[0]
         return flop_registry[aten.mm](left, matrix, out_val=None)
+    if packet is aten.mkldnn_rnn_layer:
+        return step_flops(*op.args[:3])
+    if packet is aten.mkldnn_rnn_layer_backward:  # gradients of the data and of the weights
+        return 2 * step_flops(*op.args[:3])
     return None
+
+
+def step_flops(source: TensorSpec, to_input: TensorSpec, to_hidden: TensorSpec) -> int:
+    """Apply torch's formula to the two products that each token of an LSTM layer takes."""
+    tokens = source.shape[0] * source.shape[1]
+    products = ((tokens, *weight.shape[::-1]) for weight in (to_input, to_hidden))
+    return sum(
+        flop_registry[aten.mm]((rows, inner), (inner, columns), out_val=None)
+        for rows, inner, columns in products
+    )
 
 
 def as_tensor(value: Any) -> Any:

@@ -68,11 +68,11 @@ def test_both_counters_see_something() -> None:
 
 REAL = (
     "perceptron", "half-frozen", "small-cnn", "autoencoder", "causal-convolutions", "unet-3d",
-    "multihead", "multihead-dropout", "encoder", "encoder-dropout", "encoder-decoder", "lstm-cell",
-    "einsum", "torchvision-resnet18", "torchvision-swin_t", "timm-mixer_s32_224", "hf-bert",
-    "hf-gpt2", "hf-llama", "hf-t5", "hf-vit", "diffusers-unet", "pyg-gat", "pyg-gcn",
+    "multihead", "multihead-dropout", "encoder", "encoder-dropout", "encoder-decoder", "gru", "rnn",
+    "lstm-cell", "einsum", "torchvision-resnet18", "torchvision-swin_t", "timm-mixer_s32_224",
+    "hf-bert", "hf-gpt2", "hf-llama", "hf-t5", "hf-vit", "diffusers-unet", "pyg-gat", "pyg-gcn",
 )  # fmt: skip
-"""Models without grouped convolutions; RNN layers run as one kernel that the counter cannot see."""
+"""Models without grouped convolutions and LSTM layers: the counter miscounts and misses them."""
 
 
 @pytest.mark.parametrize("name", long_unless_plain(REAL))
