@@ -216,6 +216,7 @@ def test_sharded_models_count_whole() -> None:
         fully_shard(model[0])
         fully_shard(model)
         report = tg.analyze(model, (2, 64))
+        assert fully_shard.state(model)._is_root is None  # type: ignore[attr-defined]
     finally:
         dist.destroy_process_group()
     assert report.totals.params == 2 * (64 * 64 + 64)

@@ -35,6 +35,9 @@ _SHARED = frozenset((
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+"""Where modules keep what runs around their forward."""
+
 
 class Twin:
     """A copy of a module tree whose tensors come from ``convert``.
@@ -197,6 +200,8 @@ class Twin:
         for name, value in original.__dict__.items():
             if name in _LEFT_OUT:
                 state[name] = None
+            elif name in _HOOKS:
+                state[name] = self.value(_without_sharding(value))
             elif type(value) in _SHARED:
                 state[name] = value
             elif type(value) in (dict, OrderedDict) and not value:
@@ -208,6 +213,15 @@ class Twin:
                 object.__setattr__(twin, name, self.value(getattr(original, name)))
         self._path = outer
         return twin
+
+
+def _without_sharding(hooks: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
+    """Leave out the hooks of FSDP2, which gather parameters: those of a twin are whole."""
+    kept = OrderedDict(hooks)
+    for key, hook in hooks.items():
+        if type(getattr(hook, "__self__", None)).__name__ == "FSDPState":
+            del kept[key]
+    return kept
 
 
 def _slots(kind: type) -> Iterator[str]:
