@@ -111,6 +111,12 @@ class TokenizerOutput(dict):  # type: ignore[type-arg]
     """What a tokenizer returns: a mapping with attributes."""
 
 
+def test_no_samples_at_all() -> None:
+    report = tg.analyze(nn.Linear(4, 4), input_data=torch.zeros(0, 4), name_batch=True)
+    assert shapes(report) == [(0, 4)]
+    assert report.totals.forward_macs == 0
+
+
 def test_tokenizer_output() -> None:
     class Encoder(nn.Module):
         def __init__(self) -> None:

@@ -205,6 +205,35 @@ def test_graph_networks() -> None:
     assert shapes["data.x"] == (20, 16) and shapes["data.edge_index"] == (2, 80)
 
 
+def test_modules_inside_function_transforms() -> None:
+    """``vmap`` and ``grad`` hand wrapped tensors to modules."""
+
+    class Ensemble(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.members = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state, _ = torch.func.stack_module_state(list(self.members))
+            first = self.members[0]
+            call = lambda one, x: torch.func.functional_call(first, one, (x,))  # noqa: E731
+            return torch.vmap(call, in_dims=(0, None))(state, x)
+
+    class Sensitivity(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.vmap(torch.func.grad(lambda row: self.layer(row).square().sum()))(x)
+
+    report = tg.analyze(Ensemble(), (2, 4))
+    assert report.totals.forward_macs == 3 * 2 * 4 * 4
+    assert [call.outputs[0].tensor.shape for call in report.modules["members.0"].calls] == [(2, 4)]
+    # The product itself and its gradient with respect to the input.
+    assert tg.analyze(Sensitivity(), (2, 4)).totals.forward_macs == 2 * 2 * 4 * 4
+
+
 def test_sharded_models_count_whole() -> None:
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard

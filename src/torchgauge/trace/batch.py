@@ -21,8 +21,8 @@ def name_batch(request: Request, trace: Trace) -> Trace:
     keeps no operators, so it costs about a bare forward.
     """
     batch = trace.batch_size
-    plan = None if batch is None else _one_more(request.plan, batch)
-    if plan is None or batch is None or trace.failure is not None:
+    plan = _one_more(request.plan, batch) if batch else None
+    if plan is None or not batch or trace.failure is not None:
         return trace
     if trace.execution is Execution.REAL:
         return trace

@@ -34,6 +34,7 @@ from torchgauge.trace.torch_internals import (
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_transforms,
 )
 
 _SCALARS = (int, float, bool, str, type(None))
@@ -144,15 +145,15 @@ class Recorder(DispatchMode):
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
                 output = inner(*args, **kwargs)
+                call.outputs = call_outputs(output, self.specs)
+                call.output_storages = self._storages_of(output)
+                call.completed = True
             except BaseException:
                 if self.failed_call is None:
                     self.failed_call = call
-                self._leave(call)
                 raise
-            call.outputs = call_outputs(output, self.specs)
-            call.output_storages = self._storages_of(output)
-            call.completed = True
-            self._leave(call)
+            finally:
+                self._leave(call)
             return output
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
@@ -188,7 +189,7 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
-        tensors = (output,) if isinstance(output, torch.Tensor) else tensors_in(output)
+        tensors = [without_transforms(tensor) for tensor in tensors_in(output)]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 

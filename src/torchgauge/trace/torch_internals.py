@@ -162,6 +162,17 @@ def _accept(*tensors: torch.Tensor) -> None:
     """Accept every device."""
 
 
+def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the tensor that ``vmap``, ``grad`` and the like of ``torch.func`` have wrapped.
+
+    What they wrap has a shape and no storage. ``torch._C._functorch``: 2.6–2.13.
+    """
+    functorch: Any = torch._C._functorch
+    while functorch.is_functorch_wrapped_tensor(tensor):
+        tensor = functorch.get_unwrapped(tensor)
+    return tensor
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     if isinstance(module, torch.jit.ScriptModule):
