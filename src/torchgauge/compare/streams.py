@@ -28,6 +28,8 @@ class DifferenceKind(StrEnum):
     """Storages that it made were freed earlier or later."""
 
 
+_AT_THE_END = -1
+"""The moment after the last op that both sides have."""
 _SEVERITY = {kind: rank for rank, kind in enumerate(DifferenceKind)}
 
 
@@ -129,12 +131,12 @@ class _Side:
         self._freed: defaultdict[int, list[int | None]] = defaultdict(list)
         # Freed between two ops means: before the next op that both sides have.
         following = [numbers.get(op.index) for op in trace.ops]
-        upcoming: int | None = None
+        upcoming: int | None = _AT_THE_END
         for index in range(len(following) - 1, -1, -1):
             upcoming = following[index] if following[index] is not None else upcoming
             following[index] = upcoming
         moments = {
-            event.storage: following[event.op] if event.op < len(following) else len(following)
+            event.storage: following[event.op] if event.op < len(following) else _AT_THE_END
             for event in trace.events
             if event.is_free
         }

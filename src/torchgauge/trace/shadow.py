@@ -38,6 +38,11 @@ _LEFT_OUT = ("_compiled_call_impl",)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 """Where modules keep what runs around their forward."""
 
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
+_SHARDING = "torch.distributed.fsdp"
+_SHARDING_STATE = "__composable_api_state_key"
+"""What FSDP2 adds to a module besides hooks (2.6–2.13)."""
+
 
 class Twin:
     """A copy of a module tree whose tensors come from ``convert``.
@@ -193,13 +198,19 @@ class Twin:
             scripted: nn.Module = copy.deepcopy(original)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(type(original))
+        twin: nn.Module = object.__new__(unsharded_class(type(original)))
         self._remember(original, twin)
         state = twin.__dict__
         outer, self._path = self._path, type(original).__name__
         for name, value in original.__dict__.items():
             if name in _LEFT_OUT:
                 state[name] = None
+            elif name.startswith(_SHARDING_STATE):
+                continue
+            elif name in _HOOKS:
+                state[name] = self.value(
+                    OrderedDict((k, hook) for k, hook in value.items() if not _shards(hook))
+                )
             elif name in _HOOKS:
                 state[name] = self.value(_without_sharding(value))
             elif type(value) in _SHARED:
@@ -222,6 +233,19 @@ def _without_sharding(hooks: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
         if type(getattr(hook, "__self__", None)).__name__ == "FSDPState":
             del kept[key]
     return kept
+
+
+def unsharded_class(kind: type) -> type:
+    """Return the user's class behind the one that ``fully_shard`` made of it."""
+    sharded = any(base.__module__.startswith(_SHARDING) for base in kind.__mro__[:2])
+    if not sharded:
+        return kind
+    return next(base for base in kind.__mro__ if not base.__module__.startswith(_SHARDING))
+
+
+def _shards(hook: Any) -> bool:
+    """Return whether a hook gathers or frees shards."""
+    return type(getattr(hook, "__self__", None)).__module__.startswith(_SHARDING)
 
 
 def _slots(kind: type) -> Iterator[str]:

@@ -81,6 +81,47 @@ def _layer_norm_backward(
     return grad, *parts
 
 
+def _group_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[N, C, ...] → [N, C, ...]`` in the input's layout and two statistics ``[N, groups]``."""
+    source, weight, batch, groups = args[0], args[1], args[3], args[6]
+    dtype = _stat_dtype(source, weight)
+    stats = [torch.empty((batch, groups), dtype=dtype, device=META) for _ in range(2)]
+    return torch.empty_like(source), *stats
+
+
+def _group_norm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of input, weight and bias, as ``output_mask`` asks."""
+    source, weight, channels, mask = args[1], args[4], args[6], args[9]
+    dtype = source.dtype if weight is None else weight.dtype
+    parts = [
+        torch.empty(channels, dtype=dtype, device=META) if wanted else None for wanted in mask[1:]
+    ]
+    return torch.empty_like(source) if mask[0] else None, *parts
+
+
+def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """A convolution over a channels-last input answers in that layout, as oneDNN does.
+
+    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
+    """
+    source, weight = args[0], args[1]
+    output = torch.ops.aten.convolution.default(*args, **kwargs)
+    if source.dim() == 4 and (is_channels_last(source) or is_channels_last(weight)):
+        return output.contiguous(memory_format=torch.channels_last)
+    return output
+
+
+def is_channels_last(tensor: torch.Tensor) -> bool:
+    """Return whether a 4-dimensional tensor is laid out with the channels last."""
+    return (
+        tensor.dim() == 4
+        and tensor.is_contiguous(memory_format=torch.channels_last)
+        and not tensor.is_contiguous()
+    )
+
+
 def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Grouped matmul in any dtype; PyTorch's own meta kernel admits bfloat16 only (2.8–2.13).
 
@@ -142,6 +183,9 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
+    "aten.convolution.default": _convolution,
+    "aten.native_group_norm.default": _group_norm,
+    "aten.native_group_norm_backward.default": _group_norm_backward,
     "aten._grouped_mm.default": _grouped_mm,
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shape_rules import is_channels_last
 from torchgauge.trace.virtual import recurrent
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
@@ -93,8 +94,36 @@ def batch_norm(
     return result
 
 
+def group_norm(
+    source: torch.Tensor,
+    num_groups: int,
+    weight: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    eps: float = 1e-5,
+    cudnn_enabled: bool = True,
+) -> torch.Tensor:
+    """Normalise groups of ``[N, C, ...]``; the CPU keeps a channels-last layout.
+
+    Source: ``group_norm`` in PyTorch's ``aten/src/ATen/native/group_norm.cpp``.
+    """
+    batch, channels = source.shape[:2]
+    if channels % num_groups:
+        raise RuntimeError(
+            f"Expected number of channels in input to be divisible by num_groups, but got input "
+            f"of shape {list(source.shape)} and num_groups={num_groups}"
+        )
+    layout = torch.channels_last if is_channels_last(source) else torch.contiguous_format
+    positions = source.numel() // max(1, batch * channels)
+    result: torch.Tensor = torch.ops.aten.native_group_norm(
+        source.contiguous(memory_format=layout),
+        weight, bias, batch, channels, positions, num_groups, eps,
+    )[0]  # fmt: skip
+    return result
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
+    "group_norm": group_norm,
     "_pad_packed_sequence": pad_packed_sequence,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     **recurrent.KERNELS,

@@ -3,7 +3,8 @@
 On other devices PyTorch computes the input product of each step by itself, which takes the same
 FLOPs in other operators. Source: ``FullLayer``, ``FullBidirectionalLayer`` and the cells in
 PyTorch's ``aten/src/ATen/native/RNN.cpp``, ``mkldnn/RNN.cpp`` (2.6–2.13).
-Shapes: input ``[T, B, I]`` (``[B, T, I]`` with ``batch_first``), states ``[layers·directions, B, H]``.
+Shapes: input ``[T, B, I]`` (``[B, T, I]`` with ``batch_first``), states
+``[layers · directions, B, H]``.
 """
 
 from __future__ import annotations
@@ -166,8 +167,8 @@ def lstm(
         x.transpose(0, 1) if batch_first else x, hiddens, params, _lstm_cell,
         num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
     )  # fmt: skip
-    hy = torch.stack([state[0] for state in final], 0)
     cy = torch.stack([state[1] for state in final], 0)
+    hy = torch.stack([state[0] for state in final], 0)
     del final
     return (output.transpose_(0, 1) if batch_first else output), hy, cy
 
@@ -208,8 +209,9 @@ def _onednn_lstm(
         if dropout and train and layer < num_layers - 1:
             x = torch.dropout(x, dropout, True)
     states = torch.stack(hy, 0), torch.stack(cy, 0)
+    output = x.transpose(0, 1) if batch_first else x
     del source  # the kernel's own variable lives until here
-    return (x.transpose(0, 1) if batch_first else x), *states
+    return output, *states
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
