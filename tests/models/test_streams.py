@@ -182,7 +182,6 @@ EXCEPTIONS: dict[str, tuple[str, set[Key]]] = {
             (_K.EXTRA, "aten.expand.default"),
             (_K.KERNEL, "aten.lift_fresh.default"),
             (_K.KERNEL, "aten.fill_.Tensor"),
-            (_K.FREED, "aten.mean.dim"),
         },
     ),
     "mixtral": (
