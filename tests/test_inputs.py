@@ -117,6 +117,29 @@ def test_no_samples_at_all() -> None:
     assert report.totals.forward_macs == 0
 
 
+class Propagate(nn.Module):
+    """One layer of a graph network: features ``[N, 4]`` over a sparse adjacency ``[N, N]``."""
+
+    def __init__(self, adjacency: torch.Tensor | None = None) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.adjacency = adjacency
+
+    def forward(self, x: torch.Tensor, adjacency: torch.Tensor | None = None) -> torch.Tensor:
+        adjacency = self.adjacency if adjacency is None else adjacency
+        return torch.sparse.mm(adjacency, self.layer(x))
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_sparse_tensors(mode: str) -> None:
+    """No operator on sparse tensors can be simulated; then the model runs for real."""
+    adjacency, x = torch.eye(6).to_sparse(), torch.zeros(6, 4)
+    for model, data in ((Propagate(), (x, adjacency)), (Propagate(adjacency), x)):
+        report = tg.analyze(model, input_data=data, scenario=tg.Scenario(mode=mode))
+        assert report.execution == "real"
+        assert report.modules["layer"].macs == 6 * 4 * 4
+
+
 def test_tokenizer_output() -> None:
     class Encoder(nn.Module):
         def __init__(self) -> None:
@@ -212,3 +235,11 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_impossible_inputs_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tg.analyze(nn.Conv2d(3, 4, 3), **options)
+
+
+def test_nested_tensors_are_refused() -> None:
+    rows = [torch.zeros(2, 4), torch.zeros(3, 4)]
+    for layout in (torch.strided, torch.jagged):
+        nested = torch.nested.nested_tensor(rows, layout=layout)
+        with pytest.raises(InputError, match="nested tensors cannot be analysed"):
+            tg.analyze(nn.Linear(4, 4), input_data=[nested])

@@ -79,6 +79,13 @@ def test_scripted_modules_are_listed_and_it_is_said() -> None:
     assert structure.totals.params == PARAMS and structure.memory is None
 
 
+def test_training_of_traced_models() -> None:
+    traced = torch.jit.trace(plain(), torch.zeros(3, 4))
+    for model in (traced, nn.Sequential(traced, nn.Linear(2, 5))):
+        report = tg.analyze(model, (3, 4), scenario=tg.Scenario(mode="training"))
+        assert report.totals.backward_flops > 0
+
+
 def test_a_scripted_part_inside() -> None:
     report = tg.analyze(nn.Sequential(scripted(), nn.Linear(2, 5)), (3, 4))
     assert report.totals.forward_macs == MACS + 3 * 2 * 5

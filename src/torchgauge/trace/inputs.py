@@ -147,9 +147,18 @@ def _from_data(data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
 
 
 def _tensors(data: Any) -> Any:
-    """Turn NumPy arrays anywhere in the structure into tensors."""
+    """Turn NumPy arrays anywhere in the structure into tensors.
+
+    Raises:
+        InputError: for a nested tensor.
+    """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         return torch.as_tensor(data)
+    if isinstance(data, torch.Tensor) and data.is_nested:
+        raise InputError(
+            "nested tensors cannot be analysed: their rows have shapes of their own",
+            hint="pad them: torch.nested.to_padded_tensor(tensor, 0.0)",
+        )
     if isinstance(data, Mapping):
         return {key: _tensors(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):

@@ -355,7 +355,7 @@ class Session:
         path = call.path if call is not None else ""
         try:
             module = root.get_submodule(path)
-        except AttributeError:
+        except (AttributeError, RuntimeError):  # scripted modules refuse
             module = root
         given = call.inputs if call is not None else inputs
         return Failure(

@@ -195,7 +195,10 @@ class Twin:
         if known is not None:
             return known  # type: ignore[no-any-return]
         if isinstance(original, torch.jit.ScriptModule):
-            scripted: nn.Module = copy.deepcopy(original)
+            with torch.no_grad():  # with gradients the copies would not be leaves
+                scripted: nn.Module = copy.deepcopy(original)
+            for twin, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
+                twin.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
         twin: nn.Module = object.__new__(unsharded_class(type(original)))
@@ -313,7 +316,9 @@ class MetaConverter:
         dtype = tensor.dtype
         if self._dtype is not None and dtype.is_floating_point:
             dtype = self._dtype
-        if not _is_plain(tensor):
+        if tensor.layout is not torch.strided:
+            twin = tensor.detach().to(device="meta", dtype=dtype)
+        elif not _is_plain(tensor):
             twin = torch.empty(tensor.shape, dtype=dtype, device="meta")
         else:
             twin = self._strided(tensor, dtype)

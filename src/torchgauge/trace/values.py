@@ -98,7 +98,8 @@ class ValueStore:
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
         """Remember a copy of a small real tensor for its meta twin."""
-        if has_small_value(original.shape, original.dtype):
+        is_strided = original.layout is torch.strided
+        if is_strided and has_small_value(original.shape, original.dtype):
             self.set(meta, original.detach().to("cpu", copy=True), keep=True)
 
     def get(self, meta: torch.Tensor) -> torch.Tensor | None:
