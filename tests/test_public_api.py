@@ -22,6 +22,7 @@ PUBLIC = [
     "__version__",
     "analyze",
     "load",
+    "measure",
     "meta_construction",
     "register_flop_formula",
     "summary",
@@ -54,9 +55,11 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_a_submodule_never_hides_the_function_of_the_same_name():
     code = (
-        "import torchgauge.api, torchgauge.analyze, torchgauge as tg\n"
-        "from torchgauge import analyze\n"
+        "import torchgauge.api, torchgauge.analyze, torchgauge.measure.measurement\n"
+        "import torchgauge as tg\n"
+        "from torchgauge import analyze, measure\n"
         "assert tg.analyze is analyze is torchgauge.api.analyze, tg.analyze\n"
+        "assert tg.measure is measure is torchgauge.api.measure, tg.measure\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 

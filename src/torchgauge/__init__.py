@@ -23,6 +23,7 @@ _HOME = {
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
     "load": "torchgauge.api",
+    "measure": "torchgauge.api",
     "meta_construction": "torchgauge.api",
     "register_flop_formula": "torchgauge.api",
     "summary": "torchgauge.api",
@@ -36,13 +37,21 @@ __all__ = [
     "__version__",
     "analyze",
     "load",
+    "measure",
     "meta_construction",
     "register_flop_formula",
     "summary",
 ]
 
 if TYPE_CHECKING:
-    from torchgauge.api import analyze, load, meta_construction, register_flop_formula, summary
+    from torchgauge.api import (
+        analyze,
+        load,
+        measure,
+        meta_construction,
+        register_flop_formula,
+        summary,
+    )
     from torchgauge.errors import TorchGaugeError
     from torchgauge.report.model import Report
     from torchgauge.report.scenario import Scenario
@@ -61,7 +70,7 @@ def __dir__() -> list[str]:
 
 
 class _Package(ModuleType):
-    """Keep ``torchgauge.analyze`` the function although a submodule has the same name.
+    """Keep ``torchgauge.analyze`` and ``measure`` functions although submodules have their names.
 
     Importing a submodule binds it in its parent package; for a public name that would replace
     the function by the module as soon as anything imported it.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torchgauge.trace.inputs import InputSize
 
-__all__ = ["analyze", "load", "meta_construction", "register_flop_formula", "summary"]
+__all__ = ["analyze", "load", "measure", "meta_construction", "register_flop_formula", "summary"]
 
 set_text_view(lambda report: TextRenderer().render(report))
 
@@ -134,6 +134,84 @@ def summary(
         raise
     print(renderer.render(report), file=target)
     return report
+
+
+def measure(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    input_data: Any = None,
+    batch_size: int | None = None,
+    batch_dim: int | None = None,
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    scenario: Scenario | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    model_name: str | None = None,
+    model_spec: str | None = None,
+    min_repetitions: int = 5,
+    max_seconds: float = 10.0,
+    confidence: float = 0.95,
+    on_progress: Callable[[str], None] | None = None,
+    **forward_kwargs: Any,
+) -> Report:
+    """Run the scenario for real, again and again, and return what it takes and where.
+
+    A copy of the model runs, on the CPU or, with ``Scenario(device="cuda")``, on the GPU; yours
+    is neither trained nor moved, and nothing is left behind. The step is timed bare. Then it runs
+    a few times under ``torch.profiler``, whose shares say which layer and operator took how much.
+
+    Args:
+        model: any module, as ``analyze`` takes it.
+        input_size: as ``analyze`` takes it; inputs of random values are made.
+        input_data: instead of sizes, as ``analyze`` takes it.
+        batch_size: says that the sizes have no batch dimension, and how large it is.
+        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
+        dtypes: one dtype for all inputs or one per input; inferred otherwise.
+        scenario: what is run, and on which device; inference in float32 on the CPU by default.
+        loss: for training: a function from the model's output to a scalar.
+        model_name: the name shown; the class name by default.
+        model_spec: where the model came from, for the report.
+        min_repetitions: how often the step is timed at least, whatever it takes.
+        max_seconds: when to stop repeating; it ends earlier once the interval around the median
+            lies within 1 % of it.
+        confidence: the probability with which an interval holds the true median.
+        on_progress: called with what is being done.
+        **forward_kwargs: passed to the model's forward as they are.
+
+    Returns:
+        A report as ``analyze`` returns it, of the real run (``execution`` is ``"real"``), with
+        ``time`` in milliseconds, ``time_ms`` of every call, and ``phase_memory`` in bytes.
+
+    Raises:
+        InputError: when the inputs make no sense, or there are none.
+        ScenarioError: when the scenario does not fit the model, or its device is not there.
+        ModelError: when the model raises or the memory is not enough; ``error.report`` is the
+            report up to there.
+
+    >>> from torch import nn
+    >>> report = measure(nn.Linear(8, 2), (4, 8), max_seconds=0.1)
+    >>> report.time.total_ms > 0
+    True
+    """
+    from torchgauge.measure.measurement import measure_model
+
+    return measure_model(
+        model,
+        input_size,
+        input_data=input_data,
+        batch_size=batch_size,
+        batch_dim=batch_dim,
+        dtypes=dtypes,
+        scenario=scenario,
+        loss=loss,
+        model_name=model_name,
+        model_spec=model_spec,
+        min_repetitions=min_repetitions,
+        max_seconds=max_seconds,
+        confidence=confidence,
+        on_progress=on_progress,
+        forward_kwargs=forward_kwargs,
+    )
 
 
 def load(path: str | Path) -> Report:

@@ -77,10 +77,14 @@ class CallMarks:
 class Shares:
     """Milliseconds as profiled, over all profiled steps: to be used as shares only."""
 
-    phases: Counter[Phase] = field(default_factory=Counter)
-    calls: Counter[tuple[str, int, Phase]] = field(default_factory=Counter)
+    phases: defaultdict[Phase, float] = field(default_factory=lambda: defaultdict(float))
+    calls: defaultdict[tuple[str, int, Phase], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
     """Self time by module path, number of its call, and phase."""
-    ops: Counter[tuple[str, str, Phase]] = field(default_factory=Counter)
+    ops: defaultdict[tuple[str, str, Phase], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
     """Time by operator, kernel and phase."""
     op_calls: Counter[tuple[str, str, Phase]] = field(default_factory=Counter)
     steps: int = 0
@@ -146,14 +150,21 @@ def attribute(shares: Shares, medians: Mapping[Phase, float], total: float) -> A
 # ---------------------------------------------------------------------------- one profiled step
 
 
+def _is_phase_end(event: _Event) -> bool:
+    return event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit()
+
+
 @dataclass(slots=True, eq=False)
 class _Event:
+    """Something that the host did, in milliseconds."""
+
     name: str
     start: float
     end: float
     sequence_nr: int
     thread: int
     kernels: tuple[tuple[str, float], ...]
+    """What it launched on the GPU."""
     inner: float = 0.0
     """Time of the events directly inside."""
 
@@ -161,43 +172,37 @@ class _Event:
     def own(self) -> float:
         return max(0.0, self.end - self.start - self.inner)
 
+    @property
+    def on_gpu(self) -> float:
+        return sum(milliseconds for _, milliseconds in self.kernels)
+
 
 def _profiled(step: RealStep) -> list[_Event]:
     activities = [ProfilerActivity.CPU]
     if step.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with _quiet_profiler(), profile(activities=activities) as profiler:
-        phases = _PhaseRanges()
-        step.run(phases.note)
-        phases.close()
+        _mark("begin")
+        step.run(_mark)
         if step.device.type == "cuda":
             torch.cuda.synchronize(step.device)
     return [
         _Event(
             name=event.name,
-            start=event.time_range.start,
-            end=event.time_range.end,
+            start=event.time_range.start / 1000.0,
+            end=event.time_range.end / 1000.0,
             sequence_nr=event.sequence_nr,
             thread=event.thread,
-            kernels=tuple((kernel.name, kernel.duration) for kernel in event.kernels),
+            kernels=tuple((kernel.name, kernel.duration / 1000.0) for kernel in event.kernels),
         )
         for event in profiler.events() or ()
-        if event.device_type is torch.autograd.DeviceType.CPU
+        if event.device_type.name == "CPU"
     ]
 
 
-class _PhaseRanges:
-    """Marks when phases end: a phase lasts from the end of the one before it."""
-
-    def __init__(self) -> None:
-        with profiler_range(f"{_MARK}begin"):
-            pass
-
-    def note(self, phase: Phase) -> None:
-        with profiler_range(f"{_MARK}{phase}"):
-            pass
-
-    def close(self) -> None:
+def _mark(name: str) -> None:
+    """Leave an empty event: a phase lasts from the end of the one before it."""
+    with profiler_range(f"{_MARK}{name}"):
         pass
 
 
@@ -210,24 +215,25 @@ class _Reading:
         self._marks = marks
         self._recorded = recorded
         self._on_gpu = on_gpu
+        ends = [event for event in events if _is_phase_end(event)]
+        ends.sort(key=lambda event: event.start)
+        self._begin = ends[0].end
         self._ends = [
-            (event.start, event.end, event.name.removeprefix(_MARK))
-            for event in sorted(events, key=lambda event: event.start)
-            if event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit()
+            (Phase(event.name.removeprefix(_MARK)), event.start, event.end) for event in ends[1:]
         ]
-        threads = {
-            event.thread for event in events if event.name.startswith((_MARK, _NODE))
-        }
-        begin, end = self._ends[0][1], self._ends[-1][0]
+        self._moments = [start for _, start, _ in self._ends]
+        # Workers of a parallel kernel have events of their own, within the time of their caller.
+        threads = {event.thread for event in events if event.name.startswith((_MARK, _NODE))}
         self._events = sorted(
             (
                 event
                 for event in events
-                if event.thread in threads and begin <= event.start <= end
-                and not (event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit())
+                if event.thread in threads
+                and self._begin <= event.start <= self._moments[-1]
+                and not _is_phase_end(event)
             ),
             key=lambda event: (event.start, -event.end),
-        )  # fmt: skip
+        )
         numbers: Counter[str] = Counter()
         self._keys: list[tuple[str, int]] = []
         for path in marks.paths:
@@ -270,22 +276,86 @@ class _Reading:
     ) -> None:
         for event, owner, op in done:
             phase = self._phase_of(event.start)
-            spent = sum(time for _, time in event.kernels) if self._on_gpu else event.own
+            spent = event.on_gpu if self._on_gpu else event.own
             if self._on_gpu:
-                shares.phases[phase] += spent  # type: ignore[assignment]
+                shares.phases[phase] += spent
             if owner != _OUTSIDE:
-                shares.calls[(*self._keys[owner], phase)] += spent / 1000.0  # type: ignore[assignment]
+                shares.calls[(*self._keys[owner], phase)] += spent
             if op is not None:
-                op.add(event, spent, on_gpu=self._on_gpu)
-        if self._on_gpu:
-            for phase in shares.phases:
-                shares.phases[phase] /= 1000.0  # type: ignore[assignment]
-        else:
-            before = self._ends[0][1]
-            for start, end, name in self._ends[1:]:
-                shares.phases[Phase(name)] += (start - before) / 1000.0  # type: ignore[assignment]
+                op.add(event, on_gpu=self._on_gpu)
+        if not self._on_gpu:
+            before = self._begin
+            for phase, start, end in self._ends:
+                shares.phases[phase] += start - before
                 before = end
         for op in ops:
             key = (_recorded_name(op.name), op.kernel, op.phase)
-            shares.ops[key] += op.spent / 1000.0  # type: ignore[assignment]
+            shares.ops[key] += op.spent
             shares.op_calls[key] += 1
+
+    def _phase_of(self, moment: float) -> Phase:
+        index = bisect_right(self._moments, moment)
+        return self._ends[min(index, len(self._ends) - 1)][0]
+
+
+class _Op:
+    """One run of a recorded operator, with everything that it called."""
+
+    def __init__(self, name: str, phase: Phase) -> None:
+        self.name = name
+        self.phase = phase
+        self.spent = 0.0
+        self._parts: defaultdict[str, float] = defaultdict(float)
+
+    @property
+    def kernel(self) -> str:
+        """What it spent most of its time in."""
+        name = max(self._parts, key=self._parts.__getitem__, default=self.name)
+        return _recorded_name(name)
+
+    def add(self, event: _Event, *, on_gpu: bool) -> None:
+        """Add the time of the operator itself or of something that it called."""
+        if on_gpu:
+            for name, milliseconds in event.kernels:
+                self._parts[name] += milliseconds
+            self.spent += event.on_gpu
+        else:
+            self._parts[event.name] += event.own
+            self.spent += event.own
+
+
+def _profiled_name(recorded: str) -> str:
+    """Return what the profiler calls an operator.
+
+    >>> _profiled_name("aten.convolution.default")
+    'aten::convolution'
+    """
+    namespace, _, rest = recorded.partition(".")
+    return f"{namespace}::{rest.partition('.')[0]}"
+
+
+def _recorded_name(profiled: str) -> str:
+    """Return an operator's name as reports write it.
+
+    >>> _recorded_name("aten::mkldnn_convolution")
+    'aten.mkldnn_convolution'
+    """
+    return profiled.replace("::", ".", 1) if profiled.count("::") == 1 else profiled
+
+
+def _ignore(phase: Phase) -> None:
+    """Note nothing."""
+
+
+@contextmanager
+def _quiet_profiler() -> Iterator[None]:
+    """Keep the profiler's own log lines (``USDT:…`` in torch 2.13) out of the user's terminal."""
+    name = "KINETO_LOG_LEVEL"
+    before = os.environ.get(name)
+    if before is None:
+        os.environ[name] = "99"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]

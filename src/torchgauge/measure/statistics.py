@@ -71,4 +71,4 @@ def is_settled(samples: Sequence[float], confidence: float, tolerance: float) ->
 
 def _coverage(count: int, rank: int) -> float:
     outside = sum(comb(count, below) for below in range(rank + 1))
-    return max(0.0, 1.0 - 2.0 * outside / 2**count)
+    return max(0.0, 1.0 - 2.0 * (outside / (1 << count)))

@@ -1,4 +1,4 @@
-"""One step of a scenario for real, on a copy of the model, as a plain training loop would run it."""
+"""One step of a scenario for real, on a copy of the model, as a plain loop would run it."""
 
 from __future__ import annotations
 
@@ -124,4 +124,3 @@ class _Tf32:
     def __exit__(self, *stopped: object) -> None:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
         matmul.allow_tf32, cudnn.allow_tf32 = self._before
-

@@ -1,0 +1,309 @@
+"""Model + inputs + scenario → ``Report`` of a real run: recorded once, timed, then profiled.
+
+Each of the three runs has a copy of the model of its own, one after the other: the recorded one
+says what ran and where it failed if it did; the timed one runs bare; the profiled one says whose
+time it was.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.analyze import as_module, model_error, report_of
+from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
+from torchgauge.measure.memory import phase_memory, release
+from torchgauge.measure.step import RealStep, precision_of
+from torchgauge.measure.timing import Samples, measurement, repeat
+from torchgauge.report.model import (
+    CallCost,
+    Execution,
+    Failure,
+    ModuleCall,
+    ModuleTable,
+    Phase,
+    PhaseMemory,
+    Report,
+    StepTime,
+    Trace,
+)
+from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.trace.inputs import InputSize, plan_inputs
+from torchgauge.trace.isolation import neutral, untouched
+from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.run import run
+from torchgauge.trace.session import Outcome, Request, Session, structure
+from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.tree import type_name
+from torchgauge.units import format_bytes
+
+_MOST_PROFILED = 3
+_PROFILED_MS = 2000.0
+"""Steps longer than this are profiled once."""
+
+
+def measure_model(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    input_data: Any = None,
+    batch_size: int | None = None,
+    batch_dim: int | None = None,
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    scenario: Scenario | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    model_name: str | None = None,
+    model_spec: str | None = None,
+    min_repetitions: int = 5,
+    max_seconds: float = 10.0,
+    confidence: float = 0.95,
+    on_progress: Callable[[str], None] | None = None,
+    forward_kwargs: Mapping[str, Any] | None = None,
+) -> Report:
+    """Run a scenario for real and return what it took; see ``torchgauge.measure``."""
+    _check(min_repetitions, max_seconds, confidence)
+    scenario = scenario or Scenario()
+    device = _device(scenario)
+    model = as_module(model)
+    plan = plan_inputs(
+        model,
+        input_size,
+        input_data,
+        batch_size=batch_size,
+        batch_dim=batch_dim,
+        dtypes=dtypes,
+        forward_kwargs=forward_kwargs or {},
+    )
+    if plan is None:
+        raise InputError(
+            "nothing can be measured without an input", hint="give input_size or input_data"
+        )
+    if loss is not None:
+        name_of_loss = getattr(loss, "__name__", type(loss).__name__)
+        scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
+    request = Request(
+        model=model,
+        plan=plan,
+        scenario=scenario,
+        loss=loss,
+        model_name=model_name or type(unwrap(model)).__name__,
+        on_progress=on_progress,
+        fast_paths=True,
+    )
+    runs = _Runs(request, model_spec, device)
+    try:
+        with neutral(), precision_of(request):
+            return runs.report(min_repetitions, max_seconds, confidence)
+    except ModelError as error:
+        # The frames of the failed run hold its tensors for as long as the error is kept.
+        if error.__cause__ is not None:
+            traceback.clear_frames(error.__cause__.__traceback__)
+        raise
+    finally:
+        release(device)
+
+
+class _Runs:
+    """The three runs of a measurement, and the report that they make together."""
+
+    def __init__(self, request: Request, model_spec: str | None, device: torch.device) -> None:
+        self._request = request
+        self._model_spec = model_spec
+        self._device = device
+        self._report: Report | None = None
+        self._phase = Phase.FORWARD
+
+    def report(self, min_repetitions: int, max_seconds: float, confidence: float) -> Report:
+        """Return the report.
+
+        Raises:
+            ModelError: the model failed or ran out of memory.
+        """
+        outcome = self._guarded(lambda: run(self._request), "looking at the model")
+        if outcome.error is None:  # how the inputs are to be read is known now
+            self._request = replace(self._request, plan=outcome.plan or self._request.plan)
+            outcome = self._guarded(self._recorded, "copying the model")
+        trace = outcome.trace
+        report = self._report = report_of(trace, self._model_spec)
+        if outcome.error is not None:
+            raise model_error(outcome, report) from outcome.error
+        samples, memory = self._guarded(
+            lambda: self._timed(report, min_repetitions, max_seconds, confidence), "repeating it"
+        )
+        total = median(samples.total)
+        medians = samples.medians()
+        given = self._guarded(lambda: self._profiled(trace, medians, total), "profiling it")
+        time = StepTime(
+            forward_ms=medians.get(Phase.FORWARD, 0.0),
+            loss_ms=medians.get(Phase.LOSS, 0.0),
+            backward_ms=medians.get(Phase.BACKWARD, 0.0),
+            optimizer_ms=medians.get(Phase.OPTIMIZER, 0.0),
+            total_ms=total,
+            outside_ms=given.outside_ms,
+            between_ops_ms=given.between_ops_ms,
+            ops=given.ops,
+            measured=measurement(samples, _device_name(self._device), confidence),
+        )
+        return replace(
+            report,
+            time=time,
+            phase_memory=memory,
+            modules=_with_times(report, trace, given),
+            assumptions=(*report.assumptions, *self._assumptions()),
+        )
+
+    def _recorded(self) -> Outcome:
+        self._say("recording a step")
+        quiet = replace(self._request, on_progress=None)
+        outcome = Session(quiet, Execution.REAL).run()
+        release(self._device)
+        return outcome
+
+    def _timed(
+        self, report: Report, min_repetitions: int, max_seconds: float, confidence: float
+    ) -> tuple[Samples, tuple[PhaseMemory, ...]]:
+        with untouched(fast_paths=True, collect=True):
+            step = RealStep(self._request)
+            samples = repeat(
+                step,
+                min_repetitions=min_repetitions,
+                max_seconds=max_seconds,
+                confidence=confidence,
+                progress=self._say,
+            )
+            return samples, phase_memory(step, report.memory)
+
+    def _profiled(self, trace: Trace, medians: Mapping[Phase, float], total: float) -> Attribution:
+        release(self._device)
+        steps = max(1, min(_MOST_PROFILED, int(_PROFILED_MS / total)))
+        marks = CallMarks()
+        with untouched(fast_paths=True, collect=True):
+            step = RealStep(self._request, wrap=marks.wrap)
+            shares = profile_steps(step, marks, trace, steps, self._say)
+        return attribute(shares, medians, total)
+
+    def _guarded(self, part: Callable[[], Any], doing: str) -> Any:
+        """Run a part; a failed allocation in it is a result.
+
+        Raises:
+            ModelError: out of memory.
+        """
+        try:
+            return part()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            raise self._out_of_memory(error, doing) from error
+
+    def _out_of_memory(self, error: Exception, doing: str) -> ModelError:
+        request = self._request
+        asked, free = requested_bytes(error), free_bytes(self._device)
+        root = unwrap(request.model)
+        failure = Failure(
+            path="",
+            module_type=type_name(root),
+            inputs=(),
+            error_type=type(error).__name__,
+            error=str(error).strip() or type(error).__name__,
+            phase=Phase.FORWARD,
+            hint="the device has too little memory left; use a smaller batch or input",
+            requested_bytes=asked,
+            free_bytes=free,
+        )
+        report = self._report or report_of(
+            structure(root, request.scenario, request.model_name), self._model_spec
+        )
+        report = replace(report, execution=Execution.REAL, failure=failure)
+        sizes = [f"{format_bytes(asked)} asked for"] if asked is not None else []
+        sizes += [f"{format_bytes(free)} free"] if free is not None else []
+        return ModelError(
+            f"out of memory while {doing}" + (f": {', '.join(sizes)}" if sizes else ""),
+            hint=failure.hint,
+            report=report,
+        )
+
+    def _assumptions(self) -> tuple[str, ...]:
+        found = []
+        if unwrap(self._request.model) is not self._request.model:
+            found.append("measured as written: neither compiled nor wrapped")
+        return tuple(found)
+
+    def _say(self, text: str) -> None:
+        if self._request.on_progress is not None:
+            self._request.on_progress(text)
+
+
+def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable:
+    """Return the modules with the time of each call, sub-modules included."""
+    numbers: Counter[str] = Counter()
+    forward, backward = [0.0] * len(trace.calls), [0.0] * len(trace.calls)
+    for call in trace.calls:
+        key = (call.path, numbers[call.path])
+        numbers[call.path] += 1
+        forward[call.index], backward[call.index] = given.calls.get(key, (0.0, 0.0))
+    for call in reversed(trace.calls):
+        if call.parent >= 0:
+            forward[call.parent] += forward[call.index]
+            backward[call.parent] += backward[call.index]
+    calls = _by_path(trace.calls)
+    return ModuleTable(
+        tuple(
+            replace(
+                module,
+                calls=tuple(
+                    _timed_call(cost, forward[index], backward[index])
+                    for cost, index in zip(module.calls, calls.get(module.path, ()), strict=True)
+                ),
+            )
+            for module in report.modules.values()
+        )
+    )
+
+
+def _timed_call(cost: CallCost, forward: float, backward: float) -> CallCost:
+    return replace(cost, time_ms=forward + backward, backward_time_ms=backward)
+
+
+def _by_path(calls: Sequence[ModuleCall]) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for call in calls:
+        found.setdefault(call.path, []).append(call.index)
+    return found
+
+
+def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
+    if min_repetitions < 1:
+        raise UsageError(
+            f"min_repetitions={min_repetitions} measures nothing", hint="use 1 or more"
+        )
+    if not max_seconds >= 0:
+        raise UsageError(f"max_seconds={max_seconds} is no length of time", hint="use 0 or more")
+    if not 0 < confidence < 1:
+        raise UsageError(
+            f"confidence={confidence} is no probability", hint="between 0 and 1, such as 0.95"
+        )
+
+
+def _device(scenario: Scenario) -> torch.device:
+    device = torch.device(scenario.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ScenarioError(
+            "there is no CUDA device here to measure on",
+            hint="leave the device out to measure on the CPU",
+        )
+    return device
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"cpu, {threads} thread" + ("s" if threads > 1 else "")
