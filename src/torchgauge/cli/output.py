@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +14,8 @@ from torchgauge.errors import UsageError
 
 if TYPE_CHECKING:
     from torchgauge.render import Renderer
-    from torchgauge.report.model import Report
+    from torchgauge.report.io import write_atomically
+from torchgauge.report.model import Report
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "text": ("depth", "columns", "unfold", "ascii", "width", "color"),
@@ -91,7 +90,7 @@ def deliver(text: str, output: Path | None) -> None:
         _print(text)
         return
     try:
-        _write_atomically(output, text)
+        write_atomically(output, text)
     except OSError as error:
         raise UsageError(
             f"cannot write {output}: {error.strerror or error}", hint="choose another --output"
@@ -175,28 +174,3 @@ def _print(text: str) -> None:
         encoding = sys.stdout.encoding or "ascii"
         sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
     sys.stdout.flush()
-
-
-def _write_atomically(output: Path, text: str) -> None:
-    target = Path(os.path.realpath(output))  # a link stays a link
-    if target.exists() and not target.is_file():  # a device or a pipe cannot be replaced
-        target.write_text(text, encoding="utf-8")
-        return
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
-        os.chmod(name, _permissions(target))
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _permissions(target: Path) -> int:
-    """Return the mode of the file to be replaced, or that of a file made with ``open``."""
-    if target.exists():
-        return target.stat().st_mode & 0o777
-    umask = os.umask(0)
-    os.umask(umask)
-    return 0o666 & ~umask

@@ -115,8 +115,16 @@ def save_report(report: Report, path: str | os.PathLike[str]) -> None:
     Raises:
         OSError: the file cannot be written.
     """
-    target = Path(os.path.realpath(path))  # a link stays a link
-    text = report_to_json(report) + "\n"
+    write_atomically(path, report_to_json(report) + "\n")
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write text to a file, which is then whole or as it was before; links stay links.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
         target.write_text(text, encoding="utf-8")
         return
