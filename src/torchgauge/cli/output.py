@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import UsageError
+from torchgauge.report.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.render import Renderer
-    from torchgauge.report.io import write_atomically
-from torchgauge.report.model import Report
+    from torchgauge.report.model import Report
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "text": ("depth", "columns", "unfold", "ascii", "width", "color"),
