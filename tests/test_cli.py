@@ -9,6 +9,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -446,6 +447,23 @@ def test_a_reader_that_goes_away_is_no_error(lines):
         process.stdin.close()
         assert process.stderr.read() == ""
         assert process.wait(timeout=60) == 141
+
+
+@pytest.mark.parametrize(
+    ("redirection", "message"),
+    [(">&-", "the standard output is closed"), (">/dev/full", "cannot write to the standard")],
+)
+def test_an_output_that_takes_nothing_is_no_bug(redirection, message):
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    code = "from torchgauge.cli.main import main; raise SystemExit(main())"
+    shell = f"exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} summary torch.nn:Linear"
+    done = subprocess.run(
+        ["sh", "-c", f"{shell} --set in_features=2 --set out_features=2 {redirection}"],
+        stderr=subprocess.PIPE, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert message in done.stderr and "--output" in done.stderr and "bug" not in done.stderr
 
 
 # ---------------------------------------------------------------------------- strict

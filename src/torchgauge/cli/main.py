@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
 import re
 import sys
 import traceback
@@ -23,6 +22,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from torchgauge.cli.commands import COMMANDS
+from torchgauge.cli.output import close_stdout
 from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import TorchGaugeError, UsageError
 
@@ -50,7 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     search_path = list(sys.path)
     try:
         status = _dispatch(arguments)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else 0
@@ -58,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("interrupted")
         return INTERRUPTED_STATUS
     except BrokenPipeError:
-        _close_stdout()
+        close_stdout()
         return BROKEN_PIPE_STATUS
     except TorchGaugeError as error:
         if "--debug" in arguments:
@@ -138,11 +139,3 @@ def _command_hint(name: str, rest: list[str]) -> str:
 
 def _say(text: str) -> None:
     print(f"{PROGRAM}: {text}", file=sys.stderr)
-
-
-def _close_stdout() -> None:
-    """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):
-        return

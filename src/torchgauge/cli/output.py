@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +84,7 @@ def deliver(text: str, output: Path | None) -> None:
     """Print ``text``, or write it to ``output`` so that the file is whole or as it was.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: the file, or the standard output, cannot be written.
     """
     if not text.endswith("\n"):
         text += "\n"
@@ -168,9 +170,26 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _print(text: str) -> None:
+    if sys.stdout is None:  # closed by the shell: ``>&-``
+        raise UsageError("the standard output is closed", hint="write to a file with --output")
     try:
-        sys.stdout.write(text)
-    except UnicodeEncodeError:
-        encoding = sys.stdout.encoding or "ascii"
-        sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
-    sys.stdout.flush()
+        try:
+            sys.stdout.write(text)
+        except UnicodeEncodeError:
+            encoding = sys.stdout.encoding or "ascii"
+            sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        close_stdout()
+        raise UsageError(
+            f"cannot write to the standard output: {error.strerror or error}",
+            hint="write to a file with --output",
+        ) from error
+
+
+def close_stdout() -> None:
+    """Point stdout at nothing, so that the interpreter's last flush does not fail again."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
