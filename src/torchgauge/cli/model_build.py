@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,8 +50,23 @@ class ModelBuild:
     warnings: tuple[str, ...] = ()
 
 
+_with_weights: ContextVar[bool] = ContextVar("with_weights", default=False)
+
+
+@contextmanager
+def building(*, with_weights: bool) -> Iterator[None]:
+    """Let ``construct`` make real weights, as the constructors initialise them, or none."""
+    token = _with_weights.set(with_weights)
+    try:
+        yield
+    finally:
+        _with_weights.reset(token)
+
+
 def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ...]]:
     """Call ``factory`` with its parameters on the meta device, for real when that fails.
+
+    Within ``building(with_weights=True)`` it is called for real at once.
 
     Returns:
         What the factory returned, and the warnings.
@@ -59,6 +76,8 @@ def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ..
     """
     from torchgauge.api import meta_construction
 
+    if _with_weights.get():
+        return factory(), ()
     try:
         with meta_construction():
             return factory(), ()

@@ -25,7 +25,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from torchgauge.cli.model_build import ModelBuild
+from torchgauge.cli.model_build import ModelBuild, building
 from torchgauge.cli.suggest import nearest
 from torchgauge.errors import ModelSpecError
 
@@ -139,15 +139,16 @@ def parse_model_spec(text: str, settings: Mapping[str, Any] | None = None) -> Mo
     return spec
 
 
-def build_model(spec: ModelSpec) -> ModelBuild:
-    """Build the model that ``spec`` names.
+def build_model(spec: ModelSpec, *, with_weights: bool = False) -> ModelBuild:
+    """Build the model that ``spec`` names, without memory for its weights unless asked for.
 
     Raises:
         ModelSpecError: it leads to no model; the message says why and what to do.
         MissingExtraError: the library that it comes from is not installed.
     """
     source = importlib.import_module(f"torchgauge.cli.sources.{_SOURCES[spec.kind]}")
-    build: ModelBuild = source.build(spec)
+    with building(with_weights=with_weights):
+        build: ModelBuild = source.build(spec)
     return build
 
 

@@ -11,9 +11,23 @@ from dataclasses import dataclass
 from torchgauge.render.figures import share
 from torchgauge.render.parts import Part, innermost
 from torchgauge.render.shapes import one_line, shape_text
-from torchgauge.report.model import MemoryEstimate, NamedValue, NotCounted, Report
+from torchgauge.report.model import (
+    Measurement,
+    MemoryEstimate,
+    NamedValue,
+    NotCounted,
+    PhaseMemory,
+    Report,
+    StepTime,
+)
 from torchgauge.report.query import has_run, own_costs
-from torchgauge.units import format_bytes, format_count, format_integer
+from torchgauge.units import (
+    format_bytes,
+    format_count,
+    format_integer,
+    format_milliseconds,
+    format_percent,
+)
 
 NOT_RUN = (
     "no input was given; with one (input_size=…, --input-size …) the table has "
@@ -22,6 +36,7 @@ NOT_RUN = (
 
 _MOST_INPUTS = 4
 _HEAVIEST, _LEAST_SHARE = 3, 0.05
+_NOISY_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +66,18 @@ def answers(report: Report, parts: Part) -> tuple[Answer, ...]:
         if report.failure is None:
             found.append(Answer("Not run", (NOT_RUN,)))
         return tuple(found)
+    if report.time is not None:
+        found.append(Answer("Time", tuple(_time(report, report.time))))
     found.append(Answer("Compute", tuple(_compute(report))))
     if report.memory is not None:
         found.append(Answer("Memory", tuple(_memory(report, report.memory))))
+    if report.phase_memory:
+        found.append(Answer("Occupied", tuple(_occupied(report.phase_memory))))
     most = tuple(_costs_most(report, parts))
     if most:
         found.append(Answer("Costs most", most))
+    if report.time is not None and report.time.ops:
+        found.append(Answer("Slowest ops", tuple(_slowest_ops(report.time))))
     return tuple(found)
 
 
@@ -147,6 +168,56 @@ def _compute(report: Report) -> Iterator[str]:
         yield "nothing left uncounted"
 
 
+def _time(report: Report, time: StepTime) -> Iterator[str]:
+    measured = time.measured
+    step = f"{format_milliseconds(time.total_ms)} per step"
+    if measured is not None:
+        low, high = measured.intervals["total"].low_ms, measured.intervals["total"].high_ms
+        step += f", median of {format_integer(measured.repetitions)} on {one_line(measured.device)}"
+        sure = format_percent(measured.confidence, 1.0)
+        yield step
+        yield (
+            f"{sure} sure between {format_milliseconds(low)} and {format_milliseconds(high)}"
+            f"{_noisy(measured, time.total_ms)}"
+        )
+    else:
+        yield step
+    if report.scenario.is_training:
+        for name in ("forward", "loss", "backward", "optimizer"):
+            milliseconds: float = getattr(time, f"{name}_ms")
+            if milliseconds:
+                yield f"{name} {format_milliseconds(milliseconds)}"
+    if time.outside_ms >= _LEAST_SHARE * time.total_ms:
+        yield f"outside of modules {share(time.outside_ms, time.total_ms)}"
+    if time.between_ops_ms >= _LEAST_SHARE * time.total_ms:
+        yield f"between operators {share(time.between_ops_ms, time.total_ms)}"
+
+
+def _noisy(measured: Measurement, median: float) -> str:
+    """Say so when the interval is too wide to compare anything by."""
+    spread = measured.intervals["total"]
+    return " (noisy)" if spread.high_ms - spread.low_ms > _NOISY_SHARE * median else ""
+
+
+def _slowest_ops(time: StepTime) -> Iterator[str]:
+    for op in time.ops[:_HEAVIEST]:
+        times = "1 call" if op.calls == 1 else f"{format_integer(op.calls)} calls"
+        kernel = f" ({one_line(op.kernel)})" if op.kernel != op.name else ""
+        part = share(op.time_ms, time.total_ms)
+        yield f"{part} {one_line(op.name)}{kernel} in {op.phase}, {times}"
+
+
+def _occupied(phases: tuple[PhaseMemory, ...]) -> Iterator[str]:
+    for kind, name in (
+        ("reserved_bytes", "reserved by the allocator"),
+        ("device_bytes", "on the device"),
+        ("resident_bytes", "by the whole process, in main memory"),
+    ):
+        known = [size for item in phases if (size := getattr(item, kind)) is not None]
+        if known:
+            yield f"{format_bytes(max(known))} {name}"
+
+
 def _memory(report: Report, memory: MemoryEstimate) -> Iterator[str]:
     yield f"input {format_bytes(memory.input_bytes)}"
     if report.scenario.is_training:
@@ -180,16 +251,19 @@ def _costs_most(report: Report, parts: Part) -> Iterator[str]:
     training = report.scenario.is_training
     field = "saved_activation_bytes" if training else "activation_bytes"
     name = "saved activations" if training else "activations"
-    for what, of in (("MACs", "macs"), (name, field)):
-        whole = int(getattr(parts.cost, of))
+    by_time = [("time", "time_ms")] if report.time is not None else []
+    for what, of in (*by_time, ("MACs", "macs"), (name, field)):
+        whole: float = getattr(parts.cost, of)
+        if of == "time_ms" and report.time is not None:
+            whole = report.time.total_ms
         shares = list(_shares(parts, of, whole, " "))
         if shares:
             yield f"{what}: {', '.join(shares)}"
 
 
-def _shares(parts: Part, field: str, whole: int, between: str) -> Iterator[str]:
+def _shares(parts: Part, field: str, whole: float, between: str) -> Iterator[str]:
     """Yield the shares of the heaviest parts, the largest first."""
-    figures = [(part.label, int(getattr(part.cost, field))) for part in innermost(parts)]
+    figures = [(part.label, float(getattr(part.cost, field))) for part in innermost(parts)]
     figures.sort(key=lambda item: -item[1])
     for rank, (label, value) in enumerate(figures[:_HEAVIEST]):
         if value > 0 and (rank == 0 or value >= _LEAST_SHARE * whole):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torchgauge.errors import UsageError
 from torchgauge.render.figures import share
@@ -11,7 +12,7 @@ from torchgauge.render.parts import Kind, Part
 from torchgauge.render.shapes import Cell, dtype_text, shape_of, values_cell
 from torchgauge.report.model import Report
 from torchgauge.report.query import has_run
-from torchgauge.units import format_bytes, format_count, format_integer
+from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 NOTHING = "–"
 
@@ -28,13 +29,13 @@ class Column:
     """The field of ``Cost`` that is shown; ``None`` for a column of text."""
     raw_name: str = ""
     """What the column is called where raw numbers are written, with the unit."""
-    write: Callable[[int], str] = format_count
+    write: Callable[[Any], str] = format_count
     scale: int = 1
 
     @property
     def is_number(self) -> bool:
         """Return whether the column holds figures, set flush right."""
-        return self.field is not None or self.name in ("calls", "percent")
+        return self.field is not None or self.name in ("calls", "percent", "time_percent")
 
 
 LAYER = Column(name="layer", title="Layer", importance=1000)
@@ -85,11 +86,21 @@ COLUMNS: dict[str, Column] = {
             name="peak", title="Peak", importance=45, field="peak_allocated_bytes",
             write=format_bytes, raw_name="peak_allocated_bytes",
         ),
+        Column(
+            name="time", title="Time", importance=95, field="time_ms",
+            write=format_milliseconds, raw_name="time_ms",
+        ),
+        Column(
+            name="backward_time", title="Bwd time", importance=44, field="backward_time_ms",
+            write=format_milliseconds, raw_name="backward_time_ms",
+        ),
+        Column(name="time_percent", title="Time %", importance=94),
     )
 }  # fmt: skip
 """Every column by its name; the layer's name always stands before them."""
 
 PARAMETER_FIELDS = frozenset({"params", "trainable_params", "param_bytes"})
+TIME_FIELDS = frozenset({"time_ms", "backward_time_ms"})
 
 
 def chosen_columns(report: Report, names: Sequence[str] | None) -> tuple[Column, ...]:
@@ -99,6 +110,8 @@ def chosen_columns(report: Report, names: Sequence[str] | None) -> tuple[Column,
         return tuple(COLUMNS[name] for name in dict.fromkeys(names) if name != "layer")
     if not has_run(report):
         defaults: tuple[str, ...] = ("type", "params", "percent")
+    elif report.time is not None:
+        defaults = ("type", "output", "macs", "time", "time_percent")
     elif report.scenario.is_training:
         defaults = ("type", "output", "params", "macs", "saved")
     else:
@@ -122,12 +135,15 @@ def check_columns(names: Sequence[str]) -> None:
 def raw_value(column: Column, part: Part, report: Report) -> int | float | str | None:
     """Return what a column holds for a part before it is written; ``None`` for nothing."""
     if column.field is not None:
-        return int(getattr(part.cost, column.field)) * column.scale
+        value: float = getattr(part.cost, column.field) * column.scale
+        return round(value, 6) if column.field in TIME_FIELDS else value
     if column.name == "calls":
         return len(part.calls) * part.copies if part.kind in (Kind.MODULE, Kind.CALLS) else None
     if column.name == "percent":
         whole = report.totals.params
         return round(100.0 * part.cost.params / whole, 4) if whole else None
+    if column.name == "time_percent":
+        return round(100.0 * part.cost.time_ms / report.time.total_ms, 4) if report.time else None
     return _text_cell(column.name, part, report, unfold=True).full.replace(NOTHING, "") or None
 
 
@@ -139,6 +155,10 @@ def cell(column: Column, part: Part, report: Report, *, expanded: bool, unfold: 
         if not part.cost.params:
             return Cell((NOTHING,))
         return Cell((share(part.cost.params, report.totals.params),))
+    if column.name == "time_percent":
+        if report.time is None or not part.cost.time_ms:
+            return Cell((NOTHING,))
+        return Cell((share(part.cost.time_ms, report.time.total_ms),))
     if column.name == "calls":
         count = raw_value(column, part, report)
         return Cell((format_integer(int(count)) if count else NOTHING,))
@@ -147,7 +167,7 @@ def cell(column: Column, part: Part, report: Report, *, expanded: bool, unfold: 
 
 def _number(column: Column, part: Part, *, expanded: bool) -> str:
     assert column.field is not None
-    value = int(getattr(part.cost, column.field)) * column.scale
+    value: float = getattr(part.cost, column.field) * column.scale
     if value:
         # A container allocates nothing itself: its figure is the sum of the rows below it.
         if expanded and column.name == "activation":

@@ -14,7 +14,7 @@ def mebibytes(nbytes: int) -> str:
     return f"{nbytes / 2**20:,.2f} MiB"
 
 
-def share(part: int, whole: int) -> str:
+def share(part: float, whole: float) -> str:
     """Write a share in percent; what is not zero is never written as zero.
 
     >>> share(1792, 401484648), share(0, 5)

@@ -58,6 +58,13 @@ def failure_view(report: Report) -> FailureView | None:
         return None
     path = one_line(failure.path) or "the model itself"
     lines = f"{failure.error_type}: {failure.error}".splitlines() or [failure.error_type]
+    sizes = []
+    if failure.requested_bytes is not None:
+        sizes.append(f"{format_bytes(failure.requested_bytes)} asked for")
+    if failure.free_bytes is not None:
+        sizes.append(f"{format_bytes(failure.free_bytes)} free")
+    if sizes:
+        lines.append(f"memory: {', '.join(sizes)}")
     return FailureView(
         where=f"{path} ({one_line(failure.module_type)}), in {failure.phase}",
         inputs=tuple(named_value(value, report.batch_size) for value in failure.inputs),

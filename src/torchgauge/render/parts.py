@@ -7,7 +7,8 @@ A part's cost is the sum over its whole subtree, and over all the copies that we
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
@@ -22,6 +23,7 @@ FUNCTIONAL = "(functional)"
 DEFAULT_WORK = ("macs", "backward_flops", "saved_activation_bytes", "activation_bytes")
 
 _FEWEST_BLOCKS, _FEWEST_LAYERS = 2, 3
+_LEAST_BUSY = 0.02
 
 
 class Kind(StrEnum):
@@ -93,6 +95,7 @@ class _Builder:
         self._work = tuple(work)
         self._ids: dict[object, int] = {}
         self._model_name = report.model_name
+        self._busy_types = _busy_types(report, self._own, self._children)
 
     def part(self, module: ModuleReport, label: str) -> Part:
         below = self._children[module.path]
@@ -143,7 +146,7 @@ class _Builder:
 
     def _functional(self, module: ModuleReport, label: str) -> Iterator[Part]:
         own = self._own[module.path]
-        if any(getattr(own, field) for field in self._work):
+        if module.type in self._busy_types or any(getattr(own, field) for field in self._work):
             cost = replace(own, params=0, trainable_params=0, param_bytes=0)
             yield Part(
                 kind=Kind.WORK,
@@ -178,10 +181,34 @@ class _Builder:
         below = tuple((child.name, self._identity(child)) for child in part.children)
         calls = tuple(_call_key(call) for call in part.module.calls) if part.module else ()
         key = (
-            part.kind, part.type, replace(part.cost, peak_allocated_bytes=0),
+            part.kind, part.type, _without_measures(part.cost),
             _own_key(part), calls, below,
         )  # fmt: skip
         return self._ids.setdefault(key, len(self._ids))
+
+
+def _busy_types(
+    report: Report,
+    own: Mapping[str, Cost],
+    children: Mapping[str, tuple[ModuleReport, ...]],
+) -> frozenset[str]:
+    """Return the types of containers that take part of the step by themselves.
+
+    Every container takes some time; by type, so that equal blocks remain equal.
+    """
+    if report.time is None:
+        return frozenset()
+    spent: defaultdict[str, float] = defaultdict(float)
+    for path, module in report.modules.items():
+        if children[path]:
+            spent[module.type] += own[path].time_ms
+    least = _LEAST_BUSY * report.time.total_ms
+    return frozenset(kind for kind, milliseconds in spent.items() if milliseconds >= least)
+
+
+def _without_measures(cost: Cost) -> Cost:
+    """Return what is equal in equal parts: neither a peak nor a time is."""
+    return replace(cost, peak_allocated_bytes=0, time_ms=0.0, backward_time_ms=0.0)
 
 
 def range_name(first: str, last: str) -> str:
@@ -231,6 +258,8 @@ def _different_calls(part: Part) -> tuple[Part, ...]:
             activation_bytes=sum(call.output_bytes for call in run),
             saved_activation_bytes=sum(call.saved_activation_bytes for call in run),
             peak_allocated_bytes=max(call.peak_allocated_bytes for call in run),
+            time_ms=sum(call.time_ms or 0.0 for call in run),
+            backward_time_ms=sum(call.backward_time_ms or 0.0 for call in run),
         )
         parts.append(
             Part(

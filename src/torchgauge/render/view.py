@@ -5,7 +5,9 @@ subtree (of all copies, in a folded row). The rows that nothing is shown below, 
 containers cut off by ``depth``, bare parameters and ``(functional)`` rows, sum to the totals; an
 expanded container repeats the sum of the rows below it. A parameter that is shared is counted
 where it is first met; where it repeats its size stands in parentheses and adds nothing. The work
-of a module that is called from several places stands in its first row.
+of a module that is called from several places stands in its first row. Of measured times, what
+a container takes by itself is part of its own row and has a ``(functional)`` row only where it
+is worth one.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from torchgauge.errors import UsageError
 from torchgauge.render.answers import Answer, answers, title
 from torchgauge.render.columns import (
     PARAMETER_FIELDS,
+    TIME_FIELDS,
     Column,
     cell,
     check_columns,
@@ -103,7 +106,7 @@ def build_view(
     check_options(depth, columns)
     shown = chosen_columns(report, columns)
     fields = {column.field for column in shown if column.field}
-    work = fields - PARAMETER_FIELDS - {"peak_allocated_bytes"}
+    work = fields - PARAMETER_FIELDS - TIME_FIELDS - {"peak_allocated_bytes"}
     parts = build_parts(report, unfold=unfold, work=work)
     table = _Table(report, shown, depth, unfold)
     rows = tuple(table.rows(parts))

@@ -32,6 +32,9 @@ class Cost:
     saved_activation_bytes: int = 0
     peak_allocated_bytes: int = 0
     """The larger one counts when costs are added: a peak is no sum."""
+    time_ms: float = 0.0
+    """Forward and backward time; zero where nothing was measured."""
+    backward_time_ms: float = 0.0
 
     def __add__(self, other: Cost) -> Cost:
         sums = {
@@ -124,33 +127,38 @@ def subtree_cost(report: Report, path: str = "") -> Cost:
     return sum((own[module.path] for module in subtree(report, path)), start=Cost())
 
 
-def top_modules(report: Report, by: str, count: int = 3) -> tuple[tuple[str, int], ...]:
+def top_modules(report: Report, by: str, count: int = 3) -> tuple[tuple[str, float], ...]:
     """Return the paths that cost most by themselves with their figures, the largest first.
 
     Args:
         report: the report.
-        by: a field of ``Cost``, such as ``"params"``, ``"macs"`` or ``"activation_bytes"``.
+        by: a field of ``Cost``, such as ``"params"``, ``"macs"`` or ``"time_ms"``.
         count: how many to return; those that cost nothing are left out.
     """
-    figures = [(path, int(getattr(cost, by))) for path, cost in own_costs(report).items()]
+    figures = [(path, getattr(cost, by)) for path, cost in own_costs(report).items()]
     figures.sort(key=lambda item: -item[1])
     return tuple(item for item in figures[:count] if item[1] > 0)
 
 
-def top_by_params(report: Report, count: int = 3) -> tuple[tuple[str, int], ...]:
+def top_by_params(report: Report, count: int = 3) -> tuple[tuple[str, float], ...]:
     """Return the modules that own most parameters."""
     return top_modules(report, "params", count)
 
 
-def top_by_macs(report: Report, count: int = 3) -> tuple[tuple[str, int], ...]:
+def top_by_macs(report: Report, count: int = 3) -> tuple[tuple[str, float], ...]:
     """Return the modules that do most forward MACs themselves."""
     return top_modules(report, "macs", count)
 
 
-def top_by_activation(report: Report, count: int = 3) -> tuple[tuple[str, int], ...]:
+def top_by_activation(report: Report, count: int = 3) -> tuple[tuple[str, float], ...]:
     """Return the modules that hold most activation bytes: saved ones in training."""
     training = report.scenario.is_training
     return top_modules(report, "saved_activation_bytes" if training else "activation_bytes", count)
+
+
+def top_by_time(report: Report, count: int = 3) -> tuple[tuple[str, float], ...]:
+    """Return the modules that take most milliseconds themselves; empty if nothing was measured."""
+    return top_modules(report, "time_ms", count)
 
 
 def has_run(report: Report) -> bool:
@@ -188,8 +196,9 @@ def _with_called_descendants(report: Report) -> set[str]:
 
 def _call_cost(call: CallCost) -> Cost:
     """Return a call's cost; a recomputing call counts in the backward alone."""
+    spent, backward = call.time_ms or 0.0, call.backward_time_ms or 0.0
     if call.recompute:
-        return Cost(backward_flops=call.backward_flops)
+        return Cost(backward_flops=call.backward_flops, time_ms=spent, backward_time_ms=backward)
     return Cost(
         macs=call.forward_macs,
         backward_flops=call.backward_flops,
@@ -197,6 +206,8 @@ def _call_cost(call: CallCost) -> Cost:
         saved_activation_bytes=call.saved_activation_bytes,
         activation_bytes=call.output_bytes,
         peak_allocated_bytes=call.peak_allocated_bytes,
+        time_ms=spent,
+        backward_time_ms=backward,
     )
 
 
@@ -217,4 +228,7 @@ def _own_cost(module: ModuleReport, inner: Cost | None) -> Cost:
         activation_bytes=outer.activation_bytes if inner is None else 0,
         saved_activation_bytes=outer.saved_activation_bytes - below.saved_activation_bytes,
         peak_allocated_bytes=outer.peak_allocated_bytes,
+        # What is left of a difference of sums after rounding is no time.
+        time_ms=max(0.0, round(outer.time_ms - below.time_ms, 9)),
+        backward_time_ms=max(0.0, round(outer.backward_time_ms - below.backward_time_ms, 9)),
     )

@@ -24,4 +24,8 @@ COMMANDS: Mapping[str, Command] = {
         module="torchgauge.cli.commands.summary",
         help="parameters, shapes, MACs and memory of a model, layer by layer",
     ),
+    "measure": Command(
+        module="torchgauge.cli.commands.measure",
+        help="run a step for real: how long it takes, and which layer and operator take it",
+    ),
 }

@@ -1,0 +1,149 @@
+"""What the commands share that build a model, run it and print a report."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from torchgauge.cli import options, output
+from torchgauge.cli.model_build import ModelBuild
+from torchgauge.cli.model_spec import build_model, parse_model_spec
+from torchgauge.cli.options import InputRequest
+from torchgauge.cli.progress import Progress
+from torchgauge.errors import CheckFailed, ModelError, UsageError
+from torchgauge.report.model import Report
+
+Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
+"""Takes the model, what goes into it as arguments of ``analyze``, and whom to tell of progress."""
+
+
+def report_model(arguments: argparse.Namespace, execute: Execute, *, must_run: bool = False) -> int:
+    """Build the model, run ``execute`` on it, print the report and return the exit status.
+
+    With ``must_run`` the model is built with real weights, and refused without an input.
+
+    Raises:
+        TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
+            the report.
+    """
+    # Everything that can be wrong with the request is found before torch is imported.
+    spec = parse_model_spec(arguments.model, options.settings_from(arguments))
+    request = options.input_request(arguments)
+    renderer = output.make_renderer(arguments)
+    failure: ModelError | None = None
+    with _user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
+        progress.update(f"building {spec.without_arguments}")
+        build = build_model(spec, with_weights=must_run)
+        if must_run:
+            _check_runs(build, request)
+        try:
+            report = execute(build, _inputs(build, request), progress.update)
+        except ModelError as error:
+            if error.report is None:
+                raise
+            report, failure = error.report, error
+    report = _completed(report, build, request)
+    if not arguments.quiet:
+        _print_notes(build, request)
+    output.deliver(renderer.render(report), arguments.output)
+    if failure is not None:
+        raise failure
+    if arguments.strict:
+        _check_strict(report)
+    return 0
+
+
+def _check_runs(build: ModelBuild, request: InputRequest) -> None:
+    if not build.runs:
+        raise UsageError(
+            f"{build.spec} holds weights and no forward, so there is nothing to run",
+            hint="name the class: file.py:Name",
+        )
+    if request.sizes is None and build.default_inputs is None:
+        raise UsageError(
+            "nothing can be measured without an input",
+            hint="add --input-size 3,224,224, or whatever the model takes",
+        )
+
+
+def _inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
+    """Return the arguments of ``analyze`` that say what goes into the model.
+
+    Raises:
+        UsageError: inputs for something that does not run, or options without a size to act on.
+    """
+    given: dict[str, Any] = {}
+    if request.sizes is not None:
+        given["input_size"] = request.sizes
+    if request.dtypes:
+        given["dtypes"] = list(request.dtypes)
+    if request.batch_size is not None:
+        given["batch_size"] = request.batch_size
+    if request.batch_dim is not None:
+        given["batch_dim"] = request.batch_dim
+    if given and not build.runs:
+        raise UsageError(
+            f"{build.spec} holds weights and no forward, so it takes no inputs",
+            hint="leave --input-size and the like out, or name the class: file.py:Name",
+        )
+    defaults = build.default_inputs
+    if request.sizes is not None or not build.runs:
+        return given
+    if defaults is None:
+        if given:
+            raise UsageError(
+                "--batch-size, --batch-dim and --dtype need a size to act on",
+                hint="add --input-size 3,224,224, or whatever the model takes",
+            )
+        return given
+    if defaults.data is not None:
+        if given:
+            raise UsageError(
+                f"the example inputs in {build.spec} have their batch and dtypes",
+                hint="add --input-size as well",
+            )
+        return {"input_data": defaults.data, **defaults.keywords}
+    # Default sizes have no batch dimension; saying a batch size tells analyze so.
+    dtypes = {"dtypes": list(defaults.dtypes)} if defaults.dtypes else {}
+    return {"input_size": defaults.sizes, "batch_size": 1, **dtypes, **given}
+
+
+def _completed(report: Report, build: ModelBuild, request: InputRequest) -> Report:
+    """Return the report with what was assumed and warned of before the analysis began."""
+    assumptions = build.assumptions
+    if build.default_inputs is not None and request.sizes is None:
+        assumptions = (build.default_inputs.why, *assumptions)
+    return dataclasses.replace(
+        report,
+        assumptions=(*assumptions, *report.assumptions),
+        warnings=(*build.warnings, *report.warnings),
+    )
+
+
+def _print_notes(build: ModelBuild, request: InputRequest) -> None:
+    notes = list(build.notes)
+    if build.runs and build.default_inputs is None and request.sizes is None:
+        notes.append(
+            "no input size was given, so the model was not run: parameters only "
+            "(add --input-size 3,224,224, or whatever the model takes)"
+        )
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
+
+
+def _check_strict(report: Report) -> None:
+    findings = output.strict_findings(report)
+    if findings:
+        listed = "".join(f"\n  {line}" for line in findings)
+        raise CheckFailed(f"--strict: the report is not free of doubt{listed}")
+
+
+@contextlib.contextmanager
+def _user_code_prints_to_stderr() -> Iterator[None]:
+    """Keep stdout for the result: what a model's code prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
