@@ -130,3 +130,26 @@ def test_the_peak_of_a_real_training_step(
     predicted = estimate.peak_allocated_bytes - before
     measured = real_peak(model, inputs, training=True)
     assert abs(predicted - measured) <= max(2048, 0.002 * measured), (predicted, measured)
+
+
+def test_parameters_made_in_the_forward_are_parameters() -> None:
+    """Lazy layers, and layers made in the first forward, hold parameters as others do."""
+
+    class Late(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            if not hasattr(self, "layer"):
+                self.layer = nn.Linear(x.shape[1], 8)
+            return self.layer(x)
+
+    training = tg.Scenario(mode="training", optimizer="none")
+    eager = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8))
+    lazy = nn.Sequential(nn.LazyLinear(8), nn.LazyBatchNorm1d())
+    expected = tg.analyze(eager, (4, 6), scenario=training).memory
+    found = tg.analyze(lazy, (4, 6), scenario=training).memory
+    assert expected is not None and found is not None
+    for role in ("parameter_bytes", "buffer_bytes", "gradient_bytes", "saved_activation_bytes"):
+        assert getattr(found, role) == getattr(expected, role), role
+    made = tg.analyze(nn.Sequential(nn.Linear(6, 6), Late()), (4, 6), scenario=training)
+    assert made.memory is not None
+    assert made.memory.parameter_bytes == made.totals.param_bytes == 4 * (6 * 7 + 8 * 7)
+    assert not made.not_counted  # the late layer was called

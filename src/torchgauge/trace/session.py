@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -145,17 +146,12 @@ class Session:
         held: list[Any] = []
         try:
             if request.scenario.is_training:
-                self._train(root, call, args, kwargs, held)
+                self._train(root, partial(self._forward, root, call), args, kwargs, held)
             else:
-                self._infer(call, args, kwargs, held)
+                self._infer(partial(self._forward, root, call), args, kwargs, held)
         except Exception as raised:
             error = raised
             failure = self._failure(root, raised, inputs)
-        for name in lazy if error is None else ():
-            tensor = root.get_parameter(name) if _is_parameter(root, name) else None
-            if tensor is not None:
-                storages = recorder.storages
-                storages.set_role(storages.index_of(tensor, -1), Role.PARAMETER, name)
         recorder.storages.stop()
         del held
         trace = self._freeze(root, lazy, inputs, failure)
@@ -163,6 +159,12 @@ class Session:
         return Outcome(trace=trace, error=error, plan=request.plan, float_index_inputs=floats)
 
     # ------------------------------------------------------------------ phases
+
+    def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the model, and give the parameters and buffers that it made their roles."""
+        output = call(*args, **kwargs)
+        self._register(root)
+        return output
 
     def _infer(
         self,
@@ -385,11 +387,6 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         scenario=scenario,
         modules=module_infos(model),
     )
-
-
-def _is_parameter(root: nn.Module, name: str) -> bool:
-    path, _, short = name.rpartition(".")
-    return short in root.get_submodule(path)._parameters and not _is_lazy(root.get_parameter(name))
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

@@ -197,8 +197,8 @@ class Twin:
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
-            for twin, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
-                twin.requires_grad_(parameter.requires_grad)
+            for copied, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
+                copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
         twin: nn.Module = object.__new__(unsharded_class(type(original)))
