@@ -47,3 +47,12 @@ def test_light_code_does_not_import_torch(code):
 @pytest.mark.parametrize("code", ["import torch", "import torchgauge.trace.session"])
 def test_the_check_sees_torch_when_it_is_imported(code):
     assert "torch" in heavy_modules_after(code)
+
+
+def test_the_first_use_draws_no_random_number():
+    """A seeded script goes on the same with and without a look at its model."""
+    code = (
+        "import random; before = random.getstate(); import torchgauge; torchgauge.summary\n"
+        "assert random.getstate() == before"
+    )
+    heavy_modules_after(code)

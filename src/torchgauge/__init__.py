@@ -60,7 +60,13 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
+    import random
+
+    state = random.getstate()  # rich draws a number when it is imported
+    try:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    finally:
+        random.setstate(state)
     globals()[name] = value
     return value
 
