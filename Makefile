@@ -102,7 +102,7 @@ check: lint types imports test ## lint, types, imports and test
 
 # ---------------------------------------------------------------- make
 
-.PHONY: format bench bench-smoke docs readme wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry docs readme wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -112,6 +112,9 @@ bench: $(MODELS) ## time torchgauge against bare runs and the peers
 
 bench-smoke: $(MODELS) ## the benchmark on its smallest model, to see that it runs
 	@$(BIN)/python benchmarks/run.py --smoke
+
+gpu-truth-dry: $(DEV) ## the GPU recorder on the CPU: record, be killed, resume, compare
+	@PYTHONPATH=src $(BIN)/python -m benchmarks.gpu_truth.dry_run
 
 docs: $(DEV) ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet

@@ -1,0 +1,1 @@
+"""Benchmarks: run beside the package, never installed with it."""

@@ -1,0 +1,192 @@
+"""The recorder of ground truth, dry on the CPU: the same code path as on a GPU."""
+
+from __future__ import annotations
+
+import lzma
+import math
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.gpu_truth import cases as table  # noqa: E402
+from benchmarks.gpu_truth import schema  # noqa: E402
+from benchmarks.gpu_truth.compare import NotPredicted, compare_record, scenario_of  # noqa: E402
+from benchmarks.gpu_truth.dry_run import dry_run  # noqa: E402
+from benchmarks.gpu_truth.pack import pack, unpack  # noqa: E402
+from benchmarks.gpu_truth.record import main as record  # noqa: E402
+from benchmarks.gpu_truth.schema import Status  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("records")
+
+
+@pytest.fixture(scope="module")
+def comparisons(folder):
+    """Record, kill, resume, read and compare once for all tests."""
+    return {comparison.record.id: comparison for comparison in dry_run(folder)}
+
+
+def test_a_killed_recording_resumes_and_is_complete(comparisons):
+    assert set(comparisons) == {case.id for case in table.DRY_CASES}
+    statuses = {name: c.record.status for name, c in comparisons.items()}
+    assert statuses.pop("dry-absent") is Status.UNSUPPORTED
+    assert set(statuses.values()) == {Status.OK}
+
+
+@pytest.mark.parametrize("name", ["dry-cnn-training", "dry-cnn-inference", "dry-gpt-training"])
+def test_the_simulation_is_what_ran(comparisons, name):
+    comparison = comparisons[name]
+    assert comparison.streams.identical, comparison.streams.differences[:3]
+    assert comparison.peak_error == 0
+
+
+def test_every_op_has_its_memory_and_the_warm_ones_their_time(comparisons):
+    record = comparisons["dry-cnn-training"].record
+    assert len(record.measures) == len(record.trace.ops)
+    allocated = [m.allocated_bytes for m in record.measures]
+    assert None not in allocated and max(allocated) > 0
+    assert all(m.transient_bytes >= 0 and m.time_us > 0 for m in record.measures)
+
+
+def test_the_profiler_and_the_storages_agree_on_what_ops_allocate(comparisons):
+    record = comparisons["dry-gpt-training"].record
+    made = [0] * len(record.trace.ops)
+    for storage in record.trace.storages:
+        if storage.op >= 0:
+            made[storage.op] += storage.nbytes
+    for op, ours, measure in zip(record.trace.ops, made, record.measures, strict=True):
+        if op.name != "aten.lift_fresh.default":  # the scalar was made just before the op
+            assert ours == measure.allocated_bytes, op.name
+
+
+def test_phases_are_in_order_and_the_second_step_finds_states(comparisons):
+    record = comparisons["dry-gpt-training"].record
+    order = ["forward", "loss", "backward", "optimizer"]
+    assert [p.phase for p in record.phases] == 2 * order
+    assert [t.phase for t in record.times] == order
+    first, second = record.phases[:4], record.phases[4:]
+    assert second[0].peak_allocated_bytes > first[0].peak_allocated_bytes
+    assert all(p.reserved_bytes is None and p.device_bytes is None for p in record.phases)
+
+
+def test_what_a_cpu_does_not_have_is_null(comparisons):
+    for comparison in comparisons.values():
+        record = comparison.record
+        assert record.history is None and record.cap is None
+        assert record.environment.context_bytes is None and record.environment.driver is None
+        assert record.peak_reserved_bytes is None
+
+
+def test_a_kernel_that_is_missing_does_not_stop_the_other_points(comparisons):
+    points = comparisons["dry-micro-attention"].record.points
+    assert [point.shape["backend"] for point in points] == ["flash", "cudnn"]
+    assert points[0].status is Status.OK
+    names = {op.name for op in points[0].trace.ops}
+    assert any("flash" in name and "backward" in name for name in names)
+
+
+def test_what_cannot_be_predicted_says_why(comparisons):
+    assert comparisons["dry-absent"].why_not == "ended as unsupported"
+    assert "foreach" in comparisons["dry-gpt-checkpointing"].why_not
+    assert comparisons["dry-gpt-checkpointing"].streams is None
+
+
+def test_records_are_read_as_they_were_written(comparisons, tmp_path):
+    record = comparisons["dry-gpt-checkpointing"].record
+    history = schema.AllocatorHistory(
+        segments=((0, 2_097_152, 0, ((512, True), (2_096_640, False))),),
+        events=(("alloc", 512, 1024, 0), ("free_completed", 512, 1024, 0)),
+        marks=((0, "forward", 2),),
+    )
+    cap = schema.CapSearch(smallest_ok_bytes=4_194_304, largest_failed_bytes=None, tries=3)
+    record = replace(record, history=history, cap=cap)
+    path = schema.write_record(tmp_path, record)
+    assert schema.read_record(path) == record
+    assert path.stat().st_size < schema.LIMIT_BYTES
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]  # nothing half-written is left
+
+
+def test_a_record_over_the_limit_loses_its_history_and_says_so(comparisons, tmp_path, monkeypatch):
+    record = comparisons["dry-cnn-inference"].record
+    noise = tuple(("alloc", hash((i, "a")) % 2**60, i, 0) for i in range(2000))
+    history = schema.AllocatorHistory(segments=(), events=noise, marks=())
+    monkeypatch.setattr(schema, "LIMIT_BYTES", 10_000)
+    path = schema.write_record(tmp_path, replace(record, history=history))
+    read = schema.read_record(path)
+    assert read.history is None and "history left out" in read.notes[-1]
+    assert read.trace is not None
+
+
+@pytest.mark.parametrize("content", [b"", b"not xz", lzma.compress(b'{"schema_version": 99}')])
+def test_a_damaged_or_newer_file_is_refused_by_name(tmp_path, content):
+    path = tmp_path / f"broken{schema.SUFFIX}"
+    path.write_bytes(content)
+    with pytest.raises(schema.RecordError, match="broken"):
+        schema.read_record(path)
+
+
+def test_packed_records_come_out_again(comparisons, folder, tmp_path):
+    archives = pack(folder, tmp_path / "out")
+    assert [path.name for path in archives] == ["records-0.tar"]
+    assert unpack(tmp_path / "out", tmp_path / "back") == len(comparisons)
+    assert [r.id for r in schema.read_all(tmp_path / "back")] == sorted(comparisons)
+
+
+def test_a_recording_that_is_complete_has_nothing_to_do(comparisons, folder, capsys):
+    assert record(["--device", "cpu", "--dry", "--output", str(folder)]) == 0
+    assert (
+        f"{len(comparisons)} cases, {len(comparisons)} recorded before" in capsys.readouterr().out
+    )
+
+
+# ------------------------------------------------------------------------ the case list
+
+
+def test_the_case_list_covers_what_was_asked_for():
+    found = table.cases()
+    models = [case for case in found if case.kind == "model"]
+    assert len({case.id for case in found}) == len(found)
+    assert len(table.MODELS) >= 40 and {case.model for case in models} == set(table.MODELS)
+    families = {spec.family for spec in table.MODELS.values()}
+    assert families >= {"cnn", "vit", "detection", "segmentation", "language", "moe", "diffusion",
+                        "rnn", "graph"}  # fmt: skip
+    assert {case.precision for case in models} == set(table.PRECISIONS)
+    for field, values in {
+        "mode": {"inference", "training"},
+        "optimizer": {None, "sgd", "adamw"},
+        "implementation": {None, "for-loop", "foreach", "fused"},
+        "checkpointing": {False, True},
+        "sdpa": {None, *table.BACKENDS},
+    }.items():
+        assert {getattr(case, field) for case in models} == values
+    assert all(spec.sources[-1].startswith("own:") for spec in table.MODELS.values())
+
+
+def test_the_first_cases_are_one_training_step_of_every_model():
+    first = table.cases()[: len(table.MODELS)]
+    assert [case.model for case in first] == list(table.MODELS)
+    assert {(case.mode, case.optimizer) for case in first} == {("training", "adamw")}
+
+
+def test_the_micro_grids_are_of_a_size_that_can_be_recorded():
+    sizes = [math.prod(map(len, axes.values())) for axes in table.MICRO.values()]
+    assert len(sizes) >= 20 and sum(sizes) > 300 and max(sizes) <= 200
+
+
+def test_a_case_without_words_is_not_predicted():
+    case = table.Case(id="x", model="dry-gpt", optimizer="adamw", sdpa="math")
+    with pytest.raises(NotPredicted, match="attention backend"):
+        scenario_of(case, "cpu")
+
+
+def test_a_crash_is_a_record_too(comparisons):
+    record = comparisons["dry-cnn-training"].record
+    crashed = replace(record, status=Status.CRASH, trace=None, case=asdict(table.DRY_CASES[0]))
+    assert compare_record(crashed).why_not == "ended as crash"
