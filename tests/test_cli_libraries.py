@@ -132,6 +132,7 @@ def timm():
     return pytest.importorskip("timm", exc_type=ImportError)
 
 
+@pytest.mark.models
 def test_timm_models_have_their_default_size(timm):
     made = build("timm:vit_base_patch16_224")
     assert parameter_count(made.model) == 86_567_656
@@ -140,6 +141,7 @@ def test_timm_models_have_their_default_size(timm):
     assert build("timm:vit_tiny_patch16_224", img_size=96).default_inputs.sizes == (3, 96, 96)
 
 
+@pytest.mark.models
 def test_timm_names_are_checked_and_hubs_never_asked(timm):
     assert refusal("timm:vit_base_patch16_2244").hint.startswith(
         "did you mean vit_base_patch16_224"
@@ -278,6 +280,7 @@ def test_a_configuration_that_is_no_json_is_explained(transformers, tmp_path):
     assert "is not a readable JSON file" in refusal(f"hf:{tmp_path}/config.json").message
 
 
+@pytest.mark.models
 def test_diffusers_configurations_are_understood(config):
     define_missing_operators()
     pytest.importorskip("diffusers", exc_type=ImportError)
