@@ -156,6 +156,25 @@ def test_shared_bare_and_unused_parameters() -> None:
     assert [p.name for p in modules[""].own_parameters] == ["scale", "table"]
 
 
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_parameters_that_are_not_registered_are_named(mode: str) -> None:
+    class Hiding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = nn.Linear(4, 4)
+            self.rest = [nn.Linear(4, 4) for _ in range(2)]
+            self.again = [self.first]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.rest[1](self.rest[0](self.first(x)))
+
+    report = tg.analyze(Hiding(), (2, 4), scenario=tg.Scenario(mode=mode))
+    assert report.totals.params == 20 and report.totals.forward_macs == 3 * 2 * 4 * 4
+    assert report.memory is not None and report.memory.parameter_bytes == 3 * 20 * 4
+    (warning,) = report.warnings
+    assert warning.startswith("4 parameters (40 elements) are held by the model but not registered")
+
+
 _SEEN: list[nn.Module] = []
 """What a hook has seen. Global, because what a hook holds on to is copied with it."""
 

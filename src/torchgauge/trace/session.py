@@ -127,6 +127,7 @@ class Session:
         lazy = lazy_names(root)
         self._set_flags(root)
         self._register(root)
+        self._register_hidden(twin)
         args, kwargs = self._make_inputs(twin)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
@@ -266,6 +267,18 @@ class Session:
             for name, tensor in named:
                 if not _is_lazy(tensor) and tensor.layout is torch.strided:
                     storages.register(tensor, role, name)
+
+    def _register_hidden(self, twin: Twin) -> None:
+        hidden = twin.hidden_parameters()
+        for parameter in hidden:
+            self._recorder.storages.register(parameter, Role.PARAMETER, "")
+        if hidden:
+            elements = sum(parameter.numel() for parameter in hidden)
+            self._notes.warnings.append(
+                f"{len(hidden)} parameters ({elements:,} elements) are held by the model but not "
+                "registered, in a plain list for instance: neither counted nor trained; "
+                "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"
+            )
 
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan

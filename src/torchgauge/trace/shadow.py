@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -59,6 +59,16 @@ class Twin:
         self.notes: list[str] = []
         self._path = ""
         self.root: nn.Module = self._module(unwrap(model))
+
+    def hidden_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that the model reaches but has not registered."""
+        known = {id(parameter) for parameter in self.root.parameters()}
+        found = {
+            id(twin): twin
+            for twin in self._memo.values()
+            if isinstance(twin, nn.Parameter) and id(twin) not in known and not is_lazy(twin)
+        }
+        return list(found.values())
 
     def value(self, original: Any) -> Any:
         """Return the twin of any value: containers are copied, tensors and modules replaced."""
