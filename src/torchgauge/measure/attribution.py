@@ -73,6 +73,30 @@ class CallMarks:
         self._boundary_calls.append(self._stack[-1] if self._stack else _OUTSIDE)
 
 
+class _Path:
+    """All runs of an operator that called the same others in the same order.
+
+    Which of them is the kernel is decided once for all runs: a single run may be disturbed.
+    """
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.spent = 0.0
+        self._parts: defaultdict[str, float] = defaultdict(float)
+
+    def add(self, parts: Iterable[tuple[str, float]]) -> None:
+        """Add one run."""
+        self.calls += 1
+        for name, milliseconds in parts:
+            self.spent += milliseconds
+            self._parts[name] += milliseconds
+
+    def kernel(self, otherwise: str) -> str:
+        """Return what most of the time was spent in."""
+        name = max(self._parts, key=self._parts.__getitem__, default=otherwise)
+        return _recorded_name(name)
+
+
 @dataclass(slots=True)
 class Shares:
     """Milliseconds as profiled, over all profiled steps: to be used as shares only."""
@@ -82,11 +106,8 @@ class Shares:
         default_factory=lambda: defaultdict(float)
     )
     """Self time by module path, number of its call, and phase."""
-    ops: defaultdict[tuple[str, str, Phase], float] = field(
-        default_factory=lambda: defaultdict(float)
-    )
-    """Time by operator, kernel and phase."""
-    op_calls: Counter[tuple[str, str, Phase]] = field(default_factory=Counter)
+    ops: dict[tuple[str, Phase, tuple[str, ...]], _Path] = field(default_factory=dict)
+    """By operator, phase, and the names of everything that it called."""
     steps: int = 0
 
 
@@ -127,17 +148,7 @@ def attribute(shares: Shares, medians: Mapping[Phase, float], total: float) -> A
     calls: defaultdict[tuple[str, int], list[float]] = defaultdict(lambda: [0.0, 0.0])
     for (path, number, phase), spent in shares.calls.items():
         calls[path, number][phase is Phase.BACKWARD] += spent * scale[phase]
-    ops = [
-        OpTime(
-            name=name,
-            kernel=kernel,
-            phase=phase,
-            calls=round(shares.op_calls[name, kernel, phase] / shares.steps),
-            time_ms=spent * scale[phase],
-        )
-        for (name, kernel, phase), spent in shares.ops.items()
-    ]
-    ops.sort(key=lambda op: (-op.time_ms, op.name))
+    ops = _op_times(shares, scale)
     inside = sum(map(sum, calls.values()))
     return Attribution(
         calls={key: (forward, backward) for key, (forward, backward) in calls.items()},
@@ -145,6 +156,27 @@ def attribute(shares: Shares, medians: Mapping[Phase, float], total: float) -> A
         ops=tuple(ops),
         between_ops_ms=max(0.0, total - sum(op.time_ms for op in ops)),
     )
+
+
+def _op_times(shares: Shares, scale: Mapping[Phase, float]) -> list[OpTime]:
+    """Return one entry per operator, kernel and phase, the slowest first."""
+    spent: defaultdict[tuple[str, str, Phase], float] = defaultdict(float)
+    calls: Counter[tuple[str, str, Phase]] = Counter()
+    for (name, phase, _), path in shares.ops.items():
+        key = _recorded_name(name), path.kernel(name), phase
+        spent[key] += path.spent * scale[phase]
+        calls[key] += path.calls
+    ops = [
+        OpTime(
+            name=name,
+            kernel=kernel,
+            phase=phase,
+            calls=max(1, round(calls[name, kernel, phase] / shares.steps)),
+            time_ms=milliseconds,
+        )
+        for (name, kernel, phase), milliseconds in spent.items()
+    ]
+    return sorted(ops, key=lambda op: (-op.time_ms, op.name))
 
 
 # ---------------------------------------------------------------------------- one profiled step
@@ -289,9 +321,8 @@ class _Reading:
                 shares.phases[phase] += start - before
                 before = end
         for op in ops:
-            key = (_recorded_name(op.name), op.kernel, op.phase)
-            shares.ops[key] += op.spent
-            shares.op_calls[key] += 1
+            key = op.name, op.phase, tuple(name for name, _ in op.parts)
+            shares.ops.setdefault(key, _Path()).add(op.parts)
 
     def _phase_of(self, moment: float) -> Phase:
         index = bisect_right(self._moments, moment)
@@ -304,24 +335,15 @@ class _Op:
     def __init__(self, name: str, phase: Phase) -> None:
         self.name = name
         self.phase = phase
-        self.spent = 0.0
-        self._parts: defaultdict[str, float] = defaultdict(float)
-
-    @property
-    def kernel(self) -> str:
-        """What it spent most of its time in."""
-        name = max(self._parts, key=self._parts.__getitem__, default=self.name)
-        return _recorded_name(name)
+        self.parts: list[tuple[str, float]] = []
+        """What it spent its time in, in order."""
 
     def add(self, event: _Event, *, on_gpu: bool) -> None:
         """Add the time of the operator itself or of something that it called."""
         if on_gpu:
-            for name, milliseconds in event.kernels:
-                self._parts[name] += milliseconds
-            self.spent += event.on_gpu
+            self.parts.extend(event.kernels)
         else:
-            self._parts[event.name] += event.own
-            self.spent += event.own
+            self.parts.append((event.name, event.own))
 
 
 def _profiled_name(recorded: str) -> str:

@@ -54,6 +54,7 @@ class Twin:
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
         self._device = getattr(convert, "device", torch.device("meta"))
+        self._dtype: torch.dtype | None = getattr(convert, "dtype", None)
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self.notes: list[str] = []
@@ -179,14 +180,15 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         twin: torch.Tensor
+        dtype = original.dtype
+        if self._dtype is not None and dtype.is_floating_point:
+            dtype = self._dtype
         if isinstance(original, UninitializedParameter):
             lazy: Any = UninitializedParameter  # its stub has no arguments
-            twin = lazy(
-                requires_grad=original.requires_grad, device=self._device, dtype=original.dtype
-            )
+            twin = lazy(requires_grad=original.requires_grad, device=self._device, dtype=dtype)
         elif isinstance(original, UninitializedBuffer):
             lazy = UninitializedBuffer
-            twin = lazy(device=self._device, dtype=original.dtype)
+            twin = lazy(device=self._device, dtype=dtype)
         else:
             plain = self._convert(original)
             if isinstance(original, nn.Parameter):
@@ -194,6 +196,15 @@ class Twin:
             else:
                 twin = plain.requires_grad_(original.requires_grad and original.is_leaf)
         self._remember(original, twin)
+        return twin
+
+    def _hooks(self, original: OrderedDict[int, Any]) -> Any:
+        """Copy hooks, without those that shard; the handles of the others still remove them."""
+        twin = self._memo.get(id(original))
+        if twin is None:
+            kept = ((key, hook) for key, hook in original.items() if not _shards(hook))
+            twin = self.value(OrderedDict(kept))
+            self._remember(original, twin)
         return twin
 
     def _module(self, original: nn.Module) -> nn.Module:
@@ -221,11 +232,7 @@ class Twin:
             elif name.startswith(_SHARDING_STATE):
                 continue
             elif name in _HOOKS:
-                state[name] = self.value(
-                    OrderedDict((k, hook) for k, hook in value.items() if not _shards(hook))
-                )
-            elif name in _HOOKS:
-                state[name] = self.value(_without_sharding(value))
+                state[name] = self._hooks(value)
             elif type(value) in _SHARED:
                 state[name] = value
             elif type(value) in (dict, OrderedDict) and not value:
@@ -237,15 +244,6 @@ class Twin:
                 object.__setattr__(twin, name, self.value(getattr(original, name)))
         self._path = outer
         return twin
-
-
-def _without_sharding(hooks: OrderedDict[int, Any]) -> OrderedDict[int, Any]:
-    """Leave out the hooks of FSDP2, which gather parameters: those of a twin are whole."""
-    kept = OrderedDict(hooks)
-    for key, hook in hooks.items():
-        if type(getattr(hook, "__self__", None)).__name__ == "FSDPState":
-            del kept[key]
-    return kept
 
 
 def unsharded_class(kind: type) -> type:
@@ -317,15 +315,15 @@ class MetaConverter:
         dtype: torch.dtype | None = None,
         on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
-        self._dtype = dtype
+        self.dtype = dtype
         self._on_new = on_new
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
         dtype = tensor.dtype
-        if self._dtype is not None and dtype.is_floating_point:
-            dtype = self._dtype
+        if self.dtype is not None and dtype.is_floating_point:
+            dtype = self.dtype
         if tensor.layout is not torch.strided:
             twin = tensor.detach().to(device="meta", dtype=dtype)
         elif not _is_plain(tensor):
@@ -367,7 +365,7 @@ class CpuConverter:
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self._dtype = dtype
+        self.dtype = dtype
         self._assumptions = assumptions
         self._storages: dict[int, torch.UntypedStorage] = {}
 
@@ -375,8 +373,8 @@ class CpuConverter:
         """Return the copy."""
         if not _is_plain(tensor):
             return tensor.detach().to(self.device, copy=True)
-        if self._dtype is not None and tensor.dtype.is_floating_point:
-            return self._filled(tensor).to(self._dtype)
+        if self.dtype is not None and tensor.dtype.is_floating_point:
+            return self._filled(tensor).to(self.dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         twin = self._storages.get(key)
