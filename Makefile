@@ -102,7 +102,7 @@ check: lint types imports test ## lint, types, imports and test
 
 # ---------------------------------------------------------------- make
 
-.PHONY: format bench bench-smoke gpu-truth-dry docs readme wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry accuracy docs readme wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -115,6 +115,9 @@ bench-smoke: $(MODELS) ## the benchmark on its smallest model, to see that it ru
 
 gpu-truth-dry: $(DEV) ## the GPU recorder on the CPU: record, be killed, resume, compare
 	@PYTHONPATH=src $(BIN)/python -m benchmarks.gpu_truth.dry_run
+
+accuracy: $(MODELS) ## compare every prediction with records and data: docs/accuracy.md
+	@PYTHONPATH=src $(BIN)/python -m benchmarks.accuracy
 
 docs: $(DEV) ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet
