@@ -48,6 +48,17 @@ def test_training_of_an_mlp_in_closed_form() -> None:
         assert estimate.saved_activation_bytes == 4 * B * HIDDEN + 4 * B * OUT + 4
 
 
+def test_micro_batches_do_not_save_at_the_same_time() -> None:
+    one = memory(mlp(), (B, IN), mode="training")
+    four = tg.analyze(mlp(), (B, IN), scenario=tg.Scenario(mode="training", accumulation=4))
+    assert four.memory is not None
+    assert four.memory.saved_activation_bytes == one.saved_activation_bytes
+    calls = [call for module in four.modules.values() for call in module.calls]
+    root = [call.saved_activation_bytes for call in four.modules[""].calls]
+    assert len(root) == 4 and sum(root) == one.saved_activation_bytes - 4  # less the loss
+    assert len(calls) == 4 * 4
+
+
 @pytest.mark.parametrize("scenario", [
     {}, {"mode": "training"}, {"mode": "training", "optimizer": "adamw"},
     {"mode": "training", "optimizer": "adamw", "accumulation": 3},

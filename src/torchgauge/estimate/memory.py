@@ -7,6 +7,7 @@ start.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -49,6 +50,19 @@ def live_bytes(trace: Trace) -> LiveBytes:
     return LiveBytes(before=steady, after=tuple(running))
 
 
+def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
+    """Return what is alive when the backward starts, of the micro-batch that saves most."""
+    saved = [s for s in trace.storages if s.role is Role.SAVED_ACTIVATION]
+    ends = [events for phase, events in trace.phase_ends if phase is Phase.BACKWARD]
+    if len(ends) < 2:
+        return tuple(saved)
+    born = {e.storage: index for index, e in enumerate(trace.events) if not e.is_free}
+    groups: dict[int, list[StorageRecord]] = {}
+    for storage in saved:
+        groups.setdefault(bisect_right(ends, born[storage.index]), []).append(storage)
+    return tuple(max(groups.values(), key=lambda g: sum(s.nbytes for s in g), default=[]))
+
+
 def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstimate:
     """Return totals per role, the peak with what is alive at it, and the timeline."""
     live = live or live_bytes(trace)
@@ -65,7 +79,7 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
         buffer_bytes=sums[Role.BUFFER],
         gradient_bytes=sums[Role.GRADIENT],
         optimizer_bytes=sums[Role.OPTIMIZER_STATE],
-        saved_activation_bytes=sums[Role.SAVED_ACTIVATION],
+        saved_activation_bytes=sum(storage.nbytes for storage in saved_activations(trace)),
         output_bytes=sums[Role.OUTPUT],
         peak_allocated_bytes=sum(at_peak.values()),
         peak_phase=phase,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from torchgauge.estimate.flops import OpCost, not_counted_reason, op_cost
-from torchgauge.estimate.memory import LiveBytes
+from torchgauge.estimate.memory import LiveBytes, saved_activations
 from torchgauge.report.model import (
     CallCost,
     ModuleCall,
@@ -159,7 +159,7 @@ class _SavedBytes:
     """Bytes saved for backward that were allocated in a range of ops."""
 
     def __init__(self, trace: Trace) -> None:
-        saved = [s for s in trace.storages if s.role is Role.SAVED_ACTIVATION]
+        saved = saved_activations(trace)
         self._ops = [storage.op for storage in saved]  # in order of appearance, so sorted
         self._sums = list(accumulate((storage.nbytes for storage in saved), initial=0))
 
