@@ -118,6 +118,7 @@ def test_the_report_counts_what_analyze_counts():
     simulated = tg.analyze(model, (2, 3, 16, 16), scenario=TRAINING)
     assert real.totals == simulated.totals
     assert list(real.modules) == list(simulated.modules)
+    assert real.inputs[0].batch_dims == ((0, 1),)
     assert real.memory.peak_allocated_bytes == simulated.memory.peak_allocated_bytes
 
 

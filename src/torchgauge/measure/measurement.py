@@ -36,6 +36,7 @@ from torchgauge.report.model import (
     Trace,
 )
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import neutral, untouched
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
@@ -131,7 +132,7 @@ class _Runs:
         if outcome.error is None:  # how the inputs are to be read is known now
             self._request = replace(self._request, plan=outcome.plan or self._request.plan)
             outcome = self._guarded(self._recorded, "copying the model")
-        trace = outcome.trace
+        trace = self._with_batch(outcome.trace)
         report = self._report = report_of(trace, self._model_spec)
         if outcome.error is not None:
             raise model_error(outcome, report) from outcome.error
@@ -166,6 +167,11 @@ class _Runs:
         outcome = Session(quiet, Execution.REAL).run()
         release(self._device)
         return outcome
+
+    def _with_batch(self, trace: Trace) -> Trace:
+        """Return the trace with the dimensions named that grow with the batch."""
+        simulated = replace(trace, execution=Execution.SIMULATED)
+        return replace(name_batch(self._request, simulated), execution=trace.execution)
 
     def _timed(
         self, report: Report, min_repetitions: int, max_seconds: float, confidence: float
