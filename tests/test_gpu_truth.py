@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -17,6 +18,7 @@ from benchmarks.gpu_truth import cases as table  # noqa: E402
 from benchmarks.gpu_truth import schema  # noqa: E402
 from benchmarks.gpu_truth.compare import NotPredicted, compare_record, scenario_of  # noqa: E402
 from benchmarks.gpu_truth.dry_run import dry_run  # noqa: E402
+from benchmarks.gpu_truth.gauge import CudaGauge, gauge_for  # noqa: E402
 from benchmarks.gpu_truth.pack import pack, unpack  # noqa: E402
 from benchmarks.gpu_truth.record import main as record  # noqa: E402
 from benchmarks.gpu_truth.schema import Status  # noqa: E402
@@ -190,3 +192,88 @@ def test_a_crash_is_a_record_too(comparisons):
     record = comparisons["dry-cnn-training"].record
     crashed = replace(record, status=Status.CRASH, trace=None, case=asdict(table.DRY_CASES[0]))
     assert compare_record(crashed).why_not == "ended as crash"
+
+
+# --------------------------------------------------- what needs a GPU, with torch's answers faked
+
+
+class FakeCuda:
+    """An allocator with a cap: a step needs ``need`` bytes."""
+
+    def __init__(self, monkeypatch, need: int = 0) -> None:
+        self.cap, self.need, self.caps = 1.0, need, []
+        cuda = torch.cuda
+        for name in ("synchronize", "empty_cache", "reset_peak_memory_stats"):
+            monkeypatch.setattr(cuda, name, lambda: None)
+        monkeypatch.setattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None, raising=False)
+        monkeypatch.setattr(cuda, "current_device", lambda: 0)
+        properties = type("Properties", (), {"total_memory": 2**34})
+        monkeypatch.setattr(cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(cuda, "set_per_process_memory_fraction", self.set_cap)
+        self.gauge = object.__new__(CudaGauge)
+        self.gauge._recording = False
+        self.gauge._segments = []
+
+    def set_cap(self, share: float) -> None:
+        self.cap = share
+        self.caps.append(round(share * 2**34))
+
+    def step(self) -> None:
+        if self.cap * 2**34 < self.need:
+            raise torch.cuda.OutOfMemoryError("too much")
+
+
+def test_the_smallest_cap_is_closed_in_on(monkeypatch):
+    need = 700 * 2**20
+    fake = FakeCuda(monkeypatch, need)
+    found = fake.gauge.search_cap(fake.step, low=640 * 2**20, high=960 * 2**20)
+    assert found.largest_failed_bytes < need <= found.smallest_ok_bytes
+    assert found.smallest_ok_bytes - found.largest_failed_bytes <= (960 - 640) * 2**20 / 2**4
+    assert found.tries == len(fake.caps) - 1 <= 6
+    assert fake.cap == 1.0  # whatever happened
+
+
+def test_a_step_that_fails_under_its_own_peak_is_not_searched(monkeypatch):
+    fake = FakeCuda(monkeypatch, need=2**30)
+    found = fake.gauge.search_cap(fake.step, low=2**20, high=2**29)
+    assert found == schema.CapSearch(smallest_ok_bytes=None, largest_failed_bytes=2**29, tries=1)
+
+
+def test_the_allocator_history_is_relative_and_without_the_snapshots_of_its_own(monkeypatch):
+    fake = FakeCuda(monkeypatch)
+    base = 0x7F0000000000
+    events: list[dict[str, object]] = []
+    segment = {
+        "address": base, "total_size": 2**21, "stream": 0,
+        "blocks": [{"size": 512, "state": "active_allocated"},
+                   {"size": 2**21 - 512, "state": "inactive"}],
+    }  # fmt: skip
+
+    def snapshot():
+        events.append({"action": "snapshot", "addr": 0, "size": 0, "stream": 0})
+        return {"segments": [segment], "device_traces": [list(events)]}
+
+    def record_history(enabled=None, **settings):
+        events.clear()
+
+    monkeypatch.setattr(torch.cuda.memory, "_snapshot", snapshot)
+    monkeypatch.setattr(torch.cuda.memory, "_record_memory_history", record_history)
+    gauge = fake.gauge
+    gauge.start_history()
+    events.append({"action": "alloc", "addr": base + 512, "size": 1024, "stream": 0})
+    gauge.mark_history(0, "forward")
+    events.append({"action": "oom", "device_free": 5, "size": 2**40, "stream": 0})
+    events.append({"action": "free_completed", "addr": base + 512, "size": 1024, "stream": 0})
+    gauge.mark_history(0, "backward")
+    history = gauge.stop_history()
+    assert history.segments == ((0, 2**21, 0, ((512, True), (2**21 - 512, False))),)
+    assert history.events == (
+        ("alloc", 512, 1024, 0), ("oom", 0, 2**40, 0), ("free_completed", 512, 1024, 0),
+    )  # fmt: skip
+    assert history.marks == ((0, "forward", 1), (0, "backward", 3))
+
+
+def test_without_a_gpu_the_recorder_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(RuntimeError, match="--device cpu for a dry run"):
+        gauge_for("cuda")

@@ -138,7 +138,13 @@ MODELS: dict[str, ModelSpec] = {
     "qwen3": _causal("language", "hf:Qwen3ForCausalLM", "own:gpt", head_dim=64, **_GROUPED),
     "mistral": _causal("language", "hf:MistralForCausalLM", "own:gpt", **_GROUPED),
     "bert": _causal("language", "hf:BertForMaskedLM", "own:gpt", vocabulary=30522),
-    "t5": _causal("language", "hf:T5ForConditionalGeneration", "own:gpt", vocabulary=32128),
+    "t5": ModelSpec(
+        family="language", sources=("hf:T5ForConditionalGeneration", "own:gpt"),
+        inputs={"input_ids": ("tokens", ("B", 256)), "decoder_input_ids": ("tokens", ("B", 256)),
+                "labels": ("labels", ("B", 256))},
+        settings={"decoder_start_token_id": 0, "vocab_size": 32128}, batches=(2, 8),
+        vocabulary=32000,
+    ),
     "opt": _causal("language", "hf:OPTForCausalLM", "own:gpt", vocabulary=50272),
     "own-gpt": _causal("language", "own:gpt"),
     # --- language models, mixtures of experts
@@ -281,9 +287,15 @@ def _micro_cases() -> Iterator[Case]:
         for family in MICRO:
             if precision == "tf32" and family not in TF32_MATTERS:
                 continue
-            yield Case(
-                id=f"micro-{family}-{precision}", model=family, kind="micro", precision=precision
-            )
+            for backend in MICRO[family].get("backend", (None,)):  # one at a time: many points
+                parts = ("micro", family, backend, precision)
+                yield Case(
+                    id="-".join(part for part in parts if part),
+                    model=family,
+                    kind="micro",
+                    precision=precision,
+                    sdpa=backend,
+                )
 
 
 def _model_case(name: str, *, larger: bool = False, **settings: Any) -> Case:

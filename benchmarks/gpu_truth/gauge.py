@@ -85,13 +85,17 @@ class CudaGauge(Gauge):
         self._context = used - used_before - reserved if both else None
         self._marks: list[tuple[int, str, int]] = []
         self._segments: list[Any] = []
+        self._recording = False
 
     def synchronize(self) -> None:
         torch.cuda.synchronize()
 
     def clean(self) -> None:
+        self._stop_recording()
         gc.collect()
         torch.cuda.synchronize()
+        # Workspaces of cuBLAS stay in the allocator; private, 2.0–2.13.
+        getattr(torch._C, "_cuda_clearCublasWorkspaces", lambda: None)()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
@@ -125,6 +129,7 @@ class CudaGauge(Gauge):
 
     def start_history(self) -> None:
         self._marks = []
+        self._recording = True
         self._segments = torch.cuda.memory._snapshot()["segments"]
         torch.cuda.memory._record_memory_history(
             enabled="all", context=None, stacks="python", max_entries=_HISTORY_ENTRIES
@@ -136,9 +141,11 @@ class CudaGauge(Gauge):
 
     def stop_history(self) -> AllocatorHistory:
         events = torch.cuda.memory._snapshot()["device_traces"][torch.cuda.current_device()]
-        torch.cuda.memory._record_memory_history(enabled=None)
-        addresses = [s["address"] for s in self._segments] + [e["addr"] for e in events]
-        base = min((a for a in addresses if a), default=0)
+        self._stop_recording()
+        # An event without an address is a failed allocation.
+        places = [event.get("addr") or 0 for event in events]
+        known = [segment["address"] for segment in self._segments] + places
+        base = min((address for address in known if address), default=0)
         history = AllocatorHistory(
             segments=tuple(
                 (
@@ -150,14 +157,19 @@ class CudaGauge(Gauge):
                 for segment in self._segments
             ),
             events=tuple(
-                (e["action"], e["addr"] - base if e["addr"] else 0, e["size"], e["stream"])
-                for e in events
+                (e["action"], max(0, place - base), e["size"], e["stream"])
+                for e, place in zip(events, places, strict=True)
                 if e["action"] != "snapshot"
             ),
             marks=_without_snapshots(self._marks, [e["action"] for e in events]),
         )
         self._segments = []
         return history
+
+    def _stop_recording(self) -> None:
+        if self._recording:
+            torch.cuda.memory._record_memory_history(enabled=None)
+            self._recording = False
 
     def search_cap(self, run: Callable[[], None], low: int, high: int) -> CapSearch:
         total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory

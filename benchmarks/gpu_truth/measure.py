@@ -114,8 +114,8 @@ def _fresh(step: Step, gauge: Gauge) -> None:
 def _memory_pass(
     step: Step, gauge: Gauge
 ) -> tuple[tuple[PhaseMemory, ...], AllocatorHistory | None]:
-    found = [gauge.phase_memory(0, "load")]
     gauge.clean()
+    found = [gauge.phase_memory(0, "load")]
     gauge.start_history()
     for number in range(STEPS if gauge.has_allocator else 1):
 
@@ -252,8 +252,9 @@ def _cap_pass(step: Step, gauge: Gauge, phases: tuple[PhaseMemory, ...]) -> CapS
         finally:
             step.forget()
 
-    low = max(phase.peak_allocated_bytes or 0 for phase in phases)
-    high = max(phase.peak_reserved_bytes or 0 for phase in phases)
+    steps = [phase for phase in phases if phase.phase != "load"]
+    low = max(phase.peak_allocated_bytes or 0 for phase in steps)
+    high = max(phase.peak_reserved_bytes or 0 for phase in steps)
     return gauge.search_cap(run, low, high)
 
 

@@ -32,6 +32,8 @@ def record_points(
 ) -> tuple[MicroPoint, ...]:
     """Record every point of the case's grid; one that fails does not stop the others."""
     axes = DRY_MICRO[case.model] if case.id.startswith("dry-") else MICRO[case.model]
+    if case.sdpa is not None:
+        axes = {**axes, "backend": (case.sdpa,)}
     points = []
     for values in itertools.product(*axes.values()):
         shape = dict(zip(axes, values, strict=True))

@@ -163,7 +163,7 @@ class LanguageModel(nn.Module):
         self.head = nn.Linear(width, vocabulary, bias=False)
 
     def forward(
-        self, input_ids: torch.Tensor, labels: torch.Tensor | None = None
+        self, input_ids: torch.Tensor, labels: torch.Tensor | None = None, **_: Any
     ) -> dict[str, torch.Tensor]:
         out = self.body(self.embed(input_ids))
         logits = self.head(out[0] if isinstance(out, tuple) else out)
@@ -221,11 +221,14 @@ class AudioModel(nn.Module):
         self.speak = gpt(50000, 384, 4, 6)
 
     def forward(
-        self, input_features: torch.Tensor, decoder_input_ids: torch.Tensor, labels: torch.Tensor
+        self,
+        input_features: torch.Tensor,
+        decoder_input_ids: torch.Tensor,
+        labels: torch.Tensor | None = None,
     ) -> dict[str, torch.Tensor]:
         heard = self.listen(input_features).mean((1, 2)).mean()
         out = self.speak(decoder_input_ids, labels)
-        return {**out, "loss": out["loss"] + heard}
+        return {name: value + heard for name, value in out.items()}
 
 
 def gpt_audio(**_: Any) -> nn.Module:

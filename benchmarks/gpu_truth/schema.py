@@ -165,15 +165,15 @@ class Record:
 
     @property
     def peak_allocated_bytes(self) -> int | None:
-        """Return the highest allocated peak over all phases and steps, ``None`` if unknown."""
-        known = [p.peak_allocated_bytes for p in self.phases if p.peak_allocated_bytes is not None]
-        return max(known, default=None)
+        """Return the highest allocated peak of the steps, ``None`` if unknown."""
+        known = [p.peak_allocated_bytes for p in self.phases if p.phase != "load"]
+        return max((peak for peak in known if peak is not None), default=None)
 
     @property
     def peak_reserved_bytes(self) -> int | None:
-        """Return the highest reserved peak over all phases and steps, ``None`` if unknown."""
-        known = [p.peak_reserved_bytes for p in self.phases if p.peak_reserved_bytes is not None]
-        return max(known, default=None)
+        """Return the highest reserved peak of the steps, ``None`` if unknown."""
+        known = [p.peak_reserved_bytes for p in self.phases if p.phase != "load"]
+        return max((peak for peak in known if peak is not None), default=None)
 
 
 # ------------------------------------------------------------------------------ files

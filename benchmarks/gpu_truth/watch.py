@@ -21,6 +21,7 @@ from torchgauge.trace.torch_internals import DispatchMode
 from torchgauge.trace.tree import has_forward, walk
 
 _MARK = "torchgauge-op::"
+_Time = tuple[float, list[tuple[str, float]]]
 
 
 class Watcher(Recorder):
@@ -67,8 +68,9 @@ def watched(root: nn.Module, watcher: Watcher) -> Iterator[None]:
 class Marker(DispatchMode):
     """Give every op a mark that the profiler sees, numbered as the recorder numbers them."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: int) -> None:
         super().__init__()
+        self.run = run
         self.names: list[str] = []
 
     def __torch_dispatch__(
@@ -86,7 +88,7 @@ class Marker(DispatchMode):
             return func(*args, **kwargs)
         index = len(self.names)
         self.names.append(facts.name)
-        with record_function(f"{_MARK}{index}"):
+        with record_function(f"{_MARK}{self.run}:{index}"):
             return func(*args, **kwargs)
 
 
@@ -136,18 +138,16 @@ def timed_ops(
     activities = [ProfilerActivity.CPU]
     if gauge.name == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    runs: list[dict[int, tuple[float, list[tuple[str, float]]]]] = []
-    names: list[str] = []
-    for _ in range(repeats):
-        marker = Marker()
-        with profile(activities=activities) as found:
+    markers = [Marker(run) for run in range(repeats)]
+    with profile(activities=activities) as found:
+        for marker in markers:
             with marker:
                 step()
             gauge.synchronize()
-        if runs and marker.names != names:
-            return [(None, ())] * len(ops), "op times: the warm steps differ from each other"
-        names = marker.names
-        runs.append(_times_by_mark(found.events(), on_gpu=gauge.name == "cuda"))
+    names = markers[0].names
+    if any(marker.names != names for marker in markers):
+        return [(None, ())] * len(ops), "op times: the warm steps differ from each other"
+    runs = _times_by_mark(found.events(), repeats, on_gpu=gauge.name == "cuda")
     answer: list[tuple[float | None, tuple[tuple[str, float], ...]]] = []
     position = 0
     for op in ops:
@@ -160,28 +160,34 @@ def timed_ops(
     return answer, note
 
 
-def _times_by_mark(events: Any, *, on_gpu: bool) -> dict[int, tuple[float, list[Any]]]:
-    found: dict[int, tuple[float, list[Any]]] = {}
+def _times_by_mark(events: Any, repeats: int, *, on_gpu: bool) -> list[dict[int, _Time]]:
+    """Return time and kernels of each op in each run."""
+    runs: list[dict[int, _Time]] = [{} for _ in range(repeats)]
     for event in events:
         if event.device_type != DeviceType.CPU:
             continue
         if event.name.startswith(_MARK) and not on_gpu:
-            index = int(event.name.removeprefix(_MARK))
-            found[index] = (event.cpu_time_total, [])
+            run, index = _place(event.name)
+            runs[run][index] = (event.cpu_time_total, [])
         if on_gpu and event.kernels:
             owner = event
             while owner is not None and not owner.name.startswith(_MARK):
                 owner = owner.cpu_parent
             if owner is not None:
-                index = int(owner.name.removeprefix(_MARK))
-                total, kernels = found.setdefault(index, (0.0, []))
+                run, index = _place(owner.name)
+                total, kernels = runs[run].setdefault(index, (0.0, []))
                 fresh = [(k.name, float(k.duration)) for k in event.kernels]
-                found[index] = (total + sum(us for _, us in fresh), kernels + fresh)
-    return found
+                runs[run][index] = (total + sum(us for _, us in fresh), kernels + fresh)
+    return runs
+
+
+def _place(mark: str) -> tuple[int, int]:
+    run, _, index = mark.removeprefix(_MARK).partition(":")
+    return int(run), int(index)
 
 
 def _median_of(
-    runs: list[tuple[float, list[Any]] | None],
+    runs: list[_Time | None],
 ) -> tuple[float | None, tuple[tuple[str, float], ...]]:
     known = [run for run in runs if run is not None]
     if not known:
