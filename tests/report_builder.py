@@ -10,15 +10,20 @@ from torchgauge.report.model import (
     CallCost,
     Execution,
     Failure,
+    Interval,
+    Measurement,
     MemoryEstimate,
     ModuleReport,
     ModuleTable,
     NamedValue,
     NotCounted,
+    OpTime,
     ParameterInfo,
     Phase,
+    PhaseMemory,
     Report,
     Role,
+    StepTime,
     TensorSpec,
     TimelinePoint,
     Totals,
@@ -505,6 +510,87 @@ def detector() -> Report:
     )
 
 
+def measured() -> Report:
+    """A training step of the transformer with times: 10 ms of which the modules take 8."""
+    report = transformer(3, training=True)
+    whole = sum(call.forward_macs for call in report.modules[""].calls)
+
+    def timed(module: ModuleReport) -> ModuleReport:
+        calls = tuple(
+            replace(
+                item,
+                time_ms=8.0 * item.forward_macs / whole,
+                backward_time_ms=5.0 * item.forward_macs / whole,
+            )
+            for item in module.calls
+        )
+        return replace(module, calls=calls)
+
+    def spread(median: float) -> Interval:
+        return Interval(
+            low_ms=0.9 * median, high_ms=1.1 * median, fastest_ms=0.5 * median,
+            slowest_ms=2.0 * median,
+        )  # fmt: skip
+
+    def op(name: str, kernel: str, phase: Phase, calls: int, time_ms: float) -> OpTime:
+        return OpTime(name=name, kernel=kernel, phase=phase, calls=calls, time_ms=time_ms)
+
+    time = StepTime(
+        forward_ms=3.0,
+        loss_ms=0.02,
+        backward_ms=5.0,
+        optimizer_ms=2.0,
+        total_ms=10.0,
+        outside_ms=2.0,
+        between_ops_ms=1.0,
+        ops=(
+            op("aten.mm", "aten.mm", Phase.BACKWARD, 20, 4.0),
+            op("aten.convolution", "aten.mkldnn_convolution", Phase.FORWARD, 1, 3.0),
+            op("aten.add_", "aten.add_", Phase.OPTIMIZER, 1000, 2.0),
+        ),
+        measured=Measurement(
+            device="cpu, 8 threads",
+            repetitions=1234,
+            warm_up=3,
+            confidence=0.95,
+            intervals={
+                "total": spread(10.0), "forward": spread(3.0), "loss": spread(0.02),
+                "backward": spread(5.0), "optimizer": spread(2.0),
+            },
+        ),
+    )  # fmt: skip
+    return replace(
+        report,
+        execution=Execution.REAL,
+        time=time,
+        phase_memory=tuple(
+            PhaseMemory(
+                phase=phase,
+                allocated_bytes=number * 2**20,
+                reserved_bytes=number * 2**21,
+                device_bytes=number * 2**22,
+                resident_bytes=None,
+            )
+            for number, phase in enumerate(Phase, start=1)
+        ),
+        modules=ModuleTable(tuple(timed(module) for module in report.modules.values())),
+    )
+
+
+def out_of_memory() -> Report:
+    """The failed model, which failed because there was too little memory."""
+    report = failed()
+    assert report.failure is not None
+    failure = replace(
+        report.failure,
+        error_type="OutOfMemoryError",
+        error="CUDA out of memory",
+        requested_bytes=3 * 2**30,
+        free_bytes=2**20,
+    )
+    return replace(report, execution=Execution.REAL, failure=failure)
+
+
 ALL = {
     "simple_cnn": simple_cnn,
     "transformer": transformer,
@@ -515,5 +601,7 @@ ALL = {
     "chinese": chinese,
     "single": single_layer,
     "detector": detector,
+    "measured": measured,
+    "out_of_memory": out_of_memory,
 }
 """Every report by the name of its golden files."""

@@ -22,6 +22,7 @@ from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
+from torchgauge.measure.timing import HostClock
 from torchgauge.report.io import report_from_json, report_to_json
 from torchgauge.report.query import own_costs, top_by_time
 
@@ -248,7 +249,6 @@ def test_a_hundred_measurements_do_not_grow_the_process():
 def test_the_step_takes_what_a_bare_loop_takes(training):
     """Both are timed by turns on the same machine at the same moment, until they agree."""
     from torchgauge.measure.step import RealStep
-    from torchgauge.measure.timing import HostClock
     from torchgauge.trace.inputs import plan_inputs
     from torchgauge.trace.session import Request
 
@@ -418,6 +418,48 @@ def test_a_copy_that_does_not_fit_is_a_result_too(tmp_path):
     assert second == "100010000 400000000"
 
 
+BACKWARD = """
+import resource
+import torch
+from torch import nn
+import torchgauge as tg
+from torchgauge.errors import ModelError
+
+
+class Growing(torch.autograd.Function):
+    @staticmethod
+    def forward(context, x):
+        return x * 1
+
+    @staticmethod
+    def backward(context, gradient):
+        return gradient.repeat(1, 50_000_000)[:, :8]
+
+
+class Layer(nn.Module):
+    def forward(self, x):
+        return Growing.apply(x)
+
+
+model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), Layer(), nn.Linear(8, 8))
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + 900 * 2**20
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+try:
+    tg.measure(model, (2, 8), scenario=tg.Scenario(mode="training"))
+except ModelError as error:
+    failure = error.report.failure
+    print(failure.path, failure.module_type, failure.phase, failure.requested_bytes)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the address space")
+def test_the_layer_is_named_in_the_backward_too(tmp_path):
+    done = run_python(BACKWARD, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "2 Layer backward 3200000000\n"
+
+
 # ---------------------------------------------------------------------------- reports
 
 
@@ -546,6 +588,17 @@ def test_bad_usage_is_said(arguments, message, tmp_path, capsys, monkeypatch):
     Path("net.py").write_text(NET, encoding="utf-8")
     assert main(["measure", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_ends_the_command(tmp_path, capsys, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(HostClock, "note", interrupted)
+    Path("net.py").write_text(NET, encoding="utf-8")
+    assert measure("net.py:net", "--input-size", "8") == 130
+    assert capsys.readouterr().err.endswith("torchgauge: interrupted\n")
 
 
 def test_weights_alone_cannot_be_measured(tmp_path, capsys):

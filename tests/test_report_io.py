@@ -22,11 +22,16 @@ from torchgauge.report.io import (
 )
 from torchgauge.report.model import (
     CallCost,
+    Interval,
+    Measurement,
     MemoryEstimate,
     ModuleReport,
     NamedValue,
+    OpTime,
     ParameterInfo,
+    Phase,
     Report,
+    StepTime,
     Totals,
 )
 from torchgauge.report.scenario import Scenario
@@ -116,6 +121,27 @@ def test_a_value_that_is_no_tensor_has_a_null_shape_and_its_text():
 
 TEXTS = st.text()
 NUMBERS = st.integers(0, 2**80)
+MILLISECONDS = st.floats(min_value=0, allow_nan=False, allow_infinity=False)
+INTERVALS = st.builds(
+    Interval,
+    low_ms=MILLISECONDS, high_ms=MILLISECONDS, fastest_ms=MILLISECONDS, slowest_ms=MILLISECONDS,
+)  # fmt: skip
+MEASUREMENTS = st.builds(
+    Measurement,
+    device=TEXTS, repetitions=NUMBERS, warm_up=NUMBERS, confidence=st.floats(0, 1),
+    intervals=st.dictionaries(TEXTS, INTERVALS, max_size=3),
+)  # fmt: skip
+OPS = st.builds(
+    OpTime,
+    name=TEXTS, kernel=TEXTS, phase=st.sampled_from(Phase), calls=NUMBERS, time_ms=MILLISECONDS,
+)  # fmt: skip
+TIMES = st.builds(
+    StepTime,
+    forward_ms=MILLISECONDS, loss_ms=MILLISECONDS, backward_ms=MILLISECONDS,
+    optimizer_ms=MILLISECONDS, total_ms=MILLISECONDS, outside_ms=MILLISECONDS,
+    between_ops_ms=MILLISECONDS, ops=st.lists(OPS, max_size=3).map(tuple),
+    measured=st.none() | MEASUREMENTS,
+)  # fmt: skip
 
 
 @st.composite
@@ -132,6 +158,7 @@ def reports(draw):
         batch_size=draw(st.none() | NUMBERS),
         inputs=(value, *report.inputs),
         totals=totals,
+        time=draw(st.none() | TIMES),
     )
 
 
@@ -194,6 +221,8 @@ def test_another_schema_version_is_refused(version):
         (("inputs", 0, "batch_dims"), [[1]], "inputs[0].batch_dims[0] is not a pair"),
         (("inputs", 0, "shape"), [1, None], "inputs[0].shape[1] is not an integer"),
         (("scenario", "mode"), "cooking", "scenario makes no sense: unknown mode 'cooking'"),
+        (("time",), {"forward_ms": "long"}, "time.forward_ms is not a number"),
+        (("time",), {"forward_ms": 1.0}, "time.loss_ms is missing"),
         (("modules",), [], "modules has no root (path '')"),
     ],
 )  # fmt: skip
@@ -215,13 +244,20 @@ def keys_of(data, place=()):
         yield from keys_of(data[0], (*place, 0))
 
 
-OPTIONAL = {"name", "total_flops", "text", "at_peak"}
+OPTIONAL = {
+    "name", "total_flops", "text", "at_peak", "time", "phase_memory", "time_ms", "total",
+    "backward_time_ms", "requested_bytes", "free_bytes",
+}  # fmt: skip
 
 
 def test_every_missing_field_is_named():
-    data = report_to_dict(build.failed())
+    data = report_to_dict(build.measured()) | {
+        "failure": report_to_dict(build.out_of_memory())["failure"]
+    }
     for place in keys_of(data):
         if place[0] == "schema_version" or place[-1] in OPTIONAL or "at_peak" in place:
+            continue
+        if place[-2:-1] == ("intervals",):  # of the phases that ran
             continue
         damaged = json.loads(json.dumps(data))
         target = damaged

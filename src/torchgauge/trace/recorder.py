@@ -240,10 +240,15 @@ class Recorder(DispatchMode):
         else:
             call = -1 if node is None else self._call_of_node(node)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
-        if simulation is None:
-            output = func(*args, **kwargs)
-        else:
-            output = simulation.run(func, facts, args, kwargs, found.tensors)
+        try:
+            if simulation is None:
+                output = func(*args, **kwargs)
+            else:
+                output = simulation.run(func, facts, args, kwargs, found.tensors)
+        except Exception:
+            if node is not None and call >= 0 and self.failed_call is None:
+                self.failed_call = self.calls[call]  # in the backward no module is running
+            raise
         if not self._keep_ops or facts.is_marker:
             return output
         outputs: list[Any] = []
