@@ -82,7 +82,7 @@ class Session:
         self._recorder = Recorder(
             device=request.scenario.device,
             simulation=self._simulation,
-            kernels=cpu.KERNELS,
+            kernels=cpu.KERNELS if request.scenario.device == "cpu" else None,
             keep_ops=keep_ops,
         )
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
