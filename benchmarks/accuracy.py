@@ -198,6 +198,7 @@ def _records_section(comparisons: Sequence[Comparison]) -> list[str]:
         for c in comparisons
         if c.peak_bytes is not None and c.record.peak_allocated_bytes
     ]
+    lines += [f"Note: {note}.\n" for note in sorted({c.note for c in comparisons if c.note})]
     if figures:
         lines += [*_head(), _row("peak of allocated bytes", figures), ""]
     aligned = [c.streams for c in comparisons if c.streams is not None]

@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import accuracy  # noqa: E402
+from benchmarks.gpu_truth import compare  # noqa: E402
 from benchmarks.gpu_truth.compare import Comparison  # noqa: E402
 from benchmarks.gpu_truth.schema import (  # noqa: E402
     Environment,
@@ -41,6 +42,15 @@ def comparison(peak: int, predicted: int) -> Comparison:
     )  # fmt: skip
     streams = StreamComparison(real_ops=10, simulated_ops=10, equal_ops=10, differences=())
     return Comparison(record=record, peak_bytes=predicted, streams=streams)
+
+
+def test_a_prediction_for_a_gpu_says_whose_kernels_it_has(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "HAS_CUDA_KERNELS", False)
+    assert comparison(100, 90).note == compare.CPU_KERNELS
+    with_records(monkeypatch, [comparison(100, 90)])
+    assert f"Note: {compare.CPU_KERNELS}." in accuracy.page(tmp_path, tmp_path)
+    monkeypatch.setattr(compare, "HAS_CUDA_KERNELS", True)
+    assert comparison(100, 90).note == ""
 
 
 def with_records(monkeypatch, comparisons: list[Comparison]) -> None:

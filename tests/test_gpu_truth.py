@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import lzma
 import math
 import sys
@@ -15,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.gpu_truth import cases as table  # noqa: E402
-from benchmarks.gpu_truth import schema  # noqa: E402
+from benchmarks.gpu_truth import measure, schema  # noqa: E402
 from benchmarks.gpu_truth.compare import NotPredicted, compare_record, scenario_of  # noqa: E402
 from benchmarks.gpu_truth.dry_run import dry_run  # noqa: E402
 from benchmarks.gpu_truth.gauge import CudaGauge, gauge_for  # noqa: E402
@@ -39,6 +40,7 @@ def test_a_killed_recording_resumes_and_is_complete(comparisons):
     assert set(comparisons) == {case.id for case in table.DRY_CASES}
     statuses = {name: c.record.status for name, c in comparisons.items()}
     assert statuses.pop("dry-absent") is Status.UNSUPPORTED
+    assert statuses.pop("dry-fatal") is Status.CRASH  # and the cases after it were recorded
     assert set(statuses.values()) == {Status.OK}
 
 
@@ -63,9 +65,9 @@ def test_the_profiler_and_the_storages_agree_on_what_ops_allocate(comparisons):
     for storage in record.trace.storages:
         if storage.op >= 0:
             made[storage.op] += storage.nbytes
-    for op, ours, measure in zip(record.trace.ops, made, record.measures, strict=True):
+    for op, ours, found in zip(record.trace.ops, made, record.measures, strict=True):
         if op.name != "aten.lift_fresh.default":  # the scalar was made just before the op
-            assert ours == measure.allocated_bytes, op.name
+            assert ours == found.allocated_bytes, op.name
 
 
 def test_phases_are_in_order_and_the_second_step_finds_states(comparisons):
@@ -146,6 +148,39 @@ def test_a_recording_that_is_complete_has_nothing_to_do(comparisons, folder, cap
     assert (
         f"{len(comparisons)} cases, {len(comparisons)} recorded before" in capsys.readouterr().out
     )
+
+
+def test_a_recording_without_time_records_nothing_and_says_what_is_left(tmp_path, capsys):
+    arguments = ["--device", "cpu", "--dry", "--minutes", "0", "--output", str(tmp_path)]
+    assert record(arguments) == 0
+    assert f"nothing; {len(table.DRY_CASES)} left to do" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "error, status",
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), Status.OUT_OF_MEMORY),
+        (NotImplementedError("no kernel"), Status.UNSUPPORTED),
+        (RuntimeError("No available kernel. Aborting execution."), Status.UNSUPPORTED),
+        (RuntimeError("sizes do not match"), Status.ERROR),
+    ],
+)
+def test_what_a_case_raises_is_its_record(monkeypatch, error, status):
+    def fail(case, device):
+        raise error
+
+    monkeypatch.setattr(measure, "Step", fail)
+    gauge = gauge_for("cpu")
+    found = measure.record_case(table.DRY_CASES[0], gauge, gauge.environment(), 10.0)
+    assert found.status is status and str(error) in found.message
+    assert found.id == "dry-cnn-training" and gc.isenabled()
+
+
+def test_every_case_has_a_scenario_on_a_gpu():
+    for case in table.cases():
+        if case.kind == "model":
+            assert measure._scenario(case, "cuda").mode == case.mode
 
 
 # ------------------------------------------------------------------------ the case list

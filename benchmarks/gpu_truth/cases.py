@@ -317,6 +317,7 @@ DRY_MODELS: dict[str, ModelSpec] = {
     "dry-gpt": _causal("language", "own:gpt", length=16, vocabulary=64, hidden_size=32,
                        num_hidden_layers=2, num_attention_heads=4),
     "dry-lstm": _causal("rnn", "own:lstm", length=8, vocabulary=64, hidden_size=16),
+    "dry-fatal": _image("cnn", "own:fatal", side=8),
     "dry-absent": _image("cnn", "timm:no_such_model_was_ever_written"),
 }  # fmt: skip
 DRY_MICRO: dict[str, dict[str, tuple[Any, ...]]] = {
@@ -332,7 +333,8 @@ DRY_CASES: tuple[Case, ...] = (
          precision="autocast-bf16", batch=2, checkpointing=True),
     Case(id="dry-lstm-bf16", model="dry-lstm", optimizer="adamw", precision="bf16", batch=2),
     Case(id="dry-absent", model="dry-absent", mode="inference"),
+    Case(id="dry-fatal", model="dry-fatal", mode="inference"),
     Case(id="dry-micro-matmul", model="matmul", kind="micro"),
     Case(id="dry-micro-attention", model="attention", kind="micro"),
 )  # fmt: skip
-"""Small ones for ``--device cpu``, a missing model among them, on the same code path."""
+"""Small ones for ``--device cpu`` on the same code path, a missing and a fatal model among them."""

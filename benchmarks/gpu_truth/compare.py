@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -28,6 +29,11 @@ from torchgauge.trace.session import Request
 _PRECISIONS = {"fp32": "fp32", "fp32-strict": "fp32", "tf32": "tf32", "bf16": "bf16"}
 
 
+HAS_CUDA_KERNELS = find_spec("torchgauge.trace.virtual.cuda") is not None
+"""Without it a step on a GPU is simulated with the CPU's kernels and optimizer loops."""
+CPU_KERNELS = "simulated with the CPU's kernels: there is no virtual CUDA device yet"
+
+
 class NotPredicted(Exception):
     """Why a record cannot be predicted yet."""
 
@@ -42,6 +48,12 @@ class Comparison:
     streams: StreamComparison | None = None
     peak_bytes: int | None = None
     """The predicted peak of tensors; no allocator, no context."""
+
+    @property
+    def note(self) -> str:
+        """Return what to know about the prediction, ``""`` where there is nothing."""
+        on_gpu = self.record.environment.device == "cuda"
+        return CPU_KERNELS if on_gpu and not HAS_CUDA_KERNELS and not self.why_not else ""
 
     @property
     def peak_error(self) -> float | None:
@@ -145,7 +157,7 @@ def line(comparison: Comparison) -> str:
     kinds = ", ".join(f"{number} {kind}" for kind, number in streams.by_kind().items())
     return (
         f"{name} {peak}  ops {streams.equal_ops}/{max(streams.real_ops, streams.simulated_ops)}"
-        f" equal{'  ' + kinds if kinds else ''}"
+        f" equal{'  ' + kinds if kinds else ''}{'  ' + comparison.note if comparison.note else ''}"
     )
 
 

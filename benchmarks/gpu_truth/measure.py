@@ -30,6 +30,7 @@ from benchmarks.gpu_truth.schema import (
 from benchmarks.gpu_truth.step import Step, flags
 from benchmarks.gpu_truth.watch import Watcher, measures_of, memory_events, timed_ops, watched
 from benchmarks.gpu_truth.zoo import Unavailable
+from torchgauge.errors import TorchGaugeError
 from torchgauge.report.model import Execution, Phase, Role, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.describe import tensors_in
@@ -190,7 +191,7 @@ def _scenario(case: Case, device: str) -> Scenario:
                 "checkpointing": case.checkpointing}  # fmt: skip
     try:
         return Scenario(device=device, **settings)
-    except ValueError:
+    except TorchGaugeError:
         return Scenario(**settings)
 
 
