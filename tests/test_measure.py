@@ -593,8 +593,8 @@ def measure(*arguments: str) -> int:
 
 def test_the_command_prints_times(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("net.py").write_text(NET, encoding="utf-8")
-    assert measure("net.py:net", "--input-size", "8", "--mode", "training") == 0
+    Path("tiny_step.py").write_text(NET, encoding="utf-8")
+    assert measure("tiny_step.py:net", "--input-size", "8", "--mode", "training") == 0
     shown = capsys.readouterr()
     assert "per step, median of 2 on cpu" in " ".join(shown.out.split())
     assert "optimizer sgd" in shown.out
@@ -604,8 +604,8 @@ def test_the_command_prints_times(tmp_path, capsys, monkeypatch):
 
 def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("net.py").write_text(NET, encoding="utf-8")
-    assert measure("net.py:net", "--input-size", "3,8", "--format", "json") == 0
+    Path("tiny_step.py").write_text(NET, encoding="utf-8")
+    assert measure("tiny_step.py:net", "--input-size", "3,8", "--format", "json") == 0
     report = report_from_json(capsys.readouterr().out)
     assert report.time.measured.repetitions == 2
     assert report.modules["0"].calls[0].time_ms > 0
@@ -614,16 +614,22 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("net.py:net",), "nothing can be measured without an input\n  try: add --input-size"),
-        (("net.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
-        (("net.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
-        (("net.py:net", "--device", "tpu"), "unknown name 'tpu'"),
-        (("net.py:net", "--mode", "training", "--accumulation", "0"), "'0' is not a whole number"),
+        (
+            ("tiny_step.py:net",),
+            "nothing can be measured without an input\n  try: add --input-size",
+        ),
+        (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
+        (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
+        (("tiny_step.py:net", "--device", "tpu"), "unknown name 'tpu'"),
+        (
+            ("tiny_step.py:net", "--mode", "training", "--accumulation", "0"),
+            "'0' is not a whole number",
+        ),
     ],
 )
 def test_bad_usage_is_said(arguments, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Path("net.py").write_text(NET, encoding="utf-8")
+    Path("tiny_step.py").write_text(NET, encoding="utf-8")
     assert main(["measure", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -634,8 +640,8 @@ def test_ctrl_c_ends_the_command(tmp_path, capsys, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(HostClock, "note", interrupted)
-    Path("net.py").write_text(NET, encoding="utf-8")
-    assert measure("net.py:net", "--input-size", "8") == 130
+    Path("tiny_step.py").write_text(NET, encoding="utf-8")
+    assert measure("tiny_step.py:net", "--input-size", "8") == 130
     assert capsys.readouterr().err.endswith("torchgauge: interrupted\n")
 
 
