@@ -152,6 +152,36 @@ def test_too_few_repetitions_are_not_called_sure():
     assert report.time.measured.confidence == 0.0
 
 
+def test_a_wrapped_model_is_measured_as_it_was_written():
+    model = nn.DataParallel(nn.Linear(4, 4))
+    report = tg.measure(model, (2, 4), **ONCE)
+    assert report.modules[""].type == "Linear"
+    assert "measured as written: neither compiled nor wrapped" in report.assumptions
+
+
+def test_a_model_without_weights_gets_a_constant_and_says_so():
+    with tg.meta_construction():
+        model = nn.Linear(4, 4)
+    report = tg.measure(model, (2, 4), **ONCE)
+    assert any("the real run used 0.01" in text for text in report.assumptions)
+    assert model.weight.is_meta
+
+
+def test_a_module_with_two_names_and_two_calls_keeps_its_time_once():
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = self.second = nn.Linear(64, 64)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.second(self.first(x))
+
+    report = tg.measure(Tied(), (64, 64), scenario=TRAINING, **ONCE)
+    own = sum(cost.time_ms for cost in own_costs(report).values())
+    assert len(report.modules["first"].calls) == 2
+    assert own + report.time.outside_ms == pytest.approx(report.time.total_ms, rel=0.02)
+
+
 # ---------------------------------------------------------------------------- statistics
 
 
