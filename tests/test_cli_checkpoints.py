@@ -291,13 +291,16 @@ def test_an_exported_program_runs_no_pickled_code(folder):
     import zipfile
 
     save_program("linear.pt2")
+    replaced = 0
     with zipfile.ZipFile("linear.pt2") as old, zipfile.ZipFile("evil.pt2", "w") as new:
         for name in old.namelist():
             content = old.read(name)
-            if "sample_inputs" in name:
+            if "sample_inputs" in name or "example_inputs" in name:  # 2.13, 2.6
                 torch.save(RunsCode(), "inputs")
                 content = (folder / "inputs").read_bytes()
+                replaced += 1
             new.writestr(name, content)
+    assert replaced == 1
     error = refusal("evil.pt2")
     assert "evil.pt2 wants to run pickled code, which torchgauge does not do" in error.message
     assert not (folder / "was_run").exists()

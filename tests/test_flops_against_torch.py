@@ -18,6 +18,7 @@ from torchgauge.estimate.flops import op_cost
 from torchgauge.report.model import OpRecord, Phase, TensorSpec
 
 aten = torch.ops.aten
+IS_CURRENT = torch.__version__ >= torch.torch_version.TorchVersion("2.13.0.dev0")
 
 
 def spec(value):
@@ -55,7 +56,12 @@ class Recorder(TorchDispatchMode):
         torchs = flop_registry.get(func.overloadpacket)
         cost = op_cost(record(func, args, kwargs, result))
         packet = str(func.overloadpacket)
-        theirs = torchs(*args, **kwargs, out_val=result) if torchs else None
+        try:
+            theirs = torchs(*args, **kwargs, out_val=result) if torchs else None
+        except (AssertionError, NotImplementedError):
+            if IS_CURRENT:
+                raise
+            theirs = None  # only what BEFORE_2_13 lists may end here
         self.ops.append((packet, cost and cost.flops, theirs))
         return result
 
@@ -118,8 +124,9 @@ CASES = {
     "grouped forward": lambda: F.conv2d(
         meta(2, 8, 9, 8, grad=False), meta(4, 2, 3, 3, grad=False), groups=4
     ),
+    # Not on meta tensors, for which torch 2.6 has no kernel of it.
     "_convolution": lambda: aten._convolution(
-        meta(2, 3, 9, 8, grad=False), meta(6, 3, 3, 2, grad=False), None,
+        torch.rand(2, 3, 9, 8), torch.rand(6, 3, 3, 2), None,
         [1, 1], [0, 0], [1, 1], False, [0, 0], 1, False, False, False, False,
     ),
     "_scaled_dot_product_flash_attention": lambda: aten._scaled_dot_product_flash_attention(
@@ -150,10 +157,24 @@ CASES = {
 }  # fmt: skip
 
 
+LENGTHS_ON_META = "reads the lengths of the sequences, which meta tensors do not have"
+BEFORE_2_13 = {
+    "_scaled_mm": ([32768], "not in the registry"),
+    "grouped queries": ([122880, 307200], "asserts as many heads in keys as in queries"),
+    "_flash_attention_forward, jagged": ([122880, 307200], LENGTHS_ON_META),
+    "_efficient_attention_forward, jagged": ([122880, 307200], LENGTHS_ON_META),
+}
+"""What the counter of torch 2.6 cannot count: the FLOPs that torch 2.13 counts, and why."""
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_same_as_torch(case):
     ops = run(CASES[case])
     assert ops
+    if case in BEFORE_2_13:
+        assert [ours for _, ours, _ in ops] == BEFORE_2_13[case][0]
+        if not IS_CURRENT:
+            ops = [op for op in ops if op[2] is not None]
     for name, ours, theirs in ops:
         assert ours == theirs, name
 
@@ -230,18 +251,19 @@ def test_positions():
 
     def both(op, *args):
         ours = op_cost(record(op.default, (x, weight, *args), {}, out)).flops
-        return ours, flop_registry[op](x, weight, *args, out_val=out)
+        torchs = flop_registry.get(op)  # torch 2.6 counts neither of the two below
+        return ours, torchs(x, weight, *args, out_val=out) if torchs else None
 
+    counted = right if IS_CURRENT else None
     cudnn = (aten.cudnn_convolution, [0, 0], [1, 1], [1, 1], 1)
-    assert both(*cudnn, False, False, False) == (right, right)
+    assert both(*cudnn, False, False, False) == (right, counted)
     ours, theirs = both(*cudnn, True, False, False)
     assert ours == right
     torch_says(theirs, wrong, "positions")
     overrideable = (aten.convolution_overrideable, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1)
-    ours = op_cost(record(overrideable[0].default, (x, weight, *overrideable[1:]), {}, out)).flops
+    ours, theirs = both(*overrideable)
     assert ours == right
-    if overrideable[0] in flop_registry:
-        assert both(*overrideable) == (right, right)
+    assert theirs in (None, right)
 
 
 def test_flex_attention():
@@ -418,7 +440,12 @@ def test_every_aten_op_is_known_or_left_out_on_purpose():
 
 
 def test_everything_that_torch_counts_was_compared():
-    compared = {name for case in CASES.values() for name, _, theirs in run(case) if theirs}
+    compared = {
+        name
+        for case, build in CASES.items()
+        for name, _, theirs in run(build)
+        if theirs or case in BEFORE_2_13
+    }
     by_hand = {
         "aten.cudnn_convolution",
         "aten.convolution_overrideable",

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
+from torchgauge.errors import ModelError
 from torchgauge.estimate.flops import unregister_flop_formula
 
 L, E, H = 128, 64, 4
@@ -105,6 +106,22 @@ def test_flex_attention_trains_as_one_operator_each_way() -> None:
     assert report.not_counted == ()
 
 
+@UNFUSED
+def test_flex_attention_in_a_real_run_is_counted_and_not_differentiated() -> None:
+    class Reading(Flex):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = super().forward(x)
+            return y * 2 if y.sum() > 0 else y
+
+    model = Reading(masked=False)
+    report = tg.analyze(model, (1, L, E), batch_dim=None)
+    assert report.execution == "real"
+    assert report.totals.forward_macs == L * E * 3 * E + 2 * L * L * E
+    # Watched by a dispatch mode, torch 2.6 ends the process; 2.13 refuses by itself on the CPU.
+    with pytest.raises(ModelError, match="FlexAttention"):
+        tg.analyze(model, (1, L, E), scenario=tg.Scenario(mode="training"), batch_dim=None)
+
+
 def test_attention_with_grouped_queries() -> None:
     def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         return nn.functional.scaled_dot_product_attention(q, k, v, enable_gqa=True)
@@ -183,6 +200,7 @@ def test_custom_operators_are_listed_until_they_have_a_formula() -> None:
         unregister_flop_formula("torchgauge_tests.cube")
 
 
+@pytest.mark.models
 def test_graph_networks() -> None:
     geometric = pytest.importorskip("torch_geometric")
     from torch_geometric.data import Batch, Data

@@ -17,11 +17,13 @@ from torchgauge.report.model import ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
+from torchgauge.trace.isolation import collector_paused
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request, structure
 from torchgauge.trace.shadow import unwrap
 
 
+@collector_paused()
 def analyze_model(
     model: nn.Module,
     input_size: InputSize | None = None,

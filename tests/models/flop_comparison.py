@@ -115,7 +115,7 @@ def sibling_flops(packet: Any, op: OpRecord) -> int | None:
     """Apply torch's formula for the nearest operator that has one, ``None`` where none is near."""
     if packet in FLASH_OF_THE_CPU:
         return torch_flops(FLASH_OF_THE_CPU[packet], op)
-    if packet is aten._grouped_mm:  # tokens sorted by expert: every token meets one matrix
+    if str(packet) == "aten._grouped_mm":  # tokens sorted by expert: every token meets one matrix
         left, right = (as_tensor(argument) for argument in op.args[:2])
         matrix = right if right.dim() == 2 else right[0]
         return flop_registry[aten.mm](left, matrix, out_val=None)

@@ -22,10 +22,6 @@ from tracing import arguments, leaves
 
 from torchgauge.estimate.flops import op_cost
 
-pytestmark = pytest.mark.skipif(
-    not torch.__version__.startswith("2.13."), reason="the table is that of torch 2.13's counter"
-)
-
 
 def read(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as lines:

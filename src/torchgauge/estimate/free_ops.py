@@ -4,7 +4,7 @@
 A ``*_copy`` variant of a name here (``view_copy``) is free too. Reading or writing through an
 index is element-wise work (``elementwise_ops``); moving a tensor whole is not.
 
-Made by listing every operator of torch 2.13 and sorting the names by hand; the test
+Made by listing every operator of torch 2.6 and 2.13 and sorting the names by hand; the test
 ``test_flops_against_torch.py`` says which of the installed torch are in no table.
 """
 
@@ -56,30 +56,31 @@ FREE_OPS = _names(
     _validate_sparse_bsc_tensor_args _validate_sparse_bsr_tensor_args
     _validate_sparse_compressed_tensor_args _validate_sparse_coo_tensor_args
     _validate_sparse_csc_tensor_args _validate_sparse_csr_tensor_args _values _version
-    _wrapped_linear_prepack adjoint alias arange as_strided as_strided_scatter atleast_1d
-    atleast_2d atleast_3d block_diag broadcast_tensors broadcast_to can_cast cartesian_prod cat
-    ccol_indices channel_shuffle chunk clone coalesce col_indices column_stack combinations
-    complex concat concatenate conj constant_pad_nd contiguous copy copy_sparse_to_sparse
-    crow_indices cudnn_is_acceptable data dense_dim detach diag diag_embed diagflat diagonal
-    diagonal_backward diagonal_scatter dim dsplit dstack empty empty_like empty_permuted
-    empty_quantized empty_strided expand expand_as eye fbgemm_linear_quantize_weight
-    fbgemm_pack_gemm_matrix_fp16 fbgemm_pack_quantized_matrix fft_fftfreq fft_fftshift
-    fft_ifftshift fft_rfftfreq fill fill_diagonal flatten flatten_dense_tensors flip fliplr
-    flipud from_file full full_like get_device get_gradients hsplit hstack im2col imag indices
-    int_repr is_coalesced is_complex is_conj is_contiguous is_distributed is_floating_point
-    is_inference is_leaf is_neg is_nonzero is_pinned is_same_size is_set_to is_signed
-    is_vulkan_available isreal item lift lift_fresh linalg_diagonal linspace logspace lu_unpack
-    mH mT matrix_H meshgrid mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight moveaxis
-    movedim narrow native_channel_shuffle nested_to_padded_tensor new_empty new_empty_strided
-    new_full new_ones new_zeros numel numpy_T one_hot ones ones_like output_nr pad pad_sequence
-    permute pin_memory pixel_shuffle pixel_unshuffle promote_types q_per_channel_axis
-    q_per_channel_scales q_per_channel_zero_points q_scale q_zero_point qscheme range ravel real
-    record_stream reflection_pad1d reflection_pad2d reflection_pad3d repeat repeat_interleave
-    replication_pad1d replication_pad2d replication_pad3d requires_grad reshape reshape_as
-    resize resize_as resize_as_sparse resolve_conj resolve_neg result_type retain_grad
-    retains_grad roll rot90 row_indices row_stack scalar_tensor select select_backward
-    select_scatter set set_data size slice slice_backward slice_inverse slice_scatter
-    sparse_bsc_tensor sparse_bsr_tensor sparse_compressed_tensor sparse_coo_tensor
+    _wrapped_linear_prepack adjoint alias align_as align_tensors align_to arange as_strided
+    as_strided_scatter atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors
+    broadcast_to can_cast cartesian_prod cat ccol_indices channel_shuffle chunk clone coalesce
+    col_indices column_stack combinations complex concat concatenate conj constant_pad_nd
+    contiguous copy copy_sparse_to_sparse crow_indices cudnn_is_acceptable data dense_dim detach
+    diag diag_embed diagflat diagonal diagonal_backward diagonal_scatter dim dsplit dstack empty
+    empty_like empty_permuted empty_quantized empty_strided expand expand_as eye
+    fbgemm_linear_quantize_weight fbgemm_pack_gemm_matrix_fp16 fbgemm_pack_quantized_matrix
+    fft_fftfreq fft_fftshift fft_ifftshift fft_rfftfreq fill fill_diagonal flatten
+    flatten_dense_tensors flip fliplr flipud from_file full full_like get_device get_gradients
+    hsplit hstack im2col imag indices int_repr is_coalesced is_complex is_conj is_contiguous
+    is_distributed is_floating_point is_inference is_leaf is_neg is_nonzero is_pinned
+    is_same_size is_set_to is_signed is_vulkan_available isreal item lift lift_fresh
+    linalg_diagonal linspace logspace lu_unpack mH mT matrix_H meshgrid
+    mkldnn_reorder_conv2d_weight mkldnn_reorder_conv3d_weight moveaxis movedim narrow
+    native_channel_shuffle nested_to_padded_tensor new_empty new_empty_strided new_full new_ones
+    new_zeros numel numpy_T one_hot ones ones_like output_nr pad pad_sequence permute pin_memory
+    pixel_shuffle pixel_unshuffle promote_types q_per_channel_axis q_per_channel_scales
+    q_per_channel_zero_points q_scale q_zero_point qscheme range ravel real record_stream
+    refine_names reflection_pad1d reflection_pad2d reflection_pad3d rename repeat
+    repeat_interleave replication_pad1d replication_pad2d replication_pad3d requires_grad
+    reshape reshape_as resize resize_as resize_as_sparse resolve_conj resolve_neg result_type
+    retain_grad retains_grad roll rot90 row_indices row_stack scalar_tensor select
+    select_backward select_scatter set set_data size slice slice_backward slice_inverse
+    slice_scatter sparse_bsc_tensor sparse_bsr_tensor sparse_compressed_tensor sparse_coo_tensor
     sparse_csc_tensor sparse_csr_tensor sparse_dim sparse_mask sparse_resize
     sparse_resize_and_clear split split_copy split_with_sizes squeeze stack storage_offset
     stride swapaxes swapdims sym_constrain_range sym_constrain_range_for_size sym_is_contiguous

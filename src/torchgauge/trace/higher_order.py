@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.torch_internals import FLEX_STATISTICS
+
 META = torch.device("meta")
 
 
@@ -27,7 +29,9 @@ def _flex_attention(args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
     query, value = args[0], args[2]
     rows = query.shape[:-1]
     output = torch.empty((*rows, value.shape[-1]), dtype=query.dtype, device=META)
-    statistics = [torch.empty(rows, dtype=torch.float32, device=META) for _ in range(_STATISTICS)]
+    statistics = [
+        torch.empty(rows, dtype=torch.float32, device=META) for _ in range(FLEX_STATISTICS)
+    ]
     return output, *statistics
 
 
@@ -72,10 +76,17 @@ def flex_attention(
     return outputs
 
 
-def _count_statistics() -> int:
-    """Return how many statistics FlexAttention returns: 1 before torch 2.9, then 2."""
-    release = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
-    return 2 if release >= (2, 9) else 1
+def flex_attention_without_gradients(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any
+) -> tuple[torch.Tensor, ...]:
+    """Run FlexAttention on real tensors; the recorder cannot watch how it is differentiated.
 
-
-_STATISTICS = _count_statistics()
+    Raises:
+        NotImplementedError: a gradient is wanted.
+    """
+    if torch.is_grad_enabled() and any(t.requires_grad for t in (query, key, value)):
+        raise NotImplementedError("FlexAttention trains in a simulated run only")
+    outputs: tuple[torch.Tensor, ...] = torch.ops.higher_order.flex_attention(
+        query, key, value, *rest
+    )
+    return outputs

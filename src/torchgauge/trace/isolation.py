@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import without_dispatch_modes
+from torchgauge.trace.torch_internals import without_modes
 
 _one_at_a_time = threading.RLock()
 """What a run disturbs belongs to the process: two runs would restore each other's settings.
@@ -77,12 +77,13 @@ def neutral() -> Iterator[None]:
     """Step out of the contexts that the caller is in: the scenario alone says how a model is run.
 
     Inference mode would forbid gradients, autocast changes what a real run executes, anomaly
-    detection reads every gradient, and the dispatch modes of others do not know these tensors.
+    detection reads every gradient, a default device moves what the model makes, and the modes of
+    others do not know these tensors.
     """
     dtype = torch.get_default_dtype()
     with (
         _one_at_a_time,
-        without_dispatch_modes(),
+        without_modes(),
         torch.inference_mode(False),
         torch.autocast("cpu", enabled=False),
         torch.autograd.set_detect_anomaly(False),
@@ -91,6 +92,18 @@ def neutral() -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """Keep the cycle collector out: it would walk through all that a run makes, and find little."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
-from torchgauge.trace.higher_order import flex_attention
+from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
@@ -28,7 +28,11 @@ from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, request
 from torchgauge.trace.recorder import Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
-from torchgauge.trace.torch_internals import flex_attention_kernel, meta_kernels
+from torchgauge.trace.torch_internals import (
+    flex_attention_kernel,
+    higher_order_operators,
+    meta_kernels,
+)
 from torchgauge.trace.training import checkpoint_blocks, compute_loss, make_optimizer
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
@@ -103,12 +107,14 @@ class Session:
             neutral(),
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(cpu.KERNELS),
+            higher_order_operators(),
             self._devices(),
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention):
+                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
                     return self._run()
-            return self._run()
+            with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
+                return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
@@ -157,6 +163,7 @@ class Session:
         del held
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()
+        self._unwrap(root)
         return Outcome(trace=trace, error=error, plan=request.plan, float_index_inputs=floats)
 
     # ------------------------------------------------------------------ phases
@@ -324,6 +331,13 @@ class Session:
                 module.__dict__["forward"] = recorder.wrap_forward(
                     path, module.forward, type(module).forward
                 )
+
+    @staticmethod
+    def _unwrap(root: nn.Module) -> None:
+        """Let go of the wrapped forwards: their cycles would keep the copy until a collection."""
+        for module in root.modules():
+            if not isinstance(module, torch.jit.ScriptModule):
+                module.__dict__.pop("forward", None)
 
     # ------------------------------------------------------------------ results
 

@@ -57,6 +57,7 @@ class Twin:
         self._dtype: torch.dtype | None = getattr(convert, "dtype", None)
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
+        self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
         self._path = ""
         self.root: nn.Module = self._module(unwrap(model))
@@ -64,12 +65,7 @@ class Twin:
     def hidden_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the model reaches but has not registered."""
         known = {id(parameter) for parameter in self.root.parameters()}
-        found = {
-            id(twin): twin
-            for twin in self._memo.values()
-            if isinstance(twin, nn.Parameter) and id(twin) not in known and not is_lazy(twin)
-        }
-        return list(found.values())
+        return [p for p in self._parameters if id(p) not in known and not is_lazy(p)]
 
     def value(self, original: Any) -> Any:
         """Return the twin of any value: containers are copied, tensors and modules replaced."""
@@ -195,6 +191,8 @@ class Twin:
                 twin = nn.Parameter(plain, requires_grad=original.requires_grad)
             else:
                 twin = plain.requires_grad_(original.requires_grad and original.is_leaf)
+        if isinstance(twin, nn.Parameter):
+            self._parameters.append(twin)
         self._remember(original, twin)
         return twin
 

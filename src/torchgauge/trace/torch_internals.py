@@ -11,11 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch._C import DispatchKey  # 2.6–2.13
+from torch._ops import HigherOrderOperator  # 2.6–2.13
 from torch._ops import OpOverload as OpOverload  # 2.6–2.13: what a dispatch mode receives
+from torch.overrides import _get_current_function_mode_stack  # 2.6–2.13
+from torch.overrides import _pop_mode as _pop_function_mode
+from torch.overrides import _push_mode as _push_function_mode
+from torch.torch_version import TorchVersion
 from torch.utils._python_dispatch import (  # 2.6–2.13
     TorchDispatchMode,
+    _get_current_dispatch_mode,
     _get_current_dispatch_mode_stack,
     _pop_mode,
+    _pop_mode_temporarily,
     _push_mode,
 )
 
@@ -41,12 +49,16 @@ class DispatchMode(TorchDispatchMode):
 
 
 @contextmanager
-def without_dispatch_modes() -> Iterator[None]:
-    """Take every active dispatch mode off the stack, and put all back at the end.
+def without_modes() -> Iterator[None]:
+    """Take every active mode off the stacks, and put all back at the end.
 
-    ``torch.utils._python_dispatch._disable_current_modes`` does this too, but imports half of
-    the compiler.
+    Function modes too: a default device is one. ``_disable_current_modes`` in
+    ``torch.utils._python_dispatch`` does the same for dispatch modes, but imports half of the
+    compiler.
     """
+    function_modes = _get_current_function_mode_stack()
+    for _ in function_modes:
+        _pop_function_mode()
     modes = _get_current_dispatch_mode_stack()
     for _ in modes:
         _pop_mode()
@@ -55,6 +67,35 @@ def without_dispatch_modes() -> Iterator[None]:
     finally:
         for mode in modes:
             _push_mode(mode)
+        for mode in function_modes:
+            _push_function_mode(mode)
+
+
+@contextmanager
+def higher_order_operators() -> Iterator[None]:
+    """Let our dispatch modes see higher-order operators while the context is open.
+
+    ``TorchDispatchMode.supports_higher_order_operators`` (2.13) asks for that. Without it (2.6),
+    an operator refuses every mode whose class has not been registered with it.
+    """
+    if hasattr(TorchDispatchMode, "supports_higher_order_operators"):
+        yield
+        return
+    dispatch: Callable[..., Any] = HigherOrderOperator.dispatch
+
+    def to_mode(self: Any, dispatch_key: DispatchKey, /, *args: Any, **kwargs: Any) -> Any:
+        if dispatch_key == DispatchKey.Python and isinstance(
+            _get_current_dispatch_mode(), DispatchMode
+        ):
+            with _pop_mode_temporarily() as mode:
+                return mode.__torch_dispatch__(self, (), args, kwargs)
+        return dispatch(self, dispatch_key, *args, **kwargs)
+
+    HigherOrderOperator.dispatch = to_mode  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        HigherOrderOperator.dispatch = dispatch  # type: ignore[method-assign]
 
 
 def current_autograd_node() -> Any:
@@ -127,6 +168,20 @@ def meta_kernels(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
 _kernels_are_set = False
 
 
+def cpu_chooses_flash(*, grouped: bool) -> bool:
+    """Return whether the CPU would run its flash attention now, for tensors that it can take.
+
+    ``sdpa_kernel`` and ``enable_flash_sdp`` switch it off, and 2.6 has none for ``grouped``
+    queries. ``torch._fused_sdp_choice``, ``torch._C._SDPBackend``: 2.6–2.13.
+    """
+    with without_modes():
+        query = torch.empty((1, 2, 1, 8), device="cpu")
+        key = query[:, :1] if grouped else query
+        chosen = torch._fused_sdp_choice(query, key, key, enable_gqa=grouped)
+    flash: int = torch._C._SDPBackend.FLASH_ATTENTION.value
+    return chosen == flash
+
+
 def is_composite(overload: OpOverload) -> bool:
     """Return whether an operator only calls others (``CompositeImplicitAutograd`` in C++).
 
@@ -138,9 +193,13 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
+"""How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
+
+
 @contextmanager
-def flex_attention_kernel(kernel: Callable[..., Any]) -> Iterator[None]:
-    """Let FlexAttention run on any device, through ``kernel``, while the context is open.
+def flex_attention_kernel(kernel: Callable[..., Any], *, any_device: bool) -> Iterator[None]:
+    """Let FlexAttention run through ``kernel`` while the context is open, on every device if asked.
 
     In ``torch.nn.attention.flex_attention`` (2.6–2.13), ``_validate_device`` refuses devices by
     name, and the operator ``flex_attention_hop`` differentiates its score function by tracing it,
@@ -151,7 +210,9 @@ def flex_attention_kernel(kernel: Callable[..., Any]) -> Iterator[None]:
         yield
         return
     before = module.flex_attention_hop, getattr(module, "_validate_device", _accept)
-    module.flex_attention_hop, module._validate_device = kernel, _accept
+    module.flex_attention_hop = kernel
+    if any_device:
+        module._validate_device = _accept
     try:
         yield
     finally:

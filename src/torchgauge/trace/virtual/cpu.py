@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.shape_rules import is_channels_last
+from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import recurrent
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
@@ -40,7 +41,9 @@ def takes_flash(
     heads = {tensor.shape[1] for tensor in (tensors if not enable_gqa else tensors[1:])}
     if len(heads) > 1 or len({tensor.shape[0] for tensor in tensors}) > 1:
         return False
-    return attn_mask is None or (not attn_mask.requires_grad and attn_mask.dim() in (2, 4))
+    if attn_mask is not None and (attn_mask.requires_grad or attn_mask.dim() not in (2, 4)):
+        return False
+    return cpu_chooses_flash(grouped=query.shape[1] != key.shape[1])
 
 
 def scaled_dot_product_attention(
