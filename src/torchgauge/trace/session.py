@@ -96,6 +96,8 @@ class Session:
             )
         self._phase_ends: list[tuple[Phase, int]] = []
         self._input_names: dict[int, str] = {}
+        self._registered: set[int] = set()
+        """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._device = torch.device(request.scenario.device)
         precision = request.scenario.precision
@@ -171,7 +173,8 @@ class Session:
     def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
-        self._register(root)
+        if any(id(t) not in self._registered for t in (*root.parameters(), *root.buffers())):
+            self._register(root)
         return output
 
     def _infer(
@@ -272,8 +275,10 @@ class Session:
             (Role.BUFFER, root.named_buffers()),
         ):
             for name, tensor in named:
-                if not _is_lazy(tensor) and tensor.layout is torch.strided:
-                    storages.register(tensor, role, name)
+                if not _is_lazy(tensor):
+                    self._registered.add(id(tensor))
+                    if tensor.layout is torch.strided:
+                        storages.register(tensor, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
         hidden = twin.hidden_parameters()

@@ -102,24 +102,53 @@ def _group_norm_backward(
 
 
 def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """A convolution over a channels-last input answers in that layout, as oneDNN does.
+    """A convolution answers in the layout in which the kernel works.
 
     PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
-    source, weight = args[0], args[1]
     output = torch.ops.aten.convolution.default(*args, **kwargs)
-    if source.dim() == 4 and (is_channels_last(source) or is_channels_last(weight)):
-        return output.contiguous(memory_format=torch.channels_last)
-    return output
+    layout = _convolution_layout(args[0], args[1])
+    return output if layout is None else output.contiguous(memory_format=layout)
 
 
-def is_channels_last(tensor: torch.Tensor) -> bool:
-    """Return whether a 4-dimensional tensor is laid out with the channels last."""
-    return (
-        tensor.dim() == 4
-        and tensor.is_contiguous(memory_format=torch.channels_last)
-        and not tensor.is_contiguous()
-    )
+def _convolution_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of input, weight and bias, as ``output_mask`` asks, in the layout of the forward.
+
+    A weight whose gradient has another layout gets a copy of it; PyTorch's meta kernels follow
+    other laws than the CPU, and others in 2.6 than in 2.13.
+    """
+    source, weight, mask = args[1], args[2], args[10]
+    layout = _convolution_layout(source, weight) or torch.contiguous_format
+    grads = [
+        torch.empty(of.shape, dtype=of.dtype, device=META, memory_format=layout) if wanted else None
+        for of, wanted in zip((source, weight), mask, strict=False)
+    ]
+    channels = args[0].shape[1]
+    bias = torch.empty(channels, dtype=weight.dtype, device=META) if mask[2] else None
+    return *grads, bias
+
+
+def _convolution_layout(source: torch.Tensor, weight: torch.Tensor) -> torch.memory_format | None:
+    """Return channels last when the input or the weight is: oneDNN works so, and answers so.
+
+    Not for double precision in three dimensions, which oneDNN leaves to another kernel.
+    """
+    if source.dim() == 5 and source.dtype is torch.float64:
+        return None
+    return channels_last(source) or channels_last(weight)
+
+
+def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
+    """Return the layout of images or volumes with their channels last, ``None`` for others."""
+    layout = _CHANNELS_LAST.get(tensor.dim())
+    if layout is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=layout):
+        return None
+    return layout
+
+
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
@@ -184,6 +213,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "aten.convolution.default": _convolution,
+    "aten.convolution_backward.default": _convolution_backward,
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
     "aten._grouped_mm.default": _grouped_mm,

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.shape_rules import is_channels_last
+from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import recurrent
 from torchgauge.trace.virtual.packed import pad_packed_sequence
@@ -115,7 +115,7 @@ def group_norm(
             f"Expected number of channels in input to be divisible by num_groups, but got input "
             f"of shape {list(source.shape)} and num_groups={num_groups}"
         )
-    layout = torch.channels_last if is_channels_last(source) else torch.contiguous_format
+    layout = channels_last(source) or torch.contiguous_format
     positions = source.numel() // max(1, batch * channels)
     result: torch.Tensor = torch.ops.aten.native_group_norm(
         source.contiguous(memory_format=layout),
