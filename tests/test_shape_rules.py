@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -135,6 +136,46 @@ def test_normalisation_rules(training: bool, dtype: torch.dtype, affine: bool) -
         assert [layout(item) for item in answer] == [layout(item) for item in real]
         grads = torch.autograd.grad(real[0].sum(), source)
         assert grads[0].shape == source.shape
+
+
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize(
+    ("weight_shape", "groups"),
+    [((8, 8, 3, 3), 1), ((8, 4, 3, 3), 2), ((8, 1, 3, 3), 8), ((8, 8, 1, 1), 1),
+     ((8, 8, 3, 3, 3), 1), ((8, 1, 3, 3, 3), 8), ((8, 8, 3), 1)],
+)  # fmt: skip
+def test_convolutions_answer_in_the_layout_of_the_kernels(
+    weight_shape: tuple[int, ...], groups: int, transposed: bool, dtype: torch.dtype
+) -> None:
+    dims = len(weight_shape) - 2
+    plain = torch.rand(2, 8, *[6] * dims, dtype=dtype), torch.rand(weight_shape, dtype=dtype)
+    last = LAST.get(dims + 2, torch.contiguous_format)
+    for layouts in itertools.product((torch.contiguous_format, last), repeat=3):
+        source, weight = (t.to(memory_format=f) for t, f in zip(plain, layouts, strict=False))
+        options = ([2] * dims, [1] * dims, [1] * dims, transposed, [0] * dims, groups)
+        real = aten.convolution(source, weight, None, *options)
+        grad = torch.ones_like(real).to(memory_format=layouts[2])
+        backward = (grad, source, weight, [8], *options, [True] * 3)
+        forward = (source, weight, None, *options)
+        rule = SHAPE_RULES["aten.convolution.default"]
+        assert strides(rule(on_meta(forward), {})) == strides(real)
+        reals = aten.convolution_backward(*backward)
+        rule = SHAPE_RULES["aten.convolution_backward.default"]
+        assert [strides(t) for t in rule(on_meta(backward), {})] == [strides(t) for t in reals]
+
+
+def on_meta(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(a.to("meta") if isinstance(a, torch.Tensor) else a for a in args)
+
+
+def strides(tensor: torch.Tensor) -> list[tuple[int, int]]:
+    """Sizes with their strides, where a stride means something."""
+    pairs = zip(tensor.shape, tensor.stride(), strict=True)
+    return [(size, stride if size > 1 else 0) for size, stride in pairs]
 
 
 def test_grouped_matmul_in_float32() -> None:

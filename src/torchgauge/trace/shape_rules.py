@@ -141,14 +141,30 @@ def _convolution_layout(source: torch.Tensor, weight: torch.Tensor) -> torch.mem
 
 
 def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
-    """Return the layout of images or volumes with their channels last, ``None`` for others."""
-    layout = _CHANNELS_LAST.get(tensor.dim())
-    if layout is None or tensor.is_contiguous() or not tensor.is_contiguous(memory_format=layout):
+    """Return the layout of images or volumes with their channels last, ``None`` for others.
+
+    What strides say, as ``suggest_memory_format`` in PyTorch's ``c10/core/MemoryFormat.h`` reads
+    them: a tensor with one channel, or of one pixel, is contiguous in both layouts.
+    """
+    if tensor.dim() not in _CHANNELS_LAST:
         return None
+    layout, order = _CHANNELS_LAST[tensor.dim()]
+    sizes, strides = tensor.shape, tensor.stride()
+    if strides[1] == 0:
+        return None
+    least = 0
+    for dim in order:
+        if sizes[dim] == 0 or strides[dim] < least or (dim == 0 and least == strides[1]):
+            return None
+        least = strides[dim] * sizes[dim]
     return layout
 
 
-_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+_CHANNELS_LAST = {
+    4: (torch.channels_last, (1, 3, 2, 0)),
+    5: (torch.channels_last_3d, (1, 4, 3, 2, 0)),
+}
+"""By number of dimensions: the layout, and its dimensions from the innermost to the outermost."""
 
 
 def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
