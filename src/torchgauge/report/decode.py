@@ -198,6 +198,14 @@ def _scenario(data: _Fields) -> Scenario:
             loss=data.text_or_none("loss"),
             checkpointing=data.flag("checkpointing"),
             accumulation=data.integer("accumulation"),
+            optimizer_implementation=data.text_or_none("optimizer_implementation"),
+            zero_grad=data.text("zero_grad"),
+            gradient_clipping=data.flag("gradient_clipping"),
+            ema=data.flag("ema"),
+            channels_last=data.flag("channels_last"),
+            first_step=data.flag("first_step"),
+            allocator=data.text("allocator"),
+            torch_release=data.text_or_none("torch_release"),
         )
     except ScenarioError as error:
         raise _damaged(data.where, f"makes no sense: {error.message}") from error

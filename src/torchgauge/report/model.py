@@ -190,6 +190,8 @@ class StorageRecord:
     """Index of the op that allocated it, -1 for what existed before the step."""
     call: int
     """Innermost module call at that moment, -1 outside."""
+    is_host: bool = False
+    """Lies in main memory, beside the device that the step runs on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,10 +29,43 @@ class Precision(StrEnum):
     FP16 = "fp16"
     """Parameters, inputs and arithmetic in float16."""
 
+    BF16_AUTOCAST = "bf16-autocast"
+    """Parameters in float32; the operators of ``torch.autocast``'s list compute in bfloat16."""
+    FP16_AUTOCAST = "fp16-autocast"
+    """Parameters in float32; the operators of ``torch.autocast``'s list compute in float16, and
+    training scales the loss with ``GradScaler``."""
+
     @property
     def parameter_dtype(self) -> str | None:
         """Return the dtype that floating parameters are stored in, ``None`` for as they are."""
         return {"bf16": "bfloat16", "fp16": "float16"}.get(self.value)
+
+    @property
+    def autocast_dtype(self) -> str | None:
+        """Return the dtype that autocast computes in, ``None`` without autocast."""
+        return {"bf16-autocast": "bfloat16", "fp16-autocast": "float16"}.get(self.value)
+
+
+class OptimizerImplementation(StrEnum):
+    """How an optimizer of ``torch.optim`` goes over the parameters."""
+
+    FOR_LOOP = "for-loop"
+    """One parameter after the other: the default on a CPU."""
+    FOREACH = "foreach"
+    """All at once, in operators on lists, with temporaries as large as all parameters: the
+    default on CUDA."""
+    FUSED = "fused"
+    """In one kernel without temporaries; for sgd, adam, adamw and adagrad."""
+
+
+class ZeroGrad(StrEnum):
+    """When the gradients of the step before are let go."""
+
+    BEFORE_FORWARD = "before-forward"
+    BEFORE_BACKWARD = "before-backward"
+    """They stay alive through the forward."""
+    NEVER_FREED = "set-to-zero"
+    """``zero_grad(set_to_none=False)``: they are set to zero and stay alive all the time."""
 
 
 OPTIMIZERS = (
@@ -48,7 +81,13 @@ mean of all floating-point outputs; which of them was used is listed under ``ass
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 
-_DEVICES = ("cpu", "cuda")
+_FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
+_TRAINING_ONLY: dict[str, object] = {
+    "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
+    "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
+    "first_step": False,
+}  # fmt: skip
+"""Fields that mean nothing in inference, with the value that says nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,20 +103,40 @@ class Scenario:
 
     mode: Mode | str = Mode.INFERENCE
     device: str = "cpu"
+    """``"cpu"``, ``"cuda"`` (the GPU at hand) or the name of one that ``torchgauge devices`` lists."""
     precision: Precision | str = Precision.FP32
     optimizer: str | None = None
     loss: str | None = None
     checkpointing: bool = False
     accumulation: int = 1
+    optimizer_implementation: OptimizerImplementation | str | None = None
+    """``None`` for what PyTorch takes by itself on the device."""
+    zero_grad: ZeroGrad | str = ZeroGrad.BEFORE_FORWARD
+    gradient_clipping: bool = False
+    """``torch.nn.utils.clip_grad_norm_`` over all gradients before the optimizer's step."""
+    ema: bool = False
+    """Keep a moving average of the parameters: a copy of them, updated after each step."""
+    channels_last: bool = False
+    """Model and image inputs in ``torch.channels_last``."""
+    first_step: bool = False
+    """Peak of the very first step, which makes the optimizer's states, not of one of many."""
+    allocator: str = ""
+    """``PYTORCH_CUDA_ALLOC_CONF``: settings of the CUDA caching allocator."""
+    torch_release: str | None = None
+    """Release of PyTorch whose allocator and kernels the target runs (``"2.6"``); ``None`` for the
+    installed one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
         object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
-        if self.device not in _DEVICES:
+        object.__setattr__(self, "zero_grad", _member(ZeroGrad, self.zero_grad, "zero_grad"))
+        if not isinstance(self.device, str) or not self.device.strip():
             raise ScenarioError(
-                f"unknown device {self.device!r}", hint="one of " + ", ".join(_DEVICES)
+                f"{self.device!r} is not the name of a device",
+                hint="cpu, cuda, or a GPU's name: torchgauge devices lists them",
             )
         training = self.mode is Mode.TRAINING
+        self._check_optimizer()
         for name, allowed in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
             value = getattr(self, name)
             if value is None:
@@ -93,7 +152,7 @@ class Scenario:
                 raise ScenarioError(
                     f"unknown {name} {value!r}", hint="one of " + ", ".join(allowed)
                 )
-        for name, neutral in (("checkpointing", False), ("accumulation", 1)):
+        for name, neutral in _TRAINING_ONLY.items():
             if not training and getattr(self, name) != neutral:
                 raise ScenarioError(
                     f"{name}={getattr(self, name)!r} has no meaning in inference",
@@ -103,6 +162,20 @@ class Scenario:
             raise ScenarioError(
                 f"accumulation={self.accumulation} is not a number of micro-batches",
                 hint="use 1 or more",
+            )
+
+    def _check_optimizer(self) -> None:
+        if self.optimizer_implementation is None:
+            return
+        kind = _member(
+            OptimizerImplementation, self.optimizer_implementation, "optimizer_implementation"
+        )
+        object.__setattr__(self, "optimizer_implementation", kind)
+        optimizer = self.optimizer or "sgd"
+        if kind is OptimizerImplementation.FUSED and optimizer not in _FUSED_OPTIMIZERS:
+            raise ScenarioError(
+                f"{optimizer} has no fused implementation",
+                hint="one of " + ", ".join(_FUSED_OPTIMIZERS) + ", or foreach",
             )
 
     @property
@@ -120,7 +193,19 @@ class Scenario:
             "loss": self.loss,
             "checkpointing": self.checkpointing,
             "accumulation": self.accumulation,
+            "optimizer_implementation": _text(self.optimizer_implementation),
+            "zero_grad": str(self.zero_grad),
+            "gradient_clipping": self.gradient_clipping,
+            "ema": self.ema,
+            "channels_last": self.channels_last,
+            "first_step": self.first_step,
+            "allocator": self.allocator,
+            "torch_release": self.torch_release,
         }
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def _member(kind: type[StrEnum], value: object, name: str) -> StrEnum:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
-from torchgauge.report.scenario import Scenario
+from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
 from torchgauge.trace.describe import (
     call_inputs,
@@ -33,9 +33,17 @@ from torchgauge.trace.torch_internals import (
     higher_order_operators,
     meta_kernels,
 )
-from torchgauge.trace.training import checkpoint_blocks, compute_loss, make_optimizer
+from torchgauge.trace.training import (
+    Trainer,
+    as_channels_last,
+    checkpoint_blocks,
+    compute_loss,
+    to_channels_last,
+)
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
+from torchgauge.trace.virtual.autocast import autocast_installed
+from torchgauge.trace.virtual.base import VirtualDevice
 
 _FLOAT_VALUES_LIMIT = 16
 """Elements up to which a real model's floating-point parameters keep their values."""
@@ -55,6 +63,10 @@ class Request:
     """Read accelerators that the model names as the device of the run."""
     fast_paths: bool = False
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
+    target: VirtualDevice = cpu.DEVICE
+    """Whose kernels a simulated run takes."""
+    real_device: str = "cpu"
+    """Where a real run takes place."""
 
 
 @dataclass(slots=True)
@@ -82,11 +94,13 @@ class Session:
         self._request = request
         self._execution = execution
         simulated = execution is Execution.SIMULATED
-        self._simulation = Simulation() if simulated else None
+        self._target = request.target
+        self._simulation = Simulation(self._target.shape_rules) if simulated else None
+        device = self._target.type if simulated else request.real_device
         self._recorder = Recorder(
-            device=request.scenario.device,
+            device=device,
             simulation=self._simulation,
-            kernels=cpu.KERNELS if request.scenario.device == "cpu" else None,
+            kernels=self._target.kernels if device == self._target.type else None,
             keep_ops=keep_ops,
         )
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -99,18 +113,19 @@ class Session:
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
-        self._device = torch.device(request.scenario.device)
-        precision = request.scenario.precision
-        self._dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(precision))
+        self._device = torch.device(request.real_device)
+        dtype = Precision(request.scenario.precision).parameter_dtype
+        self._dtype = None if dtype is None else getattr(torch, dtype)
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
         with (
             neutral(),
             untouched(fast_paths=self._request.fast_paths),
-            meta_kernels(cpu.KERNELS),
+            meta_kernels(self._target.kernels),
             higher_order_operators(),
             self._devices(),
+            self._autocast_installed() as self._autocast_region,
         ):
             if self._simulation is not None:
                 with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
@@ -134,6 +149,8 @@ class Session:
         self._notes.warnings += twin.notes
         lazy = lazy_names(root)
         self._set_flags(root)
+        if request.scenario.channels_last:
+            to_channels_last(root)
         self._register(root)
         self._register_hidden(twin)
         args, kwargs = self._make_inputs(twin)
@@ -185,7 +202,7 @@ class Session:
         held: list[Any],
     ) -> None:
         self._progress("forward")
-        with torch.no_grad(), self._recorder:
+        with torch.no_grad(), self._recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
@@ -204,35 +221,70 @@ class Session:
         held: list[Any],
     ) -> None:
         scenario, recorder = self._request.scenario, self._recorder
-        optimizer = make_optimizer(scenario.optimizer or "none", root.parameters())
+        trainer = Trainer(root, scenario, foreach=self._foreach)
+        self._register_kept(trainer)
         before = recorder.storages.alive()
         with torch.enable_grad(), recorder:
             for _ in range(scenario.accumulation):
                 held.clear()
                 self._start_phase(Phase.FORWARD)
-                held.append(call(*args, **kwargs))
-                self._outputs = call_outputs(held[0], recorder.specs)
-                self._end_phase(Phase.FORWARD)
-                self._start_phase(Phase.LOSS)
-                loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
+                trainer.zero_gradients()
+                with self._autocast():
+                    held.append(call(*args, **kwargs))
+                    self._outputs = call_outputs(held[0], recorder.specs)
+                    self._end_phase(Phase.FORWARD)
+                    self._start_phase(Phase.LOSS)
+                    loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
                 held.append(loss)
                 self._end_phase(Phase.LOSS)
                 for index in recorder.storages.alive() - before:
                     recorder.storages.set_role(index, Role.SAVED_ACTIVATION)
                 self._start_phase(Phase.BACKWARD)
-                loss.backward()
+                trainer.backward(loss)
                 self._mark_gradients(root)
                 self._end_phase(Phase.BACKWARD)
             if note:
                 self._notes.assumptions.append(note)
-            if optimizer is not None:
+            if trainer.optimizer is not None:
                 self._start_phase(Phase.OPTIMIZER)
                 if self._simulation is not None:
                     self._simulation.values.default = 1.0
-                optimizer.step()
-                self._mark_optimizer_state(optimizer)
+                trainer.step()
+                self._mark_optimizer_state(trainer.optimizer)
                 self._end_phase(Phase.OPTIMIZER)
-        held.append(optimizer)
+        held.append(trainer)
+
+    @property
+    def _foreach(self) -> bool:
+        """Return whether optimizers go over lists of tensors where the user leaves it open."""
+        if self._simulation is None:
+            return self._device.type != "cpu"
+        return self._target.foreach
+
+    @property
+    def _autocast_dtype(self) -> torch.dtype | None:
+        name = Precision(self._request.scenario.precision).autocast_dtype
+        return None if name is None else getattr(torch, name)
+
+    def _autocast_installed(self) -> AbstractContextManager[Any]:
+        """Return a context that gives the function which opens a region of autocast."""
+        if self._autocast_dtype is None:
+            return nullcontext(lambda dtype: nullcontext())
+        if self._simulation is None:
+            return nullcontext(lambda dtype: torch.autocast(self._device.type, dtype=dtype))
+        return autocast_installed(self._target.type)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)
+        return region
+
+    def _register_kept(self, trainer: Trainer) -> None:
+        """Give what a training step finds from the steps before it its role."""
+        storages = self._recorder.storages
+        for name, tensor in trainer.kept_gradients():
+            storages.register(tensor, Role.GRADIENT, name)
+        for tensor in trainer.average:
+            storages.register(tensor, Role.OPTIMIZER_STATE, "ema")
 
     def _start_phase(self, phase: Phase) -> None:
         self._recorder.phase = phase
@@ -249,11 +301,14 @@ class Session:
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
+        steps_on_host = self._target.host_states and not optimizer.defaults.get("fused")
         for state in optimizer.state.values():
             for name, tensor in state.items():
                 if isinstance(tensor, torch.Tensor):
                     index = storages.index_of(tensor, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
+                    if name == "step" and steps_on_host:
+                        storages.set_host(index)
 
     def _progress(self, text: str) -> None:
         if self._request.on_progress is not None:
@@ -310,8 +365,11 @@ class Session:
         if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
             planned = planned.with_dtype(self._dtype)
         if self._simulation is None:
-            return planned.make("cpu").to(self._device)
+            made = planned.make("cpu").to(self._device)
+            return as_channels_last(made) if self._request.scenario.channels_last else made
         tensor = planned.make("meta")
+        if self._request.scenario.channels_last:
+            tensor = as_channels_last(tensor)
         if planned.dtype.is_floating_point:
             if planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name

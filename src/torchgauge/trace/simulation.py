@@ -6,8 +6,8 @@ called here are not recorded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 
@@ -18,13 +18,15 @@ from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import ValueStore, has_small_value
 
 CPU = torch.device("cpu")
+Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Simulation:
     """Keep a run on the meta device and its small values known."""
 
-    def __init__(self) -> None:
+    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
         self.values = ValueStore()
+        self._rules = rules or {}
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
         self._constants: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
@@ -95,7 +97,8 @@ class Simulation:
             return self._run_reader(func, facts, args, kwargs, tensors)
         if facts.is_higher_order:
             return run_higher_order(func, args, kwargs)
-        output = NotImplemented if facts.rule is None else facts.rule(args, kwargs)
+        rule = self._rules.get(facts.name, facts.rule)
+        output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
             output = func(*args, **kwargs)
         if facts.depends_on_shape_only:

@@ -37,6 +37,7 @@ class StorageTracker:
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
         self._roles: dict[int, Role] = {}
         self._labels: dict[int, str] = {}
+        self._host: set[int] = set()
 
     def index_of(self, tensor: torch.Tensor, call: int) -> int:
         """Return the number of the tensor's storage; a storage not seen before is a new block."""
@@ -61,6 +62,10 @@ class StorageTracker:
         if label:
             self._labels.setdefault(index, label)
 
+    def set_host(self, index: int) -> None:
+        """Note that a storage lies in main memory, beside the device."""
+        self._host.add(index)
+
     def alive(self) -> set[int]:
         """Return the numbers of all storages alive now."""
         return set(self.live.values())
@@ -82,6 +87,7 @@ class StorageTracker:
                 label=labels.get(index) or (op_names(op) if op >= 0 else ""),
                 op=op,
                 call=call,
+                is_host=index in self._host,
             )
             for index, (nbytes, op, call) in enumerate(self._facts)
         )

@@ -126,6 +126,90 @@ def node_variable(node: Any) -> torch.Tensor | None:
     return getattr(node, "variable", None)
 
 
+_AUTOCAST_KEY = DispatchKey.AutocastIPU
+_AUTOCAST_DEVICE = "ipu"
+"""A key above autograd that no device of today uses (2.6–2.13)."""
+
+
+@contextmanager
+def autocast_key(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
+    """Let operators of ``aten`` go through ``kernels``, above autograd, for tensors of all kinds.
+
+    ``torch._C._IncludeDispatchKeyGuard``: 2.6–2.13. Other operators fall through the key.
+    """
+    others = torch.library.Library("_", "IMPL")
+    library = torch.library.Library("aten", "IMPL")
+    before = torch.is_autocast_enabled(_AUTOCAST_DEVICE)
+    try:
+        others.fallback(torch.library.fallthrough_kernel, _AUTOCAST_KEY.name)
+        for name, kernel in kernels.items():
+            library.impl(name.removesuffix(".default"), kernel, _AUTOCAST_KEY.name)
+        torch.set_autocast_enabled(_AUTOCAST_DEVICE, True)
+        with torch._C._IncludeDispatchKeyGuard(_AUTOCAST_KEY):
+            yield
+    finally:
+        torch.set_autocast_enabled(_AUTOCAST_DEVICE, before)
+        library._destroy()
+        others._destroy()
+
+
+def outside_autocast_key() -> Any:
+    """Return a context in which operators do not go through the key of ``autocast_key``."""
+    return torch._C._ExcludeDispatchKeyGuard(torch._C.DispatchKeySet(_AUTOCAST_KEY))
+
+
+@contextmanager
+def autocast_means_cpu(on_clear: Callable[[], None]) -> Iterator[None]:
+    """Read every ``torch.autocast`` as that of the CPU; ``on_clear`` hears of dropped caches.
+
+    ``torch.clear_autocast_cache`` is what ``torch.autocast`` calls when the outermost region
+    ends (2.6–2.13).
+    """
+    kind = torch.amp.autocast_mode.autocast
+    init, clear = kind.__init__, torch.clear_autocast_cache
+
+    def init_for_cpu(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
+        init(self, "cpu" if isinstance(device_type, str) else device_type, *args, **kwargs)
+
+    def clear_both() -> None:
+        on_clear()
+        clear()
+
+    kind.__init__ = init_for_cpu  # type: ignore[method-assign]
+    torch.clear_autocast_cache = clear_both
+    try:
+        yield
+    finally:
+        kind.__init__ = init  # type: ignore[method-assign]
+        torch.clear_autocast_cache = clear
+
+
+@contextmanager
+def list_kernels_on_meta() -> Iterator[None]:
+    """Let optimizers and gradient clipping take lists of meta tensors while the context is open.
+
+    They ask ``_get_foreach_kernels_supported_devices`` and
+    ``_get_fused_kernels_supported_devices`` (``torch.utils._foreach_utils``, 2.6–2.13) for the
+    types of device, by names that modules of ``torch.optim`` have imported.
+    """
+    asked = ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices")
+    places = ("torch.optim.", "torch.utils._foreach_utils")
+    modules = [module for key, module in sys.modules.items() if key.startswith(places)]
+    before = [
+        (module, name, vars(module)[name])
+        for module in modules
+        for name in asked
+        if name in vars(module)
+    ]
+    for module, name, function in before:
+        setattr(module, name, lambda function=function: [*function(), "meta"])
+    try:
+        yield
+    finally:
+        for module, name, function in before:
+            setattr(module, name, function)
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
@@ -180,6 +264,17 @@ def cpu_chooses_flash(*, grouped: bool) -> bool:
         chosen = torch._fused_sdp_choice(query, key, key, enable_gqa=grouped)
     flash: int = torch._C._SDPBackend.FLASH_ATTENTION.value
     return chosen == flash
+
+
+def enabled_attention() -> frozenset[str]:
+    """Return the fused attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
+    cuda = torch.backends.cuda
+    switches = {
+        "flash": cuda.flash_sdp_enabled,
+        "efficient": cuda.mem_efficient_sdp_enabled,
+        "cudnn": cuda.cudnn_sdp_enabled,
+    }
+    return frozenset(name for name, is_enabled in switches.items() if is_enabled())
 
 
 def is_composite(overload: OpOverload) -> bool:

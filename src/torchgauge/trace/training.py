@@ -13,8 +13,15 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from torchgauge.errors import ScenarioError
-from torchgauge.report.scenario import CUSTOM_LOSS
+from torchgauge.report.scenario import (
+    CUSTOM_LOSS,
+    OptimizerImplementation,
+    Precision,
+    Scenario,
+    ZeroGrad,
+)
 from torchgauge.trace.describe import tensors_in
+from torchgauge.trace.torch_internals import list_kernels_on_meta
 
 _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 1e-3}),
@@ -34,10 +41,20 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 """Class in ``torch.optim`` and settings that differ from its defaults."""
 
 
-def make_optimizer(name: str, parameters: Iterable[torch.Tensor]) -> torch.optim.Optimizer | None:
+_FOR_LOOP_BY_DEFAULT = ("adafactor",)
+"""Optimizers that never take lists of tensors by themselves, to save memory."""
+
+
+def make_optimizer(
+    name: str,
+    parameters: Iterable[torch.Tensor],
+    implementation: OptimizerImplementation | str | None = None,
+    *,
+    foreach: bool = False,
+) -> torch.optim.Optimizer | None:
     """Return the optimizer of that name over the trainable parameters.
 
-    The default implementation of a CPU is used: one loop over the parameters.
+    Without an ``implementation``, ``foreach`` says what the device takes by itself.
     """
     if name == "none":
         return None
@@ -48,8 +65,115 @@ def make_optimizer(name: str, parameters: Iterable[torch.Tensor]) -> torch.optim
             "no parameter requires a gradient, so there is nothing to train",
             hint="unfreeze a layer, or analyse with mode='inference'",
         )
-    optimizer: torch.optim.Optimizer = getattr(torch.optim, kind)(trainable, **settings)
+    if implementation is None:
+        lists = foreach and name not in _FOR_LOOP_BY_DEFAULT
+        implementation = (
+            OptimizerImplementation.FOREACH if lists else OptimizerImplementation.FOR_LOOP
+        )
+    settings = {**settings, "foreach": implementation == OptimizerImplementation.FOREACH}
+    if implementation == OptimizerImplementation.FUSED:
+        settings = {**settings, "foreach": False, "fused": True}
+    with list_kernels_on_meta():
+        optimizer: torch.optim.Optimizer = getattr(torch.optim, kind)(trainable, **settings)
     return optimizer
+
+
+class Trainer:
+    """What a training loop does around the forward, on a (twin) model.
+
+    ``foreach`` says whether the device's optimizers go over lists of tensors by themselves.
+    """
+
+    def __init__(self, root: nn.Module, scenario: Scenario, *, foreach: bool) -> None:
+        self._root = root
+        self._scenario = scenario
+        self._foreach = foreach
+        self.optimizer = make_optimizer(
+            scenario.optimizer or "none",
+            root.parameters(),
+            scenario.optimizer_implementation,
+            foreach=foreach,
+        )
+        self._scale = torch.ones((), device=device_of(root)) if self._scales else None
+        self.average: list[torch.Tensor] = []
+        """The moving average of the parameters."""
+        if scenario.ema:
+            self.average = [torch.empty_like(p.detach()) for p in root.parameters()]
+        if scenario.zero_grad is ZeroGrad.NEVER_FREED:
+            for parameter in self._trainable():
+                parameter.grad = torch.zeros_like(parameter)
+        self._is_first = True
+
+    def kept_gradients(self) -> list[tuple[str, torch.Tensor]]:
+        """Return the gradients that are there before the step, by the parameter's name."""
+        named = self._root.named_parameters()
+        return [(name, p.grad) for name, p in named if p.grad is not None]
+
+    def zero_gradients(self) -> None:
+        """Set kept gradients to zero, before the first micro-batch."""
+        if self._is_first and self._scenario.zero_grad is ZeroGrad.NEVER_FREED:
+            (self.optimizer or self._root).zero_grad(set_to_none=False)
+        self._is_first = False
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Run the backward; the loss of float16 autocast is scaled, as ``GradScaler`` does."""
+        if self._scale is not None:
+            loss = loss * self._scale
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def step(self) -> None:
+        """Unscale, clip, update the parameters and their moving average."""
+        assert self.optimizer is not None
+        parameters = self._trainable()
+        if self._scale is not None:
+            unscale([p.grad for p in parameters if p.grad is not None], self._scale)
+        if self._scenario.gradient_clipping:
+            with list_kernels_on_meta():
+                nn.utils.clip_grad_norm_(parameters, 1.0, foreach=self._foreach)
+        self.optimizer.step()
+        if self.average:
+            self._update_average()
+
+    @property
+    def _scales(self) -> bool:
+        return self._scenario.precision is Precision.FP16_AUTOCAST
+
+    def _trainable(self) -> list[nn.Parameter]:
+        return [p for p in self._root.parameters() if p.requires_grad]
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        parameters = [p.detach() for p in self._root.parameters()]
+        if self._foreach:
+            torch._foreach_lerp_(self.average, parameters, 1e-3)
+            return
+        for average, parameter in zip(self.average, parameters, strict=True):
+            average.lerp_(parameter, 1e-3)
+
+
+@torch.no_grad()
+def unscale(gradients: list[torch.Tensor], scale: torch.Tensor) -> None:
+    """Divide gradients by the scale of the loss and look for infinities, in place."""
+    found = torch.zeros((), device=scale.device)
+    inverse = scale.double().reciprocal().float()
+    torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
+
+
+def device_of(root: nn.Module) -> torch.device:
+    """Return the device of a model's first parameter, the CPU without any."""
+    return next((p.device for p in root.parameters()), torch.device("cpu"))
+
+
+def as_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """Return images (four dimensions) with their channels last, other tensors as they are."""
+    if tensor.dim() != 4:
+        return tensor
+    return tensor.contiguous(memory_format=torch.channels_last)
+
+
+def to_channels_last(root: nn.Module) -> None:
+    """Lay out the weights of images with their channels last, as ``module.to`` does."""
+    root.to(memory_format=torch.channels_last)
 
 
 def compute_loss(

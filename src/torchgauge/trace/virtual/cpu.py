@@ -10,6 +10,7 @@ import torch
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import recurrent
+from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
 _FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -132,3 +133,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     **recurrent.KERNELS,
 }
 """Composite operators that the CPU resolves by itself."""
+
+DEVICE = VirtualDevice(
+    type="cpu", kernels=KERNELS, shape_rules={}, foreach=False, host_states=False
+)

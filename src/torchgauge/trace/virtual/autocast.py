@@ -1,0 +1,129 @@
+"""``torch.autocast`` for meta tensors, as the target device has it.
+
+Autocast works at a dispatch key that belongs to the type of a tensor's device, and meta tensors
+have none. While a run is simulated, a key that no device uses is added to every operator, with
+Python kernels that follow the target's lists. Whether autocast is on, and its dtype, are those
+of ``torch.autocast("cpu")``, so that ``torch.utils.checkpoint`` saves and restores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import autocast_key, autocast_means_cpu, outside_autocast_key
+from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
+
+_HALF = (torch.float16, torch.bfloat16)
+_RANK = {torch.float16: 1, torch.bfloat16: 1, torch.float32: 2}
+
+
+class _WeightCache:
+    """Casts of parameters, kept until the outermost region ends."""
+
+    def __init__(self) -> None:
+        self._casts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return the tensor in that dtype; a float32 leaf that trains is cast once a region."""
+        if not tensor.is_floating_point() or tensor.dtype in (dtype, torch.float64):
+            return tensor
+        if not (
+            dtype in _HALF
+            and tensor.dtype is torch.float32
+            and tensor.requires_grad
+            and tensor.is_leaf
+            and not tensor._is_view()  # type: ignore[no-untyped-call]
+            and torch.is_autocast_cache_enabled()
+        ):
+            return tensor.to(dtype)
+        if id(tensor) not in self._casts:
+            self._casts[id(tensor)] = tensor, tensor.to(dtype)
+        return self._casts[id(tensor)][1]
+
+    def clear(self) -> None:
+        """Let go of all casts."""
+        self._casts.clear()
+
+
+@contextmanager
+def autocast_installed(device_type: str) -> Iterator[Callable[[torch.dtype], Any]]:
+    """Install the kernels for a run; yields a function that opens a region of autocast.
+
+    ``torch.autocast`` in a model's own code then acts too, whichever device it names.
+    """
+    cache = _WeightCache()
+    kernels = {
+        name: _kernel(operator, policy, cache)
+        for name, policy in POLICIES[device_type].items()
+        if (operator := _operator(name)) is not None
+    }
+
+    @contextmanager
+    def region(dtype: torch.dtype) -> Iterator[None]:
+        try:
+            with torch.autocast("cpu", dtype=dtype):
+                yield
+        finally:
+            cache.clear()
+
+    with autocast_key(kernels), autocast_means_cpu(cache.clear):
+        yield region
+
+
+def _operator(name: str) -> Any:
+    base, overload = name.split(".")
+    packet = getattr(torch.ops.aten, base, None)
+    return getattr(packet, overload, None)
+
+
+def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[..., Any]:
+    takes_dtype = any(argument.name == "dtype" for argument in operator._schema.arguments)
+
+    def kernel(*args: Any, **kwargs: Any) -> Any:
+        with outside_autocast_key():
+            if torch.is_autocast_enabled("cpu"):
+                if policy is Policy.FLOAT32_OUTPUT and takes_dtype:
+                    kwargs = _asking_for_float32(args, kwargs)
+                elif policy is not Policy.FLOAT32_OUTPUT:
+                    dtype = _target_dtype(policy, args)
+                    args = tuple(_cast(value, dtype, cache) for value in args)
+                    kwargs = {name: _cast(value, dtype, cache) for name, value in kwargs.items()}
+            return operator(*args, **kwargs)
+
+    return kernel
+
+
+def _target_dtype(policy: Policy, args: tuple[Any, ...]) -> torch.dtype:
+    if policy is Policy.LOWER:
+        return torch.get_autocast_dtype("cpu")
+    if policy is Policy.FLOAT32:
+        return torch.float32
+    dtypes = [tensor.dtype for tensor in _tensors(args) if tensor.dtype in _RANK]
+    return max(dtypes, key=_RANK.__getitem__, default=torch.get_autocast_dtype("cpu"))
+
+
+def _asking_for_float32(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    first = args[0]
+    if kwargs.get("dtype") is None and isinstance(first, torch.Tensor) and first.dtype in _HALF:
+        return {**kwargs, "dtype": torch.float32}
+    return kwargs
+
+
+def _cast(value: Any, dtype: torch.dtype, cache: _WeightCache) -> Any:
+    if isinstance(value, torch.Tensor):
+        return cache.cast(value, dtype)
+    if isinstance(value, (list, tuple)):
+        return type(value)(_cast(item, dtype, cache) for item in value)
+    return value
+
+
+def _tensors(values: Any) -> Iterator[torch.Tensor]:
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif isinstance(value, (list, tuple)):
+            yield from _tensors(value)

@@ -1,0 +1,82 @@
+"""Output shapes of kernels that answer otherwise on CUDA than on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from torchgauge.trace.shape_rules import META
+from torchgauge.trace.virtual.cuda_recurrent import cudnn_rnn, cudnn_rnn_backward
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _accumulated(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype that statistics of such tensors have on CUDA (``toAccumulateType``)."""
+    return torch.float32 if dtype in _HALF else dtype
+
+
+def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[..., *normalized] → [..., *normalized]`` and two statistics ``[..., 1, 1, …]``."""
+    source, normalized = args[0], tuple(args[1])
+    count = len(normalized)
+    if tuple(source.shape[source.dim() - count :]) != normalized:
+        raise RuntimeError(
+            f"layer norm over {normalized} got an input of shape {tuple(source.shape)}"
+        )
+    shape = (*source.shape[: source.dim() - count], *([1] * count))
+    dtype = _accumulated(source.dtype)
+    stats = [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
+    return torch.empty(source.shape, dtype=source.dtype, device=META), *stats
+
+
+def _native_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[N, C, ...] → [N, C, ...]`` and mean, inverse deviation ``[C]`` (empty in evaluation)."""
+    source, training = args[0], args[5]
+    _check_channels(args)
+    size = source.shape[1] if training else 0
+    dtype = _accumulated(source.dtype)
+    stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
+    return torch.empty_like(source), *stats
+
+
+def _cudnn_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[N, C, ...] → [N, C, ...]``, statistics ``[C]`` in the weight's dtype, an empty reserve."""
+    source, weight, training = args[0], args[1], args[5]
+    _check_channels(args)
+    size = source.shape[1] if training else 0
+    stats = [torch.empty(size, dtype=weight.dtype, device=META) for _ in range(2)]
+    return torch.empty_like(source), *stats, torch.empty(0, dtype=torch.uint8, device=META)
+
+
+def _cudnn_batch_norm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, ...]:
+    """Gradients of input, weight and bias."""
+    source, weight = args[0], args[2]
+    parts = [torch.empty(weight.shape, dtype=weight.dtype, device=META) for _ in range(2)]
+    return torch.empty_like(source), *parts
+
+
+def _check_channels(args: tuple[Any, ...]) -> None:
+    source = args[0]
+    if source.dim() < 2:
+        raise RuntimeError(f"batch norm needs at least 2 dimensions, got {tuple(source.shape)}")
+    for tensor in args[1:5]:
+        if tensor is not None and tensor.numel() != source.shape[1]:
+            raise RuntimeError(
+                f"batch norm over {tensor.numel()} channels got {tuple(source.shape)}"
+            )
+
+
+SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "aten.native_layer_norm.default": _layer_norm,
+    "aten.native_batch_norm.default": _native_batch_norm,
+    "aten.cudnn_batch_norm.default": _cudnn_batch_norm,
+    "aten.cudnn_batch_norm_backward.default": _cudnn_batch_norm_backward,
+    "aten._cudnn_rnn.default": cudnn_rnn,
+    "aten._cudnn_rnn_backward.default": cudnn_rnn_backward,
+}
+"""Rules by operator; each makes the outputs from ``(args, kwargs)``."""
