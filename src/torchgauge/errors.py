@@ -8,8 +8,10 @@
     │   ├── ModelSpecError            2   the model spec cannot be resolved to a model
     │   ├── ScenarioError             2   the scenario contradicts itself
     │   ├── ReportFormatError         2   a saved report cannot be read
+    │   ├── AllocatorSettingsError    2   an allocator setting is unknown or out of range
     │   └── MissingExtraError         2   an optional package is not installed
     ├── ModelError                    3   the model itself failed; carries the partial report
+    ├── SimulatedOutOfMemoryError     1   the simulated device has no memory left
     └── CheckFailed                   1   a check said no (strict, budget, does not fit)
 
 Each carries ``hint``: one sentence that says what to do next.
@@ -57,6 +59,10 @@ class ReportFormatError(UsageError):
     """A saved report is damaged or of a schema that this version cannot read."""
 
 
+class AllocatorSettingsError(UsageError):
+    """``PYTORCH_CUDA_ALLOC_CONF`` holds a key or a value that the torch release refuses."""
+
+
 class MissingExtraError(UsageError):
     """An optional package is needed; the hint holds the exact install command."""
 
@@ -73,6 +79,41 @@ class ModelError(TorchGaugeError):
     def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
         super().__init__(message, hint=hint)
         self.report = report
+
+
+class SimulatedOutOfMemoryError(TorchGaugeError):
+    """The simulated caching allocator found no memory, as torch's would not have.
+
+    Args:
+        requested_bytes: what was asked for, before any rounding.
+        segment_bytes: what the allocator asked the device for ("Tried to allocate …").
+        free_bytes: what the device still had.
+        reserved_bytes: what the allocator held after it had released all that it could.
+        allocated_bytes: how much of that was in use.
+    """
+
+    exit_status = 1
+
+    def __init__(
+        self,
+        *,
+        requested_bytes: int,
+        segment_bytes: int,
+        free_bytes: int,
+        reserved_bytes: int,
+        allocated_bytes: int,
+    ) -> None:
+        super().__init__(
+            f"out of memory: {requested_bytes:,} B asked for, a segment of {segment_bytes:,} B "
+            f"needed, {free_bytes:,} B free; {reserved_bytes:,} B reserved, "
+            f"{allocated_bytes:,} B of it allocated",
+            hint="a smaller batch, or a device with more memory",
+        )
+        self.requested_bytes = requested_bytes
+        self.segment_bytes = segment_bytes
+        self.free_bytes = free_bytes
+        self.reserved_bytes = reserved_bytes
+        self.allocated_bytes = allocated_bytes
 
 
 class CheckFailed(TorchGaugeError):
