@@ -13,6 +13,7 @@ from torchgauge import __version__
 from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
+from torchgauge.estimate.workspaces import Target, workspaces_for
 from torchgauge.report.model import ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.trace.batch import name_batch
@@ -99,7 +100,7 @@ def as_module(model: Any) -> nn.Module:
 
 def report_of(trace: Trace, model_spec: str | None = None) -> Report:
     """Estimate a trace's costs; a pure function of the trace."""
-    live = live_bytes(trace)
+    live = live_bytes(trace, workspaces_for(Target(type="cpu")))
     compute = estimate_compute(trace)
     return Report(
         tool_version=__version__,

@@ -1,16 +1,18 @@
 """Bytes of tensors over a step, from storage lifetimes.
 
-Assumes: every storage occupies exactly its bytes (no allocator rounding), kernels use no scratch
-memory, and the step is one of many: optimizer states, made in the first step, are alive from the
-start.
+Assumes: every storage occupies exactly its bytes (no allocator rounding), and the step is one of
+many: optimizer states, made in the first step, are alive from the start. What kernels take for
+themselves comes from ``workspaces``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from torchgauge.estimate.steps import Workspaces, placed_workspaces
 from torchgauge.report.model import (
     MemoryEstimate,
     Phase,
@@ -29,25 +31,36 @@ class LiveBytes:
     """Bytes alive before the first event: the optimizer's states."""
     after: tuple[int, ...]
     """Bytes alive after each event."""
+    workspaces: Mapping[int, int]
+    """Bytes that a kernel takes for itself just after an event (-1: before the first)."""
+
+    def highest(self, event: int) -> int:
+        """Return the most bytes alive from after an event to before the next one."""
+        base = self.after[event] if event >= 0 else self.before
+        return base + self.workspaces.get(event, 0)
 
     def peak_between(self, first: int, end: int) -> int:
         """Return the most bytes alive from just before event ``first`` to before event ``end``."""
-        start = self.after[first - 1] if first else self.before
-        return (
-            max(self.after[first:end], default=start)
-            if end <= first
-            else max(start, max(self.after[first:end]))
-        )
+        peak = max(self.highest(first - 1), max(self.after[first:end], default=0))
+        inside = [event for event in self.workspaces if first <= event < end]
+        return max((peak, *map(self.highest, inside)))
 
 
-def live_bytes(trace: Trace) -> LiveBytes:
-    """Return the bytes alive after each storage event."""
+def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
+    """Return the bytes alive after each storage event, and what kernels take in between."""
     storages = trace.storages
-    steady = sum(s.nbytes for s in storages if s.role is Role.OPTIMIZER_STATE)
+    steady = sum(s.nbytes for s in storages if s.role is Role.OPTIMIZER_STATE and not s.is_host)
     changes = [_change(storages[event.storage], event.is_free) for event in trace.events]
     running = accumulate(changes, initial=steady)
     next(running)
-    return LiveBytes(before=steady, after=tuple(running))
+    placed = placed_workspaces(trace, workspaces)
+    return LiveBytes(
+        before=steady,
+        after=tuple(running),
+        workspaces={
+            event - 1: max(sum(sizes) for _, sizes in kernels) for event, kernels in placed.items()
+        },
+    )
 
 
 def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
@@ -66,13 +79,13 @@ def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
 def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstimate:
     """Return totals per role, the peak with what is alive at it, and the timeline."""
     live = live or live_bytes(trace)
-    sums = dict.fromkeys(Role, 0)
-    for storage in trace.storages:
-        sums[storage.role] += storage.nbytes
+    sums = bytes_by_role(trace)
     first_step = _existing(trace)
     peak_event = _peak_event(live, first_step)
     phase, module, op_name = _where(trace, peak_event)
     at_peak = _roles_at(trace, peak_event)
+    if peak_event in live.workspaces:
+        at_peak[Role.WORKSPACE] = live.workspaces[peak_event]
     return MemoryEstimate(
         input_bytes=sums[Role.INPUT],
         parameter_bytes=sums[Role.PARAMETER],
@@ -90,8 +103,17 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
     )
 
 
+def bytes_by_role(trace: Trace) -> dict[Role, int]:
+    """Return the bytes of all storages of a role, those on the host left out."""
+    sums = dict.fromkeys(Role, 0)
+    for storage in trace.storages:
+        if not storage.is_host:
+            sums[storage.role] += storage.nbytes
+    return sums
+
+
 def _change(storage: StorageRecord, is_free: bool) -> int:
-    if storage.role is Role.OPTIMIZER_STATE:
+    if storage.role is Role.OPTIMIZER_STATE or storage.is_host:
         return 0
     return -storage.nbytes if is_free else storage.nbytes
 
@@ -107,7 +129,7 @@ def _existing(trace: Trace) -> int:
 def _peak_event(live: LiveBytes, first: int) -> int:
     """Return the event after which most bytes are alive, the earliest of equals."""
     candidates = range(max(first - 1, 0), len(live.after))
-    return max(candidates, key=live.after.__getitem__, default=-1)
+    return max(candidates, key=live.highest, default=-1)
 
 
 def _where(trace: Trace, event: int) -> tuple[Phase, str, str]:
@@ -122,7 +144,7 @@ def _where(trace: Trace, event: int) -> tuple[Phase, str, str]:
 def _roles_at(trace: Trace, event: int) -> dict[Role, int]:
     alive = dict.fromkeys(Role, 0)
     for storage in trace.storages:
-        if storage.role is Role.OPTIMIZER_STATE:
+        if storage.role is Role.OPTIMIZER_STATE and not storage.is_host:
             alive[storage.role] += storage.nbytes
     for change in trace.events[: event + 1]:
         storage = trace.storages[change.storage]
@@ -134,13 +156,14 @@ def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint,
     """Return the live bytes before the step and after each op that changed them."""
     start = live.after[first - 1] if first else live.before
     points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=start)]
-    events, ops, after = trace.events, trace.ops, live.after
+    events, ops = trace.events, trace.ops
     count = len(events)
     for index in range(first, count):
         op = events[index].op
-        if (index + 1 == count or events[index + 1].op != op) and after[index] != (
-            points[-1].live_bytes
-        ):
+        if index + 1 < count and events[index + 1].op == op:
+            continue
+        high = live.highest(index)
+        if high != points[-1].live_bytes:
             phase = ops[op].phase if op < len(ops) else points[-1].phase
-            points.append(TimelinePoint(op=op, phase=phase, live_bytes=after[index]))
+            points.append(TimelinePoint(op=op, phase=phase, live_bytes=high))
     return tuple(points)

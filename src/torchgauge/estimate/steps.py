@@ -55,7 +55,7 @@ class _Repeater:
         self._count = len(trace.storages)
         self._loop = Loop()
         self._next_workspace = -1
-        self._kernels = _placed_workspaces(trace, workspaces)
+        self._kernels = placed_workspaces(trace, workspaces)
         self._first = next(
             (i for i, event in enumerate(trace.events) if event.op >= 0), len(trace.events)
         )
@@ -144,7 +144,7 @@ class _Repeater:
         return forward_end, ends.get(Phase.LOSS, forward_end)
 
 
-def _placed_workspaces(
+def placed_workspaces(
     trace: Trace, workspaces: Workspaces | None
 ) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
     """Return ``{event: [(op, sizes)]}``: before which event each kernel takes its workspaces.

@@ -103,7 +103,7 @@ class Scenario:
 
     mode: Mode | str = Mode.INFERENCE
     device: str = "cpu"
-    """``"cpu"``, ``"cuda"`` (the GPU at hand) or the name of one that ``torchgauge devices`` lists."""
+    """``"cpu"``, ``"cuda"`` (the GPU at hand) or a name that ``torchgauge devices`` lists."""
     precision: Precision | str = Precision.FP32
     optimizer: str | None = None
     loss: str | None = None

@@ -6,7 +6,7 @@ If one of them disappears, this is the file to change; everything else uses the 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -126,7 +126,7 @@ def node_variable(node: Any) -> torch.Tensor | None:
     return getattr(node, "variable", None)
 
 
-_AUTOCAST_KEY = DispatchKey.AutocastIPU
+_AUTOCAST_KEY: Any = getattr(DispatchKey, "AutocastIPU")  # noqa: B009  # not in the stubs
 _AUTOCAST_DEVICE = "ipu"
 """A key above autograd that no device of today uses (2.6–2.13)."""
 
@@ -227,7 +227,7 @@ def profiler_range(name: str) -> Any:
 
 
 @contextmanager
-def meta_kernels(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
+def meta_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Replace composite operators for meta tensors while the context is open.
 
     Does nothing inside another such context. Registered at ``AutogradMeta``, above the dispatch
@@ -269,7 +269,7 @@ def cpu_chooses_flash(*, grouped: bool) -> bool:
 def enabled_attention() -> frozenset[str]:
     """Return the fused attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda
-    switches = {
+    switches: dict[str, Callable[[], bool]] = {
         "flash": cuda.flash_sdp_enabled,
         "efficient": cuda.mem_efficient_sdp_enabled,
         "cudnn": cuda.cudnn_sdp_enabled,

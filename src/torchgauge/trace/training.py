@@ -119,7 +119,7 @@ class Trainer:
         """Run the backward; the loss of float16 autocast is scaled, as ``GradScaler`` does."""
         if self._scale is not None:
             loss = loss * self._scale
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
 
     def step(self) -> None:
         """Unscale, clip, update the parameters and their moving average."""
@@ -173,7 +173,7 @@ def as_channels_last(tensor: torch.Tensor) -> torch.Tensor:
 
 def to_channels_last(root: nn.Module) -> None:
     """Lay out the weights of images with their channels last, as ``module.to`` does."""
-    root.to(memory_format=torch.channels_last)
+    root.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def compute_loss(

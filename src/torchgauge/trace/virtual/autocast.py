@@ -36,7 +36,7 @@ class _WeightCache:
             and tensor.dtype is torch.float32
             and tensor.requires_grad
             and tensor.is_leaf
-            and not tensor._is_view()  # type: ignore[no-untyped-call]
+            and not tensor._is_view()
             and torch.is_autocast_cache_enabled()
         ):
             return tensor.to(dtype)

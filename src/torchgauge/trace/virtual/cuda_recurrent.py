@@ -47,8 +47,9 @@ def _run(
     hidden_size = (cx if cx is not None else hx).shape[2]
     projected = hx.shape[2] if kind == "lstm" and hx.shape[2] != hidden_size else 0
     per_cell = (4 if options.has_biases else 2) + (1 if projected else 0)
+    buffer = params[0].new_empty(0)  # where all weights lie already, one after the other
     results = torch.ops.aten._cudnn_rnn(
-        source, list(params), per_cell, params[0].new_empty(0), hx, cx, _MODES[kind], hidden_size, projected,
+        source, list(params), per_cell, buffer, hx, cx, _MODES[kind], hidden_size, projected,
         options.num_layers, options.batch_first, options.dropout, options.train,
         options.bidirectional, list(batch_sizes), None,
     )  # fmt: skip

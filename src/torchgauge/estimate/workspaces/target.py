@@ -1,0 +1,25 @@
+"""What a rule may depend on besides the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torchgauge.report.model import OpRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The device and the software that kernels run on."""
+
+    type: str
+    """``"cpu"`` or ``"cuda"``."""
+    compute_capability: tuple[int, int] = (8, 0)
+    torch_release: str = "2.13"
+    convolution_workspaces: bool = True
+    """Whether convolutions take the workspaces that they are expected to; without, none."""
+
+
+Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
+"""Bytes of the blocks that the kernel of an op has alive at its worst moment."""
