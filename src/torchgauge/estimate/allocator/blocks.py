@@ -18,9 +18,9 @@ MIN_LARGE_ALLOC: Final = 10 * MIB
 ROUND_LARGE: Final = 2 * MIB
 """Own segments are multiples of it (``kRoundLarge``)."""
 
-# A free block's key is size << ADDRESS_BITS | address: one integer that orders by size, then by
-# address, and is compared faster than a tuple.
-ADDRESS_BITS: Final = 56
+# A free block's key is size << ORDER_BITS | order: one integer that orders by size, then by what
+# decides between blocks of equal size, and is compared faster than a tuple.
+ORDER_BITS: Final = 56
 
 FREE: Final = 0
 ALLOCATED: Final = 1
@@ -28,6 +28,20 @@ PENDING: Final = 2
 """Freed, but another stream may still be using it."""
 UNMAPPED: Final = 3
 """Address space of an expandable segment without memory behind it."""
+
+
+class Births:
+    """Numbers blocks in the order in which they are made."""
+
+    __slots__ = ("count",)
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def take(self) -> int:
+        """Return the next number."""
+        self.count += 1
+        return self.count
 
 
 class ExpandableSegment:
@@ -49,6 +63,7 @@ class Block:
         "events",
         "gc_base",
         "next",
+        "order",
         "pool",
         "prev",
         "requested",
@@ -63,6 +78,8 @@ class Block:
     ) -> None:
         self.pool = pool
         self.address = address
+        self.order = address if pool.births is None else pool.births.take()
+        """Decides between blocks of equal size: the address, or the number of the block."""
         self.size = size
         self.segment = segment
         self.state = state
@@ -83,13 +100,32 @@ class Block:
 class Pool:
     """The free blocks of one stream, small or large, ordered by size and then by address."""
 
-    __slots__ = ("blocks", "calls", "keys", "small", "split_above", "split_below", "stream",
-                 "unmapped")  # fmt: skip
+    __slots__ = (
+        "births",
+        "blocks",
+        "calls",
+        "keys",
+        "small",
+        "split_above",
+        "split_below",
+        "stream",
+        "unmapped",
+    )
 
-    def __init__(self, *, small: bool, stream: int, calls: list[int], expandable: bool,
-                 max_split: float) -> None:  # fmt: skip
+    def __init__(
+        self,
+        *,
+        small: bool,
+        stream: int,
+        calls: list[int],
+        births: Births | None,
+        expandable: bool,
+        max_split: float,
+    ) -> None:
         self.small = small
         self.stream = stream
+        self.births = births
+        """Numbers the blocks where that, and not their address, orders equals (torch 2.12)."""
         self.calls = calls
         """Searches so far in this kind of pool, of all streams; the age of blocks counts them."""
         self.keys: list[int] = []
@@ -104,13 +140,13 @@ class Pool:
         """Put a free block in its place."""
         block.state = FREE
         block.gc_base = self.calls[0]
-        key = block.size << ADDRESS_BITS | block.address
+        key = block.size << ORDER_BITS | block.order
         insort(self.keys, key)
         self.blocks[key] = block
 
     def remove(self, block: Block) -> None:
         """Take a free block out."""
-        key = block.size << ADDRESS_BITS | block.address
+        key = block.size << ORDER_BITS | block.order
         del self.keys[bisect_left(self.keys, key)]
         del self.blocks[key]
 
@@ -138,6 +174,8 @@ def merge(block: Block, neighbour: Block | None) -> bool:
         block.pool.remove(neighbour)
     if block.prev is neighbour:
         block.address = neighbour.address
+        if block.pool.births is None:
+            block.order = block.address
         block.prev = neighbour.prev
         if block.prev is not None:
             block.prev.next = block
@@ -149,17 +187,26 @@ def merge(block: Block, neighbour: Block | None) -> bool:
     return True
 
 
-def cut(block: Block, size: int) -> Block:
-    """Cut ``size`` bytes off the front of a block and return them as a block of their own.
-
-    Neither is in any list afterwards; what is left keeps the object that it was.
-    """
+def cut_front(block: Block, size: int) -> Block:
+    """Cut ``size`` bytes off the front of a block that is in no list; return the new block."""
     front = Block(block.pool, block.address, size, block.segment, block.state)
-    front.prev = block.prev
+    front.prev, front.next = block.prev, block
     if front.prev is not None:
         front.prev.next = front
-    front.next = block
     block.prev = front
     block.address += size
     block.size -= size
+    if block.pool.births is None:
+        block.order = block.address
     return front
+
+
+def cut_back(block: Block, size: int) -> Block:
+    """Cut ``size`` bytes off the end of a block that is in no list; return the new block."""
+    block.size -= size
+    back = Block(block.pool, block.address + block.size, size, block.segment, block.state)
+    back.prev, back.next = block, block.next
+    if back.next is not None:
+        back.next.prev = back
+    block.next = back
+    return back

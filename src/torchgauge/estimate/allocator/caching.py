@@ -16,20 +16,23 @@ from collections.abc import Iterator
 from torchgauge.errors import SimulatedOutOfMemoryError
 from torchgauge.estimate.allocator import device
 from torchgauge.estimate.allocator.blocks import (
-    ADDRESS_BITS,
     ALLOCATED,
     FREE,
     MIN_BLOCK,
     MIN_LARGE_ALLOC,
+    ORDER_BITS,
     PENDING,
     ROUND_LARGE,
     SMALL_SEGMENT,
     SMALL_SIZE,
     UNMAPPED,
+    Births,
     Block,
     Pool,
+    cut_front,
     merge,
 )
+from torchgauge.estimate.allocator.keys import rules_of
 from torchgauge.estimate.allocator.settings import AllocatorSettings
 from torchgauge.estimate.allocator.statistics import AllocatorStatistics
 
@@ -72,6 +75,8 @@ class CachingAllocator:
         self._small: dict[int, Pool] = {}
         self._large: dict[int, Pool] = {}
         self._small_calls, self._large_calls = [0], [0]
+        numbered = rules_of(self.settings.torch_release).equals_by_block_number
+        self._births = Births() if numbered else None
         self._pending: dict[Block, None] = {}
         self._has_finished = False
         self.requested_bytes = self.peak_requested_bytes = 0
@@ -102,7 +107,7 @@ class CachingAllocator:
         block: Block | None
         if self._fits_plainly:
             keys = pool.keys
-            index = bisect_left(keys, size << ADDRESS_BITS)
+            index = bisect_left(keys, size << ORDER_BITS)
             block = pool.blocks.pop(keys.pop(index)) if index < len(keys) else None
         else:
             block = self._free_block(pool, size)
@@ -222,6 +227,7 @@ class CachingAllocator:
             small=small,
             stream=stream,
             calls=self._small_calls if small else self._large_calls,
+            births=self._births,
             expandable=self.settings.expandable_segments,
             max_split=self._max_split,
         )
@@ -233,7 +239,7 @@ class CachingAllocator:
         if self._collects:
             pool.calls[0] += 1
         keys = pool.keys
-        index = bisect_left(keys, size << ADDRESS_BITS)
+        index = bisect_left(keys, size << ORDER_BITS)
         if index == len(keys):
             return None
         block = pool.blocks[keys[index]]
@@ -257,18 +263,10 @@ class CachingAllocator:
 
     def _split(self, pool: Pool, rest: Block, size: int) -> Block:
         """Cut the request off the front of a block; the rest becomes a free block."""
-        front = Block(pool, rest.address, size, rest.segment, ALLOCATED)
-        before = rest.prev
-        front.prev = before
-        if before is not None:
-            before.next = front
-        front.next = rest
-        rest.prev = front
-        rest.address += size
-        rest.size -= size
+        front = cut_front(rest, size)
         rest.state = FREE
         rest.gc_base = pool.calls[0]
-        key = rest.size << ADDRESS_BITS | rest.address
+        key = rest.size << ORDER_BITS | rest.order
         insort(pool.keys, key)
         pool.blocks[key] = rest
         return front
@@ -285,7 +283,7 @@ class CachingAllocator:
         if after is not None and after.state == FREE:
             merge(block, after)
         block.gc_base = pool.calls[0]
-        key = block.size << ADDRESS_BITS | block.address
+        key = block.size << ORDER_BITS | block.order
         insort(pool.keys, key)
         pool.blocks[key] = block
 

@@ -10,15 +10,16 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
 from torchgauge.estimate.allocator.blocks import (
-    ADDRESS_BITS,
     FREE,
     MIB,
+    ORDER_BITS,
     SMALL_SEGMENT,
     UNMAPPED,
     Block,
     ExpandableSegment,
     Pool,
-    cut,
+    cut_back,
+    cut_front,
     merge,
 )
 
@@ -70,7 +71,7 @@ def release_oversize(allocator: CachingAllocator, pool: Pool, size: int) -> bool
     if limit is None or allocator.settings.expandable_segments:
         return False
     wanted = max(size, limit)
-    index = bisect_left(pool.keys, wanted << ADDRESS_BITS)
+    index = bisect_left(pool.keys, wanted << ORDER_BITS)
     if index < len(pool.keys):
         release_segment(allocator, pool.blocks[pool.keys[index]])
         return True
@@ -187,13 +188,7 @@ def _map(allocator: CachingAllocator, block: Block, size: int) -> bool:
         return False
     pool.remove_unmapped(block)
     if mapped < block.size:
-        rest = Block(pool, block.address + mapped, block.size - mapped, segment, UNMAPPED)
-        rest.prev, rest.next = block, block.next
-        if rest.next is not None:
-            rest.next.prev = rest
-        block.next = rest
-        block.size = mapped
-        pool.add_unmapped(rest)
+        pool.add_unmapped(cut_back(block, block.size - mapped))
     block.state = FREE
     merge(block, block.prev)
     merge(block, block.next)
@@ -213,12 +208,9 @@ def _unmap(allocator: CachingAllocator, block: Block) -> None:
         return
     pool.remove(block)
     if start > block.address:
-        pool.add(cut(block, start - block.address))
-    rest_size = block.address + block.size - end
-    if rest_size:
-        unmapped = cut(block, end - start)
-        pool.add(block)
-        block = unmapped
+        pool.add(cut_front(block, start - block.address))
+    if block.size > end - start:
+        pool.add(cut_back(block, block.size - (end - start)))
     block.state = UNMAPPED
     merge(block, block.prev)
     merge(block, block.next)

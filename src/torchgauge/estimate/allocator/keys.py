@@ -8,7 +8,7 @@ read on 2026-11-24 (2.6.0, 2.7.1, 2.8.0, 2.9.1, 2.10.0, 2.11.0, 2.12.0, 2.13.0).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from torchgauge.errors import AllocatorSettingsError
@@ -42,6 +42,12 @@ class ReleaseRules:
     """Whether ``max_split_size_mb`` may be as small as the large segment."""
     rest_starts_after_last_interval: bool
     """Whether ``>`` in the divisions leaves the interval named just before it alone."""
+    equals_by_block_number: bool
+    """Whether free blocks of one size are taken in the order in which they were made.
+
+    Otherwise the lowest address is, or since 2.13 the oldest segment and then the address: the
+    same thing for a device that hands out rising addresses.
+    """
     source: str
 
     @property
@@ -130,13 +136,29 @@ RELEASES: Final[tuple[ReleaseRules, ...]] = (
         version=(2, 6),
         split_size_may_equal_large_segment=False,
         rest_starts_after_last_interval=False,
+        equals_by_block_number=False,
         source=f"{_LIBRARY} 2.6.0: 'too small, must be >'; CUDAAllocatorConfig.cpp",
     ),
     ReleaseRules(
         version=(2, 10),
         split_size_may_equal_large_segment=True,
         rest_starts_after_last_interval=True,
+        equals_by_block_number=False,
         source=f"{_LIBRARY} 2.10.0: 'too small, must be >='; pytorch PR 165304 (2025-10)",
+    ),
+    ReleaseRules(
+        version=(2, 12),
+        split_size_may_equal_large_segment=True,
+        rest_starts_after_last_interval=True,
+        equals_by_block_number=True,
+        source=f"{_LIBRARY} 2.12.0; pytorch PR 178362 (2026-03)",
+    ),
+    ReleaseRules(
+        version=(2, 13),
+        split_size_may_equal_large_segment=True,
+        rest_starts_after_last_interval=True,
+        equals_by_block_number=False,
+        source=f"{_LIBRARY} 2.13.0; pytorch PRs 182929 and 183591 (2026-05)",
     ),
 )
 """Rows in the order of the releases; each holds until the next one."""
@@ -162,9 +184,4 @@ def rules_of(torch_release: str) -> ReleaseRules:
             hint=f"{OLDEST[0]}.{OLDEST[1]} is the oldest",
         )
     row = [rules for rules in RELEASES if rules.version <= version][-1]
-    return ReleaseRules(
-        version=version,
-        split_size_may_equal_large_segment=row.split_size_may_equal_large_segment,
-        rest_starts_after_last_interval=row.rest_starts_after_last_interval,
-        source=row.source,
-    )
+    return replace(row, version=version)
