@@ -11,7 +11,7 @@ Assumes: the loop keeps the names of its batch, output and loss until the next o
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torchgauge.report.model import OpRecord, Phase, Role, Trace
@@ -44,18 +44,43 @@ class Loop:
         self.storages.append(storage)
 
 
-def repeat(trace: Trace, steps: int, workspaces: Workspaces | None = None) -> Loop:
-    """Return what ``steps`` steps allocate and free; storages on the host are left out."""
-    return _Repeater(trace, workspaces).run(steps)
+def repeat(
+    trace: Trace,
+    steps: int,
+    workspaces: Workspaces | None = None,
+    *,
+    first: Workspaces | None = None,
+    lasting: Mapping[int, int] | None = None,
+) -> Loop:
+    """Return what ``steps`` steps allocate and free; storages on the host are left out.
+
+    Args:
+        trace: of one step.
+        steps: how many.
+        workspaces: what kernels take for themselves in each step.
+        first: the same in the first step, where it differs.
+        lasting: by op, bytes that it takes in the first step and keeps for good.
+    """
+    return _Repeater(trace, workspaces, first or workspaces, lasting or {}).run(steps)
 
 
 class _Repeater:
-    def __init__(self, trace: Trace, workspaces: Workspaces | None) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        workspaces: Workspaces | None,
+        first: Workspaces | None,
+        lasting: Mapping[int, int],
+    ) -> None:
         self._trace = trace
         self._count = len(trace.storages)
         self._loop = Loop()
         self._next_workspace = -1
         self._kernels = placed_workspaces(trace, workspaces)
+        self._first_kernels = (
+            self._kernels if first is workspaces else placed_workspaces(trace, first)
+        )
+        self._lasting = _placed(trace, {op: (size,) for op, size in lasting.items()})
         self._first = next(
             (i for i, event in enumerate(trace.events) if event.op >= 0), len(trace.events)
         )
@@ -69,13 +94,13 @@ class _Repeater:
             self._begin(step)
             for index, event in enumerate(self._trace.events[self._first :], self._first):
                 self._between(step, index)
-                self._run_kernels(index)
+                self._run_kernels(step, index)
                 storage = self._trace.storages[event.storage]
                 made_once = storage.role in _FOR_GOOD and step > 0
                 if not made_once:
                     self._add(step, event.storage, event.op, is_free=event.is_free)
             self._between(step, len(self._trace.events))
-            self._run_kernels(len(self._trace.events))
+            self._run_kernels(step, len(self._trace.events))
         return self._loop
 
     def _begin(self, step: int) -> None:
@@ -99,13 +124,21 @@ class _Repeater:
             for storage in self._left[False]:
                 self._add(step - 1, storage, -1, is_free=True)
 
-    def _run_kernels(self, index: int) -> None:
-        for op, sizes in self._kernels.get(index, ()):
-            keys = range(self._next_workspace, self._next_workspace - len(sizes), -1)
-            self._next_workspace -= len(sizes)
-            for is_free in (False, True):
-                for key, size in zip(keys, sizes, strict=True):
-                    self._loop.add(is_free, key, size, op=op, storage=-1)
+    def _run_kernels(self, step: int, index: int) -> None:
+        if step == 0:
+            for op, sizes in self._lasting.get(index, ()):
+                self._take(op, sizes)
+        for op, sizes in (self._kernels if step else self._first_kernels).get(index, ()):
+            for key in self._take(op, sizes):
+                self._loop.add(True, key, 0, op=op, storage=-1)
+
+    def _take(self, op: int, sizes: tuple[int, ...]) -> range:
+        """Allocate blocks that no storage of the trace stands for; return their keys."""
+        keys = range(self._next_workspace, self._next_workspace - len(sizes), -1)
+        self._next_workspace -= len(sizes)
+        for key, size in zip(keys, sizes, strict=True):
+            self._loop.add(False, key, size, op=op, storage=-1)
+        return keys
 
     def _add(self, step: int, index: int, op: int, *, is_free: bool = False) -> None:
         storage = self._trace.storages[index]
@@ -151,20 +184,16 @@ def placed_workspaces(
 
     After everything that its own op allocated, before anything that a later op does.
     """
-    placed: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
     if workspaces is None:
-        return placed
-    ops = [event.op for event in trace.events]
-    for op in trace.ops:
-        sizes = workspaces(op)
-        if sizes:
-            placed.setdefault(bisect_right(ops, op.index), []).append((op.index, sizes))
+        return {}
+    return _placed(trace, {op.index: sizes for op in trace.ops if (sizes := workspaces(op))})
+
+
+def _placed(
+    trace: Trace, sizes: Mapping[int, tuple[int, ...]]
+) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
+    placed: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
+    ops = [event.op for event in trace.events] if sizes else []
+    for op, blocks in sizes.items():
+        placed.setdefault(bisect_right(ops, op), []).append((op, blocks))
     return placed
-
-
-def running_bytes(loop: Loop) -> Iterator[int]:
-    """Return the bytes alive after each event, without an allocator."""
-    live = 0
-    for is_free, _, nbytes in loop.events:
-        live += -nbytes if is_free else nbytes
-        yield live

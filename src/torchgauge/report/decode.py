@@ -198,17 +198,22 @@ def _scenario(data: _Fields) -> Scenario:
             loss=data.text_or_none("loss"),
             checkpointing=data.flag("checkpointing"),
             accumulation=data.integer("accumulation"),
-            optimizer_implementation=data.text_or_none("optimizer_implementation"),
-            zero_grad=data.text("zero_grad"),
-            gradient_clipping=data.flag("gradient_clipping"),
-            ema=data.flag("ema"),
-            channels_last=data.flag("channels_last"),
-            first_step=data.flag("first_step"),
-            allocator=data.text("allocator"),
-            torch_release=data.text_or_none("torch_release"),
+            **_later_fields(data),
         )
     except ScenarioError as error:
         raise _damaged(data.where, f"makes no sense: {error.message}") from error
+
+
+def _later_fields(data: _Fields) -> dict[str, Any]:
+    """Return the fields that reports written before version 0.2 do not have."""
+    flags = ("gradient_clipping", "ema", "channels_last", "cudnn_benchmark", "first_step")
+    texts = ("optimizer_implementation", "zero_grad", "allocator", "torch_release")
+    found: dict[str, Any] = {name: data.flag(name) for name in flags if data.has(name)}
+    found |= {name: data.text_or_none(name) for name in texts if data.has(name)}
+    if data.has("optimizer_options"):
+        options = data.fields("optimizer_options")
+        found["optimizer_options"] = {name: options.raw(name) for name in options.names()}
+    return found
 
 
 def _totals(data: _Fields) -> Totals:
@@ -244,6 +249,12 @@ def _memory(data: _Fields) -> MemoryEstimate:
         peak_op=peak.text("op"),
         at_peak={_member(name, Role, roles.where): roles.integer(name) for name in roles.names()},
         timeline=data.each("timeline", _point),
+        peak_reserved_bytes=data.integer_if_there("peak_reserved_bytes"),
+        context_bytes=data.integer_if_there("context_bytes"),
+        device_bytes=data.integer_if_there("device_bytes"),
+        minimum_bytes=data.integer_if_there("minimum_bytes"),
+        capacity_bytes=data.integer_if_there("capacity_bytes"),
+        fits=data.flag("fits") if data.has("fits") else None,
     )
 
 

@@ -36,6 +36,13 @@ from torchgauge.report.model import (
 _AGAIN = "save the report again, with report.save(…) or --format json"
 
 
+GPU_FIELDS = (
+    "peak_reserved_bytes", "context_bytes", "device_bytes", "minimum_bytes", "capacity_bytes",
+    "fits",
+)  # fmt: skip
+"""Of the memory: only there for a step on a GPU."""
+
+
 def report_to_dict(report: Report) -> dict[str, Any]:
     """Return the report as plain data, in the order of the JSON contract."""
     data: dict[str, Any] = {
@@ -179,7 +186,7 @@ def _totals(totals: Totals) -> dict[str, Any]:
 
 
 def _memory(memory: MemoryEstimate) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "input_bytes": memory.input_bytes,
         "parameter_bytes": memory.parameter_bytes,
         "gradient_bytes": memory.gradient_bytes,
@@ -199,6 +206,11 @@ def _memory(memory: MemoryEstimate) -> dict[str, Any]:
         "buffer_bytes": memory.buffer_bytes,
         "output_bytes": memory.output_bytes,
     }
+    for name in GPU_FIELDS:  # left out where the step does not run on a GPU
+        value = getattr(memory, name)
+        if value is not None:
+            data[name] = value
+    return data
 
 
 def _module(module: ModuleReport) -> dict[str, Any]:

@@ -42,6 +42,8 @@ class Role(StrEnum):
     TEMPORARY = "temporary"
     WORKSPACE = "workspace"
     """Scratch memory inside one kernel, from a rule (not seen by the recorder)."""
+    ROUNDING = "rounding"
+    """What the CUDA caching allocator adds to the blocks that tensors ask for."""
 
 
 class Execution(StrEnum):
@@ -305,6 +307,18 @@ class MemoryEstimate:
     at_peak: Mapping[Role, int]
     """Live bytes per role at the moment of the peak; they sum to ``peak_allocated_bytes``."""
     timeline: tuple[TimelinePoint, ...] = ()
+    peak_reserved_bytes: int | None = None
+    """What the caching allocator holds at most; this and what follows: only for a GPU."""
+    context_bytes: int | None = None
+    """The CUDA context: driver state and loaded kernels, outside of the allocator."""
+    device_bytes: int | None = None
+    """What the device shows as used: reserved + context."""
+    minimum_bytes: int | None = None
+    """The smallest limit of the caching allocator under which the step still runs."""
+    capacity_bytes: int | None = None
+    """Memory of the device that the driver reports."""
+    fits: bool | None = None
+    """Whether the step runs on the device; ``None`` where no device has been named."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

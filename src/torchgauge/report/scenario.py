@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeAlias
 
 from torchgauge.errors import ScenarioError
 
@@ -78,6 +79,9 @@ LOSSES = ("auto", "mean", "sum", "cross_entropy", "mse")
 """Names that a scenario accepts. ``auto`` takes the model's own loss if it returns one, else the
 mean of all floating-point outputs; which of them was used is listed under ``assumptions``."""
 
+OptionValue: TypeAlias = bool | int | float | str | None
+OptimizerOptions: TypeAlias = tuple[tuple[str, OptionValue], ...]
+
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 
@@ -85,7 +89,7 @@ _FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
 _TRAINING_ONLY: dict[str, object] = {
     "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
     "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
-    "first_step": False,
+    "first_step": False, "optimizer_options": (),
 }  # fmt: skip
 """Fields that mean nothing in inference, with the value that says nothing."""
 
@@ -106,9 +110,12 @@ class Scenario:
     """``"cpu"``, ``"cuda"`` (the GPU at hand) or a name that ``torchgauge devices`` lists."""
     precision: Precision | str = Precision.FP32
     optimizer: str | None = None
+    """A name of ``OPTIMIZERS``, or ``package.module:Class`` of a ``torch.optim.Optimizer``."""
     loss: str | None = None
     checkpointing: bool = False
     accumulation: int = 1
+    optimizer_options: OptimizerOptions | Mapping[str, OptionValue] = ()
+    """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
     optimizer_implementation: OptimizerImplementation | str | None = None
     """``None`` for what PyTorch takes by itself on the device."""
     zero_grad: ZeroGrad | str = ZeroGrad.BEFORE_FORWARD
@@ -118,6 +125,9 @@ class Scenario:
     """Keep a moving average of the parameters: a copy of them, updated after each step."""
     channels_last: bool = False
     """Model and image inputs in ``torch.channels_last``."""
+    cudnn_benchmark: bool = False
+    """``torch.backends.cudnn.benchmark``: the first step tries every algorithm of a convolution,
+    and their workspaces stay reserved."""
     first_step: bool = False
     """Peak of the very first step, which makes the optimizer's states, not of one of many."""
     allocator: str = ""
@@ -136,6 +146,9 @@ class Scenario:
                 hint="cpu, cuda, or a GPU's name: torchgauge devices lists them",
             )
         training = self.mode is Mode.TRAINING
+        if isinstance(self.optimizer_options, Mapping):
+            options = tuple(sorted(self.optimizer_options.items()))
+            object.__setattr__(self, "optimizer_options", options)
         self._check_optimizer()
         for name, allowed in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
             value = getattr(self, name)
@@ -148,7 +161,7 @@ class Scenario:
                     f"{name}={value!r} has no meaning in inference",
                     hint="use mode='training' (--mode training), or leave it out",
                 )
-            if value not in allowed and not (name == "loss" and value.startswith(CUSTOM_LOSS)):
+            if value not in allowed and not _is_of_the_user(name, value):
                 raise ScenarioError(
                     f"unknown {name} {value!r}", hint="one of " + ", ".join(allowed)
                 )
@@ -193,15 +206,22 @@ class Scenario:
             "loss": self.loss,
             "checkpointing": self.checkpointing,
             "accumulation": self.accumulation,
+            "optimizer_options": dict(self.optimizer_options),
             "optimizer_implementation": _text(self.optimizer_implementation),
             "zero_grad": str(self.zero_grad),
             "gradient_clipping": self.gradient_clipping,
             "ema": self.ema,
             "channels_last": self.channels_last,
+            "cudnn_benchmark": self.cudnn_benchmark,
             "first_step": self.first_step,
             "allocator": self.allocator,
             "torch_release": self.torch_release,
         }
+
+
+def _is_of_the_user(name: str, value: str) -> bool:
+    """Return whether a value names a function or class of the user's own."""
+    return value.startswith(CUSTOM_LOSS) if name == "loss" else ":" in value
 
 
 def _text(value: object) -> str | None:

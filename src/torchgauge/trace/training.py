@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -50,6 +52,7 @@ def make_optimizer(
     parameters: Iterable[torch.Tensor],
     implementation: OptimizerImplementation | str | None = None,
     *,
+    options: Mapping[str, Any] | None = None,
     foreach: bool = False,
 ) -> torch.optim.Optimizer | None:
     """Return the optimizer of that name over the trainable parameters.
@@ -58,7 +61,7 @@ def make_optimizer(
     """
     if name == "none":
         return None
-    kind, settings = _OPTIMIZERS[name]
+    kind, settings = _class_of(name)
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ScenarioError(
@@ -70,12 +73,39 @@ def make_optimizer(
         implementation = (
             OptimizerImplementation.FOREACH if lists else OptimizerImplementation.FOR_LOOP
         )
-    settings = {**settings, "foreach": implementation == OptimizerImplementation.FOREACH}
+    accepted = inspect.signature(kind).parameters
+    if "foreach" in accepted:
+        settings = {**settings, "foreach": implementation == OptimizerImplementation.FOREACH}
     if implementation == OptimizerImplementation.FUSED:
-        settings = {**settings, "foreach": False, "fused": True}
+        settings = {**settings, "fused": True}
     with list_kernels_on_meta():
-        optimizer: torch.optim.Optimizer = getattr(torch.optim, kind)(trainable, **settings)
-    return optimizer
+        try:
+            return kind(trainable, **{**settings, **(options or {})})
+        except (TypeError, ValueError) as error:
+            raise ScenarioError(
+                f"the optimizer {name} refuses its options: {error}",
+                hint="it takes " + ", ".join(list(accepted)[1:]),
+            ) from error
+
+
+def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
+    """Return an optimizer's class and the settings that differ from its defaults."""
+    if name in _OPTIMIZERS:
+        kind, settings = _OPTIMIZERS[name]
+        return getattr(torch.optim, kind), settings
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ScenarioError(
+            f"the optimizer {name} cannot be imported: {error}",
+            hint="write package.module:Class, or one of " + ", ".join(_OPTIMIZERS),
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
+        raise ScenarioError(
+            f"{name} is no torch.optim.Optimizer", hint="name a class that is derived from it"
+        )
+    return found, {}
 
 
 class Trainer:
@@ -92,6 +122,7 @@ class Trainer:
             scenario.optimizer or "none",
             root.parameters(),
             scenario.optimizer_implementation,
+            options=dict(scenario.optimizer_options),
             foreach=foreach,
         )
         self._scale = torch.ones((), device=device_of(root)) if self._scales else None

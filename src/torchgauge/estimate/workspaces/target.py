@@ -17,8 +17,8 @@ class Target:
     """``"cpu"`` or ``"cuda"``."""
     compute_capability: tuple[int, int] = (8, 0)
     torch_release: str = "2.13"
-    convolution_workspaces: bool = True
-    """Whether convolutions take the workspaces that they are expected to; without, none."""
+    is_benchmarking: bool = False
+    """Whether cuDNN tries every algorithm of a convolution (``torch.backends.cudnn.benchmark``)."""
 
 
 Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
