@@ -280,11 +280,13 @@ def enabled_attention() -> frozenset[str]:
 def is_composite(overload: OpOverload) -> bool:
     """Return whether an operator only calls others (``CompositeImplicitAutograd`` in C++).
 
+    Not ``silu_backward`` and the few like it, for which devices have a kernel of their own too.
     ``torch._C._dispatch_has_kernel_for_dispatch_key``: 2.6–2.13. The method of the overload
     itself also answers yes for Python decompositions, which do not run on real devices.
     """
-    return torch._C._dispatch_has_kernel_for_dispatch_key(
-        overload.name(), "CompositeImplicitAutograd"
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    return has_kernel(overload.name(), "CompositeImplicitAutograd") and not has_kernel(
+        overload.name(), "CPU"
     )
 
 
