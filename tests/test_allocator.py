@@ -90,6 +90,7 @@ def test_the_large_segment_can_be_set_from_2_11():
     a = allocator("large_segment_size_mb:40")
     a.allocate(2 * MIB)
     assert a.reserved_bytes == 40 * MIB
+    assert a.settings.max_non_split_rounding_bytes == 40 * MIB, "follows it, as in parseArgs"
 
 
 def test_small_and_large_requests_share_no_segment():
@@ -263,13 +264,12 @@ def test_how_much_larger_an_oversize_block_may_be_can_be_set():
 
 
 def test_oversize_blocks_are_released_before_all_others():
-    """release_available_cached_blocks: the smallest that is large enough, without a retry."""
+    """release_available_cached_blocks: only as much as the request needs, without a retry."""
     a = allocator("max_split_size_mb:32", 200 * MIB)
     for block in [a.allocate(size * MIB) for size in (40, 60, 80, 10)]:
         a.free(block)
-    a.allocate(39 * MIB)  # 40 is within 20 MiB
-    a.allocate(84 * MIB)  # no room: none is large enough, so the largest go, until 84 are free
-    assert counters(a) == (124 * MIB, 134 * MIB, 3)
+    a.allocate(84 * MIB)  # none is large enough: the largest go, until 84 MiB are released
+    assert counters(a) == (84 * MIB, 134 * MIB, 3), "80 and 60 MiB went, 40 and 10 are cached"
     assert a.retries == 0
 
 
@@ -330,17 +330,33 @@ def test_a_fraction_limits_the_process():
 
 
 def test_garbage_collection_releases_the_blocks_that_were_idle_longest():
-    """garbage_collect_cached_blocks: above the threshold, all older than the mean age."""
-    a = allocator("garbage_collection_threshold:0.5", allowed=200 * MIB)
-    old, young = a.allocate(60 * MIB), a.allocate(40 * MIB)
-    a.free(old)
-    for _ in range(4):
-        a.free(a.allocate(12 * MIB))  # served by the 60 MiB, whose age starts again
+    """garbage_collect_cached_blocks: those at least as old as the mean, in searches of the pool."""
+    a = allocator("garbage_collection_threshold:0.5", allowed=400 * MIB)
+    old, young, _ = a.allocate(60 * MIB), a.allocate(80 * MIB), a.allocate(90 * MIB)
+    a.free(old)  # idle from the third search on
     a.free(young)
-    a.allocate(70 * MIB)  # 100 MiB reserved is the threshold: nothing goes
-    assert a.reserved_bytes == 170 * MIB
-    a.allocate(72 * MIB)  # 70 MiB too much: both are released, the older first
-    assert a.reserved_bytes == 142 * MIB and a.retries == 0
+    for _ in range(2):
+        a.free(a.allocate(80 * MIB))  # idle from the fifth on
+    a.allocate(100 * MIB)  # the sixth: ages 3 and 1, and 230 MiB are 30 too many
+    assert counters(a) == (190 * MIB, 270 * MIB, 3), "60 MiB went, 80 stayed"
+    assert a.retries == 0
+
+
+def test_blocks_of_just_the_mean_age_are_collected():
+    a = allocator("garbage_collection_threshold:0.5", allowed=400 * MIB)
+    old, young = a.allocate(60 * MIB), a.allocate(180 * MIB)
+    a.free(old)
+    a.free(a.allocate(20 * MIB))  # serves itself from the 60 MiB, which are young again
+    a.free(young)
+    a.allocate(181 * MIB)  # 240 MiB are 40 too many; both have the same age
+    assert counters(a) == (182 * MIB, 182 * MIB, 1) and a.retries == 0
+
+
+def test_at_the_threshold_nothing_is_collected():
+    a = allocator("garbage_collection_threshold:0.5", allowed=400 * MIB)
+    a.free(a.allocate(200 * MIB))
+    a.allocate(199 * MIB + 512, stream=1)
+    assert a.reserved_bytes == 400 * MIB and a.retries == 0
 
 
 def test_no_garbage_collection_without_a_fraction():
@@ -463,6 +479,7 @@ def test_all_of_an_empty_expandable_segment_goes():
     a.free(a.allocate(45 * MIB))
     a.empty_cache()
     assert counters(a) == (0, 0, 0)
+    assert not any(pool.unmapped or pool.keys for pool in a.pools())
 
 
 def test_expandable_segments_fit_where_fixed_ones_do_not():
