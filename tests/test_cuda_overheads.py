@@ -7,8 +7,8 @@ import re
 import pytest
 
 from torchgauge.errors import UsageError
+from torchgauge.estimate.cuda_context_rows import CONTEXT_ROWS
 from torchgauge.estimate.cuda_overheads import (
-    CONTEXT_ROWS,
     CUBLAS_RULES,
     HANDLES_FORWARD,
     HANDLES_TRAINING,
@@ -136,7 +136,7 @@ def test_every_figure_is_inside_the_interval_of_the_line():
 
 
 def test_one_figure_left_out_is_still_predicted(monkeypatch):
-    """Leave one GPU out: the line through the others misses it by 99 MiB at worst, 37 MiB in the median."""
+    """The line through the other GPUs misses a figure by 99 MiB at worst, 37 in the median."""
     from torchgauge.estimate import cuda_overheads
 
     misses = []
