@@ -194,7 +194,7 @@ def cuda_context_bytes(
 ) -> ContextEstimate:
     """Return what a torch process holds on a GPU outside the caching allocator.
 
-    A GPU of :data:`~torchgauge.estimate.cuda_context_rows.CONTEXT_ROWS` gets the mean of its figures, others the least-squares line
+    A GPU of ``cuda_context_rows`` gets the mean of its figures, others the least-squares line
     through all rows: the context grows with the local memory of all threads that the GPU can
     hold. The interval is the worst miss of that line on any row, or the range of the GPU's own
     figures where there are at least three. The public figures do not tell torch or CUDA releases
