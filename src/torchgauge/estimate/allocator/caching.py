@@ -47,7 +47,9 @@ class CachingAllocator:
         capacity_bytes: what the device can give to the allocator: its usable memory less the
             CUDA context and everything else that is not the allocator's; ``None``: no limit.
         allowed_bytes: the limit of ``torch.cuda.set_per_process_memory_fraction``, in bytes;
-            by default what ``settings.memory_fraction`` leaves of the capacity.
+            by default what ``settings.memory_fraction`` leaves of the capacity. As in torch, it
+            is compared with the size of a segment, while an expandable segment maps whole pages:
+            the reserved bytes can exceed it by less than a page.
     """
 
     def __init__(

@@ -51,9 +51,13 @@ def get_memory(allocator: CachingAllocator, pool: Pool, size: int, segment: int)
     reserved = allocator.reserved_bytes
     if allocator.allowed_bytes is not None and reserved + segment > allocator.allowed_bytes:
         return None
+    capacity = allocator.capacity_bytes
     if allocator.settings.expandable_segments:
+        # More than the device holds cannot be mapped, and is not worth a range of addresses.
+        if capacity is not None and size > capacity:
+            return None
         return _grow_expandable(allocator, pool, size)
-    if allocator.capacity_bytes is not None and reserved + segment > allocator.capacity_bytes:
+    if capacity is not None and reserved + segment > capacity:
         return None
     allocator.reserved_bytes = reserved + segment
     allocator.segments += 1

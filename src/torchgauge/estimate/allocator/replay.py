@@ -201,7 +201,8 @@ def smallest_cap(
     """
     settings = settings or AllocatorSettings()
 
-    def runs(cap: int) -> bool:
+    def runs(steps: int) -> bool:
+        cap = steps * CAP_STEP
         if by_fraction:
             return replay(events, settings, allowed_bytes=cap).fits
         return replay(events, settings, cap).fits
@@ -209,8 +210,8 @@ def smallest_cap(
     low, enough = _bounds(events, settings)
     low //= CAP_STEP
     high = -(-enough // CAP_STEP)
-    while not runs(high * CAP_STEP):
-        # A fraction counts whole segments, also where an expandable one maps less.
+    while not runs(high):
+        # A fraction counts whole segments, also where an expandable one would map less.
         low, high = high, high + max(high // 8, settings.large_segment_bytes // CAP_STEP)
     return _bisect(runs, low, high) * CAP_STEP
 
