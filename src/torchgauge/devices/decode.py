@@ -53,7 +53,7 @@ def _complete(values: dict[str, Any], lacks: set[Arithmetic], base: Device | Non
     for key in ("name", "memory_gib", "bandwidth_gb_s"):
         if FIELDS[key][0] not in merged:
             raise FieldError(f"{key}: missing, and there is no based_on to take it from")
-    derived = set(merged.get("derived", ())) - (stated - {"derived"})
+    derived = set(values.get("derived", set(inherited.get("derived", ())) - stated))
     if "usable_memory_bytes" not in stated and ("memory_bytes" in stated or base is None):
         merged["usable_memory_bytes"] = derive_usable(merged["memory_bytes"], _class_of(merged))
         derived.add("usable_memory_bytes")
