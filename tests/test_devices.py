@@ -370,7 +370,7 @@ def test_a_bad_file_names_itself_and_the_field(own, text, message):
 
 def test_a_file_that_is_not_text_is_an_error(tmp_path):
     (tmp_path / "torchgauge-devices.toml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DeviceError, match="cannot read torchgauge-devices.toml"):
+    with pytest.raises(DeviceError, match=r"cannot read torchgauge-devices\.toml"):
         all_devices()
 
 
