@@ -27,6 +27,8 @@ def all_devices() -> tuple[Device, ...]:
     """
     built_in = _built_in()
     own = user_devices(lambda name, earlier: find_among(name, [*earlier, *built_in]))
+    if not own:
+        return built_in
     names = {keys(device.name)[0] for device in own}
     return (*own, *(device for device in built_in if keys(device.name)[0] not in names))
 
