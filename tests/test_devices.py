@@ -125,7 +125,7 @@ def test_share_of_usable_memory_is_the_median_of_the_measured_devices(kind):
         )
     ]
     assert len(shares) >= 3
-    assert statistics.median(shares) == pytest.approx(float(USABLE_SHARE[kind]), abs=0.0006)
+    assert statistics.median(shares) == pytest.approx(USABLE_SHARE[kind], abs=0.0006)
 
 
 def test_a_measured_memory_is_kept_and_a_derived_one_is_named():

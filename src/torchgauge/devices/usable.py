@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from fractions import Fraction
 
 from torchgauge.devices.device import Kind
 
@@ -24,12 +23,12 @@ class MemoryClass(StrEnum):
     """Error correction off or not there."""
 
 
-USABLE_SHARE: Mapping[MemoryClass, Fraction] = {
-    MemoryClass.AMD: Fraction(9998, 10000),
-    MemoryClass.UNIFIED: Fraction(954, 1000),
-    MemoryClass.HBM: Fraction(989, 1000),
-    MemoryClass.GDDR_ECC: Fraction(924, 1000),
-    MemoryClass.GDDR: Fraction(984, 1000),
+USABLE_SHARE: Mapping[MemoryClass, float] = {
+    MemoryClass.AMD: 0.9998,
+    MemoryClass.UNIFIED: 0.954,
+    MemoryClass.HBM: 0.989,
+    MemoryClass.GDDR_ECC: 0.924,
+    MemoryClass.GDDR: 0.984,
 }
 """Reported / stated memory: the median of the measured devices of each class in ``devices.csv``.
 
