@@ -19,6 +19,10 @@ LIGHT = [
     "import pkgutil, importlib, torchgauge.estimate as package\n"
     "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
     "    importlib.import_module(module.name)",
+    "import torchgauge; torchgauge.devices.find_device('T4')",
+    "import torchgauge.devices.local",
+    "import os; os.environ['PATH'] = ''\n"
+    "from torchgauge.measure import local_gpus; local_gpus._NODES = (); local_gpus.local_gpus()",
     "from torchgauge.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass",
     "from torchgauge.cli.main import main\ntry:\n    main(['--version'])\nexcept SystemExit: pass",
     "from torchgauge.cli.main import main\ntry:\n    main(['summary', '--help'])\n"

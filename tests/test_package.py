@@ -89,6 +89,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     tops = {name.partition("/")[0] for name in names}
     assert tops == {"torchgauge", f"torchgauge-{version}.dist-info"}
     assert "torchgauge/py.typed" in names
+    assert "torchgauge/devices/devices.csv" in names
     assert f"torchgauge-{version}.dist-info/licenses/LICENSE" in names
     assert not [name for name in names if "/test" in name or name.endswith(".pyc")]
 

@@ -21,6 +21,7 @@ PUBLIC = [
     "TorchGaugeError",
     "__version__",
     "analyze",
+    "devices",
     "load",
     "measure",
     "meta_construction",

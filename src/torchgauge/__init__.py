@@ -36,6 +36,7 @@ __all__ = [
     "TorchGaugeError",
     "__version__",
     "analyze",
+    "devices",
     "load",
     "measure",
     "meta_construction",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from torchgauge import devices
     from torchgauge.api import (
         analyze,
         load,
@@ -58,6 +60,8 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> object:
+    if name == "devices":  # a package, so that its functions need no name of their own here
+        return importlib.import_module("torchgauge.devices")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import random

@@ -8,6 +8,7 @@
     │   ├── ModelSpecError            2   the model spec cannot be resolved to a model
     │   ├── ScenarioError             2   the scenario contradicts itself
     │   ├── ReportFormatError         2   a saved report cannot be read
+    │   ├── DeviceError               2   no such device, or a file of devices cannot be read
     │   ├── AllocatorSettingsError    2   an allocator setting is unknown or out of range
     │   └── MissingExtraError         2   an optional package is not installed
     ├── ModelError                    3   the model itself failed; carries the partial report
@@ -61,6 +62,10 @@ class ReportFormatError(UsageError):
 
 class AllocatorSettingsError(UsageError):
     """``PYTORCH_CUDA_ALLOC_CONF`` holds a key or a value that the torch release refuses."""
+
+
+class DeviceError(UsageError):
+    """A device name fits none or several, or a file of the user's devices is not right."""
 
 
 class MissingExtraError(UsageError):

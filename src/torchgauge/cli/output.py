@@ -73,7 +73,7 @@ def make_renderer(arguments: argparse.Namespace) -> Renderer:
         UsageError: an option without meaning in the format, an unknown column, no such folder,
             or a suffix that says nothing.
     """
-    name = _format(arguments)
+    name = chosen_format(arguments)
     options = _options(arguments, name)
     from torchgauge.render import get_renderer
 
@@ -110,7 +110,12 @@ def strict_findings(report: Report) -> list[str]:
 # ---------------------------------------------------------------------------- choices
 
 
-def _format(arguments: argparse.Namespace) -> str:
+def chosen_format(arguments: argparse.Namespace) -> str:
+    """Return the format that ``--format`` or the suffix of ``--output`` asks for.
+
+    Raises:
+        UsageError: no such folder, or a suffix that says nothing.
+    """
     output: Path | None = arguments.output
     if output is not None:
         if output.is_dir():

@@ -28,4 +28,8 @@ COMMANDS: Mapping[str, Command] = {
         module="torchgauge.cli.commands.measure",
         help="run a step for real: how long it takes, and which layer and operator take it",
     ),
+    "devices": Command(
+        module="torchgauge.cli.commands.devices",
+        help="GPUs and boards that torchgauge knows, and the GPUs of this machine",
+    ),
 }

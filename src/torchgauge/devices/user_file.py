@@ -1,0 +1,96 @@
+"""Devices of the user's own, from TOML files.
+
+::
+
+    [[device]]
+    name = "Lab card"
+    based_on = "RTX 4090"       # takes over what is not stated
+    memory_gib = 48
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from torchgauge.devices.decode import FieldError, decode
+from torchgauge.devices.device import Device
+from torchgauge.errors import DeviceError
+
+VARIABLE = "TORCHGAUGE_DEVICES"
+"""The environment variable with the path of a file."""
+USER_FILE = "torchgauge-devices.toml"
+"""The file in the working directory."""
+HOME_FILE = ".config/torchgauge/devices.toml"
+"""The file in the home directory."""
+
+Find = Callable[[str, list[Device]], Device]
+"""Finds the device that ``based_on`` names, among those read so far and the built-in ones."""
+
+
+def user_devices(find: Find) -> tuple[Device, ...]:
+    """Return the devices of all files; the first file that has a name wins.
+
+    Raises:
+        DeviceError: a file cannot be read or a field in it is not right; it names both.
+    """
+    found: dict[str, Device] = {}
+    for path in _paths():
+        for device in _read(path, find, list(found.values())):
+            found.setdefault(device.name.casefold(), device)
+    return tuple(found.values())
+
+
+def _paths() -> Iterator[Path]:
+    given = os.environ.get(VARIABLE)
+    if given:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise DeviceError(
+                f"there is no file {path}", hint=f"correct or unset the variable {VARIABLE}"
+            )
+        yield path
+    try:
+        home = [Path.home() / HOME_FILE]
+    except RuntimeError:  # no home directory: a container without a passwd entry
+        home = []
+    yield from (path for path in (Path(USER_FILE), *home) if path.is_file())
+
+
+def _read(path: Path, find: Find, earlier: list[Device]) -> list[Device]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeviceError(f"cannot read {path}: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise DeviceError(f"{path} is not TOML: {error}", hint="see docs/devices.md") from error
+    entries = content.pop("device", [])
+    if content or not isinstance(entries, list):
+        wrong = next(iter(content), "device")
+        raise DeviceError(f"{path}: {wrong} is not known here", hint="begin with [[device]]")
+    devices: list[Device] = []
+    for number, entry in enumerate(entries, start=1):
+        devices.append(_device(path, number, entry, find, [*devices, *earlier]))
+    return devices
+
+
+def _device(path: Path, number: int, entry: Any, find: Find, earlier: list[Device]) -> Device:
+    if not isinstance(entry, dict):
+        raise DeviceError(f"{path}: device {number} is not a table", hint="write [[device]]")
+    label = f"{path}: device {entry.get('name', number)!r}"
+    fields = {"sources": [str(path)], **entry}
+    based_on = fields.pop("based_on", None)
+    base = None
+    try:
+        if based_on is not None:
+            if not isinstance(based_on, str):
+                raise FieldError(f"based_on: {based_on!r} is not a text")
+            base = find(based_on, earlier)
+        return decode(fields, base)
+    except FieldError as error:
+        raise DeviceError(f"{label}: {error}", hint="see docs/devices.md") from error
+    except DeviceError as error:
+        raise DeviceError(f"{label}: based_on: {error.message}", hint=error.hint) from error
