@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from torchgauge import __version__
-from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.estimate.gpu import estimate_on_gpu
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
-from torchgauge.estimate.workspaces import Target, workspaces_for
+from torchgauge.estimate.workspaces import workspaces_for
+from torchgauge.machine import CPU, Machine, machine_of
 from torchgauge.report.model import ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.trace.batch import name_batch
@@ -43,11 +45,7 @@ def analyze_model(
 ) -> Report:
     """Trace one execution and estimate what it costs; see ``torchgauge.analyze``."""
     scenario = scenario or Scenario()
-    if scenario.device != "cpu":
-        raise ScenarioError(
-            f"a simulated run knows the kernels of the CPU only, not those of {scenario.device}",
-            hint="leave the device out, or run the model for real: torchgauge.measure(…)",
-        )
+    machine = machine_of(scenario)
     model = as_module(model)
     name = model_name or type(unwrap(model)).__name__
     plan = plan_inputs(
@@ -60,7 +58,7 @@ def analyze_model(
         forward_kwargs=forward_kwargs or {},
     )
     if plan is None:
-        return report_of(structure(unwrap(model), scenario, name), model_spec)
+        return report_of(structure(unwrap(model), scenario, name), model_spec, machine)
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
         scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
@@ -71,14 +69,16 @@ def analyze_model(
         loss=loss,
         model_name=name,
         on_progress=on_progress,
+        target=machine.virtual,
     )
     outcome = run(request)
     if outcome.error is not None:
-        raise model_error(outcome, report_of(outcome.trace, model_spec)) from outcome.error
+        report = report_of(outcome.trace, model_spec, machine)
+        raise model_error(outcome, report) from outcome.error
     trace = outcome.trace
     if batch_names:
         trace = name_batch(replace(request, plan=outcome.plan or plan), trace)
-    return report_of(trace, model_spec)
+    return report_of(trace, model_spec, machine)
 
 
 def as_module(model: Any) -> nn.Module:
@@ -98,10 +98,16 @@ def as_module(model: Any) -> nn.Module:
     raise UsageError(f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module")
 
 
-def report_of(trace: Trace, model_spec: str | None = None) -> Report:
-    """Estimate a trace's costs; a pure function of the trace."""
-    live = live_bytes(trace, workspaces_for(Target(type="cpu")))
+def report_of(
+    trace: Trace, model_spec: str | None = None, machine: Machine | None = None
+) -> Report:
+    """Estimate a trace's costs; a pure function of the trace and what it runs on."""
+    machine = machine or CPU
+    live = live_bytes(trace, workspaces_for(machine.target))
     compute = estimate_compute(trace)
+    memory = estimate_memory(trace, live) if trace.calls else None
+    if memory is not None and machine.gpu is not None and trace.failure is None:
+        memory = estimate_on_gpu(trace, machine.gpu, memory)
     return Report(
         tool_version=__version__,
         torch_version=trace.torch_version,
@@ -112,12 +118,12 @@ def report_of(trace: Trace, model_spec: str | None = None) -> Report:
         inputs=trace.inputs,
         outputs=trace.outputs,
         totals=totals(trace, compute),
-        memory=estimate_memory(trace, live) if trace.calls else None,
+        memory=memory,
         modules=ModuleTable(module_reports(trace, compute, live)),
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *never_used(trace)),
-        assumptions=trace.assumptions,
-        warnings=trace.warnings,
+        assumptions=(*trace.assumptions, *machine.assumptions),
+        warnings=(*trace.warnings, *machine.warnings),
         failure=trace.failure,
     )
 

@@ -1,4 +1,4 @@
-"""What is known of a GPU of this machine. The reader is ``torchgauge.measure.local_gpus``."""
+"""What is known of a GPU of this machine. The reader is ``torchgauge.trace.local_gpus``."""
 
 from __future__ import annotations
 

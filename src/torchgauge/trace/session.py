@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
-from torchgauge.report.scenario import Precision, Scenario
+from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
 from torchgauge.trace.describe import (
     call_inputs,
@@ -417,7 +417,10 @@ class Session:
                 self._notes.assumptions.append(
                     f"{what} was decided on an input that was made from its size alone"
                 )
-            if self._simulation.values.used_default:
+            if (
+                self._simulation.values.used_default
+                and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
+            ):
                 self._notes.assumptions.append(
                     "the optimizer reads values of tensors; 1.0 was taken for each"
                 )

@@ -57,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     devices = _found(" ".join(arguments.search))
     known = len(all_devices())
     # torch is asked for GPUs only where nvidia-smi is missing, so it is imported late if at all.
-    from torchgauge.measure.local_gpus import local_gpus
     from torchgauge.render.devices import DeviceList, render_devices
+    from torchgauge.trace.local_gpus import local_gpus
 
     shown = DeviceList(devices=devices, known=known, local=local_gpus())
     text = render_devices(shown, format, width=width, ascii=ascii)

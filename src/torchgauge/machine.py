@@ -1,0 +1,109 @@
+"""What a scenario runs on: its device's name → the kernels and the memory of that device."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from torchgauge.devices import Device, find_device
+from torchgauge.errors import ScenarioError
+from torchgauge.estimate.allocator import AllocatorSettings
+from torchgauge.estimate.cuda_overheads import cuda_context_bytes
+from torchgauge.estimate.gpu import Gpu
+from torchgauge.estimate.workspaces import Target
+from torchgauge.report.scenario import Precision, Scenario
+from torchgauge.trace.virtual import cpu, cuda
+from torchgauge.trace.virtual.base import VirtualDevice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The device of a scenario, as the trace and the estimators need it."""
+
+    virtual: VirtualDevice
+    target: Target
+    device: Device | None = None
+    gpu: Gpu | None = None
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+CPU = Machine(virtual=cpu.DEVICE, target=Target(type="cpu"))
+
+
+def machine_of(scenario: Scenario) -> Machine:
+    """Return what a scenario runs on.
+
+    Raises:
+        DeviceError: the name is not known, or stands for several devices.
+        ScenarioError: a GPU that PyTorch's CUDA build does not run on, or no GPU at hand.
+        AllocatorSettingsError: the allocator's settings make no sense.
+    """
+    if scenario.device == "cpu":
+        return CPU
+    device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
+    capability = device.compute_capability
+    if capability is None:
+        raise ScenarioError(
+            f"{device.name} is not a CUDA device; only CUDA's kernels and allocator are known",
+            hint="torchgauge devices lists the compute capability of each",
+        )
+    release = scenario.torch_release or _installed_release()
+    target = Target(type="cuda", compute_capability=capability, torch_release=release)
+    context = cuda_context_bytes(
+        compute_capability=capability, sm_count=device.sm_count or 1, device=device.name
+    )
+    return Machine(
+        virtual=cuda.virtual_device(capability, release),
+        target=target,
+        device=device,
+        gpu=Gpu(
+            target=target,
+            settings=AllocatorSettings.parse(scenario.allocator, torch_release=release),
+            usable_bytes=device.usable_memory_bytes,
+            context_bytes=context.nbytes,
+            benchmark=scenario.cudnn_benchmark,
+        ),
+        assumptions=_assumptions(device, release, context.measured),
+        warnings=_warnings(device, scenario),
+    )
+
+
+def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:
+    known = "" if device.usable_is_measured else ", its usable memory taken from GPUs like it"
+    context = "from public figures of it" if is_measured else "from those of other GPUs"
+    return (
+        f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
+        f"{context}",
+    )
+
+
+def _warnings(device: Device, scenario: Scenario) -> tuple[str, ...]:
+    """Say what precision the device lacks, and what takes its place."""
+    precision = Precision(scenario.precision)
+    if precision is Precision.FP32:
+        return ()
+    support = device.supports(precision)
+    if support:
+        return ()
+    fallback = f"; use {support.fallback}" if support.fallback else ""
+    return (f"{device.name}: {support.reason}{fallback}",)
+
+
+def _local_device() -> Device:
+    from torchgauge.trace.local_gpus import local_gpus  # asks the driver
+
+    gpus = local_gpus()
+    if not gpus:
+        raise ScenarioError(
+            "there is no GPU here whose kernels could be simulated",
+            hint="name one, as torchgauge devices lists them: device='RTX 3060 12GB'",
+        )
+    return find_device(gpus[0].name, memory_bytes=gpus[0].total_bytes)
+
+
+def _installed_release() -> str:
+    found = re.match(r"\d+\.\d+", torch.__version__)
+    return found.group() if found else "2.6"
