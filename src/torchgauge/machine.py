@@ -51,7 +51,13 @@ def machine_of(scenario: Scenario) -> Machine:
             hint="torchgauge devices lists the compute capability of each",
         )
     release = scenario.torch_release or _installed_release()
-    target = Target(type="cuda", compute_capability=capability, torch_release=release)
+    target = Target(
+        type="cuda",
+        compute_capability=capability,
+        torch_release=release,
+        cudnn_benchmark=scenario.cudnn_benchmark,
+        channels_last=scenario.channels_last,
+    )
     context = cuda_context_bytes(
         compute_capability=capability, sm_count=device.sm_count or 1, device=device.name
     )
@@ -64,7 +70,6 @@ def machine_of(scenario: Scenario) -> Machine:
             settings=AllocatorSettings.parse(scenario.allocator, torch_release=release),
             usable_bytes=device.usable_memory_bytes,
             context_bytes=context.nbytes,
-            benchmark=scenario.cudnn_benchmark,
         ),
         assumptions=_assumptions(device, release, context.measured),
         warnings=_warnings(device, scenario),

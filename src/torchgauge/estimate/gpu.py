@@ -35,8 +35,6 @@ class Gpu:
     usable_bytes: int | None = None
     """Memory that the driver reports; ``None`` for no limit."""
     context_bytes: int = 0
-    benchmark: bool = False
-    """``torch.backends.cudnn.benchmark``: the first step tries every algorithm."""
 
     @property
     def capacity_bytes(self) -> int | None:
@@ -44,16 +42,18 @@ class Gpu:
         return None if self.usable_bytes is None else self.usable_bytes - self.context_bytes
 
 
-def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None) -> Loop:
-    """Return the allocations of the steps of a scenario on that GPU."""
+def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: bool = True) -> Loop:
+    """Return the allocations of the steps of a scenario on that GPU.
+
+    Without ``convolutions`` the workspaces of convolutions are left out.
+    """
     if steps is None:
         steps = 1 if trace.scenario.first_step else STEPS
     target = gpu.target
     return repeat(
         trace,
         steps,
-        workspaces_for(target),
-        first=workspaces_for(replace(target, is_benchmarking=True)) if gpu.benchmark else None,
+        workspaces_for(target, convolutions=convolutions),
         lasting=_cublas_workspaces(trace, target),
     )
 

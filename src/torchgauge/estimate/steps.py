@@ -49,7 +49,6 @@ def repeat(
     steps: int,
     workspaces: Workspaces | None = None,
     *,
-    first: Workspaces | None = None,
     lasting: Mapping[int, int] | None = None,
 ) -> Loop:
     """Return what ``steps`` steps allocate and free; storages on the host are left out.
@@ -57,11 +56,10 @@ def repeat(
     Args:
         trace: of one step.
         steps: how many.
-        workspaces: what kernels take for themselves in each step.
-        first: the same in the first step, where it differs.
+        workspaces: what kernels take for themselves.
         lasting: by op, bytes that it takes in the first step and keeps for good.
     """
-    return _Repeater(trace, workspaces, first or workspaces, lasting or {}).run(steps)
+    return _Repeater(trace, workspaces, lasting or {}).run(steps)
 
 
 class _Repeater:
@@ -69,7 +67,6 @@ class _Repeater:
         self,
         trace: Trace,
         workspaces: Workspaces | None,
-        first: Workspaces | None,
         lasting: Mapping[int, int],
     ) -> None:
         self._trace = trace
@@ -77,9 +74,6 @@ class _Repeater:
         self._loop = Loop()
         self._next_workspace = -1
         self._kernels = placed_workspaces(trace, workspaces)
-        self._first_kernels = (
-            self._kernels if first is workspaces else placed_workspaces(trace, first)
-        )
         self._lasting = _placed(trace, {op: (size,) for op, size in lasting.items()})
         self._first = next(
             (i for i, event in enumerate(trace.events) if event.op >= 0), len(trace.events)
@@ -128,7 +122,7 @@ class _Repeater:
         if step == 0:
             for op, sizes in self._lasting.get(index, ()):
                 self._take(op, sizes)
-        for op, sizes in (self._kernels if step else self._first_kernels).get(index, ()):
+        for op, sizes in self._kernels.get(index, ()):
             for key in self._take(op, sizes):
                 self._loop.add(True, key, 0, op=op, storage=-1)
 

@@ -18,9 +18,15 @@ _RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def workspaces_for(target: Target) -> Workspaces:
-    """Return the function that gives the workspaces of an op on that target."""
-    return partial(_workspaces, _RULES.get(target.type, {}), target)
+def workspaces_for(target: Target, *, convolutions: bool = True) -> Workspaces:
+    """Return the function that gives the workspaces of an op on that target.
+
+    Without ``convolutions`` theirs are left out: they are expected, not known.
+    """
+    rules = _RULES.get(target.type, {})
+    if not convolutions:
+        rules = {name: rule for name, rule in rules.items() if "convolution" not in name}
+    return partial(_workspaces, rules, target)
 
 
 def _workspaces(rules: dict[str, Rule], target: Target, op: OpRecord) -> tuple[int, ...]:

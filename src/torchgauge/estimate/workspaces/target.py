@@ -17,8 +17,10 @@ class Target:
     """``"cpu"`` or ``"cuda"``."""
     compute_capability: tuple[int, int] = (8, 0)
     torch_release: str = "2.13"
-    is_benchmarking: bool = False
-    """Whether cuDNN tries every algorithm of a convolution (``torch.backends.cudnn.benchmark``)."""
+    cudnn_benchmark: bool = False
+    """``torch.backends.cudnn.benchmark``: convolutions run the plan that was fastest."""
+    channels_last: bool = False
+    """Whether images lie with their channels last, as tensor cores want them."""
 
 
 Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
