@@ -7,12 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.errors import ModelError, ScenarioError, UsageError
+from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 
 
 def convolutions() -> nn.Module:
@@ -162,6 +163,22 @@ def test_a_module_that_contains_itself_is_refused() -> None:
     model.child.parent = model
     with pytest.raises(UsageError, match="a module of the model contains itself"):
         tg.analyze(model, (2, 4))
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    words = np.array(["a", "b"], dtype=object)
+    with pytest.raises(InputError, match="an array of object cannot become a tensor"):
+        tg.analyze(nn.Linear(4, 4), input_data=words)
+
+
+class Sizes(nn.Module):
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(input_ids.size(0))
+
+
+def test_lists_of_a_tokenizer_are_to_be_tensors() -> None:
+    with pytest.raises(ModelError, match="return_tensors='pt'"):
+        tg.analyze(Sizes(), input_data={"input_ids": [[0, 1], [1, 3]]})
 
 
 class ByKeyword(nn.Module):
