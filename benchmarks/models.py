@@ -29,6 +29,8 @@ class Case:
             model = self.build()
         if device != "meta":
             model.to_empty(device=device)
+            if hasattr(model, "tie_weights"):  # to_empty gives each name a tensor of its own
+                model.tie_weights()
             with torch.no_grad():
                 for tensor in [*model.parameters(), *model.buffers()]:
                     tensor.fill_(0.01 if tensor.is_floating_point() else 0)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import io
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.errors import ModelError, ScenarioError, UsageError
+from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 
 
 def convolutions() -> nn.Module:
@@ -140,3 +142,76 @@ def test_what_is_no_model() -> None:
         tg.analyze(nn.Linear, (2, 4))  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="cannot analyse a function"):
         tg.analyze(lambda x: x, (2, 4))  # type: ignore[arg-type]
+
+
+class Leaves(Raises):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.inner(x)
+        raise SystemExit(5)
+
+
+def test_a_model_that_leaves_the_process_is_a_failure_of_the_model() -> None:
+    with pytest.raises(ModelError, match=r"Leaves failed in forward: .*called sys\.exit\(5\)"):
+        tg.analyze(Leaves(), (2, 4))
+    with pytest.raises(ModelError, match=r"called sys\.exit\(5\)"):
+        tg.measure(Leaves(), (2, 4))
+
+
+def test_a_module_that_contains_itself_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.child = nn.Sequential()
+    model.child.parent = model
+    with pytest.raises(UsageError, match="a module of the model contains itself"):
+        tg.analyze(model, (2, 4))
+
+
+def test_what_is_no_tensor_is_named() -> None:
+    words = np.array(["a", "b"], dtype=object)
+    with pytest.raises(InputError, match="an array of object cannot become a tensor"):
+        tg.analyze(nn.Linear(4, 4), input_data=words)
+
+
+class Sizes(nn.Module):
+    def forward(self, input_ids: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(input_ids.size(0))
+
+
+def test_lists_of_a_tokenizer_are_to_be_tensors() -> None:
+    with pytest.raises(ModelError, match="return_tensors='pt'"):
+        tg.analyze(Sizes(), input_data={"input_ids": [[0, 1], [1, 3]]})
+
+
+class ByKeyword(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, *, tokens: torch.Tensor) -> torch.Tensor:
+        return self.inner(tokens)
+
+
+def test_an_argument_that_goes_by_keyword_only_is_to_be_named() -> None:
+    with pytest.raises(ModelError, match=r"by name: --input-size name=1,128"):
+        tg.analyze(ByKeyword(), (2, 4))
+    assert tg.analyze(ByKeyword(), {"tokens": (2, 4)}).totals.forward_macs == 32
+
+
+def nested(levels: int) -> nn.Module:
+    model: nn.Module = nn.Linear(4, 4)
+    for _ in range(levels):
+        model = nn.Sequential(model)
+    return model
+
+
+def test_a_model_as_deep_as_python_runs_it_is_analysed() -> None:
+    limit = sys.getrecursionlimit()
+    levels = 100
+    try:
+        while True:
+            nested(levels)(torch.zeros(1, 4))
+            levels += 10
+    except RecursionError:
+        levels -= 20
+    report = tg.analyze(nested(levels), (2, 4))
+    assert (len(report.modules), report.totals.forward_macs) == (levels + 1, 32)
+    assert sys.getrecursionlimit() == limit

@@ -11,6 +11,7 @@ import warnings
 import pytest
 import torch
 
+from torchgauge.cli.main import main
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.sources.skeleton import StoredTensor, build_skeleton
 from torchgauge.errors import ModelSpecError
@@ -285,6 +286,24 @@ def test_an_exported_program_brings_its_example_inputs(folder):
     assert made.default_inputs.data[0].shape == (3, 4)
     assert made.model(*made.default_inputs.data).shape == (3, 2)
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+def test_an_exported_program_of_fixed_sizes_says_nothing_but_its_result(folder, capsys):
+    class Named(torch.nn.Linear):
+        def forward(self, x):
+            return {"out": super().forward(x)}
+
+    program = torch.export.export(Named(4, 2), (torch.zeros(3, 4),))
+    torch.export.save(program, "named.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # none is the user's
+        assert main(["summary", "named.pt2"]) == 0
+    assert capsys.readouterr().err == ""
+    status = main(["summary", "named.pt2", "--input-size", "5,4"])
+    error = capsys.readouterr().err
+    if "Guard failed" in error:  # torch 2.6 checks in another way
+        assert status == 3
+        assert "the program was exported for other sizes" in error
 
 
 def test_an_exported_program_runs_no_pickled_code(folder):

@@ -312,3 +312,9 @@ def test_a_link_stays_a_link(tmp_path):
     save_report(build.simple_cnn(), tmp_path / "link.json")
     assert (tmp_path / "link.json").is_symlink()
     assert load_report(tmp_path / "real.json") == build.simple_cnn()
+
+
+def test_a_report_saves_itself(tmp_path):
+    report = build.simple_cnn()
+    report.save(tmp_path / "report.json")
+    assert load_report(tmp_path / "report.json") == report

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from os import PathLike
 from typing import TypeAlias
 
 from torchgauge.report.scenario import Scenario
@@ -513,6 +514,16 @@ class Report:
     """``None`` when nothing was measured."""
     phase_memory: tuple[PhaseMemory, ...] = ()
     """Of a measured step, phase by phase."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the report to a JSON file, which ``torchgauge.load`` reads.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from torchgauge.report.io import save_report  # which imports this module
+
+        save_report(self, path)
 
     def __str__(self) -> str:
         return _text_view(self) if _text_view else f"<Report of {self.model_name}>"

@@ -92,7 +92,14 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"unexpected keyword argument|got multiple values for argument",
      "check the names of the inputs against the signature of forward"),
     (r"takes \d+ positional arguments? but|takes from \d+ to",
-     "give as many inputs as forward takes"),
+     "give as many inputs as forward takes, those that it takes by keyword by name: "
+     "--input-size name=1,128, or input_size={'name': (1, 128)}"),
+    (r"'list' object has no attribute '(size|shape|dim|device|dtype|to)'",
+     "an input is a plain list; pass tensors: torch.tensor(...), or for a tokenizer "
+     "return_tensors='pt'"),
+    (r"Guard failed",
+     "the program was exported for other sizes; leave the input size out, or export it with "
+     "dynamic shapes"),
     (r"[Oo]utput size is too small|Calculated output size|Kernel size can't be greater",
      "the input is too small for the layers before; use a larger input size"),
     (r"Expected more than 1 value per channel",

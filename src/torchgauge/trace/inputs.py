@@ -150,10 +150,16 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors.
 
     Raises:
-        InputError: for a nested tensor.
+        InputError: for a nested tensor, and an array of what is no number.
     """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
-        return torch.as_tensor(data)
+        try:
+            return torch.as_tensor(data)
+        except TypeError as error:
+            raise InputError(
+                f"an array of {data.dtype} cannot become a tensor",
+                hint="convert it: array.astype('float32')",
+            ) from error
     if isinstance(data, torch.Tensor) and data.is_nested:
         raise InputError(
             "nested tensors cannot be analysed: their rows have shapes of their own",

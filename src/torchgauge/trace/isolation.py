@@ -128,6 +128,9 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
     grad_enabled = torch.is_grad_enabled()
     collecting = gc.isenabled()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
+    recursion_limit = sys.getrecursionlimit()
+    # The recorder's frames stand between the model's: what Python runs without them still runs.
+    sys.setrecursionlimit(2 * recursion_limit)
     if not collect:
         gc.disable()
     if not fast_paths:
@@ -144,5 +147,6 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
             torch.cuda.set_rng_state_all(cuda_states)
         torch.set_grad_enabled(grad_enabled)
         torch.backends.mha.set_fastpath_enabled(fused_attention)
+        sys.setrecursionlimit(recursion_limit)
         if collecting:
             gc.enable()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.errors import UsageError
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
@@ -144,7 +146,9 @@ class Session:
             if simulated
             else CpuConverter(self._dtype, self._notes.assumptions, self._device)
         )
-        twin = Twin(request.model, convert)
+        with warnings.catch_warnings():  # what a copied attribute's class deprecates
+            warnings.simplefilter("ignore")
+            twin = Twin(request.model, convert)
         root = twin.root
         self._notes.warnings += twin.notes
         lazy = lazy_names(root)
@@ -178,6 +182,9 @@ class Session:
         except Exception as raised:
             error = raised
             failure = self._failure(root, raised, inputs)
+        except SystemExit as stop:  # it must not end the caller's process without a word
+            error = RuntimeError(f"the model called sys.exit({stop.code!r})")
+            failure = self._failure(root, error, inputs)
         recorder.storages.stop()
         del held
         trace = self._freeze(root, lazy, inputs, failure)
@@ -320,8 +327,15 @@ class Session:
         """Put the twin in the scenario's mode; modules set apart by the user keep their flag."""
         training = self._request.scenario.is_training
         if root.training != training:
-            with suppress(NotImplementedError):  # exported programs have their mode built in
+            try:
                 root.train(training)
+            except NotImplementedError:  # exported programs have their mode built in
+                pass
+            except RecursionError as error:
+                raise UsageError(
+                    "a module of the model contains itself, so train() and eval() never end",
+                    hint="keep a link to a parent out of the modules: self.parent = [parent]",
+                ) from error
 
     def _register(self, root: nn.Module) -> None:
         storages = self._recorder.storages
