@@ -22,7 +22,7 @@ LIGHT = [
     "import torchgauge; torchgauge.devices.find_device('T4')",
     "import torchgauge.devices.local",
     "import os; os.environ['PATH'] = ''\n"
-    "from torchgauge.measure import local_gpus; local_gpus._NODES = (); local_gpus.local_gpus()",
+    "from torchgauge.trace import local_gpus; local_gpus._NODES = (); local_gpus.local_gpus()",
     "from torchgauge.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass",
     "from torchgauge.cli.main import main\ntry:\n    main(['--version'])\nexcept SystemExit: pass",
     "from torchgauge.cli.main import main\ntry:\n    main(['summary', '--help'])\n"
