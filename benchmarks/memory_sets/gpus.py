@@ -26,6 +26,8 @@ def target_of(case: MemoryCase) -> Target:
         type="cuda",
         compute_capability=CAPABILITIES[case.gpu],
         torch_release=case.scenario.torch_release or INSTALLED,
+        cudnn_benchmark=case.cudnn_benchmark,
+        channels_last=case.scenario.channels_last,
     )
 
 
@@ -36,5 +38,4 @@ def gpu_of(case: MemoryCase) -> Gpu:
         target=target,
         settings=AllocatorSettings(torch_release=target.torch_release),
         usable_bytes=case.gpu_bytes,
-        benchmark=case.cudnn_benchmark,
     )

@@ -47,8 +47,7 @@ class Result:
 def predict(case: MemoryCase, trace: Trace) -> int:
     """Return the bytes that this case's figure should show, without the CUDA context.
 
-    Not modelled yet: what the loop holds of the step before, and trying kernels in cuDNN's
-    benchmark beyond what ``estimate_on_gpu`` knows of it.
+    Not modelled yet: what the loop holds of the step before.
     """
     tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(target_of(case))))
     memory = estimate_on_gpu(trace, gpu_of(case), tensors)
