@@ -1,0 +1,50 @@
+"""SchedTune's measurements: 12 torchvision classifiers on a T4 and an RTX 3090.
+
+Known from the file: 1,000 classes (ResNet-18: 44.59 MiB of parameters), 224 × 224 images in
+float32 (4.59 MiB at batch 8), memory as the device shows it. The repository of the authors
+(hadeelalbahar/SchedTune, CCGrid 2022) is not readable here, so optimizer, torch release and cuDNN
+settings are inferred; see ``ASSUMED``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, image, rows
+from benchmarks.memory_sets.vision import torchvision_model
+from torchgauge.report.scenario import Scenario
+
+FILE = "gpu_memory_schedtune_t4_3090.csv"
+GPUS = {"40": "Tesla T4", "82": "GeForce RTX 3090"}
+"""Number of streaming multiprocessors → GPU."""
+
+ASSUMED: dict[str, Any] = {
+    "optimizer": "sgd-momentum",
+    "optimizer_options": {"weight_decay": 1e-4},
+    "optimizer_implementation": "for-loop",
+    "loss": "cross_entropy",
+}
+"""SGD with momentum and weight decay, a parameter at a time, as PyTorch's ImageNet example had it
+in 2021. Read off what is left of the figure after the allocator's segments, at batch 8: VGG-16
+1,198 MiB on the T4 and 1,445 on the RTX 3090, ResNet-18 1,276 and 1,335, as a context should be.
+Plain SGD leaves VGG 700 MiB more than ResNet; weight decay's temporary is the largest weight's
+392 MiB."""
+
+
+def cases() -> Iterator[MemoryCase]:
+    """Yield the file's rows in its order."""
+    for row in rows(FILE):
+        batch, gpu = int(row["batchsize"]), GPUS[row["SM count"]]
+        yield MemoryCase(
+            id=f"{row['model']} b{batch} {gpu}",
+            set="schedtune",
+            family=row["model"].rstrip("0123456789"),
+            build=partial(torchvision_model, row["model"]),
+            inputs=image(batch, 224),
+            scenario=Scenario(mode="training", **ASSUMED),
+            gpu=gpu,
+            measured=Measured.DEVICE,
+            measured_bytes=int(float(row["peak mem usage"]) * MIB),
+        )

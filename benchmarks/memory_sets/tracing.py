@@ -1,0 +1,83 @@
+"""Traces of cases, kept between runs: tracing is the slow part, estimating is not."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import pickle
+from functools import cache
+from pathlib import Path
+
+import torch
+
+import torchgauge as tg
+from benchmarks.memory_sets.cases import MemoryCase
+from benchmarks.memory_sets.gpus import target_of
+from torchgauge.report.model import Trace
+from torchgauge.trace.inputs import plan_inputs
+from torchgauge.trace.isolation import collector_paused
+from torchgauge.trace.run import run
+from torchgauge.trace.session import Request
+from torchgauge.trace.virtual.cuda import virtual_device
+
+_LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
+
+
+def trace_of(case: MemoryCase, directory: Path | None = None) -> Trace:
+    """Return the trace of a case's step, from the directory if it has it.
+
+    Raises:
+        Exception: whatever the model, or the simulation, raised.
+    """
+    path = directory / f"{_digest(case)}.pickle" if directory else None
+    if path is not None and path.is_file():
+        kept: Trace = pickle.loads(path.read_bytes())
+        return kept
+    trace = _traced(case)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(trace, protocol=pickle.HIGHEST_PROTOCOL))
+    return trace
+
+
+@collector_paused()
+def _traced(case: MemoryCase) -> Trace:
+    with tg.meta_construction():
+        model = case.model()
+    tensors = {spec.name: spec.make() for spec in case.inputs}
+    given = tensors[""] if list(tensors) == [""] else tensors
+    plan = plan_inputs(
+        model, None, given, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
+    )
+    assert plan is not None
+    target = target_of(case)
+    request = Request(
+        model=model,
+        plan=plan,
+        scenario=case.scenario,
+        model_name=case.id,
+        target=virtual_device(target.compute_capability, target.torch_release),
+    )
+    outcome = run(request)
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.trace
+
+
+def _digest(case: MemoryCase) -> str:
+    return hashlib.sha256(f"{case.key} {target_of(case)} {_sources()}".encode()).hexdigest()[:24]
+
+
+@cache
+def _sources() -> str:
+    """Return a digest of the code and the libraries that make a trace."""
+    package = Path(tg.__file__).parent
+    digest = hashlib.sha256(torch.__version__.encode())
+    for path in sorted([*(package / "trace").rglob("*.py"), package / "report" / "model.py"]):
+        digest.update(path.read_bytes())
+    for name in _LIBRARIES:
+        try:
+            digest.update(f"{name} {importlib.metadata.version(name)}".encode())
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return digest.hexdigest()
