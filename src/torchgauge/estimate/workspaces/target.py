@@ -19,6 +19,9 @@ class Target:
     torch_release: str = "2.13"
     is_benchmarking: bool = False
     """Whether cuDNN tries every algorithm of a convolution (``torch.backends.cudnn.benchmark``)."""
+    threads: int = 1
+    """Threads of the CPU's kernels (``torch.get_num_threads()``). One by default, so that a report
+    is the same on every machine: each further thread adds its own partial sums."""
 
 
 Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
