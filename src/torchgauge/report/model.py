@@ -73,6 +73,26 @@ class TensorSpec:
         return count
 
 
+class Layout(StrEnum):
+    """The order of a tensor's elements in memory, as kernels tell layouts apart."""
+
+    CONTIGUOUS = "contiguous"
+    CHANNELS_LAST = "channels-last"
+    BOTH = "both"
+    """One channel, or one pixel: contiguous, and its strides read as channels-last."""
+    OTHER = "other"
+
+    @property
+    def is_contiguous(self) -> bool:
+        """Return whether a kernel that wants contiguous elements takes it without a copy."""
+        return self in (Layout.CONTIGUOUS, Layout.BOTH)
+
+    @property
+    def is_channels_last(self) -> bool:
+        """Return whether PyTorch suggests channels-last results for it."""
+        return self in (Layout.CHANNELS_LAST, Layout.BOTH)
+
+
 ArgumentValue: TypeAlias = (
     "TensorSpec | bool | int | float | complex | str | tuple[ArgumentValue, ...] | None"
 )
@@ -178,6 +198,8 @@ class OpRecord:
     """Storages of the outputs, in the order of ``outputs``."""
     is_view: bool = False
     """No data moved: every output shares the storage of an argument and nothing was written."""
+    layouts: tuple[Layout, ...] = ()
+    """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,8 @@ class OpFacts:
     may_be_view: bool = False
     rule: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
+    reads_layouts: bool = False
+    """What the kernel takes for itself depends on the strides of its arguments."""
     reads_values: bool = False
     """The result is a Python number or has a shape that depends on values."""
 
@@ -45,6 +47,11 @@ _FILLS = ("ones", "zeros", "full", "arange", "range", "linspace", "logspace", "e
 _READERS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "unique_dim",
             "_unique2", "unique_consecutive", "unique_dim_consecutive", "bincount", "allclose",
             "repeat_interleave", "_unique")  # fmt: skip
+_LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "native_group_norm",
+                   "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
+                   "embedding", "embedding_dense_backward", "upsample_nearest2d",
+                   "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
+                   "upsample_bilinear2d_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -76,6 +83,7 @@ def _look_up(func: Any) -> OpFacts:
         is_mutating=schema.is_mutable,
         rule=SHAPE_RULES.get(str(func)) or _pointwise(func, schema),
         may_be_view=aliases or func.is_view,
+        reads_layouts=base in _LAYOUT_READERS,
         reads_values=base in _READERS
         or torch.Tag.dynamic_output_shape in func.tags
         or torch.Tag.data_dependent_output in func.tags,

@@ -24,6 +24,7 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
+from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.torch_internals import (
@@ -240,6 +241,7 @@ class Recorder(DispatchMode):
         else:
             call = -1 if node is None else self._call_of_node(node)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
+        layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         try:
             if simulation is None:
                 output = func(*args, **kwargs)
@@ -256,7 +258,7 @@ class Recorder(DispatchMode):
         self._note_outputs(output, outputs, writes, call)
         recompute = node is not None and bool(self.stack)
         self._ops.append(
-            (facts, noted, noted_kwargs, outputs, call, self.phase, recompute, reads, writes)
+            (facts, noted, noted_kwargs, outputs, call, self.phase, recompute, reads, writes, layouts)
         )
         storages.op += 1
         return output
@@ -292,9 +294,10 @@ class Recorder(DispatchMode):
                 reads=tuple(reads),
                 writes=tuple(writes),
                 is_view=facts.may_be_view and all(storage in reads for storage in writes),
+                layouts=tuple(layouts),
             )
             for index, (
-                facts, args, kwargs, outputs, call, phase, recompute, reads, writes,
+                facts, args, kwargs, outputs, call, phase, recompute, reads, writes, layouts,
             ) in enumerate(self._ops)
         )  # fmt: skip
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.report.model import Layout
+
 META = torch.device("meta")
 
 
@@ -158,6 +160,15 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
             return None
         least = strides[dim] * sizes[dim]
     return layout
+
+
+def layout_of(tensor: torch.Tensor) -> Layout:
+    """Return the order of a tensor's elements in memory."""
+    if tensor.layout is not torch.strided:
+        return Layout.OTHER
+    if channels_last(tensor) is not None:
+        return Layout.BOTH if tensor.is_contiguous() else Layout.CHANNELS_LAST
+    return Layout.CONTIGUOUS if tensor.is_contiguous() else Layout.OTHER
 
 
 _CHANNELS_LAST = {

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from torchgauge.estimate.workspaces import (
+    cpu_attention,
+    cpu_convolution,
+    cpu_kernels,
+    cpu_scalars,
+)
 from torchgauge.estimate.workspaces.target import Rule
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, Rule] = {
+    **cpu_attention.RULES,
+    **cpu_convolution.RULES,
+    **cpu_kernels.RULES,
+    **cpu_scalars.RULES,
+}
 """By operator, overload included."""

@@ -1,0 +1,58 @@
+"""Scratch memory of attention on the CPU. Shapes: query ``[B, H, L, E]``, key ``[B, K, S, E]``.
+
+Source: ``cpu_flash_attention`` and its backward in PyTorch's
+``aten/src/ATen/native/cpu/FlashAttentionKernel.cpp``; ``_safe_softmax`` in
+``transformers/attention.cpp`` (2.6–2.13).
+"""
+
+from __future__ import annotations
+
+from torchgauge.estimate.workspaces.target import Rule, Target
+from torchgauge.report.model import OpRecord, TensorSpec
+
+_FLOAT = 4
+_KEYS = 512
+"""Keys that are handled together."""
+_QUERIES = ((768, 256), (192, 64), (0, 32))
+"""``(queries from, that are handled together)``."""
+
+
+def _blocks(query: TensorSpec, key: TensorSpec) -> tuple[int, int]:
+    queries = query.shape[2]
+    together = next(size for least, size in _QUERIES if queries >= least)
+    return min(together, queries), min(_KEYS, key.shape[2])
+
+
+def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Scores, maxima, sums and results of a block of queries per thread, in float32."""
+    query, key = op.args[0], op.args[1]
+    assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    queries, keys = _blocks(query, key)
+    rows = queries * (keys + 2 + query.shape[3])
+    reduced = queries * keys * 2 if query.dtype in ("bfloat16", "float16") else 0
+    return target.threads * rows * _FLOAT, target.threads * reduced
+
+
+def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Scores and their gradient of a block per thread, and a sum per query."""
+    query, key = op.args[1], op.args[2]
+    assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    queries, keys = _blocks(query, key)
+    scores = target.threads * 2 * queries * keys
+    reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
+    return scores * _FLOAT, target.threads * queries * _FLOAT, reduced
+
+
+def _safe_softmax(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Which scores are minus infinity, which rows are so as a whole, and a zero."""
+    scores = op.args[0]
+    assert isinstance(scores, TensorSpec)
+    return scores.numel, scores.numel // max(1, scores.shape[-1]), _FLOAT
+
+
+RULES: dict[str, Rule] = {
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": _flash,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": _flash_backward,
+    "aten._safe_softmax.default": _safe_softmax,
+}
+"""By operator, overload included."""

@@ -1,0 +1,144 @@
+"""Scratch memory of the CPU's own kernels, below ``aten/src/ATen/native`` in PyTorch (2.6–2.13)."""
+
+from __future__ import annotations
+
+from torchgauge.estimate.workspaces.target import Rule, Target
+from torchgauge.report.model import Layout, OpRecord, TensorSpec
+
+_FLOAT = 4
+_INDEX = 8
+_SMALL_UPSAMPLING = 128
+"""Height + width of an output up to which it is made with its channels last."""
+_VECTOR_CHANNELS = 3
+
+
+def _tensor(op: OpRecord, position: int) -> TensorSpec:
+    value = op.args[position]
+    assert isinstance(value, TensorSpec)
+    return value
+
+
+def _layout(op: OpRecord, position: int) -> Layout:
+    return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
+
+
+def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """A factor and a summand per channel (``batch_norm_cpu_collect_linear_and_constant_terms``).
+
+    Source: ``cpu/batch_norm_kernel.cpp``.
+    """
+    return (_tensor(op, 0).shape[1] * _FLOAT,) * 2
+
+
+def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input's gradient a second time, when the layouts agree: it is made twice.
+
+    Source: ``batch_norm_backward_cpu_template`` in ``Normalization.cpp``.
+    """
+    if not (_layout(op, 0) is _layout(op, 1) is not Layout.OTHER):
+        return ()
+    return (_tensor(op, 1).nbytes,)
+
+
+def _layer_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """A contiguous copy of the input (``layer_norm_cpu`` in ``layer_norm.cpp``)."""
+    return (0 if _layout(op, 0).is_contiguous else _tensor(op, 0).nbytes,)
+
+
+def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Contiguous copies, and sums of the weight's and the bias' gradients per thread.
+
+    Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
+    """
+    copies = [0 if _layout(op, i).is_contiguous else _tensor(op, i).nbytes for i in (0, 1)]
+    mask, shape = op.args[7], op.args[2]
+    assert isinstance(mask, tuple) and isinstance(shape, tuple)
+    if not (mask[1] or mask[2]):
+        return tuple(copies)
+    size = 1
+    for extent in shape:
+        assert isinstance(extent, int)
+        size *= extent
+    return *copies, 2 * target.threads * size * _FLOAT
+
+
+def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """With channels last, a factor and a summand per sample and channel.
+
+    Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
+    """
+    batch, channels = op.args[3], op.args[4]
+    assert isinstance(batch, int) and isinstance(channels, int)
+    return (2 * batch * channels * _FLOAT if _layout(op, 0) is Layout.CHANNELS_LAST else 0,)
+
+
+def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
+    batch, channels = op.args[5], op.args[6]
+    assert isinstance(batch, int) and isinstance(channels, int)
+    return (batch * channels * _FLOAT,) * 2
+
+
+def _upsample(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Copies with the channels last of a small image's input and output.
+
+    Source: ``_use_vectorized_kernel_cond_2d`` in ``cpu/UpSampleKernel.cpp``.
+    """
+    source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
+    vector = layout.is_channels_last and source.shape[1] > _VECTOR_CHANNELS
+    if not vector and sum(output.shape[-2:]) > _SMALL_UPSAMPLING:
+        return ()
+    made_so = layout is Layout.CHANNELS_LAST
+    return 0 if layout.is_channels_last else source.nbytes, 0 if made_so else output.nbytes
+
+
+def _upsample_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
+    strange = _layout(op, 0) is Layout.OTHER
+    return (_tensor(op, 0).nbytes if strange else 0,)
+
+
+def _roll(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Over several dimensions, the result of all but the first (``roll_common``)."""
+    dims = op.args[2] if len(op.args) > 2 else ()
+    return (op.outputs[0].nbytes if isinstance(dims, tuple) and len(dims) > 1 else 0,)
+
+
+def _embedding(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Contiguous indices (``embedding`` in ``Embedding.cpp`` reshapes them)."""
+    return (0 if _layout(op, 1).is_contiguous else _tensor(op, 1).nbytes,)
+
+
+def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Contiguous indices and gradient (``embedding_dense_backward_cpu`` in ``Embedding.cpp``)."""
+    return tuple(0 if _layout(op, i).is_contiguous else _tensor(op, i).nbytes for i in (0, 1))
+
+
+def _sort(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Keys with their origins of one row at a time (``sort_stable_kernel``)."""
+    return (_tensor(op, 0).numel * _INDEX,)
+
+
+def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The result once more (``cumsum_cpu_kernel`` in ``cpu/ReduceOpsKernel.cpp``)."""
+    return (op.outputs[0].nbytes,)
+
+
+RULES: dict[str, Rule] = {
+    "aten.native_batch_norm.default": _batch_norm,
+    "aten.native_batch_norm_backward.default": _batch_norm_backward,
+    "aten.native_layer_norm.default": _layer_norm,
+    "aten.native_layer_norm_backward.default": _layer_norm_backward,
+    "aten.native_group_norm.default": _group_norm,
+    "aten.native_group_norm_backward.default": _group_norm_backward,
+    "aten.upsample_nearest2d.default": _upsample,
+    "aten.upsample_bilinear2d.default": _upsample,
+    "aten.upsample_nearest2d_backward.default": _upsample_backward,
+    "aten.upsample_bilinear2d_backward.default": _upsample_backward,
+    "aten.roll.default": _roll,
+    "aten.embedding.default": _embedding,
+    "aten.embedding_dense_backward.default": _embedding_backward,
+    "aten.sort.default": _sort,
+    "aten.cumsum.default": _cumulative,
+}
+"""By operator, overload included."""
