@@ -61,6 +61,8 @@ def unet() -> nn.Module:
 
 
 class GraphNet(nn.Module):
+    """Two kinds of graph convolution, over node features ``[N, 8]`` and edges ``[2, E]``."""
+
     def __init__(self) -> None:
         super().__init__()
         from torch_geometric.nn import GATConv, GCNConv
@@ -135,7 +137,7 @@ CASES: dict[str, tuple[Build, Any]] = {
     "diffusion unet": (unet, {"sample": (2, 3, 16, 16), "timestep": (2,)}),
     "graph": (GraphNet, {"x": (10, 8), "edges": (2, 30)}),
     "mlp": (lambda: nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4)), (3, 8)),
-    "autoencoder": (autoencoder, (2, 3, 16, 16)),
+    "autoencoder": (autoencoder, (4, 3, 64, 64)),
     "words": (words, (2, 9)),
     "encoder": (encoder(), (2, 9, 32)),
     "pre-norm encoder": (encoder(norm_first=True, activation="gelu"), (2, 9, 32)),
@@ -144,7 +146,7 @@ CASES: dict[str, tuple[Build, Any]] = {
     ),
     "rnn": (lambda: nn.RNN(8, 16, 2, nonlinearity="relu"), (7, 2, 8)),
     "gru": (lambda: nn.GRU(8, 16, 2, batch_first=True, bidirectional=True), (2, 7, 8)),
-    "lstm": (lambda: nn.LSTM(8, 16, 2, batch_first=True), (2, 7, 8)),
+    "lstm": (lambda: nn.LSTM(512, 512, 2, batch_first=True), (2, 7, 512)),
     "projected lstm": (lambda: nn.LSTM(8, 16, proj_size=4), (7, 2, 8)),
 }  # fmt: skip
 

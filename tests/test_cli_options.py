@@ -6,7 +6,7 @@ import argparse
 
 import pytest
 
-from torchgauge.cli import options
+from torchgauge.cli import options, scenario_options
 from torchgauge.cli.suggest import did_you_mean, nearest
 from torchgauge.errors import ScenarioError, UsageError
 
@@ -115,7 +115,7 @@ def test_a_count_is_a_positive_integer(text):
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     options.add_model_options(parser)
-    options.add_scenario_options(parser)
+    scenario_options.add_scenario_options(parser)
     return parser.parse_args(["model.py:Net", *arguments])
 
 
@@ -161,26 +161,46 @@ def test_a_key_set_twice_is_refused():
 )
 def test_training_options_in_inference_are_refused(arguments, message):
     with pytest.raises((UsageError, ScenarioError), match=message) as caught:
-        options.scenario_from(parsed(*arguments))
+        scenario_options.scenario_from(parsed(*arguments))
     assert "--mode training" in caught.value.hint
 
 
 def test_every_scenario_option_arrives():
-    scenario = options.scenario_from(
+    scenario = scenario_options.scenario_from(
         parsed(
             *("--mode", "training", "--precision", "bf16", "--optimizer", "adamw"),
-            *("--loss", "mse", "--checkpointing", "--accumulation", "4"),
+            *("--loss", "mse", "--checkpointing", "--accumulation", "4", "--device", "T4"),
+            *("--optimizer-option", "lr=0.1", "--optimizer-option", "weight_decay=0"),
+            *("--optimizer-implementation", "fused", "--zero-grad", "before-backward"),
+            *("--clip-gradients", "--ema", "--channels-last", "--cudnn-benchmark", "--first-step"),
+            *("--allocator", "expandable_segments:True", "--torch-release", "2.6"),
         )
     )
     assert scenario.to_dict() == {
         "mode": "training",
-        "device": "cpu",
+        "device": "T4",
         "precision": "bf16",
         "optimizer": "adamw",
         "loss": "mse",
         "checkpointing": True,
         "accumulation": 4,
+        "optimizer_options": {"lr": 0.1, "weight_decay": 0},
+        "optimizer_implementation": "fused",
+        "zero_grad": "before-backward",
+        "gradient_clipping": True,
+        "ema": True,
+        "channels_last": True,
+        "cudnn_benchmark": True,
+        "first_step": True,
+        "allocator": "expandable_segments:True",
+        "torch_release": "2.6",
     }
+
+
+def test_an_optimizer_option_given_twice_is_refused():
+    twice = ("--optimizer-option", "lr=1", "--optimizer-option", "lr=2")
+    with pytest.raises(UsageError, match=r"--optimizer-option lr=… was given twice"):
+        scenario_options.scenario_from(parsed("--mode", "training", *twice))
 
 
 # ---------------------------------------------------------------------------- suggestions

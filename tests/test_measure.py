@@ -22,9 +22,12 @@ from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
+from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
 from torchgauge.report.io import report_from_json, report_to_json
 from torchgauge.report.query import own_costs, top_by_time
+from torchgauge.trace.inputs import plan_inputs
+from torchgauge.trace.session import Request
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 ONCE = {"min_repetitions": 1, "max_seconds": 0.0}
@@ -278,9 +281,6 @@ def test_a_hundred_measurements_do_not_grow_the_process():
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_the_step_takes_what_a_bare_loop_takes(training):
     """Both are timed by turns on the same machine at the same moment, until they agree."""
-    from torchgauge.measure.step import RealStep
-    from torchgauge.trace.inputs import plan_inputs
-    from torchgauge.trace.session import Request
 
     torch.manual_seed(0)
     layers = [layer for _ in range(6) for layer in (nn.Linear(256, 256), nn.ReLU())]
@@ -599,9 +599,11 @@ def test_a_gpu_that_is_not_there_is_said():
     assert caught.value.hint == "leave the device out to measure on the CPU"
 
 
-def test_a_simulated_run_refuses_the_gpu():
-    with pytest.raises(ScenarioError, match="knows the kernels of the CPU only, not those of cuda"):
+def test_the_gpu_at_hand_cannot_be_simulated_where_there_is_none(monkeypatch):
+    monkeypatch.setattr("torchgauge.machine.local_gpus", lambda: ())
+    with pytest.raises(ScenarioError, match="there is no GPU here") as caught:
         tg.analyze(nn.Linear(2, 2), (1, 2), scenario=tg.Scenario(device="cuda"))
+    assert "RTX 3060 12GB" in caught.value.hint
 
 
 def test_a_failing_layer_is_named():
@@ -650,7 +652,10 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
         ),
         (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
-        (("tiny_step.py:net", "--device", "tpu"), "unknown name 'tpu'"),
+        (
+            ("tiny_step.py:net", "--input-size", "3,4", "--device", "tpu"),
+            "on the machine at hand, not on tpu",
+        ),
         (
             ("tiny_step.py:net", "--mode", "training", "--accumulation", "0"),
             "'0' is not a whole number",
@@ -679,3 +684,87 @@ def test_weights_alone_cannot_be_measured(tmp_path, capsys):
     torch.save(nn.Linear(2, 2).state_dict(), tmp_path / "weights.pt")
     assert main(["measure", str(tmp_path / "weights.pt"), "--input-size", "2"]) == 2
     assert "holds weights and no forward, so there is nothing to run" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------------------- the whole scenario
+
+
+def small_convolution():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 4))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "hint"),
+    [
+        ("allocator", "expandable_segments:True", "PYTORCH_CUDA_ALLOC_CONF"),
+        ("torch_release", "2.6", "install that release"),
+        ("first_step", True, "analyze"),
+    ],
+)
+def test_what_a_real_run_cannot_follow_is_refused(field, value, hint):
+    scenario = tg.Scenario(mode="training", **{field: value})
+    with pytest.raises(ScenarioError, match=f"{field} has no meaning in a real run") as caught:
+        tg.measure(nn.Linear(4, 2), (3, 4), scenario=scenario)
+    assert hint in caught.value.hint
+
+
+def test_a_gpu_that_is_elsewhere_is_not_measured():
+    with pytest.raises(ScenarioError, match="on the machine at hand, not on T4"):
+        tg.measure(nn.Linear(4, 2), (3, 4), scenario=tg.Scenario(device="T4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "operator", "calls"),
+    [
+        ({"gradient_clipping": True}, "aten.linalg_vector_norm", 5),  # one a tensor, one of all
+        ({"ema": True}, "aten.lerp_", 4),
+        ({"optimizer_implementation": "foreach"}, "aten._foreach_add_", 1),
+        ({"optimizer_options": {"weight_decay": 0.1}}, "aten.add", 4),
+        ({"zero_grad": "set-to-zero"}, "aten.zero_", 4),
+        ({"precision": "bf16-autocast"}, "aten._to_copy", 5),
+    ],
+)
+def test_an_option_changes_what_is_run(options, operator, calls):
+    def count(scenario):
+        report = tg.measure(small_convolution(), (2, 3, 8, 8), scenario=scenario, max_seconds=0)
+        return sum(op.calls for op in report.time.ops if op.name == operator)
+
+    plain = count(tg.Scenario(mode="training"))
+    assert count(tg.Scenario(mode="training", **options)) >= plain + calls
+
+
+def test_channels_last_reaches_weights_and_inputs():
+    scenario = tg.Scenario(channels_last=True)
+    size = (2, 3, 8, 8)
+    plan = plan_inputs(
+        small_convolution(), size, None, batch_size=None, batch_dim=None, dtypes=None,
+        forward_kwargs={},
+    )  # fmt: skip
+    model = small_convolution()
+    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    seen = []
+    step._root[0].register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
+    step.run(lambda phase: None)
+    module, images = seen[0]
+    assert images.is_contiguous(memory_format=torch.channels_last)
+    assert module.weight.is_contiguous(memory_format=torch.channels_last)
+    assert model[0].weight.is_contiguous()
+
+
+@pytest.mark.parametrize("when", ["before-forward", "before-backward", "set-to-zero"])
+def test_gradients_do_not_add_up_over_the_steps(when):
+    scenario = tg.Scenario(mode="training", zero_grad=when, optimizer_options={"lr": 0.0})
+    plan = plan_inputs(
+        nn.Linear(4, 2), (3, 4), None, batch_size=None, batch_dim=None, dtypes=None,
+        forward_kwargs={},
+    )  # fmt: skip
+    request = Request(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
+    step = RealStep(request)
+    gradients = []
+    step._root.weight.register_post_accumulate_grad_hook(
+        lambda parameter: gradients.append(parameter.grad.clone())
+    )
+    for _ in range(3):
+        step.run(lambda phase: None)
+    assert torch.equal(gradients[0], gradients[2])
+    assert (step._root.weight.grad is None) == (when == "before-forward")

@@ -14,6 +14,7 @@ from torchgauge.estimate.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.gpu import Gpu
 from torchgauge.estimate.workspaces import Target
 from torchgauge.report.scenario import Precision, Scenario
+from torchgauge.trace.local_gpus import local_gpus
 from torchgauge.trace.virtual import cpu, cuda
 from torchgauge.trace.virtual.base import VirtualDevice
 
@@ -98,8 +99,6 @@ def _warnings(device: Device, scenario: Scenario) -> tuple[str, ...]:
 
 
 def _local_device() -> Device:
-    from torchgauge.trace.local_gpus import local_gpus  # asks the driver
-
     gpus = local_gpus()
     if not gpus:
         raise ScenarioError(

@@ -21,18 +21,13 @@ from torchgauge.trace.session import Request, Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.cpu_cases import CASES, SCENARIOS, Build, dtypes_of  # noqa: E402
+from benchmarks.cpu_cases import CASES, SCENARIOS, Build, dtypes_of
 
 pytestmark = pytest.mark.models
 
 Key = tuple[DifferenceKind, str]
 _K = DifferenceKind
-_ONEDNN = {"aten.mkldnn_rnn_layer.default", "aten.mkldnn_rnn_layer_backward.default"}
 EXCEPTIONS: dict[str, tuple[str, set[Key]]] = {
-    "lstm": (
-        "the size of the workspace that oneDNN keeps for the backward is known to oneDNN alone",
-        {(_K.SHAPE, name) for name in _ONEDNN} | {(_K.BYTES, "aten.mkldnn_rnn_layer.default")},
-    ),
     "swin_t": (
         "assigning a number to a slice fills it on the CPU; on any other device, the meta device "
         "included, torch makes a tensor of the number and copies it (Python indexing, in C++)",
@@ -60,7 +55,13 @@ EXCEPTIONS: dict[str, tuple[str, set[Key]]] = {
 def traces(build: Build, size: Any, scenario: tg.Scenario) -> StreamComparison:
     model = build()
     plan = plan_inputs(
-        model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes_of(size), forward_kwargs={}
+        model,
+        size,
+        None,
+        batch_size=None,
+        batch_dim=None,
+        dtypes=dtypes_of(size),
+        forward_kwargs={},
     )
     found = []
     for execution in (Execution.REAL, Execution.SIMULATED, Execution.SIMULATED):

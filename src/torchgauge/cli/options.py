@@ -11,7 +11,6 @@ from typing import Any
 
 from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import UsageError
-from torchgauge.report.scenario import LOSSES, OPTIMIZERS, Mode, Precision, Scenario
 
 Size = tuple[int, ...]
 
@@ -57,64 +56,6 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--batch-dim", metavar="DIM", type=int, help="where the batch dimension stands"
-    )
-
-
-def add_scenario_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what is run."""
-    group = parser.add_argument_group("scenario")
-    group.add_argument(
-        "--mode",
-        type=one_of(Mode),
-        default=Mode.INFERENCE.value,
-        metavar="MODE",
-        help="inference (default) or training: forward, loss, backward and optimizer step",
-    )
-    group.add_argument(
-        "--precision",
-        type=one_of(Precision),
-        default=Precision.FP32.value,
-        metavar="NAME",
-        help=", ".join(Precision),
-    )
-    group.add_argument(
-        "--optimizer", type=one_of(OPTIMIZERS), metavar="NAME", help=", ".join(OPTIMIZERS)
-    )
-    group.add_argument("--loss", type=one_of(LOSSES), metavar="NAME", help=", ".join(LOSSES))
-    group.add_argument(
-        "--checkpointing", action="store_true", help="recompute activations in the backward"
-    )
-    group.add_argument(
-        "--accumulation",
-        type=positive_integer,
-        metavar="N",
-        help="micro-batches per optimizer step",
-    )
-
-
-def scenario_from(arguments: argparse.Namespace) -> Scenario:
-    """Build the scenario.
-
-    Raises:
-        ScenarioError: for a training option in inference.
-        UsageError: likewise, for those that ``Scenario`` itself lets pass.
-    """
-    if arguments.mode != Mode.TRAINING:
-        for option, given in (
-            ("--checkpointing", arguments.checkpointing),
-            ("--accumulation", arguments.accumulation is not None),
-        ):
-            if given:
-                raise UsageError(
-                    f"{option} has no meaning in inference", hint="add --mode training"
-                )
-    return Scenario(
-        mode=arguments.mode,
-        precision=arguments.precision,
-        optimizer=arguments.optimizer,
-        loss=arguments.loss,
-        checkpointing=arguments.checkpointing,
-        accumulation=arguments.accumulation or 1,
     )
 
 

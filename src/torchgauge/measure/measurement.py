@@ -98,6 +98,7 @@ def measure_model(
         model_name=model_name or type(unwrap(model)).__name__,
         on_progress=on_progress,
         fast_paths=True,
+        real_device=device.type,
     )
     runs = _Runs(request, model_spec, device)
     try:
@@ -298,7 +299,24 @@ def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
         )
 
 
+_SIMULATED_ONLY = {
+    "allocator": ("", "set PYTORCH_CUDA_ALLOC_CONF before the program starts"),
+    "torch_release": (None, "install that release and measure with it"),
+    "first_step": (False, "the steps before are the warm-up; analyze() knows the first step"),
+}
+"""Fields of a scenario that a real run cannot follow: what says nothing, and what to do."""
+
+
 def _device(scenario: Scenario) -> torch.device:
+    """Return where to run; refuse what a real run cannot follow."""
+    for name, (neutral_value, hint) in _SIMULATED_ONLY.items():
+        if getattr(scenario, name) != neutral_value:
+            raise ScenarioError(f"{name} has no meaning in a real run", hint=hint)
+    if scenario.device not in ("cpu", "cuda"):
+        raise ScenarioError(
+            f"a real run takes place on the machine at hand, not on {scenario.device}",
+            hint="cpu or cuda; analyze() predicts for any GPU",
+        )
     device = torch.device(scenario.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ScenarioError(

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import Phase
+from torchgauge.report.scenario import Precision
 from torchgauge.trace.inputs import InputTensor, real_or_made
 from torchgauge.trace.session import Request
 from torchgauge.trace.shadow import CpuConverter, Twin
-from torchgauge.trace.training import checkpoint_blocks, compute_loss, make_optimizer
+from torchgauge.trace.training import (
+    Trainer,
+    as_channels_last,
+    checkpoint_blocks,
+    compute_loss,
+    dtype_named,
+    to_channels_last,
+)
 from torchgauge.trace.tree import has_forward, walk
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
@@ -32,17 +40,23 @@ class RealStep:
         self.device = torch.device(scenario.device)
         self._scenario = scenario
         self._custom_loss = request.loss
-        dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(str(scenario.precision))
+        precision = Precision(scenario.precision)
+        dtype = dtype_named(precision.parameter_dtype)
+        self._autocast_dtype = dtype_named(precision.autocast_dtype)
         twin = Twin(request.model, CpuConverter(dtype, [], self.device))
         self._root = twin.root
         if self._root.training != scenario.is_training:
             with suppress(NotImplementedError):  # exported programs have their mode built in
                 self._root.train(scenario.is_training)
 
+        if scenario.channels_last:
+            to_channels_last(self._root)
+
         def make(planned: InputTensor) -> torch.Tensor:
             if dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
                 planned = planned.with_dtype(dtype)
-            return planned.make("cpu").to(self.device)
+            made = planned.make("cpu").to(self.device)
+            return as_channels_last(made) if scenario.channels_last else made
 
         plan = request.plan
         self._args = tuple(real_or_made(twin.value(value), make) for value in plan.args)
@@ -57,39 +71,46 @@ class RealStep:
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)
-        self._optimizer = (
-            make_optimizer(scenario.optimizer or "none", self._root.parameters())
+        self._trainer = (
+            Trainer(self._root, scenario, foreach=self.device.type != "cpu")
             if scenario.is_training
             else None
         )
 
     def run(self, note: Callable[[Phase], None]) -> None:
         """Run the step once; ``note`` hears of each phase when it has ended."""
-        if self._scenario.is_training:
-            self._train(note)
+        if self._trainer is not None:
+            self._train(self._trainer, note)
         else:
-            with torch.no_grad():
+            with torch.no_grad(), self._autocast():
                 output = self._call(*self._args, **self._kwargs)
                 del output
             note(Phase.FORWARD)
 
-    def _train(self, note: Callable[[Phase], None]) -> None:
-        scenario, optimizer = self._scenario, self._optimizer
+    def _train(self, trainer: Trainer, note: Callable[[Phase], None]) -> None:
+        scenario = self._scenario
+        trainer.begin()
         with torch.enable_grad():
             for _ in range(scenario.accumulation):
-                output = self._call(*self._args, **self._kwargs)
-                note(Phase.FORWARD)
-                loss, _ = compute_loss(output, scenario.loss or "auto", self._custom_loss)
-                note(Phase.LOSS)
-                loss.backward()
+                with self._autocast():
+                    output = self._call(*self._args, **self._kwargs)
+                    note(Phase.FORWARD)
+                    loss, _ = compute_loss(output, scenario.loss or "auto", self._custom_loss)
+                    note(Phase.LOSS)
+                trainer.backward(loss)
                 del output, loss
                 note(Phase.BACKWARD)
-            if optimizer is not None:
-                optimizer.step()
-                optimizer.zero_grad()
+            if trainer.optimizer is not None:
+                trainer.step()
+                trainer.end()
                 note(Phase.OPTIMIZER)
                 return
-        self._root.zero_grad()
+        trainer.end()
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self._autocast_dtype)
 
     def _wrap(self, wrap: Wrap) -> None:
         root = self._root
@@ -103,24 +124,28 @@ class RealStep:
 
 
 def precision_of(request: Request) -> Any:
-    """Return a context in which the GPU's matrix products have the scenario's precision.
+    """Return a context in which the GPU's libraries compute as the scenario says.
 
     PyTorch's own default is mixed: TF32 for convolutions, not for matrix products.
     """
     if request.scenario.device == "cpu":
         return nullcontext()
-    return _Tf32(enabled=request.scenario.precision == "tf32")
+    return _LibrarySettings(
+        tf32=request.scenario.precision == "tf32", benchmark=request.scenario.cudnn_benchmark
+    )
 
 
-class _Tf32:
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+class _LibrarySettings:
+    def __init__(self, *, tf32: bool, benchmark: bool) -> None:
+        self._tf32 = tf32
+        self._benchmark = benchmark
 
     def __enter__(self) -> None:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        self._before = matmul.allow_tf32, cudnn.allow_tf32
-        matmul.allow_tf32 = cudnn.allow_tf32 = self._enabled
+        self._before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+        matmul.allow_tf32 = cudnn.allow_tf32 = self._tf32
+        cudnn.benchmark = self._benchmark
 
     def __exit__(self, *stopped: object) -> None:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        matmul.allow_tf32, cudnn.allow_tf32 = self._before
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = self._before

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -144,6 +145,10 @@ class Scenario:
             raise ScenarioError(
                 f"{self.device!r} is not the name of a device",
                 hint="cpu, cuda, or a GPU's name: torchgauge devices lists them",
+            )
+        if self.torch_release is not None and not re.match(r"\d+\.\d+", self.torch_release):
+            raise ScenarioError(
+                f"{self.torch_release!r} is not a release of PyTorch", hint="write 2.6"
             )
         training = self.mode is Mode.TRAINING
         if isinstance(self.optimizer_options, Mapping):

@@ -40,6 +40,7 @@ from torchgauge.trace.training import (
     as_channels_last,
     checkpoint_blocks,
     compute_loss,
+    dtype_named,
     to_channels_last,
 )
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
@@ -116,8 +117,7 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._device = torch.device(request.real_device)
-        dtype = Precision(request.scenario.precision).parameter_dtype
-        self._dtype = None if dtype is None else getattr(torch, dtype)
+        self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
@@ -232,10 +232,10 @@ class Session:
         self._register_kept(trainer)
         before = recorder.storages.alive()
         with torch.enable_grad(), recorder:
+            trainer.begin()
             for _ in range(scenario.accumulation):
                 held.clear()
                 self._start_phase(Phase.FORWARD)
-                trainer.zero_gradients()
                 with self._autocast():
                     held.append(call(*args, **kwargs))
                     self._outputs = call_outputs(held[0], recorder.specs)
@@ -270,8 +270,7 @@ class Session:
 
     @property
     def _autocast_dtype(self) -> torch.dtype | None:
-        name = Precision(self._request.scenario.precision).autocast_dtype
-        return None if name is None else getattr(torch, name)
+        return dtype_named(Precision(self._request.scenario.precision).autocast_dtype)
 
     def _autocast_installed(self) -> AbstractContextManager[Any]:
         """Return a context that gives the function which opens a region of autocast."""

@@ -202,12 +202,15 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
     """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training.
 
-    How large the workspace is only oneDNN knows; it is left empty.
+    How large the workspace is only oneDNN knows; this is read off the profiler's memory events
+    of single calls (see ``estimate/workspaces/cpu_recurrent.py``).
     """
     source, hidden, cell, size, train = args[0], args[5], args[6], args[10], args[15]
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
-    workspace = torch.empty(0, dtype=torch.uint8, device=META) if train else None
+    steps, batch, width = source.shape
+    kept = 4 * (steps + 1) * batch * (6 * max(width, size) + 9 * size)
+    workspace = torch.empty(kept, dtype=torch.uint8, device=META) if train else None
     return output, *states, workspace
 
 

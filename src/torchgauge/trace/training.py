@@ -130,24 +130,39 @@ class Trainer:
         """The moving average of the parameters."""
         if scenario.ema:
             self.average = [torch.empty_like(p.detach()) for p in root.parameters()]
+        self._is_first_backward = True
         if scenario.zero_grad is ZeroGrad.NEVER_FREED:
             for parameter in self._trainable():
                 parameter.grad = torch.zeros_like(parameter)
-        self._is_first = True
 
     def kept_gradients(self) -> list[tuple[str, torch.Tensor]]:
         """Return the gradients that are there before the step, by the parameter's name."""
         named = self._root.named_parameters()
         return [(name, p.grad) for name, p in named if p.grad is not None]
 
-    def zero_gradients(self) -> None:
-        """Set kept gradients to zero, before the first micro-batch."""
-        if self._is_first and self._scenario.zero_grad is ZeroGrad.NEVER_FREED:
-            (self.optimizer or self._root).zero_grad(set_to_none=False)
-        self._is_first = False
+    def begin(self) -> None:
+        """Let go of the gradients of the step before, or set those that stay to zero.
+
+        For ``BEFORE_BACKWARD`` the first ``backward`` of the step does so.
+        """
+        self._is_first_backward = True
+        if self._scenario.zero_grad is not ZeroGrad.BEFORE_BACKWARD:
+            self._zero_gradients()
+
+    def _zero_gradients(self) -> None:
+        keep = self._scenario.zero_grad is ZeroGrad.NEVER_FREED
+        (self.optimizer or self._root).zero_grad(set_to_none=not keep)
+
+    def end(self) -> None:
+        """Let go of the gradients after the step, where the scenario does not keep them."""
+        if self._scenario.zero_grad is ZeroGrad.BEFORE_FORWARD:
+            self._zero_gradients()
 
     def backward(self, loss: torch.Tensor) -> None:
         """Run the backward; the loss of float16 autocast is scaled, as ``GradScaler`` does."""
+        if self._is_first_backward and self._scenario.zero_grad is ZeroGrad.BEFORE_BACKWARD:
+            self._zero_gradients()
+        self._is_first_backward = False
         if self._scale is not None:
             loss = loss * self._scale
         loss.backward()
@@ -188,6 +203,14 @@ def unscale(gradients: list[torch.Tensor], scale: torch.Tensor) -> None:
     found = torch.zeros((), device=scale.device)
     inverse = scale.double().reciprocal().float()
     torch._amp_foreach_non_finite_check_and_unscale_(gradients, found, inverse)
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """Return the dtype of that name, ``None`` for none."""
+    if name is None:
+        return None
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
 
 
 def device_of(root: nn.Module) -> torch.device:

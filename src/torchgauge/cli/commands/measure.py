@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from torchgauge.cli import options, output
+from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import report_model
 from torchgauge.report.model import Report
@@ -16,15 +15,8 @@ from torchgauge.report.model import Report
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
-    options.add_scenario_options(parser)
+    scenario_options.add_scenario_options(parser)
     group = parser.add_argument_group("measurement")
-    group.add_argument(
-        "--device",
-        type=options.one_of(("cpu", "cuda")),
-        default="cpu",
-        metavar="NAME",
-        help="cpu (default) or cuda",
-    )
     group.add_argument(
         "--repetitions",
         type=options.positive_integer,
@@ -64,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
             the report.
     """
-    scenario = dataclasses.replace(options.scenario_from(arguments), device=arguments.device)
+    scenario = scenario_options.scenario_from(arguments)
 
     def execute(
         build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from torchgauge.cli import options, output
+from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import report_model
 from torchgauge.report.model import Report
@@ -15,7 +15,7 @@ from torchgauge.report.model import Report
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
-    options.add_scenario_options(parser)
+    scenario_options.add_scenario_options(parser)
     output.add_output_options(parser)
 
 
@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
             the report.
     """
-    scenario = options.scenario_from(arguments)
+    scenario = scenario_options.scenario_from(arguments)
 
     def execute(
         build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]

@@ -6,6 +6,7 @@ from torchgauge.estimate.workspaces import (
     cpu_attention,
     cpu_convolution,
     cpu_kernels,
+    cpu_recurrent,
     cpu_scalars,
 )
 from torchgauge.estimate.workspaces.target import Rule
@@ -14,6 +15,7 @@ RULES: dict[str, Rule] = {
     **cpu_attention.RULES,
     **cpu_convolution.RULES,
     **cpu_kernels.RULES,
+    **cpu_recurrent.RULES,
     **cpu_scalars.RULES,
 }
 """By operator, overload included."""

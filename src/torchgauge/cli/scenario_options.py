@@ -1,0 +1,162 @@
+"""The options that say what is run, and the scenario that they make. No torch in here."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from torchgauge.cli.options import one_of, positive_integer, setting
+from torchgauge.errors import UsageError
+from torchgauge.report.scenario import (
+    LOSSES,
+    OPTIMIZERS,
+    Mode,
+    OptimizerImplementation,
+    Precision,
+    Scenario,
+    ZeroGrad,
+)
+
+
+def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
+    """Declare what is run; without ``device`` a command declares ``--device`` itself."""
+    group = parser.add_argument_group("scenario")
+    group.add_argument(
+        "--mode",
+        type=one_of(Mode),
+        default=Mode.INFERENCE.value,
+        metavar="MODE",
+        help="inference (default) or training: forward, loss, backward and optimizer step",
+    )
+    if device:
+        group.add_argument(
+            "--device",
+            default="cpu",
+            metavar="NAME",
+            help="cpu (default), a GPU that torchgauge devices lists, or cuda for the one here",
+        )
+    group.add_argument(
+        "--precision",
+        type=one_of(Precision),
+        default=Precision.FP32.value,
+        metavar="NAME",
+        help=", ".join(Precision),
+    )
+    group.add_argument(
+        "--channels-last", action="store_true", help="images with their channels last"
+    )
+    group.add_argument(
+        "--cudnn-benchmark",
+        action="store_true",
+        help="torch.backends.cudnn.benchmark: convolutions run the plan that was fastest",
+    )
+    group.add_argument(
+        "--allocator",
+        default="",
+        metavar="CONF",
+        help="PYTORCH_CUDA_ALLOC_CONF, such as expandable_segments:True",
+    )
+    group.add_argument(
+        "--torch-release",
+        metavar="X.Y",
+        help="whose kernels and allocator the GPU runs (default: the installed one)",
+    )
+    _add_training_options(parser.add_argument_group("training"))
+
+
+def _add_training_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--optimizer",
+        type=_optimizer,
+        metavar="NAME",
+        help=", ".join(OPTIMIZERS) + ", or package.module:Class",
+    )
+    group.add_argument(
+        "--optimizer-option",
+        action="append",
+        default=[],
+        type=setting,
+        metavar="KEY=VALUE",
+        help="an argument of the optimizer, such as weight_decay=0.01; repeatable",
+    )
+    group.add_argument(
+        "--optimizer-implementation",
+        type=one_of(OptimizerImplementation),
+        metavar="NAME",
+        help=", ".join(OptimizerImplementation) + " (default: what PyTorch takes on the device)",
+    )
+    group.add_argument("--loss", type=one_of(LOSSES), metavar="NAME", help=", ".join(LOSSES))
+    group.add_argument(
+        "--zero-grad",
+        type=one_of(ZeroGrad),
+        metavar="WHEN",
+        help="when old gradients are let go: " + ", ".join(ZeroGrad),
+    )
+    group.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in the backward"
+    )
+    group.add_argument(
+        "--accumulation",
+        type=positive_integer,
+        metavar="N",
+        help="micro-batches per optimizer step",
+    )
+    group.add_argument(
+        "--clip-gradients", action="store_true", help="clip the norm of all gradients"
+    )
+    group.add_argument("--ema", action="store_true", help="keep a moving average of the parameters")
+    group.add_argument(
+        "--first-step", action="store_true", help="peak of the first step, not of a later one"
+    )
+
+
+def _optimizer(text: str) -> str:
+    return text if ":" in text else one_of(OPTIMIZERS)(text)
+
+
+def scenario_from(arguments: argparse.Namespace) -> Scenario:
+    """Build the scenario; a command without ``--device`` of its own gets that of the CPU.
+
+    Raises:
+        ScenarioError: for a training option in inference.
+        UsageError: likewise, for those that ``Scenario`` itself lets pass.
+    """
+    if arguments.mode != Mode.TRAINING:
+        for option, given in (
+            ("--checkpointing", arguments.checkpointing),
+            ("--accumulation", arguments.accumulation is not None),
+            ("--zero-grad", arguments.zero_grad is not None),
+        ):
+            if given:
+                raise UsageError(
+                    f"{option} has no meaning in inference", hint="add --mode training"
+                )
+    device = getattr(arguments, "device", None)
+    return Scenario(
+        mode=arguments.mode,
+        device=device if isinstance(device, str) else "cpu",
+        precision=arguments.precision,
+        optimizer=arguments.optimizer,
+        loss=arguments.loss,
+        checkpointing=arguments.checkpointing,
+        accumulation=arguments.accumulation or 1,
+        optimizer_options=_options_from(arguments),
+        optimizer_implementation=arguments.optimizer_implementation,
+        zero_grad=arguments.zero_grad or ZeroGrad.BEFORE_FORWARD,
+        gradient_clipping=arguments.clip_gradients,
+        ema=arguments.ema,
+        channels_last=arguments.channels_last,
+        cudnn_benchmark=arguments.cudnn_benchmark,
+        first_step=arguments.first_step,
+        allocator=arguments.allocator,
+        torch_release=arguments.torch_release,
+    )
+
+
+def _options_from(arguments: argparse.Namespace) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for key, value in arguments.optimizer_option:
+        if key in options:
+            raise UsageError(f"--optimizer-option {key}=… was given twice", hint="keep one of them")
+        options[key] = value
+    return options
