@@ -23,6 +23,7 @@ import torch
 import torchgauge as tg
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
+from benchmarks.memory_sets.page import FILES, sections
 from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,10 +34,6 @@ DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 
 TORCHVISION, PUBLISHED = "torchvision_params_gmacs.csv", "published_memory.md"
 NOT_YET = {
-    "gpu_memory_timm_a100.csv": "GPU memory of a training step, context included",
-    "gpu_memory_xmem.csv": "GPU memory of a training step",
-    "gpu_memory_schedtune_t4_3090.csv": "GPU memory of a training step, context included",
-    "gpu_memory_peft_l40s.csv": "bytes that the caching allocator reserves",
     "throughput_timm_infer_amp_rtx3090.csv": "time",
     "throughput_timm_infer_amp_rtx4090.csv": "time",
     "throughput_timm_train_amp_rtx3090.csv": "time",
@@ -155,11 +152,18 @@ def rows(path: Path) -> list[dict[str, str]]:
 # --------------------------------------------------------------------------- the page
 
 
-def page(records: Path, data: Path) -> str:
-    """Return the whole page."""
+def page(
+    records: Path,
+    data: Path,
+    *,
+    cpu: bool = False,
+    limit: int | None = None,
+    cache: Path | None = None,
+) -> str:
+    """Return the whole page; of each memory set at most ``limit`` figures are predicted."""
     comparisons = [compare_record(record) for record in read_all(records)]
     on_gpu = [c for c in comparisons if c.record.environment.device == "cuda"]
-    known = (TORCHVISION, PUBLISHED, *NOT_YET)
+    known = (TORCHVISION, *FILES.values(), *NOT_YET)
     present = [name for name in known if (data / name).is_file()]
     absent = [name for name in known if name not in present]
     counted = f"{len(on_gpu)} GPU records" if on_gpu else "no GPU records yet"
@@ -175,6 +179,8 @@ def page(records: Path, data: Path) -> str:
         "An error is predicted ÷ true − 1. Median and 90th percentile are of its absolute value.",
         "",
         *_records_section(comparisons),
+        *(_cpu_section() if cpu else []),
+        *sections(data, limit, cache),
         *_parameters_section(data),
         *_not_yet_section(data, comparisons),
     ]
@@ -209,6 +215,54 @@ def _records_section(comparisons: Sequence[Comparison]) -> list[str]:
         lines += [f"Op streams: {same} of {len(aligned)} identical, {equal:,} of {count:,} ops "
                   "equal.", ""]  # fmt: skip
     return lines
+
+
+def _cpu_section() -> list[str]:
+    """Compare peaks on the CPU with what the profiler saw a real step allocate."""
+    reason = _missing("torchvision", "timm", "transformers", "diffusers", "torch_geometric")
+    lines = ["## Peak of a real step on the CPU", ""]
+    if reason:
+        return [*lines, reason, ""]
+    from benchmarks.cpu_memory import cpu_figures
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            figures = [
+                Figure(
+                    name=f"{found.name}, {found.scenario}",
+                    predicted=found.predicted_bytes,
+                    true=found.real_bytes,
+                )
+                for found in cpu_figures()
+            ]
+    finally:
+        torch.set_num_threads(threads)
+    off = [f"- {figure.name}: {figure.error:+.3%}" for figure in figures if figure.error]
+    return [
+        *lines,
+        "By the profiler's memory events, inference and training with SGD and AdamW, one thread.",
+        "",
+        *_head(),
+        _row("peak of allocated bytes", figures),
+        "",
+        "Not met to the byte (`tests/models/test_cpu_memory.py` says why):",
+        "",
+        *off,
+        "",
+    ]
+
+
+def _missing(*libraries: str) -> str:
+    define_missing_operators()
+    for library in libraries:
+        try:
+            __import__(library)
+        except ImportError:
+            return f"Skipped: {library} is not installed."
+    return ""
 
 
 def _parameters_section(data: Path) -> list[str]:
@@ -252,13 +306,11 @@ def _cannot_read(path: Path, library: str) -> str:
 
 def _not_yet_section(data: Path, comparisons: Sequence[Comparison]) -> list[str]:
     lines = ["## What cannot be predicted yet", "",
-             "GPU memory (allocator, workspaces, context) and time have no prediction, so nothing "
-             "is compared with:", ""]  # fmt: skip
+             "Time has no prediction, so nothing is compared with:", ""]  # fmt: skip
     for name, what in NOT_YET.items():
         path = data / name
         size = f"{len(rows(path)):,} rows" if path.is_file() else "absent"
         lines.append(f"- `{name}`: {what} ({size})")
-    lines += [f"- `{PUBLISHED}`: its figures of GPU memory"]
     reasons = Counter(c.why_not for c in comparisons if c.why_not)
     lines += [f"- {number} records: {why}" for why, number in reasons.most_common()]
     return [*lines, ""]
@@ -308,10 +360,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--records", type=Path, default=RECORDS)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--output", type=Path, default=PAGE)
+    parser.add_argument("--limit", type=int, default=200, help="figures of each memory set")
+    parser.add_argument("--all", action="store_true", help="every figure: an hour or more")
+    parser.add_argument("--no-cpu", action="store_true", help="run no step for real")
+    parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     options = parser.parse_args(arguments)
     if not options.data.is_dir():
         print("skipped: ../shared/data is not beside the repository; comparing records alone")
-    text = page(options.records, options.data)
+    limit = None if options.all else options.limit
+    text = page(
+        options.records,
+        options.data,
+        cpu=not options.no_cpu,
+        limit=limit,
+        cache=options.cache,
+    )
     options.output.write_text(text, encoding="utf-8")
     print(f"{options.output.name}: {text.splitlines()[0].removeprefix('# ')}")
     return 0

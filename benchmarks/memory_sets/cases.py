@@ -83,6 +83,9 @@ class MemoryCase:
     """``torch.backends.cudnn.benchmark``: convolutions try kernels with large workspaces."""
     prefetched_inputs: int = 0
     """Batches on the GPU besides the one that is being computed with."""
+    context_bytes: int | None = None
+    """What the device shows outside of the allocator under that software; ``None`` where it is
+    not part of the figure."""
     holds_last_step: bool = False
     """The loop's variables keep inputs, outputs and loss until the next step assigns them."""
 

@@ -32,10 +32,11 @@ def target_of(case: MemoryCase) -> Target:
 
 
 def gpu_of(case: MemoryCase) -> Gpu:
-    """Return the GPU of a case without its context, which is not modelled here."""
+    """Return the GPU of a case, with the context of its software where that is known."""
     target = target_of(case)
     return Gpu(
         target=target,
         settings=AllocatorSettings(torch_release=target.torch_release),
         usable_bytes=case.gpu_bytes,
+        context_bytes=case.context_bytes or 0,
     )

@@ -38,23 +38,29 @@ class Result:
 
     case: MemoryCase
     predicted_bytes: int
+    fits: bool | None = None
+    """Whether it was predicted to run; ``None`` where the GPU's memory is not known."""
 
     def error(self, constant: float = 0.0) -> float:
         """Return predicted ÷ measured − 1, with a constant added to the prediction."""
         return (self.predicted_bytes + constant) / self.case.measured_bytes - 1
 
 
-def predict(case: MemoryCase, trace: Trace) -> int:
-    """Return the bytes that this case's figure should show, without the CUDA context.
+_PREFETCHED = 1.25
+"""Bytes of a batch that waits on the GPU, for each of its own: floats, and bytes beside them."""
 
-    Not modelled yet: what the loop holds of the step before.
-    """
+
+def predict(case: MemoryCase, trace: Trace) -> Result:
+    """Return the bytes that this case's figure should show, and whether it runs."""
     tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(target_of(case))))
     memory = estimate_on_gpu(trace, gpu_of(case), tensors)
-    if case.measured is Measured.ACTIVE:
-        return memory.peak_allocated_bytes
-    assert memory.peak_reserved_bytes is not None
-    return memory.peak_reserved_bytes + case.prefetched_inputs * case.input_bytes
+    assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
+    predicted = {
+        Measured.ACTIVE: memory.peak_allocated_bytes,
+        Measured.DEVICE: memory.device_bytes,
+    }.get(case.measured, memory.peak_reserved_bytes)
+    waiting = int(_PREFETCHED * case.prefetched_inputs * case.input_bytes)
+    return Result(case=case, predicted_bytes=predicted + waiting, fits=memory.fits)
 
 
 def sample(cases: Sequence[MemoryCase], limit: int | None) -> list[MemoryCase]:
@@ -72,11 +78,10 @@ def results(cases: Iterable[MemoryCase], cache: Path | None, quiet: bool) -> lis
         begin = time.perf_counter()
         try:
             trace = trace_of(case, cache)
-            predicted = predict(case, trace)
+            result = predict(case, trace)
         except Exception as error:  # one that fails is a line of the output
             print(f"{case.id}: {type(error).__name__}: {error}".splitlines()[0])
             continue
-        result = Result(case=case, predicted_bytes=predicted)
         found.append(result)
         if not quiet:
             print(_line(result, time.perf_counter() - begin), flush=True)

@@ -23,6 +23,9 @@ from collections.abc import Sequence
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import OpRecord, TensorSpec
 
+_HALF = ("float16", "bfloat16")
+_FIRST_WITH_TF32 = (8, 0)
+"""Compute capability from which on float32 convolutions run on tensor cores by default."""
 _COPIES = 1
 """Of input and output in each direction, where cuDNN's heuristics choose the plan.
 
@@ -40,10 +43,10 @@ With 0, 1, 2 and 3 copies a sample of 260 of GPUMemNet's figures of timm models 
 def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """``convolution(input, weight, bias, stride, padding, dilation, transposed, …, groups)``."""
     source, weight, stride, groups = op.args[0], op.args[1], op.args[3], op.args[8]
-    if target.cudnn_benchmark or target.channels_last or not op.outputs:
+    if target.cudnn_benchmark or not op.outputs:
         return ()
     assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
-    if not _needs_copies(source, weight, stride, groups):
+    if not _needs_copies(source, weight, stride, groups, target):
         return ()
     return (_COPIES * (source.nbytes + op.outputs[0].nbytes),)
 
@@ -57,14 +60,17 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
         copies = _BENCHMARKED_COPIES if max(weight.shape[2:], default=1) > 1 else 0
     else:
         copies = _COPIES
-    if not copies or target.channels_last or not _needs_copies(source, weight, stride, groups):
+    if not copies or not _needs_copies(source, weight, stride, groups, target):
         return ()
     return (copies * (source.nbytes + grad.nbytes),)
 
 
-def _needs_copies(source: TensorSpec, weight: TensorSpec, stride: object, groups: object) -> bool:
+def _needs_copies(
+    source: TensorSpec, weight: TensorSpec, stride: object, groups: object, target: Target
+) -> bool:
     """Return whether a plan for images or volumes copies them with the channels last."""
-    if len(source.shape) < 4:
+    tensor_cores = source.dtype in _HALF or target.compute_capability >= _FIRST_WITH_TF32
+    if len(source.shape) < 4 or target.channels_last or not tensor_cores:
         return False
     is_depthwise = isinstance(groups, int) and groups > 1 and groups == source.shape[1]
     is_pixel = max(weight.shape[2:]) == 1 and (
