@@ -87,7 +87,7 @@ OptimizerOptions: TypeAlias = tuple[tuple[str, OptionValue], ...]
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 
-_FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
+FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
 _TRAINING_ONLY: dict[str, object] = {
     "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
     "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
@@ -194,10 +194,10 @@ class Scenario:
         )
         object.__setattr__(self, "optimizer_implementation", kind)
         optimizer = self.optimizer or "sgd"
-        if kind is OptimizerImplementation.FUSED and optimizer not in _FUSED_OPTIMIZERS:
+        if kind is OptimizerImplementation.FUSED and optimizer not in FUSED_OPTIMIZERS:
             raise ScenarioError(
                 f"{optimizer} has no fused implementation",
-                hint="one of " + ", ".join(_FUSED_OPTIMIZERS) + ", or foreach",
+                hint="one of " + ", ".join(FUSED_OPTIMIZERS) + ", or foreach",
             )
 
     @property
