@@ -195,6 +195,11 @@ class FitReport:
         """Return whether the step runs on every device that was asked about."""
         return all(device.verdict.runs for device in self.devices)
 
+    @property
+    def fits_somewhere(self) -> bool:
+        """Return whether the step runs on one of the devices."""
+        return any(device.verdict.runs for device in self.devices)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain data; ``docs/fit.md`` describes it field by field."""
         return {
