@@ -59,13 +59,16 @@ class Finder:
     def _try(self, candidate: Candidate) -> _Option | None:
         change = candidate.make(self.now)
         if isinstance(change, str):
-            return self._skip(candidate.name, change)
+            self._skip(candidate.name, change)
+            return None
         try:
             weighed = self.bench.weigh(change.apply(self.now.setup))
         except (SetupError, TorchGaugeError) as error:
-            return self._skip(candidate.name, str(error).splitlines()[0])
+            self._skip(candidate.name, str(error).splitlines()[0])
+            return None
         if candidate.axis == "checkpointing" and any(_NO_BLOCKS in w for w in weighed.warnings):
-            return self._skip(candidate.name, "the model has no repeated blocks")
+            self._skip(candidate.name, "the model has no repeated blocks")
+            return None
         return _Option(candidate=candidate, change=change, weighed=weighed)
 
     def _skip(self, name: str, why: str) -> None:
@@ -123,7 +126,7 @@ class Finder:
     def _with_single_samples(
         self, chosen: list[_Option], best: Weighed
     ) -> tuple[list[_Option], Weighed]:
-        """Return the combination with micro-batches of one sample, where there are micro-batches."""
+        """Return the combination with micro-batches of one sample, where it has micro-batches."""
         micro = micro_batch(self.now, 1) if (self.now.setup.batch or 1) > 1 else None
         if micro is None or not any(o.candidate.name == "accumulation" for o in chosen):
             return chosen, best

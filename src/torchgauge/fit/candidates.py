@@ -57,6 +57,7 @@ class Candidate:
 _AUTOCAST = (Precision.FP32, Precision.TF32)
 _HALVES = (Precision.BF16, Precision.FP16)
 _STATE_FREE = ("sgd", "none")
+_ADAMS = ("adam", "adamw", "nadam", "radam", "adamax")
 
 
 def _scenario(text: str, note: str = "", **fields: Any) -> Change:
@@ -153,6 +154,12 @@ def _optimizer(name: str, text: str, note: str = "") -> Callable[[Situation], Ch
     return make
 
 
+def _eight_bit(now: Situation) -> Change | str:
+    if now.scenario.optimizer not in _ADAMS:
+        return ""
+    return _optimizer("adamw-8bit", "optimizer AdamW8bit of bitsandbytes")(now)
+
+
 def _lora(now: Situation) -> Change | str:
     return Change(
         text="LoRA, rank 16 on the linear layers",
@@ -174,7 +181,7 @@ def _expandable(now: Situation) -> Change | str:
     if "expandable_segments" in now.scenario.allocator:
         return ""
     settings = ",".join(filter(None, (now.scenario.allocator, option)))
-    return _scenario(f"PYTORCH_CUDA_ALLOC_CONF={option}", allocator=settings)
+    return _scenario(f"allocator: {option}", allocator=settings)
 
 
 def _smaller_batch(now: Situation) -> Change | str:
@@ -194,7 +201,7 @@ CANDIDATES: tuple[Candidate, ...] = (
     Candidate(name="fused optimizer", axis="optimizer", make=_fused),
     Candidate(
         name="8-bit optimizer states", axis="optimizer",
-        make=_optimizer("adamw-8bit", "optimizer AdamW8bit of bitsandbytes"),
+        make=_eight_bit,
     ),
     Candidate(
         name="adafactor", axis="optimizer",

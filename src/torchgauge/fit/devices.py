@@ -18,12 +18,17 @@ from torchgauge.report.model import Trace
 
 ALL = "all"
 """The name that stands for every CUDA device of the catalogue."""
+_OLDEST = (5, 0)
+"""Compute capability that PyTorch's builds of 2.x begin with (the CUDA 12 builds; 13 begins later).
+"""
 _ATTENTION = "scaled_dot_product_attention"
 """The one kernel whose choice depends on the compute capability (``trace/virtual/cuda.py``)."""
 
 
 def named_devices(names: list[str]) -> list[str]:
     """Return the devices of a request, ``all`` replaced by those with CUDA; none twice.
+
+    ``all`` leaves out what PyTorch has not run on since its release 2.0.
 
     Raises:
         DeviceError: a name is not known.
@@ -34,8 +39,7 @@ def named_devices(names: list[str]) -> list[str]:
     found: list[str] = []
     for name in names:
         if name == ALL:
-            cuda = [device for device in all_devices() if device.compute_capability is not None]
-            found += [device.name for device in cuda]
+            found += [d.name for d in all_devices() if (d.compute_capability or (0, 0)) >= _OLDEST]
         else:
             found.append(name if name in ("cpu", "cuda") else find_device(name).name)
     return list(dict.fromkeys(found))

@@ -37,6 +37,8 @@ from torchgauge.trace.local_gpus import local_gpus
 from torchgauge.trace.session import Outcome
 from torchgauge.trace.shadow import unwrap
 
+_CONTEXT_UNIT = 128
+"""Tokens by which the largest context is looked for."""
 CACHES = ("dynamic", "static")
 """Kinds of a cache of keys and values."""
 
@@ -138,8 +140,10 @@ class _Answer:
         self._watch = AttentionWatch()
         self._machine = self._gpu_machine(setup.scenario)
         outcome = self._first_trace(setup)
-        self._trace: Trace = outcome.trace
         workload = bench.workload
+        self._trace: Trace = outcome.trace
+        if isinstance(workload, GenerationRun):
+            self._trace = workload.with_cache_as_output(outcome.trace)
         if isinstance(workload, PlainRun):  # from here on with the reading that worked
             workload.plan = replace(outcome.plan or workload.plan, alternatives=())
             setup = replace(setup, batch=self._trace.batch_size)
@@ -182,7 +186,7 @@ class _Answer:
             not_tried=tuple(finder.not_tried),
             cache=cache,
             traces=self._bench.traces,
-            assumptions=(*trace.assumptions, *self._machine.assumptions),
+            assumptions=(*trace.assumptions, *self._device_assumptions()),
             warnings=(*trace.warnings, *self._machine.warnings, *left_out),
         )
 
@@ -246,6 +250,15 @@ class _Answer:
             warnings=machine.warnings,
         )
 
+    def _device_assumptions(self) -> tuple[str, ...]:
+        if len(self._names) == 1:
+            return self._machine.assumptions
+        release = self._machine.target.torch_release
+        return (
+            f"kernels, allocator and CUDA context of each device under PyTorch {release}; "
+            "`--device NAME` alone says what is measured of it",
+        )
+
     def _situation(self, largest: Largest | None) -> Situation:
         assert self._machine.device is not None
         known = None if largest is None else largest.runs or 0
@@ -267,17 +280,15 @@ class _Answer:
 
         assert self._setup.context is not None
         search = self._search(sample, self._setup.context, base)
+        search.unit = _CONTEXT_UNIT
         workload = self._bench.workload
         assert isinstance(workload, GenerationRun)
         limit = longest_context(workload.model)
         if limit is not None:
             search.limit = max(limit, self._setup.context)
-        search.smallest = 2
-        return search.run(None)
+        return search.run()
 
-    def _search(
-        self, sample: Callable[[int], Sample], size: int, base: Weighed
-    ) -> SizeSearch:
+    def _search(self, sample: Callable[[int], Sample], size: int, base: Weighed) -> SizeSearch:
         gpu = self._machine.gpu
         assert gpu is not None and gpu.capacity_bytes is not None
         return SizeSearch(

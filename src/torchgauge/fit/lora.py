@@ -9,7 +9,7 @@ from torchgauge.trace.shadow import MetaConverter, Twin
 
 RANK = 16
 _SHARE = 0.5
-"""Of the parameters that must lie in adapted layers; below, adapters are not what the model needs."""
+"""Of the parameters that must lie in adapted layers; below, adapters do not help the model."""
 
 
 class Adapted(nn.Module):

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from torchgauge.fit.bench import SetupError
 from torchgauge.report.fit import Largest, Tried, Verdict
 
-LIMIT = 1 << 20
-"""A size at which the search gives up to find a larger one."""
-_TRACES = 12
-"""Of one search. A line through two points is off by one or two; this is for what is no line."""
-_PREDICTIONS = 5
-"""After so many that did not settle it the interval is halved."""
-FAST = 8
+LIMIT: Final = 1 << 20
+"""A size above which no larger one is looked for."""
+_TRACES: Final = 16
+"""Of one search at most. A line through two points is off by a few; this is for what is none."""
+FAST: Final = 8
 """Sizes that are a multiple of it keep the tensor cores' tiles full.
 
 Source: NVIDIA, "Matrix Multiplication Background User's Guide": multiples of 8 for 16-bit types.
@@ -33,31 +32,44 @@ class Sample:
 
 @dataclass(slots=True, kw_only=True)
 class SizeSearch:
-    """Search over one size: the batch, or the tokens of context."""
+    """Search over one size: the batch, or the tokens of context.
+
+    Assumes: a size takes no less than a smaller one.
+    """
 
     sample: Callable[[int], Sample]
     """Traces a size; raises ``SetupError`` when that fails."""
     capacity_bytes: int
     """What the caching allocator can get."""
+    samples: dict[int, Sample]
+    """Those that are known already; at least one."""
     limit: int = LIMIT
-    smallest: int = 1
-    samples: dict[int, Sample] = field(default_factory=dict)
-    failure: str = ""
+    unit: int = 1
+    """Only multiples of it are looked at."""
+    failure: str = field(default="", init=False)
 
-    def run(self, first_guess: int | None) -> Largest:
-        """Find both answers; at least one sample is there already."""
-        runs, is_bound = self._boundary(1, lambda s: s.verdict.runs, _allocated, first_guess)
+    def run(self, first_guess: int | None = None) -> Largest:
+        """Find the largest size that runs, and the largest that runs at full speed."""
+        runs, is_bound = self._boundary(self.unit, _runs, _allocated, first_guess)
         fast: int | None = None
-        if runs is not None and runs >= FAST:
-            fast, _ = self._boundary(FAST, lambda s: s.verdict is Verdict.FITS, _reserved, None)
+        fast_unit = max(self.unit, FAST)
+        if runs is not None and runs >= fast_unit:
+            fast, _ = self._boundary(fast_unit, _fits, _reserved, None)
         tried = tuple(
             Tried(size=size, device_bytes=s.device_bytes, verdict=s.verdict)
             for size, s in sorted(self.samples.items())
         )
         note = self.failure
-        if runs is not None and runs >= self.limit:
+        if runs is not None and not is_bound and runs + self.unit > self.limit:
             note = note or f"larger ones than {self.limit:,} were not looked for"
-        return Largest(runs=runs, full_speed=fast, tried=tried, is_bound=is_bound, note=note)
+        return Largest(
+            runs=max(runs or 0, fast or 0) or None,
+            full_speed=fast,
+            unit=self.unit,
+            tried=tried,
+            is_bound=is_bound,
+            note=note,
+        )
 
     def _boundary(
         self,
@@ -67,23 +79,25 @@ class SizeSearch:
         guess: int | None,
     ) -> tuple[int | None, bool]:
         """Return the largest accepted multiple of ``unit``, and whether the next was refused."""
-        for attempt in range(_TRACES):
+        streak = 0  # how often in a row the answer lay on the same side of what was predicted
+        for _ in range(_TRACES):
             low, high = self._bracket(unit, accept)
-            if high is not None and (high - low <= unit or high <= self.smallest):
+            if high is not None and high - low <= unit:
                 return (low or None), True
-            if low >= self.limit:
-                return low, False
+            if low + unit > self.limit:
+                return (low or None), False
             if guess is None:
-                guess = self._predict(measure, unit, low, high)
-            if high is not None and attempt >= _PREDICTIONS:
-                guess = (low + high) // 2
-            size = max(_between(guess, unit, low, high, self.limit), self.smallest)
-            guess = None
+                guess = self._predict(measure, low, high) + _offset(streak, unit)
+                if high is not None and not low < guess < high:  # the line says nothing here
+                    guess = (low + high) // 2 if low else high * 7 // 8
+            size, guess = _between(guess, unit, low, high, self.limit), None
             try:
                 self.samples[size] = self.sample(size)
             except SetupError as error:
-                self.failure = f"{size} was refused: {error}"
+                self.failure = f"{size:,} was refused: {error}"
                 return (low or None), False
+            side = 1 if accept(self.samples[size]) else -1
+            streak = streak + side if streak * side > 0 else side
         return (self._bracket(unit, accept)[0] or None), False
 
     def _bracket(self, unit: int, accept: Callable[[Sample], bool]) -> tuple[int, int | None]:
@@ -92,38 +106,46 @@ class SizeSearch:
         What a refused size between two multiples says of the next multiple is used; that a size
         is accepted has to be seen itself.
         """
-        accepted = [s for s, sample in self.samples.items() if accept(sample) and s % unit == 0]
-        low = max(accepted, default=0)
         refused = [-(-s // unit) * unit for s, sample in self.samples.items() if not accept(sample)]
-        return low, min((size for size in refused if size > low), default=None)
+        high = min(refused, default=None)
+        accepted = [s for s, sample in self.samples.items() if accept(sample) and s % unit == 0]
+        low = max((s for s in accepted if high is None or s < high), default=0)
+        return low, high
 
-    def _predict(
-        self, measure: Callable[[Sample], int], unit: int, low: int, high: int | None
-    ) -> int:
+    def _predict(self, measure: Callable[[Sample], int], low: int, high: int | None) -> int:
         """Return where the line through the two samples nearest to the limit reaches it."""
         if len(self.samples) < 2:
             return 2 * low if high is None else high // 2
-        near = sorted(self.samples, key=lambda s: abs(measure(self.samples[s]) - self._room))[:2]
+        room = self.capacity_bytes
+        near = sorted(self.samples, key=lambda s: abs(measure(self.samples[s]) - room))[:2]
         (x1, y1), (x2, y2) = ((size, measure(self.samples[size])) for size in near)
-        slope = (y2 - y1) / (x2 - x1)
-        if slope <= 0:
-            return max(2 * low, low + unit)
-        predicted = int(x1 + (self._room - y1) / slope)
-        if high is None:  # the last one was accepted: one more, to verify it, or further
-            return max(predicted, low + unit)
-        return predicted
+        if (y2 - y1) * (x2 - x1) <= 0:
+            return 2 * low if high is None else (low + high) // 2
+        return int(x1 + (room - y1) * (x2 - x1) / (y2 - y1))
 
-    @property
-    def _room(self) -> int:
-        return self.capacity_bytes
+
+def _offset(streak: int, unit: int) -> int:
+    """Return how much further to go than predicted: 1, 3, 7, … units after as many misses."""
+    if abs(streak) < 2:
+        return 0
+    further = unit * ((1 << (abs(streak) - 1)) - 1)
+    return further if streak > 0 else -further
 
 
 def _between(guess: int, unit: int, low: int, high: int | None, limit: int) -> int:
     """Return a multiple of ``unit`` above ``low`` and below ``high``, as near to the guess."""
-    size = guess // unit * unit
+    size = min(guess, limit) // unit * unit
     if high is not None:
         size = min(size, high - unit)
-    return max(min(size, limit // unit * unit), low + unit)
+    return max(size, low + unit)
+
+
+def _runs(sample: Sample) -> bool:
+    return sample.verdict.runs
+
+
+def _fits(sample: Sample) -> bool:
+    return sample.verdict is Verdict.FITS
 
 
 def _allocated(sample: Sample) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 from torchgauge.errors import MissingExtraError, UsageError
 from torchgauge.fit.bench import Setup, SetupError, resized
 from torchgauge.fit.lora import adapted
+from torchgauge.report.model import Role, Trace
 from torchgauge.trace.inputs import InputPlan, InputTensor
 
 
@@ -61,7 +62,7 @@ class Generation(nn.Module):
         cache = self.model(input_ids=prompt, **keywords).past_key_values
         keywords["past_key_values"] = cache
         output = self.model(input_ids=token, **keywords)
-        return {"cache": _tensors(output.past_key_values), "logits": output.logits}
+        return {"cache": _tensors(output.past_key_values, self.model), "logits": output.logits}
 
     def _cache(self) -> Any:
         from transformers import DynamicCache, StaticCache
@@ -96,6 +97,25 @@ class GenerationRun:
         plan = InputPlan(args=inputs, kwargs={}, batch_size=setup.batch)
         return self._known[setup.context], plan
 
+    @staticmethod
+    def with_cache_as_output(trace: Trace) -> Trace:
+        """Return the trace with what the first forward leaves behind as outputs.
+
+        The second replaces the keys and values of a dynamic cache, so the recorder takes those
+        of the first for temporaries.
+        """
+        first = next(call for call in trace.calls if call.path == "model")
+        alive: set[int] = set()
+        for event in trace.events[first.first_event : first.end_event]:
+            (alive.discard if event.is_free else alive.add)(event.storage)
+        storages = tuple(
+            replace(storage, role=Role.OUTPUT)
+            if storage.index in alive and storage.role is Role.TEMPORARY
+            else storage
+            for storage in trace.storages
+        )
+        return replace(trace, storages=storages)
+
 
 def check_generates(model: nn.Module, context: int) -> None:
     """Check that a model keeps keys and values in a cache of transformers.
@@ -118,7 +138,9 @@ def check_generates(model: nn.Module, context: int) -> None:
             hint="a context needs a language model of transformers, such as hf:llama",
         )
     if context < 2:
-        raise UsageError(f"a context of {context} holds no prompt and a token", hint="use 2 or more")
+        raise UsageError(
+            f"a context of {context} holds no prompt and a token", hint="use 2 or more"
+        )
 
 
 def longest_context(model: nn.Module) -> int | None:
@@ -129,11 +151,14 @@ def longest_context(model: nn.Module) -> int | None:
     return found if isinstance(found, int) and found > 0 else None
 
 
-def _tensors(cache: Any) -> list[dict[str, torch.Tensor]]:
+def _tensors(cache: Any, model: nn.Module) -> list[dict[str, torch.Tensor]]:
     """Return the tensors of a cache, layer by layer, by their names."""
     layers = getattr(cache, "layers", None)
     if layers is None:
-        raise UsageError(f"a {type(cache).__name__} is no cache that is known here")
+        raise UsageError(
+            f"{type(model).__name__} gave back no cache of keys and values",
+            hint="a context needs a model that generates: one with a language model's head",
+        )
     return [_kept(vars(layer)) for layer in layers]
 
 

@@ -19,7 +19,9 @@ _SMALLEST_TEXT = 20
 _ASCII = str.maketrans({"–": "-", "…": "...", "·": "|", "─": "-", "×": "x"})
 
 
-def render_fit(report: FitReport, format: str = "text", *, width: int = 80, ascii: bool = False) -> str:
+def render_fit(
+    report: FitReport, format: str = "text", *, width: int = 80, ascii: bool = False
+) -> str:
     """Return the answer as text of a format; ``width`` and ``ascii`` are for ``text``."""
     if format != "text":
         return _RENDERERS[format](report)

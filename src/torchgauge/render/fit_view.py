@@ -12,11 +12,14 @@ from torchgauge.report.fit import (
     FitReport,
     Largest,
     LocalFree,
+    Part,
     Verdict,
 )
 from torchgauge.report.scenario import Scenario, ZeroGrad
 from torchgauge.units import format_bytes, format_count, format_percent
 
+FAST = 8
+"""Sizes at full speed are a multiple of it."""
 VERDICTS = {
     Verdict.FITS: "fits",
     Verdict.FRAGMENTED: "fits, fragmented",
@@ -58,8 +61,9 @@ def view_of(report: FitReport) -> FitView:
     """Return what is shown of a report."""
     single = len(report.devices) == 1
     tables = [_breakdown(report)] if single else [_devices(report)]
-    if report.alternatives:
-        tables.append(_alternatives(report))
+    useful = [item for item in report.alternatives if item.saved_bytes > 0]
+    if useful:
+        tables.append(_alternatives(report, useful))
     return FitView(
         head=(report.model_name, *report.inputs, *_scenario(report.scenario, single)),
         verdict=tuple(_verdict(report.devices[0])) if single else (_count(report),),
@@ -101,18 +105,18 @@ def _verdict(device: DeviceFit) -> Iterator[str]:
     share = format_percent(abs(room), device.usable_bytes)
     if device.verdict is Verdict.FITS:
         yield (
-            f"It fits on {device.device}: {needed} of {usable}, "
+            f"It fits on {device.device}: {needed} needed, {usable} there, "
             f"{format_bytes(room)} ({share}) to spare."
         )
         return
     if device.verdict is Verdict.FRAGMENTED:
         yield (
             f"It fits on {device.device} only while the allocator gives cached memory back and "
-            f"asks again, which costs time: it would take {needed} of {usable}."
+            f"asks again, which costs time: it would take {needed}, {usable} are there."
         )
     else:
         yield (
-            f"It does not fit on {device.device}: {needed} of {usable}, "
+            f"It does not fit on {device.device}: {needed} needed, {usable} there, "
             f"{format_bytes(-room)} ({share}) too much."
         )
     if device.minimum_bytes is not None:
@@ -132,15 +136,25 @@ def _breakdown(report: FitReport) -> Table:
     device = report.devices[0]
     total = device.device_bytes
     rows = [
-        (str(part)[:1].upper() + str(part)[1:], format_bytes(nbytes), format_percent(nbytes, total))
+        (_name(part, report), format_bytes(nbytes), format_percent(nbytes, total))
         for part, nbytes in report.breakdown.items()
     ]
     rows.append(("Used on the device", format_bytes(total), ""))
     return Table(
         title="What the memory is for, at the peak",
-        columns=(Column(title="Part", is_number=False), Column(title="Bytes"), Column(title="Share")),
+        columns=(
+            Column(title="Part", is_number=False),
+            Column(title="Bytes"),
+            Column(title="Share"),
+        ),
         rows=tuple(rows),
     )
+
+
+def _name(part: Part, report: FitReport) -> str:
+    if part is Part.OUTPUTS and report.cache is not None:
+        return "Keys and values, outputs"
+    return str(part)[:1].upper() + str(part)[1:]
 
 
 def _devices(report: FitReport) -> Table:
@@ -167,7 +181,7 @@ def _devices(report: FitReport) -> Table:
     )
 
 
-def _alternatives(report: FitReport) -> Table:
+def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
     title = (
         "What would make it fit" if not report.verdict.runs else "What would free memory"
     ) + ", each traced"
@@ -180,7 +194,7 @@ def _alternatives(report: FitReport) -> Table:
             Column(title="Extra FLOPs"),
             Column(title="Verdict", is_number=False),
         ),
-        rows=tuple(_alternative(item, report.total_flops) for item in report.alternatives),
+        rows=tuple(_alternative(item, report.total_flops) for item in useful),
     )
 
 
@@ -240,17 +254,18 @@ def _largest(found: Largest, what: str, unit: str) -> str:
     more = "" if found.is_bound else " or more"
     text = f"{found.runs:,}{more}"
     if found.full_speed is not None:
-        text += f"; {found.full_speed:,} at full speed (multiple of 8, nothing given back)"
-    else:
+        text += f"; {found.full_speed:,} at full speed (multiple of {max(FAST, found.unit)}, "
+        text += "nothing given back)"
+    elif found.runs >= FAST:
         text += "; no multiple of 8 at full speed"
-    if found.is_bound:
-        text += f"; {found.runs + 1:,} does not fit" if _next_was_tried(found) else ""
+    if found.is_bound and _next_was_tried(found):
+        text += f"; {found.runs + found.unit:,} does not fit"
     note = f"; {found.note}" if found.note else ""
     return f"{text} ({traced}){note}"
 
 
 def _next_was_tried(found: Largest) -> bool:
-    return any(item.size == (found.runs or 0) + 1 for item in found.tried)
+    return any(item.size == (found.runs or 0) + found.unit for item in found.tried)
 
 
 def _local(gpu: LocalFree) -> str:
@@ -270,6 +285,12 @@ def _notes(report: FitReport) -> Iterator[str]:
         for text in device.warnings:
             if text not in said:
                 yield f"warning: {text}"
+    useless = [item for item in report.alternatives if item.saved_bytes <= 0]
+    if useless:
+        listed = "; ".join(
+            f"{' + '.join(item.changes)} (+ {format_bytes(-item.saved_bytes)})" for item in useless
+        )
+        yield f"takes no less: {listed}"
     if report.not_tried:
         listed = "; ".join(f"{item.name} ({item.why})" for item in report.not_tried)
         yield f"not tried: {listed}"

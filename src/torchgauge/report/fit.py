@@ -40,7 +40,7 @@ class Part(StrEnum):
     """Made in the forward or the loss and kept for the backward."""
     INPUTS = "inputs"
     OUTPUTS = "outputs"
-    """What an inference returns; with a cache of keys and values this is mostly that."""
+    """What an inference returns; the cache of a model that generates."""
     TEMPORARIES = "temporaries and workspaces"
     ALLOCATOR = "allocator"
     """Rounding, and memory that it holds beyond what is allocated at the peak."""
@@ -104,6 +104,8 @@ class Largest:
     """``None`` when not even the smallest does."""
     full_speed: int | None
     """The largest multiple of 8 that runs without the allocator giving memory back."""
+    unit: int = 1
+    """Only multiples of it were looked at."""
     tried: tuple[Tried, ...] = ()
     """In order of size."""
     is_bound: bool = True
