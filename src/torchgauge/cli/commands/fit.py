@@ -7,7 +7,7 @@ import dataclasses
 import io
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options, output
 from torchgauge.cli.model_build import ModelBuild
@@ -146,7 +146,7 @@ def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str
 
 def _inputs(
     arguments: argparse.Namespace, build: ModelBuild, request: InputRequest
-) -> dict[str, object]:
+) -> dict[str, Any]:
     if not build.runs:
         raise UsageError(
             f"{build.spec} holds weights and no forward, so there is nothing that could fit",
