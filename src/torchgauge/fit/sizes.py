@@ -11,8 +11,12 @@ from torchgauge.report.fit import Largest, Tried, Verdict
 
 LIMIT: Final = 1 << 20
 """A size above which no larger one is looked for."""
-_TRACES: Final = 16
+_TRACES: Final = 20
 """Of one search at most. A line through two points is off by a few; this is for what is none."""
+_GRAINS: Final = 512
+"""Sizes above it are looked at in steps of a power of two, 1/512 of them or finer."""
+_NOTHING_GROWS: Final = 16
+"""By how much to go on where a larger size took no more."""
 FAST: Final = 8
 """Sizes that are a multiple of it keep the tensor cores' tiles full.
 
@@ -59,13 +63,14 @@ class SizeSearch:
             Tried(size=size, device_bytes=s.device_bytes, verdict=s.verdict)
             for size, s in sorted(self.samples.items())
         )
+        grain = _grain(runs or 0, self.unit)
         note = self.failure
-        if runs is not None and not is_bound and runs + self.unit > self.limit:
+        if runs is not None and not is_bound and runs + grain > self.limit:
             note = note or f"larger ones than {self.limit:,} were not looked for"
         return Largest(
             runs=max(runs or 0, fast or 0) or None,
             full_speed=fast,
-            unit=self.unit,
+            unit=grain,
             tried=tried,
             is_bound=is_bound,
             note=note,
@@ -78,19 +83,20 @@ class SizeSearch:
         measure: Callable[[Sample], int],
         guess: int | None,
     ) -> tuple[int | None, bool]:
-        """Return the largest accepted multiple of ``unit``, and whether the next was refused."""
+        """Return the largest accepted multiple of ``unit``, and whether the next was refused.
+
+        Of large sizes only multiples of their grain are looked at.
+        """
         streak = 0  # how often in a row the answer lay on the same side of what was predicted
         for _ in range(_TRACES):
             low, high = self._bracket(unit, accept)
-            if high is not None and high - low <= unit:
+            if high is not None and high - low <= _grain(low, unit):
                 return (low or None), True
-            if low + unit > self.limit:
+            if low + _grain(low, unit) > self.limit:
                 return (low or None), False
             if guess is None:
-                guess = self._predict(measure, low, high) + _offset(streak, unit)
-                if high is not None and not low < guess < high:  # the line says nothing here
-                    guess = (low + high) // 2 if low else high * 7 // 8
-            size, guess = _between(guess, unit, low, high, self.limit), None
+                guess = self._guess(measure, low, high, streak, unit)
+            size, guess = _between(guess, _grain(low, unit), low, high, self.limit), None
             try:
                 self.samples[size] = self.sample(size)
             except SetupError as error:
@@ -99,6 +105,22 @@ class SizeSearch:
             side = 1 if accept(self.samples[size]) else -1
             streak = streak + side if streak * side > 0 else side
         return (self._bracket(unit, accept)[0] or None), False
+
+    def _guess(
+        self,
+        measure: Callable[[Sample], int],
+        low: int,
+        high: int | None,
+        streak: int,
+        unit: int,
+    ) -> int:
+        """Return the predicted size, or one inside of the bracket where the line leads out."""
+        predicted = self._predict(measure, low, high) + _offset(streak, _grain(low, unit))
+        if high is None or low < predicted < high:
+            return predicted
+        if low or predicted <= 0:
+            return (low + high) // 2 if low else 0
+        return high // 2 if streak < -1 else high * 3 // 4
 
     def _bracket(self, unit: int, accept: Callable[[Sample], bool]) -> tuple[int, int | None]:
         """Return the largest accepted multiple of ``unit`` (or 0) and the next refused one.
@@ -120,8 +142,20 @@ class SizeSearch:
         near = sorted(self.samples, key=lambda s: abs(measure(self.samples[s]) - room))[:2]
         (x1, y1), (x2, y2) = ((size, measure(self.samples[size])) for size in near)
         if (y2 - y1) * (x2 - x1) <= 0:
-            return 2 * low if high is None else (low + high) // 2
+            return _NOTHING_GROWS * low if high is None else (low + high) // 2
         return int(x1 + (room - y1) * (x2 - x1) / (y2 - y1))
+
+
+def _grain(size: int, unit: int) -> int:
+    """Return the step between sizes of about this one: a multiple of ``unit``.
+
+    >>> _grain(511, 1), _grain(10_000, 1), _grain(10_000, 8)
+    (1, 16, 16)
+    """
+    grain = unit
+    while 2 * grain * _GRAINS <= size:
+        grain *= 2
+    return grain
 
 
 def _offset(streak: int, unit: int) -> int:

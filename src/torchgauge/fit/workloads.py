@@ -139,7 +139,7 @@ def check_generates(model: nn.Module, context: int) -> None:
         )
     if context < 2:
         raise UsageError(
-            f"a context of {context} holds no prompt and a token", hint="use 2 or more"
+            f"a context of {context} has no room for a prompt and a token", hint="use 2 or more"
         )
 
 

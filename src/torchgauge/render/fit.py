@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from torchgauge.render import latex, markdown
 from torchgauge.render.csv import safe
-from torchgauge.render.fit_view import Column, FitView, Table, texts, view_of
+from torchgauge.render.fit_view import Column, FitView, Table, longest, view_of
 from torchgauge.render.layout import pad, wrap
 from torchgauge.report.fit import FitReport
 
@@ -57,7 +57,7 @@ def _table(table: Table, width: int) -> Iterator[str]:
     if table.title:
         yield table.title
     titles = [column.title for column in table.columns]
-    widths = texts([titles, *table.rows])
+    widths = longest([titles, *table.rows])
     room = width - 1 - sum(widths[1:]) - _GAP * (len(widths) - 1)
     widths[0] = min(widths[0], max(room, _SMALLEST_TEXT))
     line = " " + "─" * (sum(widths) + _GAP * (len(widths) - 1))

@@ -20,6 +20,8 @@ from torchgauge.units import format_bytes, format_count, format_percent
 
 FAST = 8
 """Sizes at full speed are a multiple of it."""
+_WARNINGS = 3
+"""Of devices, shown one by one."""
 VERDICTS = {
     Verdict.FITS: "fits",
     Verdict.FRAGMENTED: "fits, fragmented",
@@ -258,14 +260,11 @@ def _largest(found: Largest, what: str, unit: str) -> str:
         text += "nothing given back)"
     elif found.runs >= FAST:
         text += "; no multiple of 8 at full speed"
-    if found.is_bound and _next_was_tried(found):
-        text += f"; {found.runs + found.unit:,} does not fit"
+    larger = [item.size for item in found.tried if item.size > found.runs]
+    if found.is_bound and larger:
+        text += f"; {larger[0]:,} does not fit"
     note = f"; {found.note}" if found.note else ""
     return f"{text} ({traced}){note}"
-
-
-def _next_was_tried(found: Largest) -> bool:
-    return any(item.size == (found.runs or 0) + found.unit for item in found.tried)
 
 
 def _local(gpu: LocalFree) -> str:
@@ -281,10 +280,11 @@ def _notes(report: FitReport) -> Iterator[str]:
     for text in report.warnings:
         yield f"warning: {text}"
     said = set(report.warnings)
-    for device in report.devices:
-        for text in device.warnings:
-            if text not in said:
-                yield f"warning: {text}"
+    others = [text for device in report.devices for text in device.warnings if text not in said]
+    for text in others[:_WARNINGS]:
+        yield f"warning: {text}"
+    if len(others) > _WARNINGS:
+        yield f"warning: likewise {len(others) - _WARNINGS} more of those marked with !"
     useless = [item for item in report.alternatives if item.saved_bytes <= 0]
     if useless:
         listed = "; ".join(
@@ -298,6 +298,6 @@ def _notes(report: FitReport) -> Iterator[str]:
         yield f"assumed: {text}"
 
 
-def texts(rows: Sequence[Sequence[str]]) -> list[int]:
+def longest(rows: Sequence[Sequence[str]]) -> list[int]:
     """Return the longest text of each column."""
     return [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]

@@ -105,11 +105,11 @@ class Largest:
     full_speed: int | None
     """The largest multiple of 8 that runs without the allocator giving memory back."""
     unit: int = 1
-    """Only multiples of it were looked at."""
+    """Only multiples of it were looked at: 1, or more where the answer is above a thousand."""
     tried: tuple[Tried, ...] = ()
     """In order of size."""
     is_bound: bool = True
-    """Whether one more was traced and does not run; else larger ones were not looked at."""
+    """Whether the next larger was traced and does not run; else larger ones were not looked at."""
     note: str = ""
 
 
