@@ -326,9 +326,7 @@ def test_a_fused_optimizer_takes_no_temporaries(optimizer):
         for kind in ("foreach", "fused")
     }
     assert memory["fused"].peak_allocated_bytes <= memory["foreach"].peak_allocated_bytes
-    steps = (
-        4 * 12 if optimizer != "sgd-momentum" else 0
-    )  # one step count per tensor, now on the GPU
+    steps = 4 * 12 if optimizer != "sgd-momentum" else 0  # a step count per tensor, now on the GPU
     assert memory["fused"].optimizer_bytes == memory["foreach"].optimizer_bytes + steps
 
 
@@ -422,7 +420,8 @@ def test_a_cache_is_as_large_as_the_library_really_makes_it():
     mla = {
         "moe_intermediate_size": 32, "n_routed_experts": 4, "n_group": 2, "topk_group": 1,
         "num_experts_per_tok": 2, "kv_lora_rank": 16, "q_lora_rank": 16, "qk_rope_head_dim": 8,
-        "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4, "first_k_dense_replace": 1,
+        "qk_nope_head_dim": 8, "v_head_dim": 8, "num_key_value_heads": 4,
+        "first_k_dense_replace": 1,
     }  # fmt: skip
     for name, settings in (
         ("deepseek_v3", {**small, **mla}),
