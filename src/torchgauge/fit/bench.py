@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 from typing import Any, Protocol
 
 import torch
@@ -18,6 +19,9 @@ from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputPlan, InputTensor
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request
+
+_VALUES_LIMIT = 1 << 20
+"""Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +70,8 @@ class Bench:
                 loss=self.loss,
                 model_name=self.model_name,
                 target=machine.virtual,
+                # One real run, of the step that was asked about, is enough.
+                simulated_only=self.traces > 1,
             )
         )
 
@@ -151,7 +157,7 @@ def resized(plan: InputPlan, batch: int) -> InputPlan | None:
         elif isinstance(value, torch.Tensor):
             if value.dim() > 0 and value.shape[0] == before:
                 changed += 1
-                return torch.empty((batch, *value.shape[1:]), dtype=value.dtype, device="meta")
+                return _repeated(value, batch)
         elif isinstance(value, Mapping):
             return {key: resize(item) for key, item in value.items()}
         return value
@@ -161,3 +167,12 @@ def resized(plan: InputPlan, batch: int) -> InputPlan | None:
     if not changed:
         return None
     return replace(plan, args=args, kwargs=kwargs, batch_size=batch, alternatives=())
+
+
+def _repeated(tensor: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return a tensor of another batch size; small ones keep values, which a model may look at."""
+    shape = (batch, *tensor.shape[1:])
+    whole = not tensor.is_floating_point() and not tensor.is_complex()
+    if tensor.is_meta or not whole or prod(shape) > _VALUES_LIMIT:
+        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+    return tensor[torch.arange(batch, device=tensor.device) % tensor.shape[0]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -19,21 +21,28 @@ class Adapted(nn.Module):
     the order of the operators is that of ``lora.Linear.forward`` in PEFT, without dropout.
     """
 
-    def __init__(self, base: nn.Linear, rank: int) -> None:
+    def __init__(self, base: nn.Module, rank: int) -> None:
         super().__init__()
-        kind = {"device": base.weight.device, "dtype": base.weight.dtype}
+        kind = {"device": self._weight_of(base).device, "dtype": self._weight_of(base).dtype}
+        features_in, features_out = _features(base)
         self.base = base
-        self.lora_a = nn.Linear(base.in_features, rank, bias=False, **kind)
-        self.lora_b = nn.Linear(rank, base.out_features, bias=False, **kind)
+        self.lora_a = nn.Linear(features_in, rank, bias=False, **kind)
+        self.lora_b = nn.Linear(rank, features_out, bias=False, **kind)
+
+    @staticmethod
+    def _weight_of(base: nn.Module) -> torch.Tensor:
+        weight = base.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight
 
     @property
     def weight(self) -> torch.Tensor:
         """Return the frozen weight: models look at its dtype."""
-        return self.base.weight
+        return self._weight_of(self.base)
 
     @property
-    def bias(self) -> torch.Tensor | None:
-        """Return the frozen bias."""
+    def bias(self) -> Any:
+        """Return the frozen bias, if there is one."""
         return self.base.bias
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
@@ -46,7 +55,7 @@ class Adapted(nn.Module):
 def adapted(model: nn.Module, rank: int = RANK) -> nn.Module | str:
     """Return a copy on the meta device whose linear layers are adapted and the rest frozen.
 
-    As PEFT's ``target_modules="all-linear"``: every ``nn.Linear`` but the output layer of a
+    As PEFT's ``target_modules="all-linear"``: every linear layer but the output layer of a
     language model. Instead of a copy: why there is none, in a few words.
     """
     root = Twin(model, MetaConverter()).root
@@ -78,6 +87,21 @@ def _linear_layers(root: nn.Module) -> list[tuple[nn.Module, str]]:
         if isinstance(parent, (nn.MultiheadAttention, torch.jit.ScriptModule)):
             continue  # takes its layer's weight, not the layer
         for name, child in parent.named_children():
-            if isinstance(child, nn.Linear) and child is not head:
+            if child is not head and (isinstance(child, nn.Linear) or _is_conv1d(child)):
                 places.append((parent, name))
     return places
+
+
+def _is_conv1d(module: nn.Module) -> bool:
+    """Return whether it is the linear layer of GPT-2 in transformers, its weight transposed."""
+    kind = type(module)
+    return kind.__name__ == "Conv1D" and kind.__module__ == "transformers.pytorch_utils"
+
+
+def _features(layer: nn.Module) -> tuple[int, int]:
+    """Return how many numbers go into a layer and how many come out."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    weight = layer.weight
+    assert isinstance(weight, torch.Tensor)
+    return weight.shape[0], weight.shape[1]

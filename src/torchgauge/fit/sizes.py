@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isqrt
 from typing import Final
 
 from torchgauge.fit.bench import SetupError
@@ -15,6 +16,10 @@ _TRACES: Final = 20
 """Of one search at most. A line through two points is off by a few; this is for what is none."""
 _GRAINS: Final = 512
 """Sizes above it are looked at in steps of a power of two, 1/512 of them or finer."""
+_PREDICTIONS: Final = 6
+"""After as many traces the interval is halved."""
+_MISSES: Final = 3
+"""In a row on the same side, after which the line is not believed."""
 _NOTHING_GROWS: Final = 16
 """By how much to go on where a larger size took no more."""
 FAST: Final = 8
@@ -88,13 +93,15 @@ class SizeSearch:
         Of large sizes only multiples of their grain are looked at.
         """
         streak = 0  # how often in a row the answer lay on the same side of what was predicted
-        for _ in range(_TRACES):
+        for attempt in range(_TRACES):
             low, high = self._bracket(unit, accept)
             if high is not None and high - low <= _grain(low, unit):
                 return (low or None), True
             if low + _grain(low, unit) > self.limit:
                 return (low or None), False
-            if guess is None:
+            if guess is None and low and high is not None and attempt >= _PREDICTIONS:
+                guess = _middle(low, high)
+            elif guess is None:
                 guess = self._guess(measure, low, high, streak, unit)
             size, guess = _between(guess, _grain(low, unit), low, high, self.limit), None
             try:
@@ -114,12 +121,20 @@ class SizeSearch:
         streak: int,
         unit: int,
     ) -> int:
-        """Return the predicted size, or one inside of the bracket where the line leads out."""
-        predicted = self._predict(measure, low, high) + _offset(streak, _grain(low, unit))
-        if high is None or low < predicted < high:
+        """Return the predicted size, or where the line leads out of the bracket one near that end.
+
+        Each further miss on the same side goes four times as far, up to half of the bracket.
+        """
+        step = _grain(high or low, unit) << 2 * max(abs(streak) - 1, 0)
+        predicted = self._predict(measure, low, high)
+        if high is None:
+            return max(predicted, low + step)
+        if predicted <= low:
+            return min(low + step, _middle(low, high))
+        if predicted < high and abs(streak) < _MISSES:
             return predicted
-        if low or predicted <= 0:
-            return (low + high) // 2 if low else 0
+        if low:
+            return max(high - step, _middle(low, high))
         return high // 2 if streak < -1 else high * 3 // 4
 
     def _bracket(self, unit: int, accept: Callable[[Sample], bool]) -> tuple[int, int | None]:
@@ -135,15 +150,26 @@ class SizeSearch:
         return low, high
 
     def _predict(self, measure: Callable[[Sample], int], low: int, high: int | None) -> int:
-        """Return where the line through the two samples nearest to the limit reaches it."""
+        """Return where a line reaches the limit: through both ends, or the two nearest samples."""
         if len(self.samples) < 2:
             return 2 * low if high is None else high // 2
         room = self.capacity_bytes
         near = sorted(self.samples, key=lambda s: abs(measure(self.samples[s]) - room))[:2]
+        if low in self.samples and high is not None and high in self.samples:
+            near = [low, high]
         (x1, y1), (x2, y2) = ((size, measure(self.samples[size])) for size in near)
         if (y2 - y1) * (x2 - x1) <= 0:
-            return _NOTHING_GROWS * low if high is None else (low + high) // 2
+            return _NOTHING_GROWS * low if high is None else _middle(low, high)
         return int(x1 + (room - y1) * (x2 - x1) / (y2 - y1))
+
+
+def _middle(low: int, high: int) -> int:
+    """Return a size in between: of two far apart the geometric mean.
+
+    >>> _middle(10, 20), _middle(10, 1000)
+    (15, 100)
+    """
+    return isqrt(low * high) if high > 4 * low > 0 else (low + high) // 2
 
 
 def _grain(size: int, unit: int) -> int:
@@ -156,14 +182,6 @@ def _grain(size: int, unit: int) -> int:
     while 2 * grain * _GRAINS <= size:
         grain *= 2
     return grain
-
-
-def _offset(streak: int, unit: int) -> int:
-    """Return how much further to go than predicted: 1, 3, 7, … units after as many misses."""
-    if abs(streak) < 2:
-        return 0
-    further = unit * ((1 << (abs(streak) - 1)) - 1)
-    return further if streak > 0 else -further
 
 
 def _between(guess: int, unit: int, low: int, high: int | None, limit: int) -> int:

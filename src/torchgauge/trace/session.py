@@ -67,6 +67,8 @@ class Request:
     """Read accelerators that the model names as the device of the run."""
     fast_paths: bool = False
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
+    simulated_only: bool = False
+    """Fail where a simulated run is not enough, instead of a real one."""
     target: VirtualDevice = cpu.DEVICE
     """Whose kernels a simulated run takes."""
     real_device: str = "cpu"
