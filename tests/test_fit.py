@@ -344,6 +344,13 @@ def test_eight_bit_states_take_what_bitsandbytes_lays_out():
     assert memory.optimizer_bytes == 2 * 5000 + 2 * 4 * blocks + 2 * 4 * 50 + 2 * 4 * 256
 
 
+def test_eight_bit_states_cannot_be_measured():
+    with pytest.raises(ScenarioError, match="adamw-8bit is simulated here and cannot train"):
+        tg.measure(
+            nn.Linear(8, 4), (2, 8), scenario=tg.Scenario(mode="training", optimizer="adamw-8bit")
+        )
+
+
 def test_offloaded_activations_are_not_on_the_device():
     scenario = replace(TRAINING, device=GPU)
     plain = tg.analyze(Blocks(), (4096, 256), scenario=scenario).memory

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchgauge.cli import options, output
+from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import (
     completed_texts,
@@ -31,9 +31,8 @@ _ALL = "all"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
-    options.add_scenario_options(parser)
-    # A device of the scenario, where there is such an option, gives way: here it is repeatable.
-    group = parser.add_argument_group("devices", conflict_handler="resolve")
+    scenario_options.add_scenario_options(parser, device=False)  # here it is repeatable
+    group = parser.add_argument_group("devices")
     group.add_argument(
         "--device",
         action="append",
@@ -91,8 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     spec = parse_model_spec(arguments.model, options.settings_from(arguments))
     request = options.input_request(arguments)
     names = arguments.device or ["cuda"]
-    arguments.device = "cpu"  # the scenario's; every one of the names takes its place
-    scenario = options.scenario_from(arguments)
+    scenario = scenario_options.scenario_from(arguments)
     _check(arguments, request, names)
     format = output.chosen_format(arguments)
     width, ascii = _width_and_ascii(arguments, format)
