@@ -173,6 +173,7 @@ def test_every_scenario_option_arrives():
             *("--optimizer-option", "lr=0.1", "--optimizer-option", "weight_decay=0"),
             *("--optimizer-implementation", "fused", "--zero-grad", "before-backward"),
             *("--clip-gradients", "--ema", "--channels-last", "--cudnn-benchmark", "--first-step"),
+            "--offload-activations",
             *("--allocator", "expandable_segments:True", "--torch-release", "2.6"),
         )
     )
@@ -188,6 +189,7 @@ def test_every_scenario_option_arrives():
         "optimizer_implementation": "fused",
         "zero_grad": "before-backward",
         "gradient_clipping": True,
+        "offload_activations": True,
         "ema": True,
         "channels_last": True,
         "cudnn_benchmark": True,

@@ -22,6 +22,7 @@ PUBLIC = [
     "__version__",
     "analyze",
     "devices",
+    "fits",
     "load",
     "measure",
     "meta_construction",

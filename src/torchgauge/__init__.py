@@ -22,6 +22,7 @@ _HOME = {
     "Scenario": "torchgauge.report.scenario",
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
+    "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
     "meta_construction": "torchgauge.api",
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "analyze",
     "devices",
+    "fits",
     "load",
     "measure",
     "meta_construction",
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from torchgauge import devices
     from torchgauge.api import (
         analyze,
+        fits,
         load,
         measure,
         meta_construction,

@@ -15,6 +15,7 @@ from torchgauge.errors import ModelError
 from torchgauge.estimate.flops import register_flop_formula
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.text import TextRenderer
+from torchgauge.report.fit import FitReport
 from torchgauge.report.io import load_report
 from torchgauge.report.model import Report, set_text_view
 from torchgauge.report.scenario import Scenario
@@ -25,7 +26,15 @@ if TYPE_CHECKING:
 
     from torchgauge.trace.inputs import InputSize
 
-__all__ = ["analyze", "load", "measure", "meta_construction", "register_flop_formula", "summary"]
+__all__ = [
+    "analyze",
+    "fits",
+    "load",
+    "measure",
+    "meta_construction",
+    "register_flop_formula",
+    "summary",
+]
 
 set_text_view(lambda report: TextRenderer().render(report))
 
@@ -209,6 +218,88 @@ def measure(
         min_repetitions=min_repetitions,
         max_seconds=max_seconds,
         confidence=confidence,
+        on_progress=on_progress,
+        forward_kwargs=forward_kwargs,
+    )
+
+
+def fits(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    device: str | Sequence[str] = "cuda",
+    scenario: Scenario | None = None,
+    input_data: Any = None,
+    batch_size: int | None = None,
+    batch_dim: int | None = None,
+    dtypes: Sequence[str | torch.dtype] | None = None,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+    context: int | None = None,
+    cache: str = "dynamic",
+    search: bool = True,
+    alternatives: bool = True,
+    model_name: str | None = None,
+    model_spec: str | None = None,
+    on_progress: Callable[[str], None] | None = None,
+    **forward_kwargs: Any,
+) -> FitReport:
+    """Say whether a step fits into a GPU, how large it may get, and what would make it fit.
+
+    Nothing is printed and nothing runs on a GPU: every number is that of a trace, the largest
+    batch and each alternative included.
+
+    Args:
+        model: any module, as ``analyze`` takes it.
+        input_size: as ``analyze`` takes it.
+        device: a GPU that ``torchgauge devices`` lists, several of them, ``"all"``, or ``"cuda"``
+            for the one of this machine. With several there is one row for each, and no search.
+        scenario: what is run; inference in float32 by default. ``device`` takes the place of its
+            device, unless that is the only one named.
+        input_data: instead of sizes, as ``analyze`` takes it.
+        batch_size: says that the sizes have no batch dimension, and how large it is.
+        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
+        dtypes: one dtype for all inputs or one per input; inferred otherwise.
+        loss: for training: a function from the model's output to a scalar.
+        context: for a language model of transformers that generates, instead of an input: the
+            tokens in its cache in the end, ``batch_size`` sequences of them.
+        cache: ``"dynamic"`` (grows with each token) or ``"static"`` (as long as the context).
+        search: look for the largest batch, and for the largest context.
+        alternatives: trace what would make it fit, or free memory.
+        model_name: the name shown; the class name by default.
+        model_spec: where the model came from, for the report.
+        on_progress: called with what is traced.
+        **forward_kwargs: passed to the model's forward as they are.
+
+    Raises:
+        DeviceError: a device is not known; the nearest names are offered.
+        InputError: when the inputs make no sense, or there are none.
+        ScenarioError: when the scenario does not fit the model.
+        ModelError: when the model raises; ``error.report`` is the report up to the failing layer.
+
+    >>> from torch import nn
+    >>> report = fits(nn.Linear(512, 512), (1024, 512), device="RTX 3060 12GB")
+    >>> str(report.verdict), report.devices[0].headroom_bytes > 0
+    ('fits', True)
+    """
+    from torchgauge.fit.finder import Wishes, fit_model
+
+    scenario = scenario or Scenario()
+    names = [device] if isinstance(device, str) else list(device)
+    if names == ["cuda"] and scenario.device != "cpu":
+        names = [scenario.device]
+    return fit_model(
+        model,
+        input_size,
+        input_data=input_data,
+        batch_size=batch_size,
+        batch_dim=batch_dim,
+        dtypes=dtypes,
+        scenario=scenario,
+        devices=names,
+        loss=loss,
+        model_name=model_name,
+        model_spec=model_spec,
+        wishes=Wishes(search=search, alternatives=alternatives, context=context, cache=cache),
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )

@@ -35,13 +35,13 @@ def report_model(arguments: argparse.Namespace, execute: Execute, *, must_run: b
     request = options.input_request(arguments)
     renderer = output.make_renderer(arguments)
     failure: ModelError | None = None
-    with _user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
+    with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         progress.update(f"building {spec.without_arguments}")
         build = build_model(spec, with_weights=must_run)
         if must_run:
             _check_runs(build, request)
         try:
-            report = execute(build, _inputs(build, request), progress.update)
+            report = execute(build, model_inputs(build, request), progress.update)
         except ModelError as error:
             if error.report is None:
                 raise
@@ -70,7 +70,7 @@ def _check_runs(build: ModelBuild, request: InputRequest) -> None:
         )
 
 
-def _inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
+def model_inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
     """Return the arguments of ``analyze`` that say what goes into the model.
 
     Raises:
@@ -114,14 +114,22 @@ def _inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
 
 def _completed(report: Report, build: ModelBuild, request: InputRequest) -> Report:
     """Return the report with what was assumed and warned of before the analysis began."""
-    assumptions = build.assumptions
-    if build.default_inputs is not None and request.sizes is None:
-        assumptions = (build.default_inputs.why, *assumptions)
+    assumptions, warnings = completed_texts(build, request)
     return dataclasses.replace(
         report,
         assumptions=(*assumptions, *report.assumptions),
-        warnings=(*build.warnings, *report.warnings),
+        warnings=(*warnings, *report.warnings),
     )
+
+
+def completed_texts(
+    build: ModelBuild, request: InputRequest, *, uses_defaults: bool = True
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the assumptions and warnings of what came before the analysis."""
+    assumptions = build.assumptions
+    if uses_defaults and build.default_inputs is not None and request.sizes is None:
+        assumptions = (build.default_inputs.why, *assumptions)
+    return assumptions, build.warnings
 
 
 def _print_notes(build: ModelBuild, request: InputRequest) -> None:
@@ -143,7 +151,7 @@ def _check_strict(report: Report) -> None:
 
 
 @contextlib.contextmanager
-def _user_code_prints_to_stderr() -> Iterator[None]:
+def user_code_prints_to_stderr() -> Iterator[None]:
     """Keep stdout for the result: what a model's code prints goes to stderr."""
     with contextlib.redirect_stdout(sys.stderr):
         yield

@@ -96,6 +96,11 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--checkpointing", action="store_true", help="recompute activations in the backward"
     )
     group.add_argument(
+        "--offload-activations",
+        action="store_true",
+        help="keep what the backward needs in main memory (save_on_cpu)",
+    )
+    group.add_argument(
         "--accumulation",
         type=positive_integer,
         metavar="N",
@@ -144,6 +149,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         optimizer_implementation=arguments.optimizer_implementation,
         zero_grad=arguments.zero_grad or ZeroGrad.BEFORE_FORWARD,
         gradient_clipping=arguments.clip_gradients,
+        offload_activations=arguments.offload_activations,
         ema=arguments.ema,
         channels_last=arguments.channels_last,
         cudnn_benchmark=arguments.cudnn_benchmark,

@@ -58,12 +58,16 @@ def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: b
     )
 
 
-def estimate_on_gpu(trace: Trace, gpu: Gpu, tensors: MemoryEstimate) -> MemoryEstimate:
+def estimate_on_gpu(
+    trace: Trace, gpu: Gpu, tensors: MemoryEstimate, *, steps: int | None = None
+) -> MemoryEstimate:
     """Return the memory of a step on a GPU; ``tensors`` is what its tensors take.
+
+    ``steps`` says how often it is repeated where that is not what a training loop does.
 
     Assumes: nothing else uses the device, and one stream is used.
     """
-    loop = loop_of(trace, gpu)
+    loop = loop_of(trace, gpu, steps)
     last = loop.starts[-1]
     free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
     event = _peak_event(free_run, last)

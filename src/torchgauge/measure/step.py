@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from torchgauge.report.model import Phase
 from torchgauge.report.scenario import Precision
 from torchgauge.trace.inputs import InputTensor, real_or_made
+from torchgauge.trace.offload import offload
 from torchgauge.trace.session import Request
 from torchgauge.trace.shadow import CpuConverter, Twin
 from torchgauge.trace.training import (
@@ -92,7 +93,7 @@ class RealStep:
         trainer.begin()
         with torch.enable_grad():
             for _ in range(scenario.accumulation):
-                with self._autocast():
+                with self._autocast(), self._offload():
                     output = self._call(*self._args, **self._kwargs)
                     note(Phase.FORWARD)
                     loss, _ = compute_loss(output, scenario.loss or "auto", self._custom_loss)
@@ -111,6 +112,9 @@ class RealStep:
         if self._autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self._autocast_dtype)
+
+    def _offload(self) -> AbstractContextManager[Any]:
+        return offload(None) if self._scenario.offload_activations else nullcontext()
 
     def _wrap(self, wrap: Wrap) -> None:
         root = self._root

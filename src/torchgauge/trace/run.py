@@ -94,8 +94,8 @@ def _session(request: Request) -> Outcome:
 
 
 def _run_for_real(request: Request, reason: str) -> Outcome | None:
-    """Return the outcome of a real run, ``None`` when the model does not fit into memory."""
-    if _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
+    """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
+    if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
         return None
     if request.on_progress is not None:
         request.on_progress("real run on the CPU")

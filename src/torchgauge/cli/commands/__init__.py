@@ -24,6 +24,10 @@ COMMANDS: Mapping[str, Command] = {
         module="torchgauge.cli.commands.summary",
         help="parameters, shapes, MACs and memory of a model, layer by layer",
     ),
+    "fit": Command(
+        module="torchgauge.cli.commands.fit",
+        help="whether a step fits into a GPU, the largest batch, what would make it fit",
+    ),
     "measure": Command(
         module="torchgauge.cli.commands.measure",
         help="run a step for real: how long it takes, and which layer and operator take it",

@@ -1,0 +1,190 @@
+"""``torchgauge fit MODEL``: whether a step fits into a GPU, and what would make it fit."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torchgauge.cli import options, output, scenario_options
+from torchgauge.cli.model_build import ModelBuild
+from torchgauge.cli.model_run import (
+    completed_texts,
+    model_inputs,
+    user_code_prints_to_stderr,
+)
+from torchgauge.cli.model_spec import build_model, parse_model_spec
+from torchgauge.cli.options import InputRequest
+from torchgauge.cli.progress import Progress
+from torchgauge.errors import CheckFailed, UsageError
+
+if TYPE_CHECKING:
+    from torchgauge.report.fit import FitReport
+
+_FORMATS = ("text", "json", "markdown", "csv", "latex")
+_ALL = "all"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    options.add_model_options(parser)
+    scenario_options.add_scenario_options(parser, device=False)  # here it is repeatable
+    group = parser.add_argument_group("devices")
+    group.add_argument(
+        "--device",
+        action="append",
+        metavar="NAME",
+        help="a GPU that `torchgauge devices` lists, cuda for the one here, all for every one "
+        "with CUDA; repeatable. With several there is one row for each, and no search",
+    )
+    generation = parser.add_argument_group("language models that generate")
+    generation.add_argument(
+        "--context",
+        type=options.positive_integer,
+        metavar="N",
+        help="instead of an input size: the tokens in the cache of keys and values in the end",
+    )
+    generation.add_argument(
+        "--cache",
+        type=options.one_of(("dynamic", "static")),
+        metavar="KIND",
+        help="dynamic (default) or static",
+    )
+    search = parser.add_argument_group("search")
+    search.add_argument(
+        "--no-search", action="store_true", help="do not look for the largest batch"
+    )
+    search.add_argument(
+        "--no-alternatives", action="store_true", help="do not trace what would take less"
+    )
+    table = parser.add_argument_group("table")
+    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
+    table.add_argument(
+        "--width", type=options.positive_integer, metavar="N", help="characters per line"
+    )
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--format", type=options.one_of(_FORMATS), metavar="NAME", help=", ".join(_FORMATS)
+    )
+    group.add_argument(
+        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
+    )
+    group.add_argument(
+        "--strict", action="store_true", help="exit 1 when anything was assumed or warned about"
+    )
+    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print whether it fits; the exit status is 1 where it does not.
+
+    With ``--device all`` it is 1 where it fits on none.
+
+    Raises:
+        TorchGaugeError: whatever is wrong with the request or the model.
+    """
+    spec = parse_model_spec(arguments.model, options.settings_from(arguments))
+    request = options.input_request(arguments)
+    names = arguments.device or ["cuda"]
+    scenario = scenario_options.scenario_from(arguments)
+    _check(arguments, request, names)
+    format = output.chosen_format(arguments)
+    width, ascii = _width_and_ascii(arguments, format)
+    with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
+        progress.update(f"building {spec.without_arguments}")
+        build = build_model(spec, with_weights=False)
+        from torchgauge.api import fits
+
+        report = fits(
+            build.model,
+            device=names,
+            scenario=scenario,
+            context=arguments.context,
+            cache=arguments.cache or "dynamic",
+            search=not arguments.no_search,
+            alternatives=not arguments.no_alternatives,
+            model_name=build.name,
+            model_spec=build.spec,
+            on_progress=progress.update,
+            **_inputs(arguments, build, request),
+        )
+    report = _completed(report, build, request, arguments.context)
+    from torchgauge.render.fit import render_fit
+
+    output.deliver(render_fit(report, format, width=width, ascii=ascii), arguments.output)
+    if not arguments.quiet:
+        for note in build.notes:
+            print(f"note: {note}", file=sys.stderr)
+    if arguments.strict:
+        _check_strict(report)
+    enough = report.fits_somewhere if _ALL in names else report.fits
+    return 0 if enough else 1
+
+
+def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str]) -> None:
+    if arguments.context is None:
+        if arguments.cache is not None:
+            raise UsageError("--cache needs a length", hint="add --context 8192")
+        return
+    if request.sizes is not None:
+        raise UsageError(
+            "--context and --input-size say two things",
+            hint="leave --input-size out: the prompt is made from the context",
+        )
+    if request.dtypes or request.batch_dim is not None:
+        raise UsageError(
+            "--dtype and --batch-dim describe sizes and do not go with --context",
+            hint="leave them out",
+        )
+
+
+def _inputs(
+    arguments: argparse.Namespace, build: ModelBuild, request: InputRequest
+) -> dict[str, Any]:
+    if not build.runs:
+        raise UsageError(
+            f"{build.spec} holds weights and no forward, so there is nothing that could fit",
+            hint="name the class: file.py:Name",
+        )
+    if arguments.context is not None:
+        return {"batch_size": request.batch_size or 1}
+    return model_inputs(build, request)
+
+
+def _completed(
+    report: FitReport, build: ModelBuild, request: InputRequest, context: int | None
+) -> FitReport:
+    assumptions, warnings = completed_texts(build, request, uses_defaults=context is None)
+    return dataclasses.replace(
+        report,
+        assumptions=(*assumptions, *report.assumptions),
+        warnings=(*warnings, *report.warnings),
+    )
+
+
+def _width_and_ascii(arguments: argparse.Namespace, format: str) -> tuple[int, bool]:
+    if format != "text":
+        for key in ("width", "ascii"):
+            if getattr(arguments, key):
+                raise UsageError(
+                    f"--{key} has no meaning in {format}",
+                    hint="leave it out, or use --format text",
+                )
+        return 80, False
+    from torchgauge.render.terminal import terminal_options
+
+    target = sys.stdout if arguments.output is None else io.StringIO()
+    chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
+    return chosen["width"], chosen["ascii"]
+
+
+def _check_strict(report: FitReport) -> None:
+    findings = [f"assumption: {text}" for text in report.assumptions]
+    findings += [f"warning: {text}" for text in report.warnings]
+    if findings:
+        listed = "".join(f"\n  {line}" for line in findings)
+        raise CheckFailed(f"--strict: the report is not free of doubt{listed}")

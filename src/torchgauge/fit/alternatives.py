@@ -1,0 +1,156 @@
+"""Other ways to run the step, each traced; combined where a single one is not enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from torchgauge.errors import TorchGaugeError
+from torchgauge.fit.bench import Bench, Setup, SetupError, Weighed
+from torchgauge.fit.candidates import (
+    CANDIDATES,
+    SMALLER_BATCH,
+    Candidate,
+    Change,
+    Situation,
+    micro_batch,
+)
+from torchgauge.report.fit import Alternative, NotTried, Verdict
+
+_COMBINED = 6
+"""Combinations that are traced at most."""
+_NO_BLOCKS = "no repeated blocks"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Option:
+    candidate: Candidate
+    change: Change
+    weighed: Weighed
+
+
+@dataclass(slots=True, kw_only=True)
+class Finder:
+    """Find what takes less than the step that was asked about."""
+
+    bench: Bench
+    now: Situation
+    base: Weighed
+    found: list[Alternative] = field(default_factory=list)
+    not_tried: list[NotTried] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Trace every candidate, then combine them where none of them is enough."""
+        options = [option for candidate in self._candidates() if (option := self._try(candidate))]
+        for option in options:
+            self._add((option,), option.weighed)
+        enough = any(item.verdict is Verdict.FITS for item in self.found)
+        if not self.base.weight.verdict.runs and not enough:
+            cheap = [option for option in options if option.candidate.keeps_training]
+            if not self._combine(cheap) and len(cheap) < len(options):
+                self._combine(options)
+        self.found.sort(key=lambda item: item.device_bytes)
+
+    def _candidates(self) -> Iterable[Candidate]:
+        if self.now.setup.context is not None or not self.now.scenario.is_training:
+            return (SMALLER_BATCH, *(item for item in CANDIDATES if not item.training_only))
+        return CANDIDATES
+
+    def _try(self, candidate: Candidate) -> _Option | None:
+        change = candidate.make(self.now)
+        if isinstance(change, str):
+            self._skip(candidate.name, change)
+            return None
+        try:
+            weighed = self.bench.weigh(change.apply(self.now.setup))
+        except (SetupError, TorchGaugeError) as error:
+            self._skip(candidate.name, str(error).splitlines()[0])
+            return None
+        if candidate.axis == "checkpointing" and any(_NO_BLOCKS in w for w in weighed.warnings):
+            self._skip(candidate.name, "the model has no repeated blocks")
+            return None
+        return _Option(candidate=candidate, change=change, weighed=weighed)
+
+    def _skip(self, name: str, why: str) -> None:
+        if why:
+            self.not_tried.append(NotTried(name=name, why=why))
+
+    def _add(self, options: tuple[_Option, ...], weighed: Weighed) -> None:
+        base, weight = self.base.weight, weighed.weight
+        setup = self.now.setup
+        for option in options:
+            setup = option.change.apply(setup)
+        notes = dict.fromkeys(option.change.note for option in options if option.change.note)
+        self.found.append(
+            Alternative(
+                name=" + ".join(option.candidate.name for option in options),
+                changes=tuple(option.change.text for option in options),
+                device_bytes=weight.device_bytes,
+                saved_bytes=base.device_bytes - weight.device_bytes,
+                verdict=weight.verdict,
+                extra_flops=self._extra_flops(setup, weighed),
+                note="; ".join(notes),
+            )
+        )
+
+    def _extra_flops(self, setup: Setup, weighed: Weighed) -> int:
+        """Return the FLOPs above those of the step itself, for as many samples."""
+        done = _samples(self.now.setup)
+        return round(weighed.total_flops * done / _samples(setup)) - self.base.total_flops
+
+    # ------------------------------------------------------------------ combinations
+
+    def _combine(self, options: list[_Option]) -> bool:
+        """Add the best remaining option to the best so far until the step fits."""
+        useful = [o for o in options if self._saved(o.weighed) > 0]
+        useful.sort(key=lambda option: -self._saved(option.weighed))
+        if not useful:
+            return False
+        chosen, best = [useful[0]], useful[0].weighed
+        for option in useful[1 : 1 + _COMBINED]:
+            if any(option.candidate.axis == other.candidate.axis for other in chosen):
+                continue
+            weighed = self._weigh_all([*chosen, option])
+            if weighed is None or weighed.weight.device_bytes >= best.weight.device_bytes:
+                continue
+            chosen.append(option)
+            best = weighed
+            if best.weight.verdict is Verdict.FITS:
+                break
+        else:
+            chosen, best = self._with_single_samples(chosen, best)
+        if len(chosen) > 1:
+            self._add(tuple(chosen), best)
+        return best.weight.verdict is Verdict.FITS
+
+    def _with_single_samples(
+        self, chosen: list[_Option], best: Weighed
+    ) -> tuple[list[_Option], Weighed]:
+        """Return the combination with micro-batches of one sample, where it has micro-batches."""
+        micro = micro_batch(self.now, 1) if (self.now.setup.batch or 1) > 1 else None
+        if micro is None or not any(o.candidate.name == "accumulation" for o in chosen):
+            return chosen, best
+        smallest = [
+            _Option(candidate=o.candidate, change=micro, weighed=o.weighed)
+            if o.candidate.name == "accumulation"
+            else o
+            for o in chosen
+        ]
+        weighed = self._weigh_all(smallest)
+        return (chosen, best) if weighed is None else (smallest, weighed)
+
+    def _weigh_all(self, options: list[_Option]) -> Weighed | None:
+        setup = self.now.setup
+        for option in options:
+            setup = option.change.apply(setup)
+        try:
+            return self.bench.weigh(setup)
+        except (SetupError, TorchGaugeError):
+            return None
+
+    def _saved(self, weighed: Weighed) -> int:
+        return self.base.weight.device_bytes - weighed.weight.device_bytes
+
+
+def _samples(setup: Setup) -> int:
+    return (setup.batch or 1) * setup.scenario.accumulation

@@ -1,0 +1,178 @@
+"""Where steps are traced and weighed: one model, many ways to run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from math import prod
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from torchgauge.estimate.fit import Weight, weigh
+from torchgauge.estimate.gpu import Gpu, loop_of
+from torchgauge.estimate.modules import estimate_compute
+from torchgauge.machine import Machine, machine_of
+from torchgauge.report.model import Trace
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.run import run
+from torchgauge.trace.session import Outcome, Request
+
+_VALUES_LIMIT = 1 << 20
+"""Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """One way to run the model."""
+
+    scenario: Scenario
+    batch: int | None = None
+    """``None`` where the inputs do not say which of their dimensions is the batch."""
+    context: int | None = None
+    """Tokens in the cache, for a language model that generates."""
+    lora: bool = False
+
+
+class Workload(Protocol):
+    """What is run in a setup."""
+
+    steps: int | None
+    """How many steps are repeated for the allocator; ``None`` for what the scenario says."""
+
+    def arguments(self, setup: Setup) -> tuple[nn.Module, InputPlan]:
+        """Return the model and its inputs."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Bench:
+    """Trace a workload in one setup after another."""
+
+    workload: Workload
+    model_name: str
+    loss: Callable[[Any], torch.Tensor] | None = None
+    on_progress: Callable[[str], None] | None = None
+    traces: int = 0
+    _weights: dict[Setup, Weighed] = field(default_factory=dict)
+
+    def outcome(self, setup: Setup, machine: Machine | None = None) -> Outcome:
+        """Trace a setup; a failure is part of the outcome."""
+        self.traces += 1
+        machine = machine or machine_of(setup.scenario)
+        model, plan = self.workload.arguments(setup)
+        return run(
+            Request(
+                model=model,
+                plan=plan,
+                scenario=setup.scenario,
+                loss=self.loss,
+                model_name=self.model_name,
+                target=machine.virtual,
+                # One real run, of the step that was asked about, is enough.
+                simulated_only=self.traces > 1,
+            )
+        )
+
+    def weigh(self, setup: Setup) -> Weighed:
+        """Return what a setup takes; the same setup is traced once.
+
+        Raises:
+            SetupError: when the run fails.
+        """
+        known = self._weights.get(setup)
+        if known is None:
+            self.say(setup)
+            machine = machine_of(setup.scenario)
+            outcome = self.outcome(setup, machine)
+            if outcome.error is not None:
+                raise SetupError(outcome.error)
+            assert machine.gpu is not None
+            known = self.weighed(outcome.trace, machine.gpu)
+            self._weights[setup] = known
+        return known
+
+    def weighed(self, trace: Trace, gpu: Gpu) -> Weighed:
+        """Return what a traced setup takes on a GPU."""
+        loop = loop_of(trace, gpu, self.workload.steps)
+        flops = estimate_compute(trace).totals
+        return Weighed(
+            weight=weigh(loop, gpu),
+            total_flops=flops["forward"] + flops["backward"] + flops["optimizer"],
+            warnings=trace.warnings,
+        )
+
+    def remember(self, setup: Setup, weighed: Weighed) -> None:
+        """Keep what a setup takes that was traced elsewhere."""
+        self._weights[setup] = weighed
+
+    def say(self, setup: Setup) -> None:
+        """Tell of what is traced next."""
+        if self.on_progress is None:
+            return
+        sizes = {"batch": setup.batch, "context": setup.context}
+        said = ", ".join(f"{name} {size}" for name, size in sizes.items() if size is not None)
+        self.on_progress(f"trace {self.traces + 1}: {said or 'an alternative'}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Weighed:
+    """What a traced setup takes and does."""
+
+    weight: Weight
+    total_flops: int
+    warnings: tuple[str, ...] = ()
+
+
+class SetupError(Exception):
+    """A setup that does not run; ``error`` says why. Never leaves this package."""
+
+    def __init__(self, error: Exception) -> None:
+        lines = str(error).strip().splitlines()
+        super().__init__(lines[0] if lines else type(error).__name__)
+        self.error = error
+
+
+# ---------------------------------------------------------------------------- inputs
+
+
+def resized(plan: InputPlan, batch: int) -> InputPlan | None:
+    """Return the plan with another batch size in every input, ``None`` where none has one."""
+    before = plan.batch_size
+    if before is None:
+        return None
+    if before == batch:
+        return replace(plan, alternatives=())
+    changed = 0
+
+    def resize(value: Any) -> Any:
+        nonlocal changed
+        if isinstance(value, InputTensor):
+            shape, dim = list(value.shape), plan.batch_dim
+            if -len(shape) <= dim < len(shape) and shape[dim] == before:
+                changed += 1
+                shape[dim] = batch
+                return replace(value, shape=tuple(shape))
+        elif isinstance(value, torch.Tensor):
+            if value.dim() > 0 and value.shape[0] == before:
+                changed += 1
+                return _repeated(value, batch)
+        elif isinstance(value, Mapping):
+            return {key: resize(item) for key, item in value.items()}
+        return value
+
+    args = tuple(resize(value) for value in plan.args)
+    kwargs = {name: resize(value) for name, value in plan.kwargs.items()}
+    if not changed:
+        return None
+    return replace(plan, args=args, kwargs=kwargs, batch_size=batch, alternatives=())
+
+
+def _repeated(tensor: torch.Tensor, batch: int) -> torch.Tensor:
+    """Return a tensor of another batch size; small ones keep values, which a model may look at."""
+    shape = (batch, *tensor.shape[1:])
+    whole = not tensor.is_floating_point() and not tensor.is_complex()
+    if tensor.is_meta or not whole or prod(shape) > _VALUES_LIMIT:
+        return torch.empty(shape, dtype=tensor.dtype, device="meta")
+    return tensor[torch.arange(batch, device=tensor.device) % tensor.shape[0]]
