@@ -21,7 +21,7 @@ from torchgauge.trace.session import Request, Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from benchmarks.cpu_cases import CASES, SCENARIOS, Build, dtypes_of  # noqa: E402
+from benchmarks.cpu_cases import CASES, SCENARIOS, Build, dtypes_of
 
 pytestmark = pytest.mark.models
 
@@ -55,7 +55,13 @@ EXCEPTIONS: dict[str, tuple[str, set[Key]]] = {
 def traces(build: Build, size: Any, scenario: tg.Scenario) -> StreamComparison:
     model = build()
     plan = plan_inputs(
-        model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes_of(size), forward_kwargs={}
+        model,
+        size,
+        None,
+        batch_size=None,
+        batch_dim=None,
+        dtypes=dtypes_of(size),
+        forward_kwargs={},
     )
     found = []
     for execution in (Execution.REAL, Execution.SIMULATED, Execution.SIMULATED):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from torchgauge.estimate.alive import largest_alive
 from torchgauge.estimate.allocator import AllocatorResult, AllocatorSettings, replay, smallest_cap
 from torchgauge.estimate.cuda_overheads import cublas_workspace_bytes
 from torchgauge.estimate.steps import Loop, repeat
@@ -71,7 +72,7 @@ def estimate_on_gpu(
     last = loop.starts[-1]
     free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
     event = _peak_event(free_run, last)
-    at_peak = _roles_at(trace, loop, event, free_run.allocated_after[event])
+    at_peak, alive = _alive_at(trace, loop, event, free_run.allocated_after[event])
     capped = _under_the_limit(loop, gpu, free_run)
     reserved = capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes
     phase, module, op = _where(trace, loop.origins[event])
@@ -83,6 +84,7 @@ def estimate_on_gpu(
         peak_op=op,
         at_peak=at_peak,
         timeline=_timeline(trace, loop, free_run),
+        alive_at_peak=largest_alive(trace, alive),
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
         device_bytes=reserved + gpu.context_bytes,
@@ -107,8 +109,13 @@ def _peak_event(result: AllocatorResult, first: int) -> int:
     return max(candidates, key=result.allocated_after.__getitem__)
 
 
-def _roles_at(trace: Trace, loop: Loop, event: int, allocated: int) -> dict[Role, int]:
-    """Return the bytes alive per role; they sum to what is allocated with the rounding."""
+def _alive_at(
+    trace: Trace, loop: Loop, event: int, allocated: int
+) -> tuple[dict[Role, int], list[int]]:
+    """Return the bytes alive per role, and the storages.
+
+    The bytes sum to what is allocated, with the rounding.
+    """
     alive: dict[int, tuple[int, int]] = {}
     for (is_free, key, nbytes), storage in zip(
         loop.events[: event + 1], loop.storages[: event + 1], strict=True
@@ -118,11 +125,12 @@ def _roles_at(trace: Trace, loop: Loop, event: int, allocated: int) -> dict[Role
         else:
             alive[key] = storage, nbytes
     roles = dict.fromkeys(Role, 0)
+    storages = [storage for storage, _ in alive.values() if storage >= 0]
     for storage, nbytes in alive.values():
         role = trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
         roles[role] += nbytes
     roles[Role.ROUNDING] = allocated - sum(roles.values())
-    return {role: nbytes for role, nbytes in roles.items() if nbytes}
+    return {role: nbytes for role, nbytes in roles.items() if nbytes}, storages
 
 
 def _where(trace: Trace, op: int) -> tuple[Phase, str, str]:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
+from torchgauge.estimate.alive import largest_alive
 from torchgauge.estimate.steps import Workspaces, placed_workspaces
 from torchgauge.report.model import (
     MemoryEstimate,
@@ -85,6 +86,7 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
     peak_event = _peak_event(live, first_step)
     phase, module, op_name = _where(trace, peak_event)
     at_peak = _roles_at(trace, peak_event)
+    alive = _alive_at(trace, peak_event)
     if peak_event in live.workspaces:
         at_peak[Role.WORKSPACE] = live.workspaces[peak_event]
     return MemoryEstimate(
@@ -101,6 +103,7 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
         peak_op=op_name,
         at_peak=at_peak,
         timeline=_timeline(trace, live, first_step),
+        alive_at_peak=largest_alive(trace, alive),
     )
 
 
@@ -151,6 +154,18 @@ def _roles_at(trace: Trace, event: int) -> dict[Role, int]:
         storage = trace.storages[change.storage]
         alive[storage.role] += _change(storage, change.is_free)
     return {role: nbytes for role, nbytes in alive.items() if nbytes}
+
+
+def _alive_at(trace: Trace, event: int) -> set[int]:
+    """Return the storages alive after an event; the optimizer's states always are."""
+    states = [s.index for s in trace.storages if s.role is Role.OPTIMIZER_STATE and not s.is_host]
+    alive = set(states)
+    for change in trace.events[: event + 1]:
+        if change.is_free:
+            alive.discard(change.storage)
+        elif not trace.storages[change.storage].is_host:
+            alive.add(change.storage)
+    return alive
 
 
 def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:

@@ -89,8 +89,11 @@ def module_reports(trace: Trace, compute: Compute, live: LiveBytes) -> tuple[Mod
     for call in trace.calls:
         calls[call.path].append(_call_cost(trace, call, compute, live, saved))
     trees = _subtrees(trace.modules)
+    gradients = _gradient_bytes(trace)
     return tuple(
-        _module_report(info, trees[info.shared_with or info.path], tuple(calls[info.path]))
+        _module_report(
+            info, trees[info.shared_with or info.path], tuple(calls[info.path]), gradients
+        )
         for info in trace.modules
     )
 
@@ -193,8 +196,20 @@ def _call_cost(
     )
 
 
+def _gradient_bytes(trace: Trace) -> dict[str, int]:
+    """Return the bytes of each parameter's gradient by the parameter's name."""
+    found: defaultdict[str, int] = defaultdict(int)
+    for storage in trace.storages:
+        if storage.role is Role.GRADIENT:
+            found[storage.label] += storage.nbytes
+    return found
+
+
 def _module_report(
-    info: ModuleInfo, tree: dict[str, ParameterInfo], calls: tuple[CallCost, ...]
+    info: ModuleInfo,
+    tree: dict[str, ParameterInfo],
+    calls: tuple[CallCost, ...],
+    gradients: dict[str, int],
 ) -> ModuleReport:
     parameters = [item for item in tree.values() if not item.is_buffer]
     buffers = [item for item in tree.values() if item.is_buffer]
@@ -211,6 +226,9 @@ def _module_report(
             if item.shared_with is None and not item.is_buffer
         ),
         own_parameters=info.parameters,
+        own_gradient_bytes=sum(
+            gradients.get(item.name, 0) for item in info.parameters if item.shared_with is None
+        ),
         buffers=sum(item.numel for item in buffers),
         buffer_bytes=sum(item.stored_bytes for item in buffers),
         shared_with=info.shared_with,

@@ -21,6 +21,7 @@ from torchgauge.report.model import (
     StepTime,
 )
 from torchgauge.report.query import has_run, own_costs
+from torchgauge.report.scenario import Scenario, ZeroGrad
 from torchgauge.units import (
     format_bytes,
     format_count,
@@ -122,7 +123,28 @@ def _scenario(report: Report) -> str:
         details.append("checkpointing")
     if scenario.accumulation > 1:
         details.append(f"{scenario.accumulation} micro-batches")
+    details += _less_common(scenario)
     return f"{scenario.mode} ({', '.join(details)})" if details else str(scenario.mode)
+
+
+def _less_common(scenario: Scenario) -> Iterator[str]:
+    """Yield the settings that differ from what most runs have."""
+    for name, value in dict(scenario.optimizer_options).items():
+        yield f"{one_line(name)}={one_line(str(value))}"
+    if scenario.optimizer_implementation is not None:
+        yield f"{scenario.optimizer_implementation} optimizer"
+    if scenario.zero_grad is not ZeroGrad.BEFORE_FORWARD:
+        yield f"gradients zeroed {scenario.zero_grad}"
+    for is_on, text in (
+        (scenario.gradient_clipping, "gradients clipped"),
+        (scenario.ema, "moving average of the parameters"),
+        (scenario.channels_last, "channels last"),
+        (scenario.cudnn_benchmark, "cuDNN benchmark"),
+        (bool(scenario.allocator), f"allocator {one_line(scenario.allocator)}"),
+        (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),
+    ):
+        if is_on:
+            yield text
 
 
 # ---------------------------------------------------------------------------- the answers
@@ -233,6 +255,24 @@ def _memory(report: Report, memory: MemoryEstimate) -> Iterator[str]:
         yield f"buffers {format_bytes(memory.buffer_bytes)}"
     so_far = " until the failure" if report.failure is not None else ""
     yield f"peak {format_bytes(memory.peak_allocated_bytes)}{so_far} {_peak_place(memory)}"
+    if memory.device_bytes is not None:
+        yield from _on_the_device(report, memory)
+
+
+def _on_the_device(report: Report, memory: MemoryEstimate) -> Iterator[str]:
+    """Yield what the allocator holds, what the device shows, and whether that fits."""
+    assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
+    if report.scenario.is_training:
+        step = "the first step" if report.scenario.first_step else "a step after the first"
+        yield f"of {step}"
+    yield f"{format_bytes(memory.peak_reserved_bytes)} reserved by the allocator"
+    yield f"{format_bytes(memory.device_bytes)} on the device with the CUDA context"
+    if memory.minimum_bytes is not None:
+        yield f"runs under a limit of {format_bytes(memory.minimum_bytes)}"
+    if memory.fits is not None and memory.capacity_bytes is not None:
+        verdict = "fits" if memory.fits else "does not fit"
+        name = one_line(report.scenario.device)
+        yield f"{verdict} {name} ({format_bytes(memory.capacity_bytes)})"
 
 
 def _peak_place(memory: MemoryEstimate) -> str:

@@ -83,6 +83,10 @@ COLUMNS: dict[str, Column] = {
             write=format_bytes, raw_name="saved_activation_bytes",
         ),
         Column(
+            name="gradients", title="Gradients", importance=46, field="gradient_bytes",
+            write=format_bytes, raw_name="gradient_bytes",
+        ),
+        Column(
             name="peak", title="Peak", importance=45, field="peak_allocated_bytes",
             write=format_bytes, raw_name="peak_allocated_bytes",
         ),
@@ -100,6 +104,8 @@ COLUMNS: dict[str, Column] = {
 """Every column by its name; the layer's name always stands before them."""
 
 PARAMETER_FIELDS = frozenset({"params", "trainable_params", "param_bytes"})
+OWNED_FIELDS = PARAMETER_FIELDS | {"gradient_bytes"}
+"""Fields that belong to parameters and not to work that was done."""
 TIME_FIELDS = frozenset({"time_ms", "backward_time_ms"})
 
 

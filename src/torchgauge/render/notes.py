@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torchgauge.render.answers import is_module, layer_output_bytes, missing_formulas, named_value
 from torchgauge.render.figures import mebibytes
 from torchgauge.render.shapes import one_line
-from torchgauge.report.model import Report
+from torchgauge.report.model import Report, Role
 from torchgauge.report.query import never_called
 from torchgauge.units import format_bytes, format_integer
 
@@ -81,6 +81,7 @@ def notes(report: Report, *, rows_note: tuple[str, ...] = ()) -> tuple[Note, ...
     )
     found = (
         Note("Rows", rows_note),
+        Note("Alive at the peak, the largest", tuple(_alive(report))),
         Note("Not counted", uncounted),
         Note("Never called", tuple(_never_called(report))),
         Note("Shared, counted once", tuple(_shared(report))),
@@ -124,10 +125,30 @@ def _size_lines(report: Report) -> Iterator[FooterLine]:
         kind = "peak of all tensors, " + str(report.execution)
         if report.failure is not None:
             kind += ", until the failure"
-        yield FooterLine("Estimated total size", mebibytes(memory.peak_allocated_bytes), kind)
+        size = memory.peak_allocated_bytes
+        if memory.device_bytes is not None:
+            size = memory.device_bytes
+            kind = "on the device: allocator and CUDA context, " + str(report.execution)
+        yield FooterLine("Estimated total size", mebibytes(size), kind)
 
 
 # ---------------------------------------------------------------------------- notes
+
+
+def _alive(report: Report) -> Iterator[str]:
+    """Yield the largest blocks at the peak: size, role, tensor, and who made them where."""
+    for tensor in report.memory.alive_at_peak if report.memory is not None else ():
+        parts = [format_bytes(tensor.nbytes), str(tensor.role).replace("_", " ")]
+        if tensor.shape is not None:
+            sizes = ", ".join(map(str, tensor.shape))
+            parts.append(f"[{sizes}] {tensor.dtype}")
+        named = tensor.role in (Role.PARAMETER, Role.BUFFER, Role.GRADIENT, Role.INPUT)
+        parts.append(one_line(tensor.label))
+        if tensor.module and not named:
+            parts.append(f"in {one_line(tensor.module)}")
+        if tensor.code:
+            parts.append(f"at {one_line(tensor.code)}")
+        yield " ".join(part for part in parts if part)
 
 
 def _times(calls: int) -> str:

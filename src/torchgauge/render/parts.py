@@ -147,7 +147,7 @@ class _Builder:
     def _functional(self, module: ModuleReport, label: str) -> Iterator[Part]:
         own = self._own[module.path]
         if module.type in self._busy_types or any(getattr(own, field) for field in self._work):
-            cost = replace(own, params=0, trainable_params=0, param_bytes=0)
+            cost = replace(own, params=0, trainable_params=0, param_bytes=0, gradient_bytes=0)
             yield Part(
                 kind=Kind.WORK,
                 path=module.path,

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from torchgauge.errors import UsageError
 from torchgauge.render.answers import Answer, answers, title
 from torchgauge.render.columns import (
-    PARAMETER_FIELDS,
+    OWNED_FIELDS,
     TIME_FIELDS,
     Column,
     cell,
@@ -106,7 +106,7 @@ def build_view(
     check_options(depth, columns)
     shown = chosen_columns(report, columns)
     fields = {column.field for column in shown if column.field}
-    work = fields - PARAMETER_FIELDS - TIME_FIELDS - {"peak_allocated_bytes"}
+    work = fields - OWNED_FIELDS - TIME_FIELDS - {"peak_allocated_bytes"}
     parts = build_parts(report, unfold=unfold, work=work)
     table = _Table(report, shown, depth, unfold)
     rows = tuple(table.rows(parts))

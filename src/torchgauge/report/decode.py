@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torchgauge.errors import ReportFormatError, ScenarioError
 from torchgauge.report.model import (
+    AliveTensor,
     CallCost,
     Execution,
     Failure,
@@ -252,12 +253,25 @@ def _memory(data: _Fields) -> MemoryEstimate:
         peak_op=peak.text("op"),
         at_peak={_member(name, Role, roles.where): roles.integer(name) for name in roles.names()},
         timeline=data.each("timeline", _point),
+        alive_at_peak=data.each("alive_at_peak", _alive) if data.has("alive_at_peak") else (),
         peak_reserved_bytes=data.integer_if_there("peak_reserved_bytes"),
         context_bytes=data.integer_if_there("context_bytes"),
         device_bytes=data.integer_if_there("device_bytes"),
         minimum_bytes=data.integer_if_there("minimum_bytes"),
         capacity_bytes=data.integer_if_there("capacity_bytes"),
         fits=data.flag("fits") if data.has("fits") else None,
+    )
+
+
+def _alive(data: _Fields) -> AliveTensor:
+    return AliveTensor(
+        nbytes=data.integer("bytes"),
+        role=data.member("role", Role),
+        label=data.text("label"),
+        module=data.text("module"),
+        shape=None if data.raw("shape") is None else data.shape("shape"),
+        dtype=data.text("dtype"),
+        code=data.text("code"),
     )
 
 
@@ -281,6 +295,7 @@ def _module(data: _Fields) -> ModuleReport:
         calls=data.each("calls", _call),
         own_params=data.integer("own_params"),
         own_parameters=data.each("own_parameters", _parameter),
+        own_gradient_bytes=data.integer_if_there("own_gradient_bytes") or 0,
         buffers=data.integer("buffers"),
         buffer_bytes=data.integer("buffer_bytes"),
         has_forward=data.flag("has_forward"),

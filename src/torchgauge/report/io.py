@@ -17,6 +17,7 @@ from torchgauge.errors import ReportFormatError
 from torchgauge.report.decode import decode_report
 from torchgauge.report.model import (
     SCHEMA_VERSION,
+    AliveTensor,
     CallCost,
     Failure,
     Interval,
@@ -206,11 +207,25 @@ def _memory(memory: MemoryEstimate) -> dict[str, Any]:
         "buffer_bytes": memory.buffer_bytes,
         "output_bytes": memory.output_bytes,
     }
+    if memory.alive_at_peak:
+        data["alive_at_peak"] = [_alive(tensor) for tensor in memory.alive_at_peak]
     for name in GPU_FIELDS:  # left out where the step does not run on a GPU
         value = getattr(memory, name)
         if value is not None:
             data[name] = value
     return data
+
+
+def _alive(tensor: AliveTensor) -> dict[str, Any]:
+    return {
+        "bytes": tensor.nbytes,
+        "role": str(tensor.role),
+        "label": tensor.label,
+        "module": tensor.module,
+        "shape": None if tensor.shape is None else list(tensor.shape),
+        "dtype": tensor.dtype,
+        "code": tensor.code,
+    }
 
 
 def _module(module: ModuleReport) -> dict[str, Any]:
@@ -224,6 +239,7 @@ def _module(module: ModuleReport) -> dict[str, Any]:
         "shared_with": module.shared_with,
         "calls": [_call(call) for call in module.calls],
         "own_params": module.own_params,
+        "own_gradient_bytes": module.own_gradient_bytes,
         "own_parameters": [_parameter(item) for item in module.own_parameters],
         "buffers": module.buffers,
         "buffer_bytes": module.buffer_bytes,

@@ -217,6 +217,8 @@ class StorageRecord:
     """Innermost module call at that moment, -1 outside."""
     is_host: bool = False
     """Lies in main memory, beside the device that the step runs on."""
+    code: str = ""
+    """``file.py:12``: the line of the model's code that made it; for larger storages alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -313,6 +315,23 @@ class TimelinePoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AliveTensor:
+    """A block of memory that is alive at the peak."""
+
+    nbytes: int
+    role: Role
+    label: str
+    """Name of the parameter or input, else the operator that made it."""
+    module: str
+    """Path of the module that made or owns it, ``""`` for the root and outside of all."""
+    shape: tuple[int, ...] | None
+    dtype: str
+    """Of the first tensor in it; ``None`` and ``""`` where that is not known."""
+    code: str
+    """``file.py:12``: the line of the model's code that made it; ``""`` where none did."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryEstimate:
     """Bytes of tensors over one step, from storage lifetimes; no allocator rounding, no context."""
 
@@ -330,6 +349,8 @@ class MemoryEstimate:
     at_peak: Mapping[Role, int]
     """Live bytes per role at the moment of the peak; they sum to ``peak_allocated_bytes``."""
     timeline: tuple[TimelinePoint, ...] = ()
+    alive_at_peak: tuple[AliveTensor, ...] = ()
+    """The largest blocks alive at the peak, the largest first."""
     peak_reserved_bytes: int | None = None
     """What the caching allocator holds at most; this and what follows: only for a GPU."""
     context_bytes: int | None = None
@@ -460,6 +481,8 @@ class ModuleReport:
     own_params: int
     """Parameters owned directly and first met here: these sum to the model's total."""
     own_parameters: tuple[ParameterInfo, ...] = ()
+    own_gradient_bytes: int = 0
+    """Gradients of the parameters owned directly: these sum to the model's gradients."""
     buffers: int = 0
     buffer_bytes: int = 0
     shared_with: str | None = None

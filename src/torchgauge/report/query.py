@@ -30,6 +30,8 @@ class Cost:
     activation_bytes: int = 0
     """Output bytes allocated by modules that call no other module, over all calls."""
     saved_activation_bytes: int = 0
+    gradient_bytes: int = 0
+    """Of the parameters that count here."""
     peak_allocated_bytes: int = 0
     """The larger one counts when costs are added: a peak is no sum."""
     time_ms: float = 0.0
@@ -226,6 +228,7 @@ def _own_cost(module: ModuleReport, inner: Cost | None) -> Cost:
         elementwise_flops=outer.elementwise_flops - below.elementwise_flops,
         # A module that calls others passes on what they made: only the innermost ones count.
         activation_bytes=outer.activation_bytes if inner is None else 0,
+        gradient_bytes=module.own_gradient_bytes,
         saved_activation_bytes=outer.saved_activation_bytes - below.saved_activation_bytes,
         peak_allocated_bytes=outer.peak_allocated_bytes,
         # What is left of a difference of sums after rounding is no time.

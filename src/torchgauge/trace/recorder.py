@@ -258,7 +258,18 @@ class Recorder(DispatchMode):
         self._note_outputs(output, outputs, writes, call)
         recompute = node is not None and bool(self.stack)
         self._ops.append(
-            (facts, noted, noted_kwargs, outputs, call, self.phase, recompute, reads, writes, layouts)
+            (
+                facts,
+                noted,
+                noted_kwargs,
+                outputs,
+                call,
+                self.phase,
+                recompute,
+                reads,
+                writes,
+                layouts,
+            )
         )
         storages.op += 1
         return output

@@ -8,7 +8,11 @@ from collections.abc import Callable
 import torch
 
 from torchgauge.report.model import Role, StorageEvent, StorageRecord
+from torchgauge.trace.code_lines import code_line
 from torchgauge.trace.torch_internals import storage_key
+
+_CODE_FROM = 64 * 1024
+"""Bytes from which on the line of code that made a storage is noted: looking takes time."""
 
 
 class _StorageRef(weakref.ref[torch.UntypedStorage]):
@@ -35,6 +39,7 @@ class StorageTracker:
         """Index of the op that runs now or next; the recorder keeps it."""
         self._refs: dict[int, _StorageRef] = {}
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
+        self._code: dict[int, str] = {}
         self._roles: dict[int, Role] = {}
         self._labels: dict[int, str] = {}
         self._host: set[int] = set()
@@ -88,6 +93,7 @@ class StorageTracker:
                 op=op,
                 call=call,
                 is_host=index in self._host,
+                code=self._code.get(index, ""),
             )
             for index, (nbytes, op, call) in enumerate(self._facts)
         )
@@ -102,7 +108,10 @@ class StorageTracker:
     def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
         index = len(self._facts)
         self.live[key] = index
-        self._facts.append((storage.nbytes(), op, call))
+        nbytes = storage.nbytes()
+        self._facts.append((nbytes, op, call))
+        if nbytes >= _CODE_FROM and op >= 0:
+            self._code[index] = code_line()
         self.events.append((index, False, op))
         ref = _StorageRef(storage, self._freed)
         ref.index = index

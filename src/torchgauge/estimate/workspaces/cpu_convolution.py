@@ -98,7 +98,9 @@ class Convolution:
             wide = min(self.kernel[-2:]) > 3
         worth = self.groups > 1 or wide or batch > 1 or self.source.numel > _FEW_ELEMENTS
         if len(self.kernel) == 3:
-            worth = self.groups > 1 or wide or batch > 1 or prod(self.source.shape[:4]) > _FEW_ELEMENTS
+            worth = (
+                self.groups > 1 or wide or batch > 1 or prod(self.source.shape[:4]) > _FEW_ELEMENTS
+            )
         parallel = batch >= _LARGE_BATCH or prod(self.kernel[-2:]) != 1 or self.threads > 1
         return (moves or parallel) and worth
 

@@ -13,7 +13,20 @@ _NUMBER = 8
 """Bytes of a Python number as a tensor: float64 or int64."""
 _CAST = {"float32": 4, "bfloat16": 4, "float16": 4, "complex64": 8}
 """Bytes of a number in the arithmetic of a dtype, where it is another than its own."""
-_BASES = ("add", "sub", "mul", "div", "floor_divide", "remainder", "eq", "ne", "lt", "le", "gt", "ge")
+_BASES = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "floor_divide",
+    "remainder",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+)
 
 
 def _scalar_operand(op: OpRecord, target: Target) -> tuple[int, ...]:

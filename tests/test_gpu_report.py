@@ -1,0 +1,119 @@
+"""What a report says of a GPU's memory: answers, columns, what is alive at the peak, and where."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+import report_builder as build
+import torchgauge as tg
+from torchgauge.render.text import TextRenderer
+from torchgauge.report.io import report_from_json, report_to_json
+from torchgauge.report.model import AliveTensor, Role
+from torchgauge.report.query import own_costs
+
+TRAINING = tg.Scenario(mode="training", optimizer="adam", device="RTX 3060 12GB")
+MIB = 2**20
+
+
+def on_a_gpu(report, **changes):
+    """A built report, as if its step ran on a GPU."""
+    memory = replace(
+        report.memory,
+        peak_reserved_bytes=6 * 2**30,
+        context_bytes=200 * MIB,
+        device_bytes=6 * 2**30 + 200 * MIB,
+        minimum_bytes=5 * 2**30,
+        capacity_bytes=12 * 2**30,
+        fits=True,
+        alive_at_peak=(
+            AliveTensor(
+                nbytes=96 * MIB, role=Role.SAVED_ACTIVATION, label="aten.relu.default",
+                module="features.1", shape=(8, 64, 224, 224), dtype="float32", code="net.py:12",
+            ),
+            AliveTensor(
+                nbytes=2 * MIB, role=Role.PARAMETER, label="classifier.weight",
+                module="classifier", shape=None, dtype="", code="",
+            ),
+        ),
+    )  # fmt: skip
+    scenario = replace(report.scenario, device="RTX 3060 12GB", channels_last=True)
+    return replace(report, scenario=scenario, memory=replace(memory, **changes))
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_the_memory_of_a_gpu_is_shown(golden, width):
+    report = on_a_gpu(build.transformer(training=True))
+    golden(f"gpu_{width}.txt", TextRenderer(width=width).render(report))
+
+
+def test_what_does_not_fit_is_said():
+    report = on_a_gpu(build.transformer(training=True), fits=False)
+    assert "does not fit RTX 3060 12GB (12.00 GiB)" in TextRenderer(width=200).render(report)
+
+
+def test_what_is_alive_at_the_peak_comes_back_from_json():
+    report = on_a_gpu(build.transformer(training=True))
+    assert report_from_json(report_to_json(report)) == report
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(256, 256), nn.Linear(256, 256, bias=False)
+        self.second.requires_grad_(False)
+
+    def forward(self, x):
+        hidden = self.first(x)
+        wide = torch.cat([hidden, hidden, hidden])  # the largest: this line is looked for
+        return self.second(wide.relu())
+
+
+def test_the_line_of_the_models_code_is_named():
+    report = tg.analyze(Net(), (512, 256), scenario=tg.Scenario(mode="training"))
+    lines = {tensor.label: tensor.code for tensor in report.memory.alive_at_peak}
+    first = Net.forward.__code__.co_firstlineno
+    assert lines["aten.relu.default"].endswith(f"test_gpu_report.py:{first + 3}")
+    assert all(not tensor.code.startswith("/") for tensor in report.memory.alive_at_peak)
+
+
+def test_a_model_of_torchs_own_layers_has_no_line_of_its_own():
+    model = nn.Sequential(nn.Linear(256, 256), nn.ReLU())
+    report = tg.analyze(model, (512, 256), scenario=tg.Scenario(mode="training"))
+    assert {tensor.code for tensor in report.memory.alive_at_peak} == {""}
+
+
+@pytest.mark.parametrize("device", ["cpu", "RTX 3060 12GB"])
+def test_what_is_alive_is_part_of_the_peak(device):
+    scenario = tg.Scenario(mode="training", optimizer="adam", device=device)
+    memory = tg.analyze(Net(), (512, 256), scenario=scenario).memory
+    sizes = [tensor.nbytes for tensor in memory.alive_at_peak]
+    assert sizes == sorted(sizes, reverse=True)
+    by_role = {}
+    for tensor in memory.alive_at_peak:
+        by_role[tensor.role] = by_role.get(tensor.role, 0) + tensor.nbytes
+    assert all(nbytes <= memory.at_peak[role] for role, nbytes in by_role.items())
+
+
+@pytest.mark.parametrize("device", ["cpu", "RTX 3060 12GB"])
+def test_gradients_and_saved_activations_of_the_parts_sum_to_the_totals(device):
+    scenario = tg.Scenario(mode="training", device=device)
+    model = nn.Sequential(Net(), nn.ReLU(), nn.Linear(256, 4))
+    report = tg.analyze(model, (64, 256), scenario=scenario)
+    costs = own_costs(report)
+    assert sum(cost.gradient_bytes for cost in costs.values()) == report.memory.gradient_bytes
+    assert costs["0.second"].gradient_bytes == 0  # frozen
+    saved = sum(cost.saved_activation_bytes for cost in costs.values())
+    outside = report.memory.saved_activation_bytes - saved
+    assert 0 <= outside < 1024  # the loss
+
+
+def test_roles_at_the_peak_sum_to_what_is_allocated():
+    memory = tg.analyze(Net(), (512, 256), scenario=TRAINING).memory
+    assert sum(memory.at_peak.values()) == memory.peak_allocated_bytes
+    assert memory.peak_allocated_bytes <= memory.minimum_bytes <= memory.peak_reserved_bytes
+    assert memory.device_bytes == memory.peak_reserved_bytes + memory.context_bytes
+    assert memory.device_bytes < memory.capacity_bytes and memory.fits
