@@ -136,8 +136,13 @@ def _size_lines(report: Report) -> Iterator[FooterLine]:
 
 
 def _alive(report: Report) -> Iterator[str]:
-    """Yield the largest blocks at the peak: size, role, tensor, and who made them where."""
-    for tensor in report.memory.alive_at_peak if report.memory is not None else ():
+    """Yield the largest blocks at the peak: size, role, tensor, and who made them where.
+
+    An inference on the CPU stays calm: what it holds at most is a layer's input and output.
+    """
+    if report.memory is None or not (report.scenario.is_training or report.memory.device_bytes):
+        return
+    for tensor in report.memory.alive_at_peak:
         parts = [format_bytes(tensor.nbytes), str(tensor.role).replace("_", " ")]
         if tensor.shape is not None:
             sizes = ", ".join(map(str, tensor.shape))
