@@ -362,6 +362,17 @@ def test_offloaded_activations_are_not_on_the_device():
         tg.Scenario(offload_activations=True)
 
 
+def test_on_a_cpu_there_is_nothing_to_offload():
+    # save_on_cpu returns the tensor itself there: Tensor.cpu() copies nothing.
+    peaks = [
+        tg.analyze(
+            Blocks(), (8, 256), scenario=replace(TRAINING, offload_activations=offload)
+        ).memory.peak_allocated_bytes
+        for offload in (False, True)
+    ]
+    assert peaks[0] == peaks[1]
+
+
 @pytest.mark.parametrize("optimizer", ["sgd-momentum", "adam", "adamw", "adagrad"])
 def test_a_fused_optimizer_takes_no_temporaries(optimizer):
     memory = {
