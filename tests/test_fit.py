@@ -302,6 +302,10 @@ def test_alternatives_are_combined_where_none_is_enough():
     assert not report.fits
     single = [item for item in report.alternatives if len(item.changes) == 1]
     assert not any(item.verdict is Verdict.FITS for item in single)
+    # Two micro-batches are traced; their FLOPs stand for those of all 65,536.
+    accumulated = next(item for item in single if item.name == "accumulation")
+    assert accumulated.changes == ("batch 1, gradients accumulated over 65536",)
+    assert accumulated.extra_flops == 0
     combined = [item for item in report.alternatives if len(item.changes) > 1]
     assert combined
     smallest = min(single, key=lambda item: item.device_bytes)
