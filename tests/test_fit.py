@@ -302,6 +302,10 @@ def test_alternatives_are_combined_where_none_is_enough():
     assert not report.fits
     single = [item for item in report.alternatives if len(item.changes) == 1]
     assert not any(item.verdict is Verdict.FITS for item in single)
+    # Two micro-batches are traced; their FLOPs stand for those of all 65,536.
+    accumulated = next(item for item in single if item.name == "accumulation")
+    assert accumulated.changes == ("batch 1, gradients accumulated over 65536",)
+    assert accumulated.extra_flops == 0
     combined = [item for item in report.alternatives if len(item.changes) > 1]
     assert combined
     smallest = min(single, key=lambda item: item.device_bytes)
@@ -360,6 +364,17 @@ def test_offloaded_activations_are_not_on_the_device():
     assert offloaded.peak_allocated_bytes < plain.peak_allocated_bytes
     with pytest.raises(ScenarioError, match="has no meaning in inference"):
         tg.Scenario(offload_activations=True)
+
+
+def test_on_a_cpu_there_is_nothing_to_offload():
+    # save_on_cpu returns the tensor itself there: Tensor.cpu() copies nothing.
+    peaks = [
+        tg.analyze(
+            Blocks(), (8, 256), scenario=replace(TRAINING, offload_activations=offload)
+        ).memory.peak_allocated_bytes
+        for offload in (False, True)
+    ]
+    assert peaks[0] == peaks[1]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd-momentum", "adam", "adamw", "adagrad"])

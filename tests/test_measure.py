@@ -718,7 +718,6 @@ def test_a_gpu_that_is_elsewhere_is_not_measured():
     [
         ({"gradient_clipping": True}, "aten.linalg_vector_norm", 5),  # one a tensor, one of all
         ({"ema": True}, "aten.lerp_", 4),
-        ({"offload_activations": True}, "aten.copy_", 2),
         ({"optimizer_implementation": "foreach"}, "aten._foreach_add_", 1),
         ({"optimizer_options": {"weight_decay": 0.1}}, "aten.add", 4),
         ({"zero_grad": "set-to-zero"}, "aten.zero_", 4),

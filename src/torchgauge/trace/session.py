@@ -288,8 +288,9 @@ class Session:
         return region
 
     def _offload(self) -> AbstractContextManager[Any]:
-        if not self._request.scenario.offload_activations:
-            return nullcontext()
+        on_host = self._simulation is not None and self._target.type == "cpu"
+        if on_host or not self._request.scenario.offload_activations:
+            return nullcontext()  # on a CPU all of them lie in main memory anyway
         return offload(None if self._simulation is None else self._recorder.storages)
 
     def _register_kept(self, trainer: Trainer) -> None:
