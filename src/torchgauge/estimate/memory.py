@@ -65,7 +65,8 @@ def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
 
 def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
     """Return what is alive when the backward starts, of the micro-batch that saves most."""
-    saved = [s for s in trace.storages if s.role is Role.SAVED_ACTIVATION]
+    storages = (s for s in trace.storages if not s.is_host)
+    saved = [s for s in storages if s.role is Role.SAVED_ACTIVATION]
     ends = [events for phase, events in trace.phase_ends if phase is Phase.BACKWARD]
     if len(ends) < 2:
         return tuple(saved)

@@ -206,7 +206,10 @@ def _scenario(data: _Fields) -> Scenario:
 
 def _later_fields(data: _Fields) -> dict[str, Any]:
     """Return the fields that reports written before version 0.2 do not have."""
-    flags = ("gradient_clipping", "ema", "channels_last", "cudnn_benchmark", "first_step")
+    flags = (
+        "gradient_clipping", "offload_activations", "ema", "channels_last", "cudnn_benchmark",
+        "first_step",
+    )  # fmt: skip
     texts = ("optimizer_implementation", "zero_grad", "allocator", "torch_release")
     found: dict[str, Any] = {name: data.flag(name) for name in flags if data.has(name)}
     found |= {name: data.text_or_none(name) for name in texts if data.has(name)}

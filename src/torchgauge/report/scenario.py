@@ -72,9 +72,10 @@ class ZeroGrad(StrEnum):
 
 OPTIMIZERS = (
     "sgd", "sgd-momentum", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax",
-    "nadam", "radam", "asgd", "rprop", "adafactor", "none",
+    "nadam", "radam", "asgd", "rprop", "adafactor", "adamw-8bit", "none",
 )  # fmt: skip
-"""Names that a scenario accepts; ``none`` trains without an optimizer step."""
+"""Names that a scenario accepts; ``none`` trains without an optimizer step, ``adamw-8bit`` is
+bitsandbytes' AdamW8bit, simulated."""
 
 LOSSES = ("auto", "mean", "sum", "cross_entropy", "mse")
 """Names that a scenario accepts. ``auto`` takes the model's own loss if it returns one, else the
@@ -90,7 +91,7 @@ _FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
 _TRAINING_ONLY: dict[str, object] = {
     "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
     "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
-    "first_step": False, "optimizer_options": (),
+    "first_step": False, "optimizer_options": (), "offload_activations": False,
 }  # fmt: skip
 """Fields that mean nothing in inference, with the value that says nothing."""
 
@@ -122,6 +123,9 @@ class Scenario:
     zero_grad: ZeroGrad | str = ZeroGrad.BEFORE_FORWARD
     gradient_clipping: bool = False
     """``torch.nn.utils.clip_grad_norm_`` over all gradients before the optimizer's step."""
+    offload_activations: bool = False
+    """``torch.autograd.graph.save_on_cpu`` around the forward: what the backward needs lies in main
+    memory."""
     ema: bool = False
     """Keep a moving average of the parameters: a copy of them, updated after each step."""
     channels_last: bool = False
@@ -215,6 +219,7 @@ class Scenario:
             "optimizer_implementation": _text(self.optimizer_implementation),
             "zero_grad": str(self.zero_grad),
             "gradient_clipping": self.gradient_clipping,
+            "offload_activations": self.offload_activations,
             "ema": self.ema,
             "channels_last": self.channels_last,
             "cudnn_benchmark": self.cudnn_benchmark,

@@ -26,6 +26,7 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.recorder import Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
@@ -236,7 +237,7 @@ class Session:
             for _ in range(scenario.accumulation):
                 held.clear()
                 self._start_phase(Phase.FORWARD)
-                with self._autocast():
+                with self._autocast(), self._offload():
                     held.append(call(*args, **kwargs))
                     self._outputs = call_outputs(held[0], recorder.specs)
                     self._end_phase(Phase.FORWARD)
@@ -283,6 +284,11 @@ class Session:
     def _autocast(self) -> AbstractContextManager[Any]:
         region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)
         return region
+
+    def _offload(self) -> AbstractContextManager[Any]:
+        if not self._request.scenario.offload_activations:
+            return nullcontext()
+        return offload(None if self._simulation is None else self._recorder.storages)
 
     def _register_kept(self, trainer: Trainer) -> None:
         """Give what a training step finds from the steps before it its role."""

@@ -231,6 +231,10 @@ def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return NotImplemented
 
 
+def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Make nothing: a fused optimizer updates its lists in place."""
+
+
 def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     """Gradient of a packed sequence: ``args`` are the gradient, the input's shape, batch sizes."""
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
@@ -250,5 +254,10 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    **{
+        f"aten._fused_{name}_.{overload}": _in_place
+        for name in ("adam", "adamw", "sgd", "adagrad")
+        for overload in ("default", "tensor_lr")
+    },
 }
 """Rules by operator; each makes the outputs from ``(args, kwargs)``."""

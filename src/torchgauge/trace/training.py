@@ -6,6 +6,7 @@ import importlib
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -39,8 +40,9 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "asgd": ("ASGD", {}),
     "rprop": ("Rprop", {}),
     "adafactor": ("Adafactor", {}),
+    "adamw-8bit": ("torchgauge.trace.optimizers:Adam8bit", {}),
 }
-"""Class in ``torch.optim`` and settings that differ from its defaults."""
+"""Class in ``torch.optim`` or ``module:Class``, and settings that differ from its defaults."""
 
 
 _FOR_LOOP_BY_DEFAULT = ("adafactor",)
@@ -90,10 +92,10 @@ def make_optimizer(
 
 def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]:
     """Return an optimizer's class and the settings that differ from its defaults."""
-    if name in _OPTIMIZERS:
-        kind, settings = _OPTIMIZERS[name]
+    kind, settings = _OPTIMIZERS.get(name, (name, {}))
+    if ":" not in kind:
         return getattr(torch.optim, kind), settings
-    module, _, attribute = name.partition(":")
+    module, _, attribute = kind.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
@@ -105,7 +107,7 @@ def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str
         raise ScenarioError(
             f"{name} is no torch.optim.Optimizer", hint="name a class that is derived from it"
         )
-    return found, {}
+    return found, settings
 
 
 class Trainer:
@@ -176,7 +178,8 @@ class Trainer:
         if self._scenario.gradient_clipping:
             with list_kernels_on_meta():
                 nn.utils.clip_grad_norm_(parameters, 1.0, foreach=self._foreach)
-        self.optimizer.step()
+        with list_kernels_on_meta() if self._scenario.optimizer_implementation else nullcontext():
+            self.optimizer.step()  # a fused one asks for the type of device again
         if self.average:
             self._update_average()
 
