@@ -81,13 +81,14 @@ def _operator(name: str) -> Any:
 
 
 def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[..., Any]:
-    takes_dtype = any(argument.name == "dtype" for argument in operator._schema.arguments)
+    names = [argument.name for argument in operator._schema.arguments]
+    place = names.index("dtype") if "dtype" in names else None
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with outside_autocast_key():
             if torch.is_autocast_enabled("cpu"):
-                if policy is Policy.FLOAT32_OUTPUT and takes_dtype:
-                    kwargs = _asking_for_float32(args, kwargs)
+                if policy is Policy.FLOAT32_OUTPUT and place is not None:
+                    args, kwargs = _asking_for_float32(args, kwargs, place)
                 elif policy is not Policy.FLOAT32_OUTPUT:
                     dtype = _target_dtype(policy, args)
                     args = tuple(_cast(value, dtype, cache) for value in args)
@@ -106,11 +107,20 @@ def _target_dtype(policy: Policy, args: tuple[Any, ...]) -> torch.dtype:
     return max(dtypes, key=_RANK.__getitem__, default=torch.get_autocast_dtype("cpu"))
 
 
-def _asking_for_float32(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+def _asking_for_float32(
+    args: tuple[Any, ...], kwargs: dict[str, Any], place: int
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with a float32 ``dtype`` where a half input has none.
+
+    Composite operators (``cross_entropy_loss``) pass their ``None`` by position, at ``place``.
+    """
     first = args[0]
-    if kwargs.get("dtype") is None and isinstance(first, torch.Tensor) and first.dtype in _HALF:
-        return {**kwargs, "dtype": torch.float32}
-    return kwargs
+    if not (isinstance(first, torch.Tensor) and first.dtype in _HALF):
+        return args, kwargs
+    if len(args) > place:
+        asked = torch.float32 if args[place] is None else args[place]
+        return (*args[:place], asked, *args[place + 1 :]), kwargs
+    return args, {**kwargs, "dtype": kwargs.get("dtype") or torch.float32}
 
 
 def _cast(value: Any, dtype: torch.dtype, cache: _WeightCache) -> Any:
