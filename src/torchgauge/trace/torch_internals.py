@@ -5,6 +5,7 @@ If one of them disappears, this is the file to change; everything else uses the 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -182,6 +183,19 @@ def autocast_means_cpu(on_clear: Callable[[], None]) -> Iterator[None]:
     finally:
         kind.__init__ = init  # type: ignore[method-assign]
         torch.clear_autocast_cache = clear
+
+
+@functools.cache
+def cached_casts_require_grad() -> bool:
+    """Return whether autocast differentiates the casts that it caches under ``no_grad`` too.
+
+    It decides whether a linear layer of an inference folds its batch. Yes in 2.13, no in 2.6.
+    """
+    with without_modes(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = torch.ones((1, 1), requires_grad=True, device="cpu")
+        torch.mm(torch.ones((1, 1), device="cpu"), weight)
+        with torch.enable_grad():
+            return torch.mm(torch.ones((1, 1), device="cpu"), weight).requires_grad
 
 
 @contextmanager
