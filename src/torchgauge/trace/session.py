@@ -46,7 +46,7 @@ from torchgauge.trace.training import (
 )
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
-from torchgauge.trace.virtual.autocast import autocast_installed
+from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
 from torchgauge.trace.virtual.base import VirtualDevice
 
 _FLOAT_VALUES_LIMIT = 16
@@ -278,7 +278,7 @@ class Session:
         if self._autocast_dtype is None:
             return nullcontext(lambda dtype: nullcontext())
         if self._simulation is None:
-            return nullcontext(lambda dtype: torch.autocast(self._device.type, dtype=dtype))
+            return nullcontext(partial(outermost_autocast, self._device.type))
         return autocast_installed(self._target.type)
 
     def _autocast(self) -> AbstractContextManager[Any]:

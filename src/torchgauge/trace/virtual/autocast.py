@@ -71,14 +71,24 @@ def autocast_installed(device_type: str) -> Iterator[Callable[[torch.dtype], Any
 
     @contextmanager
     def region(dtype: torch.dtype) -> Iterator[None]:
-        try:
-            with torch.autocast("cpu", dtype=dtype):
-                yield
-        finally:
-            cache.clear()
+        with outermost_autocast("cpu", dtype):
+            yield
 
     with autocast_key(kernels), autocast_means_cpu(cache.clear):
         yield region
+
+
+@contextmanager
+def outermost_autocast(device_type: str, dtype: torch.dtype) -> Iterator[None]:
+    """Open a real region of autocast whose casts are let go at its end.
+
+    A region inside another one, as in ``neutral()``, would keep them until the outer one ends.
+    """
+    try:
+        with torch.autocast(device_type, dtype=dtype):
+            yield
+    finally:
+        torch.clear_autocast_cache()
 
 
 def _operator(name: str) -> Any:
