@@ -313,13 +313,13 @@ class Session:
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
-        steps_on_host = self._target.host_states and not optimizer.defaults.get("fused")
+        on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
                 if isinstance(tensor, torch.Tensor):
                     index = storages.index_of(tensor, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
-                    if name == "step" and steps_on_host:
+                    if name in on_host:
                         storages.set_host(index)
 
     def _progress(self, text: str) -> None:
@@ -499,6 +499,16 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         scenario=scenario,
         modules=module_infos(model),
     )
+
+
+def _host_states(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the states that lie beside the device: scalars made without naming one.
+
+    Source: ``_init_group`` of the classes in ``torch.optim`` (2.6–2.13).
+    """
+    if optimizer.defaults.get("fused") or optimizer.defaults.get("capturable"):
+        return ()
+    return () if isinstance(optimizer, torch.optim.ASGD) else ("step", "mu_product")
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

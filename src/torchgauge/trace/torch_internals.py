@@ -281,12 +281,13 @@ def cpu_chooses_flash(*, grouped: bool) -> bool:
 
 
 def enabled_attention() -> frozenset[str]:
-    """Return the fused attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
+    """Return the attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda
     switches: dict[str, Callable[[], bool]] = {
         "flash": cuda.flash_sdp_enabled,
         "efficient": cuda.mem_efficient_sdp_enabled,
         "cudnn": cuda.cudnn_sdp_enabled,
+        "math": cuda.math_sdp_enabled,
     }
     return frozenset(name for name, is_enabled in switches.items() if is_enabled())
 
