@@ -264,8 +264,9 @@ def keys_of(data, place=()):
 
 
 LATER = {
-    "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping", "ema",
-    "channels_last", "cudnn_benchmark", "first_step", "allocator", "torch_release",
+    "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
+    "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step", "allocator",
+    "torch_release",
 }  # fmt: skip
 """Fields of a scenario that reports of version 0.1 do not have."""
 OPTIONAL = {

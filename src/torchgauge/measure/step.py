@@ -11,13 +11,14 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import Phase
 from torchgauge.report.scenario import Precision
+from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.inputs import InputTensor, real_or_made
+from torchgauge.trace.offload import offload
 from torchgauge.trace.session import Request
 from torchgauge.trace.shadow import CpuConverter, Twin
 from torchgauge.trace.training import (
     Trainer,
     as_channels_last,
-    checkpoint_blocks,
     compute_loss,
     dtype_named,
     to_channels_last,
@@ -66,8 +67,8 @@ class RealStep:
         self._call: Callable[..., Any] = self._root
         if wrap is not None:
             self._wrap(wrap)
-        if scenario.checkpointing:
-            checkpoint_blocks(self._root)
+        if scenario.checkpointing_kind is not None:
+            checkpoint_blocks(self._root, scenario.checkpointing_kind)
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)
@@ -92,7 +93,7 @@ class RealStep:
         trainer.begin()
         with torch.enable_grad():
             for _ in range(scenario.accumulation):
-                with self._autocast():
+                with self._autocast(), self._offload():
                     output = self._call(*self._args, **self._kwargs)
                     note(Phase.FORWARD)
                     loss, _ = compute_loss(output, scenario.loss or "auto", self._custom_loss)
@@ -106,6 +107,9 @@ class RealStep:
                 note(Phase.OPTIMIZER)
                 return
         trainer.end()
+
+    def _offload(self) -> AbstractContextManager[Any]:
+        return offload(None) if self._scenario.offload_activations else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_dtype is None:

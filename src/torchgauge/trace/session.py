@@ -16,6 +16,7 @@ from torchgauge.errors import UsageError
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -39,7 +40,6 @@ from torchgauge.trace.torch_internals import (
 from torchgauge.trace.training import (
     Trainer,
     as_channels_last,
-    checkpoint_blocks,
     compute_loss,
     dtype_named,
     to_channels_last,
@@ -168,7 +168,8 @@ class Session:
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
             self._notes.assumptions.append("scripted: modules inside are listed, not followed")
-        if request.scenario.checkpointing and checkpoint_blocks(root) == 0:
+        kind = request.scenario.checkpointing_kind
+        if kind is not None and checkpoint_blocks(root, kind) == 0:
             self._notes.warnings.append(
                 "checkpointing: the model has no repeated blocks to checkpoint"
             )
@@ -288,7 +289,9 @@ class Session:
     def _offload(self) -> AbstractContextManager[Any]:
         if not self._request.scenario.offload_activations:
             return nullcontext()
-        return offload(None if self._simulation is None else self._recorder.storages)
+        if self._simulation is None:
+            return offload(None)
+        return offload(self._recorder.storages, is_host=self._target.type == "cpu")
 
     def _register_kept(self, trainer: Trainer) -> None:
         """Give what a training step finds from the steps before it its role."""
