@@ -18,6 +18,7 @@ from torch.nn import functional
 from torch.torch_version import TorchVersion
 
 from torchgauge.trace.torch_internals import enabled_attention
+from torchgauge.trace.virtual.cpu import additive_mask
 
 _HALF = (torch.float16, torch.bfloat16)
 _FIRST_CUDNN_PREFERRED = TorchVersion("2.9.0")
@@ -218,7 +219,7 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
             is_causal=is_causal, grouped=enable_gqa,
         )  # fmt: skip
         backend = choose(case, capability, release)
-        mask = _additive(attn_mask, query.dtype)
+        mask = additive_mask(attn_mask, query.dtype)
         options = {"scale": scale}
         if backend is AttentionBackend.FLASH:
             return _flash(query, key, value, dropout_p, is_causal, scale)
@@ -238,14 +239,6 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
 def _first(results: Any) -> torch.Tensor:
     result: torch.Tensor = results[0]
     return result
-
-
-def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Turn a boolean mask into one that is added (``convert_boolean_attn_mask``)."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    zero = torch.scalar_tensor(0.0, dtype=dtype, device=mask.device)
-    return torch.where(mask.logical_not(), float("-inf"), zero)
 
 
 def _flash(
