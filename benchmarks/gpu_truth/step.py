@@ -13,7 +13,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from benchmarks.gpu_truth import zoo
 from benchmarks.gpu_truth.cases import Case
 from torchgauge.report.model import Phase
-from torchgauge.trace.training import checkpoint_blocks, compute_loss
+from torchgauge.report.scenario import Checkpointing
+from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.training import compute_loss
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKENDS = {
@@ -69,7 +71,7 @@ class Step:
     def apply_checkpointing(self) -> None:
         """Checkpoint the repeated blocks if the case asks for it."""
         if self.case.checkpointing:
-            checkpoint_blocks(self.model)
+            checkpoint_blocks(self.model, Checkpointing.NON_REENTRANT)
 
     def make_optimizer(self) -> None:
         """Make the optimizer; its states come with its first step."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from torchgauge.report.model import OpRecord, Phase, Role, Trace
 from torchgauge.report.scenario import ZeroGrad
@@ -78,6 +79,8 @@ class _Repeater:
         self._first = next(
             (i for i, event in enumerate(trace.events) if event.op >= 0), len(trace.events)
         )
+        self._standing = self._alive_before_the_step()
+        self._ended = {e.storage for e in trace.events[self._first :] if e.is_free}
         self._left = self._left_over()
         """Storages alive at the end that the next step lets go: gradients apart from the rest."""
         self._forward_end, self._backward_start = self._boundaries()
@@ -89,9 +92,7 @@ class _Repeater:
             for index, event in enumerate(self._trace.events[self._first :], self._first):
                 self._between(step, index)
                 self._run_kernels(step, index)
-                storage = self._trace.storages[event.storage]
-                made_once = storage.role in _FOR_GOOD and step > 0
-                if not made_once:
+                if step == 0 or not self._is_once(event.storage):
                     self._add(step, event.storage, event.op, is_free=event.is_free)
             self._between(step, len(self._trace.events))
             self._run_kernels(step, len(self._trace.events))
@@ -99,13 +100,26 @@ class _Repeater:
 
     def _begin(self, step: int) -> None:
         """Bring in what exists before the step, or only the next batch."""
-        for event in self._trace.events[: self._first]:
-            storage = self._trace.storages[event.storage]
-            if event.is_free or (step > 0 and storage.role is not Role.INPUT):
+        for index in self._standing:
+            if step > 0 and self._is_once(index):
                 continue
-            self._add(step, event.storage, -1)
-            if step > 0:
-                self._add(step - 1, event.storage, -1, is_free=True)
+            self._add(step, index, -1)
+            if step > 0 and index not in self._ended:
+                self._add(step - 1, index, -1, is_free=True)
+
+    def _alive_before_the_step(self) -> list[int]:
+        alive: dict[int, None] = {}
+        for event in self._trace.events[: self._first]:
+            if event.is_free:
+                alive.pop(event.storage, None)
+            else:
+                alive[event.storage] = None
+        return list(alive)
+
+    def _is_once(self, index: int) -> bool:
+        """Return whether a storage comes and goes at most once in the whole loop."""
+        storage = self._trace.storages[index]
+        return storage.role in _FOR_GOOD or (storage.op < 0 and storage.role is not Role.INPUT)
 
     def _between(self, step: int, index: int) -> None:
         """Let go, before event ``index``, of what the step before has left."""
@@ -138,9 +152,7 @@ class _Repeater:
         storage = self._trace.storages[index]
         if storage.is_host:
             return
-        lives_on = storage.op < 0 and storage.role is not Role.INPUT
-        for_good = lives_on or storage.role in _FOR_GOOD
-        key = index if for_good else (step + 1) * self._count + index
+        key = index if self._is_once(index) else (step + 1) * self._count + index
         self._loop.add(is_free, key, storage.nbytes, op=op, storage=index)
 
     @property
@@ -159,9 +171,8 @@ class _Repeater:
                 alive[event.storage] = None
         left: dict[bool, list[int]] = {True: [], False: []}
         for index in alive:
-            role = self._trace.storages[index].role
-            if role not in _FOR_GOOD:
-                left[role is Role.GRADIENT].append(index)
+            if not self._is_once(index):
+                left[self._trace.storages[index].role is Role.GRADIENT].append(index)
         return left
 
     def _boundaries(self) -> tuple[int, int]:
@@ -187,7 +198,7 @@ def _placed(
     trace: Trace, sizes: Mapping[int, tuple[int, ...]]
 ) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
     placed: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
-    ops = [event.op for event in trace.events] if sizes else []
+    ops = list(accumulate((event.op for event in trace.events), max)) if sizes else []
     for op, blocks in sizes.items():
         placed.setdefault(bisect_right(ops, op), []).append((op, blocks))
     return placed

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import Phase
 from torchgauge.report.scenario import Precision
+from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.inputs import InputTensor, real_or_made
 from torchgauge.trace.offload import offload
 from torchgauge.trace.session import Request
@@ -18,7 +19,6 @@ from torchgauge.trace.shadow import CpuConverter, Twin
 from torchgauge.trace.training import (
     Trainer,
     as_channels_last,
-    checkpoint_blocks,
     compute_loss,
     dtype_named,
     to_channels_last,
@@ -67,8 +67,8 @@ class RealStep:
         self._call: Callable[..., Any] = self._root
         if wrap is not None:
             self._wrap(wrap)
-        if scenario.checkpointing:
-            checkpoint_blocks(self._root)
+        if scenario.checkpointing_kind is not None:
+            checkpoint_blocks(self._root, scenario.checkpointing_kind)
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)

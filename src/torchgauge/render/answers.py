@@ -120,7 +120,10 @@ def _scenario(report: Report) -> str:
     if scenario.device != "cpu":
         details.append(f"for {one_line(scenario.device)}")
     if scenario.checkpointing:
-        details.append("checkpointing")
+        kind = scenario.checkpointing
+        details.append("checkpointing" if kind is True else f"{kind} checkpointing")
+    if scenario.offload_activations:
+        details.append("activations offloaded")
     if scenario.accumulation > 1:
         details.append(f"{scenario.accumulation} micro-batches")
     details += _less_common(scenario)

@@ -197,12 +197,19 @@ def _scenario(data: _Fields) -> Scenario:
             precision=data.text("precision"),
             optimizer=data.text_or_none("optimizer"),
             loss=data.text_or_none("loss"),
-            checkpointing=data.flag("checkpointing"),
+            checkpointing=_checkpointing(data),
             accumulation=data.integer("accumulation"),
             **_later_fields(data),
         )
     except ScenarioError as error:
         raise _damaged(data.where, f"makes no sense: {error.message}") from error
+
+
+def _checkpointing(data: _Fields) -> bool | str:
+    """Return a flag, or the name of a kind other than the usual one."""
+    if isinstance(data.raw("checkpointing"), str):
+        return data.text("checkpointing")
+    return data.flag("checkpointing")
 
 
 def _later_fields(data: _Fields) -> dict[str, Any]:

@@ -70,6 +70,22 @@ class ZeroGrad(StrEnum):
     """``zero_grad(set_to_none=False)``: they are set to zero and stay alive all the time."""
 
 
+class Checkpointing(StrEnum):
+    """How repeated blocks compute their activations again in the backward.
+
+    In a ``Scenario``, ``True`` stands for ``NON_REENTRANT`` and ``False`` for none.
+    """
+
+    NON_REENTRANT = "non-reentrant"
+    """``torch.utils.checkpoint`` with ``use_reentrant=False``."""
+    REENTRANT = "reentrant"
+    """``use_reentrant=True``: the forward of a block runs without gradients."""
+    SELECTIVE = "selective"
+    """What is expensive to compute again is kept: attention, and every second matrix product."""
+    OFFLOAD = "offload"
+    """Nothing is computed again, all lies in main memory: the same as ``offload_activations``."""
+
+
 OPTIMIZERS = (
     "sgd", "sgd-momentum", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax",
     "nadam", "radam", "asgd", "rprop", "adafactor", "adamw-8bit", "none",
@@ -114,7 +130,8 @@ class Scenario:
     optimizer: str | None = None
     """A name of ``OPTIMIZERS``, or ``package.module:Class`` of a ``torch.optim.Optimizer``."""
     loss: str | None = None
-    checkpointing: bool = False
+    checkpointing: bool | Checkpointing | str = False
+    """``True`` or a kind of ``Checkpointing``; of the repeated blocks of the model."""
     accumulation: int = 1
     optimizer_options: OptimizerOptions | Mapping[str, OptionValue] = ()
     """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
@@ -154,6 +171,7 @@ class Scenario:
             raise ScenarioError(
                 f"{self.torch_release!r} is not a release of PyTorch", hint="write 2.6"
             )
+        self._read_checkpointing()
         training = self.mode is Mode.TRAINING
         if isinstance(self.optimizer_options, Mapping):
             options = tuple(sorted(self.optimizer_options.items()))
@@ -186,6 +204,17 @@ class Scenario:
                 hint="use 1 or more",
             )
 
+    def _read_checkpointing(self) -> None:
+        given = self.checkpointing
+        if isinstance(given, bool):
+            return
+        kind: StrEnum | bool = _member(Checkpointing, given, "checkpointing")
+        if kind is Checkpointing.OFFLOAD:
+            object.__setattr__(self, "offload_activations", True)
+        if kind in (Checkpointing.NON_REENTRANT, Checkpointing.OFFLOAD):
+            kind = kind is Checkpointing.NON_REENTRANT
+        object.__setattr__(self, "checkpointing", kind)
+
     def _check_optimizer(self) -> None:
         if self.optimizer_implementation is None:
             return
@@ -201,6 +230,13 @@ class Scenario:
             )
 
     @property
+    def checkpointing_kind(self) -> Checkpointing | None:
+        """Return how blocks are checkpointed, ``None`` for not at all."""
+        if isinstance(self.checkpointing, bool):
+            return Checkpointing.NON_REENTRANT if self.checkpointing else None
+        return Checkpointing(self.checkpointing)
+
+    @property
     def is_training(self) -> bool:
         """Return whether gradients are computed."""
         return self.mode is Mode.TRAINING
@@ -213,7 +249,9 @@ class Scenario:
             "precision": str(self.precision),
             "optimizer": self.optimizer,
             "loss": self.loss,
-            "checkpointing": self.checkpointing,
+            "checkpointing": self.checkpointing
+            if isinstance(self.checkpointing, bool)
+            else str(self.checkpointing),
             "accumulation": self.accumulation,
             "optimizer_options": dict(self.optimizer_options),
             "optimizer_implementation": _text(self.optimizer_implementation),

@@ -16,6 +16,7 @@ from torchgauge.errors import UsageError
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -39,14 +40,13 @@ from torchgauge.trace.torch_internals import (
 from torchgauge.trace.training import (
     Trainer,
     as_channels_last,
-    checkpoint_blocks,
     compute_loss,
     dtype_named,
     to_channels_last,
 )
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
-from torchgauge.trace.virtual.autocast import autocast_installed
+from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
 from torchgauge.trace.virtual.base import VirtualDevice
 
 _FLOAT_VALUES_LIMIT = 16
@@ -170,7 +170,8 @@ class Session:
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
             self._notes.assumptions.append("scripted: modules inside are listed, not followed")
-        if request.scenario.checkpointing and checkpoint_blocks(root) == 0:
+        kind = request.scenario.checkpointing_kind
+        if kind is not None and checkpoint_blocks(root, kind) == 0:
             self._notes.warnings.append(
                 "checkpointing: the model has no repeated blocks to checkpoint"
             )
@@ -280,7 +281,7 @@ class Session:
         if self._autocast_dtype is None:
             return nullcontext(lambda dtype: nullcontext())
         if self._simulation is None:
-            return nullcontext(lambda dtype: torch.autocast(self._device.type, dtype=dtype))
+            return nullcontext(partial(outermost_autocast, self._device.type))
         return autocast_installed(self._target.type)
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -288,10 +289,11 @@ class Session:
         return region
 
     def _offload(self) -> AbstractContextManager[Any]:
-        on_host = self._simulation is not None and self._target.type == "cpu"
-        if on_host or not self._request.scenario.offload_activations:
-            return nullcontext()  # on a CPU all of them lie in main memory anyway
-        return offload(None if self._simulation is None else self._recorder.storages)
+        if not self._request.scenario.offload_activations:
+            return nullcontext()
+        if self._simulation is None:
+            return offload(None)
+        return offload(self._recorder.storages, is_host=self._target.type == "cpu")
 
     def _register_kept(self, trainer: Trainer) -> None:
         """Give what a training step finds from the steps before it its role."""
@@ -316,13 +318,13 @@ class Session:
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
-        steps_on_host = self._target.host_states and not optimizer.defaults.get("fused")
+        on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
                 if isinstance(tensor, torch.Tensor):
                     index = storages.index_of(tensor, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
-                    if name == "step" and steps_on_host:
+                    if name in on_host:
                         storages.set_host(index)
 
     def _progress(self, text: str) -> None:
@@ -502,6 +504,16 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         scenario=scenario,
         modules=module_infos(model),
     )
+
+
+def _host_states(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
+    """Return the states that lie beside the device: scalars made without naming one.
+
+    Source: ``_init_group`` of the classes in ``torch.optim`` (2.6–2.13).
+    """
+    if optimizer.defaults.get("fused") or optimizer.defaults.get("capturable"):
+        return ()
+    return () if isinstance(optimizer, torch.optim.ASGD) else ("step", "mu_product")
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

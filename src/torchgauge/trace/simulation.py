@@ -7,6 +7,7 @@ called here are not recorded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
@@ -119,13 +120,12 @@ class Simulation:
     ) -> None:
         """Compute the values of an output whose inputs all have values."""
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
-        real: Any = None
+        is_computed = False  # operators on lists that work in place return nothing
         if all(has_small_value(item.shape, item.dtype) for item in outputs):
-            try:
+            with suppress(RuntimeError, NotImplementedError, TypeError):
                 real, guessed = self.values.compute(func, args, kwargs)
-            except (RuntimeError, NotImplementedError, TypeError):
-                real = None
-        if real is None:
+                is_computed = True
+        if not is_computed:
             if facts.is_mutating:
                 self._invalidate(output, args)
             return
@@ -151,7 +151,8 @@ class Simulation:
 
     def _invalidate(self, output: Any, args: tuple[Any, ...]) -> None:
         """Forget the values of what an operator with unknown inputs has written to."""
-        for item in (*flat(output), *flat(args[:1])):
+        written = args if output is None else args[:1]  # lists, of which several may change
+        for item in (*flat(output), *flat(written)):
             if isinstance(item, torch.Tensor):
                 self.values.forget(storage_key(item.untyped_storage()))
 

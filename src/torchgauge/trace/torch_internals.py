@@ -5,6 +5,7 @@ If one of them disappears, this is the file to change; everything else uses the 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -184,6 +185,19 @@ def autocast_means_cpu(on_clear: Callable[[], None]) -> Iterator[None]:
         torch.clear_autocast_cache = clear
 
 
+@functools.cache
+def cached_casts_require_grad() -> bool:
+    """Return whether autocast differentiates the casts that it caches under ``no_grad`` too.
+
+    It decides whether a linear layer of an inference folds its batch. Yes in 2.13, no in 2.6.
+    """
+    with without_modes(), torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        weight = torch.ones((1, 1), requires_grad=True, device="cpu")
+        torch.mm(torch.ones((1, 1), device="cpu"), weight)
+        with torch.enable_grad():
+            return torch.mm(torch.ones((1, 1), device="cpu"), weight).requires_grad
+
+
 @contextmanager
 def list_kernels_on_meta() -> Iterator[None]:
     """Let optimizers and gradient clipping take lists of meta tensors while the context is open.
@@ -267,12 +281,13 @@ def cpu_chooses_flash(*, grouped: bool) -> bool:
 
 
 def enabled_attention() -> frozenset[str]:
-    """Return the fused attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
+    """Return the attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda
     switches: dict[str, Callable[[], bool]] = {
         "flash": cuda.flash_sdp_enabled,
         "efficient": cuda.mem_efficient_sdp_enabled,
         "cudnn": cuda.cudnn_sdp_enabled,
+        "math": cuda.math_sdp_enabled,
     }
     return frozenset(name for name, is_enabled in switches.items() if is_enabled())
 

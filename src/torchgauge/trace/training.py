@@ -1,19 +1,16 @@
-"""Losses, optimizers and checkpointing of a training scenario."""
+"""Losses and optimizers of a training scenario."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from torch.utils.checkpoint import checkpoint
 
 from torchgauge.errors import ScenarioError
 from torchgauge.report.scenario import (
@@ -283,22 +280,3 @@ def _against_target(output: torch.Tensor, name: str) -> torch.Tensor:
     shape = (output.shape[0], *output.shape[2:])
     target = torch.zeros(shape, dtype=torch.int64, device=output.device)
     return functional.cross_entropy(output, target)
-
-
-def checkpoint_blocks(root: nn.Module) -> int:
-    """Checkpoint each repeated block of a (twin) model; return how many there are.
-
-    A block is a child of a ``ModuleList`` or ``Sequential`` that has siblings of its class,
-    children and parameters: the layers of a transformer, the blocks of a ResNet stage.
-    """
-    count = 0
-    for module in root.modules():
-        if not isinstance(module, (nn.ModuleList, nn.Sequential)):
-            continue
-        kinds = Counter(type(child) for child in module.children())
-        for child in module.children():
-            repeated = kinds[type(child)] > 1 and any(True for _ in child.children())
-            if repeated and any(True for _ in child.parameters()):
-                child.__dict__["forward"] = partial(checkpoint, child.forward, use_reentrant=False)
-                count += 1
-    return count

@@ -9,12 +9,17 @@ of ``torch.autocast("cpu")``, so that ``torch.utils.checkpoint`` saves and resto
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import autocast_key, autocast_means_cpu, outside_autocast_key
+from torchgauge.trace.torch_internals import (
+    autocast_key,
+    autocast_means_cpu,
+    cached_casts_require_grad,
+    outside_autocast_key,
+)
 from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
 
 _HALF = (torch.float16, torch.bfloat16)
@@ -26,6 +31,7 @@ class _WeightCache:
 
     def __init__(self) -> None:
         self._casts: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._with_gradients = cached_casts_require_grad()
 
     def cast(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Return the tensor in that dtype; a float32 leaf that trains is cast once a region."""
@@ -41,7 +47,8 @@ class _WeightCache:
         ):
             return tensor.to(dtype)
         if id(tensor) not in self._casts:
-            self._casts[id(tensor)] = tensor, tensor.to(dtype)
+            with torch.enable_grad() if self._with_gradients else nullcontext():
+                self._casts[id(tensor)] = tensor, tensor.to(dtype)
         return self._casts[id(tensor)][1]
 
     def clear(self) -> None:
@@ -64,14 +71,24 @@ def autocast_installed(device_type: str) -> Iterator[Callable[[torch.dtype], Any
 
     @contextmanager
     def region(dtype: torch.dtype) -> Iterator[None]:
-        try:
-            with torch.autocast("cpu", dtype=dtype):
-                yield
-        finally:
-            cache.clear()
+        with outermost_autocast("cpu", dtype):
+            yield
 
     with autocast_key(kernels), autocast_means_cpu(cache.clear):
         yield region
+
+
+@contextmanager
+def outermost_autocast(device_type: str, dtype: torch.dtype) -> Iterator[None]:
+    """Open a real region of autocast whose casts are let go at its end.
+
+    A region inside another one, as in ``neutral()``, would keep them until the outer one ends.
+    """
+    try:
+        with torch.autocast(device_type, dtype=dtype):
+            yield
+    finally:
+        torch.clear_autocast_cache()
 
 
 def _operator(name: str) -> Any:
@@ -91,8 +108,7 @@ def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[...,
                     args, kwargs = _asking_for_float32(args, kwargs, place)
                 elif policy is not Policy.FLOAT32_OUTPUT:
                     dtype = _target_dtype(policy, args)
-                    args = tuple(_cast(value, dtype, cache) for value in args)
-                    kwargs = {name: _cast(value, dtype, cache) for name, value in kwargs.items()}
+                    args, kwargs = _cast_all(args, kwargs, dtype, cache)
             return operator(*args, **kwargs)
 
     return kernel
@@ -121,6 +137,15 @@ def _asking_for_float32(
         asked = torch.float32 if args[place] is None else args[place]
         return (*args[:place], asked, *args[place + 1 :]), kwargs
     return args, {**kwargs, "dtype": kwargs.get("dtype") or torch.float32}
+
+
+def _cast_all(
+    args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype, cache: _WeightCache
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Cast all arguments, the last one first: GCC evaluates them so in PyTorch's own call."""
+    named = [(name, _cast(value, dtype, cache)) for name, value in reversed(kwargs.items())]
+    positional = [_cast(value, dtype, cache) for value in reversed(args)]
+    return tuple(reversed(positional)), dict(reversed(named))
 
 
 def _cast(value: Any, dtype: torch.dtype, cache: _WeightCache) -> Any:

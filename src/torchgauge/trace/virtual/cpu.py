@@ -47,6 +47,18 @@ def takes_flash(
     return cpu_chooses_flash(grouped=query.shape[1] != key.shape[1])
 
 
+def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Turn a boolean mask into one that is added; a mask of numbers stays as it is.
+
+    Source: ``convert_boolean_attn_mask`` in PyTorch's
+    ``aten/src/ATen/native/transformers/attention.cpp`` (2.6–2.13), for every device.
+    """
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    excluded = torch.scalar_tensor(float("-inf"), dtype=dtype, device=mask.device)
+    return torch.where(mask, 0.0, excluded)
+
+
 def scaled_dot_product_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -60,9 +72,7 @@ def scaled_dot_product_attention(
 ) -> torch.Tensor:
     """Run attention as a CPU would: flash where it can, math elsewhere."""
     aten = torch.ops.aten
-    if attn_mask is not None and attn_mask.dtype == torch.bool:
-        zeros = torch.zeros_like(attn_mask, dtype=query.dtype)
-        attn_mask = zeros.masked_fill_(attn_mask.logical_not(), float("-inf"))
+    attn_mask = additive_mask(attn_mask, query.dtype)
     if takes_flash(query, key, value, attn_mask, dropout_p, enable_gqa):
         result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale

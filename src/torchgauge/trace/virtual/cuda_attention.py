@@ -18,12 +18,18 @@ from torch.nn import functional
 from torch.torch_version import TorchVersion
 
 from torchgauge.trace.torch_internals import enabled_attention
+from torchgauge.trace.virtual.cpu import additive_mask
 
 _HALF = (torch.float16, torch.bfloat16)
-_FIRST_EFFICIENT_GQA = TorchVersion("2.12.0")
-"""Before, the memory-efficient kernel refused fewer key heads than query heads."""
-_FIRST_CUDNN_PREFERRED = TorchVersion("2.10.0")
-"""From here on cuDNN's attention comes first on Hopper and data-centre Blackwell."""
+_FIRST_CUDNN_PREFERRED = TorchVersion("2.9.0")
+"""From here on cuDNN's attention comes first on Hopper and data-centre Blackwell, in wheels whose
+cuDNN is new enough: 2.9 accepts 9.9, 2.10 wants more than 9.15, which its wheels do not have
+(``check_prefer_cudnn_attention``; PyTorch's pull requests 162073 and 171627)."""
+_WITHOUT_CUDNN_PREFERENCE = TorchVersion("2.10.0")
+_FIRST_CUDNN_9_15 = TorchVersion("2.11.0")
+"""Its wheels bring cuDNN 9.19."""
+_FIRST_CUDNN_DROPOUT_STEPS = TorchVersion("2.12.0")
+"""Refuses dropout that is no multiple of 1/16 (pull request 174245 of February 2026)."""
 
 
 class AttentionBackend(StrEnum):
@@ -65,27 +71,42 @@ def choose(
     """Return the kernel that a device of that compute capability runs.
 
     Backends that ``torch.nn.attention.sdpa_kernel`` switched off are left out.
+
+    Raises:
+        RuntimeError: no backend that is switched on can run it.
     """
-    if capability[0] in (9, 10) and release >= _FIRST_CUDNN_PREFERRED:
-        order = ("cudnn", "flash", "efficient")
-    else:
-        order = ("flash", "efficient", "cudnn")
-    allowed = {
-        "flash": _flash_can(case, capability),
-        "efficient": _efficient_can(case, capability, release),
-        "cudnn": _cudnn_can(case, capability),
+    can = {
+        AttentionBackend.FLASH: _flash_can(case, capability),
+        AttentionBackend.EFFICIENT: _efficient_can(case, capability),
+        AttentionBackend.CUDNN: _cudnn_can(case, capability, release),
+        AttentionBackend.MATH: True,
     }
     enabled = enabled_attention()
-    for name in order:
-        if name in enabled and allowed[name]:
-            return AttentionBackend(name)
-    return AttentionBackend.MATH
+    for backend in _order(capability, release):
+        if backend in enabled and can[backend]:
+            return backend
+    raise RuntimeError("No available kernel. Aborting execution.")
 
 
-def _is_dense(case: AttentionCase) -> bool:
-    """Return whether all three are ``[B, H, L, E]`` with sizes above zero and unit last stride."""
+def _order(capability: tuple[int, int], release: TorchVersion) -> tuple[AttentionBackend, ...]:
+    """Return what is tried first (``priority_order``); cuDNN comes after math unless preferred."""
+    kind = AttentionBackend
+    preferring = ((9, 0), (10, 0), (10, 3)) if release >= _FIRST_CUDNN_9_15 else ((9, 0), (10, 0))
+    is_gap = _WITHOUT_CUDNN_PREFERENCE <= release < _FIRST_CUDNN_9_15
+    if capability in preferring and release >= _FIRST_CUDNN_PREFERRED and not is_gap:
+        return kind.CUDNN, kind.FLASH, kind.EFFICIENT, kind.MATH
+    return kind.FLASH, kind.EFFICIENT, kind.MATH, kind.CUDNN
+
+
+def _is_dense(case: AttentionCase, *, ignores_singletons: bool) -> bool:
+    """Return whether all three are ``[B, H, L, E]`` with tokens and unit last strides."""
+    if any(tensor.dim() != 4 for tensor in case.tensors):
+        return False
+    unit = all(tensor.stride(-1) == 1 for tensor in case.tensors)
+    if not unit and not (ignores_singletons and case.query.shape[-1] == 1):
+        return False
     return (
-        all(t.dim() == 4 and (t.stride(-1) == 1 or t.shape[-1] == 1) for t in case.tensors)
+        (case.mask is None or case.mask.stride(-1) == 1)
         and case.query.shape[-2] > 0
         and case.key.shape[-2] > 0
         and len({t.shape[0] for t in case.tensors}) == 1
@@ -93,18 +114,21 @@ def _is_dense(case: AttentionCase) -> bool:
     )
 
 
-def _heads_fit(case: AttentionCase, *, supports_grouped: bool) -> bool:
-    heads = case.query.shape[1], case.key.shape[1], case.value.shape[1]
-    if len(set(heads)) == 1:
-        return True
-    return supports_grouped and case.grouped and heads[1] == heads[2] and heads[0] % heads[1] == 0
+def _heads_fit(case: AttentionCase, *, same_keys: bool = True) -> bool:
+    """Return whether the heads are as many, or keys and values divide the query's if allowed."""
+    query, key, value = (tensor.shape[1] for tensor in case.tensors)
+    if not case.grouped:
+        return bool(query == key == value)
+    if same_keys and key != value:
+        return False
+    return bool(query % key == 0 and query % value == 0)
 
 
 def _flash_can(case: AttentionCase, capability: tuple[int, int]) -> bool:
     size = case.query.shape[-1]
     if case.mask is not None or case.query.dtype not in _HALF or capability < (8, 0):
         return False
-    if not _is_dense(case) or not _heads_fit(case, supports_grouped=True):
+    if not _is_dense(case, ignores_singletons=True) or not _heads_fit(case):
         return False
     if not size == case.key.shape[-1] == case.value.shape[-1] or size > 256:
         return False
@@ -116,19 +140,19 @@ def _flash_can(case: AttentionCase, capability: tuple[int, int]) -> bool:
     return True
 
 
-def _efficient_can(case: AttentionCase, capability: tuple[int, int], release: TorchVersion) -> bool:
+def _efficient_can(case: AttentionCase, capability: tuple[int, int]) -> bool:
+    """Return whether the memory-efficient kernel runs; it knows no grouped queries up to 2.13."""
     dtypes = (torch.float32, *_HALF) if capability >= (8, 0) else (torch.float32, torch.float16)
     if case.query.dtype not in dtypes or capability < (5, 0):
         return False
-    grouped = release >= _FIRST_EFFICIENT_GQA
-    if not _is_dense(case) or not _heads_fit(case, supports_grouped=grouped):
+    if not _is_dense(case, ignores_singletons=False):
         return False
-    size = case.query.shape[-1]
+    if len({tensor.shape[1] for tensor in case.tensors}) > 1:
+        return False
+    sizes = case.query.shape[-1], case.value.shape[-1]
     alignment = _alignment(case.query.dtype, capability)
-    return (
-        size == case.key.shape[-1]
-        and size % alignment == 0
-        and case.value.shape[-1] % alignment == 0
+    return sizes[0] == case.key.shape[-1] and all(
+        size > 0 and size % alignment == 0 for size in sizes
     )
 
 
@@ -141,19 +165,39 @@ def _alignment(dtype: torch.dtype, capability: tuple[int, int]) -> int:
     return alignment
 
 
-def _cudnn_can(case: AttentionCase, capability: tuple[int, int]) -> bool:
-    dtypes = _HALF if capability >= (8, 0) else (torch.float16,)
+def _cudnn_can(case: AttentionCase, capability: tuple[int, int], release: TorchVersion) -> bool:
+    if capability < (8, 0) or case.query.dtype not in _HALF:
+        return False
+    if not _is_dense(case, ignores_singletons=True) or not _heads_fit(case, same_keys=False):
+        return False
     sizes = case.query.shape[-1], case.value.shape[-1]
-    return (
-        capability >= (8, 0)
-        and case.query.dtype in dtypes
-        and _is_dense(case)
-        and _heads_fit(case, supports_grouped=True)
-        and all(size <= 128 and size % 8 == 0 for size in sizes)
-        and case.key.shape[-2] != 1
-        and (case.dropout * 16).is_integer()
-        and not (case.dropout and case.query.shape[-2] == 1)
-    )
+    limit = _cudnn_limit(sizes, capability, release)
+    if any(size > limit or size % 8 for size in sizes) or not _cudnn_mask_fits(case):
+        return False
+    lengths = case.query.shape[-2], case.key.shape[-2]
+    if lengths[1] == 1 or (lengths[0] == 1 and (case.dropout or release < _FIRST_CUDNN_PREFERRED)):
+        return False
+    return release < _FIRST_CUDNN_DROPOUT_STEPS or (case.dropout * 16).is_integer()
+
+
+def _cudnn_limit(sizes: tuple[int, int], capability: tuple[int, int], release: TorchVersion) -> int:
+    """Return the largest head (``check_cudnn_tensor_shapes``)."""
+    if capability == (9, 0) and release >= _FIRST_CUDNN_PREFERRED:
+        return 256
+    if capability[0] == 10 and release >= _FIRST_CUDNN_9_15 and sizes == (192, 128):
+        return 192
+    return 128
+
+
+def _cudnn_mask_fits(case: AttentionCase) -> bool:
+    """Return whether a mask spreads to ``[B, H, L, S]`` without gradients of its own."""
+    mask = case.mask
+    if mask is None:
+        return True
+    if mask.requires_grad or mask.dim() not in (2, 4):
+        return False
+    full = (*case.query.shape[:3], case.key.shape[-2])[-mask.dim() :]
+    return all(size in (1, whole) for size, whole in zip(mask.shape, full, strict=True))
 
 
 def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..., torch.Tensor]:
@@ -175,7 +219,7 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
             is_causal=is_causal, grouped=enable_gqa,
         )  # fmt: skip
         backend = choose(case, capability, release)
-        mask = _additive(attn_mask, query.dtype)
+        mask = additive_mask(attn_mask, query.dtype)
         options = {"scale": scale}
         if backend is AttentionBackend.FLASH:
             return _flash(query, key, value, dropout_p, is_causal, scale)
@@ -195,14 +239,6 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
 def _first(results: Any) -> torch.Tensor:
     result: torch.Tensor = results[0]
     return result
-
-
-def _additive(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
-    """Turn a boolean mask into one that is added (``convert_boolean_attn_mask``)."""
-    if mask is None or mask.dtype != torch.bool:
-        return mask
-    zero = torch.scalar_tensor(0.0, dtype=dtype, device=mask.device)
-    return torch.where(mask.logical_not(), float("-inf"), zero)
 
 
 def _flash(
@@ -237,9 +273,9 @@ def _efficient(
 
 
 def _aligned_mask(mask: torch.Tensor, case: AttentionCase) -> torch.Tensor:
-    """Pad the last dimension to a multiple of 8 where it is none, and expand to all heads."""
+    """Pad rows to a multiple of 8 where they do not begin at one, and expand to all heads."""
     last = mask.shape[-1]
-    if last % 8:
+    if any(stride % 8 for stride in mask.stride()[:-1]):
         mask = functional.pad(mask, (0, 8 - last % 8))[..., :last]
     batch, heads, length = case.query.shape[:3]
     return mask.expand(batch, heads, length, case.key.shape[-2])
