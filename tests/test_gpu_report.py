@@ -29,6 +29,7 @@ def on_a_gpu(report, **changes):
         minimum_bytes=5 * 2**30,
         capacity_bytes=12 * 2**30,
         fits=True,
+        intervals={"device_bytes": (6 * 2**30, 7 * 2**30)},
         alive_at_peak=(
             AliveTensor(
                 nbytes=96 * MIB, role=Role.SAVED_ACTIVATION, label="aten.relu.default",
@@ -117,3 +118,19 @@ def test_roles_at_the_peak_sum_to_what_is_allocated():
     assert memory.peak_allocated_bytes <= memory.minimum_bytes <= memory.peak_reserved_bytes
     assert memory.device_bytes == memory.peak_reserved_bytes + memory.context_bytes
     assert memory.device_bytes < memory.capacity_bytes and memory.fits
+
+
+def test_intervals_hold_the_figures_and_are_wider_with_convolutions():
+    def report(model, size):
+        return tg.analyze(model, size, scenario=TRAINING).memory
+
+    convolutions = nn.Sequential(nn.Conv2d(3, 64, 3), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.Flatten())
+    memory = report(convolutions, (32, 3, 64, 64))
+    for name, (low, high) in memory.intervals.items():
+        assert low <= getattr(memory, name) <= high
+    low, high = memory.intervals["peak_allocated_bytes"]
+    assert low < memory.peak_allocated_bytes < high
+    plain = report(nn.Linear(64, 64), (32, 64))
+    low, high = plain.intervals["peak_reserved_bytes"]
+    assert low == high == plain.peak_reserved_bytes
+    assert plain.intervals["device_bytes"][0] < plain.device_bytes

@@ -12,6 +12,7 @@ from torch import nn
 from torchgauge import __version__
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.estimate.gpu import estimate_on_gpu
+from torchgauge.estimate.intervals import intervals_on_gpu
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
@@ -108,6 +109,7 @@ def report_of(
     memory = estimate_memory(trace, live) if trace.calls else None
     if memory is not None and machine.gpu is not None and trace.failure is None:
         memory = estimate_on_gpu(trace, machine.gpu, memory)
+        memory = replace(memory, intervals=intervals_on_gpu(trace, machine.gpu, memory))
     return Report(
         tool_version=__version__,
         torch_version=trace.torch_version,

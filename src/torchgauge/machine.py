@@ -71,6 +71,7 @@ def machine_of(scenario: Scenario) -> Machine:
             settings=AllocatorSettings.parse(scenario.allocator, torch_release=release),
             usable_bytes=device.usable_memory_bytes,
             context_bytes=context.nbytes,
+            context_interval=(context.low_bytes, context.high_bytes),
         ),
         assumptions=_assumptions(device, release, context.measured),
         warnings=_warnings(device, scenario),

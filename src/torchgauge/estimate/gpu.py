@@ -36,6 +36,8 @@ class Gpu:
     usable_bytes: int | None = None
     """Memory that the driver reports; ``None`` for no limit."""
     context_bytes: int = 0
+    context_interval: tuple[int, int] | None = None
+    """The least and the most that the context may take; ``None`` where it is taken as it is."""
 
     @property
     def capacity_bytes(self) -> int | None:
@@ -43,10 +45,10 @@ class Gpu:
         return None if self.usable_bytes is None else self.usable_bytes - self.context_bytes
 
 
-def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: bool = True) -> Loop:
+def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: int = 1) -> Loop:
     """Return the allocations of the steps of a scenario on that GPU.
 
-    Without ``convolutions`` the workspaces of convolutions are left out.
+    The expected workspaces of convolutions are taken ``convolutions`` times, so 0 leaves them out.
     """
     if steps is None:
         steps = 1 if trace.scenario.first_step else STEPS

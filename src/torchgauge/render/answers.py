@@ -269,7 +269,11 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> Iterator[str]:
         step = "the first step" if report.scenario.first_step else "a step after the first"
         yield f"of {step}"
     yield f"{format_bytes(memory.peak_reserved_bytes)} reserved by the allocator"
-    yield f"{format_bytes(memory.device_bytes)} on the device with the CUDA context"
+    between = ""
+    if "device_bytes" in memory.intervals:
+        low, high = memory.intervals["device_bytes"]
+        between = f" (between {format_bytes(low)} and {format_bytes(high)})"
+    yield f"{format_bytes(memory.device_bytes)} on the device with the CUDA context{between}"
     if memory.minimum_bytes is not None:
         yield f"runs under a limit of {format_bytes(memory.minimum_bytes)}"
     if memory.fits is not None and memory.capacity_bytes is not None:

@@ -267,7 +267,18 @@ def _memory(data: _Fields) -> MemoryEstimate:
         minimum_bytes=data.integer_if_there("minimum_bytes"),
         capacity_bytes=data.integer_if_there("capacity_bytes"),
         fits=data.flag("fits") if data.has("fits") else None,
+        intervals=_byte_intervals(data.fields("intervals")) if data.has("intervals") else {},
     )
+
+
+def _byte_intervals(data: _Fields) -> dict[str, tuple[int, int]]:
+    found = {}
+    for name in data.names():
+        ends = data.shape(name)
+        if len(ends) != 2:
+            raise _damaged(data.place(name), "is not a pair of numbers")
+        found[name] = (ends[0], ends[1])
+    return found
 
 
 def _alive(data: _Fields) -> AliveTensor:

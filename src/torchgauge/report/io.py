@@ -209,6 +209,8 @@ def _memory(memory: MemoryEstimate) -> dict[str, Any]:
     }
     if memory.alive_at_peak:
         data["alive_at_peak"] = [_alive(tensor) for tensor in memory.alive_at_peak]
+    if memory.intervals:
+        data["intervals"] = {name: list(ends) for name, ends in memory.intervals.items()}
     for name in GPU_FIELDS:  # left out where the step does not run on a GPU
         value = getattr(memory, name)
         if value is not None:

@@ -8,7 +8,7 @@ are dotted paths (the root's path is ``""``), storages are integers.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from os import PathLike
 from typing import TypeAlias
@@ -363,6 +363,8 @@ class MemoryEstimate:
     """Memory of the device that the driver reports."""
     fits: bool | None = None
     """Whether the step runs on the device; ``None`` where no device has been named."""
+    intervals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """By figure: the least and the most bytes, where the truth is not determined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,22 +18,22 @@ _RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def workspaces_for(target: Target, *, convolutions: bool = True) -> Workspaces:
+def workspaces_for(target: Target, *, convolutions: int = 1) -> Workspaces:
     """Return the function that gives the workspaces of an op on that target.
 
-    Without ``convolutions`` theirs are left out: they are expected, not known.
+    Those of convolutions are expected, not known; they are multiplied by ``convolutions``.
     """
-    rules = _RULES.get(target.type, {})
-    if not convolutions:
-        rules = {name: rule for name, rule in rules.items() if "convolution" not in name}
-    return partial(_workspaces, rules, target)
+    return partial(_workspaces, _RULES.get(target.type, {}), target, convolutions)
 
 
-def _workspaces(rules: dict[str, Rule], target: Target, op: OpRecord) -> tuple[int, ...]:
+def _workspaces(
+    rules: dict[str, Rule], target: Target, convolutions: int, op: OpRecord
+) -> tuple[int, ...]:
     rule = rules.get(op.name)
     if rule is None:
         return ()
-    return tuple(size for size in rule(op, target) if size > 0)
+    factor = convolutions if "convolution" in op.name else 1
+    return tuple(size * factor for size in rule(op, target) if size * factor > 0)
 
 
 __all__ = ["Target", "Workspaces", "workspaces_for"]
