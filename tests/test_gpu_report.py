@@ -10,6 +10,9 @@ from torch import nn
 
 import report_builder as build
 import torchgauge as tg
+from torchgauge.render.csv import CsvRenderer
+from torchgauge.render.latex import LatexRenderer
+from torchgauge.render.markdown import MarkdownRenderer
 from torchgauge.render.text import TextRenderer
 from torchgauge.report.io import report_from_json, report_to_json
 from torchgauge.report.model import AliveTensor, Role
@@ -49,6 +52,36 @@ def on_a_gpu(report, **changes):
 def test_the_memory_of_a_gpu_is_shown(golden, width):
     report = on_a_gpu(build.transformer(training=True))
     golden(f"gpu_{width}.txt", TextRenderer(width=width).render(report))
+
+
+def test_the_memory_of_a_gpu_is_shown_in_ascii(golden):
+    text = TextRenderer(width=80, ascii=True).render(on_a_gpu(build.transformer(training=True)))
+    assert text.isascii()
+    golden("gpu_ascii.txt", text)
+
+
+@pytest.mark.parametrize("extension", ["markdown", "latex", "csv"])
+def test_every_format_has_the_memory_of_a_gpu(extension):
+    renderer = {"markdown": MarkdownRenderer, "latex": LatexRenderer, "csv": CsvRenderer}
+    text = renderer[extension]().render(on_a_gpu(build.transformer(training=True)))
+    for part in (
+        "for RTX 3060 12GB, channels last",
+        "6.00 GiB reserved by the allocator",
+        "6.20 GiB on the device with the CUDA context",
+        "runs under a limit of 5.00 GiB",
+        "fits RTX 3060 12GB (12.00 GiB)",
+        "on the device: allocator and CUDA context",
+        "at net.py:12",
+    ):
+        assert part in text
+
+
+def test_the_first_step_and_offloading_are_said():
+    report = on_a_gpu(build.transformer(training=True))
+    scenario = replace(report.scenario, first_step=True, offload_activations=True)
+    text = TextRenderer(width=200).render(replace(report, scenario=scenario))
+    assert "activations offloaded, channels last, first step" in text
+    assert "of the first step" in text
 
 
 def test_what_does_not_fit_is_said():

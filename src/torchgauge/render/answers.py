@@ -144,6 +144,7 @@ def _less_common(scenario: Scenario) -> Iterator[str]:
         (scenario.channels_last, "channels last"),
         (scenario.cudnn_benchmark, "cuDNN benchmark"),
         (bool(scenario.allocator), f"allocator {one_line(scenario.allocator)}"),
+        (scenario.first_step, "first step"),
         (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),
     ):
         if is_on:
