@@ -62,12 +62,12 @@ class Block(nn.Module):
 
 
 class Language(nn.Module):
-    """Tokens ``[B, L]`` → logits ``[B, L, 50]`` through four blocks."""
+    """Tokens ``[B, L]`` → logits ``[B, L, 50]`` through two blocks."""
 
     def __init__(self) -> None:
         super().__init__()
         self.embed, self.head = nn.Embedding(50, 64), nn.Linear(64, 50)
-        self.blocks = nn.ModuleList([Block() for _ in range(4)])
+        self.blocks = nn.ModuleList([Block() for _ in range(2)])
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         x = self.embed(tokens)

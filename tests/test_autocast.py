@@ -11,6 +11,8 @@ from small_models import MODELS, dtypes_of, mlp, streams, trace
 from torchgauge.compare.streams import DifferenceKind
 from torchgauge.errors import ModelError
 from torchgauge.report.model import Role, TensorSpec, Trace
+from torchgauge.trace.isolation import neutral
+from torchgauge.trace.virtual.autocast import outermost_autocast
 from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
 
 A100 = "A100-SXM-40GB"
@@ -155,3 +157,16 @@ def test_the_lists_name_operators() -> None:
         known = [name for name in policies if hasattr(torch.ops.aten, name.split(".")[0])]
         assert len(known) > 0.9 * len(policies)
         assert set(policies.values()) <= set(Policy)
+
+
+def test_casts_end_with_their_region_inside_of_another() -> None:
+    """Measured steps run inside ``neutral()``: a cast must not outlive the update of its weight."""
+    linear = nn.Linear(4, 4, bias=False)
+    results = []
+    with neutral():
+        for _ in range(2):
+            with outermost_autocast("cpu", torch.bfloat16):
+                results.append(linear(torch.ones(1, 4)).detach())
+            with torch.no_grad():
+                linear.weight.add_(1.0)
+    assert not torch.equal(*results)

@@ -15,7 +15,6 @@ from small_models import MODELS, Language, Packed, dtypes_of, mlp, streams, trac
 from torchgauge.compare.streams import DifferenceKind
 from torchgauge.report.model import OpRecord, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS
-from torchgauge.trace.virtual.cuda import virtual_device
 from torchgauge.trace.virtual.cuda_attention import AttentionBackend, AttentionCase, choose
 
 A100 = "A100-SXM-40GB"
@@ -43,9 +42,9 @@ def test_all_is_counted_and_the_products_are_those_of_the_cpu(name: str, mode: s
         assert found.forward_macs == cpu.forward_macs, precision
         assert found.optimizer_flops == 0
         assert (found.backward_flops > 0) == (mode == "training")
-        # Fused kernels leave work out of the column, casts and dropout masks add some.
-        assert 0.3 * cpu.elementwise_flops <= found.elementwise_flops, precision
-        assert found.elementwise_flops <= 2 * cpu.elementwise_flops + 64, precision
+        if name in ("mlp", "cnn", "volumes", "upsampling"):  # the others run fused kernels
+            # Norms in evaluation, dropout in one kernel and the scaled loss differ a little.
+            assert found.elementwise_flops == pytest.approx(cpu.elementwise_flops, rel=0.35)
 
 
 @pytest.mark.parametrize("name", ["lstm", "projected", "gru", "rnn", "packed"])
@@ -60,7 +59,9 @@ def test_the_backward_of_recurrent_layers_is_twice_the_forward(name: str) -> Non
 def test_every_optimizer_is_counted(optimizer: str) -> None:
     scenario = tg.Scenario(mode="training", device=A100, optimizer=optimizer)
     report = tg.analyze(mlp(), (8, 16), scenario=scenario)
-    assert report.not_counted == () and report.totals.optimizer_flops == 0
+    assert report.not_counted == ()
+    # Adafactor multiplies its factors of rows and columns.
+    assert (report.totals.optimizer_flops > 0) == (optimizer == "adafactor")
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "sgd-momentum", "adam", "adamw", "adagrad"])
@@ -71,7 +72,8 @@ def test_every_fused_optimizer_is_counted(optimizer: str) -> None:
     )  # fmt: skip
     report = tg.analyze(mlp(), (8, 16), scenario=scenario)
     assert report.not_counted == ()
-    assert any(f"_fused_{optimizer[:4]}" in op.name for op in ops(mlp(), (8, 16), scenario))
+    kernel = "_fused_" + optimizer.partition("-")[0]
+    assert any(kernel in op.name for op in ops(mlp(), (8, 16), scenario))
 
 
 def ops(model: nn.Module, size: Any, scenario: tg.Scenario) -> tuple[OpRecord, ...]:
@@ -90,7 +92,7 @@ ASSIGNED_NUMBER = {(DifferenceKind.KERNEL, "aten.lift_fresh.default")}
 """Rprop assigns numbers where a mask says so, for which Python's indexing makes a tensor: in
 another way on the CPU than elsewhere."""
 EXCEPTIONS = {("rprop", "for-loop"): ASSIGNED_NUMBER}
-EXCEPTIONS |= {(name, "foreach"): STEP_BY_TENSOR for name in OPTIMIZERS if "sgd" not in name}
+EXCEPTIONS |= {(name, "foreach"): STEP_BY_TENSOR for name in OPTIMIZERS if name[:3] != "sgd"}
 EXCEPTIONS[("adagrad", "foreach")] = set()
 
 
@@ -355,9 +357,6 @@ def test_heads_lie_beside_each_other_in_the_output() -> None:
 
 @pytest.mark.parametrize(("width", "pads"), [(16, False), (12, True)])
 def test_a_mask_whose_rows_are_not_aligned_is_copied(width: int, pads: bool) -> None:
-    mask = torch.zeros(16, width)
-    query = torch.empty(1, 4, 16, 16, device="meta")
-    attention = virtual_device((8, 0), "2.13").kernels["scaled_dot_product_attention"]
 
     class Masked(nn.Module):
         def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
@@ -365,9 +364,8 @@ def test_a_mask_whose_rows_are_not_aligned_is_copied(width: int, pads: bool) -> 
             y: torch.Tensor = nn.functional.scaled_dot_product_attention(x, key, key, mask)
             return y
 
-    report = trace(Masked(), [tuple(query.shape), tuple(mask.shape)], tg.Scenario(device=A100))
+    report = trace(Masked(), [(1, 4, 16, 16), (16, width)], tg.Scenario(device=A100))
     assert any("constant_pad" in op.name for op in report.ops) is pads
-    assert callable(attention)
 
 
 # ---------------------------------------------------------------------------- norms, dropout
@@ -442,6 +440,7 @@ LAYERS: dict[str, tuple[nn.Module, int, int]] = {
 
 @pytest.mark.parametrize("mode", ["inference", "training"])
 @pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
 def test_recurrent_outputs_are_those_of_the_cpu(name: str, mode: str) -> None:
     module, kept, cells = LAYERS[name]
     scenario = tg.Scenario(mode=mode, device=A100)

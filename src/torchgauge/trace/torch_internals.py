@@ -202,11 +202,15 @@ def cached_casts_require_grad() -> bool:
 def list_kernels_on_meta() -> Iterator[None]:
     """Let optimizers and gradient clipping take lists of meta tensors while the context is open.
 
-    They ask ``_get_foreach_kernels_supported_devices`` and
-    ``_get_fused_kernels_supported_devices`` (``torch.utils._foreach_utils``, 2.6–2.13) for the
-    types of device, by names that modules of ``torch.optim`` have imported.
+    They ask ``_get_foreach_kernels_supported_devices``, ``_get_fused_kernels_supported_devices``
+    (``torch.utils._foreach_utils``) and ``_get_capturable_supported_devices``
+    (``torch.optim.optimizer``; all 2.6–2.13) for the types of device, by names that modules of
+    ``torch.optim`` have imported.
     """
-    asked = ("_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices")
+    asked = (
+        "_get_foreach_kernels_supported_devices", "_get_fused_kernels_supported_devices",
+        "_get_capturable_supported_devices",
+    )  # fmt: skip
     places = ("torch.optim.", "torch.utils._foreach_utils")
     modules = [module for key, module in sys.modules.items() if key.startswith(places)]
     before = [
@@ -216,7 +220,7 @@ def list_kernels_on_meta() -> Iterator[None]:
         if name in vars(module)
     ]
     for module, name, function in before:
-        setattr(module, name, lambda function=function: [*function(), "meta"])
+        setattr(module, name, lambda *a, function=function, **k: [*function(*a, **k), "meta"])
     try:
         yield
     finally:

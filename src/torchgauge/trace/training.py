@@ -175,8 +175,11 @@ class Trainer:
         if self._scenario.gradient_clipping:
             with list_kernels_on_meta():
                 nn.utils.clip_grad_norm_(parameters, 1.0, foreach=self._foreach)
-        with list_kernels_on_meta() if self._scenario.optimizer_implementation else nullcontext():
-            self.optimizer.step()  # a fused one asks for the type of device again
+        asks_again = self.optimizer.defaults.get("fused") or self.optimizer.defaults.get(
+            "capturable"
+        )
+        with list_kernels_on_meta() if asks_again else nullcontext():
+            self.optimizer.step()
         if self.average:
             self._update_average()
 
