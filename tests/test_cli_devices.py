@@ -13,7 +13,7 @@ import pytest
 from torchgauge.cli.main import main
 from torchgauge.devices import Device, all_devices
 from torchgauge.devices.local import LocalGpu
-from torchgauge.measure import local_gpus as reader
+from torchgauge.trace import local_gpus as reader
 
 FAKE_OUTPUT = (
     "0, GPU-11aa, NVIDIA GeForce RTX 3060, 12288, 11000\n1, GPU-22bb, Tesla T4, 15360, 15000\n"
