@@ -156,6 +156,7 @@ def test_a_key_set_twice_is_refused():
         (["--optimizer", "adamw"], "optimizer='adamw' has no meaning in inference"),
         (["--loss", "mse"], "loss='mse' has no meaning in inference"),
         (["--checkpointing"], "--checkpointing has no meaning in inference"),
+        (["--checkpointing-kind", "selective"], "--checkpointing-kind has no meaning in inference"),
         (["--accumulation", "2"], "--accumulation has no meaning in inference"),
     ],
 )
@@ -197,6 +198,11 @@ def test_every_scenario_option_arrives():
         "allocator": "expandable_segments:True",
         "torch_release": "2.6",
     }
+
+
+def test_a_kind_of_checkpointing_is_checkpointing():
+    given = parsed("--mode", "training", "--checkpointing-kind", "selective")
+    assert scenario_options.scenario_from(given).checkpointing == "selective"
 
 
 def test_an_optimizer_option_given_twice_is_refused():

@@ -10,6 +10,7 @@ from torchgauge.errors import UsageError
 from torchgauge.report.scenario import (
     LOSSES,
     OPTIMIZERS,
+    Checkpointing,
     Mode,
     OptimizerImplementation,
     Precision,
@@ -96,6 +97,12 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--checkpointing", action="store_true", help="recompute activations in the backward"
     )
     group.add_argument(
+        "--checkpointing-kind",
+        type=one_of(Checkpointing),
+        metavar="KIND",
+        help="the same, and how: " + ", ".join(Checkpointing),
+    )
+    group.add_argument(
         "--offload-activations",
         action="store_true",
         help="keep what the backward needs in main memory (save_on_cpu)",
@@ -131,6 +138,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
             ("--checkpointing", arguments.checkpointing),
             ("--accumulation", arguments.accumulation is not None),
             ("--zero-grad", arguments.zero_grad is not None),
+            ("--checkpointing-kind", arguments.checkpointing_kind is not None),
         ):
             if given:
                 raise UsageError(
@@ -143,7 +151,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         precision=arguments.precision,
         optimizer=arguments.optimizer,
         loss=arguments.loss,
-        checkpointing=arguments.checkpointing,
+        checkpointing=arguments.checkpointing_kind or arguments.checkpointing,
         accumulation=arguments.accumulation or 1,
         optimizer_options=_options_from(arguments),
         optimizer_implementation=arguments.optimizer_implementation,
