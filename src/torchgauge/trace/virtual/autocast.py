@@ -8,9 +8,9 @@ of ``torch.autocast("cpu")``, so that ``torch.utils.checkpoint`` saves and resto
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -20,9 +20,10 @@ from torchgauge.trace.torch_internals import (
     cached_casts_require_grad,
     outside_autocast_key,
 )
-from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
+from torchgauge.trace.virtual.autocast_lists import WITH_DTYPE, Policy
 
 _HALF = (torch.float16, torch.bfloat16)
+_FIXED = {Policy.FLOAT32: torch.float32, Policy.FLOAT16: torch.float16}
 _RANK = {torch.float16: 1, torch.bfloat16: 1, torch.float32: 2}
 
 
@@ -57,7 +58,7 @@ class _WeightCache:
 
 
 @contextmanager
-def autocast_installed(device_type: str) -> Iterator[Callable[[torch.dtype], Any]]:
+def autocast_installed(policies: Mapping[str, Policy]) -> Iterator[Callable[[torch.dtype], Any]]:
     """Install the kernels for a run; yields a function that opens a region of autocast.
 
     ``torch.autocast`` in a model's own code then acts too, whichever device it names.
@@ -65,7 +66,7 @@ def autocast_installed(device_type: str) -> Iterator[Callable[[torch.dtype], Any
     cache = _WeightCache()
     kernels = {
         name: _kernel(operator, policy, cache)
-        for name, policy in POLICIES[device_type].items()
+        for name, policy in policies.items()
         if (operator := _operator(name)) is not None
     }
 
@@ -98,27 +99,93 @@ def _operator(name: str) -> Any:
 
 
 def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[..., Any]:
-    names = [argument.name for argument in operator._schema.arguments]
-    place = names.index("dtype") if "dtype" in names else None
+    run = _runs(operator, policy, cache)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with outside_autocast_key():
             if torch.is_autocast_enabled("cpu"):
-                if policy is Policy.FLOAT32_OUTPUT and place is not None:
-                    args, kwargs = _asking_for_float32(args, kwargs, place)
-                elif policy is not Policy.FLOAT32_OUTPUT:
-                    dtype = _target_dtype(policy, args)
-                    args, kwargs = _cast_all(args, kwargs, dtype, cache)
+                return run(args, kwargs)
             return operator(*args, **kwargs)
 
     return kernel
 
 
+_Run: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+
+
+def _runs(operator: Any, policy: Policy, cache: _WeightCache) -> _Run:
+    """Return how an operator runs while autocast is on."""
+    if policy is Policy.FLOAT32_OUTPUT:
+        return _with_float32_output(operator)
+    if policy is Policy.FLOAT32_APPENDED:
+        return _with_dtype_appended(operator)
+    if policy is Policy.BANNED:
+        return _refusing(operator)
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        dtype = _target_dtype(policy, args)
+        if policy is Policy.FLOAT16:
+            args = tuple(_weights_anew(value, dtype) for value in args)
+        args, kwargs = _cast_all(args, kwargs, dtype, cache)
+        return operator(*args, **kwargs)
+
+    return run
+
+
+def _weights_anew(value: Any, dtype: torch.dtype) -> Any:
+    """Cast a list of weights; they are copied into one buffer, which no cache keeps."""
+    if not (isinstance(value, list) and value and isinstance(value[0], torch.Tensor)):
+        return value
+    return [weight.to(dtype) for weight in value]
+
+
+def _with_float32_output(operator: Any) -> _Run:
+    names = [argument.name for argument in operator._schema.arguments]
+    if "dtype" not in names:
+        return lambda args, kwargs: operator(*args, **kwargs)
+    place = names.index("dtype")
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        args, kwargs = _asking_for_float32(args, kwargs, place)
+        return operator(*args, **kwargs)
+
+    return run
+
+
+def _with_dtype_appended(operator: Any) -> _Run:
+    name = str(operator).removeprefix("aten.")
+    taking_dtype = _operator(WITH_DTYPE[name])
+    arguments = operator._schema.arguments
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        rest = arguments[len(args) :]
+        all_args = [*args, *(kwargs.get(one.name, one.default_value) for one in rest)]
+        dtype = args[0].dtype
+        if dtype.is_floating_point and dtype is not torch.float64:
+            dtype = torch.float32
+        return taking_dtype(*all_args, dtype=dtype)
+
+    return run
+
+
+def _refusing(operator: Any) -> _Run:
+    name = operator._schema.name.rpartition("::")[2]
+
+    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        raise RuntimeError(
+            f"torch.nn.functional.{name} and torch.nn.BCELoss are unsafe to autocast; use "
+            f"{name}_with_logits or torch.nn.BCEWithLogitsLoss, which take what comes before the "
+            "sigmoid"
+        )
+
+    return run
+
+
 def _target_dtype(policy: Policy, args: tuple[Any, ...]) -> torch.dtype:
     if policy is Policy.LOWER:
         return torch.get_autocast_dtype("cpu")
-    if policy is Policy.FLOAT32:
-        return torch.float32
+    if policy in _FIXED:
+        return _FIXED[policy]
     dtypes = [tensor.dtype for tensor in _tensors(args) if tensor.dtype in _RANK]
     return max(dtypes, key=_RANK.__getitem__, default=torch.get_autocast_dtype("cpu"))
 

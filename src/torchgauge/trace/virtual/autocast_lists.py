@@ -20,6 +20,12 @@ class Policy(StrEnum):
     """Cast to float32."""
     FLOAT32_OUTPUT = "float32_output"
     """Left as they are; half-precision input asks for a float32 output with ``dtype=``."""
+    FLOAT16 = "float16"
+    """Cast to float16 whatever the dtype of autocast, weights anew on each call."""
+    FLOAT32_APPENDED = "float32_appended"
+    """The overload that takes a ``dtype`` runs, and gets float32 for floating-point input."""
+    BANNED = "banned"
+    """Refused while autocast is on."""
     PROMOTE = "promote"
     """Cast to the widest dtype among them."""
 
@@ -30,12 +36,13 @@ _CUDA: dict[Policy, str] = {
         conv_transpose2d.input conv_transpose3d.input convolution prelu addmm addmv addr matmul
         einsum mm mv linalg_vecdot linear addbmm baddbmm bmm chain_matmul linalg_multi_dot
         _thnn_fused_lstm_cell _thnn_fused_gru_cell lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell
-        _cudnn_rnn scaled_dot_product_attention
+        scaled_dot_product_attention _scaled_dot_product_flash_attention
     """,
+    Policy.FLOAT16: "_cudnn_rnn",  # ``aten/src/ATen/cudnn/AutocastRNN.cpp``
     Policy.FLOAT32: """
         acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan
         pow.Tensor_Scalar pow.Tensor_Tensor pow.Scalar softplus layer_norm native_layer_norm
-        group_norm frobenius_norm.dim nuclear_norm nuclear_norm.dim cosine_similarity
+        rms_norm group_norm frobenius_norm.dim nuclear_norm nuclear_norm.dim cosine_similarity
         poisson_nll_loss cosine_embedding_loss nll_loss nll_loss2d hinge_embedding_loss kl_div
         l1_loss smooth_l1_loss huber_loss mse_loss margin_ranking_loss multilabel_margin_loss
         soft_margin_loss triplet_margin_loss multi_margin_loss binary_cross_entropy_with_logits
@@ -48,6 +55,8 @@ _CUDA: dict[Policy, str] = {
         prod prod.dim_int softmax.int log_softmax.int cumprod cumsum sum sum.dim_IntList
         linalg_vector_norm linalg_matrix_norm linalg_matrix_norm.str_ord
     """,
+    Policy.FLOAT32_APPENDED: "norm.Scalar norm.ScalarOpt_dim",
+    Policy.BANNED: "binary_cross_entropy",
     Policy.PROMOTE: """
         addcdiv addcmul atan2 bilinear cross dot vdot grid_sampler index_put tensordot scatter_add
     """,
@@ -88,3 +97,23 @@ def _by_operator(lists: Mapping[Policy, str]) -> dict[str, Policy]:
 
 POLICIES: dict[str, dict[str, Policy]] = {"cuda": _by_operator(_CUDA), "cpu": _by_operator(_CPU)}
 """By type of device: the policy of each operator of ``aten``, overload included."""
+_FIRST_RELEASES: dict[str, dict[str, str]] = {"cuda": {"rms_norm.default": "2.12"}, "cpu": {}}
+"""Releases that put an operator on a list, after 2.6 (pull request 174824, and the
+``torch._C._dispatch_dump`` of 2.6, 2.8–2.12 in issue 14104 of huggingface/diffusers)."""
+WITH_DTYPE = {"norm.Scalar": "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype"}
+"""Overload that ``FLOAT32_APPENDED`` runs instead."""
+
+
+def policies_of(device_type: str, release: str) -> dict[str, Policy]:
+    """Return the policies of a type of device under a release of PyTorch such as ``"2.6"``."""
+    first = _FIRST_RELEASES[device_type]
+    current = _numbers(release)
+    return {
+        name: policy
+        for name, policy in POLICIES[device_type].items()
+        if _numbers(first.get(name, "0")) <= current
+    }
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in release.split(".")[:2] if part.isdecimal())

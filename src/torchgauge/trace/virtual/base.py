@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from torchgauge.trace.virtual.autocast_lists import Policy
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualDevice:
@@ -17,6 +19,8 @@ class VirtualDevice:
     """Replacements of composite operators that the device resolves in its own way."""
     shape_rules: Mapping[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]]
     """Output shapes of operators that answer otherwise than on the CPU; see ``shape_rules.py``."""
+    autocast: Mapping[str, Policy]
+    """What ``torch.autocast`` does to the arguments of operators; see ``autocast_lists.py``."""
     foreach: bool
     """Whether optimizers work on lists of tensors by default."""
     host_states: bool

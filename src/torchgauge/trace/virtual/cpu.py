@@ -10,6 +10,7 @@ import torch
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import recurrent
+from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
@@ -145,5 +146,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
 """Composite operators that the CPU resolves by itself."""
 
 DEVICE = VirtualDevice(
-    type="cpu", kernels=KERNELS, shape_rules={}, foreach=False, host_states=False
+    type="cpu",
+    kernels=KERNELS,
+    shape_rules={},
+    autocast=policies_of("cpu", torch.__version__),
+    foreach=False,
+    host_states=False,
 )

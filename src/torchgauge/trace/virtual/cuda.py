@@ -8,11 +8,18 @@ from typing import Any
 import torch
 from torch.torch_version import TorchVersion
 
+from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.virtual import cuda_recurrent
+from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.cuda_attention import attention
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.virtual.packed import pad_packed_sequence
+
+_MOST_SAMPLES_TRAINING = 880_801
+_MOST_SAMPLES = 65_535
+"""Samples that cuDNN's spatial normalisation takes, in training and in evaluation."""
+_INDEXABLE = 2**31 - 1
 
 
 def batch_norm(
@@ -33,38 +40,44 @@ def batch_norm(
     """
     aten = torch.ops.aten
     arguments = (source, weight, bias, running_mean, running_var, training, momentum, eps)
+    if source.numel() == 0:
+        return _of_nothing(source, weight, bias)
     result: torch.Tensor
-    if cudnn_enabled and _cudnn_normalises(source, weight, bias, running_mean, training):
-        layout = torch.channels_last if _is_channels_last(source) else torch.contiguous_format
+    if cudnn_enabled and _cudnn_normalises(arguments):
+        layout = channels_last(source) or torch.contiguous_format
         inputs = source.contiguous(memory_format=layout)
         result = aten.cudnn_batch_norm(inputs, *arguments[1:])[0]
     else:
+        reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
         result = aten.native_batch_norm(*arguments)[0]
+        del reserve
     return result
 
 
-def _cudnn_normalises(
-    source: torch.Tensor,
-    weight: torch.Tensor | None,
-    bias: torch.Tensor | None,
-    running_mean: torch.Tensor | None,
-    training: bool,
-) -> bool:
-    if weight is None or bias is None or (running_mean is None and not training):
+def _of_nothing(
+    source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Normalise no elements; a new tensor keeps the chain of gradients."""
+    output = source.clone()
+    if weight is not None:
+        output = output * weight[0]
+    return output if bias is None else output + bias[0]
+
+
+def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
+    """Return ``_select_batch_norm_backend``; what cuDNN is left out of, and why it says in C++."""
+    source, weight, bias, running_mean, running_var, training = arguments[:6]
+    if weight is None or bias is None:
         return False
-    if source.dtype == torch.bfloat16 or weight.dtype == torch.bfloat16:
+    statistics = running_mean is not None, running_var is not None
+    if statistics != (True, True) and not (training and statistics == (False, False)):
+        return False
+    if torch.bfloat16 in (source.dtype, weight.dtype):
         return False
     if source.dtype == torch.float16 and weight.dtype != torch.float32:
         return False
-    return source.dim() >= 3 and source.shape[0] <= (880_801 if training else 65_535)
-
-
-def _is_channels_last(source: torch.Tensor) -> bool:
-    return (
-        source.dim() == 4
-        and not source.is_contiguous()
-        and source.is_contiguous(memory_format=torch.channels_last)
-    )
+    most = _MOST_SAMPLES_TRAINING if training else _MOST_SAMPLES
+    return source.dim() >= 3 and source.shape[0] <= most and source.numel() < _INDEXABLE
 
 
 def dropout(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
@@ -85,9 +98,9 @@ def dropout_(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     if not train or p == 0 or source.numel() == 0:
         return source
     if p == 1:
-        return source.zero_()
-    noise = torch.empty_like(source).bernoulli_(1 - p).div_(1 - p)
-    return source.mul_(noise)
+        return source.mul_(torch.zeros((), dtype=source.dtype, device=source.device))
+    noise = torch.empty_like(source, memory_format=torch.contiguous_format)
+    return source.mul_(noise.bernoulli_(1 - p).div_(1 - p))
 
 
 def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
@@ -102,5 +115,10 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         **cuda_recurrent.KERNELS,
     }
     return VirtualDevice(
-        type="cuda", kernels=kernels, shape_rules=SHAPE_RULES, foreach=True, host_states=True
+        type="cuda",
+        kernels=kernels,
+        shape_rules=SHAPE_RULES,
+        autocast=policies_of("cuda", release),
+        foreach=True,
+        host_states=True,
     )

@@ -1,0 +1,316 @@
+"""Normalisation, dropout, recurrent layers and autocast's lists on a CUDA device, by rule."""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import torchgauge as tg
+from torchgauge.report.model import Execution, OpRecord, Phase, Role, TensorSpec, Trace
+from torchgauge.trace.inputs import plan_inputs
+from torchgauge.trace.session import Request, Session
+from torchgauge.trace.virtual import cuda
+from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy, policies_of
+
+IMAGE = (2, 8, 6, 6)
+
+
+def trace(
+    model: nn.Module, size: Any, release: str = "2.13", inputs: Any = None, **scenario: Any
+) -> Trace:
+    """Return the simulated run of a model on an A100."""
+    plan = plan_inputs(
+        model, size, inputs, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
+    )
+    request = Request(
+        model=model, plan=plan, scenario=tg.Scenario(**scenario), model_name="model",
+        target=cuda.virtual_device((8, 0), release),
+    )  # fmt: skip
+    outcome = Session(request, Execution.SIMULATED).run()
+    if outcome.error is not None:
+        raise outcome.error
+    return outcome.trace
+
+
+def ops(found: Trace, part: str) -> list[OpRecord]:
+    return [op for op in found.ops if part in op.name]
+
+
+def spec(value: Any) -> TensorSpec:
+    assert isinstance(value, TensorSpec)
+    return value
+
+
+# ------------------------------------------------------------------ batch normalisation
+
+
+def normalisation(found: Trace) -> str:
+    (op,) = [op for op in ops(found, "batch_norm") if "backward" not in op.name]
+    return op.name.split(".")[1].removesuffix("_batch_norm")
+
+
+class Half(nn.Module):
+    """A convolution in half precision before a normalisation in float32."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(8, 8, 1)
+        self.norm = nn.BatchNorm2d(8)
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.convolution(x).to(self.dtype))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "scenario", "expected"),
+    [
+        (nn.BatchNorm2d(8), IMAGE, {}, "cudnn"),
+        (nn.BatchNorm2d(8), IMAGE, {"mode": "training"}, "cudnn"),
+        (nn.BatchNorm1d(8), (4, 8), {}, "native"),  # input.dim() >= 3
+        (nn.BatchNorm1d(8), (4, 8, 5), {}, "cudnn"),
+        (nn.BatchNorm3d(8), (2, 8, 3, 3, 3), {}, "cudnn"),
+        (nn.BatchNorm2d(8, affine=False), IMAGE, {}, "native"),  # weight.defined()
+        (nn.BatchNorm2d(8, track_running_stats=False), IMAGE, {"mode": "training"}, "cudnn"),
+        (nn.BatchNorm2d(8), IMAGE, {"precision": "bf16"}, "native"),  # kBFloat16
+        (nn.BatchNorm2d(8), IMAGE, {"precision": "fp16"}, "native"),  # weight in kHalf
+        (Half(torch.float16), IMAGE, {}, "cudnn"),  # input in kHalf, weight in kFloat
+        (Half(torch.bfloat16), IMAGE, {}, "native"),
+        (nn.BatchNorm2d(1), (65_536, 1, 1, 1), {}, "native"),  # sym_size(0) <= 65535
+        (nn.BatchNorm2d(1), (65_536, 1, 1, 1), {"mode": "training"}, "cudnn"),
+        (nn.BatchNorm2d(1), (880_802, 1, 1, 1), {"mode": "training"}, "native"),
+        (nn.BatchNorm2d(64), (512, 64, 256, 256), {}, "native"),  # sym_numel() < 2^31 - 1
+    ],
+)
+def test_the_choice_of_batch_normalisation(
+    model: nn.Module, size: tuple[int, ...], scenario: dict[str, Any], expected: str
+) -> None:
+    assert normalisation(trace(model, size, **scenario)) == expected
+
+
+def test_batch_normalisation_keeps_channels_last() -> None:
+    model = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+    found = trace(model, IMAGE, channels_last=True, mode="training")
+    assert not ops(found, "aten.clone") and not ops(found, "contiguous")
+    (norm,) = ops(found, "aten.cudnn_batch_norm.default")
+    assert spec(norm.outputs[0]).shape == IMAGE
+    assert [spec(output).shape for output in norm.outputs[1:3]] == [(8,), (8,)]
+
+
+def test_statistics_of_half_precision_are_in_float32() -> None:
+    native = ops(trace(nn.BatchNorm2d(8), IMAGE, mode="training", precision="bf16"), "native_b")[0]
+    assert {spec(output).dtype for output in native.outputs[1:3]} == {"float32"}
+    layer = ops(trace(nn.LayerNorm(16), (2, 16), precision="fp16"), "native_layer_norm")[0]
+    assert [spec(output).dtype for output in layer.outputs] == ["float16", "float32", "float32"]
+    assert spec(layer.outputs[1]).shape == (2, 1)
+
+
+def test_no_samples() -> None:
+    found = trace(nn.BatchNorm2d(8), None, inputs=torch.zeros(0, 8, 4, 4))
+    assert not ops(found, "batch_norm") and ops(found, "aten.clone")
+
+
+# ------------------------------------------------------------------ dropout
+
+
+def test_fused_dropout_keeps_a_mask_of_one_byte() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.1), nn.Linear(16, 4))
+    found = trace(model, (8, 16), mode="training")
+    (dropout,) = ops(found, "aten.native_dropout.default")
+    output, mask = map(spec, dropout.outputs)
+    assert (output.nbytes, mask.nbytes, mask.dtype) == (8 * 16 * 4, 8 * 16, "bool")
+    kept = [s for s in found.storages if s.op == dropout.index]
+    assert [s.role for s in kept] == [Role.SAVED_ACTIVATION] * 2
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+def test_dropout_that_needs_no_mask(p: float) -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(p))
+    found = trace(model, (8, 16), mode="training")
+    assert not ops(found, "dropout")
+    assert len(ops(found, "aten.mul.Tensor")) == (2 if p else 0)  # forward and backward
+
+
+def test_dropout_in_place_makes_noise_as_wide_as_its_input() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.Dropout(0.5, inplace=True))
+    found = trace(model, (8, 16), mode="training")
+    names = [op.name for op in found.ops if op.phase is Phase.FORWARD][2:]
+    assert names == [
+        "aten.empty_like.default", "aten.bernoulli_.float", "aten.div_.Scalar", "aten.mul_.Tensor",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "noise"),
+    [(nn.Dropout2d(0.5), (2, 8, 1, 1)), (nn.AlphaDropout(0.5), IMAGE),
+     (nn.FeatureAlphaDropout(0.5), (2, 8, 1, 1))],
+)  # fmt: skip
+def test_other_kinds_of_dropout_are_not_fused(model: nn.Module, noise: tuple[int, ...]) -> None:
+    found = trace(nn.Sequential(nn.Conv2d(8, 8, 1), model), IMAGE, mode="training")
+    assert not ops(found, "native_dropout")
+    (bernoulli,) = ops(found, "aten.bernoulli_.float")
+    assert spec(bernoulli.outputs[0]).shape == noise
+
+
+# ------------------------------------------------------------------ recurrent layers
+
+LAYERS = {
+    "rnn": (nn.RNN(8, 16), 1), "relu": (nn.RNN(8, 16, nonlinearity="relu"), 1),
+    "gru": (nn.GRU(8, 16, 2), 2), "lstm": (nn.LSTM(8, 16, 2, batch_first=True), 2),
+    "both": (nn.GRU(8, 16, bidirectional=True, bias=False), 2),
+    "projected": (nn.LSTM(8, 16, proj_size=4), 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_recurrent_layers_are_one_kernel(name: str) -> None:
+    layer, states = LAYERS[name]
+    found = trace(layer, (2, 7, 8), mode="training")
+    (forward,) = ops(found, "aten._cudnn_rnn.default")
+    (backward,) = ops(found, "aten._cudnn_rnn_backward.default")
+    width = (layer.proj_size or 16) * (2 if layer.bidirectional else 1)
+    assert spec(forward.outputs[0]).shape == (2, 7, width)
+    batch = 2 if layer.batch_first else 7
+    assert spec(forward.outputs[1]).shape == (states, batch, layer.proj_size or 16)
+    gradients = {
+        s.label: s.nbytes for s in found.storages if s.role is Role.GRADIENT and s.op >= 0
+    }
+    assert gradients == {n: p.numel() * 4 for n, p in layer.named_parameters()}
+    cpu = tg.analyze(layer, (2, 7, 8), scenario=tg.Scenario(mode="training"))
+    gpu = tg.analyze(
+        layer, (2, 7, 8), scenario=tg.Scenario(mode="training", device="A100-SXM-80GB")
+    )
+    assert gpu.totals.forward_macs == cpu.totals.forward_macs > 0
+    assert gpu.not_counted == ()
+    assert backward.phase is Phase.BACKWARD
+
+
+def test_the_shapes_of_cudnn_are_those_of_the_real_layers() -> None:
+    """What the kernel gives back has the shapes and dtypes that the layer really returns."""
+    for layer, _ in LAYERS.values():
+        found = trace(layer, (2, 7, 8))
+        real = layer(torch.zeros(2, 7, 8))
+        states = real[1] if isinstance(real[1], tuple) else (real[1],)
+        outputs = ops(found, "aten._cudnn_rnn.default")[0].outputs
+        shapes = [tuple(tensor.shape) for tensor in (real[0], *states)]
+        assert [spec(output).shape for output in outputs][: len(shapes)] == shapes
+
+
+def test_the_reserve_is_there_in_training_only() -> None:
+    layer = nn.LSTM(8, 16)
+    trained = ops(trace(layer, (7, 2, 8), mode="training"), "_cudnn_rnn.default")[0]
+    assert spec(trained.outputs[3]).nbytes == 6 * 7 * 2 * 16 * 4
+    inferred = ops(trace(layer, (7, 2, 8)), "_cudnn_rnn.default")[0]
+    assert spec(inferred.outputs[3]).nbytes == 0
+
+
+class Packed(nn.Module):
+    """An LSTM over sequences of 5 and 3 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 16, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lengths = torch.tensor([5, 3])
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True)
+        output, _ = self.lstm(packed)
+        return nn.utils.rnn.pad_packed_sequence(output, batch_first=True)[0]  # type: ignore[no-any-return]
+
+
+def test_packed_sequences() -> None:
+    found = trace(Packed(), (2, 5, 8), mode="training")
+    (forward,) = ops(found, "aten._cudnn_rnn.default")
+    assert spec(forward.outputs[0]).shape == (8, 16)
+    assert spec(found.outputs[0].spec).shape == (2, 5, 16)
+
+
+def test_recurrent_layers_compute_in_float16_under_any_autocast() -> None:
+    """``AutocastRNN.cpp`` casts to ``kHalf``, and the weights anew."""
+    found = trace(nn.LSTM(8, 16), (7, 2, 8), precision="bf16-autocast", mode="training")
+    (forward,) = ops(found, "aten._cudnn_rnn.default")
+    assert spec(forward.outputs[0]).dtype == "float16"
+    weights = forward.args[1]
+    assert isinstance(weights, tuple) and {spec(w).dtype for w in weights} == {"float16"}
+
+
+# ------------------------------------------------------------------ autocast's lists
+
+_HEADER = Path(torch.__file__).parent / "include/ATen/autocast_mode.h"
+_MACROS = {
+    "LOWER_PRECISION_FP": Policy.LOWER, "FP32": Policy.FLOAT32,
+    "FP32_SET_OPT_DTYPE": Policy.FLOAT32_OUTPUT, "PROMOTE": Policy.PROMOTE,
+}  # fmt: skip
+_ELSEWHERE = {Policy.FLOAT16, Policy.FLOAT32_APPENDED, Policy.BANNED}
+"""Registered by hand in C++ files."""
+
+
+def test_the_lists_of_cuda_are_those_of_the_installed_release() -> None:
+    text = _HEADER.read_text(encoding="utf-8")
+    declared: dict[str, Policy] = {}
+    for macro in re.finditer(r"#define AT_FORALL_(\w+)\(_\)((?:.*\\\n)+.*)", text):
+        if macro[1] in _MACROS:
+            for name, overload in re.findall(r"_\((\w+)(?:, (\w+))?\)", macro[2]):
+                declared[f"{name}.{overload or 'default'}"] = _MACROS[macro[1]]
+    assert len(declared) > 90
+    ours = policies_of("cuda", torch.__version__)
+    assert {n: p for n, p in ours.items() if p not in _ELSEWHERE} == declared
+    norms = set(re.findall(r'"(norm\.\w+)"', text))
+    assert {n for n, p in ours.items() if p is Policy.FLOAT32_APPENDED} == norms
+
+
+def test_every_listed_operator_exists() -> None:
+    for name in {**POLICIES["cpu"], **POLICIES["cuda"]}:
+        base, overload = name.split(".")
+        assert hasattr(torch.ops.aten, base), name
+        assert overload in getattr(torch.ops.aten, base).overloads(), name
+
+
+@pytest.mark.parametrize(("release", "dtype"), [("2.11", "bfloat16"), ("2.12", "float32")])
+def test_rms_norm_is_listed_from_2_12_on(release: str, dtype: str) -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.RMSNorm(16, elementwise_affine=False))
+    found = trace(model, (2, 16), release, precision="bf16-autocast")
+    assert spec(found.outputs[0].spec).dtype == dtype
+
+
+def test_a_norm_is_taken_in_float32() -> None:
+    class Norm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 16)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.linear(x)
+            return torch.ops.aten.norm.ScalarOpt_dim(y, 2, [1]) + torch.ops.aten.norm.Scalar(y)  # type: ignore[no-any-return]
+
+    found = trace(Norm(), (2, 16), precision="fp16-autocast")
+    assert spec(found.outputs[0].spec).dtype == "float32"
+
+
+def test_binary_cross_entropy_is_refused_on_cuda_alone() -> None:
+    class Scored(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(16, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.linear(x).sigmoid()
+            return functional.binary_cross_entropy(y, torch.zeros_like(y))
+
+    with pytest.raises(RuntimeError, match="unsafe to autocast"):
+        trace(Scored(), (2, 16), precision="fp16-autocast")
+    assert trace(Scored(), (2, 16)).outputs
+    report = tg.analyze(Scored(), (2, 16), scenario=tg.Scenario(precision="bf16-autocast"))
+    assert report.failure is None
+
+
+def test_sizes_of_the_models_outputs() -> None:
+    found = trace(nn.Linear(16, 4), (2, 16), precision="bf16-autocast")
+    assert spec(found.outputs[0].spec).nbytes == 2 * prod((2, 4))
