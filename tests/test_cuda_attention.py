@@ -133,8 +133,6 @@ ROWS: list[tuple[str, Attention, tuple[int, int], str, str]] = [
      replace(GROUPED, mask=(16, 16)), SM80, "2.13", "math"),
     ("check_batch_size_and_num_heads_dense<supports_gqa=false>",
      replace(GROUPED, dtype=FP32), SM120, "2.11", "math"),
-    ("check_batch_size_and_num_heads_dense<supports_gqa=true>",
-     replace(GROUPED, mask=(16, 16)), SM80, "2.14", "efficient"),
     ("check_last_dim_stride_equals_1_dense, mask", Attention(mask=(16, 1)), SM80, "2.13",
      "efficient"),
     # cuDNN
@@ -145,7 +143,8 @@ ROWS: list[tuple[str, Attention, tuple[int, int], str, str]] = [
      "efficient"),
     ("check_cudnn_dropout", Attention(dropout=0.125), SM90, "2.13", "cudnn"),
     ("check_cudnn_dropout", Attention(dropout=0.1), SM90, "2.13", "flash"),
-    ("check_cudnn_tensor_shapes", Attention(size=136), SM90, "2.13", "flash"),
+    ("check_cudnn_tensor_shapes", Attention(size=136), SM90, "2.12", "cudnn"),
+    ("check_cudnn_tensor_shapes", Attention(size=136), SM100, "2.12", "flash"),
     ("check_cudnn_tensor_shapes", Attention(size=256), SM90, "2.9", "cudnn"),
     ("check_cudnn_tensor_shapes", Attention(size=192, value_size=128), SM90, "2.13", "cudnn"),
     ("check_cudnn_tensor_shapes", Attention(size=20), SM90, "2.13", "flash"),
@@ -243,9 +242,7 @@ class Attend(nn.Module):
         batch, length, width = x.shape
         heads = self.project(x).to(self.dtype or x.dtype)
         heads = heads.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
-        y = functional.scaled_dot_product_attention(
-            heads, heads, heads, self.mask, **self.options
-        )
+        y = functional.scaled_dot_product_attention(heads, heads, heads, self.mask, **self.options)
         return y.transpose(1, 2).reshape(batch, length, width)
 
 

@@ -296,6 +296,22 @@ def enabled_attention() -> frozenset[str]:
     return frozenset(name for name, is_enabled in switches.items() if is_enabled())
 
 
+_ATTENTION_BACKENDS = {0: "math", 1: "flash", 2: "efficient", 3: "cudnn"}
+"""Numbers of ``torch._C._SDPBackend`` (2.6–2.13); others have no kernel on CUDA."""
+_ATTENTION_AT_START = ("flash", "efficient", "math", "cudnn")
+"""``sdp_priority_order`` in ``aten/src/ATen/Context.h``; nothing changes it without a GPU."""
+
+
+def attention_order_of_the_user() -> tuple[str, ...] | None:
+    """Return the order that ``sdpa_kernel(…, set_priority=True)`` asks for, ``None`` without it.
+
+    ``torch._C._get_sdp_priority_order``: 2.6–2.13.
+    """
+    order = torch._C._get_sdp_priority_order()
+    names = tuple(_ATTENTION_BACKENDS[number] for number in order if number in _ATTENTION_BACKENDS)
+    return None if names == _ATTENTION_AT_START else names
+
+
 def is_composite(overload: OpOverload) -> bool:
     """Return whether an operator only calls others (``CompositeImplicitAutograd`` in C++).
 

@@ -48,6 +48,33 @@ def takes_flash(
     return cpu_chooses_flash(grouped=query.shape[1] != key.shape[1])
 
 
+def check_attention(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None
+) -> None:
+    """Refuse what PyTorch refuses on every device (``validate_sdpa_input`` in the same file).
+
+    Raises:
+        RuntimeError: for tensors of several dtypes or of less than two dimensions.
+    """
+    tensors = {"query": query, "key": key, "value": value}
+    if len({tensor.dtype for tensor in tensors.values()}) > 1:
+        given = ", ".join(f"{name}.dtype: {t.dtype}" for name, t in tensors.items())
+        raise RuntimeError(
+            f"Expected query, key, and value to have the same dtype, but got {given} instead."
+        )
+    if any(tensor.dim() < 2 for tensor in tensors.values()):
+        given = ", ".join(f"{name}.dim: {t.dim()}" for name, t in tensors.items())
+        raise RuntimeError(
+            "Expected query, key, and value to all be  at least 2 dimensional, but got "
+            f"{given} instead."
+        )
+    if mask is not None and mask.dtype not in (torch.bool, torch.float32, query.dtype):
+        raise RuntimeError(
+            "Expected attn_mask dtype to be bool or float or to match query dtype, but got "
+            f"attn_mask.dtype: {mask.dtype} and  query.dtype: {query.dtype} instead."
+        )
+
+
 def additive_mask(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
     """Turn a boolean mask into one that is added; a mask of numbers stays as it is.
 
@@ -73,6 +100,7 @@ def scaled_dot_product_attention(
 ) -> torch.Tensor:
     """Run attention as a CPU would: flash where it can, math elsewhere."""
     aten = torch.ops.aten
+    check_attention(query, key, value, attn_mask)
     attn_mask = additive_mask(attn_mask, query.dtype)
     if takes_flash(query, key, value, attn_mask, dropout_p, enable_gqa):
         result: torch.Tensor = aten._scaled_dot_product_flash_attention_for_cpu(

@@ -17,8 +17,8 @@ import torch
 from torch.nn import functional
 from torch.torch_version import TorchVersion
 
-from torchgauge.trace.torch_internals import enabled_attention
-from torchgauge.trace.virtual.cpu import additive_mask
+from torchgauge.trace.torch_internals import attention_order_of_the_user, enabled_attention
+from torchgauge.trace.virtual.cpu import additive_mask, check_attention
 
 _HALF = (torch.float16, torch.bfloat16)
 _FIRST_CUDNN_PREFERRED = TorchVersion("2.9.0")
@@ -82,7 +82,8 @@ def choose(
         AttentionBackend.MATH: True,
     }
     enabled = enabled_attention()
-    for backend in _order(capability, release):
+    order = attention_order_of_the_user() or _order(capability, release)
+    for backend in map(AttentionBackend, order):
         if backend in enabled and can[backend]:
             return backend
     raise RuntimeError("No available kernel. Aborting execution.")
@@ -166,7 +167,7 @@ def _alignment(dtype: torch.dtype, capability: tuple[int, int]) -> int:
 
 
 def _cudnn_can(case: AttentionCase, capability: tuple[int, int], release: TorchVersion) -> bool:
-    if capability < (8, 0) or case.query.dtype not in _HALF:
+    if capability < (8, 0) or case.query.dtype not in _HALF or _must_be_deterministic():
         return False
     if not _is_dense(case, ignores_singletons=True) or not _heads_fit(case, same_keys=False):
         return False
@@ -178,6 +179,14 @@ def _cudnn_can(case: AttentionCase, capability: tuple[int, int], release: TorchV
     if lengths[1] == 1 or (lengths[0] == 1 and (case.dropout or release < _FIRST_CUDNN_PREFERRED)):
         return False
     return release < _FIRST_CUDNN_DROPOUT_STEPS or (case.dropout * 16).is_integer()
+
+
+def _must_be_deterministic() -> bool:
+    """Return ``check_cudnn_deterministic``: whether what varies from run to run is refused."""
+    return (
+        torch.are_deterministic_algorithms_enabled()
+        and not torch.is_deterministic_algorithms_warn_only_enabled()
+    )
 
 
 def _cudnn_limit(sizes: tuple[int, int], capability: tuple[int, int], release: TorchVersion) -> int:
@@ -214,6 +223,7 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
         scale: float | None = None,
         enable_gqa: bool = False,
     ) -> torch.Tensor:
+        check_attention(query, key, value, attn_mask)
         case = AttentionCase(
             query=query, key=key, value=value, mask=attn_mask, dropout=dropout_p,
             is_causal=is_causal, grouped=enable_gqa,
