@@ -76,8 +76,10 @@ def _layer_norm_backward(
     """Gradients of input, weight and bias, as ``output_mask`` asks."""
     source, normalized, mask = args[1], args[2], args[7]
     parts = [
-        torch.empty(normalized, dtype=source.dtype, device=META) if wanted else None
-        for wanted in mask[1:]
+        torch.empty(normalized, dtype=(own if own is not None else source).dtype, device=META)
+        if wanted
+        else None
+        for own, wanted in zip(args[5:7], mask[1:], strict=True)
     ]
     grad = torch.empty(source.shape, dtype=source.dtype, device=META) if mask[0] else None
     return grad, *parts

@@ -100,7 +100,10 @@ POLICIES: dict[str, dict[str, Policy]] = {"cuda": _by_operator(_CUDA), "cpu": _b
 _FIRST_RELEASES: dict[str, dict[str, str]] = {"cuda": {"rms_norm.default": "2.12"}, "cpu": {}}
 """Releases that put an operator on a list, after 2.6 (pull request 174824, and the
 ``torch._C._dispatch_dump`` of 2.6, 2.8–2.12 in issue 14104 of huggingface/diffusers)."""
-WITH_DTYPE = {"norm.Scalar": "norm.ScalarOpt_dtype", "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype"}
+WITH_DTYPE = {
+    "norm.Scalar": "norm.ScalarOpt_dtype",
+    "norm.ScalarOpt_dim": "norm.ScalarOpt_dim_dtype",
+}
 """Overload that ``FLOAT32_APPENDED`` runs instead."""
 
 

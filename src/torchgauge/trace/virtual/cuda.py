@@ -77,7 +77,7 @@ def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
     if source.dtype == torch.float16 and weight.dtype != torch.float32:
         return False
     most = _MOST_SAMPLES_TRAINING if training else _MOST_SAMPLES
-    return source.dim() >= 3 and source.shape[0] <= most and source.numel() < _INDEXABLE
+    return bool(source.dim() >= 3 and source.shape[0] <= most and source.numel() < _INDEXABLE)
 
 
 def dropout(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
