@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.report.model import Execution, OpRecord, Phase, Role, TensorSpec, Trace
@@ -115,6 +116,47 @@ def test_statistics_of_half_precision_are_in_float32() -> None:
 def test_no_samples() -> None:
     found = trace(nn.BatchNorm2d(8), None, inputs=torch.zeros(0, 8, 4, 4))
     assert not ops(found, "batch_norm") and ops(found, "aten.clone")
+
+
+# ------------------------------------------------------------------ root mean square
+
+
+@pytest.mark.parametrize(
+    ("release", "scenario", "dtype"),
+    [
+        ("2.13", {}, "float32"), ("2.9", {}, "float32"),
+        ("2.13", {"precision": "bf16"}, "bfloat16"),
+        ("2.13", {"precision": "bf16-autocast"}, "float32"),
+        ("2.11", {"precision": "bf16-autocast"}, ""),  # a float32 weight meets bfloat16
+        ("2.8", {}, ""), ("2.6", {"precision": "bf16"}, ""),
+    ],
+)  # fmt: skip
+@pytest.mark.skipif(TorchVersion(torch.__version__) < "2.9", reason="has no such operator")
+def test_rms_norm_is_one_kernel_from_2_9_on(
+    release: str, scenario: dict[str, Any], dtype: str
+) -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.RMSNorm(16))
+    found = trace(model, (4, 16), release, mode="training", **scenario)
+    fused = ops(found, "aten._fused_rms_norm.default")
+    assert [spec(output).dtype for op in fused for output in op.outputs] == (
+        [dtype, "float32"] if dtype else []
+    )
+    assert bool(ops(found, "aten.rsqrt")) == (not dtype)
+    assert len(ops(found, "_fused_rms_norm_backward")) == len(fused)
+    if dtype:
+        assert [spec(output).shape for output in fused[0].outputs] == [(4, 16), (4, 1)]
+        gradients = {s.label: s.nbytes for s in found.storages if s.role is Role.GRADIENT}
+        assert gradients["1.weight"] == 16 * (2 if scenario == {"precision": "bf16"} else 4)
+
+
+def test_rms_norm_in_an_inference_and_on_the_cpu() -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.RMSNorm(16))
+    if TorchVersion(torch.__version__) >= "2.9":
+        assert ops(trace(model, (4, 16)), "aten._fused_rms_norm.default")
+    report = tg.analyze(model, (4, 16))
+    assert report.failure is None
+    meta = nn.RMSNorm(4, device="meta")  # outside of an analysis nothing has changed
+    assert meta(torch.ones(2, 4, device="meta")).shape == (2, 4)
 
 
 # ------------------------------------------------------------------ dropout
@@ -238,6 +280,40 @@ def test_recurrent_layers_compute_in_float16_under_any_autocast() -> None:
     assert spec(forward.outputs[0]).dtype == "float16"
     weights = forward.args[1]
     assert isinstance(weights, tuple) and {spec(w).dtype for w in weights} == {"float16"}
+
+
+class Steps(nn.Module):
+    """Two steps of a cell."""
+
+    def __init__(self, cell: nn.Module) -> None:
+        super().__init__()
+        self.cell = cell
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        state = self.cell(x)
+        state = self.cell(x, state)
+        return state[0] if isinstance(state, tuple) else state
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(
+    ("cell", "kernel", "kept"),
+    [(nn.LSTMCell, "_thnn_fused_lstm_cell", 4), (nn.GRUCell, "_thnn_fused_gru_cell", 5)],
+)
+def test_single_steps_are_fused(cell: Any, kernel: str, kept: int, bias: bool) -> None:
+    model = Steps(cell(8, 16, bias=bias))
+    found = trace(model, (3, 8), mode="training")
+    steps = ops(found, f"aten.{kernel}.default")
+    assert len(steps) == 2
+    assert spec(steps[0].outputs[-1]).shape == (3, kept * 16)
+    assert len(ops(found, f"aten.{kernel}_backward")) == 2
+    gradients = {s.label: s.nbytes for s in found.storages if s.role is Role.GRADIENT and s.label}
+    assert gradients == {n: p.numel() * 4 for n, p in model.named_parameters()}
+    scenario = {"mode": "training", "optimizer": "adamw"}
+    cpu = tg.analyze(model, (3, 8), scenario=tg.Scenario(**scenario))
+    gpu = tg.analyze(model, (3, 8), scenario=tg.Scenario(**scenario, device="A100-SXM-80GB"))
+    assert gpu.totals.forward_macs == cpu.totals.forward_macs
+    assert gpu.not_counted == ()
 
 
 # ------------------------------------------------------------------ autocast's lists

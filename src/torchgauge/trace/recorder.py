@@ -8,7 +8,7 @@ only watches.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -114,6 +114,7 @@ class Recorder(DispatchMode):
         device: str,
         simulation: Simulation | None,
         kernels: Mapping[str, Callable[..., Any]] | None = None,
+        fused: Iterable[str] = (),
         keep_ops: bool = True,
     ) -> None:
         super().__init__()
@@ -130,6 +131,7 @@ class Recorder(DispatchMode):
         self._boundaries: list[int] = [0]
         self._boundary_calls: list[int] = [-1]
         self._keep_ops = keep_ops
+        self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
             f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
             for name, kernel in (kernels or {}).items()
@@ -212,7 +214,7 @@ class Recorder(DispatchMode):
         """Run one operator and note it."""
         kwargs = kwargs or {}
         facts = facts_of(func)
-        if facts.is_composite:
+        if facts.is_composite and facts.name not in self._fused:
             with self:
                 replacement = self._kernels.get(facts.name)
                 output = (replacement or func.decompose)(*args, **kwargs)

@@ -107,6 +107,7 @@ class Session:
             device=device,
             simulation=self._simulation,
             kernels=self._target.kernels if device == self._target.type else None,
+            fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -127,7 +128,7 @@ class Session:
         with (
             neutral(),
             untouched(fast_paths=self._request.fast_paths),
-            meta_kernels(self._target.kernels),
+            meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             self._devices(),
             self._autocast_installed() as self._autocast_region,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -245,8 +245,14 @@ def profiler_range(name: str) -> Any:
 
 
 @contextmanager
-def meta_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+def meta_kernels(
+    kernels: Mapping[str, Callable[..., Any]], fused: Iterable[str] = ()
+) -> Iterator[None]:
     """Replace composite operators for meta tensors while the context is open.
+
+    Those in ``fused`` stay whole: a kernel for the meta device makes autograd differentiate them
+    by themselves, and the dispatch mode, which comes before it, says what they return.
+    ``torch.library.Library.m`` (2.6–2.13), because ``impl`` refuses composite operators.
 
     Does nothing inside another such context. Registered at ``AutogradMeta``, above the dispatch
     mode and only for meta tensors, so that what real tensors do is not touched.
@@ -261,6 +267,9 @@ def meta_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     try:
         for name, kernel in kernels.items():
             library.impl(name, kernel, "AutogradMeta")
+        registry: Any = library.m
+        for name in fused:
+            registry.impl(name, "Meta", _left_to_the_mode, False)
         yield
     finally:
         _kernels_are_set = False
@@ -268,6 +277,10 @@ def meta_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
 
 
 _kernels_are_set = False
+
+
+def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:
+    raise NotImplementedError("no kernel for meta tensors outside of an analysis")
 
 
 def cpu_chooses_flash(*, grouped: bool) -> bool:

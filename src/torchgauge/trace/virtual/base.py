@@ -23,5 +23,7 @@ class VirtualDevice:
     """What ``torch.autocast`` does to the arguments of operators; see ``autocast_lists.py``."""
     foreach: bool
     """Whether optimizers work on lists of tensors by default."""
+    fused: frozenset[str] = frozenset()
+    """Operators with a kernel of the device's own that are composite elsewhere, as ``name``."""
     host_states: bool
     """Whether what an optimizer makes without naming a device lies beside the device."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch.torch_version import TorchVersion
 
 from torchgauge.trace.shape_rules import channels_last
+from torchgauge.trace.torch_internals import is_composite
 from torchgauge.trace.virtual import cuda_recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
@@ -20,6 +21,7 @@ _MOST_SAMPLES_TRAINING = 880_801
 _MOST_SAMPLES = 65_535
 """Samples that cuDNN's spatial normalisation takes, in training and in evaluation."""
 _INDEXABLE = 2**31 - 1
+_FIRST_FUSED_RMS_NORM = TorchVersion("2.9.0.dev0")
 
 
 def batch_norm(
@@ -80,6 +82,32 @@ def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
     return bool(source.dim() >= 3 and source.shape[0] <= most and source.numel() < _INDEXABLE)
 
 
+def rms_norm(
+    source: torch.Tensor,
+    normalized_shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    eps: float | None = None,
+) -> torch.Tensor:
+    """Normalise by root mean square in one kernel, which keeps one number a row.
+
+    Source: ``rms_norm_symint`` in PyTorch's ``aten/src/ATen/native/layer_norm.cpp`` (2.9–2.13):
+    not for complex numbers or a weight of another dtype.
+    """
+    operator = torch.ops.aten._fused_rms_norm.default
+    alike = weight is None or weight.dtype == source.dtype
+    run = operator if alike and not source.is_complex() else operator.decompose
+    result: torch.Tensor = run(source, list(normalized_shape), weight, eps)[0]
+    return result
+
+
+def _fuses_rms_norm(release: TorchVersion) -> bool:
+    """Return whether a release has the kernel (pull request 153666 of 2025), as the installed."""
+    operator = getattr(torch.ops.aten, "_fused_rms_norm", None)
+    return (
+        release >= _FIRST_FUSED_RMS_NORM and operator is not None and is_composite(operator.default)
+    )
+
+
 def dropout(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     """Drop elements with the fused kernel, which keeps a mask of one byte per element.
 
@@ -114,11 +142,15 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "scaled_dot_product_attention": attention(capability, version),
         **cuda_recurrent.KERNELS,
     }
+    fused = _fuses_rms_norm(version)
+    if fused:
+        kernels["rms_norm"] = rms_norm
     return VirtualDevice(
         type="cuda",
         kernels=kernels,
         shape_rules=SHAPE_RULES,
         autocast=policies_of("cuda", release),
+        fused=frozenset({"_fused_rms_norm"} if fused else ()),
         foreach=True,
         host_states=True,
     )

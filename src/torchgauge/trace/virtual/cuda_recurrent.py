@@ -139,8 +139,82 @@ def cudnn_rnn_backward(
     return *first, [torch.empty_like(weight) for weight in weights] if mask[3] else []
 
 
+def lstm_cell(
+    source: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    w_ih: torch.Tensor,
+    w_hh: torch.Tensor,
+    b_ih: torch.Tensor | None = None,
+    b_hh: torch.Tensor | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run one step: both products, and a kernel for all that is between (``LSTMCell``)."""
+    inputs, hiddens = source.matmul(w_ih.t()), hx[0].matmul(w_hh.t())
+    results = torch.ops.aten._thnn_fused_lstm_cell(inputs, hiddens, hx[1], b_ih, b_hh)
+    return results[0], results[1]
+
+
+def gru_cell(
+    source: torch.Tensor,
+    hx: torch.Tensor,
+    w_ih: torch.Tensor,
+    w_hh: torch.Tensor,
+    b_ih: torch.Tensor | None = None,
+    b_hh: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Run one step: both products, and a kernel for all that is between (``GRUCell``)."""
+    inputs, hiddens = source.matmul(w_ih.t()), hx.matmul(w_hh.t())
+    result: torch.Tensor = torch.ops.aten._thnn_fused_gru_cell(inputs, hiddens, hx, b_ih, b_hh)[0]
+    return result
+
+
+def fused_lstm_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """Both states ``[B, H]`` and the activated gates ``[B, 4H]``.
+
+    Source, of the four rules: ``RNN.cu`` in PyTorch's ``aten/src/ATen/native/cuda``.
+    """
+    return torch.empty_like(args[2]), torch.empty_like(args[2]), torch.empty_like(args[0])
+
+
+def fused_lstm_cell_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of the gates ``[B, 4H]``, the cell state and the bias."""
+    cx, gates, has_bias = args[2], args[4], args[5]
+    bias = gates.new_empty(gates.shape[1]) if has_bias else None
+    return torch.empty_like(gates), torch.empty_like(cx), bias
+
+
+def fused_gru_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """The state ``[B, H]`` and five values per unit (``GRU_WORKSPACE_MULTIPLIER``)."""
+    batch, size = args[2].shape
+    return torch.empty_like(args[2]), args[2].new_empty((batch, 5 * size))
+
+
+def fused_gru_cell_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of both kinds of gates ``[B, 3H]``, the state and both biases."""
+    grad, has_bias = args[0], args[2]
+    batch, size = grad.shape
+    gates = [grad.new_empty((batch, 3 * size)) for _ in range(2)]
+    biases = [grad.new_empty(3 * size) if has_bias else None for _ in range(2)]
+    return *gates, torch.empty_like(grad), *biases
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
+    "lstm_cell": lstm_cell,
+    "gru_cell": gru_cell,
     **{f"{kind}.input": _padded(kind) for kind in _MODES},
     **{f"{kind}.data": _packed(kind) for kind in _MODES},
 }
-"""Recurrent layers on padded and on packed sequences."""
+"""Recurrent layers on padded and on packed sequences, and single steps."""
+
+SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "aten._cudnn_rnn.default": cudnn_rnn,
+    "aten._cudnn_rnn_backward.default": cudnn_rnn_backward,
+    "aten._thnn_fused_lstm_cell.default": fused_lstm_cell,
+    "aten._thnn_fused_lstm_cell_backward_impl.default": fused_lstm_cell_backward,
+    "aten._thnn_fused_gru_cell.default": fused_gru_cell,
+    "aten._thnn_fused_gru_cell_backward.default": fused_gru_cell_backward,
+}
+"""Rules by operator; each makes the outputs from ``(args, kwargs)``."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.shape_rules import META
-from torchgauge.trace.virtual.cuda_recurrent import cudnn_rnn, cudnn_rnn_backward
+from torchgauge.trace.virtual import cuda_recurrent
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -24,12 +24,30 @@ def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Te
     count = len(normalized)
     if tuple(source.shape[source.dim() - count :]) != normalized:
         raise RuntimeError(
-            f"layer norm over {normalized} got an input of shape {tuple(source.shape)}"
+            f"normalisation over {normalized} got an input of shape {tuple(source.shape)}"
         )
     shape = (*source.shape[: source.dim() - count], *([1] * count))
     dtype = _accumulated(source.dtype)
     stats = [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
     return torch.empty(source.shape, dtype=source.dtype, device=META), *stats
+
+
+def _rms_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+    """``[..., *normalized] → [..., *normalized]`` and one statistic ``[..., 1, 1, …]``."""
+    return _layer_norm(args, kwargs)[:2]
+
+
+def _rms_norm_backward(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor | None, ...]:
+    """Gradients of input and weight, as ``output_mask`` asks."""
+    source, weight, mask = args[1], args[4], args[5]
+    return tuple(
+        torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
+        if wanted and tensor is not None
+        else None
+        for tensor, wanted in zip((source, weight), mask, strict=True)
+    )
 
 
 def _native_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
@@ -72,11 +90,12 @@ def _check_channels(args: tuple[Any, ...]) -> None:
 
 
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    "aten._fused_rms_norm.default": _rms_norm,
+    "aten._fused_rms_norm_backward.default": _rms_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_batch_norm.default": _native_batch_norm,
     "aten.cudnn_batch_norm.default": _cudnn_batch_norm,
     "aten.cudnn_batch_norm_backward.default": _cudnn_batch_norm_backward,
-    "aten._cudnn_rnn.default": cudnn_rnn,
-    "aten._cudnn_rnn_backward.default": cudnn_rnn_backward,
+    **cuda_recurrent.SHAPE_RULES,
 }
 """Rules by operator; each makes the outputs from ``(args, kwargs)``."""
