@@ -13,6 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.torch_version import TorchVersion
 
 import torchgauge as tg
+from torchgauge.errors import ModelError
 from torchgauge.report.model import Execution, OpRecord, TensorSpec, Trace
 from torchgauge.trace.inputs import plan_inputs
 from torchgauge.trace.session import Request, Session
@@ -330,6 +331,23 @@ def test_masks_of_another_dtype_are_refused(execution: Execution) -> None:
     request = Request(model=model, plan=plan, scenario=tg.Scenario(), model_name="model")
     error = Session(request, execution).run().error
     assert error is not None and "Expected attn_mask dtype to be bool or float" in str(error)
+
+
+def test_a_mask_guessed_as_integers_is_explained() -> None:
+    class Masked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attend = Attend()
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            self.attend.mask = mask
+            return self.attend(x)  # type: ignore[no-any-return]
+
+    with pytest.raises(ModelError, match="Expected attn_mask dtype") as caught:
+        tg.analyze(Masked(), [(2, 16, 64), (16, 16)])
+    assert caught.value.hint is not None and "--dtype bool" in caught.value.hint
+    report = tg.analyze(Masked(), [(2, 16, 64), (16, 16)], dtypes=["float32", "bool"])
+    assert report.failure is None
 
 
 def test_multi_head_attention_modules() -> None:

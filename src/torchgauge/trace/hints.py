@@ -107,6 +107,9 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
+    (r"Expected attn_mask dtype to be bool",
+     "the mask of attention is true or false, or a number that is added; pass one, or name its "
+     "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
     (r"CUDA|cuda", "the model names a CUDA device; move tensors to x.device instead"),
