@@ -25,7 +25,7 @@ from torchgauge.trace.describe import (
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.shape_rules import layout_of
-from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
@@ -38,6 +38,7 @@ from torchgauge.trace.torch_internals import (
     without_transforms,
 )
 
+_COPY = "aten._to_copy.default"
 _SCALARS = (int, float, bool, str, type(None))
 
 
@@ -131,6 +132,7 @@ class Recorder(DispatchMode):
         self._boundaries: list[int] = [0]
         self._boundary_calls: list[int] = [-1]
         self._keep_ops = keep_ops
+        self._is_cpu = device == "cpu"
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
             f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
@@ -236,6 +238,9 @@ class Recorder(DispatchMode):
             found = _Found()
             found.note_all(args, self.specs)
             found.note_all(tuple(kwargs.values()), self.specs)
+        to_host = simulation is not None and facts.name == _COPY and kwargs.get("device") == CPU
+        if to_host and self._is_there_already(args[0], kwargs.get("dtype")):
+            return args[0].detach()
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
         if self.stack:
@@ -258,6 +263,9 @@ class Recorder(DispatchMode):
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
+        if to_host and not self._is_cpu:
+            for index in writes:
+                storages.set_host(index)
         recompute = node is not None and bool(self.stack)
         self._ops.append(
             (
@@ -275,6 +283,12 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _is_there_already(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
+        """Return whether ``.cpu()`` would return its own tensor; values are handed out apart."""
+        assert self.simulation is not None
+        same = dtype is None or dtype == tensor.dtype
+        return self._is_cpu and same and self.simulation.values.get(tensor) is None
 
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):

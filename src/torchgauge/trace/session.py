@@ -283,7 +283,7 @@ class Session:
             return nullcontext(lambda dtype: nullcontext())
         if self._simulation is None:
             return nullcontext(partial(outermost_autocast, self._device.type))
-        return autocast_installed(self._target.autocast)
+        return autocast_installed(self._target.autocast, is_cpu=self._target.type == "cpu")
 
     def _autocast(self) -> AbstractContextManager[Any]:
         region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)

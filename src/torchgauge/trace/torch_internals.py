@@ -160,8 +160,11 @@ def outside_autocast_key() -> Any:
 
 
 @contextmanager
-def autocast_means_cpu(on_clear: Callable[[], None]) -> Iterator[None]:
+def autocast_means_cpu(on_clear: Callable[[], None], *, asked_too: bool) -> Iterator[None]:
     """Read every ``torch.autocast`` as that of the CPU; ``on_clear`` hears of dropped caches.
+
+    With ``asked_too``, whoever asks whether autocast is on for another device, as
+    ``torch.amp.custom_fwd`` does, hears of the CPU's.
 
     ``torch.clear_autocast_cache`` is what ``torch.autocast`` calls when the outermost region
     ends (2.6–2.13).
@@ -176,13 +179,18 @@ def autocast_means_cpu(on_clear: Callable[[], None]) -> Iterator[None]:
         on_clear()
         clear()
 
+    is_enabled, dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
     kind.__init__ = init_for_cpu  # type: ignore[method-assign]
     torch.clear_autocast_cache = clear_both
+    if asked_too:
+        torch.is_autocast_enabled = lambda *_: is_enabled("cpu")
+        torch.get_autocast_dtype = lambda *_: dtype("cpu")
     try:
         yield
     finally:
         kind.__init__ = init  # type: ignore[method-assign]
         torch.clear_autocast_cache = clear
+        torch.is_autocast_enabled, torch.get_autocast_dtype = is_enabled, dtype
 
 
 @functools.cache

@@ -58,7 +58,9 @@ class _WeightCache:
 
 
 @contextmanager
-def autocast_installed(policies: Mapping[str, Policy]) -> Iterator[Callable[[torch.dtype], Any]]:
+def autocast_installed(
+    policies: Mapping[str, Policy], *, is_cpu: bool
+) -> Iterator[Callable[[torch.dtype], Any]]:
     """Install the kernels for a run; yields a function that opens a region of autocast.
 
     ``torch.autocast`` in a model's own code then acts too, whichever device it names.
@@ -75,7 +77,7 @@ def autocast_installed(policies: Mapping[str, Policy]) -> Iterator[Callable[[tor
         with outermost_autocast("cpu", dtype):
             yield
 
-    with autocast_key(kernels), autocast_means_cpu(cache.clear):
+    with autocast_key(kernels), autocast_means_cpu(cache.clear, asked_too=not is_cpu):
         yield region
 
 
