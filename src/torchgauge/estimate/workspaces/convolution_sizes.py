@@ -147,12 +147,16 @@ class Convolution:
         """Return the bytes of one image unfolded, one group at a time."""
         return self.inputs * prod(self.kernel) * prod(self.result[2:]) * FLOAT
 
-    @property
-    def strided_source(self) -> int:
-        """Return the bytes of one image without the pixels that a 1 × 1 kernel skips."""
+    def strided_source(self, most_channels: int | None = None) -> int:
+        """Return the bytes of one image without the pixels that a 1 × 1 kernel skips.
+
+        Of as many channels as are handled together, of all without ``most_channels``.
+        """
         if not self.is_pointwise or all(size == 1 for size in self.stride):
             return 0
-        per_image = up(self.source.shape[1], BLOCK) * prod(self.result[2:]) * FLOAT
+        channels = up(self.source.shape[1], BLOCK)
+        channels = min(channels, most_channels or channels)
+        per_image = channels * prod(self.result[2:]) * FLOAT
         return self.threads * per_image + ALIGNMENT
 
     @property

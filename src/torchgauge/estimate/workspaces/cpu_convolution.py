@@ -33,6 +33,8 @@ _BRGEMM_DESCRIPTORS = 8216
 _MAX_JIT_KERNEL = 14
 """Widest kernel whose weight gradient ``jit:avx512_core`` computes."""
 _MAX_DEPTHWISE_KERNEL = 3
+_CHANNELS_OF_WEIGHT_GRADIENT = 128
+"""Input channels that ``jit_1x1`` handles together for a weight's gradient: eight blocks."""
 
 
 def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
@@ -61,7 +63,7 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     if case.takes_gemm:
         return (copy, max(case.columns, output.nbytes))
     inside = (
-        case.blocked_source + case.blocked_weight + case.strided_source + case.padded_bias
+        case.blocked_source + case.blocked_weight + case.strided_source() + case.padded_bias
         + case.blocked_result - output.nbytes
     )  # fmt: skip
     return (copy, max(inside, case.blocked_result))
@@ -159,7 +161,7 @@ def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> lis
         return [own + scratch + one_bias, 2 * own + 2 * one_bias]
     weight = case.blocked_weight
     inside = case.blocked_source + case.blocked_result + weight + one_bias + padded
-    return [inside + case.strided_source, weight + own + 2 * one_bias]
+    return [inside + case.strided_source(_CHANNELS_OF_WEIGHT_GRADIENT), weight + own + 2 * one_bias]
 
 
 def _weight_gradient_takes_gemm(case: Convolution) -> bool:
