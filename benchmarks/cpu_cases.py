@@ -51,6 +51,7 @@ DECODER = {**SMALL, "num_key_value_heads": 2, "intermediate_size": 64, "vocab_si
 
 
 def unet() -> nn.Module:
+    define_missing_operators()
     from diffusers import UNet2DModel
 
     return UNet2DModel(  # type: ignore[no-any-return]

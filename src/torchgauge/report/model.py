@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Flag, StrEnum, auto
 from os import PathLike
 from typing import TypeAlias
 
@@ -73,24 +73,18 @@ class TensorSpec:
         return count
 
 
-class Layout(StrEnum):
-    """The order of a tensor's elements in memory, as kernels tell layouts apart."""
+class Layout(Flag):
+    """The order of a tensor's elements in memory, by what kernels ask about it.
 
-    CONTIGUOUS = "contiguous"
-    CHANNELS_LAST = "channels-last"
-    BOTH = "both"
-    """One channel, or one pixel: contiguous, and its strides read as channels-last."""
-    OTHER = "other"
+    A tensor with one channel or of one pixel is contiguous in both orders.
+    """
 
-    @property
-    def is_contiguous(self) -> bool:
-        """Return whether a kernel that wants contiguous elements takes it without a copy."""
-        return self in (Layout.CONTIGUOUS, Layout.BOTH)
-
-    @property
-    def is_channels_last(self) -> bool:
-        """Return whether PyTorch suggests channels-last results for it."""
-        return self in (Layout.CHANNELS_LAST, Layout.BOTH)
+    NONE = 0
+    CONTIGUOUS = auto()
+    CHANNELS_LAST = auto()
+    """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
+    SUGGESTS_CHANNELS_LAST = auto()
+    """Results are made with their channels last (``suggest_memory_format``)."""
 
 
 ArgumentValue: TypeAlias = (

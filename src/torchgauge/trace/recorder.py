@@ -15,6 +15,7 @@ import torch
 from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleCall, NamedValue, OpRecord, Phase
+from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -119,6 +120,7 @@ class Recorder(DispatchMode):
         keep_ops: bool = True,
     ) -> None:
         super().__init__()
+        last_reference()
         self.specs = SpecTable(device)
         self.storages = StorageTracker()
         self.simulation = simulation
@@ -243,6 +245,9 @@ class Recorder(DispatchMode):
             return args[0].detach()
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
+        if func is SUM and node is not None and is_last_reference(args, kwargs, node):
+            func = SUM_IN_PLACE
+            facts = facts_of(func)
         if self.stack:
             call = self.stack[-1].index
         else:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace.onednn import lstm_workspace_bytes
 
 META = torch.device("meta")
 
@@ -165,12 +166,18 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
 
 
 def layout_of(tensor: torch.Tensor) -> Layout:
-    """Return the order of a tensor's elements in memory."""
+    """Return what kernels ask about the order of a tensor's elements in memory."""
+    layout = Layout.NONE
     if tensor.layout is not torch.strided:
-        return Layout.OTHER
-    if channels_last(tensor) is not None:
-        return Layout.BOTH if tensor.is_contiguous() else Layout.CHANNELS_LAST
-    return Layout.CONTIGUOUS if tensor.is_contiguous() else Layout.OTHER
+        return layout
+    if tensor.is_contiguous():
+        layout |= Layout.CONTIGUOUS
+    if tensor.dim() in _CHANNELS_LAST:
+        if tensor.is_contiguous(memory_format=_CHANNELS_LAST[tensor.dim()][0]):
+            layout |= Layout.CHANNELS_LAST
+        if channels_last(tensor) is not None:
+            layout |= Layout.SUGGESTS_CHANNELS_LAST
+    return layout
 
 
 _CHANNELS_LAST = {
@@ -202,17 +209,13 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 
 
 def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
-    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training.
-
-    How large the workspace is only oneDNN knows; this is read off the profiler's memory events
-    of single calls (see ``estimate/workspaces/cpu_recurrent.py``).
-    """
+    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training."""
     source, hidden, cell, size, train = args[0], args[5], args[6], args[10], args[15]
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
-    steps, batch, width = source.shape
-    kept = 4 * (steps + 1) * batch * (6 * max(width, size) + 9 * size)
-    workspace = torch.empty(kept, dtype=torch.uint8, device=META) if train else None
+    steps, batch, inputs = source.shape
+    nbytes = lstm_workspace_bytes(steps, batch, inputs, size) if train else 0
+    workspace = torch.empty(nbytes, dtype=torch.uint8, device=META) if train else None
     return output, *states, workspace
 
 

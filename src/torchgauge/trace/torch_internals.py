@@ -107,6 +107,21 @@ def current_autograd_node() -> Any:
     return torch._C._current_autograd_node()
 
 
+def reference_counts(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return how many references C++ has to a tensor and to its storage, those of Python included.
+
+    ``Tensor._use_count`` and ``torch._C._storage_Use_Count``: 2.6–2.13.
+    """
+    count: int = tensor._use_count()  # type: ignore[attr-defined]
+    storage: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+    return count, storage
+
+
+def is_python_node(node: Any) -> bool:
+    """Return whether a backward node runs a backward written in Python."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
 def next_sequence_nr() -> int:
     """Return the number that the next differentiable forward op will give to its node.
 

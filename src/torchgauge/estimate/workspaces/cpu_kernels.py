@@ -23,11 +23,14 @@ def _layout(op: OpRecord, position: int) -> Layout:
 
 
 def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """A factor and a summand per channel (``batch_norm_cpu_collect_linear_and_constant_terms``).
+    """A factor and a summand per channel, and sums per thread with channels last in training.
 
-    Source: ``cpu/batch_norm_kernel.cpp``.
+    Source: ``batch_norm_cpu_collect_linear_and_constant_terms`` and
+    ``batch_norm_cpu_collect_stats_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp``.
     """
-    return (_tensor(op, 0).shape[1] * _FLOAT,) * 2
+    channel = _tensor(op, 0).shape[1] * _FLOAT
+    flat = len(_tensor(op, 0).shape) == 2 or Layout.CHANNELS_LAST in _layout(op, 0)
+    return channel, channel, target.threads * channel if op.args[5] and flat else 0
 
 
 def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -35,14 +38,17 @@ def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
 
     Source: ``batch_norm_backward_cpu_template`` in ``Normalization.cpp``.
     """
-    if not (_layout(op, 0) is _layout(op, 1) is not Layout.OTHER):
-        return ()
+    ours, theirs = _layout(op, 0), _layout(op, 1)
+    suggests = Layout.SUGGESTS_CHANNELS_LAST
+    dense = Layout.CONTIGUOUS | Layout.CHANNELS_LAST
+    if (suggests in ours) != (suggests in theirs) or not (ours & dense and theirs & dense):
+        return (_tensor(op, 1).shape[1] * _FLOAT,)
     return (_tensor(op, 1).nbytes,)
 
 
 def _layer_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
     """A contiguous copy of the input (``layer_norm_cpu`` in ``layer_norm.cpp``)."""
-    return (0 if _layout(op, 0).is_contiguous else _tensor(op, 0).nbytes,)
+    return (0 if Layout.CONTIGUOUS in _layout(op, 0) else _tensor(op, 0).nbytes,)
 
 
 def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -50,7 +56,7 @@ def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
 
     Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
     """
-    copies = [0 if _layout(op, i).is_contiguous else _tensor(op, i).nbytes for i in (0, 1)]
+    copies = [0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)]
     mask, shape = op.args[7], op.args[2]
     assert isinstance(mask, tuple) and isinstance(shape, tuple)
     if not (mask[1] or mask[2]):
@@ -69,7 +75,8 @@ def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
     """
     batch, channels = op.args[3], op.args[4]
     assert isinstance(batch, int) and isinstance(channels, int)
-    return (2 * batch * channels * _FLOAT if _layout(op, 0) is Layout.CHANNELS_LAST else 0,)
+    last = Layout.SUGGESTS_CHANNELS_LAST in _layout(op, 0)
+    return (2 * batch * channels * _FLOAT if last else 0,)
 
 
 def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -85,16 +92,17 @@ def _upsample(op: OpRecord, target: Target) -> tuple[int, ...]:
     Source: ``_use_vectorized_kernel_cond_2d`` in ``cpu/UpSampleKernel.cpp``.
     """
     source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
-    vector = layout.is_channels_last and source.shape[1] > _VECTOR_CHANNELS
+    vector = Layout.CHANNELS_LAST in layout and source.shape[1] > _VECTOR_CHANNELS
     if not vector and sum(output.shape[-2:]) > _SMALL_UPSAMPLING:
         return ()
-    made_so = layout is Layout.CHANNELS_LAST
-    return 0 if layout.is_channels_last else source.nbytes, 0 if made_so else output.nbytes
+    made_so = Layout.SUGGESTS_CHANNELS_LAST in layout
+    copied = 0 if Layout.CHANNELS_LAST in layout else source.nbytes
+    return copied, 0 if made_so else output.nbytes
 
 
 def _upsample_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
-    strange = _layout(op, 0) is Layout.OTHER
+    strange = not _layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
     return (_tensor(op, 0).nbytes if strange else 0,)
 
 
@@ -106,12 +114,14 @@ def _roll(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 def _embedding(op: OpRecord, target: Target) -> tuple[int, ...]:
     """Contiguous indices (``embedding`` in ``Embedding.cpp`` reshapes them)."""
-    return (0 if _layout(op, 1).is_contiguous else _tensor(op, 1).nbytes,)
+    return (0 if Layout.CONTIGUOUS in _layout(op, 1) else _tensor(op, 1).nbytes,)
 
 
 def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """Contiguous indices and gradient (``embedding_dense_backward_cpu`` in ``Embedding.cpp``)."""
-    return tuple(0 if _layout(op, i).is_contiguous else _tensor(op, i).nbytes for i in (0, 1))
+    return tuple(
+        0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)
+    )
 
 
 def _sort(op: OpRecord, target: Target) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
-"""Scratch memory of oneDNN's LSTM. Shapes: input ``[T, B, I]``, hidden size H.
+"""Scratch memory of oneDNN's LSTM layer, float32. Shapes: input ``[T, B, I]``, states ``[B, H]``.
 
-oneDNN does not publish its layouts. What it takes was read from the profiler's memory events of
-single calls (oneDNN of PyTorch 2.13, float32, T 7 and 14, B 2 and 4, I and H of 64 to 1024), which
-the figures below meet within 3 % from H = 64 on.
+Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/native/mkldnn/RNN.cpp``;
+``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x). Not counted: up
+to five pages of states more in inference, and copies of gradients that are not contiguous.
 """
 
 from __future__ import annotations
@@ -10,33 +10,63 @@ from __future__ import annotations
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import OpRecord, TensorSpec
 
-_FIXED_SCRATCH = 16_952
+_FLOAT = 4
+_PAGE = 4096
+_CACHE_LINE = 16
+_CONFLICT = 256
+_OUTPUT_BLOCK = 32
+"""Outputs that the inference kernel computes together."""
+_PLACES = 568
+"""Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.7–3.12."""
 
 
-def _specs(op: OpRecord) -> tuple[TensorSpec, int, int]:
-    """Return the input, the bytes of both weights, and the hidden size."""
-    source, layer, recurrent = op.args[:3]
-    assert isinstance(source, TensorSpec) and isinstance(layer, TensorSpec)
-    assert isinstance(recurrent, TensorSpec)
-    return source, layer.nbytes + recurrent.nbytes, layer.shape[0] // 4
+def _up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
-def _scratch(source: TensorSpec, hidden: int) -> int:
-    """Four gates for each step, two states, and what does not depend on sizes."""
-    steps, batch = source.shape[:2]
-    return 16 * steps * batch * hidden + 8 * batch * hidden + _FIXED_SCRATCH
+def _row(elements: int) -> int:
+    """Return how many floats a row takes: whole cache lines, no conflicts between rows."""
+    elements = _up(elements, _CACHE_LINE)
+    return elements + _CACHE_LINE if elements % _CONFLICT == 0 else elements
+
+
+def _sizes(op: OpRecord) -> tuple[int, int, int, int] | None:
+    source, hidden = op.args[0], op.args[5]
+    assert isinstance(source, TensorSpec) and isinstance(hidden, TensorSpec)
+    if source.dtype != "float32":
+        return None
+    steps, batch, inputs = source.shape
+    return steps, batch, inputs, hidden.shape[-1]
+
+
+def _scratch(steps: int, batch: int, size: int) -> int:
+    """Return the gates of all steps, two states and a page of smaller things."""
+    gates = _up(steps * batch * _row(4 * size) * _FLOAT, _PAGE)
+    return gates + 2 * _up(batch * _row(size) * _FLOAT, _PAGE) + _PAGE + _PLACES
 
 
 def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The sum of both biases, both weights in oneDNN's layout, and the gates."""
-    source, weights, hidden = _specs(op)
-    return 16 * hidden, weights, _scratch(source, hidden)
+    """The sum of both biases, both weights in oneDNN's layout, gates."""
+    sizes = _sizes(op)
+    if sizes is None:
+        return ()
+    steps, batch, inputs, size = sizes
+    row = _row(4 * size) if op.args[15] else 4 * _up(size, _OUTPUT_BLOCK)
+    bias = 4 * size * _FLOAT
+    weights = (inputs * row * _FLOAT, size * row * _FLOAT)
+    return bias, *weights, _scratch(steps, batch, size)
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Both weights and both their gradients in oneDNN's layout, two biases, and the gates."""
-    source, weights, hidden = _specs(op)
-    return 2 * weights, 32 * hidden, _scratch(source, hidden)
+    """Both weights where their rows are padded, both weights' gradients, the bias, gates."""
+    sizes = _sizes(op)
+    if sizes is None:
+        return ()
+    steps, batch, inputs, size = sizes
+    outputs = 4 * size
+    weights = [0 if _row(n) == n else outputs * _row(n) * _FLOAT for n in (inputs, size)]
+    gradients = [n * _row(outputs) * _FLOAT for n in (inputs, size)]
+    return *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size)
 
 
 RULES: dict[str, Rule] = {

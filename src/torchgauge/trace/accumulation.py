@@ -1,0 +1,82 @@
+"""The sum of two gradients of one tensor, in place where autograd's engine would make it so.
+
+The engine adds a gradient to the one that it holds already in place if it has the last reference
+to it, but never while a dispatch mode is active: what a recorder sees is a new tensor each time.
+Source: ``accumulate`` and ``can_accumulate_inplace`` in PyTorch's
+``torch/csrc/autograd/input_buffer.cpp`` (2.6–2.13).
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import (
+    DispatchMode,
+    is_python_node,
+    reference_counts,
+    without_modes,
+)
+
+SUM = torch.ops.aten.add.Tensor
+SUM_IN_PLACE = torch.ops.aten.add_.Tensor
+
+
+def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) -> bool:
+    """Return whether an ``add`` under ``node`` is the engine's, of a gradient it alone holds."""
+    if len(args) != 2 or kwargs or torch.is_grad_enabled() or is_python_node(node):
+        return False
+    old, new = args
+    if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
+        return False
+    if old.shape != new.shape or old.dtype != new.dtype or not _is_dense(old):
+        return False
+    return reference_counts(old) == last_reference()
+
+
+def _is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether the elements fill their memory without gaps or overlaps, in any order."""
+    if tensor.layout is not torch.strided:
+        return False
+    extent = 1
+    sizes = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
+    for stride, size in sorted(sizes):
+        if stride != extent:
+            return False
+        extent *= size
+    return True
+
+
+@cache
+def last_reference() -> tuple[int, int]:
+    """Return the counts of a gradient that the engine alone holds, as a dispatch mode sees them.
+
+    Measured, because they depend on how many references the way into Python itself takes; not to
+    be called first from inside a dispatch mode, where autograd is off.
+    """
+    with without_modes(), torch.enable_grad():
+        x = torch.ones(2, device="cpu", requires_grad=True)
+        total = (x.tanh() * x.sigmoid()).sum()
+        mode = _Counter()
+        with mode:
+            torch.autograd.grad(total, x)
+    assert mode.found is not None
+    return mode.found
+
+
+class _Counter(DispatchMode):
+    found: tuple[int, int] | None = None
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Note the counts of what is added."""
+        if func is SUM:
+            self.found = reference_counts(args[0])
+        return func(*args, **(kwargs or {}))
