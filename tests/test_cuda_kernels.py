@@ -159,6 +159,46 @@ def test_rms_norm_in_an_inference_and_on_the_cpu() -> None:
     assert meta(torch.ones(2, 4, device="meta")).shape == (2, 4)
 
 
+# ------------------------------------------------------------------ softmax
+
+
+@pytest.mark.parametrize("kind", ["softmax", "log_softmax"])
+@pytest.mark.parametrize(
+    ("precision", "dtype", "copied"),
+    [("fp16-autocast", "float16", False), ("bf16-autocast", "bfloat16", True)],
+)
+def test_a_softmax_of_float16_needs_no_copy(
+    kind: str, precision: str, dtype: str, copied: bool
+) -> None:
+    layer: nn.Module = nn.Softmax(-1) if kind == "softmax" else nn.LogSoftmax(-1)
+    found = trace(
+        nn.Sequential(nn.Linear(16, 32), layer), (4, 16), mode="training", precision=precision
+    )
+    (forward,) = ops(found, f"aten._{kind}.default")
+    (backward,) = ops(found, f"aten._{kind}_backward_data")
+    assert spec(forward.outputs[0]).dtype == "float32"
+    assert spec(forward.args[0]).dtype == ("float32" if copied else dtype)
+    assert forward.args[2] is not copied
+    assert spec(backward.outputs[0]).dtype == ("float32" if copied else dtype)
+
+
+def test_a_softmax_in_the_dtype_that_is_asked_for() -> None:
+    class Asking(nn.Module):
+        def __init__(self, dtype: torch.dtype | None) -> None:
+            super().__init__()
+            self.linear, self.dtype = nn.Linear(16, 16), dtype
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.softmax(self.linear(x), dim=-1, dtype=self.dtype)
+
+    for dtype in (None, torch.float32, torch.float64):
+        found = trace(Asking(dtype), (4, 16), precision="fp16")
+        expected = str(dtype or torch.float16).removeprefix("torch.")
+        assert spec(found.outputs[0].tensor).dtype == expected
+        casts = [op for op in ops(found, "aten._to_copy") if op.call > 0 or dtype is not None]
+        assert len(casts) == (dtype is torch.float64)
+
+
 # ------------------------------------------------------------------ dropout
 
 

@@ -108,6 +108,29 @@ def _fuses_rms_norm(release: TorchVersion) -> bool:
     )
 
 
+def softmax(source: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Take the softmax of float16 in float32 without a copy in float32.
+
+    Source: ``softmax`` and ``log_softmax`` in PyTorch's ``aten/src/ATen/native/SoftMax.cpp``.
+    """
+    return _normalised(torch.ops.aten._softmax, source, dim, dtype)
+
+
+def log_softmax(source: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Take the logarithm of the softmax, as ``softmax`` does."""
+    return _normalised(torch.ops.aten._log_softmax, source, dim, dtype)
+
+
+def _normalised(
+    operator: Any, source: torch.Tensor, dim: int, dtype: torch.dtype | None
+) -> torch.Tensor:
+    fuses_cast = source.dtype == torch.float16 and dtype == torch.float32
+    if dtype is not None and not fuses_cast:
+        source = source.to(dtype)
+    result: torch.Tensor = operator(source, dim, fuses_cast)
+    return result
+
+
 def dropout(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     """Drop elements with the fused kernel, which keeps a mask of one byte per element.
 
@@ -138,6 +161,8 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "batch_norm": batch_norm,
         "dropout": dropout,
         "dropout_": dropout_,
+        "softmax.int": softmax,
+        "log_softmax.int": log_softmax,
         "_pad_packed_sequence": pad_packed_sequence,
         "scaled_dot_product_attention": attention(capability, version),
         **cuda_recurrent.KERNELS,
