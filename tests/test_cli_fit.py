@@ -49,6 +49,8 @@ def no_user_files_and_no_gpu(monkeypatch, tmp_path):
     for name in ("TORCHGAUGE_DEVICES", "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "net.py").write_text(SOURCE)
+    yield
+    sys.modules.pop("net", None)  # other tests have a file of that name
 
 
 def fit(*arguments: str) -> int:
