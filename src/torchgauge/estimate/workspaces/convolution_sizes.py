@@ -18,7 +18,7 @@ BLOCK = 16
 ALIGNMENT = 128
 """Bytes that oneDNN adds to each scratchpad entry (``memory_tracking.hpp``)."""
 STRIDED_DESCRIPTORS = 20_504
-"""Bytes of ``brgconv_strided``'s batch descriptors: measured, oneDNN 3.7–3.12."""
+"""Bytes of ``brgconv_strided``'s batch descriptors: measured, oneDNN 3.12."""
 _STRIDED_BUFFER = 16_384
 """Bytes that ``brgconv_strided`` rounds its copy of an image up to: 4096 floats."""
 _FEW_ELEMENTS = 20_480

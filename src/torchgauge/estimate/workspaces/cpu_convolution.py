@@ -29,7 +29,7 @@ from torchgauge.report.model import Layout, OpRecord, TensorSpec
 _HALF_BLOCK = 8
 _BRGEMM_BLOCK = 32
 _BRGEMM_DESCRIPTORS = 8216
-"""Bytes of ``brgconv``'s batch descriptors in a forward: measured, oneDNN 3.7–3.12."""
+"""Bytes of ``brgconv``'s batch descriptors in a forward: measured, oneDNN 3.12."""
 _MAX_JIT_KERNEL = 14
 """Widest kernel whose weight gradient ``jit:avx512_core`` computes."""
 _MAX_DEPTHWISE_KERNEL = 3

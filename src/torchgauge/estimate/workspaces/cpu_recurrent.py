@@ -17,7 +17,7 @@ _CONFLICT = 256
 _OUTPUT_BLOCK = 32
 """Outputs that the inference kernel computes together."""
 _PLACES = 568
-"""Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.7–3.12."""
+"""Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.12."""
 
 
 def _up(value: int, multiple: int) -> int:
