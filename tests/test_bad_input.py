@@ -124,6 +124,29 @@ def test_scenarios_that_contradict_themselves() -> None:
             tg.Scenario(**options)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("allocator", "expandable_segments:True"),
+        ("torch_release", "2.6"),
+        ("cudnn_benchmark", True),
+    ],
+)
+def test_what_only_cuda_has_is_refused_on_the_cpu(field: str, value: Any) -> None:
+    scenario = tg.Scenario(**{field: value})
+    with pytest.raises(ScenarioError, match=f"{field}={value!r} has no meaning on the CPU") as said:
+        tg.analyze(nn.Linear(2, 2), (1, 2), scenario=scenario)
+    assert "RTX 3060 12GB" in said.value.hint
+
+
+def test_an_option_of_an_optimizer_is_plain_data() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"option lr=tensor\(0.1000\) is neither number"
+    ) as said:
+        tg.Scenario(mode="training", optimizer_options={"lr": torch.tensor(0.1)})  # type: ignore[dict-item]
+    assert "betas=(0.9, 0.95)" in said.value.hint
+
+
 def test_losses_that_do_not_match() -> None:
     training = tg.Scenario(mode="training", loss="cross_entropy")
     with pytest.raises(ScenarioError, match="cross_entropy needs an output of shape"):

@@ -708,6 +708,11 @@ def test_what_a_real_run_cannot_follow_is_refused(field, value, hint):
     assert hint in caught.value.hint
 
 
+def test_a_setting_of_cudnn_is_refused_on_the_cpu():
+    with pytest.raises(ScenarioError, match="cudnn_benchmark=True has no meaning on the CPU"):
+        tg.measure(nn.Linear(4, 2), (3, 4), scenario=tg.Scenario(cudnn_benchmark=True))
+
+
 def test_a_gpu_that_is_elsewhere_is_not_measured():
     with pytest.raises(ScenarioError, match="on the machine at hand, not on T4"):
         tg.measure(nn.Linear(4, 2), (3, 4), scenario=tg.Scenario(device="T4"))

@@ -133,6 +133,16 @@ def test_a_report_of_a_version_without_the_later_fields_is_read():
     assert report_from_dict(data) == report
 
 
+def test_options_of_an_optimizer_come_back_as_they_were():
+    options = {"lr": 0.1, "betas": (0.9, 0.95)}
+    report = build.transformer(training=True)
+    scenario = replace(report.scenario, optimizer_options=options)
+    loaded = report_from_json(report_to_json(replace(report, scenario=scenario)))
+    assert loaded.scenario == scenario
+    assert hash(loaded.scenario) == hash(scenario)
+    assert dict(loaded.scenario.optimizer_options) == options
+
+
 def test_a_value_that_is_no_tensor_has_a_null_shape_and_its_text():
     data = report_to_dict(build.detector())
     assert data["inputs"][1] == {"name": "training", "shape": None, "dtype": None, "text": "None"}

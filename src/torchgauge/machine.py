@@ -39,10 +39,12 @@ def machine_of(scenario: Scenario) -> Machine:
 
     Raises:
         DeviceError: the name is not known, or stands for several devices.
-        ScenarioError: a GPU that PyTorch's CUDA build does not run on, or no GPU at hand.
+        ScenarioError: a GPU that PyTorch's CUDA build does not run on, no GPU at hand, or an
+            option of CUDA for the CPU.
         AllocatorSettingsError: the allocator's settings make no sense.
     """
     if scenario.device == "cpu":
+        check_cpu_options(scenario)
         return CPU
     device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
     capability = device.compute_capability
@@ -76,6 +78,21 @@ def machine_of(scenario: Scenario) -> Machine:
         assumptions=_assumptions(device, release, context.measured),
         warnings=_warnings(device, scenario),
     )
+
+
+def check_cpu_options(scenario: Scenario) -> None:
+    """Refuse what only CUDA has.
+
+    Raises:
+        ScenarioError: the scenario asks for such a thing on the CPU.
+    """
+    for name, neutral in (("allocator", ""), ("torch_release", None), ("cudnn_benchmark", False)):
+        value = getattr(scenario, name)
+        if value != neutral:
+            raise ScenarioError(
+                f"{name}={value!r} has no meaning on the CPU",
+                hint="name a GPU: device='RTX 3060 12GB' (--device), or leave it out",
+            )
 
 
 def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:

@@ -1,18 +1,20 @@
 """Bytes of tensors over a step, from storage lifetimes.
 
 Assumes: every storage occupies exactly its bytes (no allocator rounding), and the step is one of
-many: optimizer states, made in the first step, are alive from the start. What kernels take for
-themselves comes from ``workspaces``.
+many, unless the scenario asks for the first: optimizer states are alive from the start, and
+gradients until ``zero_grad`` (``carried.py``). What kernels take for themselves comes from
+``workspaces``.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
 from torchgauge.estimate.alive import largest_alive
+from torchgauge.estimate.carried import Carried, carried_over
 from torchgauge.estimate.steps import Workspaces, placed_workspaces
 from torchgauge.report.model import (
     MemoryEstimate,
@@ -29,7 +31,7 @@ class LiveBytes:
     """Live bytes of a trace, event by event."""
 
     before: int
-    """Bytes alive before the first event: the optimizer's states."""
+    """Bytes alive before the first event: what the steps before have left."""
     after: tuple[int, ...]
     """Bytes alive after each event."""
     workspaces: Mapping[int, int]
@@ -49,14 +51,13 @@ class LiveBytes:
 
 def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
     """Return the bytes alive after each storage event, and what kernels take in between."""
-    storages = trace.storages
-    steady = sum(s.nbytes for s in storages if s.role is Role.OPTIMIZER_STATE and not s.is_host)
-    changes = [_change(storages[event.storage], event.is_free) for event in trace.events]
-    running = accumulate(changes, initial=steady)
+    carried = carried_over(trace)
+    changes = list(_changes(trace, carried))
+    running = accumulate(changes, initial=carried.nbytes)
     next(running)
     placed = placed_workspaces(trace, workspaces)
     return LiveBytes(
-        before=steady,
+        before=carried.nbytes,
         after=tuple(running),
         workspaces={
             event - 1: max(sum(sizes) for _, sizes in kernels) for event, kernels in placed.items()
@@ -85,8 +86,8 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
     first_step = _existing(trace)
     peak_event = _peak_event(live, first_step)
     phase, module, op_name = _where(trace, peak_event)
-    at_peak = _roles_at(trace, peak_event)
     alive = _alive_at(trace, peak_event)
+    at_peak = _roles(alive)
     if peak_event in live.workspaces:
         at_peak[Role.WORKSPACE] = live.workspaces[peak_event]
     return MemoryEstimate(
@@ -103,7 +104,7 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
         peak_op=op_name,
         at_peak=at_peak,
         timeline=_timeline(trace, live, first_step),
-        alive_at_peak=largest_alive(trace, alive),
+        alive_at_peak=largest_alive(trace, [storage.index for storage in alive]),
     )
 
 
@@ -116,10 +117,16 @@ def bytes_by_role(trace: Trace) -> dict[Role, int]:
     return sums
 
 
-def _change(storage: StorageRecord, is_free: bool) -> int:
-    if storage.role is Role.OPTIMIZER_STATE or storage.is_host:
-        return 0
-    return -storage.nbytes if is_free else storage.nbytes
+def _changes(trace: Trace, carried: Carried) -> Iterator[int]:
+    """Yield by how many bytes each event changes what is alive."""
+    standing = {storage.index for storage in carried.states}
+    let_go = sum(storage.nbytes for storage in carried.gradients)
+    for index, event in enumerate(trace.events):
+        storage = trace.storages[event.storage]
+        change = 0 if storage.is_host or storage.index in standing else storage.nbytes
+        yield (-change if event.is_free else change) - (
+            let_go if index == carried.gradients_end else 0
+        )
 
 
 def _existing(trace: Trace) -> int:
@@ -145,27 +152,24 @@ def _where(trace: Trace, event: int) -> tuple[Phase, str, str]:
     return record.phase, path, record.name
 
 
-def _roles_at(trace: Trace, event: int) -> dict[Role, int]:
-    alive = dict.fromkeys(Role, 0)
-    for storage in trace.storages:
-        if storage.role is Role.OPTIMIZER_STATE and not storage.is_host:
-            alive[storage.role] += storage.nbytes
-    for change in trace.events[: event + 1]:
-        storage = trace.storages[change.storage]
-        alive[storage.role] += _change(storage, change.is_free)
-    return {role: nbytes for role, nbytes in alive.items() if nbytes}
+def _roles(storages: Iterable[StorageRecord]) -> dict[Role, int]:
+    sums = dict.fromkeys(Role, 0)
+    for storage in storages:
+        sums[storage.role] += storage.nbytes
+    return {role: nbytes for role, nbytes in sums.items() if nbytes}
 
 
-def _alive_at(trace: Trace, event: int) -> set[int]:
-    """Return the storages alive after an event; the optimizer's states always are."""
-    states = [s.index for s in trace.storages if s.role is Role.OPTIMIZER_STATE and not s.is_host]
-    alive = set(states)
+def _alive_at(trace: Trace, event: int) -> list[StorageRecord]:
+    """Return the storages alive after an event, those on the host left out."""
+    carried = carried_over(trace)
+    standing = {storage.index for storage in carried.states}
+    alive: set[int] = set()
     for change in trace.events[: event + 1]:
         if change.is_free:
             alive.discard(change.storage)
         elif not trace.storages[change.storage].is_host:
             alive.add(change.storage)
-    return alive
+    return [*(trace.storages[index] for index in alive - standing), *carried.after(event)]
 
 
 def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:

@@ -19,6 +19,7 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, report_of
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.machine import check_cpu_options
 from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.step import RealStep, precision_of
@@ -317,6 +318,8 @@ def _device(scenario: Scenario) -> torch.device:
             f"a real run takes place on the machine at hand, not on {scenario.device}",
             hint="cpu or cuda; analyze() predicts for any GPU",
         )
+    if scenario.device == "cpu":
+        check_cpu_options(scenario)
     device = torch.device(scenario.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ScenarioError(

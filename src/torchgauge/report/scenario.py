@@ -97,7 +97,7 @@ LOSSES = ("auto", "mean", "sum", "cross_entropy", "mse")
 """Names that a scenario accepts. ``auto`` takes the model's own loss if it returns one, else the
 mean of all floating-point outputs; which of them was used is listed under ``assumptions``."""
 
-OptionValue: TypeAlias = bool | int | float | str | None
+OptionValue: TypeAlias = bool | int | float | str | tuple["OptionValue", ...] | None
 OptimizerOptions: TypeAlias = tuple[tuple[str, OptionValue], ...]
 
 CUSTOM_LOSS = "custom:"
@@ -173,9 +173,9 @@ class Scenario:
             )
         self._read_checkpointing()
         training = self.mode is Mode.TRAINING
-        if isinstance(self.optimizer_options, Mapping):
-            options = tuple(sorted(self.optimizer_options.items()))
-            object.__setattr__(self, "optimizer_options", options)
+        given = dict(self.optimizer_options)
+        options = tuple((name, _plain(name, given[name])) for name in sorted(given))
+        object.__setattr__(self, "optimizer_options", options)
         self._check_optimizer()
         for name, allowed in (("optimizer", OPTIMIZERS), ("loss", LOSSES)):
             value = getattr(self, name)
@@ -270,6 +270,18 @@ class Scenario:
 def _is_of_the_user(name: str, value: str) -> bool:
     """Return whether a value names a function or class of the user's own."""
     return value.startswith(CUSTOM_LOSS) if name == "loss" else ":" in value
+
+
+def _plain(name: str, value: object) -> OptionValue:
+    """Return an optimizer's option as plain data; a list, as JSON has it, is a tuple."""
+    if isinstance(value, (list, tuple)):
+        return tuple(_plain(name, item) for item in value)
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    raise ScenarioError(
+        f"the optimizer's option {name}={value!r} is neither number, text nor a tuple of them",
+        hint="write it as plain data, such as betas=(0.9, 0.95)",
+    )
 
 
 def _text(value: object) -> str | None:
