@@ -8,7 +8,7 @@ gradients until ``zero_grad`` (``carried.py``). What kernels take for themselves
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
@@ -36,6 +36,8 @@ class LiveBytes:
     """Bytes alive after each event."""
     workspaces: Mapping[int, int]
     """Bytes that a kernel takes for itself just after an event (-1: before the first)."""
+    workspace_events: tuple[int, ...] = ()
+    """The events of ``workspaces``, in order."""
 
     def highest(self, event: int) -> int:
         """Return the most bytes alive from after an event to before the next one."""
@@ -45,7 +47,8 @@ class LiveBytes:
     def peak_between(self, first: int, end: int) -> int:
         """Return the most bytes alive from just before event ``first`` to before event ``end``."""
         peak = max(self.highest(first - 1), max(self.after[first:end], default=0))
-        inside = [event for event in self.workspaces if first <= event < end]
+        ordered = self.workspace_events
+        inside = ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]
         return max((peak, *map(self.highest, inside)))
 
 
@@ -62,6 +65,7 @@ def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
         workspaces={
             event - 1: max(sum(sizes) for _, sizes in kernels) for event, kernels in placed.items()
         },
+        workspace_events=tuple(sorted(event - 1 for event in placed)),
     )
 
 
