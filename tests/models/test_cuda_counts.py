@@ -20,11 +20,11 @@ from benchmarks.cpu_cases import CASES, dtypes_of
 pytestmark = pytest.mark.models
 
 CONVOLUTIONS = (
-    "resnet18", "resnet50", "mobilenet_v2", "densenet121", "shufflenet_v2_x1_0", "r3d_18",
+    "resnet18", "resnet50", "densenet121", "shufflenet_v2_x1_0", "r3d_18",
     "autoencoder",
 )  # fmt: skip
 OTHERS = (
-    "alexnet", "vgg11_bn", "efficientnet_b0",  # with dropout, which is one kernel on a GPU
+    "alexnet", "vgg11_bn", "mobilenet_v2", "efficientnet_b0",  # with dropout, which is one kernel on a GPU
     "vit", "swin_t", "timm levit", "bert", "gpt2", "llama", "mixtral", "t5", "diffusion unet",
     "words", "encoder", "transformer", "rnn", "gru", "lstm", "projected lstm",
 )  # fmt: skip

@@ -140,12 +140,13 @@ class Trainer:
         return [(name, p.grad) for name, p in named if p.grad is not None]
 
     def begin(self) -> None:
-        """Let go of the gradients of the step before, or set those that stay to zero.
+        """Set gradients that stay to zero.
 
-        For ``BEFORE_BACKWARD`` the first ``backward`` of the step does so.
+        For ``BEFORE_FORWARD`` the end of the step before has let go of them; for
+        ``BEFORE_BACKWARD`` the first ``backward`` of the step does so.
         """
         self._is_first_backward = True
-        if self._scenario.zero_grad is not ZeroGrad.BEFORE_BACKWARD:
+        if self._scenario.zero_grad is ZeroGrad.NEVER_FREED:
             self._zero_gradients()
 
     def _zero_gradients(self) -> None:
@@ -169,12 +170,11 @@ class Trainer:
     def step(self) -> None:
         """Unscale, clip, update the parameters and their moving average."""
         assert self.optimizer is not None
-        parameters = self._trainable()
         if self._scale is not None:
-            unscale([p.grad for p in parameters if p.grad is not None], self._scale)
+            unscale([p.grad for p in self._trainable() if p.grad is not None], self._scale)
         if self._scenario.gradient_clipping:
             with list_kernels_on_meta():
-                nn.utils.clip_grad_norm_(parameters, 1.0, foreach=self._foreach)
+                nn.utils.clip_grad_norm_(self._trainable(), 1.0, foreach=self._foreach)
         asks_again = self.optimizer.defaults.get("fused") or self.optimizer.defaults.get(
             "capturable"
         )
