@@ -24,7 +24,7 @@ CONVOLUTIONS = (
     "autoencoder",
 )  # fmt: skip
 OTHERS = (
-    "alexnet", "vgg11_bn", "mobilenet_v2", "efficientnet_b0",  # with dropout, which is one kernel on a GPU
+    "alexnet", "vgg11_bn", "mobilenet_v2", "efficientnet_b0",  # dropout is one kernel on a GPU
     "vit", "swin_t", "timm levit", "bert", "gpt2", "llama", "mixtral", "t5", "diffusion unet",
     "words", "encoder", "transformer", "rnn", "gru", "lstm", "projected lstm",
 )  # fmt: skip
