@@ -52,5 +52,8 @@ def _place(name: str) -> str:
             return inside.replace(os.sep, "/")
     if path.startswith(_STANDARD):
         return ""
-    below = os.path.relpath(path)
+    try:
+        below = os.path.relpath(path)
+    except ValueError:  # on another drive than the working directory
+        return os.path.basename(path)
     return os.path.basename(path) if below.startswith("..") else below.replace(os.sep, "/")
