@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,12 +23,46 @@ from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
 from torchgauge.trace.run import run
-from torchgauge.trace.session import Outcome, Request, structure
+from torchgauge.trace.session import CallObserver, Outcome, Request, structure
 from torchgauge.trace.shadow import unwrap
 
 
-@collector_paused()
 def analyze_model(
+    model: nn.Module,
+    input_size: InputSize | None = None,
+    *,
+    model_spec: str | None = None,
+    batch_names: bool = False,
+    **options: Any,
+) -> Report:
+    """Trace one execution and estimate what it costs; see ``torchgauge.analyze``.
+
+    ``options`` are those of ``run_model``.
+    """
+    with collector_paused():
+        run = run_model(model, input_size, **options)
+        outcome = run.outcome
+        if outcome.error is not None:
+            report = report_of(outcome.trace, model_spec, run.machine)
+            raise model_error(outcome, report) from outcome.error
+        trace = outcome.trace
+        if batch_names and run.request is not None:
+            plan = outcome.plan or run.request.plan
+            trace = name_batch(replace(run.request, plan=plan), trace)
+        return report_of(trace, model_spec, run.machine)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What came of one execution, and on what it ran."""
+
+    outcome: Outcome
+    machine: Machine
+    request: Request | None = None
+    """``None`` when nothing ran, for want of an input."""
+
+
+def run_model(
     model: nn.Module,
     input_size: InputSize | None = None,
     *,
@@ -36,15 +70,19 @@ def analyze_model(
     batch_size: int | None = None,
     batch_dim: int | None = None,
     dtypes: Sequence[str | torch.dtype] | None = None,
+    as_given: bool = False,
     scenario: Scenario | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
     model_name: str | None = None,
-    model_spec: str | None = None,
-    batch_names: bool = False,
     on_progress: Callable[[str], None] | None = None,
+    on_call: CallObserver | None = None,
     forward_kwargs: Mapping[str, Any] | None = None,
-) -> Report:
-    """Trace one execution and estimate what it costs; see ``torchgauge.analyze``."""
+) -> Run:
+    """Trace one execution; a failure of the model is part of what is returned.
+
+    Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
+    and no other reading is tried; ``on_call``: an observer of every module's forward.
+    """
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
     model = as_module(model)
@@ -57,9 +95,11 @@ def analyze_model(
         batch_dim=batch_dim,
         dtypes=dtypes,
         forward_kwargs=forward_kwargs or {},
+        as_given=as_given,
     )
     if plan is None:
-        return report_of(structure(unwrap(model), scenario, name), model_spec, machine)
+        trace = structure(unwrap(model), scenario, name)
+        return Run(outcome=Outcome(trace=trace), machine=machine)
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
         scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
@@ -71,15 +111,9 @@ def analyze_model(
         model_name=name,
         on_progress=on_progress,
         target=machine.virtual,
+        on_call=on_call,
     )
-    outcome = run(request)
-    if outcome.error is not None:
-        report = report_of(outcome.trace, model_spec, machine)
-        raise model_error(outcome, report) from outcome.error
-    trace = outcome.trace
-    if batch_names:
-        trace = name_batch(replace(request, plan=outcome.plan or plan), trace)
-    return report_of(trace, model_spec, machine)
+    return Run(outcome=run(request), machine=machine, request=request)
 
 
 def as_module(model: Any) -> nn.Module:

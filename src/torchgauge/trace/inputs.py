@@ -110,8 +110,11 @@ def plan_inputs(
     batch_dim: int | None,
     dtypes: Sequence[str | torch.dtype] | None,
     forward_kwargs: Mapping[str, Any],
+    as_given: bool = False,
 ) -> InputPlan | None:
     """Return the plan for a call of ``model``, ``None`` when nothing was given.
+
+    With ``as_given`` a size is the shape of the tensor and no other reading is tried.
 
     Raises:
         InputError: when the arguments contradict each other or are no sizes.
@@ -132,7 +135,7 @@ def plan_inputs(
         return InputPlan(kwargs=forward_kwargs) if forward_kwargs else None
     named = _named_sizes(model, input_size)
     types = _dtypes(dtypes, len(named))
-    return _plan_sizes(model, named, types, batch_size, batch_dim, forward_kwargs)
+    return _plan_sizes(model, named, types, batch_size, batch_dim, forward_kwargs, as_given)
 
 
 def _from_data(data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -256,6 +259,7 @@ def _plan_sizes(
     batch_size: int | None,
     batch_dim: int | None,
     forward_kwargs: Mapping[str, Any],
+    as_given: bool,
 ) -> InputPlan:
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size={batch_size} is not positive", hint="use 1 or more")
@@ -283,13 +287,15 @@ def _plan_sizes(
 
     if explicit:
         return plan(with_batch, True, "")
+    if as_given:
+        return plan(named, False, "")
     added = plan(
         with_batch, True, "the input size was read without a batch dimension; B = 1 was added"
     )
-    as_given = plan(named, False, "the first dimension of the input size was read as the batch")
+    batched = plan(named, False, "the first dimension of the input size was read as the batch")
     if _lacks_batch(model, named[0][2]):
-        return replace(added, alternatives=(as_given,))
-    return replace(as_given, alternatives=(added,))
+        return replace(added, alternatives=(batched,))
+    return replace(batched, alternatives=(added,))
 
 
 def _insert(size: Size, dim: int, batch: int) -> Size:

@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
+from functools import partial, wraps
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -36,6 +36,7 @@ from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
     higher_order_operators,
     meta_kernels,
+    without_modes,
 )
 from torchgauge.trace.training import (
     Trainer,
@@ -49,6 +50,9 @@ from torchgauge.trace.virtual import cpu
 from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
 from torchgauge.trace.virtual.base import VirtualDevice
 
+CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
+"""Takes a module's first path, its twin, the positional arguments and what it returned. What it
+computes is not recorded; what it returns is kept (``Outcome.observed``), unless it is None."""
 _FLOAT_VALUES_LIMIT = 16
 """Elements up to which a real model's floating-point parameters keep their values."""
 
@@ -73,6 +77,8 @@ class Request:
     """Whose kernels a simulated run takes."""
     real_device: str = "cpu"
     """Where a real run takes place."""
+    on_call: CallObserver | None = None
+    """Called after each forward of a module."""
 
 
 @dataclass(slots=True)
@@ -83,6 +89,8 @@ class Outcome:
     error: Exception | None = None
     plan: InputPlan | None = None
     """The reading of the inputs that was run."""
+    observed: tuple[tuple[int, Any], ...] = ()
+    """Index of the call and what ``Request.on_call`` returned for it."""
     float_index_inputs: tuple[str, ...] = ()
     """Inputs made as floats from a size that an embedding wanted as integers."""
 
@@ -116,6 +124,7 @@ class Session:
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
         self._phase_ends: list[tuple[Phase, int]] = []
+        self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
@@ -195,7 +204,13 @@ class Session:
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()
         self._unwrap(root)
-        return Outcome(trace=trace, error=error, plan=request.plan, float_index_inputs=floats)
+        return Outcome(
+            trace=trace,
+            error=error,
+            plan=request.plan,
+            observed=tuple(self._observed),
+            float_index_inputs=floats,
+        )
 
     # ------------------------------------------------------------------ phases
 
@@ -416,9 +431,25 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
-                module.__dict__["forward"] = recorder.wrap_forward(
-                    path, module.forward, type(module).forward
-                )
+                forward = recorder.wrap_forward(path, module.forward, type(module).forward)
+                if self._request.on_call is not None:
+                    forward = self._observe(path, module, forward, self._request.on_call)
+                module.__dict__["forward"] = forward
+
+    def _observe(
+        self, path: str, module: nn.Module, forward: Callable[..., Any], observer: CallObserver
+    ) -> Callable[..., Any]:
+        @wraps(forward)
+        def observed(*args: Any, **kwargs: Any) -> Any:
+            index = len(self._recorder.calls)
+            output = forward(*args, **kwargs)
+            with without_modes():
+                found = observer(path, module, args, output)
+            if found is not None:
+                self._observed.append((index, found))
+            return output
+
+        return observed
 
     @staticmethod
     def _unwrap(root: nn.Module) -> None:

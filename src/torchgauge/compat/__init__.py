@@ -1,0 +1,11 @@
+"""The names that people already type, with torchgauge's numbers behind them.
+
+Each module has the public names, signatures and layouts of the tool it is called after::
+
+    from torchgauge.compat.torchsummary import summary
+    from torchgauge.compat.torchinfo import summary
+    from torchgauge.compat.thop import profile, clever_format
+    from torchgauge.compat.fvcore import FlopCountAnalysis, flop_count_table
+    from torchgauge.compat.ptflops import get_model_complexity_info
+    from torchgauge.compat.flop_counter import FlopCounterMode
+"""

@@ -1,0 +1,163 @@
+"""One analysed run as the compatible front ends read it: calls in order, beside live modules.
+
+A ``Report`` holds no module and no order across modules. The tools that are stood in for show
+both: rows in the order of execution, objects that users read attributes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
+from torchgauge.estimate.modules import Compute, estimate_compute
+from torchgauge.report.model import ModuleCall, OpRecord, ParameterInfo, Phase, Report, Trace
+from torchgauge.report.scenario import Scenario
+from torchgauge.trace.session import CallObserver
+from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.tree import walk
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRun:
+    """A run of a model, or its structure alone when there was no input."""
+
+    run: Run
+    model: nn.Module
+    """The user's own, without wrappers."""
+
+    @property
+    def trace(self) -> Trace:
+        """Return what ran."""
+        return self.run.outcome.trace
+
+    @property
+    def error(self) -> Exception | None:
+        """Return the exception that ended the run early."""
+        return self.run.outcome.error
+
+    @cached_property
+    def report(self) -> Report:
+        """Return what the run costs; of a failed run, what is known of it."""
+        return report_of(self.trace, None, self.run.machine)
+
+    @cached_property
+    def compute(self) -> Compute:
+        """Return FLOPs per call, children included, and in total."""
+        return estimate_compute(self.trace)
+
+    @cached_property
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Return the user's modules by path, each first path and each repeated one."""
+        return {path: module for path, module, _ in walk(self.model)}
+
+    @cached_property
+    def calls(self) -> tuple[ModuleCall, ...]:
+        """Return the forward's calls in order of entry; recomputed blocks are left out."""
+        return tuple(call for call in self.trace.calls if call.phase is Phase.FORWARD)
+
+    @cached_property
+    def completed_calls(self) -> tuple[ModuleCall, ...]:
+        """Return the forward's calls in the order in which they ended, as forward hooks see it."""
+        ended: list[ModuleCall] = []
+        open_calls: list[ModuleCall] = []
+        for call in self.calls:
+            while open_calls and open_calls[-1].index != call.parent:
+                ended.append(open_calls.pop())
+            open_calls.append(call)
+        ended.extend(reversed(open_calls))
+        return tuple(call for call in ended if call.completed)
+
+    @cached_property
+    def _children_macs(self) -> Mapping[int, int]:
+        found: dict[int, int] = {}
+        for call in self.calls:
+            found[call.parent] = found.get(call.parent, 0) + self.macs_of(call)
+        return found
+
+    def macs_of(self, call: ModuleCall) -> int:
+        """Return the forward MACs of a call, sub-modules included."""
+        return self.compute.forward[call.index] // 2
+
+    def own_macs_of(self, call: ModuleCall) -> int:
+        """Return the forward MACs that a call computes itself, outside of sub-modules.
+
+        Over all calls, and what ran outside of every module, they sum to the total.
+        """
+        return self.macs_of(call) - self._children_macs.get(call.index, 0)
+
+    @cached_property
+    def own_parameters(self) -> Mapping[str, tuple[ParameterInfo, ...]]:
+        """Return the parameters that each module owns directly, tied ones where they repeat."""
+        return {
+            info.path: tuple(item for item in info.parameters if not item.is_buffer)
+            for info in self.trace.modules
+        }
+
+    @cached_property
+    def forward_ops(self) -> tuple[OpRecord, ...]:
+        """Return the operators of the forward."""
+        return tuple(op for op in self.trace.ops if op.phase is Phase.FORWARD)
+
+    @property
+    def observed(self) -> tuple[tuple[int, Any], ...]:
+        """Return ``(index of the call, what the observer returned)``."""
+        return self.run.outcome.observed
+
+    def raise_error(self) -> None:
+        """Raise a ``ModelError`` that names the layer, when the model failed."""
+        if self.error is not None:
+            raise model_error(self.run.outcome, self.report) from self.error
+
+
+def run(
+    model: nn.Module,
+    input_size: Any = None,
+    *,
+    input_data: Any = None,
+    dtypes: Sequence[torch.dtype] | None = None,
+    batch_size: int | None = None,
+    as_given: bool = True,
+    training: bool = False,
+    forward_kwargs: Mapping[str, Any] | None = None,
+    on_call: CallObserver | None = None,
+) -> ModelRun:
+    """Run a model's forward, simulated, and with ``training`` a backward too.
+
+    A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
+    false or ``batch_size`` is given.
+
+    Raises:
+        UsageError: when the inputs make no sense.
+    """
+    model = as_module(model)
+    result = run_model(
+        model,
+        input_size,
+        input_data=input_data,
+        dtypes=dtypes,
+        batch_size=batch_size,
+        as_given=as_given and batch_size is None,
+        scenario=Scenario(mode="training") if training else Scenario(),
+        forward_kwargs=forward_kwargs,
+        on_call=on_call,
+    )
+    return ModelRun(run=result, model=unwrap(model))
+
+
+def pass_bytes(run: ModelRun) -> int:
+    """Return what a run needs beside inputs and parameters at its peak, in bytes.
+
+    Of a training run: activations, what the backward makes and keeps, the gradients that exist at
+    that moment, buffers. With the inputs and the parameters it sums to the peak. Rounding of an
+    allocator and a GPU's context are not part of it.
+    """
+    memory = run.report.memory
+    if memory is None:
+        return 0
+    return memory.peak_allocated_bytes - memory.input_bytes - memory.parameter_bytes
