@@ -8,4 +8,12 @@ Each module has the public names, signatures and layouts of the tool it is calle
     from torchgauge.compat.fvcore import FlopCountAnalysis, flop_count_table
     from torchgauge.compat.ptflops import get_model_complexity_info
     from torchgauge.compat.flop_counter import FlopCounterMode
+
+``install()`` puts them in place of the originals' module names for a whole program, and
+``python -m torchgauge.compat script.py`` runs a script like that. Both are asked for, never done
+by themselves.
 """
+
+from torchgauge.compat.stand_in import StandIn, install
+
+__all__ = ["StandIn", "install"]
