@@ -160,6 +160,7 @@ def measure(
     min_repetitions: int = 5,
     max_seconds: float = 10.0,
     confidence: float = 0.95,
+    timeline: str | Path | None = None,
     on_progress: Callable[[str], None] | None = None,
     **forward_kwargs: Any,
 ) -> Report:
@@ -184,6 +185,8 @@ def measure(
         max_seconds: when to stop repeating; it ends earlier once the interval around the median
             lies within 1 % of it.
         confidence: the probability with which an interval holds the true median.
+        timeline: a file to write one profiled step to, for ui.perfetto.dev: phases, modules,
+            operators and kernels in time, and the memory in use.
         on_progress: called with what is being done.
         **forward_kwargs: passed to the model's forward as they are.
 
@@ -218,6 +221,7 @@ def measure(
         min_repetitions=min_repetitions,
         max_seconds=max_seconds,
         confidence=confidence,
+        timeline=timeline,
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )

@@ -21,8 +21,8 @@ from torchgauge.measure.step import RealStep
 from torchgauge.report.model import OpTime, Phase, Trace
 from torchgauge.trace.torch_internals import next_sequence_nr, profiler_range
 
-_MARK = "torchgauge:"
-_NODE = "autograd::engine::evaluate_function: "
+MARK = "torchgauge:"
+NODE = "autograd::engine::evaluate_function: "
 _OUTSIDE = -1
 
 
@@ -43,7 +43,7 @@ class CallMarks:
             self.paths.append(path)
             self._enter(index)
             try:
-                with profiler_range(f"{_MARK}{index}"):
+                with profiler_range(f"{MARK}{index}"):
                     return inner(*args, **kwargs)
             finally:
                 self._leave()
@@ -183,7 +183,7 @@ def _op_times(shares: Shares, scale: Mapping[Phase, float]) -> list[OpTime]:
 
 
 def _is_phase_end(event: _Event) -> bool:
-    return event.name.startswith(_MARK) and not event.name[len(_MARK) :].isdigit()
+    return event.name.startswith(MARK) and not event.name[len(MARK) :].isdigit()
 
 
 @dataclass(slots=True, eq=False)
@@ -213,9 +213,9 @@ def _profiled(step: RealStep) -> list[_Event]:
     activities = [ProfilerActivity.CPU]
     if step.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
-    with _quiet_profiler(), profile(activities=activities) as profiler:
-        _mark("begin")
-        step.run(_mark)
+    with quiet_profiler(), profile(activities=activities) as profiler:
+        mark("begin")
+        step.run(mark)
         if step.device.type == "cuda":
             torch.cuda.synchronize(step.device)
     return [
@@ -232,9 +232,9 @@ def _profiled(step: RealStep) -> list[_Event]:
     ]
 
 
-def _mark(name: str) -> None:
+def mark(name: str) -> None:
     """Leave an empty event: a phase lasts from the end of the one before it."""
-    with profiler_range(f"{_MARK}{name}"):
+    with profiler_range(f"{MARK}{name}"):
         pass
 
 
@@ -251,11 +251,11 @@ class _Reading:
         ends.sort(key=lambda event: event.start)
         self._begin = ends[0].end
         self._ends = [
-            (Phase(event.name.removeprefix(_MARK)), event.start, event.end) for event in ends[1:]
+            (Phase(event.name.removeprefix(MARK)), event.start, event.end) for event in ends[1:]
         ]
         self._moments = [start for _, start, _ in self._ends]
         # Workers of a parallel kernel have events of their own, within the time of their caller.
-        threads = {event.thread for event in events if event.name.startswith((_MARK, _NODE))}
+        threads = {event.thread for event in events if event.name.startswith((MARK, NODE))}
         self._events = sorted(
             (
                 event
@@ -285,9 +285,9 @@ class _Reading:
             if stack:
                 event.end = min(event.end, stack[-1][0].end)
                 stack[-1][0].inner += event.end - event.start
-            if event.name.startswith(_MARK):
-                owner = int(event.name[len(_MARK) :])
-            elif event.name.startswith(_NODE):
+            if event.name.startswith(MARK):
+                owner = int(event.name[len(MARK) :])
+            elif event.name.startswith(NODE):
                 # A leaf's gradient is accumulated right after the node that computed it.
                 if event.sequence_nr >= 0:
                     cause = self._marks.call_of_node(event.sequence_nr)
@@ -370,7 +370,7 @@ def _ignore(phase: Phase) -> None:
 
 
 @contextmanager
-def _quiet_profiler() -> Iterator[None]:
+def quiet_profiler() -> Iterator[None]:
     """Keep the profiler's own log lines (``USDT:…`` in torch 2.13) out of the user's terminal."""
     name = "KINETO_LOG_LEVEL"
     before = os.environ.get(name)

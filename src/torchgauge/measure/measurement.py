@@ -11,8 +11,9 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from os import PathLike, fspath
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -23,6 +24,7 @@ from torchgauge.machine import check_cpu_options
 from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.step import RealStep, precision_of
+from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
 from torchgauge.report.model import (
     CallCost,
@@ -37,6 +39,7 @@ from torchgauge.report.model import (
     Trace,
 )
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.report.timeline import Timeline
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import neutral, untouched
@@ -47,6 +50,7 @@ from torchgauge.trace.shadow import unwrap
 from torchgauge.trace.tree import type_name
 from torchgauge.units import format_bytes
 
+Part = TypeVar("Part")
 _MOST_PROFILED = 3
 _PROFILED_MS = 2000.0
 """Steps longer than this are profiled once."""
@@ -67,6 +71,7 @@ def measure_model(
     min_repetitions: int = 5,
     max_seconds: float = 10.0,
     confidence: float = 0.95,
+    timeline: str | PathLike[str] | None = None,
     on_progress: Callable[[str], None] | None = None,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Report:
@@ -104,7 +109,10 @@ def measure_model(
     runs = _Runs(request, model_spec, device)
     try:
         with neutral(), precision_of(request):
-            return runs.report(min_repetitions, max_seconds, confidence)
+            report = runs.report(min_repetitions, max_seconds, confidence)
+            if timeline is not None:
+                _save(runs.timeline(report), timeline)
+            return report
     except ModelError as error:
         # The frames of the failed run hold its tensors for as long as the error is kept.
         if error.__cause__ is not None:
@@ -163,6 +171,25 @@ class _Runs:
             assumptions=(*report.assumptions, *self._assumptions()),
         )
 
+    def timeline(self, report: Report) -> Timeline:
+        """Return one more step, as the profiler saw it.
+
+        Raises:
+            ModelError: out of memory.
+        """
+        types = {path: module.type for path, module in report.modules.items()}
+        return self._guarded(lambda: self._profiled_timeline(report, types), "profiling it")
+
+    def _profiled_timeline(self, report: Report, types: Mapping[str, str]) -> Timeline:
+        self._say("recording a timeline")
+        release(self._device)
+        marks = CallMarks()
+        with untouched(fast_paths=True, collect=True):
+            step = RealStep(self._request, wrap=marks.wrap)
+            return measured_timeline(
+                step, marks, types, report.model_name, _device_name(self._device)
+            )
+
     def _recorded(self) -> Outcome:
         self._say("recording a step")
         quiet = replace(self._request, on_progress=None)
@@ -198,7 +225,7 @@ class _Runs:
             shares = profile_steps(step, marks, trace, steps, self._say)
         return attribute(shares, medians, total)
 
-    def _guarded(self, part: Callable[[], Any], doing: str) -> Any:
+    def _guarded(self, part: Callable[[], Part], doing: str) -> Part:
         """Run a part; a failed allocation in it is a result.
 
         Raises:
@@ -247,6 +274,21 @@ class _Runs:
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:
             self._request.on_progress(text)
+
+
+def _save(timeline: Timeline, path: str | PathLike[str]) -> None:
+    """Write a timeline.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        timeline.save(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {fspath(path)}: {error.strerror or error}",
+            hint="choose another file for the timeline",
+        ) from error
 
 
 def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torchgauge.cli import options, output, scenario_options
@@ -30,6 +31,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         metavar="S",
         help="repeat no longer than this (default 10)",
+    )
+    group.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write one profiled step there, for ui.perfetto.dev",
     )
     output.add_output_options(parser)
 
@@ -70,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
             model_spec=build.spec,
             min_repetitions=arguments.repetitions,
             max_seconds=arguments.max_seconds,
+            timeline=arguments.timeline,
             on_progress=on_progress,
             **inputs,
         )
