@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from torchgauge.render.page import Column, Page, Table
 from torchgauge.report.fit import (
     Alternative,
     CacheFit,
@@ -29,44 +29,14 @@ VERDICTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Column:
-    """One column of a table."""
-
-    title: str
-    is_number: bool = True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Table:
-    """Rows under titles; the first column takes the room that is left."""
-
-    title: str
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitView:
-    """All that is shown, in order."""
-
-    head: tuple[str, ...]
-    """Segments of one line."""
-    verdict: tuple[str, ...]
-    tables: tuple[Table, ...]
-    facts: tuple[tuple[str, str], ...]
-    """``(what, the answer)``."""
-    notes: tuple[str, ...]
-
-
-def view_of(report: FitReport) -> FitView:
+def view_of(report: FitReport) -> Page:
     """Return what is shown of a report."""
     single = len(report.devices) == 1
     tables = [_breakdown(report)] if single else [_devices(report)]
     useful = [item for item in report.alternatives if item.saved_bytes > 0]
     if useful:
         tables.append(_alternatives(report, useful))
-    return FitView(
+    return Page(
         head=(report.model_name, *report.inputs, *_scenario(report.scenario, single)),
         verdict=tuple(_verdict(report.devices[0])) if single else (_count(report),),
         tables=tuple(tables),
@@ -296,8 +266,3 @@ def _notes(report: FitReport) -> Iterator[str]:
         yield f"not tried: {listed}"
     for text in report.assumptions:
         yield f"assumed: {text}"
-
-
-def longest(rows: Sequence[Sequence[str]]) -> list[int]:
-    """Return the longest text of each column."""
-    return [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
