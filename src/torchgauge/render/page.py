@@ -11,7 +11,7 @@ from torchgauge.render.layout import pad, wrap
 _GAP = 2
 _SMALLEST_TEXT = 20
 """Characters that the first column keeps where the width is short."""
-_ASCII = str.maketrans({"–": "-", "…": "...", "·": "|", "─": "-", "×": "x"})
+_ASCII = str.maketrans({"–": "-", "…": "...", "·": "|", "─": "-", "×": "x", "µ": "u"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
