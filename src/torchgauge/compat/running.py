@@ -7,7 +7,7 @@ both: rows in the order of execution, objects that users read attributes from.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,9 +15,11 @@ import torch
 from torch import nn
 
 from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
+from torchgauge.errors import ModelError
 from torchgauge.estimate.modules import Compute, estimate_compute
 from torchgauge.report.model import ModuleCall, OpRecord, ParameterInfo, Phase, Report, Trace
 from torchgauge.report.scenario import Scenario
+from torchgauge.trace.batch import name_batch
 from torchgauge.trace.session import CallObserver
 from torchgauge.trace.shadow import unwrap
 from torchgauge.trace.tree import walk
@@ -112,7 +114,9 @@ class ModelRun:
     def raise_error(self) -> None:
         """Raise a ``ModelError`` that names the layer, when the model failed."""
         if self.error is not None:
-            raise model_error(self.run.outcome, self.report) from self.error
+            raise _in_both_ways(model_error(self.run.outcome, self.report), self.error) from (
+                self.error
+            )
 
 
 def run(
@@ -148,6 +152,37 @@ def run(
         on_call=on_call,
     )
     return ModelRun(run=result, model=unwrap(model))
+
+
+def batch_named(run: ModelRun) -> ModelRun:
+    """Return a run whose values say which dimensions grow with the batch, where it can be told.
+
+    Costs one more forward, of one sample more.
+    """
+    request, outcome = run.run.request, run.run.outcome
+    if request is None:
+        return run
+    request = replace(request, plan=outcome.plan or request.plan, on_call=None)
+    named = replace(outcome, trace=name_batch(request, run.trace))
+    return replace(run, run=replace(run.run, outcome=named))
+
+
+def _in_both_ways(ours: Exception, raised: Exception) -> Exception:
+    """Return a ``ModelError`` that is of the built-in class of the model's own error, too.
+
+    Programs catch what the original tool let through: the exception of the model.
+    """
+    if not isinstance(ours, ModelError):
+        return ours
+    kind = next(cls for cls in type(raised).__mro__ if cls.__module__ == "builtins")
+    if kind in (Exception, BaseException):
+        return ours
+    try:
+        both = type("ModelError", (ModelError, kind), {"__module__": ModelError.__module__})
+        error: Exception = both(ours.message, hint=ours.hint, report=ours.report)
+    except TypeError:  # a class whose instances are laid out in their own way
+        return ours
+    return error
 
 
 def pass_bytes(run: ModelRun) -> int:

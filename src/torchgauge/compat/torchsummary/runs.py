@@ -1,0 +1,102 @@
+"""The runs behind one table: two samples for the rows, the asked batch for the sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
+from torchgauge.report.model import Phase
+from torchgauge.trace.shadow import unwrap
+
+Sizes = Sequence[tuple[int, ...]]
+_ROW_BATCH = 2
+"""How many samples torchsummary runs, so that batch norm works in training mode."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SummaryRun:
+    """What a table is made of."""
+
+    rows: ModelRun
+    """The forward of two samples, with the model in the mode that it is in."""
+    is_named: bool
+    """Whether it is known which dimensions grow with the batch."""
+    tensor_calls: frozenset[int]
+    """Calls that returned a tensor, not a structure of tensors."""
+    params: tuple[int, int]
+    """All parameters and the trainable ones, each once."""
+    input_bytes: int
+    pass_bytes: int
+    """What a step needs beside inputs and parameters at its peak."""
+    param_bytes: int
+    notes: tuple[str, ...] = ()
+    """How the sizes were found, where that is not as usual."""
+
+
+def run_summary(
+    model: nn.Module, sizes: Sizes, dtypes: Sequence[torch.dtype] | None, batch: int
+) -> SummaryRun:
+    """Run a model on two samples, and on ``batch`` samples for the sizes.
+
+    Raises:
+        ModelError: the model's forward failed.
+    """
+
+    def of(samples: int, *, training: bool) -> ModelRun:
+        shapes = [(samples, *size) for size in sizes]
+        return run(model, shapes, dtypes=dtypes, training=training, on_call=_is_tensor)
+
+    in_training = bool(getattr(unwrap(model), "training", False))
+    rows = of(_ROW_BATCH, training=in_training)
+    if not _forward_ran(rows):
+        rows.raise_error()
+    sized, notes = None, []
+    if batch == _ROW_BATCH and in_training and rows.error is None:
+        sized = rows
+    else:
+        sized = of(batch, training=True)
+    if sized.error is not None and not _forward_ran(sized) and batch != _ROW_BATCH:
+        other = of(_ROW_BATCH, training=True)
+        if other.error is None:
+            notes.append(
+                f"Sizes are for a batch of {_ROW_BATCH}: the model cannot train on {batch}."
+            )
+            sized = other
+    if sized.error is not None:
+        notes.append("Sizes are those of a forward alone: the model has no backward.")
+        sized = of(batch, training=False)
+        sized.raise_error()
+    return _with_sizes(rows, sized, tuple(notes))
+
+
+def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> SummaryRun:
+    outcome = rows.run.outcome
+    finished = replace(outcome, trace=replace(rows.trace, failure=None), error=None)
+    named = batch_named(replace(rows, run=replace(rows.run, outcome=finished)))
+    totals, memory = rows.report.totals, sized.report.memory
+    assert memory is not None
+    return SummaryRun(
+        rows=named,
+        is_named=any(value.batch_dims for call in named.calls for value in call.outputs),
+        tensor_calls=frozenset(index for index, _ in rows.observed),
+        params=(totals.params, totals.trainable_params),
+        input_bytes=memory.input_bytes,
+        pass_bytes=pass_bytes(sized),
+        param_bytes=memory.parameter_bytes,
+        notes=notes,
+    )
+
+
+def _is_tensor(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> bool | None:
+    return True if isinstance(output, torch.Tensor) else None
+
+
+def _forward_ran(run: ModelRun) -> bool:
+    """Return whether the forward got to its end; the loss or the backward may have failed."""
+    failure = run.trace.failure
+    return failure is None or failure.phase is not Phase.FORWARD

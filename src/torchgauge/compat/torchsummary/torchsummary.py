@@ -1,0 +1,174 @@
+"""``summary`` and ``summary_string`` as torchsummary has them.
+
+Signatures and layout: torchsummary 1.5.1 and the newest version of its repository
+(sksq96/pytorch-summary), which adds ``dtypes``, ``summary_string`` and what is returned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from torchgauge.compat.torchsummary.rows import Row, rows_of
+from torchgauge.compat.torchsummary.runs import SummaryRun, run_summary
+from torchgauge.errors import InputError
+
+Dtype: TypeAlias = torch.dtype | str | type
+_INVALID_DEVICE = "Input device is not valid, please specify 'cuda' or 'cpu'"
+_MEBIBYTE = 1024**2
+"""What torchsummary calls MB."""
+_DASHES, _EQUALS = "-" * 64, "=" * 64
+
+
+def summary(
+    model: nn.Module,
+    input_size: Any,
+    batch_size: int = -1,
+    device: torch.device | str | int | None = "cuda",
+    dtypes: Sequence[Dtype] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Print a model's layers in the order in which they finish, and return its parameters.
+
+    Nothing is allocated and the model is not touched: ``device="cuda"`` needs no GPU.
+
+    Args:
+        model: any module.
+        input_size: shape of the input without the batch, or a list of shapes for several inputs.
+        batch_size: the batch that shapes and sizes are for; -1 shows ``-1``, and the sizes are
+            those of one sample.
+        device: accepted as the original accepts it; the run is simulated.
+        dtypes: one per input (``torch.long``, ``torch.LongTensor``); found out when left out.
+
+    Returns:
+        ``(total_params, trainable_params)`` as 0-d tensors; each parameter counts once.
+
+    Raises:
+        AssertionError: the device is none.
+        InputError: the sizes, the batch or the dtypes make no sense.
+        ModelError: the model failed; also an instance of the built-in class that it raised.
+    """
+    run = _run(model, input_size, batch_size, device, dtypes)
+    print(_table(run, rows_of(run, batch_size, with_root=False), batch_size))
+    return _totals(run)
+
+
+def summary_string(
+    model: nn.Module,
+    input_size: Any,
+    batch_size: int = -1,
+    device: torch.device | str | int | None = "cuda:0",
+    dtypes: Sequence[Dtype] | None = None,
+) -> tuple[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Return the table as text, with a row for the model itself, and its parameters.
+
+    Arguments and errors are those of ``summary``.
+
+    >>> text, (total, trainable) = summary_string(nn.Linear(2, 5), (2,))
+    >>> int(total), text.splitlines()[3].split()
+    (15, ['Linear-1', '[-1,', '5]', '15'])
+    """
+    run = _run(model, input_size, batch_size, device, dtypes)
+    text = _table(run, rows_of(run, batch_size, with_root=True), batch_size)
+    return text + "\n", _totals(run)
+
+
+def _run(
+    model: nn.Module,
+    input_size: Any,
+    batch_size: int,
+    device: torch.device | str | int | None,
+    dtypes: Sequence[Dtype] | None,
+) -> SummaryRun:
+    _check_device(device)
+    if batch_size == 0:
+        raise InputError("batch_size=0 is no batch", hint="1 or more, or -1 to leave it open")
+    sizes = _sizes(input_size)
+    batch = 1 if batch_size == -1 else abs(batch_size)
+    return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), batch)
+
+
+def _check_device(device: torch.device | str | int | None) -> None:
+    """Refuse what is no device, in the original's words; whether it is there does not matter."""
+    if not isinstance(device, str):
+        return
+    try:
+        torch.device(device.lower())
+    except RuntimeError:
+        raise AssertionError(_INVALID_DEVICE) from None
+
+
+def _sizes(input_size: Any) -> list[tuple[int, ...]]:
+    """Return the shape of each input, without the batch."""
+    try:
+        items = list(input_size)
+    except TypeError:
+        raise InputError(
+            f"input_size {input_size!r} is no shape", hint="for example (3, 224, 224)"
+        ) from None
+    if isinstance(input_size, dict):
+        raise InputError(
+            "torchsummary passes inputs by position; a dict names them",
+            hint="a list of shapes in the order of forward, or torchgauge.summary",
+        )
+    several = bool(items) and all(isinstance(item, Iterable) for item in items)
+    return [tuple(item) for item in items] if several else [tuple(items)]
+
+
+def _dtypes(dtypes: Sequence[Dtype] | None, count: int) -> list[torch.dtype] | None:
+    """Return one dtype per input; what is given beyond the inputs is ignored, as it was."""
+    if dtypes is None:
+        return None
+    given = [dtypes] if isinstance(dtypes, (str, torch.dtype, type)) else list(dtypes)
+    return [_dtype(item) for item in given[:count]]
+
+
+def _dtype(value: Any) -> torch.dtype:
+    """Return the dtype of ``torch.long``, ``torch.LongTensor`` or ``"torch.LongTensor"``."""
+    found: Any = value
+    if isinstance(value, str):
+        found = torch
+        for part in value.removeprefix("torch.").split("."):
+            found = getattr(found, part, None)
+    found = getattr(found, "dtype", found)
+    if not isinstance(found, torch.dtype):
+        raise InputError(f"unknown dtype {value!r}", hint="for example torch.float or torch.long")
+    return found
+
+
+def _table(run: SummaryRun, rows: Sequence[Row], batch_size: int) -> str:
+    total, trainable = run.params
+    sizes = (run.input_bytes, run.pass_bytes, run.param_bytes)
+    lines = [
+        _DASHES,
+        _line("Layer (type)", "Output Shape", "Param #"),
+        _EQUALS,
+        *(_line(row.name, row.output_shape, f"{row.params:,}") for row in rows),
+        _EQUALS,
+        f"Total params: {total:,}",
+        f"Trainable params: {trainable:,}",
+        f"Non-trainable params: {total - trainable:,}",
+        _DASHES,
+        f"Input size (MB): {_megabytes(sizes[0])}",
+        f"Forward/backward pass size (MB): {_megabytes(sizes[1])}",
+        f"Params size (MB): {_megabytes(sizes[2])}",
+        f"Estimated Total Size (MB): {_megabytes(sum(sizes))}",
+        _DASHES,
+        *run.notes,
+    ]
+    return "\n".join(lines)
+
+
+def _line(name: str, shape: str, params: str) -> str:
+    return f"{name:>20}  {shape:>25} {params:>15}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / _MEBIBYTE:.2f}"
+
+
+def _totals(run: SummaryRun) -> tuple[torch.Tensor, torch.Tensor]:
+    total, trainable = run.params
+    return torch.tensor(total), torch.tensor(trainable)
