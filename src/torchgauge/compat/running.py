@@ -131,7 +131,7 @@ def run(
     forward_kwargs: Mapping[str, Any] | None = None,
     on_call: CallObserver | None = None,
 ) -> ModelRun:
-    """Run a model's forward, simulated, and with ``training`` a backward too.
+    """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
     false or ``batch_size`` is given.
@@ -147,7 +147,7 @@ def run(
         dtypes=dtypes,
         batch_size=batch_size,
         as_given=as_given and batch_size is None,
-        scenario=Scenario(mode="training") if training else Scenario(),
+        scenario=Scenario(mode="training", optimizer="none") if training else Scenario(),
         forward_kwargs=forward_kwargs,
         on_call=on_call,
     )
