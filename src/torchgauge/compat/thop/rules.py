@@ -1,0 +1,89 @@
+"""Custom rules: functions of a module, its inputs and its output that say what a call costs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch import nn
+
+from torchgauge.compat.running import ModelRun
+from torchgauge.errors import UsageError
+
+Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]
+"""Takes the module, its positional inputs and its output; adds to ``module.total_ops``."""
+
+
+def rule_for(kind: type[nn.Module], rules: Mapping[type[nn.Module], Rule | None]) -> Rule | None:
+    """Return the rule of the nearest class in the order of inheritance."""
+    for base in kind.__mro__:
+        if base in rules:
+            return rules[base]
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Failed:
+    """What a rule raised; the run goes on, so that the model is not blamed for it."""
+
+    error: Exception
+
+
+class RuleObserver:
+    """Asks the rules after each call of a module; see ``torchgauge.compat.running.run``."""
+
+    def __init__(self, rules: Mapping[type[nn.Module], Rule | None]) -> None:
+        self._rules = rules
+
+    def __call__(
+        self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any
+    ) -> float | _Failed | None:
+        """Return what the rule says for this call, ``None`` where there is no rule."""
+        rule = rule_for(type(module), self._rules)
+        if rule is None:
+            return None
+        counted = _copy_to_count_on(module)
+        try:
+            rule(counted, args, output)
+            return _number(counted.total_ops, rule)
+        except Exception as error:
+            return _Failed(error=error)
+
+    def counts(self, run: ModelRun) -> dict[int, float]:
+        """Return what rules said, by the index of the call.
+
+        Raises:
+            Exception: what a rule raised.
+        """
+        for _, found in run.observed:
+            if isinstance(found, _Failed):
+                raise found.error
+        return dict(run.observed)
+
+
+def _copy_to_count_on(module: nn.Module) -> nn.Module:
+    """Return a shallow copy with counters on it: the same tensors, nothing that it is given stays.
+
+    Both counters are float64 tensors of one element, as thop registers them.
+    """
+    counted = copy.copy(module)
+    for name in ("_parameters", "_buffers", "_modules"):
+        counted.__dict__[name] = dict(module.__dict__[name])
+    for name in ("total_ops", "total_params"):
+        counted.register_buffer(name, torch.zeros(1, dtype=torch.float64))
+    return counted
+
+
+def _number(total: Any, rule: Rule) -> float:
+    if isinstance(total, torch.Tensor):
+        if total.is_meta:
+            name = getattr(rule, "__qualname__", type(rule).__qualname__)
+            raise UsageError(
+                f"the rule {name}() made its count from values; a simulated run has shapes alone",
+                hint="use shapes: y.numel(), x[0].shape",
+            )
+        return float(total.sum())
+    return float(total)

@@ -1,0 +1,1 @@
+"""The rules that ``thop.vision`` offers for use in custom rules."""
