@@ -43,9 +43,7 @@ def layer_info(run: ModelRun, counts: Mapping[int, float]) -> LayerInfo:
             macs=macs.get(info.path, 0.0),
             params=float(
                 sum(
-                    item.numel
-                    for item in run.own_parameters[info.path]
-                    if item.shared_with is None
+                    item.numel for item in run.own_parameters[info.path] if item.shared_with is None
                 )
             ),
         )

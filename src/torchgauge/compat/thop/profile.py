@@ -11,10 +11,12 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
-from torchgauge.compat.running import ModelRun, run
+from torchgauge.analyze import as_module
+from torchgauge.compat.running import run
 from torchgauge.compat.thop.layers import LayerInfo, layer_info, unknown_work
 from torchgauge.compat.thop.rules import Rule, RuleObserver, rule_for
 from torchgauge.compat.thop.utils import prRed
+from torchgauge.trace.shadow import unwrap
 
 Rules: TypeAlias = Mapping[type[nn.Module], Rule | None]
 
@@ -78,11 +80,11 @@ def _profile(
 ) -> LayerInfo:
     rules = {**register_hooks, **custom_ops}
     observer = RuleObserver(rules)
+    if verbose or report_missing:
+        for line in _rules_used(model, rules, custom_ops):
+            print(line)
     found = run(model, input_data=_arguments(inputs), on_call=observer if rules else None)
     found.raise_error()
-    if verbose or report_missing:
-        for line in _rules_used(found, rules, custom_ops):
-            print(line)
     counts = observer.counts(found)
     if report_missing:
         for line in unknown_work(found, counts):
@@ -97,10 +99,9 @@ def _arguments(inputs: Any) -> Any:
     return tuple(inputs)
 
 
-def _rules_used(found: ModelRun, rules: Rules, custom_ops: Rules) -> Iterator[str]:
+def _rules_used(model: nn.Module, rules: Rules, custom_ops: Rules) -> Iterator[str]:
     """Yield a line per class of the model that a rule applies to, innermost modules first."""
-    kinds = dict.fromkeys(type(module) for module in reversed(list(found.modules.values())))
-    for kind in kinds:
+    for kind in dict.fromkeys(_innermost_first(unwrap(as_module(model)))):
         rule = rule_for(kind, rules)
         if rule is None:
             continue
@@ -109,3 +110,15 @@ def _rules_used(found: ModelRun, rules: Rules, custom_ops: Rules) -> Iterator[st
             yield f"[INFO] Customize rule {name}() {kind}."
         else:
             yield f"[INFO] Register {name}() for {kind}."
+
+
+def _innermost_first(
+    module: nn.Module, seen: set[nn.Module] | None = None
+) -> Iterator[type[nn.Module]]:
+    seen = set() if seen is None else seen
+    if module in seen:
+        return
+    seen.add(module)
+    for child in module.children():
+        yield from _innermost_first(child, seen)
+    yield type(module)

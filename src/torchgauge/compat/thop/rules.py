@@ -12,6 +12,10 @@ from torch import nn
 
 from torchgauge.compat.running import ModelRun
 from torchgauge.errors import UsageError
+from torchgauge.trace.describe import tensors_in
+from torchgauge.trace.run import needs_values
+from torchgauge.trace.torch_internals import DispatchMode
+from torchgauge.trace.values import DataDependentError
 
 Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]
 """Takes the module, its positional inputs and its output; adds to ``module.total_ops``."""
@@ -47,10 +51,11 @@ class RuleObserver:
             return None
         counted = _copy_to_count_on(module)
         try:
-            rule(counted, args, output)
-            return _number(counted.total_ops, rule)
+            with _ShapesAlone():
+                rule(counted, args, output)
+                return _number(counted.total_ops)
         except Exception as error:
-            return _Failed(error=error)
+            return _Failed(error=_about_values(rule, error) if _wants_values(error) else error)
 
     def counts(self, run: ModelRun) -> dict[int, float]:
         """Return what rules said, by the index of the call.
@@ -77,13 +82,34 @@ def _copy_to_count_on(module: nn.Module) -> nn.Module:
     return counted
 
 
-def _number(total: Any, rule: Rule) -> float:
-    if isinstance(total, torch.Tensor):
-        if total.is_meta:
-            name = getattr(rule, "__qualname__", type(rule).__qualname__)
-            raise UsageError(
-                f"the rule {name}() made its count from values; a simulated run has shapes alone",
-                hint="use shapes: y.numel(), x[0].shape",
-            )
-        return float(total.sum())
-    return float(total)
+def _number(total: Any) -> float:
+    return float(total.sum()) if isinstance(total, torch.Tensor) else float(total)
+
+
+class _ShapesAlone(DispatchMode):
+    """Refuses to mix a tensor with values and one without, which torch lets pass in places."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        tensors = list(tensors_in((args, kwargs)))
+        if len({tensor.is_meta for tensor in tensors}) > 1:
+            raise DataDependentError(str(func))
+        return func(*args, **kwargs)
+
+
+def _wants_values(error: Exception) -> bool:
+    """Return whether a rule failed for want of values; its own ``NotImplementedError`` is not."""
+    is_own = isinstance(error, NotImplementedError) and "meta" not in str(error)
+    return needs_values(error) and not is_own
+
+
+def _about_values(rule: Rule, error: Exception) -> UsageError:
+    name = getattr(rule, "__qualname__", type(rule).__qualname__)
+    found = UsageError(
+        f"the rule {name}() made its count from values; a simulated run has shapes alone",
+        hint="use shapes: y.numel(), x[0].shape",
+    )
+    found.__cause__ = error
+    return found

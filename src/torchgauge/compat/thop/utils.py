@@ -31,13 +31,11 @@ def clever_format(nums: Any, format: str = "%.2f") -> str | tuple[str, ...]:
 def _text(number: Any, format: str) -> str:
     for size, unit in _UNITS:
         if number > size:
-            return format % (number / size) + unit
-    return format % number + "B"
+            return f"{format % (number / size)}{unit}"
+    return f"{format % number}B"
 
 
-def colorful_print(
-    fn_print: Callable[..., Any], color: str = COLOR_RED
-) -> Callable[..., None]:
+def colorful_print(fn_print: Callable[..., Any], color: str = COLOR_RED) -> Callable[..., None]:
     """Return a function that calls ``fn_print`` with the terminal's colour set and reset."""
 
     def actual_call(*args: Any, **kwargs: Any) -> None:
