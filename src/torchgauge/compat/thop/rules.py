@@ -72,13 +72,14 @@ class RuleObserver:
 def _copy_to_count_on(module: nn.Module) -> nn.Module:
     """Return a shallow copy with counters on it: the same tensors, nothing that it is given stays.
 
-    Both counters are float64 tensors of one element, as thop registers them.
+    Both counters are float64 tensors of one element, as in thop; a rule may also put a number.
     """
     counted = copy.copy(module)
     for name in ("_parameters", "_buffers", "_modules"):
         counted.__dict__[name] = dict(module.__dict__[name])
     for name in ("total_ops", "total_params"):
-        counted.register_buffer(name, torch.zeros(1, dtype=torch.float64))
+        counted._buffers.pop(name, None)
+        counted.__dict__[name] = torch.zeros(1, dtype=torch.float64)
     return counted
 
 
