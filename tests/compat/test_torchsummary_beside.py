@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+
+from torchgauge.compat.torchsummary import summary
 
 pytest.importorskip("torchsummary")
 
@@ -42,6 +45,21 @@ def test_the_original_prints_the_same_on_meta_and_for_real(name: str) -> None:
     with torch.device("cpu"):
         real = original_rows(ZOO[name].build(), sizes, "cpu")
     assert original_rows(ZOO[name].meta_model(), sizes) == real
+
+
+def test_the_vgg16_example_of_its_readme(
+    golden: Callable[[str, str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = library("torchvision.models")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    vgg = models.vgg16().to(device)
+    summary(vgg, (3, 224, 224))
+    printed = capsys.readouterr().out
+    golden("compat/torchsummary_vgg16.txt", printed.removesuffix("\n"))
+    torchsummary.summary(vgg, (3, 224, 224), device="cpu")
+    theirs = capsys.readouterr().out
+    kept = slice(0, theirs.splitlines().index("Input size (MB): 0.57") + 1)
+    assert printed.splitlines()[kept] == theirs.splitlines()[kept]
 
 
 def test_enough_models_are_compared_and_most_agree() -> None:
