@@ -11,10 +11,10 @@ import torch
 
 from torchgauge.compat.torchsummary import summary
 
-pytest.importorskip("torchsummary")
+torchsummary = pytest.importorskip("torchsummary")
 
-from flop_zoo import ZOO
-from torchsummary_comparison import (
+from flop_zoo import ZOO, library  # noqa: E402
+from torchsummary_comparison import (  # noqa: E402
     COLUMNS,
     COMPARED,
     HERE,
