@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import doctest
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -449,3 +451,9 @@ def test_a_model_that_is_larger_than_memory() -> None:
         model = nn.Sequential(*[nn.Linear(65536, 65536, bias=False) for _ in range(10)])
         x = torch.empty(1, 65536)
     assert profile(model, (x,)) == (10 * 65536**2, 10 * 65536**2)
+
+
+def test_its_page() -> None:
+    page = Path(__file__).parents[2] / "docs" / "coming-from-thop.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.failed == 0 and result.attempted > 4

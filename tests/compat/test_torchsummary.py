@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -486,3 +488,9 @@ def test_a_model_that_is_larger_than_memory(capsys: Printed) -> None:
     total, _ = summary(model, (65536,))
     assert total == 10 * 65536**2
     assert footer(capsys.readouterr().out, "Params size (MB)") == f"{10 * 65536**2 * 4 / 2**20:.2f}"
+
+
+def test_its_page() -> None:
+    page = Path(__file__).parents[2] / "docs" / "coming-from-torchsummary.md"
+    result = doctest.testfile(str(page), module_relative=False)
+    assert result.failed == 0 and result.attempted > 4
