@@ -81,6 +81,16 @@ def test_convolution_as_in_the_original_tests() -> None:
         assert params == 900 + 12 * bias
 
 
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 7), (19, 4)])
+def test_convolutions_of_any_size(kernel: tuple[int, int]) -> None:
+    """As in test_conv2d_random of the same file."""
+    n, channels, out, height, width = 3, 5, 7, 20 + kernel[0], 11 + kernel[1]
+    net = nn.Conv2d(channels, out, kernel, stride=1, padding=1, bias=False)
+    macs, _ = profile(net, inputs=(torch.randn(n, channels, height, width),))
+    outputs = n * out * (height + 3 - kernel[0]) * (width + 3 - kernel[1])
+    assert macs == outputs * channels * kernel[0] * kernel[1]
+
+
 def test_linear_and_relu_as_in_the_original_tests() -> None:
     """Lyken17/pytorch-OpCounter, tests/test_matmul.py and tests/test_relu.py."""
     for n, inputs, outputs in ((1, 100, 200), (37, 410, 3), (499, 2, 77)):
@@ -344,7 +354,7 @@ def test_report_missing(capsys: Printed) -> None:
     profile(model, (X,), {nn.Bilinear: count_one}, verbose=False, report_missing=True)
     printed = capsys.readouterr().out
     assert printed == (
-        "\033[91m[WARN] Cannot find rule for aten.linalg_matrix_exp.default (1 calls). "
+        "\033[91m[WARN] Cannot find rule for aten.linalg_matrix_exp.default (1 call). "
         "Treat it as zero Macs.\n\033[00m"
         "\033[91m[WARN] unused: Linear was never called; its 12 parameters are counted.\n\033[00m"
     )
@@ -417,14 +427,21 @@ def test_a_module_under_two_names_counts_under_the_first() -> None:
 # ------------------------------------------------------------------------ side effects, failures
 
 
+def leaves_things_behind(m: Any, x: Any, y: Any) -> None:
+    m.register_parameter("more", nn.Parameter(torch.zeros(5)))
+    m.register_buffer("state", torch.zeros(5))
+    m.inner = nn.Linear(50, 50)
+    m.total_ops += 7
+
+
 def test_nothing_is_left() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), YourModule())
     model[1].eval()
     keys = list(model.state_dict())
     attributes = [sorted(module.__dict__) for module in model.modules()]
     rng = torch.get_rng_state()
-    rules = {YourModule: RuleArguments(), nn.Linear: count_one}
-    profile(model, (X,), rules, report_missing=True)
+    rules = {YourModule: leaves_things_behind, nn.Linear: count_one}
+    assert profile(model, (X,), rules, report_missing=True) == (1 + 7, 48)
     with pytest.raises(ModelError):
         profile(model, (torch.zeros(2, 5),), rules)
     assert list(model.state_dict()) == keys

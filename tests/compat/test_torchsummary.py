@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 import torchgauge as tg
 from small_models import MODELS
 from torchgauge.compat.torchsummary import summary, summary_string
-from torchgauge.errors import InputError, ModelError
+from torchgauge.errors import InputError, ModelError, UsageError
 
 Printed = pytest.CaptureFixture[str]
 
@@ -143,6 +144,16 @@ def test_the_string_has_a_row_for_the_model(golden: Callable[[str, str], None]) 
 def test_transformer_layout(capsys: Printed, golden: Callable[[str, str], None]) -> None:
     summary(nn.TransformerEncoderLayer(32, 4, 64, batch_first=True), (10, 32), batch_size=4)
     golden("compat/torchsummary_transformer.txt", capsys.readouterr().out.removesuffix("\n"))
+
+
+def test_structures_layout(capsys: Printed, golden: Callable[[str, str], None]) -> None:
+    def call(model: Any, x: torch.Tensor) -> Any:
+        y, states = model.rnn(x)
+        return {"tokens": model.head(y), "states": states, "none": None}
+
+    model = Calls(call, rnn=nn.LSTM(8, 12, batch_first=True), head=nn.Linear(12, 3))
+    summary(model, (5, 8))
+    golden("compat/torchsummary_structures.txt", capsys.readouterr().out.removesuffix("\n"))
 
 
 def test_rows_of_the_example_are_those_of_its_readme(capsys: Printed) -> None:
@@ -337,9 +348,16 @@ def test_batch_size_changes_the_sizes() -> None:
     assert sizes[1] > 20 * sizes[0]
 
 
-def test_batch_size_of_nothing() -> None:
-    with pytest.raises(InputError, match=r"batch_size=0 is no batch\n  try: 1 or more, or -1"):
-        summary(Net(), (1, 28, 28), batch_size=0)
+@pytest.mark.parametrize("batch", [0, None, 1.5])
+def test_batch_size_of_nothing(batch: Any) -> None:
+    message = rf"batch_size={batch} is no batch\n  try: 1 or more, or -1"
+    with pytest.raises(InputError, match=message):
+        summary(Net(), (1, 28, 28), batch_size=batch)
+
+
+def test_batch_size_of_numpy() -> None:
+    given = summary_string(Net(), (1, 28, 28), batch_size=np.int64(3))
+    assert given == summary_string(Net(), (1, 28, 28), batch_size=3)
 
 
 def test_device() -> None:
@@ -459,8 +477,21 @@ def test_an_error_is_of_both_kinds() -> None:
         summary(nn.Sequential(nn.Linear(4, 8), nn.Linear(9, 2)), (4,))
     assert isinstance(raised.value, RuntimeError)
     assert raised.value.report is not None and len(raised.value.report.modules[""].calls) == 1
-    with pytest.raises(KeyError):
-        summary(Returns(lambda y: {}["missing"]), (4,))
+    for fails, kind in (
+        (lambda y: {}["missing"], KeyError),
+        (lambda y: 1 / 0, ZeroDivisionError),
+        (lambda y: Path("no such file").read_text(), FileNotFoundError),
+        (lambda y: b"\xff".decode(), ModelError),  # its class is made of five values
+    ):
+        with pytest.raises(kind) as raised:
+            summary(Returns(fails), (4,))
+        assert isinstance(raised.value, ModelError) and "failed in forward" in str(raised.value)
+
+
+@pytest.mark.parametrize("what", [nn.Linear, 3, None])
+def test_what_is_no_model(what: Any) -> None:
+    with pytest.raises(UsageError):
+        summary(what, (4,))
 
 
 @pytest.mark.parametrize("size", [5.5, None, {"x": (4,)}, (4, 0), (4, "a")])

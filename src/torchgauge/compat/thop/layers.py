@@ -100,7 +100,8 @@ def unknown_work(run: ModelRun, counts: Mapping[int, float]) -> Iterator[str]:
             covered.add(call.index)
     trace = replace(run.trace, ops=tuple(op for op in run.trace.ops if op.call not in covered))
     for item in estimate_compute(trace).not_counted:
-        yield f"[WARN] Cannot find rule for {item.op} ({item.calls} calls). Treat it as zero Macs."
+        calls = f"{item.calls} call" + "s" * (item.calls > 1)
+        yield f"[WARN] Cannot find rule for {item.op} ({calls}). Treat it as zero Macs."
     for item in run.report.not_counted:
         if not item.calls:
             yield f"[WARN] {item.op}: {item.why}."

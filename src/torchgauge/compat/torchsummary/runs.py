@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
 from torchgauge.report.model import Phase
 from torchgauge.trace.shadow import unwrap
@@ -51,7 +52,7 @@ def run_summary(
         shapes = [(samples, *size) for size in sizes]
         return run(model, shapes, dtypes=dtypes, training=training, on_call=_is_tensor)
 
-    in_training = bool(getattr(unwrap(model), "training", False))
+    in_training = bool(getattr(unwrap(as_module(model)), "training", False))
     rows = of(_ROW_BATCH, training=in_training)
     if not _forward_ran(rows):
         rows.raise_error()

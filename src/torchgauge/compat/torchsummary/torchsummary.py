@@ -6,8 +6,9 @@ Signatures and layout: torchsummary 1.5.1 and the newest version of its reposito
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, SupportsIndex, TypeAlias
 
 import torch
 from torch import nn
@@ -50,6 +51,7 @@ def summary(
         InputError: the sizes, the batch or the dtypes make no sense.
         ModelError: the model failed; also an instance of the built-in class that it raised.
     """
+    batch_size = _batch(batch_size)
     run = _run(model, input_size, batch_size, device, dtypes)
     print(_table(run, rows_of(run, batch_size, with_root=False), batch_size))
     return _totals(run)
@@ -70,6 +72,7 @@ def summary_string(
     >>> int(total), text.splitlines()[3].split()
     (15, ['Linear-1', '[-1,', '5]', '15'])
     """
+    batch_size = _batch(batch_size)
     run = _run(model, input_size, batch_size, device, dtypes)
     text = _table(run, rows_of(run, batch_size, with_root=True), batch_size)
     return text + "\n", _totals(run)
@@ -83,11 +86,17 @@ def _run(
     dtypes: Sequence[Dtype] | None,
 ) -> SummaryRun:
     _check_device(device)
-    if batch_size == 0:
-        raise InputError("batch_size=0 is no batch", hint="1 or more, or -1 to leave it open")
     sizes = _sizes(input_size)
-    batch = 1 if batch_size == -1 else abs(batch_size)
-    return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), batch)
+    return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), abs(batch_size))
+
+
+def _batch(batch_size: SupportsIndex) -> int:
+    """Return the batch size as a number of Python's own, which shapes show."""
+    if not isinstance(batch_size, SupportsIndex) or batch_size == 0:
+        raise InputError(
+            f"batch_size={batch_size!r} is no batch", hint="1 or more, or -1 to leave it open"
+        )
+    return operator.index(batch_size)
 
 
 def _check_device(device: torch.device | str | int | None) -> None:
