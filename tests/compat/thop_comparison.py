@@ -72,6 +72,9 @@ def differences(name: str) -> list[dict[str, str]]:
     inputs = inputs_of(entry)
     macs, params, layers = profile(model, inputs, ret_layer_info=True)
     ours = {path: (m, p) for path, m, p in leaves(layers)}
+    assert macs == sum(found[0] for found in ours.values())
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    assert params == sum(found[1] for found in ours.values()) == everything
     facts = Facts(model, inputs)
     try:
         their_macs, their_params, layers = thop.profile(

@@ -130,6 +130,8 @@ def differences(name: str) -> list[dict[str, str]]:
     assert sizes is not None
     model = entry.meta_model()
     ours, run = our_rows(model, entry, sizes)
+    everything = sum(parameter.numel() for parameter in model.parameters())
+    assert sum(row.params for row in ours if not row.is_copy) == run.params[0] == everything
     try:
         theirs, total = original_rows(model, sizes)
     except Exception as error:
