@@ -36,4 +36,8 @@ COMMANDS: Mapping[str, Command] = {
         module="torchgauge.cli.commands.devices",
         help="GPUs and boards that torchgauge knows, and the GPUs of this machine",
     ),
+    "doctor": Command(
+        module="torchgauge.cli.commands.doctor",
+        help="what is wrong with this environment (driver, CUDA, torch, packages), and the fix",
+    ),
 }

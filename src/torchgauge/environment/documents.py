@@ -1,0 +1,41 @@
+"""A diagnosis as JSON, to attach to a bug report or to be read by a program, and as Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any, Final
+
+from torchgauge.environment.findings import Diagnosis, Finding
+from torchgauge.environment.text import render_text
+
+SCHEMA_VERSION: Final = 1
+
+
+def render_json(diagnosis: Diagnosis) -> str:
+    """Return everything that was seen and found."""
+    from torchgauge import __version__
+
+    content = {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "torchgauge", "version": __version__},
+        "healthy": diagnosis.is_healthy,
+        "findings": [_finding(finding) for finding in diagnosis.findings],
+        "facts": dataclasses.asdict(diagnosis.facts),
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    fields = dataclasses.asdict(finding)
+    del fields["explains_gpu"]  # how rules work together, not what is wrong
+    return fields
+
+
+def render_markdown(diagnosis: Diagnosis) -> str:
+    """Return the text in a block, as an issue tracker shows it."""
+    state = "healthy" if diagnosis.is_healthy else "not healthy"
+    return (
+        f"<details><summary>torchgauge doctor: {state}</summary>\n\n"
+        f"```text\n{render_text(diagnosis, width=100)}\n```\n\n</details>"
+    )

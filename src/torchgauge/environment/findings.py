@@ -1,0 +1,55 @@
+"""What is wrong, how bad it is, what shows it, and what repairs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torchgauge.environment.facts import Facts
+
+
+class Severity(StrEnum):
+    """How bad a finding is."""
+
+    ERROR = "error"
+    """Something that was installed or asked for does not work; the exit status is 1."""
+    WARNING = "warning"
+    """Works now, and fails or is slow in common use."""
+    NOTICE = "notice"
+    """Worth knowing; nothing is wrong."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong, or worth knowing."""
+
+    name: str
+    """Stable and for programs, such as ``driver-too-old``."""
+    severity: Severity
+    problem: str
+    evidence: tuple[str, ...] = ()
+    """What was seen that shows it."""
+    fix: str = ""
+    commands: tuple[str, ...] = ()
+    """Commands that carry the fix out."""
+    source: str = ""
+    """Where the rule comes from."""
+    explains_gpu: bool = False
+    """Whether GPUs that torch cannot use, or on which a check fails, follow from this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """Facts and findings, the worst first."""
+
+    facts: Facts
+    findings: tuple[Finding, ...]
+
+    def of(self, severity: Severity) -> tuple[Finding, ...]:
+        """Return the findings of a severity."""
+        return tuple(finding for finding in self.findings if finding.severity is severity)
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether there is no error."""
+        return not self.of(Severity.ERROR)

@@ -1,0 +1,99 @@
+"""What rules share: questions to the facts, and the commands that install things."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from torchgauge.environment.facts import Facts, Version
+from torchgauge.environment.findings import Finding
+from torchgauge.environment.versions import Build, best_build, dotted, minor_of
+
+Rule = Callable[[Facts], Iterable[Finding]]
+
+PICKER: Final = (
+    "uv finds the wheels by their tag; with pip take the command for that tag from "
+    "https://pytorch.org/get-started/previous-versions/"
+)
+
+
+def torch_works(facts: Facts) -> bool:
+    """Return whether torch could be imported."""
+    return facts.torch.imported is not None and facts.torch.imported.ok
+
+
+def driver_works(facts: Facts) -> bool:
+    """Return whether the driver, or torch through it, lists a GPU."""
+    return bool(facts.torch.gpus) or (facts.libcuda.init_status == 0 and bool(facts.libcuda.gpus))
+
+
+def has_numbered_node(facts: Facts) -> bool:
+    """Return whether there is a device file of an NVIDIA GPU."""
+    return any(node.removeprefix("/dev/nvidia").isdigit() for node in facts.host.device_nodes)
+
+
+def gpu_signs(facts: Facts) -> tuple[str, ...]:
+    """Return what shows that there is an NVIDIA GPU, whether or not it can be used."""
+    host, signs = facts.host, []
+    if host.nvidia_pci_devices:
+        signs.append(f"NVIDIA display controllers on the PCI bus: {host.nvidia_pci_devices}")
+    if host.kernel_driver:
+        signs.append(f"NVIDIA kernel module {host.kernel_driver} is loaded")
+    if has_numbered_node(facts):
+        signs.append(f"device files: {', '.join(host.device_nodes)}")
+    if facts.smi.gpus:
+        names = ", ".join(gpu.name for gpu in facts.smi.gpus)
+        signs.append(f"nvidia-smi lists {names}")
+    if facts.libcuda.gpus:
+        names = ", ".join(gpu.name for gpu in facts.libcuda.gpus)
+        signs.append(f"the driver lists {names}")
+    if host.is_wsl and "/dev/dxg" in host.device_nodes:
+        signs.append("Windows passes a GPU through (/dev/dxg)")
+    return tuple(signs)
+
+
+def driver_version(facts: Facts) -> str | None:
+    """Return the driver's own version, from whoever knows it."""
+    return facts.smi.driver or facts.host.kernel_driver
+
+
+def capabilities(facts: Facts) -> tuple[Version, ...]:
+    """Return the compute capability of every GPU that is known of."""
+    for gpus in (facts.libcuda.gpus, facts.torch.gpus, facts.smi.gpus):
+        known = tuple(gpu.capability for gpu in gpus if gpu.capability is not None)
+        if known:
+            return known
+    return ()
+
+
+def torch_release(facts: Facts) -> Version | None:
+    """Return the release of the installed torch."""
+    package = facts.python.package("torch")
+    return minor_of(facts.torch.version or (package.version if package else ""))
+
+
+def build_for(facts: Facts) -> Build | None:
+    """Return the build of torch that runs on this driver and these GPUs."""
+    return best_build(
+        torch_release(facts),
+        driver=driver_version(facts),
+        driver_cuda=facts.libcuda.cuda,
+        capabilities=capabilities(facts),
+    )
+
+
+def install(*names: str, tag: str) -> str:
+    """Return the command that installs packages of torch's family in the build of a tag."""
+    return f"uv pip install --reinstall --torch-backend={tag} {' '.join(names)}"
+
+
+def install_build(facts: Facts, build: Build) -> str:
+    """Return the command that puts a build in the place of the installed torch and companions."""
+    release = torch_release(facts)
+    package = facts.python.package("torch")
+    if package and build.torch == release:
+        exact = package.version.partition("+")[0]
+    else:
+        exact = f"{dotted(build.torch)}.*"
+    companions = [name for name in ("torchvision", "torchaudio") if facts.python.package(name)]
+    return install(f'"torch=={exact}"', *companions, tag=build.tag)

@@ -1,0 +1,165 @@
+"""Where the facts come from: a file tree, a set of variables, an interpreter; and how programs run.
+
+Everything that the doctor looks at is reached through :class:`Surroundings`, so that another
+machine's state can be staged in a folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+_MOST_OUTPUT: Final = 64 << 10
+"""Bytes of a program's output that are kept: its end, where the error stands."""
+_SECONDS_TO_DIE: Final = 2.0
+"""A process that waits inside a hung driver cannot be killed; it is left behind after this."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What is examined; :meth:`here` is this machine, as a program started now would see it."""
+
+    root: Path = Path("/")
+    """Under which ``/proc``, ``/sys``, ``/dev`` and the like are read."""
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """The variables that every program is started with."""
+    python: str = sys.executable
+    """The interpreter whose packages are examined."""
+    directory: Path = Path(".")
+    """The working directory: Python finds modules there first."""
+    time_limit_s: float = 120.0
+    """The longest that one program may take; torch's first import from a network disk is slow."""
+
+    @classmethod
+    def here(cls, *, python: str | None = None, time_limit_s: float = 120.0) -> Surroundings:
+        """Return this machine and this process's variables."""
+        return cls(
+            environ=dict(os.environ),
+            python=python or sys.executable,
+            directory=Path.cwd(),
+            time_limit_s=time_limit_s,
+        )
+
+    def path(self, absolute: str) -> Path:
+        """Return where a file of the machine is, such as ``/proc/modules``."""
+        return self.root / absolute.lstrip("/")
+
+    def read(self, absolute: str) -> str | None:
+        """Return the text of a file, ``None`` when it is not there or cannot be read."""
+        try:
+            return self.path(absolute).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return None
+
+    def which(self, program: str) -> str | None:
+        """Return where a program is on the search path, ``None`` when it is nowhere."""
+        return shutil.which(program, path=self.environ.get("PATH", os.defpath))
+
+    def run(
+        self,
+        command: Sequence[str],
+        *,
+        without: Sequence[str] = (),
+        extra: Mapping[str, str] | None = None,
+        time_limit_s: float | None = None,
+    ) -> Ended:
+        """Run a program to its end or to the time limit; never raises, never waits forever.
+
+        Args:
+            command: the program and its arguments.
+            without: variables that it is not given.
+            extra: variables that it is given besides.
+            time_limit_s: instead of the limit of all programs.
+        """
+        environ = {key: value for key, value in self.environ.items() if key not in without}
+        environ.update(extra or {})
+        limit = self.time_limit_s if time_limit_s is None else time_limit_s
+        # A file, not a pipe: a child that survives could hold a pipe open for ever.
+        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+            try:
+                process = subprocess.Popen(
+                    list(command),
+                    stdin=subprocess.DEVNULL,
+                    stdout=stdout,
+                    stderr=stderr,
+                    env=environ,
+                    cwd=self.directory,
+                    start_new_session=True,
+                )
+            except (OSError, ValueError) as error:
+                return Ended(started=False, stderr=str(error))
+            timed_out = not _wait(process, limit)
+            return Ended(
+                status=process.returncode,
+                timed_out=timed_out,
+                stdout=_tail(stdout),
+                stderr=_tail(stderr),
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a program ended, and the end of what it wrote."""
+
+    started: bool = True
+    status: int | None = None
+    """Exit status; negative: killed by that signal; ``None``: it never ended."""
+    timed_out: bool = False
+    stdout: str = ""
+    stderr: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ran to its end with status 0."""
+        return self.status == 0 and not self.timed_out
+
+    @property
+    def how(self) -> str:
+        """How it ended, in words."""
+        if not self.started:
+            return f"could not be started: {self.stderr}"
+        if self.timed_out:
+            return "did not answer within the time limit"
+        if self.status is not None and self.status < 0:
+            return f"was killed by {_signal_name(-self.status)}"
+        return f"ended with status {self.status}"
+
+
+def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
+    """Wait for the end; return whether it came in time. What is late is killed, children too."""
+    try:
+        process.wait(limit)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_SECONDS_TO_DIE)
+        return False
+    except BaseException:  # Ctrl-C: nothing may stay behind on a GPU
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
+    return True
+
+
+def _tail(stream: object) -> str:
+    file: tempfile._TemporaryFileWrapper[bytes] = stream  # type: ignore[assignment]
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(size - _MOST_OUTPUT, 0))
+    return file.read().decode("utf-8", "replace")
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,203 @@
+"""A diagnosis as text: what is there, what was computed, what is wrong and how to repair it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from torchgauge.environment.facts import Check, Facts
+from torchgauge.environment.findings import Diagnosis, Finding, Severity
+from torchgauge.environment.versions import dotted
+from torchgauge.render.layout import wrap
+from torchgauge.units import format_bytes
+
+_LABEL: Final = 13
+_ASCII: Final = str.maketrans({"–": "-", "…": "...", "·": "|", "×": "x", "✓": "+", "✗": "x"})
+_COLORS: Final = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTICE: "36"}
+
+
+def render_text(
+    diagnosis: Diagnosis, *, width: int = 80, ascii: bool = False, color: bool = False
+) -> str:
+    """Return the diagnosis for people; commands stand on lines of their own, never cut."""
+    lines = [*_overview(diagnosis.facts, width), ""]
+    for finding in diagnosis.findings:
+        lines += [*_finding(finding, width, color), ""]
+    lines.append(_verdict(diagnosis))
+    text = "\n".join(line.rstrip() for line in lines)
+    return text.translate(_ASCII) if ascii else text
+
+
+# ---------------------------------------------------------------------------- what is there
+
+
+def _overview(facts: Facts, width: int) -> Iterator[str]:
+    for label, segments in _rows(facts):
+        if segments:
+            yield from wrap(segments, width, first=label.ljust(_LABEL), indent=" " * _LABEL)
+
+
+def _rows(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    yield "Machine", _machine(facts)
+    yield "Python", [facts.python.version or "not known", facts.python.executable]
+    yield "torch", _torch(facts)
+    yield "with torch", _companions(facts)
+    yield "Driver", _driver(facts)
+    for gpu in facts.torch.gpus or facts.libcuda.gpus or facts.smi.gpus:
+        yield f"GPU {gpu.index}", _gpu(facts, gpu.index)
+    yield "Memory", _memory(facts)
+    for name, value in facts.variables.items():
+        yield "Variable", [f"{name}={value}"]
+    yield from _checks(facts)
+
+
+def _machine(facts: Facts) -> list[str]:
+    host = facts.host
+    segments = [f"{host.system} {host.machine}".strip() or "not known"]
+    if host.is_wsl:
+        segments.append("Windows' subsystem for Linux")
+    segments.append(f"{host.container} container" if host.container else "no container")
+    if host.cuda_toolkit:
+        segments.append(f"CUDA toolkit (nvcc) {dotted(host.cuda_toolkit)}")
+    return segments
+
+
+def _torch(facts: Facts) -> list[str]:
+    torch, package = facts.torch, facts.python.package("torch")
+    if torch.imported is None:
+        return ["not installed"]
+    if not torch.imported.ok:
+        return [f"{package.version if package else 'unknown'}, cannot be imported"]
+    if torch.cuda:
+        build = f"built for CUDA {torch.cuda}"
+    else:
+        build = f"built for ROCm {torch.hip}" if torch.hip else "CPU build"
+    segments = [torch.version, build]
+    if torch.cudnn:
+        segments.append(f"cuDNN {_cudnn(torch.cudnn)}")
+    if torch.nccl:
+        segments.append(f"NCCL {torch.nccl}")
+    if torch.architectures:
+        segments.append(f"kernels for {' '.join(torch.architectures)}")
+    if torch.imported.seconds is not None:
+        segments.append(f"imported in {torch.imported.seconds:.1f} s")
+    return segments
+
+
+def _cudnn(number: str) -> str:
+    """Write cuDNN's number as its version: 90100 is 9.1.0, 8902 was 8.9.2.
+
+    >>> _cudnn("91002"), _cudnn("8902")
+    ('9.10.2', '8.9.2')
+    """
+    if not number.isdigit():
+        return number
+    value = int(number)
+    scale = 10_000 if value >= 90_000 else 1_000
+    return dotted((value // scale, value % scale // 100, value % 100))
+
+
+def _companions(facts: Facts) -> list[str]:
+    segments = []
+    for imported in facts.torch.companions:
+        package = facts.python.package(imported.module)
+        version = imported.version or (package.version if package else "")
+        segments.append(f"{imported.module} {version}" + ("" if imported.ok else ", broken"))
+    for name in ("triton", "transformers", "numpy"):
+        if package := facts.python.package(name):
+            segments.append(f"{name} {package.version}")
+    return segments
+
+
+def _driver(facts: Facts) -> list[str]:
+    version = facts.smi.driver or facts.host.kernel_driver
+    if version is None and not facts.libcuda.loaded:
+        return ["none"]
+    segments = [f"NVIDIA {version or 'of unknown version'}"]
+    if facts.libcuda.cuda:
+        segments.append(f"CUDA up to {dotted(facts.libcuda.cuda)}")
+    if facts.libcuda.path:
+        segments.append(facts.libcuda.path)
+    return segments
+
+
+def _gpu(facts: Facts, index: int) -> list[str]:
+    seen = [
+        gpu
+        for gpus in (facts.torch.gpus, facts.libcuda.gpus, facts.smi.gpus)
+        for gpu in gpus
+        if gpu.index == index
+    ]
+    segments = [seen[0].name]
+    capability = next((gpu.capability for gpu in seen if gpu.capability), None)
+    if capability:
+        segments.append(f"compute capability {dotted(capability)}")
+    total = next((gpu.total_bytes for gpu in seen if gpu.total_bytes), None)
+    free = next((gpu.free_bytes for gpu in facts.smi.gpus if gpu.index == index), None)
+    if total:
+        of = f"{format_bytes(free)} of " if free is not None else ""
+        segments.append(f"{of}{format_bytes(total)}" + (" free" if of else ""))
+    return segments
+
+
+def _memory(facts: Facts) -> list[str]:
+    segments = []
+    space = facts.host.shared_memory
+    if space is not None and space.total_bytes is not None:
+        segments.append(f"/dev/shm {format_bytes(space.total_bytes)}")
+    free = [cache.free_bytes for cache in facts.host.caches if cache.free_bytes is not None]
+    if free:
+        segments.append(f"disk for caches {format_bytes(min(free))} free")
+    if facts.host.open_files_limit is not None:
+        segments.append(f"{facts.host.open_files_limit:,} open files")
+    return segments
+
+
+def _checks(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    if facts.checks is None:
+        yield "Checks", ["not run"]
+        return
+    if not facts.checks:
+        yield "Checks", ["none: torch cannot be imported"]
+    devices = dict.fromkeys(check.device for check in facts.checks)
+    for device in devices:
+        yield device, [_check(check) for check in facts.checks if check.device == device]
+
+
+def _check(check: Check) -> str:
+    detail = f" ({check.detail})" if check.name == "all-reduce" and check.detail else ""
+    return f"✓ {check.name}{detail}" if check.ok else f"✗ {check.name}{detail} failed"
+
+
+# ---------------------------------------------------------------------------- what is wrong
+
+
+def _finding(finding: Finding, width: int, color: bool) -> Iterator[str]:
+    severity = finding.severity.value
+    if color:
+        severity = f"\x1b[{_COLORS[finding.severity]};1m{severity}\x1b[0m"
+    yield f"{severity} {finding.name}"
+    yield from _paragraph("", finding.problem, width)
+    for text in finding.evidence:
+        yield from _paragraph("seen", text, width)
+    if finding.fix:
+        yield from _paragraph("fix", _sentence(finding.fix), width)
+    for command in finding.commands:
+        yield f"  $ {command}"
+
+
+def _paragraph(label: str, text: str, width: int) -> Iterator[str]:
+    first = f"  {label}".ljust(8) if label else "  "
+    yield from wrap([text.replace("\n", " ")], width, first=first, indent=" " * len(first))
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "…")) else ".")
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    counts = [(len(diagnosis.of(severity)), severity.value) for severity in Severity]
+    parts = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
+    if diagnosis.is_healthy:
+        return "Healthy" + (f": {', '.join(parts)}." if parts else ".")
+    return f"{', '.join(parts)}. Mend the first one first; others may go with it."
