@@ -201,6 +201,11 @@ class Torch:
     companions: tuple[Import, ...] = ()
     """torchvision and torchaudio, where they are installed."""
 
+    @property
+    def is_usable(self) -> bool:
+        """Whether it could be imported and is PyTorch, not a file of that name."""
+        return self.imported is not None and self.imported.ok and bool(self.version)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:

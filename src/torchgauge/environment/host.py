@@ -23,7 +23,7 @@ _NODES: Final = (
 )  # fmt: skip
 _MODULES: Final = ("nvidia", "nvidia_uvm", "nvidia_drm", "nouveau", "amdgpu")
 _CUDA_LIBRARY: Final = re.compile(
-    r"lib(cuda|cudart|cublas|cublasLt|cudnn|nccl|nvrtc|cufft|curand|cusolver|cusparse|nvJitLink)"
+    r"lib(cudart|cublas|cublasLt|cudnn|nccl|nvrtc|cufft|curand|cusolver|cusparse|nvJitLink)"
     r"\.so(\.\d+)?"
 )
 _NVCC_SECONDS: Final = 10.0

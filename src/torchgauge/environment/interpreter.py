@@ -202,7 +202,7 @@ def _version(pair: Any) -> Version | None:
 
 def run_checks(surroundings: Surroundings, torch: Torch) -> tuple[Check, ...]:
     """Compute on each GPU, or on the CPU where there is none, then sum over all of them."""
-    if torch.imported is None or not torch.imported.ok:
+    if not torch.is_usable:
         return ()
     devices = [f"cuda:{gpu.index}" for gpu in torch.gpus]
     if not devices:

@@ -18,8 +18,8 @@ PICKER: Final = (
 
 
 def torch_works(facts: Facts) -> bool:
-    """Return whether torch could be imported."""
-    return facts.torch.imported is not None and facts.torch.imported.ok
+    """Return whether torch could be imported, and is PyTorch."""
+    return facts.torch.is_usable
 
 
 def driver_works(facts: Facts) -> bool:
@@ -82,9 +82,10 @@ def build_for(facts: Facts) -> Build | None:
     )
 
 
-def install(*names: str, tag: str) -> str:
+def install(facts: Facts, *names: str, tag: str) -> str:
     """Return the command that installs packages of torch's family in the build of a tag."""
-    return f"uv pip install --reinstall --torch-backend={tag} {' '.join(names)}"
+    where = f"--python {facts.python.executable}"
+    return f"uv pip install {where} --reinstall --torch-backend={tag} {' '.join(names)}"
 
 
 def install_build(facts: Facts, build: Build) -> str:
@@ -96,4 +97,4 @@ def install_build(facts: Facts, build: Build) -> str:
     else:
         exact = f"{dotted(build.torch)}.*"
     companions = [name for name in ("torchvision", "torchaudio") if facts.python.package(name)]
-    return install(f'"torch=={exact}"', *companions, tag=build.tag)
+    return install(facts, f'"torch=={exact}"', *companions, tag=build.tag)

@@ -15,7 +15,6 @@ from torchgauge.environment.rules.common import (
     Rule,
     build_for,
     install,
-    install_build,
     torch_works,
 )
 from torchgauge.environment.rules.packages import missing_pins
@@ -74,7 +73,7 @@ def torch_missing(facts: Facts) -> Iterator[Finding]:
         problem=f"torch is not installed for {facts.python.executable}.",
         evidence=(f"Python {facts.python.version} in {facts.python.prefix}",),
         fix=f"install it, or activate the environment that has it. {PICKER}",
-        commands=(install("torch", tag=tag),),
+        commands=(install(facts, "torch", tag=tag),),
     )
 
 
@@ -138,11 +137,6 @@ def _missing_wheels(facts: Facts) -> tuple[str, ...]:
 
 def _older_numpy(facts: Facts) -> tuple[str, ...]:
     return (f"{facts.python.executable} -m pip install 'numpy<2'",)
-
-
-def _for_this_machine(facts: Facts) -> tuple[str, ...]:
-    build = build_for(facts) if facts.libcuda.gpus else None
-    return (install_build(facts, build),) if build else (install(_exact(None), tag="cpu"),)
 
 
 _MESSAGES: Final = (
@@ -222,7 +216,7 @@ _MESSAGES: Final = (
 
 def import_failed(facts: Facts) -> Iterator[Finding]:
     """The import fails with a message that is known, or with another one."""
-    if torch_works(facts) or facts.torch.imported is None:
+    if facts.torch.imported is None or facts.torch.imported.ok:
         return
     error = facts.torch.imported.error
     row = next((row for row in _MESSAGES if re.search(row.pattern, error)), None)

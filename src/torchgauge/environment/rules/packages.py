@@ -86,7 +86,7 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(
-            install(exact, tag=own or "auto"),
+            install(facts, exact, tag=own or "auto"),
             f"{facts.python.executable} -m pip uninstall -y {package.name}",
         ),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",

@@ -1,0 +1,184 @@
+"""``torchgauge doctor`` on staged machines: each fault named, nothing else, and its fix works."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from doctor_stage import COMPILER, RTX_3060, RTX_5090, V100, Stage
+from torchgauge.environment import Diagnosis, Finding, Severity
+
+pytestmark = pytest.mark.skipif(
+    COMPILER is None or sys.platform != "linux", reason="the staged driver is compiled, for Linux"
+)
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory) -> str:
+    """An interpreter without packages."""
+    folder = tmp_path_factory.mktemp("bare")
+    subprocess.run(
+        [sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=60
+    )
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture
+def bare(tmp_path, bare_python) -> Stage:
+    """A machine without a GPU, a driver and packages."""
+    return Stage(tmp_path, bare_python)
+
+
+@pytest.fixture
+def machine(bare) -> Stage:
+    """A healthy machine: RTX 3060, driver 550, torch 2.6.0+cu124."""
+    bare.plug_in(RTX_3060)
+    bare.install_driver()
+    bare.install_torch()
+    return bare
+
+
+def only_error(diagnosis: Diagnosis) -> Finding:
+    """Return the one error; fail when there is none or another one."""
+    errors = diagnosis.of(Severity.ERROR)
+    assert [finding.name for finding in errors] == [errors[0].name] if errors else errors
+    return errors[0]
+
+
+def names(diagnosis: Diagnosis) -> list[str]:
+    return [finding.name for finding in diagnosis.findings]
+
+
+def test_a_healthy_machine_has_no_findings(machine):
+    diagnosis = machine.diagnose()
+    assert names(diagnosis) == []
+    assert {(check.device, check.name) for check in diagnosis.facts.checks} == {
+        ("cuda:0", "allocation"),
+        ("cuda:0", "matmul"),
+        ("cuda:0", "convolution"),
+        ("cuda", "all-reduce"),
+    }
+    assert all(check.ok for check in diagnosis.facts.checks)
+
+
+# ---------------------------------------------------------------------------- faults
+
+
+def no_driver(stage: Stage) -> None:
+    stage.remove_driver()
+
+
+def old_driver(stage: Stage) -> None:
+    stage.install_driver("470.57.02", 11040)
+
+
+def cpu_build(stage: Stage) -> None:
+    stage.install_torch("2.13.0", "cpu")
+
+
+def hidden_gpus(stage: Stage) -> None:
+    stage.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def gpu_7(stage: Stage) -> None:
+    stage.environ["CUDA_VISIBLE_DEVICES"] = "7"
+
+
+def other_torchvision(stage: Stage) -> None:
+    stage.install_companion("torchvision", "0.22.0", "cu124", "2.7.0")
+
+
+def container_without_gpus(stage: Stage) -> None:
+    stage.file("/.dockerenv", "")
+    stage.leave_gpus_outside()
+
+
+def new_gpu(stage: Stage) -> None:
+    stage.plug_in(RTX_5090)
+    stage.install_driver("580.65.06", 13000)
+
+
+def old_gpu(stage: Stage) -> None:
+    stage.plug_in(V100)
+    stage.install_driver("580.65.06", 13000)
+    stage.install_torch("2.13.0", "cu130")
+
+
+def mixed_wheels(stage: Stage) -> None:
+    stage.metadata(
+        "torch",
+        "2.6.0+cu124",
+        requires=(
+            'nvidia-cublas-cu12 (==12.4.5.8) ; platform_system == "Linux"',
+            'nvidia-cudnn-cu12 (==9.1.0.70) ; platform_system == "Linux"',
+        ),
+    )
+    stage.metadata("nvidia-cublas-cu12", "12.4.5.8")
+    stage.metadata("nvidia-cudnn-cu12", "9.1.0.70")
+    stage.metadata("nvidia-cublas-cu11", "11.11.3.6")
+    stage.metadata("nvidia-cudnn-cu11", "8.9.6.50")
+
+
+def bad_allocator(stage: Stage) -> None:
+    stage.environ["PYTORCH_CUDA_ALLOC_CONF"] = "max_split_size:128"
+
+
+def module_not_loaded(stage: Stage) -> None:
+    stage.install_libraries(status=999)
+    (stage.root / "proc/driver/nvidia/version").unlink()
+    stage.file("/proc/modules", "ext4 1 0\n")
+
+
+def full_gpu(stage: Stage) -> None:
+    stage.gpus = (type(RTX_3060)(**{**vars(RTX_3060), "free_gib": 0}),)
+    stage.write_smi(holders="GPU-0aa-bb, 4242, 12000, /usr/bin/python3\n")
+
+
+def no_torch(stage: Stage) -> None:
+    stage.uninstall("torch")
+
+
+def shadowed_torch(stage: Stage) -> None:
+    (stage.cwd / "torch.py").write_text("weights = 3\n")
+
+
+FAULTS = [
+    (no_driver, "driver-missing"),
+    (old_driver, "driver-too-old"),
+    (cpu_build, "cpu-build-on-gpu-machine"),
+    (hidden_gpus, "visible-devices-empty"),
+    (gpu_7, "visible-devices-wrong"),
+    (other_torchvision, "torchvision-mismatch"),
+    (container_without_gpus, "container-without-gpus"),
+    (new_gpu, "gpu-not-in-build"),
+    (old_gpu, "gpu-not-in-build"),
+    (mixed_wheels, "mixed-cuda-wheels"),
+    (bad_allocator, "allocator-settings-invalid"),
+    (module_not_loaded, "driver-not-loaded"),
+    (full_gpu, "gpu-memory-full"),
+    (no_torch, "torch-missing"),
+    (shadowed_torch, "torch-shadowed"),
+]
+
+
+@pytest.mark.parametrize(
+    ("fault", "name"), FAULTS, ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_fault_is_named_alone_and_its_fix_works(
+    machine, fault: Callable[[Stage], None], name: str
+):
+    fault(machine)
+    finding = only_error(machine.diagnose())
+    assert finding.name == name
+    assert finding.evidence
+    assert finding.commands
+    # Alternatives (the other build, or removal) stand after the first for torchvision alone.
+    commands = finding.commands[:1] if name.startswith("torchvision") else finding.commands
+    for command in commands:
+        machine.execute(command)
+    after = machine.diagnose()
+    assert names(after) == []
+    assert after.facts.torch.gpus, "the GPU is still not usable"
