@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from doctor_stage import Stage
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -38,6 +42,34 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text + "\n" == path.read_text(encoding="utf-8")
 
     return check
+
+
+@pytest.fixture(scope="session")
+def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An interpreter without packages."""
+    folder = tmp_path_factory.mktemp("bare")
+    command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
+    subprocess.run(command, check=True, timeout=60)
+    return str(folder / "bin" / "python")
+
+
+@pytest.fixture
+def bare(tmp_path: Path, bare_python: str) -> Stage:
+    """A staged machine without a GPU, a driver and packages."""
+    from doctor_stage import Stage
+
+    return Stage(tmp_path / "stage", bare_python)
+
+
+@pytest.fixture
+def machine(bare: Stage) -> Stage:
+    """A healthy staged machine: RTX 3060, driver 550, torch 2.6.0+cu124."""
+    from doctor_stage import RTX_3060
+
+    bare.plug_in(RTX_3060)
+    bare.install_driver()
+    bare.install_torch()
+    return bare
 
 
 @pytest.fixture(autouse=True)

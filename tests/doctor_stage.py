@@ -204,7 +204,7 @@ class Stage:
         return diagnose(self.surroundings(time_limit_s=time_limit_s), with_checks=with_checks)
 
     def execute(self, command: str) -> None:
-        """Carry out a command that the doctor printed; one that is not understood fails the test."""
+        """Carry out a command that the doctor printed; one not understood fails the test."""
         words = shlex.split(command)
         if words[0] == "unset":
             self.environ.pop(words[1], None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from torchgauge.environment.surroundings import Ended, Surroundings
 
 _PROBES: Final = Path(__file__).parent / "probes"
 _COMPANIONS: Final = ("torchvision", "torchaudio")
-_MASKS: Final = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE")
+_MASKS: Final = ("CUDA_VISIBLE_DEVICES",)
 _LINES_OF_ERROR: Final = 3
 
 
@@ -56,13 +57,17 @@ class Answer:
 
 
 def ask(
-    surroundings: Surroundings, probe: str, *arguments: str, without: Sequence[str] = ()
+    surroundings: Surroundings,
+    probe: str,
+    *arguments: str,
+    python: str | None = None,
+    without: Sequence[str] = (),
 ) -> Answer:
     """Run one probe; what it wrote before it died, should it die, is kept."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "answer"
         ended = surroundings.run(
-            [surroundings.python, str(_PROBES / f"{probe}.py"), str(output), *arguments],
+            [python or surroundings.python, str(_PROBES / f"{probe}.py"), str(output), *arguments],
             without=without,
             extra={"PYTHONDONTWRITEBYTECODE": "1"},
         )
@@ -109,7 +114,8 @@ def _package(row: dict[str, Any]) -> Package:
 
 def ask_libcuda(surroundings: Surroundings) -> Libcuda:
     """Return what the driver's library says of the whole machine, whatever is visible to torch."""
-    answer = ask(surroundings, "libcuda", without=_MASKS)
+    # The driver is the machine's: it is asked even where the examined interpreter is broken.
+    answer = ask(surroundings, "libcuda", python=sys.executable, without=_MASKS)
     return Libcuda(
         loaded=bool(answer.last("loaded")),
         path=answer.last("path"),

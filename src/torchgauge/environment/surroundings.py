@@ -139,16 +139,23 @@ def _wait(process: subprocess.Popen[bytes], limit: float) -> bool:
     try:
         process.wait(limit)
     except subprocess.TimeoutExpired:
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(_SECONDS_TO_DIE)
         return False
     except BaseException:  # Ctrl-C: nothing may stay behind on a GPU
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         raise
     return True
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and, where the system has process groups, its children."""
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _tail(stream: object) -> str:

@@ -137,6 +137,11 @@ def _gpu(facts: Facts, index: int) -> list[str]:
     if total:
         of = f"{format_bytes(free)} of " if free is not None else ""
         segments.append(f"{of}{format_bytes(total)}" + (" free" if of else ""))
+    uuids = {gpu.uuid for gpu in facts.smi.gpus if gpu.index == index}
+    for holder in facts.smi.holders:
+        if holder.gpu_uuid in uuids:
+            used = "" if holder.used_bytes is None else f" holds {format_bytes(holder.used_bytes)}"
+            segments.append(f"process {holder.pid} ({holder.name or 'outside'}){used}")
     return segments
 
 

@@ -46,14 +46,16 @@ def describe(distribution: metadata.Distribution) -> dict[str, object] | None:
     """Return what matters of a distribution; ``None`` for one that does not or is damaged."""
     try:
         name = re.sub(r"[-_.]+", "-", distribution.metadata["Name"] or "").lower()
-        if not (name.startswith(PREFIXES) or name in NAMES):
+        requires = [text for text in distribution.requires or [] if "extra ==" not in text]
+        wants_torch = any(re.match(r"torch\b(?![-_.])", text) for text in requires)
+        if not (name.startswith(PREFIXES) or name in NAMES or wants_torch):
             return None
         wheel = distribution.read_text("WHEEL") or ""
         return {
             "name": name,
             "version": distribution.version or "",
             "location": str(distribution.locate_file("")),
-            "requires": [text for text in distribution.requires or [] if "extra ==" not in text],
+            "requires": requires,
             "tags": re.findall(r"^Tag:\s*(\S+)", wheel, re.MULTILINE),
         }
     except Exception:  # a folder of an interrupted installation

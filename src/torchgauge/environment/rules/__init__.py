@@ -12,9 +12,11 @@ from typing import Final
 from torchgauge.environment.facts import Facts
 from torchgauge.environment.findings import Finding, Severity
 from torchgauge.environment.rules import (
+    companions,
     driver,
     gpu,
     imports,
+    known,
     packages,
     resources,
     settings,
@@ -25,9 +27,11 @@ CHAINS: Final[tuple[tuple[Rule, ...], ...]] = (
     imports.CHAIN,
     driver.CHAIN + gpu.CHAIN,
     (gpu.failed_on_cpu,),
-    *((rule,) for rule in packages.RULES),
-    *((rule,) for rule in settings.RULES),
-    *((rule,) for rule in resources.RULES),
+    *(
+        (rule,)
+        for part in (companions, packages, known, settings, resources)
+        for rule in part.RULES
+    ),
 )
 _LAST: Final[tuple[Rule, ...]] = gpu.UNEXPLAINED
 """What torch and the checks say by themselves: reported where nothing above explains it."""

@@ -16,6 +16,19 @@ PICKER: Final = (
     "https://pytorch.org/get-started/previous-versions/"
 )
 
+_START_WITH_GPUS: Final = {
+    "Docker": "docker run --gpus all …",
+    "Podman": "podman run --device nvidia.com/gpu=all …",
+    "Kubernetes": 'resources: {limits: {"nvidia.com/gpu": 1}}',
+    "Apptainer": "apptainer exec --nv …",
+    "Singularity": "singularity exec --nv …",
+}
+
+
+def start_with_gpus(container: str) -> str:
+    """Return how a runtime starts a container with access to the GPUs."""
+    return _START_WITH_GPUS.get(container, _START_WITH_GPUS["Docker"])
+
 
 def torch_works(facts: Facts) -> bool:
     """Return whether torch could be imported, and is PyTorch."""
@@ -25,6 +38,11 @@ def torch_works(facts: Facts) -> bool:
 def driver_works(facts: Facts) -> bool:
     """Return whether the driver, or torch through it, lists a GPU."""
     return bool(facts.torch.gpus) or (facts.libcuda.init_status == 0 and bool(facts.libcuda.gpus))
+
+
+def kernel_module_runs(facts: Facts) -> bool:
+    """Return whether the NVIDIA kernel module is loaded; containers see the machine's."""
+    return facts.host.kernel_driver is not None or "nvidia" in (facts.host.modules or ())
 
 
 def has_numbered_node(facts: Facts) -> bool:
@@ -47,6 +65,8 @@ def gpu_signs(facts: Facts) -> tuple[str, ...]:
     if facts.libcuda.gpus:
         names = ", ".join(gpu.name for gpu in facts.libcuda.gpus)
         signs.append(f"the driver lists {names}")
+    if facts.torch.hip and "/dev/kfd" in host.device_nodes:
+        signs.append("AMD's driver runs (/dev/kfd)")
     if host.is_wsl and "/dev/dxg" in host.device_nodes:
         signs.append("Windows passes a GPU through (/dev/dxg)")
     return tuple(signs)

@@ -13,6 +13,8 @@ from torchgauge.environment.rules.common import (
     driver_works,
     gpu_signs,
     has_numbered_node,
+    kernel_module_runs,
+    start_with_gpus,
 )
 
 _HIDING: Final = ("", "void", "none")
@@ -22,22 +24,14 @@ _TOOLKIT: Final = (
     "https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/docker-specialized.html"
 )
 _MISMATCH: Final = "driver/library version mismatch"
-_START_WITH_GPUS: Final = {
-    "Docker": "docker run --gpus all …",
-    "Podman": "podman run --device nvidia.com/gpu=all …",
-    "Kubernetes": 'resources: {limits: {"nvidia.com/gpu": 1}}',
-    "Apptainer": "apptainer exec --nv …",
-    "Singularity": "singularity exec --nv …",
-}
 
 
 def container_without_gpus(facts: Facts) -> Iterator[Finding]:
     """A container on a machine with a GPU that was started without access to it."""
     host = facts.host
-    on_host = bool(host.kernel_driver or host.nvidia_pci_devices)
-    if driver_works(facts) or host.container is None or not on_host or has_numbered_node(facts):
+    if driver_works(facts) or host.container is None or has_numbered_node(facts):
         return
-    if not host.kernel_driver:
+    if not kernel_module_runs(facts):
         return  # the machine itself has no driver: the next rules
     visible = facts.variables.get("NVIDIA_VISIBLE_DEVICES")
     evidence = [*gpu_signs(facts), "in the container: no /dev/nvidia0"]
@@ -56,7 +50,7 @@ def container_without_gpus(facts: Facts) -> Iterator[Finding]:
         problem=f"This {host.container} container was started without the machine's GPUs.",
         evidence=tuple(evidence),
         fix=how,
-        commands=(_START_WITH_GPUS.get(host.container, _START_WITH_GPUS["Docker"]),),
+        commands=(start_with_gpus(host.container),),
         source=_TOOLKIT,
         explains_gpu=True,
     )
@@ -90,7 +84,9 @@ def driver_missing(facts: Facts) -> Iterator[Finding]:
     """A GPU is there, and no NVIDIA driver at all."""
     host = facts.host
     there = bool(host.nvidia_pci_devices) or (host.is_wsl and "/dev/dxg" in host.device_nodes)
-    if driver_works(facts) or not there or host.kernel_driver or facts.libcuda.loaded:
+    if driver_works(facts) or not there or kernel_module_runs(facts):
+        return
+    if facts.libcuda.loaded:
         return
     evidence = [*gpu_signs(facts), f"libcuda: {facts.libcuda.message}"]
     if "nouveau" in (host.modules or ()):
@@ -131,7 +127,8 @@ def driver_mismatch(facts: Facts) -> Iterator[Finding]:
         fix="restart the machine; where that cannot be, stop everything on the GPUs and reload the "
         "module",
         commands=(
-            "sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia && sudo modprobe nvidia",
+            "sudo rmmod nvidia_uvm nvidia_drm nvidia_modeset nvidia",
+            "sudo modprobe nvidia",
         ),
         source="CUDA driver API, CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
         explains_gpu=True,

@@ -16,6 +16,7 @@ from torchgauge.environment.rules.common import (
     driver_works,
     gpu_signs,
     install_build,
+    start_with_gpus,
     torch_works,
 )
 from torchgauge.environment.versions import dotted, driver_need, is_driver_enough, minor_of
@@ -221,21 +222,34 @@ def no_gpu(facts: Facts) -> Iterator[Finding]:
     torch = facts.torch
     if torch.gpus or torch.has_mps or gpu_signs(facts) or facts.libcuda.loaded:
         return
-    build = (
-        f"torch {torch.version} is built for CUDA {torch.cuda}"
-        if torch.cuda
-        else f"torch {torch.version} is a CPU build"
-        if torch.version and not torch.hip
-        else "torch"
-    )
+    container = facts.host.container
+    build = _built_for(facts)
     yield Finding(
         name="no-gpu",
         severity=Severity.NOTICE,
-        problem=f"There is no NVIDIA GPU here; {build}: models run on the CPU.",
+        problem=f"There is no NVIDIA GPU here; {build}"
+        + (": models run on the CPU." if torch.is_usable else "."),
         evidence=("no NVIDIA controller on the PCI bus, no driver, no device file",)
         if facts.host.nvidia_pci_devices is not None
         else ("no driver and no device file; the PCI bus cannot be read",),
-        fix="nothing, unless there should be one: then give this machine or container its GPU",
+        fix="nothing, unless there should be one: then "
+        + (
+            f"start the {container} container with access to it"
+            if container
+            else "give this machine its GPU"
+        ),
+        commands=(start_with_gpus(container),) if container else (),
+    )
+
+
+def _built_for(facts: Facts) -> str:
+    torch = facts.torch
+    if not torch.is_usable:
+        return "no torch either"
+    if torch.cuda:
+        return f"torch {torch.version} is built for CUDA {torch.cuda}"
+    return f"torch {torch.version} is " + (
+        f"built for ROCm {torch.hip}" if torch.hip else "a CPU build"
     )
 
 

@@ -1,147 +1,26 @@
-"""Installed packages that do not belong together."""
+"""CUDA libraries that are not torch's own, and torch installed twice."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
-from torchgauge.environment.facts import Facts, Import, Package, Version
+from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity
-from torchgauge.environment.rules.common import (
-    PICKER,
-    Rule,
-    install,
-    torch_release,
-    torch_works,
-)
-from torchgauge.environment.versions import (
-    build_tag,
-    companion_for,
-    dotted,
-    go_together,
-    minor_of,
-    release_of,
-)
+from torchgauge.environment.requirements import parse_requirement, satisfies
+from torchgauge.environment.rules.common import Rule, torch_release
+from torchgauge.environment.versions import minor_of, release_of
 
-# ---------------------------------------------------------------------------- companions
-
-
-def companions(facts: Facts) -> Iterator[Finding]:
-    """Torchvision or torchaudio of another release or build than torch."""
-    if not torch_works(facts):
-        return
-    for imported in facts.torch.companions:
-        package = facts.python.package(imported.module)
-        if package is None:
-            continue
-        why = _wrong_release(facts, package)
-        if why is None and imported.ok:
-            continue
-        yield _companion(facts, package, imported, why)
-
-
-def _wrong_release(facts: Facts, package: Package) -> str | None:
-    """Return what says that a companion is of another release, ``None`` for the right one."""
-    torch = facts.torch.version
-    for requirement in package.requires:
-        name, wanted = _requirement(requirement)
-        if name == "torch" and wanted and not satisfies(torch, wanted):
-            return f"{package.name} {package.version} asks for torch {wanted}"
-    release, own = torch_release(facts), minor_of(package.version)
-    if release and own and go_together(release, package.name, own) is False:
-        row = companion_for(release, package.name)
-        if row is not None:
-            return f"torch {dotted(release)} goes with {package.name} {dotted(row)}"
-    return None
-
-
-def _companion(facts: Facts, package: Package, imported: Import, why: str | None) -> Finding:
-    torch = facts.torch.version
-    own, theirs = build_tag(torch) or _tag_of_cuda(facts.torch.cuda), build_tag(imported.version)
-    stated = imported.version or package.version
-    evidence = [f"import {package.name}: {imported.error}"] if imported.error else []
-    if why is None and theirs and own and theirs != own:
-        why = f"{package.name} is built for {theirs}, torch for {own}"
-    if why is not None:
-        evidence.insert(0, why)
-    expected = companion_for(torch_release(facts), package.name)
-    exact = f'"{package.name}=={dotted(expected)}.*"' if expected else package.name
-    broken = imported.ok is False
-    dependents = [
-        name
-        for name in ("transformers", "timm")
-        if package.name == "torchvision" and facts.python.package(name)
-    ]
-    if broken and dependents:
-        evidence.append(f"{' and '.join(dependents)} import it, and fail with it")
-    return Finding(
-        name=f"{package.name}-mismatch" if why else f"{package.name}-import-failed",
-        severity=Severity.ERROR if broken else Severity.WARNING,
-        problem=f"{package.name} {stated} "
-        + ("does not work" if broken else "was not made to work")
-        + f" with torch {torch}.",
-        evidence=tuple(evidence),
-        fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
-        commands=(
-            install(facts, exact, tag=own or "auto"),
-            f"{facts.python.executable} -m pip uninstall -y {package.name}",
-        ),
-        source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
-    )
-
-
-def _tag_of_cuda(cuda: str | None) -> str:
-    return "cu" + "".join(cuda.split(".")[:2]) if cuda else "cpu"
-
-
-# ---------------------------------------------------------------------------- requirements
-
-
-def _requirement(text: str) -> tuple[str, str]:
-    """Return name and version bounds of a requirement, its marker left out.
-
-    >>> _requirement('nvidia-cudnn-cu12 (==9.1.0.70) ; platform_system == "Linux"')
-    ('nvidia-cudnn-cu12', '==9.1.0.70')
-    """
-    found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^]]*\])?\s*\(?([^;)]*)\)?", text)
-    if found is None:
-        return "", ""
-    return re.sub(r"[-_.]+", "-", found[1]).lower(), found[2].strip()
-
-
-def satisfies(version: str, bounds: str) -> bool:
-    """Return whether a version meets bounds such as ``==2.13.0`` or ``>=2.14.0,<3``.
-
-    Local parts (``+cu130``) are left out, as pip does; a bound of another form counts as met.
-
-    >>> satisfies("2.13.0+cpu", "==2.13.0"), satisfies("2.12.1", ">=2.14.0")
-    (True, False)
-    """
-    own = release_of(version)
-    for bound in bounds.split(","):
-        found = re.fullmatch(r"\s*(==|>=|<=|<|>|!=)\s*(\d[\d.]*)(\.\*)?\s*", bound)
-        if found is None:
-            continue
-        theirs = release_of(found[2].rstrip("."))
-        length = len(theirs) if found[3] else max(len(own), len(theirs))
-        left, right = ((numbers + (0,) * length)[:length] for numbers in (own, theirs))
-        met = {
-            "==": left == right, "!=": left != right, ">=": left >= right, "<=": left <= right,
-            "<": left < right, ">": left > right,
-        }[found[1]]  # fmt: skip
-        if not met:
-            return False
-    return True
+# ---------------------------------------------------------------------------- what torch asks for
 
 
 def _pins(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Yield name, wanted version and requirement of torch's CUDA libraries and of Triton."""
     package = facts.python.package("torch")
     for text in package.requires if package else ():
-        name, wanted = _requirement(text)
+        name, wanted = parse_requirement(text)
         if not name.startswith(("nvidia-", "triton", "pytorch-triton", "cuda-")):
             continue
         marker = text.partition(";")[2]
@@ -169,7 +48,9 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
     other = [
         (text, package)
         for name, wanted, text in _pins(facts)
-        if (package := facts.python.package(name)) and not satisfies(package.version, f"=={wanted}")
+        if (package := facts.python.package(name))
+        and not satisfies(package.version, f"=={wanted}")
+        and not _on_purpose(facts, package)
     ]
     if not other:
         return
@@ -187,6 +68,18 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
             f"{facts.python.executable} -m pip install {' '.join(text for text, _ in other)}",
         ),
         source="torch's own package metadata (Requires-Dist)",
+    )
+
+
+def _on_purpose(facts: Facts, package: Package) -> bool:
+    """Return whether torch's own developers tell to install that other version.
+
+    cuDNN 9.15 and newer beside torch 2.9: pytorch/pytorch issue 166643.
+    """
+    return (
+        torch_release(facts) == (2, 9)
+        and package.name.startswith("nvidia-cudnn-")
+        and release_of(package.version) >= (9, 15)
     )
 
 
@@ -290,79 +183,4 @@ def installed_twice(facts: Facts) -> Iterator[Finding]:
     )
 
 
-# ---------------------------------------------------------------------------- known combinations
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Bad:
-    """Two releases that are known not to work together."""
-
-    torch_before: Version | None = None
-    torch_from: Version | None = None
-    package: str
-    package_from: tuple[int, ...] = ()
-    package_before: tuple[int, ...] | None = None
-    problem: str
-    fix: str
-    command: str
-    source: str
-
-
-_BAD: Final = (
-    _Bad(
-        torch_before=(2, 3),
-        package="numpy",
-        package_from=(2,),
-        problem="was built for numpy 1: tensors cannot be turned into arrays",
-        fix="install numpy 1, or torch 2.3 or newer",
-        command="pip install 'numpy<2'",
-        source="pytorch/pytorch issue 107302; release notes of 2.3",
-    ),
-    _Bad(
-        torch_from=(2, 6),
-        package="transformers",
-        package_before=(4, 48),
-        problem="loads checkpoints with weights_only, which this transformers was not written for",
-        fix="install a newer transformers",
-        command="pip install --upgrade 'transformers>=4.48'",
-        source="torchgauge's own requirement; release notes of torch 2.6",
-    ),
-)
-
-
-def known_bad(facts: Facts) -> Iterator[Finding]:
-    """Combinations from the table of known bad ones."""
-    release = torch_release(facts)
-    for row in _BAD if release else ():
-        package = facts.python.package(row.package)
-        if package is None or not _hits(row, release, release_of(package.version)):
-            continue
-        yield Finding(
-            name="known-bad-combination",
-            severity=Severity.WARNING,
-            problem=f"torch {dotted(release or ())} with {package.name} {package.version}: torch "
-            f"{row.problem}.",
-            evidence=(f"{package.name} {package.version} in {package.location}",),
-            fix=row.fix,
-            commands=(f"{facts.python.executable} -m {row.command}",),
-            source=row.source,
-        )
-
-
-def _hits(row: _Bad, torch: Version | None, package: tuple[int, ...]) -> bool:
-    assert torch is not None  # rows are looked at for a known release only
-    return (
-        (row.torch_before is None or torch < row.torch_before)
-        and (row.torch_from is None or torch >= row.torch_from)
-        and package >= row.package_from
-        and (row.package_before is None or package < row.package_before)
-    )
-
-
-RULES: Final[tuple[Rule, ...]] = (
-    companions,
-    mixed_wheels,
-    other_pins,
-    installed_twice,
-    known_bad,
-)
+RULES: Final[tuple[Rule, ...]] = (mixed_wheels, other_pins, installed_twice)
