@@ -119,6 +119,13 @@ def shadowed_torch(stage: Stage) -> None:
     (stage.cwd / "torch.py").write_text("weights = 3\n")
 
 
+def shadowed_module(stage: Stage) -> None:
+    stage.install_torch(at_import="")
+    (stage.cwd / "random.py").write_text("raise ImportError('not the real one')\n")
+    package = stage.site / "torch/__init__.py"
+    package.write_text("import random\n" + package.read_text())
+
+
 FAULTS = [
     (no_driver, "driver-missing"),
     (old_driver, "driver-too-old"),
@@ -135,6 +142,7 @@ FAULTS = [
     (full_gpu, "gpu-memory-full"),
     (no_torch, "torch-missing"),
     (shadowed_torch, "torch-shadowed"),
+    (shadowed_module, "standard-module-shadowed"),
 ]
 
 

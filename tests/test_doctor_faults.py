@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections import namedtuple
+from pathlib import Path
 
 import pytest
 
@@ -220,6 +223,45 @@ def test_a_failed_check_is_an_error_with_a_hint(machine, fault, error, hint):
     assert hint in finding.fix
     passed = {check.name for check in diagnosis.facts.checks if check.ok}
     assert passed == {"allocation", "matmul", "convolution", "all-reduce"} - {fault}
+
+
+def test_a_hanging_all_reduce_is_ended_with_all_its_processes(machine):
+    machine.plug_in(RTX_3060, RTX_3060)
+    machine.install_driver()
+    machine.install_torch(faults={"all-reduce": "hang"})
+    diagnosis = machine.diagnose(time_limit_s=3)
+    finding = only_error(diagnosis)
+    assert finding.name == "check-failed"
+    assert "did not answer within the time limit during all-reduce" in finding.evidence[0]
+    assert alive(machine) == []
+
+
+def test_an_interrupted_doctor_leaves_no_process_behind(machine):
+    machine.install_torch(at_import="hang")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "torchgauge", "doctor", "--python", machine.python],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(machine.site), *sys.path])},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=machine.cwd,
+    )
+    deadline = time.monotonic() + 30
+    while not any("torch_build.py" in line for line in alive(machine)):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert (process.returncode, said) == (130, b"torchgauge: interrupted\n")
+    assert alive(machine) == []
+
+
+def alive(stage: Stage) -> list[str]:
+    """Return the command lines of the processes that run a stage's interpreter."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_text().replace("\0", " "))
+    return [line for line in lines if line.startswith(stage.python) and "probes" in line]
 
 
 def test_checks_that_a_known_fault_explains_are_not_reported_again(machine):

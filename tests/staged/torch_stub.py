@@ -9,6 +9,7 @@ import ctypes
 import json
 import os
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -21,8 +22,6 @@ float64 = "float64"
 if _STAGED["at_import"] == "abort":
     os.abort()
 if _STAGED["at_import"] == "hang":
-    import time
-
     time.sleep(600)
 if _STAGED["at_import"]:
     raise ImportError(_STAGED["at_import"])
@@ -116,6 +115,8 @@ class Tensor:
 
 
 def _fault(name):
+    if _STAGED["faults"].get(name) == "hang":
+        time.sleep(600)
     if name in _STAGED["faults"]:
         raise RuntimeError(_STAGED["faults"][name])
 

@@ -144,6 +144,8 @@ class Python:
     packages: tuple[Package, ...] = ()
     torch_origin: str | None = None
     """The file that ``import torch`` would load."""
+    shadowing: tuple[str, ...] = ()
+    """Files of the user's that Python takes in the place of its own modules."""
 
     def named(self, name: str) -> tuple[Package, ...]:
         """Return the distributions of a name, first the one that Python finds first."""

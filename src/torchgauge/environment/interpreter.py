@@ -99,6 +99,7 @@ def ask_packages(surroundings: Surroundings) -> Python:
         message=answer.death,
         packages=tuple(_package(row) for row in answer.last("packages") or ()),
         torch_origin=answer.last("torch_origin"),
+        shadowing=tuple(answer.last("shadowing") or ()),
     )
 
 

@@ -12,6 +12,9 @@ from torchgauge.render.layout import wrap
 from torchgauge.units import format_bytes
 
 _LABEL: Final = 13
+_SHOWN: Final = ("numpy", "transformers", "triton")
+_SHOWN_FAMILIES: Final = ("nvidia-cuda-runtime", "nvidia-cudnn", "nvidia-nccl")
+"""What decides most often whether torch works; JSON has all."""
 _ASCII: Final = str.maketrans({"–": "-", "…": "...", "·": "|", "×": "x", "✓": "+", "✗": "x"})
 _COLORS: Final = {Severity.ERROR: "31", Severity.WARNING: "33", Severity.NOTICE: "36"}
 
@@ -103,9 +106,11 @@ def _companions(facts: Facts) -> list[str]:
         package = facts.python.package(imported.module)
         version = imported.version or (package.version if package else "")
         segments.append(f"{imported.module} {version}" + ("" if imported.ok else ", broken"))
-    for name in ("triton", "transformers", "numpy"):
-        if package := facts.python.package(name):
-            segments.append(f"{name} {package.version}")
+    segments += [
+        f"{package.name} {package.version}"
+        for package in facts.python.packages
+        if package.name in _SHOWN or package.name.startswith(_SHOWN_FAMILIES)
+    ]
     return segments
 
 
@@ -205,4 +210,7 @@ def _verdict(diagnosis: Diagnosis) -> str:
     parts = [f"{count} {noun}{'s' if count > 1 else ''}" for count, noun in counts if count]
     if diagnosis.is_healthy:
         return "Healthy" + (f": {', '.join(parts)}." if parts else ".")
-    return f"{', '.join(parts)}. Mend the first one first; others may go with it."
+    several = len(diagnosis.of(Severity.ERROR)) > 1
+    return f"{', '.join(parts)}." + (
+        " Mend the first one first; others may go with it." if several else ""
+    )

@@ -7,18 +7,20 @@ them. They meet over a file, so no port is taken.
 
 from __future__ import annotations
 
-import os
 import sys
 
-sys.path[0] = os.getcwd()
+FOLDER = sys.path.pop(0)  # this file's: nothing is to be imported from there
 
 import datetime  # noqa: E402
 import importlib  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import shutil  # noqa: E402
 import subprocess  # noqa: E402
 import tempfile  # noqa: E402
 import time  # noqa: E402
+
+sys.path.insert(0, os.getcwd())  # as for the user's own script; after the imports above
 
 ELEMENTS = 1 << 20  # 4 MiB: NCCL goes through shared memory between GPUs without peer access
 PATIENCE_S = 60

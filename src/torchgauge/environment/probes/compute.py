@@ -6,16 +6,18 @@ sum is exact in float32, in TF32 and on the CPU: what comes back must be equal, 
 
 from __future__ import annotations
 
-import os
 import sys
 
-sys.path[0] = os.getcwd()
+FOLDER = sys.path.pop(0)  # this file's: nothing is to be imported from there
 
 import importlib  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from typing import Any  # noqa: E402
+
+sys.path.insert(0, os.getcwd())  # as for the user's own script; after the imports above
 
 ELEMENTS = 1 << 24  # 64 MiB of float32; their sum, 2^24, is exact
 SIZE = 256

@@ -6,13 +6,13 @@ Functions and attribute numbers: CUDA Driver API, https://docs.nvidia.com/cuda/c
 
 from __future__ import annotations
 
-import os
 import sys
 
-sys.path[0] = os.getcwd()
+FOLDER = sys.path.pop(0)  # this file's: nothing is to be imported from there
 
 import ctypes  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 
 LIBRARIES = {"win32": ("nvcuda.dll",), "darwin": ()}.get(
     sys.platform,

@@ -5,15 +5,17 @@ Usage: ``packages.py OUTPUT``. Imports no third-party package.
 
 from __future__ import annotations
 
-import os
 import sys
 
-sys.path[0] = os.getcwd()  # as for the user's own script, not this file's folder
+FOLDER = sys.path.pop(0)  # this file's: nothing is to be imported from there
 
 import importlib.util  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import re  # noqa: E402
 from importlib import metadata  # noqa: E402
+
+sys.path.insert(0, os.getcwd())  # as for the user's own script; after the imports above
 
 PREFIXES = ("torch", "nvidia-", "triton", "pytorch-triton", "cuda-")
 NAMES = frozenset(
@@ -33,7 +35,7 @@ def main() -> None:
         prefix=sys.prefix,
     )
     write(packages=[package for package in map(describe, metadata.distributions()) if package])
-    write(torch_origin=origin("torch"))
+    write(torch_origin=origin("torch"), shadowing=shadowing())
 
 
 def write(**content: object) -> None:
@@ -60,6 +62,25 @@ def describe(distribution: metadata.Distribution) -> dict[str, object] | None:
         }
     except Exception:  # a folder of an interrupted installation
         return None
+
+
+def shadowing() -> list[str]:
+    """Return the user's files that Python takes in the place of its own modules."""
+    standard: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())  # from 3.10 on
+    folders = [os.getcwd(), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    found = []
+    for folder in dict.fromkeys(filter(None, folders)):
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            continue
+        for name in names:
+            module, suffix = os.path.splitext(name)
+            path = os.path.join(folder, name)
+            is_package = os.path.exists(os.path.join(path, "__init__.py"))
+            if module in standard and (suffix == ".py" or (suffix == "" and is_package)):
+                found.append(path)
+    return found
 
 
 def origin(module: str) -> str | None:

@@ -6,19 +6,21 @@ to end the process. ``begin`` lines say what was going on when it did.
 
 from __future__ import annotations
 
-import os
 import sys
 
-sys.path[0] = os.getcwd()
+FOLDER = sys.path.pop(0)  # this file's: nothing is to be imported from there
 
 import importlib  # noqa: E402
 import importlib.util  # noqa: E402
 import json  # noqa: E402
+import os  # noqa: E402
 import re  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 import warnings  # noqa: E402
 from typing import Any, Callable  # noqa: E402, UP035 - collections.abc has no Callable[] in 3.8
+
+sys.path.insert(0, os.getcwd())  # as for the user's own script; after the imports above
 
 # Loosely typed on purpose: this torch may be any version, or broken.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from typing import Final
 
@@ -102,9 +103,14 @@ def build_for(facts: Facts) -> Build | None:
     )
 
 
+def pip(facts: Facts) -> str:
+    """Return how to call pip for the interpreter that is examined."""
+    return f"{shlex.quote(facts.python.executable)} -m pip"
+
+
 def install(facts: Facts, *names: str, tag: str) -> str:
     """Return the command that installs packages of torch's family in the build of a tag."""
-    where = f"--python {facts.python.executable}"
+    where = f"--python {shlex.quote(facts.python.executable)}"
     return f"uv pip install {where} --reinstall --torch-backend={tag} {' '.join(names)}"
 
 

@@ -8,7 +8,14 @@ from typing import Final
 from torchgauge.environment.facts import Facts, Import, Package
 from torchgauge.environment.findings import Finding, Severity
 from torchgauge.environment.requirements import parse_requirement, satisfies
-from torchgauge.environment.rules.common import PICKER, Rule, install, torch_release, torch_works
+from torchgauge.environment.rules.common import (
+    PICKER,
+    Rule,
+    install,
+    pip,
+    torch_release,
+    torch_works,
+)
 from torchgauge.environment.versions import (
     build_tag,
     companion_for,
@@ -79,7 +86,7 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(
             install(facts, exact, tag=own or "auto"),
-            f"{facts.python.executable} -m pip uninstall -y {package.name}",
+            f"{pip(facts)} uninstall -y {package.name}",
         ),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
@@ -107,7 +114,7 @@ def wanting_another(facts: Facts) -> Iterator[Finding]:
                 f"{facts.torch.version} is installed.",
                 evidence=(f"{package.name} in {package.location}",),
                 fix=f"install the {package.name} of this torch, or the torch that it asks for",
-                commands=(f"{facts.python.executable} -m pip install --upgrade {package.name}",),
+                commands=(f"{pip(facts)} install --upgrade {package.name}",),
                 source="the package's own metadata (Requires-Dist)",
             )
 

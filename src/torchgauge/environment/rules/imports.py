@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -15,6 +16,7 @@ from torchgauge.environment.rules.common import (
     Rule,
     build_for,
     install,
+    pip,
     torch_works,
 )
 from torchgauge.environment.rules.packages import missing_pins
@@ -30,8 +32,8 @@ def interpreter_broken(facts: Facts) -> Iterator[Finding]:
         severity=Severity.ERROR,
         problem=f"The Python interpreter {python.executable} cannot be examined.",
         evidence=(python.message,) if python.message else (),
-        fix="name one that runs with --python; make a virtual environment again after its base "
-        "Python was replaced",
+        fix="name one that runs, Python 3.8 or newer, with --python; make a virtual "
+        "environment again after its base Python was replaced",
         commands=("python3 -m venv --clear ENVIRONMENT",),
     )
 
@@ -57,7 +59,28 @@ def torch_shadowed(facts: Facts) -> Iterator[Finding]:
         ),
         fix="give that file or folder another name; Python looks beside the script, then along "
         "PYTHONPATH, and only then at what is installed",
-        commands=(f"mv {target} {target.with_name('my_' + target.name)}",),
+        commands=(_renaming(target),),
+    )
+
+
+def _renaming(path: PurePath) -> str:
+    return shlex.join(["mv", str(path), str(path.with_name(f"my_{path.name}"))])
+
+
+def standard_shadowed(facts: Facts) -> Iterator[Finding]:
+    """A file of the user's is imported in the place of a module of Python's own."""
+    files, imported = facts.python.shadowing, facts.torch.imported
+    if not files or imported is None or imported.ok:
+        return
+    yield Finding(
+        name="standard-module-shadowed",
+        severity=Severity.ERROR,
+        problem="torch cannot be imported, and a file here has the name of one of Python's own "
+        "modules, which is then loaded in its place.",
+        evidence=(*files, *_said(facts)),
+        fix="give these files other names, and remove their __pycache__",
+        commands=tuple(_renaming(PurePath(path)) for path in files),
+        source="Python tutorial, the module search path",
     )
 
 
@@ -91,7 +114,7 @@ def python_mismatch(facts: Facts) -> Iterator[Finding]:
         evidence=(f"wheel {', '.join(package.tags)}", *_said(facts)),
         fix="install torch with this Python's own pip; a site-packages folder cannot be shared "
         "between versions of Python, nor a PYTHONPATH point to it",
-        commands=(f"{facts.python.executable} -m pip install --force-reinstall torch",),
+        commands=(f"{pip(facts)} install --force-reinstall torch",),
         source="Python packaging, platform compatibility tags",
     )
 
@@ -121,7 +144,7 @@ class _Message:
 
 def _reinstall(facts: Facts) -> tuple[str, ...]:
     package = facts.python.package("torch")
-    return (f"{facts.python.executable} -m pip install --force-reinstall {_exact(package)}",)
+    return (f"{pip(facts)} install --force-reinstall {_exact(package)}",)
 
 
 def _exact(package: Package | None) -> str:
@@ -132,11 +155,11 @@ def _missing_wheels(facts: Facts) -> tuple[str, ...]:
     missing = missing_pins(facts)
     if not missing:
         return _reinstall(facts)
-    return (f"{facts.python.executable} -m pip install {' '.join(missing)}",)
+    return (f"{pip(facts)} install {' '.join(missing)}",)
 
 
 def _older_numpy(facts: Facts) -> tuple[str, ...]:
-    return (f"{facts.python.executable} -m pip install 'numpy<2'",)
+    return (f"{pip(facts)} install 'numpy<2'",)
 
 
 _MESSAGES: Final = (
@@ -251,6 +274,7 @@ def _said(facts: Facts) -> tuple[str, ...]:
 CHAIN: Final[tuple[Rule, ...]] = (
     interpreter_broken,
     torch_shadowed,
+    standard_shadowed,
     torch_missing,
     python_mismatch,
     import_failed,

@@ -10,7 +10,7 @@ from typing import Final
 from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity
 from torchgauge.environment.requirements import parse_requirement, satisfies
-from torchgauge.environment.rules.common import Rule, torch_release
+from torchgauge.environment.rules.common import Rule, pip, torch_release
 from torchgauge.environment.versions import minor_of, release_of
 
 # ---------------------------------------------------------------------------- what torch asks for
@@ -64,9 +64,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
             for text, package in other
         ),
         fix="put them back, unless the change was on purpose",
-        commands=(
-            f"{facts.python.executable} -m pip install {' '.join(text for text, _ in other)}",
-        ),
+        commands=(f"{pip(facts)} install {' '.join(text for text, _ in other)}",),
         source="torch's own package metadata (Requires-Dist)",
     )
 
@@ -130,10 +128,9 @@ def mixed_wheels(facts: Facts) -> Iterator[Finding]:
     if not foreign:
         return
     restored = " ".join(text for name, _, text in _pins(facts) if name.startswith("nvidia-"))
-    pip = f"{facts.python.executable} -m pip"
-    commands = [f"{pip} uninstall -y {' '.join(foreign)}"]
+    commands = [f"{pip(facts)} uninstall -y {' '.join(foreign)}"]
     if restored and twice:
-        commands.append(f"{pip} install --force-reinstall --no-deps {restored}")
+        commands.append(f"{pip(facts)} install --force-reinstall --no-deps {restored}")
     yield Finding(
         name="mixed-cuda-wheels",
         severity=Severity.ERROR if twice else Severity.WARNING,
@@ -179,7 +176,7 @@ def installed_twice(facts: Facts) -> Iterator[Finding]:
         evidence=tuple(f"torch {item.version} in {item.location}" for item in (first, *others)),
         fix="remove the ones that are not wanted; pip removes the first it finds, so look at "
         "PYTHONPATH and the user's site-packages (python -m site) too",
-        commands=(f"{facts.python.executable} -m pip uninstall -y torch",),
+        commands=(f"{pip(facts)} uninstall -y torch",),
     )
 
 
