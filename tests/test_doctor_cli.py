@@ -49,8 +49,8 @@ def test_a_healthy_machine(run, machine):
     assert "Driver       NVIDIA 550.54.14 · CUDA up to 12.4" in out
     assert "GPU 0        NVIDIA GeForce RTX 3060 · compute capability 8.6" in out
     assert "11.00 GiB of 12.00 GiB free" in out
-    assert "✓ allocation · ✓ matmul · ✓ convolution" in out
-    assert "✓ all-reduce (nccl, 1 process)" in out
+    assert "cuda:0       NVIDIA GeForce RTX 3060 · ✓ allocation · ✓ matmul · ✓ convolution" in out
+    assert "cuda         ✓ all-reduce (nccl, 1 process)" in out
     assert out.endswith("\nHealthy.\n")
 
 

@@ -16,6 +16,7 @@ import pytest
 from doctor_stage import COMPILER, RTX_3060, V100, Gpu, Stage
 from test_doctor import names, only_error
 from torchgauge.environment import Severity
+from torchgauge.environment.rules import find
 
 pytestmark = pytest.mark.skipif(
     COMPILER is None or sys.platform != "linux", reason="the staged driver is compiled, for Linux"
@@ -106,6 +107,26 @@ def test_each_runtime_has_its_own_way_to_give_gpus(machine, variables, file, run
     assert finding.commands == (command,)
 
 
+def test_a_cpu_build_in_a_container_without_gpus_is_no_fault(machine):
+    """With `docker run` of an image for the CPU nobody meant the GPU to be used."""
+    machine.leave_gpus_outside()
+    machine.file("/.dockerenv", "")
+    machine.install_torch("2.13.0", "cpu")
+    diagnosis = machine.diagnose(with_checks=False)
+    assert diagnosis.is_healthy
+    assert names(diagnosis) == ["container-without-gpus"]
+    assert find(diagnosis.facts, require_gpu=True)[0].severity is Severity.ERROR
+
+
+def test_a_library_without_any_gpu_is_no_fault(bare):
+    """Images bring libcuda or nvidia-smi along; on a machine without a GPU that says nothing."""
+    bare.install_torch()
+    bare.install_libraries(status=100)
+    diagnosis = bare.diagnose(with_checks=False)
+    assert diagnosis.is_healthy
+    assert names(diagnosis) == ["no-gpu"]
+
+
 def test_gpus_hidden_from_a_container_on_purpose(machine):
     machine.leave_gpus_outside()
     machine.file("/.dockerenv", "")
@@ -189,6 +210,16 @@ def test_two_gpus_are_each_checked_and_summed_over(machine):
     reduced = [check for check in diagnosis.facts.checks if check.name == "all-reduce"]
     assert [check.detail for check in reduced] == ["nccl, 2 processes"]
     assert {check.device for check in diagnosis.facts.checks} == {"cuda:0", "cuda:1", "cuda"}
+
+
+def test_gpus_of_two_kinds_have_two_orders(machine):
+    machine.plug_in(RTX_3060, V100)
+    machine.install_driver()
+    diagnosis = machine.diagnose(with_checks=False)
+    assert names(diagnosis) == ["device-order-differs"]
+    assert "cuda:1 is Tesla V100-SXM2-16GB" in diagnosis.findings[0].evidence
+    machine.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # what the command sets
+    assert names(machine.diagnose(with_checks=False)) == []
 
 
 def test_one_gpu_of_two_is_too_old_for_the_build(machine):
@@ -410,6 +441,42 @@ def test_a_changed_cudnn(machine):
     assert names(diagnosis) == ["cuda-wheels-changed"]
     machine.execute(diagnosis.findings[0].commands[0])
     assert names(machine.diagnose(with_checks=False)) == []
+
+
+CUDA_13 = (
+    'cuda-toolkit[cudart,cufft]==13.0.2; platform_system == "Linux"',
+    'nvidia-cublas<=13.1.1.3,>=13.1.0.3; platform_system == "Linux"',
+    'nvidia-cudnn-cu13==9.20.0.48; platform_system == "Linux"',
+    'nvidia-cuda-nvrtc-cu12==12.6.77; platform_system == "Windows"',
+)
+"""From the metadata of torch 2.12.0."""
+
+
+def test_the_wheels_of_cuda_13_belong_together_with_and_without_a_suffix(machine):
+    machine.install_driver("580.65.06", 13000)
+    machine.install_torch("2.12.0", "cu130")
+    machine.metadata("torch", "2.12.0+cu130", requires=CUDA_13)
+    for name, version in {
+        "cuda-toolkit": "13.0.2",
+        "nvidia-cuda-runtime": "13.0.96",
+        "nvidia-cublas": "13.1.1.3",
+        "nvidia-cufft": "12.0.0.61",
+        "nvidia-cudnn-cu13": "9.20.0.48",
+    }.items():
+        machine.metadata(name, version)
+    assert names(machine.diagnose(with_checks=False)) == []
+    machine.metadata("nvidia-nccl-cu12", "2.26.2")
+    diagnosis = machine.diagnose(with_checks=False)
+    assert names(diagnosis) == ["mixed-cuda-wheels"]
+    assert diagnosis.findings[0].severity is Severity.WARNING
+    machine.metadata("nvidia-cudnn-cu12", "9.5.1.17")
+    finding = only_error(machine.diagnose(with_checks=False))
+    assert "installed twice: nvidia-cudnn" in finding.evidence
+    assert finding.commands == (
+        f"{machine.python} -m pip uninstall -y nvidia-cudnn-cu12 nvidia-nccl-cu12",
+        f"{machine.python} -m pip install --force-reinstall --no-deps "
+        "'nvidia-cublas<=13.1.1.3,>=13.1.0.3' nvidia-cudnn-cu13==9.20.0.48",
+    )
 
 
 def test_torch_installed_twice(machine, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,6 +62,7 @@ def ask(
     *arguments: str,
     python: str | None = None,
     without: Sequence[str] = (),
+    extra: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run one probe; what it wrote before it died, should it die, is kept."""
     with tempfile.TemporaryDirectory() as folder:
@@ -69,7 +70,7 @@ def ask(
         ended = surroundings.run(
             [python or surroundings.python, str(_PROBES / f"{probe}.py"), str(output), *arguments],
             without=without,
-            extra={"PYTHONDONTWRITEBYTECODE": "1"},
+            extra={"PYTHONDONTWRITEBYTECODE": "1", **(extra or {})},
         )
         text = output.read_text(encoding="utf-8", errors="replace") if output.exists() else ""
     return Answer(lines=tuple(_objects(text)), ended=ended)
@@ -116,7 +117,13 @@ def _package(row: dict[str, Any]) -> Package:
 def ask_libcuda(surroundings: Surroundings) -> Libcuda:
     """Return what the driver's library says of the whole machine, whatever is visible to torch."""
     # The driver is the machine's: it is asked even where the examined interpreter is broken.
-    answer = ask(surroundings, "libcuda", python=sys.executable, without=_MASKS)
+    answer = ask(
+        surroundings,
+        "libcuda",
+        python=sys.executable,
+        without=_MASKS,
+        extra={"CUDA_DEVICE_ORDER": "PCI_BUS_ID"},  # as nvidia-smi numbers them
+    )
     return Libcuda(
         loaded=bool(answer.last("loaded")),
         path=answer.last("path"),

@@ -19,6 +19,34 @@ def parse_requirement(text: str) -> tuple[str, str]:
     return re.sub(r"[-_.]+", "-", found[1]).lower(), found[2].strip()
 
 
+_SYS_PLATFORM = {"Linux": "linux", "Windows": "win32", "Darwin": "darwin"}
+
+
+def applies(requirement: str, *, system: str, machine: str) -> bool:
+    """Return whether a requirement's marker is for a system and a machine.
+
+    Assumes: markers such as torch's, which name what they are for (``==``) and nothing else; one
+    that speaks of Python's version counts as not applying.
+
+    >>> text = 'triton (==3.2.0) ; platform_system == "Linux" and platform_machine == "x86_64"'
+    >>> applies(text, system="Linux", machine="x86_64")
+    True
+    >>> applies(text, system="Linux", machine="aarch64")
+    False
+    """
+    marker = requirement.partition(";")[2]
+    named = {
+        "platform_system": system,
+        "platform_machine": machine,
+        "sys_platform": _SYS_PLATFORM.get(system, ""),
+    }
+    return "python_version" not in marker and all(
+        f'"{value}"' in marker or f"'{value}'" in marker
+        for variable, value in named.items()
+        if variable in marker
+    )
+
+
 def satisfies(version: str, bounds: str) -> bool:
     """Return whether a version meets bounds such as ``==2.13.0`` or ``>=2.14.0,<3``.
 

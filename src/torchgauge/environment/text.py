@@ -46,7 +46,7 @@ def _rows(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "torch", _torch(facts)
     yield "with torch", _companions(facts)
     yield "Driver", _driver(facts)
-    for gpu in facts.torch.gpus or facts.libcuda.gpus or facts.smi.gpus:
+    for gpu in facts.smi.gpus or facts.libcuda.gpus:
         yield f"GPU {gpu.index}", _gpu(facts, gpu.index)
     yield "Memory", _memory(facts)
     for name, value in facts.variables.items():
@@ -127,24 +127,21 @@ def _driver(facts: Facts) -> list[str]:
 
 
 def _gpu(facts: Facts, index: int) -> list[str]:
-    seen = [
-        gpu
-        for gpus in (facts.torch.gpus, facts.libcuda.gpus, facts.smi.gpus)
-        for gpu in gpus
-        if gpu.index == index
-    ]
+    """Return one GPU of the machine; nvidia-smi and the driver number them alike."""
+    smi = next((gpu for gpu in facts.smi.gpus if gpu.index == index), None)
+    driver = next((gpu for gpu in facts.libcuda.gpus if gpu.index == index), None)
+    seen = [gpu for gpu in (smi, driver) if gpu is not None]
     segments = [seen[0].name]
     capability = next((gpu.capability for gpu in seen if gpu.capability), None)
     if capability:
         segments.append(f"compute capability {dotted(capability)}")
     total = next((gpu.total_bytes for gpu in seen if gpu.total_bytes), None)
-    free = next((gpu.free_bytes for gpu in facts.smi.gpus if gpu.index == index), None)
-    if total:
-        of = f"{format_bytes(free)} of " if free is not None else ""
-        segments.append(f"{of}{format_bytes(total)}" + (" free" if of else ""))
-    uuids = {gpu.uuid for gpu in facts.smi.gpus if gpu.index == index}
+    if total and smi is not None and smi.free_bytes is not None:
+        segments.append(f"{format_bytes(smi.free_bytes)} of {format_bytes(total)} free")
+    elif total:
+        segments.append(format_bytes(total))
     for holder in facts.smi.holders:
-        if holder.gpu_uuid in uuids:
+        if smi is not None and holder.gpu_uuid == smi.uuid:
             used = "" if holder.used_bytes is None else f" holds {format_bytes(holder.used_bytes)}"
             segments.append(f"process {holder.pid} ({holder.name or 'outside'}){used}")
     return segments
@@ -164,14 +161,16 @@ def _memory(facts: Facts) -> list[str]:
 
 
 def _checks(facts: Facts) -> Iterator[tuple[str, list[str]]]:
+    """Yield a row per device as torch numbers them, which may be another order."""
+    names = {f"cuda:{gpu.index}": gpu.name for gpu in facts.torch.gpus}
+    checks = facts.checks or ()
+    for device in dict.fromkeys([*names, *(check.device for check in checks)]):
+        name = [names[device]] if device in names else []
+        yield device, name + [_check(check) for check in checks if check.device == device]
     if facts.checks is None:
         yield "Checks", ["not run"]
-        return
-    if not facts.checks:
+    elif not checks:
         yield "Checks", ["none: torch cannot be imported"]
-    devices = dict.fromkeys(check.device for check in facts.checks)
-    for device in devices:
-        yield device, [_check(check) for check in facts.checks if check.device == device]
 
 
 def _check(check: Check) -> str:

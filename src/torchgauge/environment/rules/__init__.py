@@ -35,6 +35,7 @@ CHAINS: Final[tuple[tuple[Rule, ...], ...]] = (
 )
 _LAST: Final[tuple[Rule, ...]] = gpu.UNEXPLAINED
 """What torch and the checks say by themselves: reported where nothing above explains it."""
+_WITHOUT_GPU: Final = ("no-gpu", "container-without-gpus")
 _ORDER: Final = tuple(Severity)
 
 
@@ -69,7 +70,7 @@ def _first_errors(facts: Facts, chain: tuple[Rule, ...]) -> list[Finding]:
 def _with_gpu_required(found: list[Finding]) -> list[Finding]:
     return [
         dataclasses.replace(finding, severity=Severity.ERROR)
-        if finding.name == "no-gpu"
+        if finding.name in _WITHOUT_GPU
         else finding
         for finding in found
     ]

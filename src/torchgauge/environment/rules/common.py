@@ -36,6 +36,11 @@ def torch_works(facts: Facts) -> bool:
     return facts.torch.is_usable
 
 
+def is_cpu_build(facts: Facts) -> bool:
+    """Return whether the installed torch can use no GPU of NVIDIA's or AMD's."""
+    return facts.torch.is_usable and facts.torch.cuda is None and facts.torch.hip is None
+
+
 def driver_works(facts: Facts) -> bool:
     """Return whether the driver, or torch through it, lists a GPU."""
     return bool(facts.torch.gpus) or (facts.libcuda.init_status == 0 and bool(facts.libcuda.gpus))
@@ -66,6 +71,11 @@ def gpu_signs(facts: Facts) -> tuple[str, ...]:
     if facts.libcuda.gpus:
         names = ", ".join(gpu.name for gpu in facts.libcuda.gpus)
         signs.append(f"the driver lists {names}")
+    if {"/dev/nvhost-gpu", "/dev/nvgpu"} & set(host.device_nodes):
+        signs.append("device files of a Jetson's GPU")
+    if facts.libcuda.loaded and host.nvidia_pci_devices is None and not signs:
+        # Where the bus can be read, a library alone says nothing: images bring one along.
+        signs.append(f"the driver's library is installed: {facts.libcuda.path}")
     if facts.torch.hip and "/dev/kfd" in host.device_nodes:
         signs.append("AMD's driver runs (/dev/kfd)")
     if host.is_wsl and "/dev/dxg" in host.device_nodes:

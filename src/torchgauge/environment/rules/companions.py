@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -63,10 +64,10 @@ def _wrong_release(facts: Facts, package: Package) -> str | None:
 
 def _companion(facts: Facts, package: Package, imported: Import, why: str | None) -> Finding:
     torch = facts.torch.version
-    own, theirs = build_tag(torch) or _tag_of_cuda(facts.torch.cuda), build_tag(imported.version)
+    own, theirs = _tag(torch) or _tag_of_cuda(facts.torch.cuda), _tag(imported.version)
     stated = imported.version or package.version
     evidence = [f"import {package.name}: {imported.error}"] if imported.error else []
-    if why is None and theirs and own and theirs != own:
+    if why is None and theirs and theirs != own:
         why = f"{package.name} is built for {theirs}, torch for {own}"
     if why is not None:
         evidence.insert(0, why)
@@ -85,11 +86,17 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(
-            install(facts, exact, tag=own or "auto"),
+            install(facts, exact, tag=own),
             f"{pip(facts)} uninstall -y {package.name}",
         ),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
+
+
+def _tag(version: str) -> str:
+    """Return the tag of a published build; of others, such as NVIDIA's own, nothing follows."""
+    tag = build_tag(version)
+    return tag if re.fullmatch(r"cpu|cu\d+|rocm\d*", tag) else ""
 
 
 def _tag_of_cuda(cuda: str | None) -> str:

@@ -13,6 +13,7 @@ from torchgauge.environment.rules.common import (
     driver_works,
     gpu_signs,
     has_numbered_node,
+    is_cpu_build,
     kernel_module_runs,
     start_with_gpus,
 )
@@ -46,7 +47,8 @@ def container_without_gpus(facts: Facts) -> Iterator[Finding]:
     )
     yield Finding(
         name="container-without-gpus",
-        severity=Severity.ERROR,
+        # With a CPU build nobody meant to use them.
+        severity=Severity.NOTICE if is_cpu_build(facts) else Severity.ERROR,
         problem=f"This {host.container} container was started without the machine's GPUs.",
         evidence=tuple(evidence),
         fix=how,
@@ -139,9 +141,9 @@ def driver_not_loaded(facts: Facts) -> Iterator[Finding]:
     """The driver is installed, and its kernel module does not run."""
     host = facts.host
     installed = facts.libcuda.loaded or facts.smi.path is not None
-    if driver_works(facts) or not installed or host.kernel_driver or host.is_wsl:
+    if driver_works(facts) or not installed or not gpu_signs(facts) or host.is_wsl:
         return
-    if host.system != "Linux" or host.modules is None or "nvidia" in host.modules:
+    if host.system != "Linux" or host.modules is None or kernel_module_runs(facts):
         return  # a sandbox that hides the kernel's files says nothing of the module
     evidence = ["/proc/driver/nvidia/version is missing", "modules: nvidia is not among them"]
     if facts.smi.message:
@@ -251,7 +253,7 @@ _INIT_ERRORS: Final = (
 def init_failed(facts: Facts) -> Iterator[Finding]:
     """The driver's library is there, and ``cuInit`` fails."""
     status = facts.libcuda.init_status
-    if driver_works(facts) or status in (None, 0):
+    if driver_works(facts) or status in (None, 0) or not gpu_signs(facts):
         return
     row = next((row for row in _INIT_ERRORS if row.status == status), None)
     if row is None:
@@ -276,7 +278,7 @@ def init_failed(facts: Facts) -> Iterator[Finding]:
 
 def driver_dies(facts: Facts) -> Iterator[Finding]:
     """The process that asked the driver was killed, or never came back."""
-    if driver_works(facts) or not facts.libcuda.crashed:
+    if driver_works(facts) or not facts.libcuda.crashed or not gpu_signs(facts):
         return
     evidence = [f"libcuda: {facts.libcuda.message}"]
     if facts.smi.message:

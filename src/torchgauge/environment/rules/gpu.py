@@ -16,6 +16,7 @@ from torchgauge.environment.rules.common import (
     driver_works,
     gpu_signs,
     install_build,
+    is_cpu_build,
     start_with_gpus,
     torch_works,
 )
@@ -32,7 +33,7 @@ _VISIBLE_SOURCE: Final = (
 def cpu_build(facts: Facts) -> Iterator[Finding]:
     """A build of torch without CUDA on a machine whose NVIDIA driver works."""
     torch = facts.torch
-    if not torch_works(facts) or torch.cuda or torch.hip or not facts.libcuda.gpus:
+    if not is_cpu_build(facts) or not facts.libcuda.gpus:
         return
     build = build_for(facts)
     known = f"driver {driver_version(facts) or 'of unknown version'}"
@@ -210,17 +211,34 @@ def memory_full(facts: Facts) -> Iterator[Finding]:
             )
             or ("nvidia-smi names no process: one of another container or user",),
             fix="wait for these processes or stop those that are yours; or choose another GPU with "
-            f"{_VISIBLE}",
+            f"{_VISIBLE} (CUDA_DEVICE_ORDER=PCI_BUS_ID numbers them as nvidia-smi does)",
             commands=tuple(f"kill {holder.pid}" for holder in holders if holder.name),
             source="nvidia-smi --query-compute-apps",
             explains_gpu=is_full,
         )
 
 
+def device_order(facts: Facts) -> Iterator[Finding]:
+    """GPUs of several kinds, which CUDA numbers from the fastest on, and nvidia-smi by the bus."""
+    kinds = dict.fromkeys(gpu.name for gpu in facts.smi.gpus or facts.libcuda.gpus)
+    if len(kinds) < 2 or facts.variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
+        return
+    yield Finding(
+        name="device-order-differs",
+        severity=Severity.NOTICE,
+        problem="There are GPUs of several kinds: CUDA numbers them from the fastest on, "
+        "nvidia-smi by their place on the bus.",
+        evidence=tuple(f"cuda:{gpu.index} is {gpu.name}" for gpu in facts.torch.gpus),
+        fix=f"set this where you choose GPUs by number with {_VISIBLE}",
+        commands=("export CUDA_DEVICE_ORDER=PCI_BUS_ID",),
+        source=_VISIBLE_SOURCE,
+    )
+
+
 def no_gpu(facts: Facts) -> Iterator[Finding]:
     """Nothing here looks like a GPU."""
     torch = facts.torch
-    if torch.gpus or torch.has_mps or gpu_signs(facts) or facts.libcuda.loaded:
+    if torch.gpus or torch.has_mps or gpu_signs(facts):
         return
     container = facts.host.container
     build = _built_for(facts)
@@ -323,6 +341,7 @@ CHAIN: Final[tuple[Rule, ...]] = (
     visible_devices,
     not_in_build,
     memory_full,
+    device_order,
     no_gpu,
 )
 UNEXPLAINED: Final[tuple[Rule, ...]] = (cuda_unavailable, failed_on_gpu)

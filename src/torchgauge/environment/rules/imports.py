@@ -155,7 +155,7 @@ def _missing_wheels(facts: Facts) -> tuple[str, ...]:
     missing = missing_pins(facts)
     if not missing:
         return _reinstall(facts)
-    return (f"{pip(facts)} install {' '.join(missing)}",)
+    return (f"{pip(facts)} install {shlex.join(missing)}",)
 
 
 def _older_numpy(facts: Facts) -> tuple[str, ...]:

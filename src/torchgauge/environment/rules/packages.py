@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity
-from torchgauge.environment.requirements import parse_requirement, satisfies
+from torchgauge.environment.requirements import applies, parse_requirement, satisfies
 from torchgauge.environment.rules.common import Rule, pip, torch_release
 from torchgauge.environment.versions import minor_of, release_of
 
@@ -17,25 +18,17 @@ from torchgauge.environment.versions import minor_of, release_of
 
 
 def _pins(facts: Facts) -> Iterator[tuple[str, str, str]]:
-    """Yield name, wanted version and requirement of torch's CUDA libraries and of Triton."""
+    """Yield name, bounds and requirement of torch's CUDA libraries and of Triton."""
     package = facts.python.package("torch")
     for text in package.requires if package else ():
         name, wanted = parse_requirement(text)
         if not name.startswith(("nvidia-", "triton", "pytorch-triton", "cuda-")):
             continue
-        marker = text.partition(";")[2]
-        if "python_version" in marker or (
-            "platform_machine" in marker and facts.host.machine not in marker
-        ):
+        if not applies(text, system=facts.host.system, machine=facts.host.machine):
             continue
-        if "platform_system" in marker and facts.host.system not in marker:
-            continue
-        if "sys_platform" in marker and {"Linux": "linux", "Windows": "win32"}.get(
-            facts.host.system, "darwin"
-        ) not in marker:  # fmt: skip
-            continue
-        if wanted.startswith("=="):
-            yield name, wanted[2:].strip(), f"{name}{wanted}"
+        if wanted:
+            # As it was written, its extras included, for pip.
+            yield name, wanted, re.sub(r"[\s()]", "", text.partition(";")[0])
 
 
 def missing_pins(facts: Facts) -> tuple[str, ...]:
@@ -49,7 +42,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
         (text, package)
         for name, wanted, text in _pins(facts)
         if (package := facts.python.package(name))
-        and not satisfies(package.version, f"=={wanted}")
+        and not satisfies(package.version, wanted)
         and not _on_purpose(facts, package)
     ]
     if not other:
@@ -64,7 +57,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
             for text, package in other
         ),
         fix="put them back, unless the change was on purpose",
-        commands=(f"{pip(facts)} install {' '.join(text for text, _ in other)}",),
+        commands=(f"{pip(facts)} install {shlex.join(text for text, _ in other)}",),
         source="torch's own package metadata (Requires-Dist)",
     )
 
@@ -83,36 +76,44 @@ def _on_purpose(facts: Facts, package: Package) -> bool:
 
 # ---------------------------------------------------------------------------- mixed wheels
 
-_UNSUFFIXED_13: Final = frozenset(
+_UNSUFFIXED: Final = frozenset(
     f"nvidia-{part}"
     for part in (
         "cublas", "cuda-runtime", "cuda-nvrtc", "cuda-cupti", "cufft", "curand", "cusolver",
         "cusparse", "nvjitlink", "nvtx", "cufile",
     )
 )  # fmt: skip
-"""CUDA 13's wheels without a suffix; seen in the requirements of torch 2.11 and newer."""
+"""Wheels of CUDA 13 and newer, whose names have no version; torch 2.12.0 asks for ``nvidia-cublas``
+and, through ``cuda-toolkit``, for the others."""
 
 
-def _component(package: Package) -> tuple[str, int] | None:
+def _component(name: str, unsuffixed: int = 13) -> tuple[str, int] | None:
     """Return which CUDA component of which major version a wheel holds.
 
-    >>> _component(Package(name="nvidia-cudnn-cu12", version="9.1"))
+    ``unsuffixed`` is the major version of the wheels whose name has none.
+
+    >>> _component("nvidia-cudnn-cu12")
     ('nvidia-cudnn', 12)
     """
-    found = re.fullmatch(r"(nvidia-[a-z-]+?)-cu(\d\d)", package.name)
+    found = re.fullmatch(r"(nvidia-[a-z-]+?)-cu(\d\d)", name)
     if found:
         return found[1], int(found[2])
-    if package.name in _UNSUFFIXED_13 and (major := release_of(package.version)):
-        # cuBLAS and the runtime count as CUDA does; the others were not published before 13.
-        return package.name, max(major[0], 13)
-    return None
+    return (name, unsuffixed) if name in _UNSUFFIXED else None
+
+
+def _unsuffixed_major(facts: Facts) -> int:
+    """Return it from the runtime, whose own version is CUDA's."""
+    runtime = facts.python.package("nvidia-cuda-runtime")
+    stated = release_of(runtime.version)[:1] if runtime else ()
+    return max(13, *stated, 13)
 
 
 def mixed_wheels(facts: Facts) -> Iterator[Finding]:
     """CUDA libraries of two major versions, which overwrite each other's files."""
     by_component: dict[str, dict[int, Package]] = defaultdict(dict)
+    unsuffixed = _unsuffixed_major(facts)
     for package in facts.python.packages:
-        if found := _component(package):
+        if found := _component(package.name, unsuffixed):
             by_component[found[0]][found[1]] = package
     majors = sorted({major for found in by_component.values() for major in found})
     own = _own_major(facts)
@@ -127,7 +128,7 @@ def mixed_wheels(facts: Facts) -> Iterator[Finding]:
     )
     if not foreign:
         return
-    restored = " ".join(text for name, _, text in _pins(facts) if name.startswith("nvidia-"))
+    restored = shlex.join(text for name, _, text in _pins(facts) if name.startswith("nvidia-"))
     commands = [f"{pip(facts)} uninstall -y {' '.join(foreign)}"]
     if restored and twice:
         commands.append(f"{pip(facts)} install --force-reinstall --no-deps {restored}")
@@ -155,11 +156,7 @@ def _own_major(facts: Facts) -> int | None:
     """Return the CUDA major version of the installed torch, by itself or by what it asks for."""
     if facts.torch.cuda and (cuda := minor_of(facts.torch.cuda)):
         return cuda[0]
-    asked = {
-        found[1]
-        for name, wanted, _ in _pins(facts)
-        if (found := _component(Package(name=name, version=wanted)))
-    }
+    asked = {found[1] for name, _, _ in _pins(facts) if (found := _component(name))}
     return asked.pop() if len(asked) == 1 else None
 
 
