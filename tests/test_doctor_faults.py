@@ -256,6 +256,25 @@ def test_a_failed_check_is_an_error_with_a_hint(machine, fault, error, hint):
     assert passed == {"allocation", "matmul", "convolution", "all-reduce"} - {fault}
 
 
+def test_wrong_results_are_seen(machine):
+    machine.install_torch(faults={"equal": "no"})
+    errors = machine.diagnose().of(Severity.ERROR)
+    assert [finding.name for finding in errors] == ["check-failed", "check-failed"]
+    for finding, check in zip(errors, ("matmul", "convolution"), strict=True):
+        assert finding.problem == f"The {check} test on cuda:0 failed."
+        assert finding.evidence == ("Wrong: 3 of 65536 elements are wrong",)
+        assert "faulty" in finding.fix
+
+
+def test_a_wrong_sum_over_the_gpus_is_seen(machine):
+    machine.plug_in(RTX_3060, RTX_3060)
+    machine.install_driver()
+    machine.install_torch(faults={"sum": "no"})
+    finding = only_error(machine.diagnose())
+    assert finding.problem == "The all-reduce test on cuda failed."
+    assert "the sum over all ranks must be 3, and is {4.0}" in finding.evidence[0]
+
+
 def test_a_hanging_all_reduce_is_ended_with_all_its_processes(machine):
     machine.plug_in(RTX_3060, RTX_3060)
     machine.install_driver()
@@ -349,6 +368,30 @@ def test_a_torch_that_dies_or_hangs_is_a_finding(machine, at_import, how):
     finding = only_error(diagnosis)
     assert finding.name == "torch-import-failed"
     assert f"the process {how} during import torch" in finding.evidence[0]
+
+
+@pytest.mark.parametrize(
+    ("signal_name", "name"), [("SIGILL", "cpu-too-old"), ("SIGKILL", "out-of-memory")]
+)
+def test_a_signal_tells_why_the_import_died(machine, signal_name, name):
+    machine.install_torch(at_import=signal_name)
+    finding = only_error(machine.diagnose())
+    assert finding.name == name
+    assert f"was killed by {signal_name}" in finding.evidence[0]
+
+
+def test_a_torch_that_cannot_use_a_gpu_for_no_known_reason(machine):
+    machine.install_torch(faults={"init": "CUDA unknown error"})
+    finding = only_error(machine.diagnose())
+    assert finding.name == "cuda-not-available"
+    assert finding.evidence[0] == "torch: RuntimeError: CUDA unknown error"
+
+
+def test_a_question_that_torch_fails_leaves_the_rest_known(machine):
+    (machine.site / "torch/version.py").write_text("__version__ = '2.6.0'\n")
+    torch = machine.diagnose(with_checks=False).facts.torch
+    assert torch.imported.ok
+    assert any("has no attribute 'cuda'" in problem for problem in torch.problems)
 
 
 def test_a_torch_for_another_python(machine):

@@ -8,6 +8,7 @@ or none at all have their real effects. Its tensors hold one number; they cannot
 import ctypes
 import json
 import os
+import signal
 import sys
 import time
 import types
@@ -21,6 +22,8 @@ float64 = "float64"
 
 if _STAGED["at_import"] == "abort":
     os.abort()
+if _STAGED["at_import"].startswith("SIG"):
+    os.kill(os.getpid(), getattr(signal, _STAGED["at_import"]))
 if _STAGED["at_import"] == "hang":
     time.sleep(600)
 if _STAGED["at_import"]:
@@ -55,6 +58,7 @@ class _Driver:
             if key not in ("max_split_size_mb", "expandable_segments", "backend"):
                 raise RuntimeError(f"Unrecognized key '{key}' in CUDA allocator config.")
         library.cuDeviceGetCount(ctypes.byref(number))
+        _fault("init")
         self.gpus = [self._gpu(library, index) for index in range(number.value)]
 
     @staticmethod
@@ -106,7 +110,15 @@ class Tensor:
         return self.value
 
     def numel(self):
-        return 1
+        return 65536
+
+    def __ne__(self, other):
+        return Tensor(3)
+
+    def __int__(self):
+        return int(self.value)
+
+    __hash__ = None
 
     def _same(self, *arguments):
         return self
@@ -145,7 +157,7 @@ def _conv2d(image, weight, padding):
 
 
 def equal(left, right):
-    return True
+    return "equal" not in _STAGED["faults"]
 
 
 def _module(name, **content):
@@ -158,7 +170,7 @@ def _module(name, **content):
 def _all_reduce(tensor):
     _fault("all-reduce")
     world = distributed.world_size
-    tensor.value = world * (world + 1) / 2
+    tensor.value = world * (world + 1) / 2 + ("sum" in _STAGED["faults"])
 
 
 def _init_process_group(backend, init_method, rank, world_size, timeout):

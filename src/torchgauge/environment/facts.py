@@ -200,6 +200,8 @@ class Torch:
     cuda_error: str = ""
     """What torch says when CUDA is initialised and fails."""
     gpus: tuple[TorchGpu, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Questions that this torch answered with an error."""
     companions: tuple[Import, ...] = ()
     """torchvision and torchaudio, where they are installed."""
 

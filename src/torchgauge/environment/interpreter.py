@@ -192,6 +192,7 @@ def _torch(answer: Answer) -> Torch:
             )
             for row in answer.last("gpus") or ()
         ),
+        problems=tuple(answer.every("problem")),
         companions=tuple(imports[name] for name in _COMPANIONS if name in imports),
     )
 
