@@ -157,10 +157,15 @@ def test_a_fault_is_named_alone_and_its_fix_works(
     assert finding.name == name
     assert finding.evidence
     assert finding.commands
-    # Alternatives (the other build, or removal) stand after the first for torchvision alone.
-    commands = finding.commands[:1] if name.startswith("torchvision") else finding.commands
-    for command in commands:
+    for command in finding.commands:
         machine.execute(command)
     after = machine.diagnose()
     assert names(after) == []
     assert after.facts.torch.gpus, "the GPU is still not usable"
+
+
+def test_removing_a_torchvision_that_does_not_match_helps_too(machine):
+    other_torchvision(machine)
+    (command,) = only_error(machine.diagnose(with_checks=False)).alternative
+    machine.execute(command)
+    assert names(machine.diagnose()) == []

@@ -145,6 +145,13 @@ def test_a_container_on_a_machine_without_a_driver_is_told_so(machine):
     assert "on the machine that runs this container" in finding.fix
 
 
+def test_what_the_build_has_kernels_for_is_known_without_a_driver(machine):
+    """``torch.cuda.get_arch_list()`` is empty then, in the staged torch as in the real one."""
+    machine.remove_driver()
+    torch = machine.diagnose(with_checks=False).facts.torch
+    assert (torch.gpus, torch.architectures[0]) == ((), "sm_50")
+
+
 def test_nouveau_is_named(machine):
     machine.remove_driver()
     machine.file("/proc/modules", "nouveau 1 0\n")

@@ -31,7 +31,9 @@ class Finding:
     """What was seen that shows it."""
     fix: str = ""
     commands: tuple[str, ...] = ()
-    """Commands that carry the fix out."""
+    """Commands that carry the fix out, one after the other."""
+    alternative: tuple[str, ...] = ()
+    """Commands of another way out, instead of ``commands``."""
     source: str = ""
     """Where the rule comes from."""
     explains_gpu: bool = False

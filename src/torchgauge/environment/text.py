@@ -193,6 +193,8 @@ def _finding(finding: Finding, width: int, color: bool) -> Iterator[str]:
         yield from _paragraph("fix", _sentence(finding.fix), width)
     for command in finding.commands:
         yield f"  $ {command}"
+    for command in finding.alternative:
+        yield f"  or $ {command}"
 
 
 def _paragraph(label: str, text: str, width: int) -> Iterator[str]:

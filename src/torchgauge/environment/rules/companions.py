@@ -85,10 +85,8 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         + f" with torch {torch}.",
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
-        commands=(
-            install(facts, exact, tag=own),
-            f"{pip(facts)} uninstall -y {package.name}",
-        ),
+        commands=(install(facts, exact, tag=own),),
+        alternative=(f"{pip(facts)} uninstall -y {package.name}",),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
 

@@ -69,12 +69,12 @@ def driver_too_old(facts: Facts) -> Iterator[Finding]:
     need = driver_need(cuda)
     assert need is not None  # a CUDA version without a row is never too new
     build = build_for(facts)
-    instead = (
-        f"; or keep the driver and install the build of torch {dotted(build.torch)} for CUDA "
-        f"{dotted(build.cuda)}. {PICKER}"
-        if build
-        else ""
-    )
+    fix = f"update the NVIDIA driver to {need.driver} or newer"
+    if build:
+        fix = (
+            f"keep the driver and install the build of torch {dotted(build.torch)} for CUDA "
+            f"{dotted(build.cuda)}, or {fix}. {PICKER}"
+        )
     evidence = [f"driver {driver or 'of unknown version'}"]
     if libcuda.cuda:
         evidence[0] += f", which knows CUDA up to {dotted(libcuda.cuda)}"
@@ -86,7 +86,7 @@ def driver_too_old(facts: Facts) -> Iterator[Finding]:
         problem=f"torch {torch.version} is built for CUDA {torch.cuda}, which needs driver "
         f"{need.driver} or newer.",
         evidence=tuple(evidence),
-        fix=f"update the NVIDIA driver to {need.driver} or newer" + instead,
+        fix=fix,
         commands=(install_build(facts, build),) if build else (),
         source=need.source,
         explains_gpu=True,
