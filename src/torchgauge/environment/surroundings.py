@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 _MOST_OUTPUT: Final = 64 << 10
 """Bytes of a program's output that are kept: its end, where the error stands."""
@@ -158,11 +158,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _tail(stream: object) -> str:
-    file: tempfile._TemporaryFileWrapper[bytes] = stream  # type: ignore[assignment]
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(size - _MOST_OUTPUT, 0))
-    return file.read().decode("utf-8", "replace")
+def _tail(stream: IO[bytes]) -> str:
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(max(size - _MOST_OUTPUT, 0))
+    return stream.read().decode("utf-8", "replace")
 
 
 def _signal_name(number: int) -> str:
