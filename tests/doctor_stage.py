@@ -7,12 +7,14 @@ carries out the commands that the doctor prints, so that "a fix that works" is t
 
 from __future__ import annotations
 
+import atexit
 import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -263,9 +265,9 @@ class Stage:
 
 @cache
 def _build_folder() -> Path:
-    import tempfile
-
-    return Path(tempfile.mkdtemp(prefix="staged-libcuda-"))
+    folder = Path(tempfile.mkdtemp(prefix="staged-libcuda-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 @cache
