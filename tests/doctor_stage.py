@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from torchgauge.environment import Diagnosis, Surroundings, diagnose
+from torchgauge.environment import Diagnosis, Finding, Severity, Surroundings, diagnose
 
 FILES = Path(__file__).parent / "staged"
 COMPILER = shutil.which("cc") or shutil.which("gcc")
@@ -286,3 +286,14 @@ def compiled(cuda: int, status: int, gpus: tuple[Gpu, ...], flags: tuple[str, ..
         timeout=60,
     )  # fmt: skip
     return target
+
+
+def only_error(diagnosis: Diagnosis) -> Finding:
+    """Return the one error; fail when there is none or another one."""
+    errors = diagnosis.of(Severity.ERROR)
+    assert len(errors) == 1, [finding.name for finding in errors]
+    return errors[0]
+
+
+def names(diagnosis: Diagnosis) -> list[str]:
+    return [finding.name for finding in diagnosis.findings]

@@ -7,23 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from doctor_stage import COMPILER, RTX_3060, RTX_5090, V100, Stage
-from torchgauge.environment import Diagnosis, Finding, Severity
+from doctor_stage import COMPILER, RTX_3060, RTX_5090, V100, Stage, names, only_error
 
 pytestmark = pytest.mark.skipif(
     COMPILER is None or sys.platform != "linux", reason="the staged driver is compiled, for Linux"
 )
-
-
-def only_error(diagnosis: Diagnosis) -> Finding:
-    """Return the one error; fail when there is none or another one."""
-    errors = diagnosis.of(Severity.ERROR)
-    assert len(errors) == 1, [finding.name for finding in errors]
-    return errors[0]
-
-
-def names(diagnosis: Diagnosis) -> list[str]:
-    return [finding.name for finding in diagnosis.findings]
 
 
 def test_a_healthy_machine_has_no_findings(machine):
