@@ -172,7 +172,7 @@ def test_the_annotated_model(golden: Golden) -> None:
 
 
 def test_operators_of_the_children(golden: Golden) -> None:
-    text = printed(example(), (3, 32, 32), backend="aten", verbose=True)
+    text = printed(example(), (3, 32, 32), backend="aten")
     golden("compat/ptflops_aten.txt", text.rstrip("\n"))
 
 
