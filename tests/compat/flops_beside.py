@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from flop_zoo import PLAIN, TORCHVISION, ZOO
 from torch import nn
-from tracing import arguments
+from tracing import arguments, leaves
 
 HERE = Path(__file__).parent
 COLUMNS = ("model", "what", "original", "ours", "who_is_right", "why")
@@ -73,7 +73,7 @@ class Named(nn.Module):
 
     def forward(self, *inputs: torch.Tensor) -> Any:
         output = self.model(**dict(zip(self.names, inputs, strict=True)))
-        return output if isinstance(output, torch.Tensor) else output[0]
+        return tuple(leaves(output))
 
 
 def differences(

@@ -45,7 +45,7 @@ def inputs_of(model: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 def aten(function: Any, model: nn.Module, data: Any) -> tuple[dict[str, int], int]:
     """Return MACs by operator, and parameters."""
     stream = io.StringIO()
-    with warnings.catch_warnings(), torch.no_grad(), redirect_stderr(io.StringIO()):
+    with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         with redirect_stdout(io.StringIO()):
             macs, params = function(
@@ -55,7 +55,7 @@ def aten(function: Any, model: nn.Module, data: Any) -> tuple[dict[str, int], in
     if macs is None:
         return {"run": 0}, params or 0
     block = stream.getvalue().partition("Module:  Global\n")[2].split("\n\n")[0]
-    pairs = (line.split(": ") for line in block.splitlines())
+    pairs = (line.split(": ") for line in block.splitlines() if line)
     return {op: int(text.removesuffix(" Mac")) for op, text in pairs}, params
 
 

@@ -16,7 +16,7 @@ from torch import nn
 from torchgauge.analyze import model_error
 from torchgauge.compat.fvcore.nn.jit_handles import Handle
 from torchgauge.compat.fvcore.nn.operators import (
-    CONVOLUTIONS,
+    FOLLOWED,
     Operator,
     operators_of,
     simple_name,
@@ -265,7 +265,7 @@ class JitModelAnalysis:
     def _handled(self, operators: Iterable[Operator]) -> Iterator[Operator]:
         """Yield the outermost operators that somebody has an answer for, or nobody inside."""
         for operator in operators:
-            if operator.kind in CONVOLUTIONS:
+            if operator.kind in FOLLOWED:
                 yield from self._handled(operator.inner)
             elif operator.kind in self._op_handles:
                 yield operator

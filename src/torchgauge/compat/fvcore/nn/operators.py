@@ -18,14 +18,14 @@ from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.flops import op_cost
 from torchgauge.report.model import ArgumentValue, OpRecord, TensorSpec
 
-CONVOLUTIONS = frozenset(
+FOLLOWED = frozenset(
     f"aten::{name}"
     for name in (
         "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-        "_convolution_mode",
+        "_convolution_mode", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell",
     )
 )  # fmt: skip
-"""Not in a traced graph: the tracer follows them to ``aten::_convolution``."""
+"""Not in a traced graph: the tracer follows them to ``aten::_convolution`` and ``aten::linear``."""
 RENAMED = {"aten::convolution": "aten::_convolution"}
 """What the tracer records in place of an operator. Source: graphs of torch 2.6–2.13."""
 _TRACED_EXTRAS: dict[str, tuple[ArgumentValue, ...]] = {
