@@ -327,7 +327,8 @@ def _shapes(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _shapes(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_shapes(item) for item in value)
+        shapes = [_shapes(item) for item in value]
+        return shapes if isinstance(value, list) else tuple(shapes)
     return value
 
 
