@@ -81,7 +81,8 @@ def test_the_table_is_complete() -> None:
     rows = all_listed("flop_counter")
     assert len(MODELS) >= 40
     assert {row["why"] for row in rows} <= {m.why for m in (MISSING, GROUPS, MODULES)}
-    assert len({row["model"] for row in rows}) < len(MODELS) / 2  # most agree in everything
+    totals = {row["model"] for row in rows if row["what"] != "modules"}
+    assert len(MODELS) - len(totals) >= 25  # of these the totals agree, operator by operator
 
 
 def test_a_backward_is_twice_the_forward_in_every_inner_layer() -> None:
