@@ -76,12 +76,14 @@ def run_model(
     model_name: str | None = None,
     on_progress: Callable[[str], None] | None = None,
     on_call: CallObserver | None = None,
+    note_composites: bool = False,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
     """Trace one execution; a failure of the model is part of what is returned.
 
     Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
-    and no other reading is tried; ``on_call``: an observer of every module's forward.
+    and no other reading is tried; ``on_call``: an observer of every module's forward;
+    ``note_composites``: see ``Request``.
     """
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
@@ -112,6 +114,7 @@ def run_model(
         on_progress=on_progress,
         target=machine.virtual,
         on_call=on_call,
+        note_composites=note_composites,
     )
     return Run(outcome=run(request), machine=machine, request=request)
 

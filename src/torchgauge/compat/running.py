@@ -20,6 +20,7 @@ from torchgauge.estimate.modules import Compute, estimate_compute
 from torchgauge.report.model import ModuleCall, OpRecord, ParameterInfo, Phase, Report, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.batch import name_batch
+from torchgauge.trace.recorder import CompositeCall
 from torchgauge.trace.session import CallObserver
 from torchgauge.trace.shadow import unwrap
 from torchgauge.trace.tree import walk
@@ -111,6 +112,11 @@ class ModelRun:
         """Return ``(index of the call, what the observer returned)``."""
         return self.run.outcome.observed
 
+    @property
+    def composites(self) -> tuple[CompositeCall, ...]:
+        """Return the calls of composite operators, where they were asked for."""
+        return self.run.outcome.composites
+
     def raise_error(self) -> None:
         """Raise a ``ModelError`` that names the layer, when the model failed."""
         if self.error is not None:
@@ -130,11 +136,13 @@ def run(
     training: bool = False,
     forward_kwargs: Mapping[str, Any] | None = None,
     on_call: CallObserver | None = None,
+    note_composites: bool = False,
 ) -> ModelRun:
     """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
-    false or ``batch_size`` is given.
+    false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
+    operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
 
     Raises:
         UsageError: when the inputs make no sense.
@@ -150,6 +158,7 @@ def run(
         scenario=Scenario(mode="training", optimizer="none") if training else Scenario(),
         forward_kwargs=forward_kwargs,
         on_call=on_call,
+        note_composites=note_composites,
     )
     return ModelRun(run=result, model=unwrap(model))
 

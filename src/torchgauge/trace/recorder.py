@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn.parameter import is_lazy
 
-from torchgauge.report.model import ModuleCall, NamedValue, OpRecord, Phase
+from torchgauge.report.model import (
+    ArgumentValue,
+    ModuleCall,
+    NamedValue,
+    OpRecord,
+    Phase,
+    TensorSpec,
+)
 from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
 from torchgauge.trace.describe import (
     SpecTable,
@@ -41,6 +49,21 @@ from torchgauge.trace.torch_internals import (
 
 _COPY = "aten._to_copy.default"
 _SCALARS = (int, float, bool, str, type(None))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompositeCall:
+    """An operator that only calls others, as the model called it."""
+
+    name: str
+    args: tuple[ArgumentValue, ...]
+    kwargs: tuple[tuple[str, ArgumentValue], ...]
+    outputs: tuple[TensorSpec, ...]
+    call: int
+    """Index of the innermost module call, -1 outside."""
+    first_op: int
+    """Ops ``first_op <= i < end_op`` are what it called."""
+    end_op: int
 
 
 class _OpenCall:
@@ -133,6 +156,8 @@ class Recorder(DispatchMode):
         self._ops: list[tuple[Any, ...]] = []
         self._boundaries: list[int] = [0]
         self._boundary_calls: list[int] = [-1]
+        self.composites: list[CompositeCall] | None = None
+        """Where to note calls of composite operators, which only inference mode shows whole."""
         self._keep_ops = keep_ops
         self._is_cpu = device == "cpu"
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
@@ -219,10 +244,15 @@ class Recorder(DispatchMode):
         kwargs = kwargs or {}
         facts = facts_of(func)
         if facts.is_composite and facts.name not in self._fused:
+            first_op = len(self._ops)
             with self:
                 replacement = self._kernels.get(facts.name)
                 output = (replacement or func.decompose)(*args, **kwargs)
             if output is not NotImplemented:
+                if self.composites is not None:
+                    self.composites.append(
+                        self._composite(facts.name, args, kwargs, output, first_op)
+                    )
                 return output
         simulation = self.simulation
         found = _Found()
@@ -288,6 +318,25 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _composite(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        output: Any,
+        first_op: int,
+    ) -> CompositeCall:
+        found, outputs = _Found(), tensors_in(output)
+        return CompositeCall(
+            name=name,
+            args=found.note_all(args, self.specs),
+            kwargs=tuple((key, found.note(value, self.specs)) for key, value in kwargs.items()),
+            outputs=tuple(self.specs.of(tensor) for tensor in outputs),
+            call=self.stack[-1].index if self.stack else -1,
+            first_op=first_op,
+            end_op=len(self._ops),
+        )
 
     def _is_there_already(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
         """Return whether ``.cpu()`` would return its own tensor; values are handed out apart."""

@@ -29,7 +29,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.recorder import Recorder
+from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.torch_internals import (
@@ -79,6 +79,8 @@ class Request:
     """Where a real run takes place."""
     on_call: CallObserver | None = None
     """Called after each forward of a module."""
+    note_composites: bool = False
+    """Run an inference in inference mode and note the composite operators that it shows whole."""
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class Outcome:
     """The reading of the inputs that was run."""
     observed: tuple[tuple[int, Any], ...] = ()
     """Index of the call and what ``Request.on_call`` returned for it."""
+    composites: tuple[CompositeCall, ...] = ()
+    """Calls of composite operators in the order in which they ended; only where asked for."""
     float_index_inputs: tuple[str, ...] = ()
     """Inputs made as floats from a size that an embedding wanted as integers."""
 
@@ -118,6 +122,8 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        if request.note_composites and not request.scenario.is_training:
+            self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
         if request.ignore_devices:
             self._notes.assumptions.append(
@@ -209,6 +215,7 @@ class Session:
             error=error,
             plan=request.plan,
             observed=tuple(self._observed),
+            composites=tuple(recorder.composites or ()),
             float_index_inputs=floats,
         )
 
@@ -229,7 +236,9 @@ class Session:
         held: list[Any],
     ) -> None:
         self._progress("forward")
-        with torch.no_grad(), self._recorder, self._autocast():
+        whole = self._recorder.composites is not None
+        gradients_off = torch.inference_mode() if whole else torch.no_grad()
+        with gradients_off, self._recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
