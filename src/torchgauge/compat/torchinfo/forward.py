@@ -17,7 +17,7 @@ from torchgauge.compat.torchinfo.enums import Mode
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
-from torchgauge.errors import ModelError, UsageError
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.report.model import Phase, Report
 
 
@@ -55,7 +55,9 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
         return Pass(rows=make_rows(model, run), report=run.report)
     notes: tuple[str, ...] = ()
     run = start(training=mode is Mode.TRAIN or (mode is Mode.SAME and model.training))
-    if _forward_failed(run) and _is_training(run) and mode is Mode.SAME:
+    if isinstance(run.error, TorchGaugeError):  # there is nothing to train
+        run = start(training=False)
+    elif _forward_failed(run) and _is_training(run) and mode is Mode.SAME:
         run, notes = _without_training(run, start)
     if _forward_failed(run):
         raise _failure(model, run)

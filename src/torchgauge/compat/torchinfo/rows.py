@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -194,14 +194,12 @@ class _Parameters:
     """Counts parameters: all of a module, and those that a row shows."""
 
     def __init__(self, run: ModelRun) -> None:
-        self._paths = {id(module): path for path, module in reversed(run.modules.items())}
+        self._paths = {id(module): path for path, module in reversed(tuple(run.modules.items()))}
         self._infos = run.own_parameters
         self._below: dict[int, tuple[_Counted, ...]] = {}
 
     def fill(self, rows: Sequence[LayerInfo]) -> None:
         """Set the parameter counts of all rows."""
-        listed = {row.layer_id for row in rows}
-        counted: set[str] = set()
         for row in rows:
             parameters = self._of(row.module)
             row.contains_lazy_param = any(item.is_lazy for item in parameters)
@@ -209,14 +207,17 @@ class _Parameters:
             row.trainable_params = sum(item.count for item in parameters if item.trainable)
             row.param_bytes = sum(item.nbytes for item in parameters)
             row.inner_layers = _inner_layers(row, parameters)
-            if row.is_recursive:
-                continue
-            for item in self._without_rows(row.module, listed, set()):
-                if item.key not in counted:
-                    counted.add(item.key)
-                    row.own_params += item.count
-                    row.own_trainable_params += item.count if item.trainable else 0
-                    row.own_param_bytes += item.nbytes
+        self._share_out([row for row in rows if not row.is_recursive])
+
+    def _share_out(self, rows: Sequence[LayerInfo]) -> None:
+        """Let each parameter be shown once: by the first row that owns it, else by the nearest
+        row above a module that owns it and has no row."""
+        listed = {row.layer_id for row in rows}
+        counted: set[str] = set()
+        for row in rows:
+            _count(row, self._own(row.module), counted)
+        for row in rows:
+            _count(row, self._without_rows(row.module, listed, set()), counted)
 
     def _own(self, module: nn.Module) -> Iterator[_Counted]:
         """Yield the parameters that a module holds itself."""
@@ -254,6 +255,16 @@ class _Parameters:
         for child in module._modules.values():
             if child is not None and id(child) not in listed and id(child) not in entered:
                 yield from self._without_rows(child, listed, entered)
+
+
+def _count(row: LayerInfo, parameters: Iterable[_Counted], counted: set[str]) -> None:
+    """Add the parameters that have not been counted yet to those that a row shows."""
+    for item in parameters:
+        if item.key not in counted:
+            counted.add(item.key)
+            row.own_params += item.count
+            row.own_trainable_params += item.count if item.trainable else 0
+            row.own_param_bytes += item.nbytes
 
 
 def _renamed(item: _Counted, name: str) -> _Counted:
