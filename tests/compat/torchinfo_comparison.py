@@ -9,16 +9,18 @@ from __future__ import annotations
 import csv
 import importlib
 import io
+import math
 import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import prune
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]
 
@@ -41,6 +43,8 @@ class Case:
     build: Callable[[], nn.Module]
     data: Callable[[], Any] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    why: str = ""
+    """What explains every difference of this case, where there is one thing alone."""
 
 
 def sized(entry: Entry) -> Case:
@@ -81,6 +85,15 @@ def longs(*size: int) -> Callable[[], Any]:
 
 def both_dtypes() -> Any:
     return [torch.zeros(1, 300), torch.zeros(1, 300, dtype=torch.long)]
+
+
+def pruned() -> nn.Module:
+    """Return the digits model with half of each weight masked."""
+    model = tm.SingleInputNet()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            prune.l1_unstructured(module, "weight", 0.5)
+    return model
 
 
 FEATURES = {
@@ -138,7 +151,11 @@ FEATURES = {
     "tied": Case(build=tm.TiedWeightsModel, data=longs(2, 3)),
     "tied listed": Case(build=tm.TiedWeightsModel),
     "pruned name": Case(build=lambda: tm.PrunedLayerNameModel(8, 4), data=floats((1,))),
-    "mask parameter": Case(build=lambda: tm.FakePrunedLayerModel(8, 4), data=floats((1,))),
+    "mask parameter": Case(
+        build=lambda: tm.FakePrunedLayerModel(8, 4),
+        data=floats((1,)),
+        why="a parameter named like a mask",
+    ),
     "registered": Case(
         build=lambda: tm.RegisterParameter(nn.Linear(2, 2), nn.Linear(2, 2)), data=floats((3, 2))
     ),
@@ -148,6 +165,35 @@ FEATURES = {
     "missing layers": Case(build=tm.RecursiveWithMissingLayers, data=floats((2, 3, 16, 16))),
     "list a": Case(build=lambda: tm.CNNModuleList(tm.ConvLayerA), data=floats((1, 1, 10))),
     "list b": Case(build=lambda: tm.CNNModuleList(tm.ConvLayerB), data=floats((1, 1, 10))),
+    "lazy": Case(
+        build=lambda: nn.Sequential(nn.LazyConv1d(4, 3), nn.ReLU(), nn.LazyLinear(2)),
+        data=floats((3, 5, 9)),
+    ),
+    "lazy listed": Case(build=lambda: nn.Sequential(nn.LazyLinear(4), nn.ReLU())),
+    "scripted": Case(
+        build=lambda: torch.jit.script(tm.LinearModel()),
+        data=floats((64, 128)),
+        why="scripted modules",
+    ),
+    "scripted listed": Case(build=lambda: torch.jit.script(tm.LinearModel())),
+    "half scripted": Case(
+        build=tm.PartialJITModel, data=floats((2, 1, 28, 28)), why="scripted modules"
+    ),
+    "pruned": Case(build=pruned, data=floats((2, 1, 28, 28)), why="masked weights"),
+    "frozen": Case(
+        build=lambda: tm.SingleInputNet().requires_grad_(False), data=floats((2, 1, 28, 28))
+    ),
+    "compiled": Case(
+        build=lambda: torch.compile(tm.LinearModel(), backend="eager"), data=floats((4, 128))
+    ),
+    "wrapped": Case(build=lambda: nn.DataParallel(tm.LinearModel()), data=floats((4, 128))),
+    "quantized": Case(
+        build=lambda: torch.ao.quantization.quantize_dynamic(
+            nn.Sequential(nn.Linear(8, 16), nn.ReLU()), {nn.Linear}
+        ),
+        data=floats((2, 8)),
+        why="packed weights",
+    ),
     "loop": Case(build=tm.SimpleRNN, data=floats((2, 3))),
     "loop hidden": Case(
         build=lambda: tm.SimpleRNN(repeat_outside_loop=True),
@@ -191,10 +237,10 @@ def _summary(function: Callable[..., Any], case: Case) -> Any:
         **case.settings,
     }  # fmt: skip
     torch.manual_seed(0)
-    model = case.build()
-    data = None if case.data is None else case.data()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        model = case.build()
+        data = None if case.data is None else case.data()
         return function(model, input_data=data, **settings)
 
 
@@ -209,27 +255,102 @@ def body(result: Any) -> list[str]:
     return lines[rules[1] + 1 : rules[2]]
 
 
-def differences(name: str) -> Iterator[tuple[str, str, str]]:
-    """Yield ``(what, original, ours)`` for each line and each figure that is not the same."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One line or figure that is not the same, with the mechanisms that explain it."""
+
+    model: str
+    what: str
+    original: str
+    ours: str
+    why: str
+
+
+def differences(name: str) -> list[Difference]:
+    """Return what is not the same of a case."""
     case = CASES[name]
     theirs, mine = original_summary(case), our_summary(case)
-    first, second = body(theirs), body(mine)
-    for index in range(max(len(first), len(second))):
-        pair = [" ".join(lines[index].split()) if index < len(lines) else "" for lines in (first, second)]
-        if pair[0] != pair[1]:
-            yield f"row {index}", pair[0], pair[1]
+    figures = {}
     for what in ("total_params", "trainable_params"):
-        yield from _figure(what, getattr(theirs, what), getattr(mine, what))
+        figures[what] = (getattr(theirs, what), getattr(mine, what))
     if _has_input(case):
-        inputs = theirs.total_input - STORAGE_OVERHEAD * _tensors(mine.input_size)
-        yield from _figure("total_input", inputs, mine.total_input)
-        yield from _figure("total_param_bytes", theirs.total_param_bytes, mine.total_param_bytes)
-        yield from _figure("total_mult_adds", theirs.total_mult_adds, mine.total_mult_adds)
+        overhead = STORAGE_OVERHEAD * _tensors(mine.input_size)
+        figures["total_input"] = (theirs.total_input - overhead, mine.total_input)
+        for what in ("total_param_bytes", "total_mult_adds"):
+            figures[what] = (getattr(theirs, what), getattr(mine, what))
+    counted_otherwise = theirs.total_params != mine.total_params
+    if counted_otherwise:  # then each percentage is another
+        for result in (theirs, mine):
+            names = result.formatting.col_names
+            result.formatting.col_names = tuple(n for n in names if n != "params_percent")
+    found = [
+        Difference(
+            model=name, what=f"row {index}", original=first, ours=second,
+            why="shared parameters" if counted_otherwise else "containers listed again",
+        )
+        for index, (first, second) in enumerate(_lines(theirs, mine))
+        if first != second
+    ]  # fmt: skip
+    for what, (original, own) in figures.items():
+        if original != own:
+            why = {
+                "total_input": lambda: "tensors among the keyword arguments",
+                "total_param_bytes": lambda: (
+                    "shared parameters"
+                    if counted_otherwise and own < original
+                    else "bytes of leaves"
+                ),
+                "total_mult_adds": lambda: " + ".join(mac_mechanisms(theirs, mine)),
+            }.get(what, lambda: "shared parameters")()
+            found.append(
+                Difference(model=name, what=what, original=str(original), ours=str(own), why=why)
+            )
+    return [replace(item, why=case.why or item.why) for item in found]
 
 
-def _figure(what: str, original: int, own: int) -> Iterator[tuple[str, str, str]]:
-    if original != own:
-        yield what, str(original), str(own)
+def _lines(theirs: Any, mine: Any) -> Iterator[tuple[str, str]]:
+    first, second = body(theirs), body(mine)
+    assert len(first) == len(second)
+    for one, other in zip(first, second, strict=True):
+        yield (one, other) if one == other else (" ".join(one.split()), " ".join(other.split()))
+
+
+def mac_mechanisms(theirs: Any, mine: Any) -> list[str]:
+    """Return what explains the rows whose MACs are not the same, each by its exact formula."""
+    found = set()
+    for original, own in zip(theirs.summary_list, mine.summary_list, strict=True):
+        counted = original.macs if original.is_leaf_layer else 0
+        if counted != own.own_macs:
+            found.add(_mac_mechanism(original.module, original, counted, own.own_macs))
+    return sorted(found)
+
+
+def _mac_mechanism(module: nn.Module, row: Any, counted: int, own: int) -> str:
+    size = row.output_size
+    parameters = dict(module.named_parameters(recurse=False))
+    weights = sum(p.numel() for name, p in parameters.items() if "weight" in name)
+    biases = sum(p.numel() for name, p in parameters.items() if "bias" in name)
+    if isinstance(module, nn.modules.conv._ConvNd):
+        positions = math.prod(size[:1] + size[2:])
+        if isinstance(module, nn.modules.conv._ConvTransposeNd):
+            inputs = math.prod(row.input_size[:1] + row.input_size[2:])
+            right = counted == positions * (weights + biases) and own == inputs * weights
+            return "transposed convolutions" if right else "unexplained"
+        right = counted == positions * (weights + biases) and own == positions * weights
+        return "biases" if right else "unexplained"
+    if isinstance(module, nn.Linear):
+        right = counted == size[0] * (weights + biases) and own == math.prod(size[:-1]) * weights
+        if not right:
+            return "unexplained"
+        return "biases" if len(size) == 2 else "positions of Linear"
+    if isinstance(module, nn.RNNBase | nn.RNNCellBase):
+        positions = math.prod(size[:2])
+        return "biases" if (counted, own) == (
+            positions * (weights + biases), positions * weights
+        ) else "recurrent layers"  # fmt: skip
+    if own == 0:  # no product of matrices, but something called weight
+        return "weights without a product"
+    return "work outside of layers" if counted == 0 else "layers with other formulas"
 
 
 def _tensors(sizes: Any) -> int:
@@ -241,7 +362,18 @@ def _tensors(sizes: Any) -> int:
     return sum(_tensors(value) for value in sizes)
 
 
+def rows() -> list[dict[str, str]]:
+    """Return the rows of the CSV file."""
+    return [
+        {**asdict(found), "who_is_right": "ours"} for name in CASES for found in differences(name)
+    ]
+
+
 if __name__ == "__main__":
-    with redirect_stdout(io.StringIO()) as quiet:
-        rows = [(name, *found) for name in CASES for found in differences(name)]
-    csv.writer(sys.stdout, lineterminator="\n").writerows(rows)
+    with redirect_stdout(io.StringIO()):
+        lines = rows()
+    fields = ("model", "what", "original", "ours", "who_is_right", "why")
+    with TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fields, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)

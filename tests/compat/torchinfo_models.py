@@ -645,5 +645,3 @@ class NormalOutputModel(nn.Module):
 
     def forward(self, x: torch.Tensor) -> Distribution:
         return Normal(self.mean(x), self.scale(x).exp())
-
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,6 +24,28 @@ class Given:
     data: Any = None
     dtypes: list[torch.dtype] | None = None
     kwargs: Mapping[str, Any]
+
+    array_bytes: int = 0
+    """Of NumPy arrays that the model gets as they are."""
+
+    @property
+    def arrays(self) -> list[Any]:
+        """Return the NumPy arrays among the data; they run as tensors at first."""
+        items = [self.data]
+        if isinstance(self.data, (list, Mapping)):
+            items = list(self.data.values() if isinstance(self.data, Mapping) else self.data)
+        return [item for item in items if _is_array(item)]
+
+    def with_arrays(self, forward: Callable[..., Any]) -> Given | None:
+        """Return the same arguments with arrays left as they are, for a model that wants those."""
+        data = [self.data] if _is_array(self.data) else self.data
+        if not isinstance(data, Mapping):
+            try:
+                data = inspect.signature(forward).bind_partial(*data).arguments
+            except (TypeError, ValueError):
+                return None
+        nbytes = sum(array.nbytes for array in self.arrays)
+        return replace(self, data={}, kwargs={**data, **self.kwargs}, array_bytes=nbytes)
 
     @property
     def runs(self) -> bool:
@@ -76,6 +99,10 @@ def read(
     return Given(sizes=[] if data is None else sizes_of(input_data), data=data, kwargs=kwargs)
 
 
+def _is_array(value: Any) -> bool:
+    return type(value).__module__ == "numpy" and hasattr(value, "nbytes")
+
+
 def has_tensor(kwargs: Mapping[str, Any]) -> bool:
     """Return whether a keyword argument is a tensor."""
     return any(isinstance(value, torch.Tensor) for value in kwargs.values())
@@ -85,7 +112,7 @@ def sizes_of(data: Any) -> Any:
     """Return data with each tensor and array replaced by its size."""
     if isinstance(data, torch.Tensor):
         return data.size()
-    if type(data).__module__ == "numpy" and hasattr(data, "shape"):
+    if _is_array(data):
         return torch.Size(data.shape)
     if isinstance(data, Mapping):
         return {key: sizes_of(value) for key, value in data.items()}

@@ -9,7 +9,7 @@ from functools import partial
 
 from torch import nn
 
-from torchgauge.analyze import model_error
+from torchgauge.analyze import as_module, model_error
 from torchgauge.compat import running
 from torchgauge.compat.running import ModelRun, pass_bytes
 from torchgauge.compat.torchinfo.arguments import Given
@@ -49,7 +49,14 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
         ForwardPassError: when the model fails.
         ValueError: when the inputs make no sense.
     """
+    try:
+        model = as_module(model)
+    except UsageError as error:
+        raise TypeError(str(error)) from error
     start = partial(_run, model, given, batch_dim)
+    if given.arrays and _forward_failed(start()):
+        given = given.with_arrays(model.forward) or given
+        start = partial(_run, model, given, batch_dim)
     if not given.runs:
         run = start()
         return Pass(rows=make_rows(model, run), report=run.report)
@@ -66,8 +73,8 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
     return Pass(
         rows=make_rows(model, run),
         report=step.report if _is_training(run) else run.report,
-        input_bytes=memory.input_bytes if memory is not None else 0,
-        pass_bytes=pass_bytes(step),
+        input_bytes=given.array_bytes + (memory.input_bytes if memory is not None else 0),
+        pass_bytes=pass_bytes(step) - given.array_bytes,
         notes=notes,
     )
 

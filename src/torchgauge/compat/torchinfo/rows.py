@@ -104,6 +104,7 @@ def _close(open_containers: dict[int, nn.Module], place: _Place) -> None:
 
 def _called(place: _Place, call: ModuleCall, sizes: ShownSizes | None, run: ModelRun) -> LayerInfo:
     row = place.row()
+    row.class_name = run.types[call.path]
     row.executed = call.completed
     row.input_sizes, row.output_sizes = _all_sizes(call.inputs), _all_sizes(call.outputs)
     if sizes is not None:

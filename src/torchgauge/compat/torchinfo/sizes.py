@@ -66,8 +66,8 @@ def _first_tensor(value: Any, nested: bool = False) -> Any:
     if isinstance(value, Distribution):
         shape = value.batch_shape + value.event_shape
         return torch.empty(shape, device="meta")
-    if type(value).__module__ == "numpy" and hasattr(value, "shape"):
-        return torch.empty(value.shape, device="meta", dtype=torch.from_numpy(value[:0]).dtype)
+    if type(value).__module__ == "numpy" and getattr(value, "dtype", None) != object:
+        return torch.as_tensor(value)
     if isinstance(value, Mapping):
         return _first_tensor(list(value.values())[0 if nested else -1], True) if value else None
     if hasattr(value, "tensors"):
