@@ -24,11 +24,11 @@ from torch.nn.utils import prune
 
 sys.path += [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "models")]
 
-import small_models  # noqa: E402
-import torchinfo_models as tm  # noqa: E402
-from flop_zoo import PLAIN, ZOO, Entry  # noqa: E402
+import torchinfo_models as tm
+from flop_zoo import PLAIN, ZOO, Entry
 
-from torchgauge.compat import torchinfo as ours  # noqa: E402
+import small_models
+from torchgauge.compat import torchinfo as ours
 
 TABLE = Path(__file__).with_name("torchinfo_differences.csv")
 COLUMNS = ("kernel_size", "input_size", "output_size", "num_params", "params_percent", "trainable")
@@ -293,19 +293,22 @@ def differences(name: str) -> list[Difference]:
     ]  # fmt: skip
     for what, (original, own) in figures.items():
         if original != own:
-            why = {
-                "total_input": lambda: "tensors among the keyword arguments",
-                "total_param_bytes": lambda: (
-                    "shared parameters"
-                    if counted_otherwise and own < original
-                    else "bytes of leaves"
-                ),
-                "total_mult_adds": lambda: " + ".join(mac_mechanisms(theirs, mine)),
-            }.get(what, lambda: "shared parameters")()
+            why = _why(what, theirs, mine)
             found.append(
                 Difference(model=name, what=what, original=str(original), ours=str(own), why=why)
             )
     return [replace(item, why=case.why or item.why) for item in found]
+
+
+def _why(what: str, theirs: Any, mine: Any) -> str:
+    """Return the mechanisms behind a figure that is not the same."""
+    if what == "total_input":
+        return "tensors among the keyword arguments"
+    if what == "total_mult_adds":
+        return " + ".join(mac_mechanisms(theirs, mine))
+    if what == "total_param_bytes" and theirs.total_param_bytes < mine.total_param_bytes:
+        return "bytes of leaves"
+    return "shared parameters"
 
 
 def _lines(theirs: Any, mine: Any) -> Iterator[tuple[str, str]]:

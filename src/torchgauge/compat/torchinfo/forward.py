@@ -15,6 +15,7 @@ from torchgauge.compat.running import ModelRun, pass_bytes
 from torchgauge.compat.torchinfo.arguments import Given
 from torchgauge.compat.torchinfo.enums import Mode
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
+from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
 from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
@@ -34,9 +35,10 @@ class Pass:
 
 
 class ForwardPassError(ModelError, RuntimeError):
-    """The model failed. ``summary_list`` holds the rows up to the failing layer."""
+    """The model failed. ``statistics`` holds the table up to the failing layer."""
 
-    summary_list: list[LayerInfo]
+    rows: list[LayerInfo]
+    statistics: ModelStatistics
 
 
 def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) -> Pass:
@@ -137,10 +139,11 @@ def _failure(model: nn.Module, run: ModelRun) -> ForwardPassError:
     cause = model_error(run.run.outcome, run.report)
     error = ForwardPassError(
         "Failed to run torchinfo. See above stack traces for more details. "
-        f"Executed layers up to: {executed}\n{cause}",
+        f"Executed layers up to: {executed}\n{cause}\n"
+        "  the table up to there: print(error.statistics)",
         report=run.report,
     )
-    error.summary_list = rows
+    error.rows = rows
     error.__cause__ = cause
     cause.__cause__ = run.error
     return error

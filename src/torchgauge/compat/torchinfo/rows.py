@@ -211,8 +211,10 @@ class _Parameters:
         self._share_out([row for row in rows if not row.is_recursive])
 
     def _share_out(self, rows: Sequence[LayerInfo]) -> None:
-        """Let each parameter be shown once: by the first row that owns it, else by the nearest
-        row above a module that owns it and has no row."""
+        """Let each parameter be shown once.
+
+        By the first row whose module owns it; where none does, by the nearest row above.
+        """
         listed = {row.layer_id for row in rows}
         counted: set[str] = set()
         for row in rows:

@@ -56,6 +56,11 @@ def _shape(found: Any) -> tuple[int, ...]:
     return () if found is None else tuple(int(size) for size in found.shape)
 
 
+def _is_numeric(array: Any) -> bool:
+    kind = getattr(getattr(array, "dtype", None), "kind", "")
+    return bool(kind) and kind in "biufc"
+
+
 def _first_tensor(value: Any, nested: bool = False) -> Any:
     """Return the tensor (or what describes one) that stands for a value.
 
@@ -66,7 +71,7 @@ def _first_tensor(value: Any, nested: bool = False) -> Any:
     if isinstance(value, Distribution):
         shape = value.batch_shape + value.event_shape
         return torch.empty(shape, device="meta")
-    if type(value).__module__ == "numpy" and getattr(value, "dtype", None) != object:
+    if type(value).__module__ == "numpy" and _is_numeric(value):
         return torch.as_tensor(value)
     if isinstance(value, Mapping):
         return _first_tensor(list(value.values())[0 if nested else -1], True) if value else None

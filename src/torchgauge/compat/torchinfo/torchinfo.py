@@ -12,7 +12,7 @@ from torch import nn
 from torchgauge.compat.torchinfo import arguments
 from torchgauge.compat.torchinfo.enums import ColumnSettings, Mode, RowSettings, Verbosity
 from torchgauge.compat.torchinfo.formatting import FormattingOptions
-from torchgauge.compat.torchinfo.forward import Pass, run_pass
+from torchgauge.compat.torchinfo.forward import ForwardPassError, Pass, run_pass
 from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
 
 DEFAULT_COLUMN_NAMES = (ColumnSettings.OUTPUT_SIZE, ColumnSettings.NUM_PARAMS)
@@ -62,7 +62,7 @@ def summary(
 
     Raises:
         ValueError, TypeError, RuntimeError: as torchinfo does. When the model fails, a
-            ``ForwardPassError`` (a RuntimeError) with the table up to the failing layer.
+            ``ForwardPassError`` (a RuntimeError) whose ``statistics`` is the table up to there.
     """
     has_input = input_data is not None or input_size is not None
     columns = _columns(col_names, has_input or arguments.has_tensor(kwargs))
@@ -74,17 +74,17 @@ def summary(
         torch.device(device)
     arguments.check(input_data, input_size, kwargs, columns, col_width, verbose)
     given = arguments.read(input_data, input_size, batch_dim, dtypes, kwargs)
-    name = type(model).__name__
-    done = _cached_forward_pass.get(name) if cache_forward_pass else None
-    if done is None:
-        done = run_pass(model, given, batch_dim, model_mode)
-    if cache_forward_pass:
-        _cached_forward_pass[name] = done
+    options = FormattingOptions(depth, verbose, columns, col_width, rows)
+    try:
+        done = _pass(model, given, batch_dim, model_mode, bool(cache_forward_pass))
+    except ForwardPassError as error:
+        error.statistics = ModelStatistics(error.rows, given.sizes, 0, options, report=error.report)
+        raise
     result = ModelStatistics(
         done.rows,
         given.sizes,
         done.input_bytes,
-        FormattingOptions(depth, verbose, columns, col_width, rows),
+        options,
         total_output_bytes=done.pass_bytes,
         report=done.report,
         notes=done.notes,
@@ -98,6 +98,19 @@ def _columns(names: Iterable[str] | None, has_input: bool) -> tuple[ColumnSettin
     if names is not None:
         return tuple(ColumnSettings(name) for name in names)
     return DEFAULT_COLUMN_NAMES if has_input else (ColumnSettings.NUM_PARAMS,)
+
+
+def _pass(
+    model: nn.Module, given: arguments.Given, batch_dim: int | None, mode: Mode, keep: bool
+) -> Pass:
+    """Run the model; with ``keep`` take what was kept under the name of its class."""
+    name = type(model).__name__
+    if keep and name in _cached_forward_pass:
+        return _cached_forward_pass[name]
+    done = run_pass(model, given, batch_dim, mode)
+    if keep:
+        _cached_forward_pass[name] = done
+    return done
 
 
 def clear_cached_forward_pass() -> None:
