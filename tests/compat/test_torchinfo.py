@@ -214,6 +214,14 @@ def test_columns_sum_to_the_totals(name: str, depth: int, hide: bool) -> None:
     assert result.total_mult_adds == result.report.totals.forward_macs
 
 
+def test_work_outside_of_every_module_is_in_the_root_s_row() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    model.register_forward_pre_hook(lambda module, args: (args[0] @ torch.ones(4, 4),))
+    result = quiet(model, (2, 4), col_names=("num_params", "mult_adds"))
+    assert cells(result, ColumnSettings.MULT_ADDS) == ["32", "32"]
+    assert result.total_mult_adds == 64
+
+
 # ------------------------------------------------------------------------ parameters of summary()
 
 

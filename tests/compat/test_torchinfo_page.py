@@ -88,6 +88,18 @@ def test_a_figure_of_torchvision(name: str) -> None:
 
 
 @pytest.mark.models
+def test_the_memory_of_resnet50() -> None:
+    from torchgauge.cli.sources.torchvision_operators import define_missing_operators
+
+    define_missing_operators()
+    models = pytest.importorskip("torchvision.models", exc_type=ImportError)
+    with torch.device("meta"):
+        model = models.get_model("resnet50")
+    result = summary(model, (32, 3, 224, 224), verbose=0)
+    assert f"{result.total_output_bytes / 1e9:.2f} GB here" in PAGE
+
+
+@pytest.mark.models
 def test_the_figures_of_the_original() -> None:
     torchinfo = pytest.importorskip("torchinfo")
     for name in ("bias", "positions", "transposed", "attention"):
