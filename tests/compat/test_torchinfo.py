@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import UserDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -244,6 +245,17 @@ def test_input_data_takes_every_form() -> None:
     assert quiet(model, x1=one, x2=two).input_size == {"x1": size, "x2": size}
 
 
+def test_a_mapping_of_any_kind_is_keyword_arguments() -> None:
+    encoded = UserDict({"x1": torch.zeros(1, 300), "x2": torch.zeros(1, 300)})
+    result = quiet(tm.MultipleInputNetDifferentDtypes(), input_data=encoded)
+    assert result.input_size == {"x1": torch.Size([1, 300]), "x2": torch.Size([1, 300])}
+
+
+def test_dtypes_are_for_sizes_alone() -> None:
+    given = {"input_data": torch.zeros(2, 3), "dtypes": [torch.long]}
+    assert quiet(nn.Linear(3, 3), **given).total_input == 24
+
+
 def test_a_dict_in_a_list_is_one_argument() -> None:
     data = {256: torch.ones(10, 1), 512: [torch.ones(10, 1)]}
     for given in (
@@ -371,8 +383,10 @@ def test_mode_says_how_the_model_runs() -> None:
 
 def test_a_model_that_cannot_train_on_its_input_runs_in_eval_mode() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    with pytest.warns(UserWarning, match="fails in train mode, so it ran in eval mode: Expected"):
-        result = quiet(model, (1, 3))
+    message = "fails in train mode, so it ran in eval mode: Expected"
+    with pytest.warns(UserWarning, match=message) as caught:
+        result = summary(model, (1, 3), verbose=0)
+    assert caught[0].filename == __file__
     assert result.summary_list[2].output_size == [1, 4]
     assert "more than 1 value per channel" in result.notes[0]
     with pytest.raises(RuntimeError, match="Failed to run torchinfo"):

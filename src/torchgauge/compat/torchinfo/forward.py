@@ -114,7 +114,7 @@ def _without_training(
     if _forward_failed(run):
         return failed, ()
     note = f"the model fails in train mode, so it ran in eval mode: {failed.error}"
-    warnings.warn(note, UserWarning, stacklevel=4)
+    warnings.warn(note, UserWarning, stacklevel=5)
     return run, (note,)
 
 
