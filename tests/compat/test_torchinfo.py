@@ -168,6 +168,21 @@ def test_a_tied_weight_is_shown_where_it_appears_first() -> None:
     assert result.summary_list[2].num_params == 1_600, "what the layer itself has"
 
 
+def test_a_layer_that_runs_shows_its_weight_before_one_that_never_does() -> None:
+    class Shared(nn.Module):
+        """As in T5: a table that only lends its weight to the embedding of the encoder."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.shared, self.embed = nn.Embedding(10, 4), nn.Embedding(10, 4)
+            self.embed.weight = self.shared.weight
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.embed(x)
+
+    assert cells(quiet(Shared(), (1, 3)), ColumnSettings.NUM_PARAMS) == ["--", "40"]
+
+
 def test_attention_is_counted() -> None:
     result = quiet(
         nn.MultiheadAttention(8, 2), [(5, 3, 8)] * 3, col_names=("num_params", "mult_adds")
