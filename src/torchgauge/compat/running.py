@@ -60,6 +60,11 @@ class ModelRun:
         return {path: module for path, module, _ in walk(self.model)}
 
     @cached_property
+    def types(self) -> Mapping[str, str]:
+        """Return class names by path; of lazy modules what they became."""
+        return {info.path: info.type for info in self.trace.modules}
+
+    @cached_property
     def calls(self) -> tuple[ModuleCall, ...]:
         """Return the forward's calls in order of entry; recomputed blocks are left out."""
         return tuple(call for call in self.trace.calls if call.phase is Phase.FORWARD)

@@ -79,8 +79,6 @@ def has_forward(module: nn.Module) -> bool:
     """Return whether a module can be called at all."""
     if isinstance(module, torch.jit.ScriptModule):
         return True
-    if isinstance(module, (nn.ModuleList, nn.ModuleDict, nn.ParameterList, nn.ParameterDict)):
-        return False
     return type(module).forward is not nn.Module.forward or "forward" in module.__dict__
 
 
