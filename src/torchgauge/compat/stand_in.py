@@ -28,14 +28,17 @@ TOOLS: dict[str, tuple[str, ...]] = {
         "fvcore.nn",
         "fvcore.nn.flop_count",
         "fvcore.nn.activation_count",
+        "fvcore.nn.jit_analysis",
+        "fvcore.nn.jit_handles",
         "fvcore.nn.parameter_count",
         "fvcore.nn.print_model_statistics",
     ),
     "ptflops": ("ptflops", "ptflops.flops_counter", "ptflops.utils"),
 }
 """Module names by tool. What has no name here is not taken over."""
-_WHOLE = frozenset(["torchsummary", "torchinfo", "thop", "ptflops"])
-"""Tools that are nothing but what is stood in for; of fvcore, which is more, only parts are."""
+_PARTLY = {"fvcore": ("fvcore", "fvcore.nn")}
+"""Packages that do more than what is stood in for: where they are installed they stay, and the
+names that torchgauge has are put into them."""
 
 
 @dataclass(slots=True)
@@ -43,22 +46,44 @@ class StandIn:
     """What ``install`` did; ``uninstall`` or the end of a ``with`` block takes it back."""
 
     tools: tuple[str, ...]
-    _before: dict[str, ModuleType | None] = field(default_factory=dict)
+    _modules: dict[str, ModuleType | None] = field(default_factory=dict)
+    _attributes: list[tuple[ModuleType, str, Any]] = field(default_factory=list)
 
     def uninstall(self) -> None:
         """Give the names back. What a program has already imported by name stays as it is."""
-        for name, module in self._before.items():
-            if module is None:
+        for module, name, before in reversed(self._attributes):
+            if before is _ABSENT:
+                delattr(module, name)
+            else:
+                setattr(module, name, before)
+        for name, before in self._modules.items():
+            if before is None:
                 sys.modules.pop(name, None)
             else:
-                sys.modules[name] = module
-        self._before.clear()
+                sys.modules[name] = before
+        self._attributes.clear()
+        self._modules.clear()
+
+    def replace(self, name: str, module: ModuleType) -> None:
+        """Put a module under another's name."""
+        self._modules.setdefault(name, sys.modules.get(name))
+        sys.modules[name] = module
+
+    def put_into(self, original: ModuleType, module: ModuleType) -> None:
+        """Put the public names of a module into the one that it stands in for."""
+        for name in module.__all__:
+            before = original.__dict__.get(name, _ABSENT)
+            self._attributes.append((original, name, before))
+            setattr(original, name, getattr(module, name))
 
     def __enter__(self) -> StandIn:
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self.uninstall()
+
+
+_ABSENT: Any = object()
 
 
 def install(*tools: str, quiet: bool = False) -> StandIn:
@@ -89,22 +114,35 @@ def install(*tools: str, quiet: bool = False) -> StandIn:
                 f"torchgauge does not stand in for {tool!r}", hint=f"one of {', '.join(TOOLS)}"
             )
     chosen = tuple(dict.fromkeys(tools)) or tuple(TOOLS)
-    modules = {
-        name: importlib.import_module(_HOME + name) for tool in chosen for name in _names(tool)
-    }
+    early = [tool for tool in chosen if tool in sys.modules]
     stand_in = StandIn(chosen)
-    for name, module in modules.items():
-        stand_in._before[name] = sys.modules.get(name)
-        sys.modules[name] = module
+    try:
+        for tool in chosen:
+            _take_over(tool, stand_in)
+    except BaseException:
+        stand_in.uninstall()
+        raise
     if not quiet:
-        early = [tool for tool in chosen if stand_in._before.get(tool) is not None]
         note = f" ({', '.join(early)} had been imported: names taken from there stay)" * bool(early)
         print(f"torchgauge stands in for {', '.join(chosen)}{note}", file=sys.stderr)
     return stand_in
 
 
-def _names(tool: str) -> tuple[str, ...]:
-    """Return the names to take; of a tool that is there and does more, its package is not."""
-    if tool in _WHOLE or (tool not in sys.modules and importlib.util.find_spec(tool) is None):
-        return TOOLS[tool]
-    return tuple(name for name in TOOLS[tool] if name != tool)
+def _take_over(tool: str, stand_in: StandIn) -> None:
+    kept = _PARTLY.get(tool, ())
+    if kept and not _is_there(tool):
+        kept = ()
+    for name in TOOLS[tool]:
+        module = importlib.import_module(_HOME + name)
+        if name in kept:
+            stand_in.put_into(importlib.import_module(name), module)
+        else:
+            stand_in.replace(name, module)
+
+
+def _is_there(tool: str) -> bool:
+    """Return whether the original can be imported."""
+    module = sys.modules.get(tool)
+    if module is not None:
+        return not module.__name__.startswith(_HOME)
+    return importlib.util.find_spec(tool) is not None
