@@ -98,7 +98,8 @@ def test_of_fvcore_the_rest_stays_where_it_is_installed():
     assert fvcore.nn.FlopCountAnalysis is original
 
 
-def test_it_says_so_unless_it_should_not(capsys):
+def test_it_says_so_unless_it_should_not(capsys, monkeypatch):
+    monkeypatch.delitem(sys.modules, "torchinfo", raising=False)
     install("torchinfo").uninstall()
     assert capsys.readouterr().err == "torchgauge stands in for torchinfo\n"
     install("torchinfo", quiet=True).uninstall()
