@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from typing import Any
@@ -128,9 +129,20 @@ def test_tables_have_the_same_rows(name: str) -> None:
             ))  # fmt: skip
     for theirs, ours in zip(*texts, strict=True):
         first, second = (columns(text) for text in (theirs, ours))
-        assert [row[:2] for row in first] == [row[:2] for row in second]
+        assert [names(row) for row in first] == [names(row) for row in second]
         if name in ("torchvision-resnet18", "small-cnn"):
             assert first == second
+
+
+def names(row: list[str]) -> list[str]:
+    """Return what does not depend on who counts more: a table's first two cells, a layer's name.
+
+    In the text form a layer without operators of its own is ``N/A`` to the original, which does
+    not see that it was called.
+    """
+    if row[0] == "":  # a line of a table begins with its border
+        return row[:3]
+    return [re.split(r"\(#params|\(\)|#params", row[0])[0].strip()]
 
 
 def columns(text: str) -> list[list[str]]:
