@@ -65,9 +65,8 @@ def _traced(case: MemoryCase) -> Trace:
 
 
 def _digest(case: MemoryCase) -> str:
-    return hashlib.sha256(f"{case.key} {target_of(case)} {sources_digest()}".encode()).hexdigest()[
-        :24
-    ]
+    text = f"{case.key} {target_of(case)} {sources_digest()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @cache

@@ -167,31 +167,29 @@ def tables(found: Mapping[str, Sequence[tuple[TimeCase, Features]]]) -> dict[str
 # ------------------------------------------------------------------------------ output
 
 
+_HEAD = """\
+# Coefficients of the predicted time; docs/time.md explains them. Written by make calibrate.
+# Fitted {when} on cases of: {counts}.
+# Efficiencies are shares of what the device sustains; *_us are microseconds.
+"""
+
+
 def write(fit: Fit, x: torch.Tensor, path: Path, when: str) -> None:
     """Write the table of coefficients."""
     values = fit.coefficients(x)
     counts = ", ".join(f"{name} {len(table.cases)}" for name, table in fit.tables.items())
-    lines: list[Sequence[object]] = []
-    for name, prior in PRIORS.items():
-        lines.append(
-            (name, f"{values[name]:.4g}", prior.expected, prior.spread, "all", prior.meaning)
-        )
+    lines: list[Sequence[object]] = [
+        (name, f"{values[name]:.4g}", prior.expected, prior.spread, "all", prior.meaning)
+        for name, prior in PRIORS.items()
+    ]
     for name in fit.names[len(PRIORS) :]:
-        shared = name.rpartition(".")[2]
-        sets = "; ".join(
-            label
-            for label, table in fit.tables.items()
-            if name.rpartition(".")[0] in table.device_names
-        )
-        lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_SPREAD, sets,
-                      f"as {shared}, of this device"))  # fmt: skip
-    for name, row in FIXED.items():
-        lines.append((name, row.value, row.value, 0, "", row.meaning))
+        device, _, shared = name.rpartition(".")
+        sets = [label for label, table in fit.tables.items() if device in table.device_names]
+        lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_SPREAD,
+                      "; ".join(sets), f"as {shared}, of this device"))  # fmt: skip
+    lines += [(name, row.value, row.value, 0, "", row.meaning) for name, row in FIXED.items()]
     with path.open("w", newline="", encoding="utf-8") as file:
-        file.write("# Coefficients of the predicted time; docs/time.md explains them. Written by "
-                   "make calibrate.\n"
-                   f"# Fitted {when} on cases of: {counts}.\n"
-                   "# Efficiencies are shares of what the device sustains; *_us are microseconds.\n")  # fmt: skip
+        file.write(_HEAD.format(when=when, counts=counts))
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "value", "expected", "spread", "fitted_on", "meaning"))
         writer.writerows(lines)

@@ -2,8 +2,8 @@
 
 ``predict(trace, DeviceModel(device=find_device("RTX 3090")))`` gives the timeline: every kernel
 with when it runs and what bounds it. An operator becomes kernels (``kernels``), a kernel a time
-(``cost``) from few coefficients (``coefficients.csv``) and what the device sustains (``rates``), and
-the kernels a step (``timeline``).
+(``cost``) from few coefficients (``coefficients.csv``) and what the device sustains (``rates``),
+and the kernels a step (``timeline``).
 """
 
 from __future__ import annotations

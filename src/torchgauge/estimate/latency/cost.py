@@ -86,14 +86,17 @@ def _up(value: Number, multiple: float) -> Number:
 
 
 def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
-    """Bytes that fit in L2 are found there by the next kernel: up to ``cache.gain`` times faster."""
+    """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
     cached = rates.cache_bytes / (rates.cache_bytes + nbytes + 1.0)
     return nbytes / (rates.bandwidth * efficiency * (1.0 + c["cache.gain"] * cached))
 
 
 def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
-    """Tiles of 64 × 64 are computed whole; each needs time to begin and to end (``inner``); and
-    the last wave of tiles leaves processors idle, half of them in the mean.
+    """Return the time of a product of tiles.
+
+    Sides are padded to whole tiles; each tile needs time to begin and to end (``prologue``, in
+    elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
+    last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
     """
     rows, columns = _up(work.rows, 32.0), _up(work.columns, 32.0)
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows

@@ -60,8 +60,11 @@ NO_KERNEL: Final = _names(
 )
 """Launch nothing: memory is taken or named."""
 
-MATMULS: Final = _names("mm addmm bmm baddbmm addbmm addmv mv dot vdot linear matmul _addmm_activation "
-                        "_int_mm _scaled_mm")  # fmt: skip
+MATMULS: Final = _names(
+    """
+    mm addmm bmm baddbmm addbmm addmv mv dot vdot linear matmul _addmm_activation _int_mm _scaled_mm
+    """
+)
 ATTENTIONS: Final = _names(
     """
     _scaled_dot_product_flash_attention _scaled_dot_product_flash_attention_backward
@@ -104,8 +107,8 @@ POOLINGS: Final = _names(
 )
 INDEXINGS: Final = _names(
     """
-    embedding embedding_dense_backward index index_put _unsafe_index _unsafe_index_put gather scatter
-    scatter_add index_select index_add index_copy take masked_select _index_put_impl
+    embedding embedding_dense_backward index index_put _unsafe_index _unsafe_index_put gather
+    scatter scatter_add index_select index_add index_copy take masked_select _index_put_impl
     _embedding_bag _embedding_bag_backward slice_backward select_backward nonzero
     """
 )

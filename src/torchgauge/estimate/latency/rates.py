@@ -39,9 +39,8 @@ def arithmetic_of(work: Work, device: Device, *, tf32_matmul: bool) -> Arithmeti
     default; matrix products only if the scenario says so.
     """
     wanted = _BY_DTYPE.get(work.dtype, Arithmetic.FP32)
-    if wanted is Arithmetic.FP32 and work.dtype == "float32":
-        if work.is_convolution or tf32_matmul:
-            wanted = Arithmetic.TF32
+    if work.dtype == "float32" and (work.is_convolution or tf32_matmul):
+        wanted = Arithmetic.TF32
     if device.peak_rate(wanted) is None:
         return Arithmetic.FP32
     return wanted

@@ -1,4 +1,4 @@
-"""A predicted timeline as a report tells it: milliseconds of the step, its phases, ops and calls."""
+"""A predicted timeline as a report tells it: milliseconds of step, phases, ops, calls."""
 
 from __future__ import annotations
 
