@@ -13,7 +13,7 @@ import csv
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -21,7 +21,9 @@ import torch
 from benchmarks.time_sets.cases import DATA, TimeCase
 from benchmarks.time_sets.features import Features, Table, features_of, power_headroom
 from benchmarks.time_sets.priors import FIXED, OWN, OWN_SPREAD, PRIORS
-from benchmarks.time_sets.sets import FILES, SETS
+from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
+from benchmarks.time_sets.validation import agreement, line, stated_errors, validated
+from benchmarks.time_sets.validation import write as write_agreement
 from torchgauge.estimate.latency.coefficients import FILE
 from torchgauge.estimate.latency.cost import Rates, kernel_time
 
@@ -31,13 +33,6 @@ _STEPS, _RATE = 250, 0.03
 _SOFT = 0.03
 """Relative error below which the loss is quadratic."""
 _SHARPNESS = 20.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fitted:
-    """Coefficients by name, devices' own ones included."""
-
-    values: Mapping[str, float]
 
 
 class Fit:
@@ -140,6 +135,8 @@ def collect(cache: Path | None) -> dict[str, list[tuple[TimeCase, Features]]]:
     """Return the eager cases of each set whose data is there; models that fail are left out."""
     found = {}
     for name, cases in SETS.items():
+        if name in NOT_FITTED:
+            continue
         if not (DATA / FILES[name]).is_file():
             print(f"skipped: {FILES[name]} is not beside the repository")
             continue
@@ -174,8 +171,8 @@ _HEAD = """\
 """
 
 
-def write(fit: Fit, x: torch.Tensor, path: Path, when: str) -> None:
-    """Write the table of coefficients."""
+def write(fit: Fit, x: torch.Tensor, errors: Mapping[str, float], path: Path, when: str) -> None:
+    """Write the table of coefficients; ``errors`` are the uncertainties to state."""
     values = fit.coefficients(x)
     counts = ", ".join(f"{name} {len(table.cases)}" for name, table in fit.tables.items())
     lines: list[Sequence[object]] = [
@@ -187,7 +184,9 @@ def write(fit: Fit, x: torch.Tensor, path: Path, when: str) -> None:
         sets = [label for label, table in fit.tables.items() if device in table.device_names]
         lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_SPREAD,
                       "; ".join(sets), f"as {shared}, of this device"))  # fmt: skip
-    lines += [(name, row.value, row.value, 0, "", row.meaning) for name, row in FIXED.items()]
+    for name, row in FIXED.items():
+        value = errors.get(name, row.value)
+        lines.append((name, value, value, 0, "", row.meaning))
     with path.open("w", newline="", encoding="utf-8") as file:
         file.write(_HEAD.format(when=when, counts=counts))
         writer = csv.writer(file, lineterminator="\n")
@@ -196,26 +195,30 @@ def write(fit: Fit, x: torch.Tensor, path: Path, when: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Fit, print the agreement and write the table."""
-    from datetime import UTC, datetime
-
-    from benchmarks.time_sets.validation import print_agreement
-
+    """Fit, print the agreement, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     parser.add_argument("--output", type=Path, default=FILE)
-    parser.add_argument("--check", action="store_true", help="cross-validate too: minutes")
     options = parser.parse_args(arguments)
     found = collect(options.cache)
-    if not found:
-        return 0
+    if found:
+        fitted_and_written(found, options.output)
+    return 0
+
+
+def fitted_and_written(
+    found: Mapping[str, Sequence[tuple[TimeCase, Features]]], output: Path
+) -> None:
+    """Fit, print how that agrees with the data seen and not seen, and write both tables."""
     torch.set_default_dtype(torch.float64)  # of the fit, not of the models
     fit = Fit(tables(found))
     x = fit.run()
-    print_agreement(fit, x, check=options.check)
-    write(fit, x, options.output, datetime.now(tz=UTC).date().isoformat())
-    print(f"wrote {options.output.name}")
-    return 0
+    rows = []
+    for row in (*agreement(fit, x), *validated(fit)):
+        print(line(row), flush=True)
+        rows.append(row)
+    write(fit, x, stated_errors(rows), output, datetime.now(tz=UTC).date().isoformat())
+    write_agreement(rows)
 
 
 if __name__ == "__main__":

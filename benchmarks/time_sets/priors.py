@@ -87,6 +87,9 @@ PRIORS: dict[str, Prior] = {
 }  # fmt: skip
 
 FIXED: dict[str, Fixed] = {
+    "Hopper.tensor": Fixed(
+        value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
+        "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
     "launch.latency_us": Fixed(
         value=4.0, meaning="from the launch to the kernel's begin, GPU idle"),
     "dispatch.op_us": Fixed(value=15.0, meaning="Python, dispatch and launch of an operator"),

@@ -80,8 +80,9 @@ def double_share(device: Device) -> float:
 
 
 def _own(device: Device, name: str, coefficients: Mapping[str, float]) -> float:
-    """Return a device's own coefficient where it was measured, else that of all devices."""
-    return coefficients.get(f"{device.name}.{name}", coefficients[name])
+    """Return the coefficient of a device, else that of its architecture, else the common one."""
+    shared = coefficients.get(f"{device.architecture}.{name}", coefficients[name])
+    return coefficients.get(f"{device.name}.{name}", shared)
 
 
 def headroom(device: Device, arithmetic: Arithmetic) -> float:
