@@ -1,10 +1,10 @@
-"""MosaicML's measurements of training MPT language models (llm-foundry): nothing is fitted on them.
+"""MosaicML's measurements of training MPT language models: nothing is fitted on them.
 
-What was run (``scripts/train/benchmarking/README.md`` of mosaicml/llm-foundry): bf16 autocast, flash
-attention, AdamW, FSDP over 8 GPUs or more. What is predicted is one GPU's forward and backward of a
-micro-batch, without communication and without the optimizer, of which each GPU has an eighth or
-less: a predicted time is too short by what those take. The stand-in is a GPT-2 of the same sizes.
-Rows of one node (8 GPUs) are taken.
+What was run (``scripts/train/benchmarking/README.md`` of mosaicml/llm-foundry): bf16 autocast,
+flash attention, AdamW, FSDP over 8 GPUs or more. What is predicted is one GPU's forward and
+backward of a micro-batch, without communication and without the optimizer, of which each GPU has
+an eighth or less: a predicted time is too short by what those take. The stand-in is a GPT-2 of the
+same sizes. Rows of one node (8 GPUs) are taken.
 """
 
 from __future__ import annotations
