@@ -29,7 +29,7 @@ from torchgauge.estimate.latency.cost import Rates, kernel_time
 
 WEIGHTS = {"neusight": 6.0}
 """How much a case of a set counts; 1 for others: a few dozen rows stand beside hundreds."""
-_STEPS, _RATE = 250, 0.03
+_STEPS, _RATE = 150, 0.04
 _SOFT = 0.03
 """Relative error below which the loss is quadratic."""
 _SHARPNESS = 20.0

@@ -167,7 +167,7 @@ def report_of(
         modules=table,
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *never_used(trace)),
-        assumptions=(*trace.assumptions, *machine.assumptions),
+        assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
         warnings=(*trace.warnings, *machine.warnings),
         failure=trace.failure,
         time=time.step if time is not None else None,
@@ -182,6 +182,15 @@ def _predicted(trace: Trace, machine: Machine) -> ReportedTime | None:
     if not model.is_predictable:
         return None
     return reported(trace, predict(trace, model, compiled=trace.scenario.compiled))
+
+
+def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:
+    if time is None:
+        return ()
+    found = "time: data on the device, the GPU for itself, a desktop CPU that issues the kernels"
+    if trace.scenario.compiled:
+        return (found, "compiled: time of fused kernels; layers and memory of the eager step")
+    return (found,)
 
 
 def model_error(outcome: Outcome, report: Report) -> Exception:

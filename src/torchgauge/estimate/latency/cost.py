@@ -130,11 +130,17 @@ def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
 
 
 def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
-    """Blocks of 64 queries and 64 keys are computed whole, heads in widths of 32."""
+    """Blocks of 64 queries and 64 keys are computed whole, heads in widths of 32.
+
+    Between its two products each score is scaled, compared, exponentiated and summed by the
+    ordinary cores: the faster the tensor cores, the larger that part.
+    """
     whole = _up(work.rows, 64.0) * _up(work.columns, 64.0) * _up(work.inner, 32.0)
-    padded = whole / (work.rows * work.columns * work.inner)
+    flops = work.flops * work.share * whole / (work.rows * work.columns * work.inner)
+    scores = flops / (4.0 * _up(work.inner, 32.0))
     return (
-        work.flops * padded / (rates.compute * c["attention.compute"]),
+        flops / (rates.compute * c["attention.compute"])
+        + scores * c["attention.softmax"] / rates.vector,
         _memory(work.nbytes, c["attention.memory"], rates, c),
     )
 

@@ -20,6 +20,19 @@ Source: NVIDIA, Deep Learning Performance Guide, "Convolutional Layers", channel
 """
 
 
+BLOCK: Final = 64
+"""Keys that a fused attention handles together: blocks on the diagonal are computed whole."""
+_CAUSAL_AT: Final = {
+    "_scaled_dot_product_flash_attention": 4,
+    "_scaled_dot_product_efficient_attention": 6,
+    "_scaled_dot_product_cudnn_attention": 6,
+    "_scaled_dot_product_flash_attention_backward": 11,
+    "_scaled_dot_product_efficient_attention_backward": 11,
+    "_scaled_dot_product_cudnn_attention_backward": 14,
+}
+"""Where ``is_causal`` stands among the arguments."""
+
+
 def matmul(op: OpRecord) -> Iterator[Work]:
     """``(bias?, left: […, m, k], right: […, k, n])``."""
     matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
@@ -67,6 +80,7 @@ def attention(op: OpRecord) -> Iterator[Work]:
     """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward."""
     formula = find_flop_formula(op.name)
     given = given_tensors(op)
+    causal = argument(op, _CAUSAL_AT.get(op.name.split(".")[1], -1), "is_causal")
     query, key = given[1:3] if "backward" in op.name else given[:2]
     assert formula is not None
     yield Work(
@@ -80,6 +94,7 @@ def attention(op: OpRecord) -> Iterator[Work]:
         columns=key.shape[-2],
         inner=query.shape[-1],
         batch=prod(query.shape[:-2]),
+        share=min(1.0, 0.5 + BLOCK / key.shape[-2]) if causal else 1.0,
     )
 
 

@@ -31,6 +31,8 @@ class Work:
     """Read and written to bring operands into another layout and back, where that is done."""
     is_convolution: bool = False
     """Its TF32 switch is the convolutions' (``torch.backends.cudnn.allow_tf32``)."""
+    share: float = 1.0
+    """Of the products that are computed: causal attention leaves out what is masked."""
 
     @property
     def nbytes(self) -> float:
