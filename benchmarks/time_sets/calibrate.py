@@ -181,6 +181,8 @@ def write(fit: Fit, x: torch.Tensor, errors: Mapping[str, float], path: Path, wh
     ]
     for name in fit.names[len(PRIORS) :]:
         device, _, shared = name.rpartition(".")
+        if math.isclose(values[name], values[shared], rel_tol=1e-3):
+            continue  # no kernel of the device's rows depends on it
         sets = [label for label, table in fit.tables.items() if device in table.device_names]
         lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_SPREAD,
                       "; ".join(sets), f"as {shared}, of this device"))  # fmt: skip

@@ -32,7 +32,7 @@ _POINTWISE = {
     "cast": "casts of whole tensors",
     "copy": "copies of permuted, padded or joined tensors",
     "norm": "layer, group and RMS normalisation, softmax",
-    "batch_norm": "batch normalisation",
+    "batch_norm": "batch normalisation (above 1: what precedes it takes more than it is given)",
     "reduction": "sums and the like",
     "pooling": "pooling and resampling",
     "indexing": "rows by an index",

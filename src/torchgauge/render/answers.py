@@ -227,7 +227,8 @@ def _time(report: Report, time: StepTime) -> Iterator[str]:
 
 def _prediction(step: str, predicted: TimePrediction) -> Iterator[str]:
     """Say what a predicted time is worth, and what bounds it."""
-    yield f"{step} ± {format_percent(predicted.error, 1.0)}, predicted for {predicted.device}"
+    error = format_percent(round(predicted.error, 2), 1.0)
+    yield f"{step} ± {error}, predicted for {one_line(predicted.device)}"
     shares = sorted(predicted.bound_by.items(), key=lambda item: -item[1])
     yield "bound by " + ", ".join(f"{name} {share(part, 1.0)}" for name, part in shares)
     if predicted.samples_per_second is not None:
