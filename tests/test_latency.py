@@ -295,6 +295,23 @@ def test_kernels_run_in_order_and_do_not_overlap() -> None:
     assert prediction.total_seconds >= end
 
 
+def test_no_large_product_beats_the_roof() -> None:
+    """Small operands may come from L2; a large product may not be faster than its datasheet."""
+    for kernel in predict(_trace_of(Small().eval(), (512, 3, 64, 64)), MODEL).kernels:
+        assert kernel.roof_seconds <= 1.3 * kernel.seconds
+
+
+def test_attention_without_hoppers_instructions_is_slower_there() -> None:
+    h100 = DeviceModel(device=find_device("H100-SXM"))
+    work = Work(kind=Kind.ATTENTION, dtype="bfloat16", flops=4.0 * 64 * 4096**2 * 128, rows=4096,
+                columns=4096, inner=128, batch=64)  # fmt: skip
+    portable = replace(work, is_portable=True)
+    assert seconds(portable, h100) > 1.3 * seconds(work, h100)
+    assert seconds(portable) == seconds(work)
+    causal = seconds(replace(portable, share=0.5), h100)
+    assert causal == pytest.approx(seconds(portable, h100) / 2, rel=0.05)
+
+
 def test_the_cpu_is_not_predicted_and_not_compiled() -> None:
     assert tg.analyze(Small(), (1, 3, 64, 64)).time is None
     with pytest.raises(ScenarioError, match="compiled=True has no meaning on the CPU"):

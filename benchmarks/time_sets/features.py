@@ -28,7 +28,9 @@ from torchgauge.estimate.workspaces import Target, workspaces_for
 from torchgauge.report.model import Trace
 
 _NUMBERS = tuple(
-    item.name for item in fields(Work) if item.name not in ("kind", "dtype", "is_convolution")
+    item.name
+    for item in fields(Work)
+    if item.name not in ("kind", "dtype", "is_convolution", "is_portable")
 )
 
 

@@ -28,6 +28,8 @@ SIZES = {
 }  # fmt: skip
 """Width, layers, heads: the configurations of llm-foundry; the parameter counts agree."""
 VOCABULARY = 50_368
+RELEASE = "2.1"
+"""Of 2023; Hopper's own attention came to PyTorch later."""
 _NODE = 8
 
 
@@ -58,6 +60,7 @@ def cases() -> Iterator[TimeCase | NotPredicted]:
                 precision=precision,
                 optimizer="none",
                 checkpointing=checkpointing,
+                torch_release=RELEASE,
             ),
             gpu=GPUS[row["GPU"]],
             measured_ms=batch * length / float(row["Throughput (T/s/GPU)"]) * 1e3,

@@ -23,8 +23,9 @@ BESIDE = {
     "in the median on such files, a roofline of the datasheet by 57–76 %.",
     "neusight": "NeuSight's own predictions miss by 10.6 % in the mean in inference and 7.4 % in "
     "training, over seven GPUs; a roofline of the datasheet by 31–32 %.",
-    "mpt": "The time is one GPU's forward and backward: communication and the optimizer are not "
-    "in it, and so it is expected to be short by a few percent.",
+    "mpt": "The time is one GPU's forward and backward. Communication, with which FSDP gathers all "
+    "weights twice and more in each step, and the optimizer are not in it: it is to be short, and "
+    "most so where the GPU is fast and the model large.",
 }
 HEAD = (
     "| | figures | median | mean | 90th percentile | worst |",

@@ -93,6 +93,9 @@ FIXED: dict[str, Fixed] = {
     "Hopper.tensor": Fixed(
         value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
         "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
+    "Hopper.portable": Fixed(
+        value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
+        "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),
     "launch.latency_us": Fixed(
         value=4.0, meaning="from the launch to the kernel's begin, GPU idle"),
     "dispatch.op_us": Fixed(value=15.0, meaning="Python, dispatch and launch of an operator"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,15 +47,9 @@ def validated(fit: Fit) -> Iterator[Agreement]:
     """Yield how fits without a family, or a device, agree with the rows left out."""
     for name, error in cross_validated(fit).items():
         yield _agreement(name, FAMILIES, fit.tables[name], error)
-    table = fit.tables.get("neusight")
-    if table is None:
-        return
-    names = table.device_names
-    a100 = [name for name in names if name.startswith("A100")]
-    for left in ([name] for name in names):
-        yield _without(fit, table, left)
-    if len(a100) > 1:
-        yield _without(fit, table, a100)
+    a100 = [name for name in fit.devices if name.startswith("A100")]
+    for left in [*([name] for name in fit.devices), *([a100] if len(a100) > 1 else [])]:
+        yield from _without(fit, left)
 
 
 def cross_validated(fit: Fit) -> dict[str, torch.Tensor]:
@@ -83,15 +77,18 @@ def stated_errors(found: Iterable[Agreement]) -> dict[str, float]:
     }
 
 
-def _without(fit: Fit, table: Table, devices: Iterable[str]) -> Agreement:
-    left = set(devices)
+def _without(fit: Fit, devices: Sequence[str]) -> Iterator[Agreement]:
+    """Yield how a fit that has not seen a row of some devices predicts them, set by set."""
     masks = {
-        label: torch.tensor([case.gpu not in left for case in other.cases])
-        for label, other in fit.tables.items()
+        label: torch.tensor([case.gpu not in devices for case in table.cases])
+        for label, table in fit.tables.items()
     }
     x = fit.run(masks)
-    out = ~masks["neusight"]
-    return _agreement("neusight", DEVICE, table, fit.errors(table, x), out, " and ".join(left))
+    for name, table in fit.tables.items():
+        out = ~masks[name]
+        if bool(out.any()):
+            error = fit.errors(table, x)
+            yield _agreement(name, DEVICE, table, error, out, " and ".join(devices))
 
 
 def _fold(family: str) -> int:

@@ -53,7 +53,7 @@ def test_the_last_calibration_met_what_is_asked_for() -> None:
         assert row.spearman >= 0.97
     assert rows["timm training RTX 3090", validation.FAMILIES, ""].median <= 0.15
     assert rows["neusight", validation.FITTED, ""].mean <= 0.10
-    left_out = [row for key, row in rows.items() if key[1] == validation.DEVICE]
+    left_out = [row for key, row in rows.items() if key[:2] == ("neusight", validation.DEVICE)]
     assert left_out
     assert max(row.mean for row in left_out) <= 0.15
 

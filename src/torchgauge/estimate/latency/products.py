@@ -95,6 +95,7 @@ def attention(op: OpRecord) -> Iterator[Work]:
         inner=query.shape[-1],
         batch=prod(query.shape[:-2]),
         share=min(1.0, 0.5 + BLOCK / key.shape[-2]) if causal else 1.0,
+        is_portable="_cudnn_" not in op.name,
     )
 
 

@@ -47,9 +47,18 @@ def arithmetic_of(work: Work, device: Device, *, tf32_matmul: bool) -> Arithmeti
 
 
 def rates_of(
-    device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float], *, share: float = 1.0
+    device: Device,
+    arithmetic: Arithmetic,
+    coefficients: Mapping[str, float],
+    *,
+    share: float = 1.0,
+    is_portable: bool = False,
 ) -> Rates:
-    """Return what a device sustains in an arithmetic; ``share`` of it for slower formats."""
+    """Return what a device sustains in an arithmetic; ``share`` of it for slower formats.
+
+    ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
+    part of the tensor cores' rate (coefficient ``Hopper.portable``).
+    """
     vector_peak = device.fp32_flops_per_second or 0.0
     vector = (
         vector_peak
@@ -64,6 +73,8 @@ def rates_of(
             * _own(device, "tensor", coefficients)
             * headroom(device, arithmetic) ** coefficients["power"]
         )
+        if is_portable:
+            compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
         vector=vector * share,

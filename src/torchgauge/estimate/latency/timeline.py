@@ -50,6 +50,8 @@ class KernelRun:
     """What moving its bytes alone would take."""
     launch_seconds: float
     """Beginning and ending a kernel, on the GPU."""
+    roof_seconds: float
+    """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
     flops: float
     nbytes: float
 
@@ -91,6 +93,7 @@ def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
                 compute_seconds=compute,
                 memory_seconds=memory,
                 launch_seconds=launch,
+                roof_seconds=model.roof_seconds(work),
                 flops=work.flops,
                 nbytes=work.nbytes,
             )
