@@ -253,6 +253,12 @@ def test_a_small_step_is_bound_by_launches_whatever_the_gpu() -> None:
     assert slow.predicted.error > report(512, device="RTX 3060 12GB").time.predicted.error
 
 
+def test_the_error_is_wider_where_nothing_was_measured() -> None:
+    half = report(512).time.predicted.error
+    assert half < report(512, precision="fp32").time.predicted.error
+    assert half < report(512, device="L4").time.predicted.error
+
+
 def test_a_compiled_step_moves_less_and_launches_less() -> None:
     for batch in (1, 512):
         assert report(batch, compiled=True).time.total_ms < report(batch).time.total_ms

@@ -108,6 +108,8 @@ FIXED: dict[str, Fixed] = {
         value=0.2, meaning="relative error that four of five rows stay within; docs/accuracy.md"),
     "error.other_device": Fixed(
         value=0.3, meaning="the same for a device of which nothing was measured"),
+    "error.other_kernels": Fixed(
+        value=0.4, meaning="the same for kernels that no set holds, such as float32 convolutions"),
     "error.launch": Fixed(
         value=0.5, meaning="the same of the time that launches take: it depends on the CPU"),
 }  # fmt: skip

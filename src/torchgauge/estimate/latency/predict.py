@@ -14,6 +14,7 @@ from functools import cached_property
 from torchgauge.estimate.latency.device_model import DeviceModel
 from torchgauge.estimate.latency.fusion import fused
 from torchgauge.estimate.latency.kernels import kernels_of
+from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.timeline import Issue, KernelRun, dispatch_seconds, run
 from torchgauge.report.model import Phase, Trace
 
@@ -85,18 +86,41 @@ class Prediction:
     def error(self) -> float:
         """Return the relative error that four of five published measurements stay within.
 
-        It is wider where no measurement of the device, or of what bounds the step, was at hand.
+        It is wider where no measurement of the device, of such kernels, or of what else bounds the
+        step, was at hand: the mean over the step, by time.
         """
         c = self.model.coefficients
-        launch = self.bound_by()["launch"]
+        shares = self.bound_by()
+        if not sum(shares.values()):
+            return c["error.launch"]
         known = f"{self.model.device.name}.bandwidth" in c
-        kernels = c["error.known_device" if known else "error.other_device"]
-        return (1.0 - launch) * kernels + launch * c["error.launch"]
+        measured = c["error.known_device" if known else "error.other_device"]
+        new = sum(k.seconds for k in self.kernels if _is_unmeasured(k)) / self.total_seconds
+        kernels = max(0.0, 1.0 - shares["launch"] - new)
+        return (
+            kernels * measured
+            + new * c["error.other_kernels"]
+            + ((1.0 - kernels - new) * c["error.launch"])
+        )
 
     @property
     def flops(self) -> float:
         """Return the FLOPs of products, padding not counted."""
         return sum(kernel.flops for kernel in self.kernels)
+
+
+_PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
+_HALF = ("float16", "bfloat16")
+
+
+def _is_unmeasured(kernel: KernelRun) -> bool:
+    """Return whether no set of measurements holds such kernels.
+
+    Those are convolutions in float32, and products of 8-bit numbers or of float64.
+    """
+    if kernel.kind in (Kind.CONVOLUTION, Kind.DEPTHWISE):
+        return kernel.dtype not in _HALF
+    return kernel.kind in _PRODUCTS and kernel.dtype not in (*_HALF, "float32")
 
 
 def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Prediction:

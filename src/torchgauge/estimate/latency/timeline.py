@@ -36,6 +36,7 @@ class KernelRun:
     """Index of the operator in the trace."""
     name: str
     kind: Kind
+    dtype: str
     call: int
     phase: Phase
     issued: float
@@ -84,6 +85,7 @@ def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
                 op=issue.op.index,
                 name=issue.op.name,
                 kind=work.kind,
+                dtype=work.dtype,
                 call=issue.op.call,
                 phase=issue.op.phase,
                 issued=cpu,
