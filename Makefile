@@ -102,7 +102,7 @@ check: lint types imports test ## lint, types, imports and test
 
 # ---------------------------------------------------------------- make
 
-.PHONY: format bench bench-smoke gpu-truth-dry accuracy docs readme wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -118,6 +118,9 @@ gpu-truth-dry: $(DEV) ## the GPU recorder on the CPU: record, be killed, resume,
 
 accuracy: $(MODELS) ## compare every prediction with records and data: docs/accuracy.md
 	@PYTHONPATH=src $(BIN)/python -m benchmarks.accuracy
+
+calibrate: $(MODELS) ## fit the predicted time on the published measurements beside the repository
+	@PYTHONPATH=src $(BIN)/python -m benchmarks.time_sets.calibrate
 
 docs: $(DEV) ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet

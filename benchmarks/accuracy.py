@@ -24,6 +24,8 @@ import torchgauge as tg
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.page import FILES, sections
+from benchmarks.time_sets.page import time_sections
+from benchmarks.time_sets.sets import FILES as TIME_FILES
 from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,14 +35,6 @@ PAGE = ROOT / "docs" / "accuracy.md"
 DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 
 TORCHVISION, PUBLISHED = "torchvision_params_gmacs.csv", "published_memory.md"
-NOT_YET = {
-    "throughput_timm_infer_amp_rtx3090.csv": "time",
-    "throughput_timm_infer_amp_rtx4090.csv": "time",
-    "throughput_timm_train_amp_rtx3090.csv": "time",
-    "latency_neusight_a100_v100_t4.csv": "time",
-    "throughput_mpt_training.csv": "time on many GPUs",
-}
-"""Published measurements of what is not predicted yet: file → what it measures."""
 
 _LLAMA = {"vocab_size": 128_256, "num_key_value_heads": 8}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -163,7 +157,7 @@ def page(
     """Return the whole page; of each memory set at most ``limit`` figures are predicted."""
     comparisons = [compare_record(record) for record in read_all(records)]
     on_gpu = [c for c in comparisons if c.record.environment.device == "cuda"]
-    known = (TORCHVISION, *FILES.values(), *NOT_YET)
+    known = (TORCHVISION, *FILES.values(), *TIME_FILES.values())
     present = [name for name in known if (data / name).is_file()]
     absent = [name for name in known if name not in present]
     counted = f"{len(on_gpu)} GPU records" if on_gpu else "no GPU records yet"
@@ -181,8 +175,9 @@ def page(
         *_records_section(comparisons),
         *(_cpu_section() if cpu else []),
         *sections(data, limit, cache),
+        *time_sections(data, limit, cache),
         *_parameters_section(data),
-        *_not_yet_section(data, comparisons),
+        *_not_yet_section(comparisons),
     ]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -304,14 +299,12 @@ def _cannot_read(path: Path, library: str) -> str:
     return ""
 
 
-def _not_yet_section(data: Path, comparisons: Sequence[Comparison]) -> list[str]:
-    lines = ["## What cannot be predicted yet", "",
-             "Time has no prediction, so nothing is compared with:", ""]  # fmt: skip
-    for name, what in NOT_YET.items():
-        path = data / name
-        size = f"{len(rows(path)):,} rows" if path.is_file() else "absent"
-        lines.append(f"- `{name}`: {what} ({size})")
+def _not_yet_section(comparisons: Sequence[Comparison]) -> list[str]:
+    """Say which records could not be compared."""
     reasons = Counter(c.why_not for c in comparisons if c.why_not)
+    if not reasons:
+        return []
+    lines = ["## What could not be compared", ""]
     lines += [f"- {number} records: {why}" for why, number in reasons.most_common()]
     return [*lines, ""]
 

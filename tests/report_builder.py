@@ -26,6 +26,7 @@ from torchgauge.report.model import (
     StepTime,
     TensorSpec,
     TimelinePoint,
+    TimePrediction,
     Totals,
 )
 from torchgauge.report.scenario import Scenario
@@ -577,6 +578,26 @@ def measured() -> Report:
     )
 
 
+def predicted() -> Report:
+    """The training step of ``measured``, as it would be predicted for a GPU."""
+    report = measured()
+    assert report.time is not None
+    time = replace(
+        report.time,
+        between_ops_ms=0.0,
+        measured=None,
+        predicted=TimePrediction(
+            device="RTX 3090",
+            error=0.1875,
+            bound_by={"compute": 0.25, "memory": 0.625, "launch": 0.125},
+            samples_per_second=1234.5,
+            flops_share=0.3125,
+            most_joules=3.5,
+        ),
+    )
+    return replace(report, execution=Execution.SIMULATED, time=time, phase_memory=())
+
+
 def out_of_memory() -> Report:
     """The failed model, which failed because there was too little memory."""
     report = failed()
@@ -602,6 +623,7 @@ ALL = {
     "single": single_layer,
     "detector": detector,
     "measured": measured,
+    "predicted": predicted,
     "out_of_memory": out_of_memory,
 }
 """Every report by the name of its golden files."""

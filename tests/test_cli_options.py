@@ -174,7 +174,7 @@ def test_every_scenario_option_arrives():
             *("--optimizer-option", "lr=0.1", "--optimizer-option", "weight_decay=0"),
             *("--optimizer-implementation", "fused", "--zero-grad", "before-backward"),
             *("--clip-gradients", "--ema", "--channels-last", "--cudnn-benchmark", "--first-step"),
-            "--offload-activations",
+            *("--offload-activations", "--compiled"),
             *("--allocator", "expandable_segments:True", "--torch-release", "2.6"),
         )
     )
@@ -195,6 +195,7 @@ def test_every_scenario_option_arrives():
         "channels_last": True,
         "cudnn_benchmark": True,
         "first_step": True,
+        "compiled": True,
         "allocator": "expandable_segments:True",
         "torch_release": "2.6",
     }

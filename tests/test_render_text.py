@@ -56,7 +56,7 @@ def test_text_unfolded(golden):
 
 
 @pytest.mark.parametrize("name", ["markdown", "csv", "latex"])
-@pytest.mark.parametrize("report", ["shared", "failed", "measured"])
+@pytest.mark.parametrize("report", ["shared", "failed", "measured", "predicted"])
 def test_other_formats(name, report, golden):
     golden(f"{report}.{name}", get_renderer(name).render(build.ALL[report]()))
 

@@ -33,6 +33,7 @@ from torchgauge.report.model import (
     Phase,
     Report,
     StepTime,
+    TimePrediction,
     Totals,
 )
 from torchgauge.report.scenario import Scenario
@@ -165,12 +166,19 @@ OPS = st.builds(
     OpTime,
     name=TEXTS, kernel=TEXTS, phase=st.sampled_from(Phase), calls=NUMBERS, time_ms=MILLISECONDS,
 )  # fmt: skip
+PREDICTIONS = st.builds(
+    TimePrediction,
+    device=TEXTS, error=st.floats(0, 1),
+    bound_by=st.dictionaries(TEXTS, st.floats(0, 1), max_size=3),
+    samples_per_second=st.none() | MILLISECONDS, flops_share=st.none() | st.floats(0, 1),
+    most_joules=st.none() | MILLISECONDS,
+)  # fmt: skip
 TIMES = st.builds(
     StepTime,
     forward_ms=MILLISECONDS, loss_ms=MILLISECONDS, backward_ms=MILLISECONDS,
     optimizer_ms=MILLISECONDS, total_ms=MILLISECONDS, outside_ms=MILLISECONDS,
     between_ops_ms=MILLISECONDS, ops=st.lists(OPS, max_size=3).map(tuple),
-    measured=st.none() | MEASUREMENTS,
+    measured=st.none() | MEASUREMENTS, predicted=st.none() | PREDICTIONS,
 )  # fmt: skip
 
 
@@ -275,6 +283,7 @@ def keys_of(data, place=()):
 
 
 LATER = {
+    "compiled",
     "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
     "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step", "allocator",
     "torch_release",

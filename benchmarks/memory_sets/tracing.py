@@ -65,11 +65,12 @@ def _traced(case: MemoryCase) -> Trace:
 
 
 def _digest(case: MemoryCase) -> str:
-    return hashlib.sha256(f"{case.key} {target_of(case)} {_sources()}".encode()).hexdigest()[:24]
+    text = f"{case.key} {target_of(case)} {sources_digest()}"
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 @cache
-def _sources() -> str:
+def sources_digest() -> str:
     """Return a digest of the code and the libraries that make a trace."""
     package = Path(tg.__file__).parent
     digest = hashlib.sha256(torch.__version__.encode())

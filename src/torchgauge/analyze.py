@@ -13,6 +13,8 @@ from torchgauge import __version__
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.estimate.gpu import estimate_on_gpu
 from torchgauge.estimate.intervals import intervals_on_gpu
+from torchgauge.estimate.latency import predict
+from torchgauge.estimate.latency.reporting import ReportedTime, model_of, reported, with_times
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
@@ -147,6 +149,10 @@ def report_of(
     if memory is not None and machine.gpu is not None and trace.failure is None:
         memory = estimate_on_gpu(trace, machine.gpu, memory)
         memory = replace(memory, intervals=intervals_on_gpu(trace, machine.gpu, memory))
+    table = ModuleTable(module_reports(trace, compute, live))
+    time = _predicted(trace, machine)
+    if time is not None:
+        table = with_times(table, trace, time)
     return Report(
         tool_version=__version__,
         torch_version=trace.torch_version,
@@ -158,13 +164,33 @@ def report_of(
         outputs=trace.outputs,
         totals=totals(trace, compute),
         memory=memory,
-        modules=ModuleTable(module_reports(trace, compute, live)),
+        modules=table,
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *never_used(trace)),
-        assumptions=(*trace.assumptions, *machine.assumptions),
+        assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
         warnings=(*trace.warnings, *machine.warnings),
         failure=trace.failure,
+        time=time.step if time is not None else None,
     )
+
+
+def _predicted(trace: Trace, machine: Machine) -> ReportedTime | None:
+    """Return the time on the scenario's GPU; ``None`` for a CPU, and where the step failed."""
+    if machine.device is None or trace.failure is not None or not trace.calls:
+        return None
+    model = model_of(machine.device, trace.scenario)
+    if not model.is_predictable:
+        return None
+    return reported(trace, predict(trace, model, compiled=trace.scenario.compiled))
+
+
+def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:
+    if time is None:
+        return ()
+    found = "time: data on the device, the GPU for itself, a desktop CPU that issues the kernels"
+    if trace.scenario.compiled:
+        return (found, "compiled: time of fused kernels; layers and memory of the eager step")
+    return (found,)
 
 
 def model_error(outcome: Outcome, report: Report) -> Exception:

@@ -80,13 +80,22 @@ def machine_of(scenario: Scenario) -> Machine:
     )
 
 
+_CUDA_ONLY = (
+    ("allocator", ""),
+    ("torch_release", None),
+    ("cudnn_benchmark", False),
+    ("compiled", False),
+)
+"""Fields of a scenario that say nothing on the CPU, with the value that says nothing."""
+
+
 def check_cpu_options(scenario: Scenario) -> None:
     """Refuse what only CUDA has.
 
     Raises:
         ScenarioError: the scenario asks for such a thing on the CPU.
     """
-    for name, neutral in (("allocator", ""), ("torch_release", None), ("cudnn_benchmark", False)):
+    for name, neutral in _CUDA_ONLY:
         value = getattr(scenario, name)
         if value != neutral:
             raise ScenarioError(

@@ -94,6 +94,30 @@ def format_milliseconds(value: float) -> str:
     return f"{value * 1000:.1f} µs"
 
 
+def format_rate(value: float) -> str:
+    """Write how many of something a second, with three figures.
+
+    >>> format_rate(46.26), format_rate(4_626.4)
+    ('46.3', '4,626')
+    """
+    if value >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def format_joules(value: float) -> str:
+    """Write an energy given in joules with the unit that fits.
+
+    >>> format_joules(0.0123), format_joules(1234)
+    ('12.3 mJ', '1.23 kJ')
+    """
+    if value >= 1000:
+        return f"{value / 1000:.3g} kJ"
+    if value >= 1:
+        return f"{value:.3g} J"
+    return f"{value * 1000:.3g} mJ"
+
+
 def parse_count(text: str) -> int:
     """Read a count such as ``25.6M``, ``4 G`` or ``1_000``.
 

@@ -52,6 +52,11 @@ def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True
         help="torch.backends.cudnn.benchmark: convolutions run the plan that was fastest",
     )
     group.add_argument(
+        "--compiled",
+        action="store_true",
+        help="torch.compile: the predicted time is that of fused kernels (GPUs)",
+    )
+    group.add_argument(
         "--allocator",
         default="",
         metavar="CONF",
@@ -162,6 +167,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         channels_last=arguments.channels_last,
         cudnn_benchmark=arguments.cudnn_benchmark,
         first_step=arguments.first_step,
+        compiled=arguments.compiled,
         allocator=arguments.allocator,
         torch_release=arguments.torch_release,
     )

@@ -345,6 +345,7 @@ def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
 _SIMULATED_ONLY = {
     "allocator": ("", "set PYTORCH_CUDA_ALLOC_CONF before the program starts"),
     "torch_release": (None, "install that release and measure with it"),
+    "compiled": (False, "pass torch.compile(model) on your own machine's clock instead"),
     "first_step": (False, "the steps before are the warm-up; analyze() knows the first step"),
 }
 """Fields of a scenario that a real run cannot follow: what says nothing, and what to do."""

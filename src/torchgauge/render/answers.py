@@ -19,6 +19,7 @@ from torchgauge.report.model import (
     PhaseMemory,
     Report,
     StepTime,
+    TimePrediction,
 )
 from torchgauge.report.query import has_run, own_costs
 from torchgauge.report.scenario import Scenario, ZeroGrad
@@ -26,8 +27,10 @@ from torchgauge.units import (
     format_bytes,
     format_count,
     format_integer,
+    format_joules,
     format_milliseconds,
     format_percent,
+    format_rate,
 )
 
 NOT_RUN = (
@@ -143,6 +146,7 @@ def _less_common(scenario: Scenario) -> Iterator[str]:
         (scenario.ema, "moving average of the parameters"),
         (scenario.channels_last, "channels last"),
         (scenario.cudnn_benchmark, "cuDNN benchmark"),
+        (scenario.compiled, "compiled"),
         (bool(scenario.allocator), f"allocator {one_line(scenario.allocator)}"),
         (scenario.first_step, "first step"),
         (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),
@@ -206,6 +210,8 @@ def _time(report: Report, time: StepTime) -> Iterator[str]:
             f"{sure} sure between {format_milliseconds(low)} and {format_milliseconds(high)}"
             f"{_noisy(measured, time.total_ms)}"
         )
+    elif time.predicted is not None:
+        yield from _prediction(step, time.predicted)
     else:
         yield step
     if report.scenario.is_training:
@@ -217,6 +223,20 @@ def _time(report: Report, time: StepTime) -> Iterator[str]:
         yield f"outside of modules {share(time.outside_ms, time.total_ms)}"
     if time.between_ops_ms >= _LEAST_SHARE * time.total_ms:
         yield f"between operators {share(time.between_ops_ms, time.total_ms)}"
+
+
+def _prediction(step: str, predicted: TimePrediction) -> Iterator[str]:
+    """Say what a predicted time is worth, and what bounds it."""
+    error = format_percent(round(predicted.error, 2), 1.0)
+    yield f"{step} ± {error}, predicted for {one_line(predicted.device)}"
+    shares = sorted(predicted.bound_by.items(), key=lambda item: -item[1])
+    yield "bound by " + ", ".join(f"{name} {share(part, 1.0)}" for name, part in shares)
+    if predicted.samples_per_second is not None:
+        yield f"{format_rate(predicted.samples_per_second)} samples/s"
+    if predicted.flops_share is not None:
+        yield f"{share(predicted.flops_share, 1.0)} of the peak FLOP rate (MFU)"
+    if predicted.most_joules is not None:
+        yield f"at most {format_joules(predicted.most_joules)} at the power limit"
 
 
 def _noisy(measured: Measurement, median: float) -> str:

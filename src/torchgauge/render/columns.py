@@ -116,12 +116,13 @@ def chosen_columns(report: Report, names: Sequence[str] | None) -> tuple[Column,
         return tuple(COLUMNS[name] for name in dict.fromkeys(names) if name != "layer")
     if not has_run(report):
         defaults: tuple[str, ...] = ("type", "params", "percent")
-    elif report.time is not None:
+    elif report.time is not None and report.time.measured is not None:
         defaults = ("type", "output", "macs", "time", "time_percent")
-    elif report.scenario.is_training:
-        defaults = ("type", "output", "params", "macs", "saved")
     else:
-        defaults = ("type", "output", "params", "macs", "activation")
+        kept = "saved" if report.scenario.is_training else "activation"
+        defaults = ("type", "output", "params", "macs", kept)
+        if report.time is not None:
+            defaults = (*defaults, "time")
     return tuple(COLUMNS[name] for name in defaults)
 
 

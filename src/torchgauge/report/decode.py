@@ -28,6 +28,7 @@ from torchgauge.report.model import (
     StepTime,
     TensorSpec,
     TimelinePoint,
+    TimePrediction,
     Totals,
 )
 from torchgauge.report.scenario import Scenario
@@ -109,6 +110,10 @@ class _Fields:
 
     def number_if_there(self, name: str) -> float | None:
         return self.number(name) if self.has(name) else None
+
+    def number_or_none(self, name: str) -> float | None:
+        value = self.raw(name)
+        return None if value is None else _number(value, self.place(name))
 
     def text(self, name: str) -> str:
         return _text(self.raw(name), self.place(name))
@@ -216,7 +221,7 @@ def _later_fields(data: _Fields) -> dict[str, Any]:
     """Return the fields that reports written before version 0.2 do not have."""
     flags = (
         "gradient_clipping", "offload_activations", "ema", "channels_last", "cudnn_benchmark",
-        "first_step",
+        "first_step", "compiled",
     )  # fmt: skip
     texts = ("optimizer_implementation", "zero_grad", "allocator", "torch_release")
     found: dict[str, Any] = {name: data.flag(name) for name in flags if data.has(name)}
@@ -349,6 +354,19 @@ def _time(data: _Fields) -> StepTime:
         between_ops_ms=data.number("between_ops_ms"),
         ops=data.each("ops", _op_time),
         measured=data.optional("measured", _measurement),
+        predicted=_prediction(data) if data.has("predicted") else None,
+    )
+
+
+def _prediction(time: _Fields) -> TimePrediction:
+    data, shares = time.fields("predicted"), time.fields("bound_by")
+    return TimePrediction(
+        device=data.text("device"),
+        error=data.number("error"),
+        bound_by={name: shares.number(name) for name in shares.names()},
+        samples_per_second=data.number_or_none("samples_per_second"),
+        flops_share=data.number_or_none("flops_share"),
+        most_joules=data.number_or_none("most_joules"),
     )
 
 

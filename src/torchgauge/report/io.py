@@ -31,6 +31,7 @@ from torchgauge.report.model import (
     Report,
     StepTime,
     TensorSpec,
+    TimePrediction,
     Totals,
 )
 
@@ -270,7 +271,7 @@ def _call(call: CallCost) -> dict[str, Any]:
 
 
 def _time(time: StepTime) -> dict[str, Any]:
-    return {
+    data: dict[str, Any] = {
         "forward_ms": time.forward_ms,
         "loss_ms": time.loss_ms,
         "backward_ms": time.backward_ms,
@@ -280,6 +281,20 @@ def _time(time: StepTime) -> dict[str, Any]:
         "between_ops_ms": time.between_ops_ms,
         "ops": [_op_time(item) for item in time.ops],
         "measured": None if time.measured is None else _measurement(time.measured),
+    }
+    if time.predicted is not None:
+        data["bound_by"] = dict(time.predicted.bound_by)
+        data["predicted"] = _prediction(time.predicted)
+    return data
+
+
+def _prediction(predicted: TimePrediction) -> dict[str, Any]:
+    return {
+        "device": predicted.device,
+        "error": predicted.error,
+        "samples_per_second": predicted.samples_per_second,
+        "flops_share": predicted.flops_share,
+        "most_joules": predicted.most_joules,
     }
 
 

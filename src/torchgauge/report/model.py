@@ -404,8 +404,28 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TimePrediction:
+    """How predicted times were made, and what they say of the device."""
+
+    device: str
+    """The GPU's name, as ``torchgauge devices`` lists it."""
+    error: float
+    """Relative error that four of five published measurements stay within: ±0.2 is ±20 %."""
+    bound_by: Mapping[str, float]
+    """Shares of the step that ``"compute"``, ``"memory"`` and ``"launch"`` decide: 1 in all."""
+    samples_per_second: float | None = None
+    """``None`` where the batch size is not known."""
+    flops_share: float | None = None
+    """Matmul-like FLOPs of the step, as a share of what the device's peak rate of the scenario's
+    precision would do in that time (MFU); ``None`` where that rate is not known."""
+    most_joules: float | None = None
+    """Energy of the step at the board's power limit: it takes no more. ``None`` where the limit is
+    not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StepTime:
-    """Milliseconds of one step. Each figure is a median of its own over all repetitions."""
+    """Milliseconds of one step. Measured figures are each a median of all repetitions."""
 
     forward_ms: float
     loss_ms: float = 0.0
@@ -421,6 +441,8 @@ class StepTime:
     """The slowest first."""
     measured: Measurement | None = None
     """``None`` when the times were not measured."""
+    predicted: TimePrediction | None = None
+    """``None`` when the times were not predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -458,7 +480,7 @@ class CallCost:
     recompute: bool = False
     completed: bool = True
     time_ms: float | None = None
-    """Forward and backward time of the call; ``None`` where nothing was measured."""
+    """Forward and backward time of the call; ``None`` if neither measured nor predicted."""
     backward_time_ms: float | None = None
     """The part of ``time_ms`` that was spent in the backward."""
 
@@ -552,7 +574,7 @@ class Report:
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     time: StepTime | None = None
-    """``None`` when nothing was measured."""
+    """Measured, or predicted for a GPU; ``None`` when neither."""
     phase_memory: tuple[PhaseMemory, ...] = ()
     """Of a measured step, phase by phase."""
 

@@ -152,6 +152,9 @@ class Scenario:
     and their workspaces stay reserved."""
     first_step: bool = False
     """Peak of the very first step, which makes the optimizer's states, not of one of many."""
+    compiled: bool = False
+    """``torch.compile`` in its default mode: the time is that of fused kernels. Memory and layers
+    are those of the eager step."""
     allocator: str = ""
     """``PYTORCH_CUDA_ALLOC_CONF``: settings of the CUDA caching allocator."""
     torch_release: str | None = None
@@ -262,6 +265,7 @@ class Scenario:
             "channels_last": self.channels_last,
             "cudnn_benchmark": self.cudnn_benchmark,
             "first_step": self.first_step,
+            "compiled": self.compiled,
             "allocator": self.allocator,
             "torch_release": self.torch_release,
         }

@@ -1,0 +1,1 @@
+"""Published measurements of time, each with what has to be predicted for it."""

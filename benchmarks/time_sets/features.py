@@ -1,0 +1,143 @@
+"""The kernels of cases as arrays: what a fit evaluates a thousand times without a trace."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+import torchgauge as tg
+from benchmarks.time_sets.cases import TimeCase
+from benchmarks.time_sets.tracing import trace_of
+from torchgauge.devices import Device, find_device
+from torchgauge.devices.device import Arithmetic
+from torchgauge.estimate.latency.fusion import fused
+from torchgauge.estimate.latency.kernels import kernels_of
+from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.latency.rates import headroom
+from torchgauge.estimate.latency.work import Work
+from torchgauge.estimate.memory import estimate_memory, live_bytes
+from torchgauge.estimate.workspaces import Target, workspaces_for
+from torchgauge.report.model import Trace
+
+_NUMBERS = tuple(
+    item.name
+    for item in fields(Work)
+    if item.name not in ("kind", "dtype", "is_convolution", "is_portable")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """All of a case that its predicted time depends on."""
+
+    works: tuple[tuple[Work, int], ...]
+    """Different kernels, and how often each runs."""
+    fresh_bytes: float
+    """Memory that the step asks the driver for, where the loop empties the cache."""
+
+
+def features_of(case: TimeCase, cache_directory: Path | None) -> Features:
+    """Return the kernels of a case, from the directory if it has them."""
+    name = hashlib.sha256(f"{case.key} {case.compiled} {_sources()}".encode()).hexdigest()[:24]
+    path = cache_directory / f"kernels-{name}.pickle" if cache_directory else None
+    if path is not None and path.is_file():
+        kept: Features = pickle.loads(path.read_bytes())
+        return kept
+    found = features(trace_of(case, cache_directory), case)
+    if path is not None:
+        path.write_bytes(pickle.dumps(found))
+    return found
+
+
+def features(trace: Trace, case: TimeCase) -> Features:
+    """Count the kernels of a trace."""
+    counted: Counter[Work] = Counter()
+    if case.compiled:
+        for issue in fused(trace, {"dispatch.compiled_us": 0.0}):
+            counted.update(issue.works)
+    else:
+        for op in trace.ops:
+            counted.update(kernels_of(op))
+    return Features(
+        works=tuple(counted.items()),
+        fresh_bytes=fresh_bytes(trace) if case.empties_cache else 0.0,
+    )
+
+
+def fresh_bytes(trace: Trace) -> float:
+    """Return what a step needs at most beside the parameters, which stay."""
+    target = Target(type="cuda", compute_capability=(8, 0), torch_release="2.1")
+    memory = estimate_memory(trace, live_bytes(trace, workspaces_for(target)))
+    return float(memory.peak_allocated_bytes - memory.parameter_bytes - memory.buffer_bytes)
+
+
+@cache
+def _sources() -> str:
+    digest = hashlib.sha256()
+    for path in sorted((Path(tg.__file__).parent / "estimate" / "latency").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """All kernels of one kind in a set: parallel arrays."""
+
+    kind: Kind
+    case: torch.Tensor
+    count: torch.Tensor
+    work: SimpleNamespace
+    is_half: torch.Tensor
+
+
+class Table:
+    """A set of cases as arrays."""
+
+    def __init__(self, cases: Sequence[TimeCase], found: Iterable[Features]) -> None:
+        features = list(found)
+        self.cases = list(cases)
+        self.seconds = torch.tensor([case.measured_ms / 1e3 for case in cases])
+        self.fresh_gib = torch.tensor([item.fresh_bytes / 2**30 for item in features])
+        names = [case.gpu for case in cases]
+        self.device_names = sorted(set(names))
+        self.device = torch.tensor([self.device_names.index(name) for name in names])
+        self.devices = [find_device(name) for name in self.device_names]
+        self.groups = tuple(_groups(features))
+
+    def of_devices(self, value: object) -> torch.Tensor:
+        """Return a number of each device, by ``value(device)``."""
+        assert callable(value)
+        return torch.tensor([float(value(device) or 0.0) for device in self.devices])
+
+
+def _groups(found: Sequence[Features]) -> Iterable[Group]:
+    by_kind: dict[Kind, list[tuple[int, int, Work]]] = {}
+    for index, item in enumerate(found):
+        for work, count in item.works:
+            by_kind.setdefault(work.kind, []).append((index, count, work))
+    for kind, entries in by_kind.items():
+        works = [work for _, _, work in entries]
+        columns = {
+            name: torch.tensor([float(getattr(work, name)) for work in works]) for name in _NUMBERS
+        }
+        columns["nbytes"] = columns["read_bytes"] + columns["written_bytes"]
+        yield Group(
+            kind=kind,
+            case=torch.tensor([index for index, _, _ in entries]),
+            count=torch.tensor([float(count) for _, count, _ in entries]),
+            work=SimpleNamespace(**columns),
+            is_half=torch.tensor([work.dtype in ("float16", "bfloat16") for work in works]),
+        )
+
+
+def power_headroom(device: Device, *, half: bool) -> float:
+    """Return what ``rates.headroom`` says, for a table."""
+    return headroom(device, Arithmetic.FP16 if half else Arithmetic.FP32)

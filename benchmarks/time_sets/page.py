@@ -1,0 +1,125 @@
+"""The published measurements of time as sections of ``docs/accuracy.md``."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.time_sets import validation
+from benchmarks.time_sets.run import Result, of_set
+from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
+
+TITLES = {
+    "timm inference RTX 3090": "timm, inference, fp16 autocast, RTX 3090",
+    "timm inference RTX 4090": "timm, inference, fp16 autocast, RTX 4090",
+    "timm training RTX 3090": "timm, training, fp16 autocast, RTX 3090",
+    "neusight": "NeuSight: language models in fp32 on A100, V100 and T4",
+    "mpt": "MPT: training in bf16 on A100 and H100, of which nothing was fitted",
+}
+BESIDE = {
+    "timm inference RTX 3090": "A fit of two parameters on GMACs and activations misses by 9–25 % "
+    "in the median on such files, a roofline of the datasheet by 57–76 %.",
+    "neusight": "NeuSight's own predictions miss by 10.6 % in the mean in inference and 7.4 % in "
+    "training, over seven GPUs; a roofline of the datasheet by 31–32 %.",
+    "mpt": "The time is one GPU's forward and backward. Communication, with which FSDP gathers all "
+    "weights twice and more in each step, and the optimizer are not in it: it is to be short, and "
+    "most so where the GPU is fast and the model large.",
+}
+HEAD = (
+    "| | figures | median | mean | 90th percentile | worst |",
+    "|---|--:|--:|--:|--:|---|",
+)
+_FEWEST = 6
+"""Figures that a family needs for a line of its own."""
+LIMITS = """\
+Where it must not be trusted:
+
+- *Small steps.* No measurement at hand waits for the CPU: what Python and dispatch cost is a round
+  number (`dispatch.*` in the coefficients), and CPUs differ by a factor of two. Where *launch* is a
+  large share of the step, the stated error is as large.
+- *Devices of other makers, and float64*: nothing was compared.
+- *Convolutions in float32 without TF32* (V100, T4): Winograd and FFT kernels do fewer products than
+  counted; nothing was compared.
+- *Wide 3 × 3 convolutions on large images* (VGG) are predicted too fast by up to 40 %, and
+  normalisation written out in element-wise operators (`vit_*_xp`) too slow by as much.
+- *Laptops and boards at other power limits*: the limit of the maker is taken.
+- *fp8 and int8*: the datasheet's rate and the efficiency of half precision; nothing was compared.
+- *Many GPUs*: no communication is predicted.
+"""
+
+
+def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
+    """Yield the lines on time; at most ``limit`` cases of each set are predicted."""
+    yield from ("## Time on GPUs", "")
+    yield (
+        "Predicted from a trace, the device's datasheet and the coefficients that `make calibrate` "
+        "fits on these very sets; what a fit says of rows that it has not seen stands below. "
+        "Nothing was run on a GPU for it."
+    )
+    yield ""
+    for name in SETS:
+        yield from (f"### {TITLES[name]}", "")
+        if not (data / FILES[name]).is_file():
+            yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
+            continue
+        yield from _section(name, limit, cache)
+    yield from _unseen()
+    yield from (*LIMITS.splitlines(), "")
+
+
+def _section(name: str, limit: int | None, cache: Path | None) -> Iterator[str]:
+    found, missing = of_set(name, limit, cache)
+    if limit is not None:
+        yield from (f"A sample of at most {limit} figures, evenly spread over the file.", "")
+    yield from (*HEAD, row("all", found))
+    for family in sorted({result.case.family for result in found}):
+        members = [result for result in found if result.case.family == family]
+        if len(members) >= _FEWEST and len(members) < len(found):
+            yield row(family, members)
+    if name in NOT_FITTED:
+        yield ""
+    else:
+        inside = sum(abs(result.error) <= result.stated_error for result in found)
+        yield from ("", f"Within the error that the prediction states: {inside} of {len(found)}.")
+        yield ""
+    if name in BESIDE:
+        yield from (BESIDE[name], "")
+    if missing:
+        yield from ("Not predicted:", "", *(f"- {line}" for line in missing), "")
+
+
+def row(what: str, found: Sequence[Result]) -> str:
+    """Return a line of the table."""
+    if not found:
+        return f"| {what} | 0 | – | – | – | – |"
+    errors = sorted(abs(result.error) for result in found)
+    worst = max(found, key=lambda result: abs(result.error))
+    ninth = errors[max(0, math.ceil(0.9 * len(errors)) - 1)]
+    return (
+        f"| {what} | {len(found)} | {statistics.median(errors):.1%} | "
+        f"{statistics.fmean(errors):.1%} | {ninth:.1%} | {worst.error:+.1%} {worst.case.id} |"
+    )
+
+
+def _unseen() -> Iterator[str]:
+    """Yield what the last calibration found on rows left out."""
+    rows = validation.read()
+    if not rows:
+        return
+    yield from ("### Rows that the fit had not seen", "")
+    yield (
+        "By `make calibrate`: kernels on the GPU alone. *Families left out*: five fits, each "
+        "without a fifth of the architectures, which it then predicts. *Device left out*: a fit "
+        "without the device's rows, which takes the datasheet and what the other devices say."
+    )
+    yield from ("", "| set | fit | figures | median | mean | 90th percentile | Spearman |")
+    yield "|---|---|--:|--:|--:|--:|--:|"
+    for found in rows:
+        how = f"{found.fit}: {found.left_out}" if found.left_out else found.fit
+        yield (
+            f"| {TITLES[found.set]} | {how} | {found.rows} | {found.median:.1%} | "
+            f"{found.mean:.1%} | {found.p90:.1%} | {found.spearman:.3f} |"
+        )
+    yield ""

@@ -1,0 +1,116 @@
+"""What each coefficient is expected to be before any fit, and how far the fit may take it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prior:
+    """A coefficient's expected value and the standard deviation of its logarithm."""
+
+    expected: float
+    spread: float
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fixed:
+    """A coefficient that the measurements at hand cannot determine."""
+
+    value: float
+    meaning: str
+
+
+OWN = ("tensor", "vector", "bandwidth")
+"""Rates of which each device has a factor of its own."""
+OWN_SPREAD = 0.05
+
+_POINTWISE = {
+    "elementwise": "element-wise work on operands of one shape and dtype",
+    "broadcast": "element-wise work on operands of several shapes or dtypes",
+    "cast": "casts of whole tensors",
+    "copy": "copies of permuted, padded or joined tensors",
+    "norm": "layer, group and RMS normalisation, softmax",
+    "batch_norm": "batch normalisation (above 1: what precedes it takes more than it is given)",
+    "reduction": "sums and the like",
+    "pooling": "pooling and resampling",
+    "indexing": "rows by an index",
+    "multi_tensor": "foreach and fused optimizers",
+}
+
+PRIORS: dict[str, Prior] = {
+    "tensor": Prior(expected=0.95, spread=0.05,
+                    meaning="tensor cores' rate under load, of the datasheet's"),
+    "vector": Prior(expected=0.95, spread=0.06,
+                    meaning="the ordinary cores' rate under load, of the datasheet's"),
+    "bandwidth": Prior(expected=0.92, spread=0.04,
+                       meaning="memory bandwidth that a copy reaches, of the datasheet's"),
+    "power": Prior(expected=0.45, spread=0.15,
+                   meaning="exponent of watts per FLOP beside those of the architecture"),
+    "overlap": Prior(expected=3.0, spread=0.3,
+                     meaning="how compute and memory overlap: 1 not at all, infinite wholly"),
+    "cache.gain": Prior(expected=0.5, spread=0.4,
+                        meaning="how much faster operands come that fit in L2"),
+    "launch.kernel_us": Prior(expected=4.0, spread=0.03,
+                              meaning="begin and end of a kernel on the GPU"),
+    "matmul.compute": Prior(expected=0.95, spread=0.05, meaning="large products"),
+    "matmul.memory": Prior(expected=0.85, spread=0.1, meaning="operands of products"),
+    "matmul.prologue": Prior(expected=24.0, spread=0.4,
+                             meaning="begin and end of a tile, in elements of the inner side"),
+    "matmul.narrow": Prior(expected=16.0, spread=0.5,
+                           meaning="rows or columns with which half of the rate is reached"),
+    "matmul.tail": Prior(expected=0.3, spread=0.5,
+                         meaning="share of the processors that the last wave leaves idle"),
+    "convolution.compute": Prior(expected=0.85, spread=0.1, meaning="large convolutions"),
+    "convolution.window": Prior(expected=0.15, spread=0.5,
+                                meaning="time that gathering a large window adds to 1 x 1"),
+    "convolution.memory": Prior(expected=0.7, spread=0.2, meaning="operands of convolutions"),
+    "convolution.prologue": Prior(expected=32.0, spread=0.5, meaning="as matmul.prologue"),
+    "convolution.narrow": Prior(expected=16.0, spread=0.5, meaning="as matmul.narrow"),
+    "convolution.tail": Prior(expected=0.3, spread=0.5, meaning="as matmul.tail"),
+    "convolution.copied": Prior(expected=0.7, spread=0.2,
+                                meaning="share of NCHW operands that tensor cores want copied"),
+    "depthwise.compute": Prior(expected=0.2, spread=0.7,
+                               meaning="depthwise convolutions, of the ordinary cores"),
+    "depthwise.memory": Prior(expected=0.6, spread=0.3, meaning="their operands"),
+    "attention.compute": Prior(expected=0.85, spread=0.1,
+                               meaning="the products of fused attention"),
+    "attention.softmax": Prior(expected=16.0, spread=0.3,
+                               meaning="operations of the ordinary cores on each score"),
+    "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
+    "upsampling.step_us": Prior(expected=0.3, spread=0.5,
+                                meaning="one image and channel in a thread of bilinear resampling"),
+    "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),
+    **{f"{name}.memory": Prior(expected=0.88, spread=0.05, meaning=meaning)
+       for name, meaning in _POINTWISE.items()},
+    "driver.allocation_ms_per_gib": Prior(
+        expected=5.0, spread=0.5,
+        meaning="asking the driver for memory, where a loop empties the cache"),
+}  # fmt: skip
+
+FIXED: dict[str, Fixed] = {
+    "Hopper.tensor": Fixed(
+        value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
+        "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
+    "Hopper.portable": Fixed(
+        value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
+        "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),
+    "launch.latency_us": Fixed(
+        value=4.0, meaning="from the launch to the kernel's begin, GPU idle"),
+    "dispatch.op_us": Fixed(value=15.0, meaning="Python, dispatch and launch of an operator"),
+    "dispatch.backward_us": Fixed(value=12.0, meaning="the same in autograd's own thread"),
+    "dispatch.view_us": Fixed(value=3.0, meaning="an operator that launches nothing"),
+    "dispatch.module_us": Fixed(value=5.0, meaning="the call of a module's forward"),
+    "dispatch.launch_us": Fixed(value=5.0, meaning="each further kernel of an operator"),
+    "dispatch.compiled_us": Fixed(value=5.0, meaning="a kernel of a compiled graph"),
+    "error.known_device": Fixed(
+        value=0.2, meaning="relative error that four of five rows stay within; docs/accuracy.md"),
+    "error.other_device": Fixed(
+        value=0.3, meaning="the same for a device of which nothing was measured"),
+    "error.other_kernels": Fixed(
+        value=0.4, meaning="the same for kernels that no set holds, such as float32 convolutions"),
+    "error.launch": Fixed(
+        value=0.5, meaning="the same of the time that launches take: it depends on the CPU"),
+}  # fmt: skip
+"""Measured sets hold large batches, of which none waits for the CPU."""

@@ -1,0 +1,16 @@
+"""Time of a step on a GPU that need not be there.
+
+``predict(trace, DeviceModel(device=find_device("RTX 3090")))`` gives the timeline: every kernel
+with when it runs and what bounds it. An operator becomes kernels (``kernels``), a kernel a time
+(``cost``) from few coefficients (``coefficients.csv``) and what the device sustains (``rates``),
+and the kernels a step (``timeline``).
+"""
+
+from __future__ import annotations
+
+from torchgauge.estimate.latency.device_model import DeviceModel
+from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.latency.predict import Prediction, predict
+from torchgauge.estimate.latency.timeline import KernelRun
+
+__all__ = ["DeviceModel", "KernelRun", "Kind", "Prediction", "predict"]

@@ -1,0 +1,67 @@
+"""The predicted time against published measurements, where the data is beside the repository."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from benchmarks.time_sets import validation
+from benchmarks.time_sets.cases import DATA, TimeCase
+from benchmarks.time_sets.run import of_set, predicted
+from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
+from benchmarks.time_sets.timm_sets import family
+from benchmarks.time_sets.tracing import trace_of
+
+pytestmark = pytest.mark.models
+SAMPLE = 12
+
+
+def _needs(name: str) -> None:
+    pytest.importorskip("timm")
+    pytest.importorskip("transformers")
+    if not (DATA / FILES[name]).is_file():
+        pytest.skip(f"{FILES[name]} is not beside the repository")
+
+
+@pytest.mark.parametrize("name", [name for name in SETS if name not in NOT_FITTED])
+def test_a_sample_of_each_set_is_met(name: str) -> None:
+    _needs(name)
+    found, _ = of_set(name, SAMPLE, None)
+    assert len(found) >= SAMPLE // 2
+    assert statistics.median(abs(result.error) for result in found) < 0.15
+
+
+def test_a_set_that_nothing_was_fitted_on_is_met_but_for_communication() -> None:
+    _needs("mpt")
+    cases = [
+        case
+        for case in SETS["mpt"]()
+        if isinstance(case, TimeCase) and case.family == "125m" and case.gpu.startswith("A100")
+    ]
+    assert cases
+    for case in cases[:2]:
+        assert -0.3 < predicted(case, trace_of(case)).error < 0.1
+
+
+def test_the_last_calibration_met_what_is_asked_for() -> None:
+    """Families and devices left out stay within the bounds that the project set itself."""
+    rows = {(row.set, row.fit, row.left_out): row for row in validation.read()}
+    for name in ("timm inference RTX 3090", "timm inference RTX 4090"):
+        row = rows[name, validation.FAMILIES, ""]
+        assert row.median <= 0.12
+        assert row.p90 <= 0.30
+        assert row.spearman >= 0.97
+    assert rows["timm training RTX 3090", validation.FAMILIES, ""].median <= 0.15
+    assert rows["neusight", validation.FITTED, ""].mean <= 0.10
+    left_out = [row for key, row in rows.items() if key[:2] == ("neusight", validation.DEVICE)]
+    assert left_out
+    assert max(row.mean for row in left_out) <= 0.15
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [("resnet50d", "resnet"), ("tf_efficientnet_b1", "efficientnet"), ("gluon_resnet18", "resnet"),
+     ("vit_base_patch16_224", "vit")],
+)  # fmt: skip
+def test_families_are_what_names_begin_with(name: str, first: str) -> None:
+    assert family(name) == first
