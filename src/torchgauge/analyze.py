@@ -4,23 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from os import PathLike, fspath
 from typing import Any
 
 import torch
 from torch import nn
 
 from torchgauge import __version__
-from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
 from torchgauge.estimate.gpu import estimate_on_gpu
 from torchgauge.estimate.intervals import intervals_on_gpu
-from torchgauge.estimate.latency import predict
+from torchgauge.estimate.latency import Prediction, predict
 from torchgauge.estimate.latency.reporting import ReportedTime, model_of, reported, with_times
+from torchgauge.estimate.latency.trace_file import predicted_timeline
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
 from torchgauge.machine import CPU, Machine, machine_of
-from torchgauge.report.model import ModuleTable, Report, Trace
+from torchgauge.report.model import MemoryEstimate, ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.report.timeline import Timeline
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
@@ -35,6 +38,7 @@ def analyze_model(
     *,
     model_spec: str | None = None,
     batch_names: bool = False,
+    timeline: str | PathLike[str] | None = None,
     **options: Any,
 ) -> Report:
     """Trace one execution and estimate what it costs; see ``torchgauge.analyze``.
@@ -51,7 +55,10 @@ def analyze_model(
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
             trace = name_batch(replace(run.request, plan=plan), trace)
-        return report_of(trace, model_spec, run.machine)
+        report = report_of(trace, model_spec, run.machine)
+        if timeline is not None:
+            save_timeline(timeline_of(trace, run.machine, report.memory), timeline)
+        return report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,13 +182,49 @@ def report_of(
 
 
 def _predicted(trace: Trace, machine: Machine) -> ReportedTime | None:
-    """Return the time on the scenario's GPU; ``None`` for a CPU, and where the step failed."""
+    prediction = prediction_of(trace, machine)
+    return None if prediction is None else reported(trace, prediction)
+
+
+def prediction_of(trace: Trace, machine: Machine) -> Prediction | None:
+    """Return the step on the scenario's GPU; ``None`` for a CPU, and where the step failed."""
     if machine.device is None or trace.failure is not None or not trace.calls:
         return None
     model = model_of(machine.device, trace.scenario)
     if not model.is_predictable:
         return None
-    return reported(trace, predict(trace, model, compiled=trace.scenario.compiled))
+    return predict(trace, model, compiled=trace.scenario.compiled)
+
+
+def timeline_of(trace: Trace, machine: Machine, memory: MemoryEstimate | None) -> Timeline:
+    """Return the predicted step laid out in time.
+
+    Raises:
+        ScenarioError: no time can be predicted for the device, or nothing ran.
+    """
+    prediction = prediction_of(trace, machine)
+    if prediction is None or memory is None:
+        raise ScenarioError(
+            f"there is no timeline to predict for {trace.scenario.device}",
+            hint="name a GPU (torchgauge devices lists them) and an input; on the CPU at hand, "
+            "measure() records one",
+        )
+    return predicted_timeline(trace, prediction, memory)
+
+
+def save_timeline(timeline: Timeline, path: str | PathLike[str]) -> None:
+    """Write a timeline.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    try:
+        timeline.save(path)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {fspath(path)}: {error.strerror or error}",
+            hint="choose another file for the timeline",
+        ) from error
 
 
 def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:

@@ -52,6 +52,7 @@ def analyze(
     model_name: str | None = None,
     model_spec: str | None = None,
     name_batch: bool = False,
+    timeline: str | Path | None = None,
     on_progress: Callable[[str], None] | None = None,
     **forward_kwargs: Any,
 ) -> Report:
@@ -72,6 +73,8 @@ def analyze(
         model_name: the name shown; the class name by default.
         model_spec: where the model came from, for the report.
         name_batch: find out which dimensions grow with the batch, by one more bare forward.
+        timeline: a file to write the predicted step to, for ui.perfetto.dev; needs a scenario
+            that names a GPU.
         on_progress: called with the name of each phase when it starts.
         **forward_kwargs: passed to the model's forward as they are.
 
@@ -101,6 +104,7 @@ def analyze(
         model_name=model_name,
         model_spec=model_spec,
         batch_names=name_batch,
+        timeline=timeline,
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )

@@ -11,14 +11,14 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike, fspath
+from os import PathLike
 from statistics import median
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from torchgauge.analyze import as_module, model_error, report_of
+from torchgauge.analyze import as_module, model_error, report_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.machine import check_cpu_options
 from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
@@ -111,7 +111,7 @@ def measure_model(
         with neutral(), precision_of(request):
             report = runs.report(min_repetitions, max_seconds, confidence)
             if timeline is not None:
-                _save(runs.timeline(report), timeline)
+                save_timeline(runs.timeline(report), timeline)
             return report
     except ModelError as error:
         # The frames of the failed run hold its tensors for as long as the error is kept.
@@ -274,21 +274,6 @@ class _Runs:
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:
             self._request.on_progress(text)
-
-
-def _save(timeline: Timeline, path: str | PathLike[str]) -> None:
-    """Write a timeline.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    try:
-        timeline.save(path)
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {fspath(path)}: {error.strerror or error}",
-            hint="choose another file for the timeline",
-        ) from error
 
 
 def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torchgauge.cli import options, output, scenario_options
@@ -16,6 +17,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
     scenario_options.add_scenario_options(parser)
+    parser.add_argument(
+        "--timeline",
+        type=Path,
+        metavar="FILE",
+        help="write the predicted step of a GPU there, for ui.perfetto.dev",
+    )
     output.add_output_options(parser)
 
 
@@ -39,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             model_name=build.name,
             model_spec=build.spec,
             name_batch=True,
+            timeline=arguments.timeline,
             on_progress=on_progress,
             **inputs,
         )
