@@ -15,7 +15,7 @@ from torchgauge.render.figures import mebibytes
 from torchgauge.render.shapes import one_line
 from torchgauge.report.model import Report, Role
 from torchgauge.report.query import never_called
-from torchgauge.units import format_bytes, format_integer
+from torchgauge.units import format_bytes, format_integer, format_milliseconds, format_percent
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,7 @@ def notes(report: Report, *, rows_note: tuple[str, ...] = ()) -> tuple[Note, ...
     found = (
         Note("Rows", rows_note),
         Note("Alive at the peak, the largest", tuple(_alive(report))),
+        Note("Worth speeding up, with the gain at the roof of the device", tuple(_worth(report))),
         Note("Not counted", uncounted),
         Note("Never called", tuple(_never_called(report))),
         Note("Shared, counted once", tuple(_shared(report))),
@@ -133,6 +134,21 @@ def _size_lines(report: Report) -> Iterator[FooterLine]:
 
 
 # ---------------------------------------------------------------------------- notes
+
+
+def _worth(report: Report) -> Iterator[str]:
+    """Yield what would gain most if it ran at the datasheet's rate: its time, and what it is."""
+    predicted = report.time.predicted if report.time is not None else None
+    if report.time is None or predicted is None:
+        return
+    for item in predicted.bottlenecks:
+        gain = format_percent(item.gain_ms, report.time.total_ms)
+        times = f"{format_milliseconds(item.time_ms)} → {format_milliseconds(item.roof_ms)}"
+        where = f" in {one_line(item.module)}" if item.module else ""
+        yield (
+            f"{gain} of the step: {times}, {one_line(item.op)}{where}, {item.phase}, "
+            f"{_times(item.calls)}, bound by {item.bound_by}"
+        )
 
 
 def _alive(report: Report) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torchgauge.errors import ReportFormatError, ScenarioError
 from torchgauge.report.model import (
     AliveTensor,
+    Bottleneck,
     CallCost,
     Execution,
     Failure,
@@ -367,6 +368,19 @@ def _prediction(time: _Fields) -> TimePrediction:
         samples_per_second=data.number_or_none("samples_per_second"),
         flops_share=data.number_or_none("flops_share"),
         most_joules=data.number_or_none("most_joules"),
+        bottlenecks=data.each("bottlenecks", _bottleneck) if data.has("bottlenecks") else (),
+    )
+
+
+def _bottleneck(data: _Fields) -> Bottleneck:
+    return Bottleneck(
+        op=data.text("op"),
+        module=data.text("module"),
+        phase=data.member("phase", Phase),
+        calls=data.integer("calls"),
+        time_ms=data.number("time_ms"),
+        roof_ms=data.number("roof_ms"),
+        bound_by=data.text("bound_by"),
     )
 
 

@@ -18,6 +18,7 @@ from torchgauge.report.decode import decode_report
 from torchgauge.report.model import (
     SCHEMA_VERSION,
     AliveTensor,
+    Bottleneck,
     CallCost,
     Failure,
     Interval,
@@ -295,6 +296,20 @@ def _prediction(predicted: TimePrediction) -> dict[str, Any]:
         "samples_per_second": predicted.samples_per_second,
         "flops_share": predicted.flops_share,
         "most_joules": predicted.most_joules,
+        "bottlenecks": [_bottleneck(item) for item in predicted.bottlenecks],
+    }
+
+
+def _bottleneck(item: Bottleneck) -> dict[str, Any]:
+    return {
+        "op": item.op,
+        "module": item.module,
+        "phase": item.phase,
+        "calls": item.calls,
+        "time_ms": item.time_ms,
+        "roof_ms": item.roof_ms,
+        "gain_ms": item.gain_ms,
+        "bound_by": item.bound_by,
     }
 
 

@@ -404,6 +404,29 @@ class Measurement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bottleneck:
+    """All runs of one operator of one module in a phase, and what they would take at the roof."""
+
+    op: str
+    """As recorded, without the overload: ``"aten.convolution"``."""
+    module: str
+    """Path of the module that it serves, ``""`` for the root and outside of all."""
+    phase: Phase
+    calls: int
+    time_ms: float
+    """With the time that the GPU waits for it."""
+    roof_ms: float
+    """At the datasheet's peak rate or bandwidth, whichever takes longer, and without waiting."""
+    bound_by: str
+    """``"compute"``, ``"memory"`` or ``"launch"``: what most of its time goes to."""
+
+    @property
+    def gain_ms(self) -> float:
+        """Return what a step would gain if it ran at the roof, at most."""
+        return max(0.0, self.time_ms - self.roof_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TimePrediction:
     """How predicted times were made, and what they say of the device."""
 
@@ -421,6 +444,8 @@ class TimePrediction:
     most_joules: float | None = None
     """Energy of the step at the board's power limit: it takes no more. ``None`` where the limit is
     not known."""
+    bottlenecks: tuple[Bottleneck, ...] = ()
+    """The ten that would gain most at the roof, the largest gain first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from torchgauge.devices.device import Arithmetic, Device
+from torchgauge.estimate.latency.bottlenecks import bottlenecks
 from torchgauge.estimate.latency.device_model import DeviceModel
 from torchgauge.estimate.latency.predict import Prediction
 from torchgauge.report.model import (
@@ -115,6 +116,7 @@ def _described(trace: Trace, prediction: Prediction) -> TimePrediction:
         samples_per_second=batch / seconds if batch and known else None,
         flops_share=prediction.flops / (peak * seconds) if peak and known else None,
         most_joules=device.tdp_watts * seconds if device.tdp_watts else None,
+        bottlenecks=bottlenecks(trace, prediction),
     )
 
 
