@@ -29,7 +29,8 @@ stop_services() {
   while ((SECONDS < deadline)); do
     running=0
     for pid in "${services[@]}" $doctor; do if kill -0 "$pid" 2>/dev/null; then running=1; fi; done
-    if ((running == 0)); then return; fi
+    # In a trap, a bare `return` would give the status from before the signal.
+    if ((running == 0)); then return 0; fi
     sleep 0.05
   done
   for pid in "${services[@]}" $doctor; do kill -KILL "$pid" 2>/dev/null || true; done
@@ -46,12 +47,19 @@ on_signal() {
 
 # ------------------------------------------------------------------ settings
 
+listening() { # listening PORT: whether any process here listens on it
+  local hex
+  printf -v hex '%04X' "$1"
+  # The kernel's table, so that no server is disturbed by a probe: state 0A is LISTEN.
+  grep -qsE "^ *[0-9]+: [0-9A-F]+:$hex [0-9A-F]+:0000 0A " /proc/net/tcp /proc/net/tcp6
+}
+
 check_port() { # check_port NAME VALUE
   local name="$1" port="$2"
   if [[ ! $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
     fail "$name=$port is no port: give a number from 1 to 65535"
   fi
-  if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+  if listening "$port"; then
     fail "port $port is taken by another process: set $name to a free one and publish that"
   fi
   local first=1024
@@ -148,7 +156,7 @@ start_ssh() {
   fi
   setsid /usr/sbin/sshd -D -e -f /usr/local/lib/torchgauge/sshd_config -p "$SSH_PORT" \
     -o HostKey="$host_key" -o AuthorizedKeysFile="$state/ssh/authorized_keys" \
-    -o AllowUsers="$user" </dev/null &
+    -o AllowUsers="$user" -o SetEnv="PATH=$PATH VIRTUAL_ENV=${VIRTUAL_ENV:-}" </dev/null &
   ssh=$!
   services+=("$ssh")
 }
@@ -159,7 +167,7 @@ wait_for() { # wait_for NAME PORT PID
   local tries
   for ((tries = 0; tries < 600; tries++)); do
     if ! kill -0 "$3" 2>/dev/null; then fail "$1 ended before it answered; its messages are above"; fi
-    if (exec 3<>"/dev/tcp/127.0.0.1/$2") 2>/dev/null; then return; fi
+    if listening "$2"; then return; fi
     sleep 0.1
   done
   fail "$1 did not answer on port $2 within a minute"

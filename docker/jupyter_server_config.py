@@ -11,3 +11,5 @@ c.ServerApp.port_retries = 0
 c.KernelManager.shutdown_wait_time = 2.0
 # pip, git and conda ask questions in a terminal; bash is what people expect there.
 c.ServerApp.terminado_settings = {"shell_command": ["/bin/bash"]}
+# Otherwise the log starts with the names of twenty language servers that are not installed.
+c.LanguageServerManager.autodetect = False
