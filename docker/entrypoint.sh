@@ -83,10 +83,12 @@ prepare_state() {
 }
 
 check_workspace() {
-  if [[ ! -w /workspace ]]; then
-    say "warning: /workspace belongs to user $(stat -c %u:%g /workspace) and user $(id -u) may not" \
-      "write there: start with --user $(stat -c %u:%g /workspace) -e HOME=/tmp," \
-      "or build with --build-arg USER_UID=$(stat -c %u /workspace)"
+  local owner
+  if [[ ! -w $PWD ]]; then
+    owner="$(stat -c %u:%g .)"
+    say "warning: $PWD belongs to user $owner and user $(id -u) may not write there:" \
+      "start with --user $owner -e HOME=/tmp," \
+      "or build with --build-arg USER_UID=${owner%:*} --build-arg USER_GID=${owner#*:}"
   fi
 }
 

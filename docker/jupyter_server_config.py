@@ -3,7 +3,6 @@
 c = get_config()  # noqa: F821 (Jupyter defines it)
 
 c.ServerApp.ip = "0.0.0.0"
-c.ServerApp.root_dir = "/workspace"
 c.ServerApp.open_browser = False
 # A port that is taken is an error: the one that was published is the one that must answer.
 c.ServerApp.port_retries = 0

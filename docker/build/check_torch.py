@@ -1,4 +1,4 @@
-"""Stop the build unless torch, torchvision and torchaudio are what the build arguments asked for."""
+"""Stop the build unless torch, torchvision and torchaudio are what was asked for."""
 
 import os
 import sys
@@ -21,7 +21,11 @@ def main() -> None:
             f"This is torch for {cuda}, and {wanted_cuda} was asked for. Give the address of "
             f"PyTorch's index for it, which ends in /{tag}, or of a mirror of it: "
             f"--build-arg PYTORCH_INDEX_URL=.../{tag}"
-            + ("" if cuda == "cpu" else f", or take what was found: --build-arg CUDA_VERSION={cuda}")
+            + (
+                ""
+                if cuda == "cpu"
+                else f", or take what was found: --build-arg CUDA_VERSION={cuda}"
+            )
         )
     for name, version in found.items():
         asked = os.environ[f"{name.upper()}_VERSION"]
