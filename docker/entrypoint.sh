@@ -6,7 +6,8 @@
 #   JUPYTER_PORT, SSH_PORT   8888 and 22
 #   SSH_AUTHORIZED_KEYS      public keys, one a line; or
 #   SSH_AUTHORIZED_KEYS_FILE a file of them. Without either there is no SSH.
-#   TORCHGAUGE_DOCTOR        report (the default), require (its failure ends the container) or off
+#   TORCHGAUGE_DOCTOR        report (the default), require (a fault ends the container),
+#                            require-gpu (so does a GPU that is missing) or off
 #   TORCHGAUGE_STATE         where host keys and the token are kept: ~/.torchgauge
 #
 # Exit status: 0 after a stop, 2 for a wrong setting, else that of the service that ended.
@@ -186,30 +187,31 @@ announce() {
   fi
 }
 
-run_doctor() {
+run_doctor() { # run_doctor [OPTION...]
   local status=0
   if ! torchgauge doctor --help >/dev/null 2>&1; then
     say 'doctor: this torchgauge has no doctor command'
     return 1
   fi
-  torchgauge doctor || status=$?
+  torchgauge doctor "$@" || status=$?
   say "doctor: exit status $status"
   return "$status"
 }
 
 serve() {
   local ended='' status=0 mode="${TORCHGAUGE_DOCTOR:-report}"
-  case "$mode" in report | require | off) ;; *)
-    fail "TORCHGAUGE_DOCTOR=$mode: choose report, require or off"
-    ;;
-  esac
+  local -A known=([report]='' [require]='' [require-gpu]=--require-gpu [off]='')
+  if [[ ! -v known[$mode] ]]; then
+    fail "TORCHGAUGE_DOCTOR=$mode: choose report, require, require-gpu or off"
+  fi
   prepare_state
   check_port JUPYTER_PORT "$JUPYTER_PORT"
   check_workspace
-  if [[ $mode == require ]]; then
-    run_doctor &
+  if [[ $mode == require* ]]; then
+    # shellcheck disable=SC2086 # one option or none
+    run_doctor ${known[$mode]} &
     doctor=$!
-    wait "$doctor" || fail 'the doctor found a fault and TORCHGAUGE_DOCTOR=require'
+    wait "$doctor" || fail "the doctor found a fault (above) and TORCHGAUGE_DOCTOR=$mode"
     doctor=''
   fi
   if prepare_keys; then

@@ -10,10 +10,11 @@ import time
 import urllib.request
 import uuid
 
-from websocket import WebSocketTimeoutException, create_connection
-
 
 def main(token: str, code: str, seconds: float | None) -> None:
+    # Jupyter's own dependency: it is in the image, and not where the tests run.
+    from websocket import WebSocketTimeoutException, create_connection
+
     request = urllib.request.Request(
         "http://127.0.0.1:8888/api/kernels",
         data=b"{}",

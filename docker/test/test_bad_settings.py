@@ -90,7 +90,7 @@ def test_a_port_that_needs_a_privilege(image: str, key: Path) -> None:
 
 def test_an_unknown_doctor_mode(image: str) -> None:
     message = refused(image, "--env=TORCHGAUGE_DOCTOR=maybe")
-    assert "choose report, require or off" in message
+    assert "choose report, require, require-gpu or off" in message
 
 
 def test_a_home_that_cannot_be_written(image: str) -> None:
