@@ -2,7 +2,7 @@
 # Removes what docker/test/run.sh keeps: images, containers, tools, logs.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-work="$PWD/build/image-test"
+work="${IMAGE_TEST_WORK:-$PWD/build/image-test}"
 if [[ ! -d $work ]]; then exit 0; fi
 if command -v podman >/dev/null && [[ -d $work/storage ]]; then
   podman --root "$work/storage" --runroot "$work/run" --tmpdir "$work/tmp" --storage-driver overlay \

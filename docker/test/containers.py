@@ -64,7 +64,8 @@ def run(
     image: str, *command: str, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a container to its end; its exit status is the result's."""
-    return podman("run", "--rm", "--pull=never", *LIMITS, *options, image, *command, check=False)
+    limits = ("--timeout=120", *LIMITS)  # one that should end and doesn't is killed
+    return podman("run", "--rm", "--pull=never", *limits, *options, image, *command, check=False)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@
 #                      the versions to build with; by default the torch of the development
 #                      environment and no torchvision or torchaudio, and then not the extras that
 #                      need them either
+#   IMAGE_TEST_WORK    the folder for all that (build/image-test)
 #   PYTEST_ARGS        more arguments for pytest
 #
 # Exit status: pytest's; 77 where this machine cannot build images (the reason is printed).
@@ -18,7 +19,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 exec </dev/null
 
-work="$PWD/build/image-test"
+work="${IMAGE_TEST_WORK:-$PWD/build/image-test}"
 python="${PYTHON:-.venv/bin/python}"
 store=(--root "$work/storage" --runroot "$work/run" --storage-driver overlay)
 base=localhost/torchgauge-test-base
