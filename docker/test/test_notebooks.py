@@ -76,4 +76,4 @@ def test_a_notebook_runs_from_top_to_bottom(image: str, name: str, tmp_path: Pat
         assert last < first
     assert "error" not in package.lower()
     assert ".pt2" in files and ".safetensors" in files
-    assert (tmp_path / "workflow_package").stat().st_uid == USER_ID
+    assert (tmp_path / "packed").stat().st_uid == USER_ID
