@@ -2,7 +2,8 @@
 # The image's entry point, started by tini. Without a command it runs Jupyter and, if keys were
 # given, SSH, until it is told to stop; with a command it runs that instead.
 #
-#   JUPYTER_TOKEN            the token to ask for; without it one is made and printed
+#   JUPYTER_TOKEN            the token to ask for; or
+#   JUPYTER_TOKEN_FILE       a file with it. Without either one is made and printed
 #   JUPYTER_PORT, SSH_PORT   8888 and 22
 #   SSH_AUTHORIZED_KEYS      public keys, one a line; or
 #   SSH_AUTHORIZED_KEYS_FILE a file of them. Without either there is no SSH.
@@ -96,12 +97,24 @@ check_workspace() {
 # ------------------------------------------------------------------ Jupyter
 
 prepare_token() {
+  local file="${JUPYTER_TOKEN_FILE:-}"
   token="${JUPYTER_TOKEN:-}"
+  token_origin='the one in JUPYTER_TOKEN'
+  if [[ -z $token && -n $file ]]; then
+    if [[ ! -f $file || ! -r $file ]]; then
+      fail "JUPYTER_TOKEN_FILE=$file: there is no such file that user $(id -u) may read"
+    fi
+    token="$(<"$file")"
+    token_origin="the one in $file"
+    if [[ -z $token ]]; then fail "JUPYTER_TOKEN_FILE=$file: the file is empty"; fi
+  fi
   if [[ -z $token ]]; then
     token="$(python -c 'import secrets; print(secrets.token_hex(24))')"
     token_origin='made for this start'
-  else
-    token_origin='the one in JUPYTER_TOKEN'
+  fi
+  # It becomes part of an address, and a file's line end part of the token.
+  if [[ ! $token =~ ^[A-Za-z0-9._~-]+$ ]]; then
+    fail "${token_origin/#the one/the token} may have letters, digits and . _ ~ - alone"
   fi
   # In a file of its own: no process list shows it and no kernel inherits it.
   (umask 077 && printf '%s' "$token" >"$state/jupyter-token")
@@ -121,6 +134,11 @@ start_jupyter() {
 prepare_keys() { # leaves $state/ssh/authorized_keys, or returns 1 if no keys were given
   local file="${SSH_AUTHORIZED_KEYS_FILE:-}" keys="$state/ssh/authorized_keys" origin
   rm -f "$keys"
+  if [[ -z $file && -z ${SSH_AUTHORIZED_KEYS:-} ]]; then return 1; fi
+  if ! user="$(id -un 2>/dev/null)"; then # neither ssh-keygen nor sshd would start
+    fail "SSH needs a user with a name, and user $(id -u) has none in this image:" \
+      "leave --user out, or build with --build-arg USER_UID=$(id -u)"
+  fi
   if [[ -n $file ]]; then
     origin="SSH_AUTHORIZED_KEYS_FILE=$file"
     if [[ ! -e $file ]]; then fail "$origin: there is no such file in the container; mount it"; fi
@@ -128,15 +146,13 @@ prepare_keys() { # leaves $state/ssh/authorized_keys, or returns 1 if no keys we
       fail "$origin: this is no file (a missing file mounted with -v becomes a folder)"
     fi
     if [[ ! -r $file ]]; then
-      fail "$origin: user $(id -un 2>/dev/null || id -u) may not read it (it is" \
+      fail "$origin: user $user may not read it (it is" \
         "$(stat -c '%A, of user %u' "$file")); give it mode 644: public keys are no secret"
     fi
     (umask 077 && cat "$file" >"$keys")
-  elif [[ -n ${SSH_AUTHORIZED_KEYS:-} ]]; then
+  else
     origin=SSH_AUTHORIZED_KEYS
     (umask 077 && printf '%s\n' "$SSH_AUTHORIZED_KEYS" >"$keys")
-  else
-    return 1
   fi
   if grep -q 'PRIVATE KEY' "$keys"; then
     rm -f "$keys"
@@ -148,10 +164,6 @@ prepare_keys() { # leaves $state/ssh/authorized_keys, or returns 1 if no keys we
 }
 
 start_ssh() {
-  if ! user="$(id -un 2>/dev/null)"; then
-    fail "SSH needs a user with a name, and user $(id -u) has none in this image:" \
-      "leave --user out, or build with --build-arg USER_UID=$(id -u)"
-  fi
   local host_key="$state/ssh/ssh_host_ed25519_key"
   if [[ ! -e $host_key ]]; then
     ssh-keygen -q -t ed25519 -N '' -C torchgauge -f "$host_key"
@@ -189,10 +201,6 @@ announce() {
 
 run_doctor() { # run_doctor [OPTION...]
   local status=0
-  if ! torchgauge doctor --help >/dev/null 2>&1; then
-    say 'doctor: this torchgauge has no doctor command'
-    return 1
-  fi
   torchgauge doctor "$@" || status=$?
   say "doctor: exit status $status"
   return "$status"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import TOKEN, Container, Ports, free_ports, make_workspace
+from containers import FIGURES, TOKEN, Container, Ports, free_ports, make_workspace
 
 
 @pytest.fixture(scope="session")
@@ -63,3 +63,9 @@ def running(image: str, key: Path, workspace: Path, ports: Ports) -> Iterator[Co
         yield container
     finally:
         container.remove()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("figures")
+    for figure in FIGURES:
+        terminalreporter.line(figure)

@@ -20,6 +20,8 @@ LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=8192:8192")
 READY = "torchgauge: Jupyter  http"
 USER_ID = 1000
 TOKEN = "image-test-token"
+# Printed below the tests' results.
+FIGURES = [figure] if (figure := os.environ.get("IMAGE_TEST_FIGURES")) else []
 START_SECONDS = 180  # a busy machine; an idle one takes under ten
 
 
@@ -44,7 +46,7 @@ def make_workspace(path: Path) -> Path:
 
 
 def podman(
-    *arguments: str, check: bool = True, timeout: float = 300
+    *arguments: str, check: bool = True, timeout: float = 600
 ) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
         [*PODMAN, *arguments],
@@ -64,7 +66,7 @@ def run(
     image: str, *command: str, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a container to its end; its exit status is the result's."""
-    limits = ("--timeout=120", *LIMITS)  # one that should end and doesn't is killed
+    limits = ("--timeout=300", *LIMITS)  # one that should end and doesn't is killed
     return podman("run", "--rm", "--pull=never", *limits, *options, image, *command, check=False)
 
 
@@ -81,10 +83,12 @@ class Container:
 
     def wait_until_ready(self) -> str:
         """Wait for the printed addresses; returns the log until then."""
-        deadline = time.monotonic() + START_SECONDS
+        started = time.monotonic()
+        deadline = started + START_SECONDS
         while time.monotonic() < deadline:
             log = self.logs()
             if READY in log:
+                FIGURES.append(f"ready after {time.monotonic() - started:.1f} s")
                 return log
             if not self.is_running():
                 raise AssertionError(f"the container ended:\n{self.logs()}")
@@ -126,7 +130,9 @@ class Container:
         """Stop it as ``docker stop`` does; returns the seconds that took."""
         started = time.monotonic()
         podman("stop", "--time=10", self.name)
-        return time.monotonic() - started
+        seconds = time.monotonic() - started
+        FIGURES.append(f"podman stop: {seconds:.2f} s")
+        return seconds
 
     def remove(self) -> None:
         podman("rm", "--force", self.name)

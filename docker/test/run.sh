@@ -51,7 +51,7 @@ mkdir -p "$work"
 if [[ ! -x $work/tools/bin/hadolint || docker/test/requirements.txt -nt $work/tools/.stamp ]]; then
   step 'installing hadolint and check-jsonschema'
   "$python" -m venv "$work/tools"
-  "$work/tools/bin/pip" install --quiet --requirement docker/test/requirements.txt
+  "$work/tools/bin/pip" install --quiet --quiet --requirement docker/test/requirements.txt
   touch "$work/tools/.stamp"
 fi
 
@@ -99,12 +99,13 @@ buildah "${store[@]}" bud --isolation chroot --pull=false --layers --format dock
   printf 'image-test: the build failed; all of its output: %s\n' "$work/build.log" >&2
   exit 1
 }
-step "built in $((SECONDS - started)) s"
+figures="image built in $((SECONDS - started)) s"
+step "$figures"
 
 # ------------------------------------------------------------------ the tests
 status=0
 # shellcheck disable=SC2086 # several arguments
-IMAGE_TEST_WORK="$work" IMAGE_TEST_IMAGE="$image" "$python" -m pytest docker/test \
+IMAGE_TEST_WORK="$work" IMAGE_TEST_IMAGE="$image" IMAGE_TEST_FIGURES="$figures" "$python" -m pytest docker/test \
   -p no:cacheprovider ${PYTEST_ARGS:-} || status=$?
 step 'done'
 exit "$status"

@@ -64,6 +64,21 @@ def test_ssh_for_a_user_without_a_name(image: str, key: Path) -> None:
     assert "user 1234 has none in this image" in message
 
 
+def test_an_unreadable_token_file(image: str) -> None:
+    message = refused(image, "--env=JUPYTER_TOKEN_FILE=/run/none")
+    assert "JUPYTER_TOKEN_FILE=/run/none: there is no such file that user 1000 may read" in message
+
+
+def test_an_empty_token_file(image: str) -> None:
+    message = refused(image, "--env=JUPYTER_TOKEN_FILE=/dev/null")
+    assert "JUPYTER_TOKEN_FILE=/dev/null" in message
+
+
+def test_a_token_that_is_no_part_of_an_address(image: str) -> None:
+    message = refused(image, "--env=JUPYTER_TOKEN=a b&c")
+    assert "the token in JUPYTER_TOKEN may have letters, digits and . _ ~ - alone" in message
+
+
 @pytest.mark.parametrize("port", ["0", "70000", "http", ""])
 def test_no_port(image: str, port: str) -> None:
     message = refused(image, f"--env=JUPYTER_PORT={port}")

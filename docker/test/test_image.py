@@ -73,3 +73,42 @@ def test_another_user_can_run_commands(image: str) -> None:
     # As `docker run --user $(id -u):$(id -g)` does for people whose id is not 1000.
     done = run(image, "torchgauge", "--version", options=("--user=1234:1234", "--env=HOME=/tmp"))
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        (
+            "CUDA_VERSION=11.8",
+            "for cpu, and 11.8 was asked for. Give the address of PyTorch's index",
+        ),
+        ("TORCH_VERSION=2.6.1", "is installed and 2.6.1 was asked for"),
+    ],
+)
+def test_a_build_with_another_torch_than_asked_for_stops(
+    image: str, config: dict[str, Any], setting: str, message: str
+) -> None:
+    version = config["Config"]["Labels"]["io.torchgauge.torch"]
+    right = ("--env=CUDA_VERSION=cpu", f"--env=TORCH_VERSION={version}")
+    check = ("python", "/usr/local/lib/torchgauge/check_torch.py")
+    assert run(image, *check, options=right).returncode == 0
+    done = run(image, *check, options=(*right, f"--env={setting}"))
+    assert done.returncode == 1
+    assert message in done.stderr
+
+
+def test_what_needs_a_gpu_is_not_shown_without_one(image: str) -> None:
+    check = ("python", "/opt/torchgauge/check_cuda.py")
+    done = run(image, *check)
+    assert done.returncode == 2
+    assert "NOTHING SHOWN: torch sees no GPU" in done.stdout
+
+
+def test_the_gpu_check_itself_runs(image: str) -> None:
+    # The same code on the CPU with gloo: two processes, so that the all-reduce has a sum to find.
+    done = run(
+        image, "python", "/opt/torchgauge/check_cuda.py", "--rehearse", options=("--shm-size=512m",)
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ok      all-reduce: 2 processes, gloo" in done.stdout
+    assert "nothing was shown about GPUs" in done.stdout

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import TOKEN, USER_ID, Container, Ports
+from containers import TOKEN, USER_ID, Container, Ports, run
 
 HERE = Path(__file__).parent
 NOTEBOOK = {
@@ -110,6 +110,24 @@ def test_the_token_is_in_no_command_line(running: Container) -> None:
     assert TOKEN not in everything
 
 
+def test_the_token_may_be_in_a_file(image: str, tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("from-a-file\n")
+    secret.chmod(0o644)
+    container = Container.start(
+        image,
+        *(f"--volume={secret}:/run/secrets/token:ro", "--env=TORCHGAUGE_DOCTOR=off"),
+        "--env=JUPYTER_TOKEN_FILE=/run/secrets/token",
+    )
+    try:
+        assert "/lab?token=from-a-file  (the one in /run" in container.wait_until_ready()
+        address = "http://127.0.0.1:8888/api/contents?token=from-a-file"
+        code = f"import urllib.request as u; print(u.urlopen('{address}').status)"
+        assert container.exec("python", "-c", code) == "200\n"
+    finally:
+        container.remove()
+
+
 # ---------------------------------------------------------------- SSH
 
 
@@ -159,9 +177,18 @@ def test_summary(running: Container) -> None:
 
 
 def test_the_start_prints_the_doctors_result(running: Container) -> None:
-    running.wait_for_log("torchgauge: doctor: exit status")
-    done = running.exec("sh", "-c", "torchgauge doctor --format json; true")
-    assert json.loads(done)
+    log = running.wait_for_log("torchgauge: doctor: ")
+    assert "torchgauge: doctor: exit status 0" in log
+    # A CPU build on a machine without a GPU: said, and no fault.
+    assert "no-gpu" in log
+    assert json.loads(running.exec("torchgauge", "doctor", "--no-checks", "--format", "json"))
+
+
+def test_a_gpu_that_must_be_there_and_is_not_ends_the_start(image: str) -> None:
+    done = run(image, options=("--env=TORCHGAUGE_DOCTOR=require-gpu",))
+    assert done.returncode == 2
+    assert "the doctor found a fault (above) and TORCHGAUGE_DOCTOR=require-gpu" in done.stderr
+    assert "Jupyter" not in done.stdout
 
 
 # ---------------------------------------------------------------- the container

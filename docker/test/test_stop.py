@@ -37,13 +37,9 @@ def start(image: str, key: Path) -> Iterator[Callable[..., Container]]:
         container.remove()
 
 
-def test_stop_is_quick_and_clean(
-    start: Callable[..., Container], record_property: Callable[[str, object], None]
-) -> None:
+def test_stop_is_quick_and_clean(start: Callable[..., Container]) -> None:
     container = start()
     seconds = container.stop()
-    print(f"stopped in {seconds:.2f} s")
-    record_property("stop_seconds", seconds)
     assert container.exit_status() == 0, container.logs()
     assert seconds < MOST_SECONDS
     assert "torchgauge: stopped" in container.logs()
@@ -60,7 +56,6 @@ def test_a_busy_kernel_does_not_hold_it_up(start: Callable[..., Container]) -> N
     )
     assert "busy" in container.exec("python", "/tmp/kernel_client.py", TOKEN, code, "8")
     seconds = container.stop()
-    print(f"stopped in {seconds:.2f} s")
     assert container.exit_status() == 0, container.logs()
     assert seconds < MOST_SECONDS
 
