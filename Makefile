@@ -78,7 +78,7 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-torch26 lint types imports check
+.PHONY: test test-models test-torch26 image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST)
 
@@ -87,6 +87,9 @@ test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
+
+image-test: $(DEV) ## build the image with buildah, run it with podman, test it (needs root)
+	@PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" docker/test/run.sh
 
 lint: $(DEV) ## ruff: rules and formatting
 	@$(BIN)/ruff check .
@@ -132,5 +135,6 @@ wheel: $(DEV) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## remove the environments and everything built
+	docker/test/clean.sh
 	rm -rf $(VENV) $(VENV26) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
