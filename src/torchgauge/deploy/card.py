@@ -43,7 +43,12 @@ def _head(contents: Contents) -> list[str]:
 
 def _signature(contents: Contents) -> list[str]:
     signature = contents.exported.signature
-    lines = ["## Inputs and outputs", "", "| | name | shape | dtype | values |", "|---|---|---|---|---|"]
+    lines = [
+        "## Inputs and outputs",
+        "",
+        "| | name | shape | dtype | values |",
+        "|---|---|---|---|---|",
+    ]
     lines += [_row("input", tensor) for tensor in signature.inputs]
     lines += [_row("output", tensor) for tensor in signature.outputs]
     if signature.dimensions:

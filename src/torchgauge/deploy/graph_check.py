@@ -39,8 +39,14 @@ _SIZE_FUNCTIONS = frozenset(
      "IntTrueDiv", "IsNonOverlappingAndDenseIndicator", "TruncToFloat", "TruncToInt", "RoundToInt",
      "RoundDecimal", "ToFloat", "Identity", "Max", "Min", "Eq", "Ne", "Lt", "Le", "Gt", "Ge",
      "And", "Or", "Not", "Piecewise", "floor", "ceiling", "Abs", "Pow",
-     "min", "max", "abs")
+     "min", "max", "abs",
+     # sympy writes itself like this: Mul(Integer(2), Symbol('s0', positive=True, integer=True))
+     "Symbol", "Integer", "Rational", "Float", "Add", "Mul", "Equality", "Unequality",
+     "StrictLessThan", "LessThan", "StrictGreaterThan", "GreaterThan")
 )  # fmt: skip
+_SYMBOL_FACTS = frozenset(
+    ("positive", "negative", "nonnegative", "nonpositive", "integer", "real", "zero", "precision")
+)
 _TENSOR_FACTS = frozenset(("size", "stride", "storage_offset", "ndim", "numel"))
 _CONTAINERS = frozenset((None, "builtins.tuple", "builtins.list", "builtins.dict"))
 _DEVICES = frozenset(("cpu", "cuda", "meta"))
@@ -94,6 +100,10 @@ def _is_symbol(name: str) -> bool:
     return re.fullmatch(r"[suzf]+\d+|True|False|oo|int_oo|inf", name) is not None
 
 
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text) is not None
+
+
 def _is_guard_name(name: str) -> bool:
     return name in ("L", "inf", "math") or _is_symbol(name)
 
@@ -124,14 +134,15 @@ def _is_arithmetic(node: ast.AST, is_name: Callable[[str], bool], with_tensors: 
     if isinstance(node, ast.Name):
         return is_name(node.id) or node.id in _SIZE_FUNCTIONS
     if isinstance(node, ast.Constant):
-        return isinstance(node.value, (int, float, bool)) or (
-            with_tensors and isinstance(node.value, str)
-        )
+        if isinstance(node.value, str):
+            return with_tensors or _is_symbol(node.value) or _is_number(node.value)
+        return isinstance(node.value, (int, float))
+    if isinstance(node, ast.keyword):
+        return node.arg in _SYMBOL_FACTS and isinstance(node.value, ast.Constant)
     if isinstance(node, ast.Call):
-        return not node.keywords and (
-            (isinstance(node.func, ast.Name) and node.func.id in _SIZE_FUNCTIONS)
-            or (with_tensors and isinstance(node.func, ast.Attribute))
-        )
+        if isinstance(node.func, ast.Name):
+            return node.func.id in _SIZE_FUNCTIONS
+        return with_tensors and isinstance(node.func, ast.Attribute)
     if isinstance(node, ast.Attribute):
         return with_tensors and (
             node.attr in _TENSOR_FACTS

@@ -144,7 +144,11 @@ def _listed(manifest: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
             raise PackageError(f"{MANIFEST} lists {name!r}, which no package holds", hint=_AGAIN)
         size = entry.get("bytes") if isinstance(entry, dict) else None
         digest = entry.get("sha256") if isinstance(entry, dict) else None
-        if not isinstance(size, int) or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        if (
+            not isinstance(size, int)
+            or not isinstance(digest, str)
+            or not _DIGEST.fullmatch(digest)
+        ):
             raise PackageError(f"{MANIFEST} is damaged at {name}", hint=_AGAIN)
         listed[name] = (size, digest)
     if missing := sorted(_REQUIRED - listed.keys()):

@@ -182,9 +182,7 @@ def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> I
             f"{', '.join(call.names)}",
             hint="name the tensors in the file as the model's arguments",
         )
-    return InputMaker(
-        signature, tuple(request.examples[name] for name in call.names), keep=True
-    )
+    return InputMaker(signature, tuple(request.examples[name] for name in call.names), keep=True)
 
 
 def _compared(

@@ -85,9 +85,7 @@ def _batches(signature: Signature) -> tuple[int, ...]:
     return _BATCHES
 
 
-def _report(
-    model: torch.nn.Module, tensors: Sequence[torch.Tensor], scenario: Scenario
-) -> Report:
+def _report(model: torch.nn.Module, tensors: Sequence[torch.Tensor], scenario: Scenario) -> Report:
     return analyze_model(model, input_data=tuple(tensors), scenario=scenario)
 
 

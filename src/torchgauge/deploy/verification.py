@@ -52,9 +52,7 @@ def compare_outputs(
                 ) from error
         absolute, relative = _difference(signature, got, expected, sizes)
         done.append(
-            Comparison(
-                sizes=dict(sizes), max_difference=absolute, max_relative_difference=relative
-            )
+            Comparison(sizes=dict(sizes), max_difference=absolute, max_relative_difference=relative)
         )
     return tuple(done)
 
