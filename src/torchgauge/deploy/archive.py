@@ -10,6 +10,7 @@ here first, as a zip of JSON and raw tensors, and everything of these kinds must
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torchgauge.deploy.graph_check import UnsafeProgram, check_program
 from torchgauge.errors import PackageError
@@ -131,8 +132,15 @@ def quiet_torch() -> Iterator[None]:
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), _hidden_output():
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(before)
+
+
+@contextlib.contextmanager
+def _hidden_output() -> Iterator[None]:
+    """Drop what is printed: torch.export prints its whole graph when it gives up."""
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield

@@ -66,14 +66,15 @@ def _row(kind: str, tensor: TensorSignature) -> str:
 def _figures(contents: Contents) -> list[str]:
     report = contents.report
     totals = report.totals
+    macs = format_count(totals.forward_macs, "MACs")
+    flops = format_count(totals.forward_flops, "FLOPs")
     lines = [
         "## Figures",
         "",
         "| | |",
         "|---|---|",
         f"| parameters | {format_integer(totals.params)}, {format_bytes(totals.param_bytes)} |",
-        f"| forward, batch {report.batch_size or 1} | {format_count(totals.forward_macs, 'MACs')} = "
-        f"{format_count(totals.forward_flops, 'FLOPs')} |",
+        f"| forward, batch {report.batch_size or 1} | {macs} = {flops} |",
     ]
     if report.time is not None:
         lines.append(
@@ -134,6 +135,8 @@ def _notes(contents: Contents) -> list[str]:
 
 
 def _use(contents: Contents) -> list[str]:
+    names = [tensor.name.replace(".", "_") for tensor in contents.exported.signature.inputs]
+    arguments = ", ".join(names)
     return [
         "## Use",
         "",
@@ -146,8 +149,7 @@ def _use(contents: Contents) -> list[str]:
         "import torch",
         "",
         f'program = torch.export.load("{manifest.PROGRAM}").module()',
-        f"outputs = program({', '.join(t.name.replace('.', '_') for t in contents.exported.signature.inputs)})"
-        "  # tensors in the order above; a tuple of tensors",
+        f"outputs = program({arguments})  # tensors in the order above; a tuple of tensors",
         "```",
         "",
         f"`{manifest.WEIGHTS}` holds the weights under the names of the original model, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+_READY = "http://127.0.0.1:8000/readyz"
 _TEXT = """\
 # Serves this package: docker build -t {image} . && docker run -p 8000:8000 {image}
 # For a GPU, give an index that has CUDA builds of torch and add --device cuda to the command.
@@ -32,7 +33,7 @@ WORKDIR /home/server
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \\
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+    CMD ["python", "-c", "from urllib.request import urlopen; urlopen('{ready}', timeout=2)"]
 CMD ["torchgauge", "serve", "/package", "--host", "0.0.0.0", "--port", "8000"]
 """
 
@@ -43,6 +44,7 @@ def dockerfile(*, title: str, image: str, python: str, version: str, has_wheels:
         title=title.replace('"', "'"),
         image=image,
         python=python,
+        ready=_READY,
         version=version,
         wheels=" wheels/*" if has_wheels else "",
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
+import torchgauge
 from torchgauge.deploy.archive import quiet_torch
 from torchgauge.deploy.call import FlatModel
 from torchgauge.deploy.signature import BATCH, Signature, SizeRange, TensorSignature
@@ -43,7 +46,7 @@ def export_model(
     Raises:
         ModelError: it cannot be exported; the message has the reason and the hint a way out.
     """
-    auto = torch.export.Dim.AUTO  # type: ignore[attr-defined]
+    auto = torch.export.Dim.AUTO
     shapes = tuple({dim: auto for dim in dynamic.get(name, {})} or None for name in names)
     output_names = model.names_of_outputs(tensors)
     try:
@@ -90,8 +93,8 @@ def _signature(
                 renamed.setdefault(str(size), _free_name(wanted, renamed))
     signature = Signature(
         inputs=tuple(
-            replace(_tensor(name, node, renamed), **_bounds(node))
-            for name, node in zip(names, inputs, strict=True)
+            replace(_tensor(name, node, renamed), minimum=low, maximum=high)
+            for name, node, (low, high) in zip(names, inputs, map(_bounds, inputs), strict=True)
         ),
         outputs=tuple(
             _tensor(name, node, renamed) for name, node in zip(output_names, outputs, strict=True)
@@ -144,7 +147,7 @@ def _ranges(
     return ranges
 
 
-def _bounds(node: torch.fx.Node) -> dict[str, int]:
+def _bounds(node: torch.fx.Node) -> tuple[int, int] | tuple[None, None]:
     """Return the bounds of indices into an embedding: beyond them a GPU kernel aborts."""
     bounds = []
     for user in _users_through_views(node):
@@ -152,7 +155,7 @@ def _bounds(node: torch.fx.Node) -> dict[str, int]:
             weight, index = user.args[0], user.args[1]
             if isinstance(weight, torch.fx.Node) and index is not weight:
                 bounds.append(int(weight.meta["val"].shape[0]))
-    return {"minimum": 0, "maximum": min(bounds) - 1} if bounds else {}
+    return (0, min(bounds) - 1) if bounds else (None, None)
 
 
 _KEEP_VALUES = ("aten.view", "aten._to_copy", "aten.to.", "aten.reshape", "aten.clone",
@@ -210,8 +213,18 @@ def _cannot_export(model: FlatModel, error: Exception) -> ModelError:
         (reason, way_out) for pattern, reason, way_out in _REASONS if re.search(pattern, text)
     )
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    place = _user_line(error)
     return ModelError(
-        f"{type(model.model).__name__} cannot be exported: {reason}\n"
-        f"  {type(error).__name__}: {first}",
+        f"{type(model.model).__name__} cannot be exported: {reason}"
+        f"{f' at {place}' if place else ''}\n  {type(error).__name__}: {first}",
         hint=way_out,
     )
+
+
+def _user_line(error: BaseException) -> str:
+    """Return ``file.py:12``: the innermost line outside of torch and torchgauge."""
+    own = tuple(str(Path(module.__file__ or "").parent) for module in (torch, torchgauge))
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith((*own, "<")) and "torch/nn" not in frame.filename:
+            return f"{Path(frame.filename).name}:{frame.lineno}"
+    return ""

@@ -142,18 +142,18 @@ def _listed(manifest: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     for name, entry in files.items():
         if not (name in _REQUIRED or name in _OPTIONAL or _WHEEL.fullmatch(name)):
             raise PackageError(f"{MANIFEST} lists {name!r}, which no package holds", hint=_AGAIN)
-        size = entry.get("bytes") if isinstance(entry, dict) else None
-        digest = entry.get("sha256") if isinstance(entry, dict) else None
-        if (
-            not isinstance(size, int)
-            or not isinstance(digest, str)
-            or not _DIGEST.fullmatch(digest)
-        ):
-            raise PackageError(f"{MANIFEST} is damaged at {name}", hint=_AGAIN)
-        listed[name] = (size, digest)
+        listed[name] = _entry(name, entry)
     if missing := sorted(_REQUIRED - listed.keys()):
         raise PackageError(f"{MANIFEST} does not list {missing[0]}", hint=_AGAIN)
     return listed
+
+
+def _entry(name: str, entry: Any) -> tuple[int, str]:
+    size = entry.get("bytes") if isinstance(entry, dict) else None
+    digest = entry.get("sha256") if isinstance(entry, dict) else None
+    if type(size) is not int or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise PackageError(f"{MANIFEST} is damaged at {name}", hint=_AGAIN)
+    return size, digest
 
 
 def _files(folder: Path) -> Iterator[tuple[str, Path]]:

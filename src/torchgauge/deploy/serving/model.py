@@ -80,7 +80,9 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
     _check_arguments(program, signature)
     if device != "cpu":
         with quiet_torch():
-            program = torch.export.passes.move_to_device_pass(program, device)
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
     with quiet_torch():
         module = program.module()
 

@@ -128,14 +128,10 @@ def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise BadInput(f"{empty}: {reason[:200]}") from error
-    if given.numel() and _kind(given.dtype) > _kind(dtype):
-        raise BadInput(
-            f"{tensor.name} is {tensor.dtype}, the numbers sent are {_words(given.dtype)}"
-        )
-    if given.numel() and (given.dtype is torch.bool) != (dtype is torch.bool):
-        raise BadInput(
-            f"{tensor.name} is {tensor.dtype}, the numbers sent are {_words(given.dtype)}"
-        )
+    is_other = (given.dtype is torch.bool) != (dtype is torch.bool)
+    if given.numel() and (is_other or _kind(given.dtype) > _kind(dtype)):
+        words = _words(given.dtype)
+        raise BadInput(f"{tensor.name} is {tensor.dtype}, the numbers sent are {words}")
     if not dtype.is_floating_point and given.numel() and dtype is not torch.bool:
         info = torch.iinfo(dtype)
         if int(given.min()) < info.min or int(given.max()) > info.max:

@@ -7,7 +7,6 @@ asks and never reads, would be held as long as the client likes.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -30,7 +29,7 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self._is_in_request():
-                self._header_timer = _cancelled(self._header_timer)
+                self._end_timer("_header_timer")
             elif self._header_timer is None:
                 self._expect_header()
 
@@ -43,12 +42,17 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
 
         def resume_writing(self) -> None:
             super().resume_writing()
-            self._write_timer = _cancelled(self._write_timer)
+            self._end_timer("_write_timer")
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._header_timer = _cancelled(self._header_timer)
-            self._write_timer = _cancelled(self._write_timer)
+            self._end_timer("_header_timer")
+            self._end_timer("_write_timer")
             super().connection_lost(exc)
+
+        def _end_timer(self, name: str) -> None:
+            if (timer := getattr(self, name)) is not None:
+                timer.cancel()
+                setattr(self, name, None)
 
         def _expect_header(self) -> None:
             self._header_timer = self.loop.call_later(settings.header_seconds, self._give_up)
@@ -69,8 +73,3 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
             return self.cycle is not None and not self.cycle.response_complete
 
     return TimedProtocol
-
-
-def _cancelled(timer: Any) -> None:
-    if timer is not None:
-        timer.cancel()

@@ -26,7 +26,7 @@ class Server(uvicorn.Server):
     """
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Handle the signals for as long as the server runs."""
         signals = (signal.SIGTERM, signal.SIGINT)
         before = {number: signal.signal(number, self._stop) for number in signals}
