@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -83,14 +84,14 @@ def _signature(
     notes: list[str] = []
     for name, node in zip(names, inputs, strict=True):
         for dim, wanted in dynamic.get(name, {}).items():
-            size = node.meta["val"].shape[dim]
+            size = _size(node.meta["val"].shape[dim])
             if isinstance(size, int):
                 notes.append(
                     f"{name}: dimension {dim} ({wanted}) is fixed at {size}, "
                     "because the model's code depends on it"
                 )
             else:
-                renamed.setdefault(str(size), _free_name(wanted, renamed))
+                renamed.setdefault(size, _free_name(wanted, renamed))
     signature = Signature(
         inputs=tuple(
             replace(_tensor(name, node, renamed), minimum=low, maximum=high)
@@ -120,11 +121,17 @@ def _tensor(name: str, node: torch.fx.Node, renamed: Mapping[str, str]) -> Tenso
     return TensorSignature(
         name=name,
         shape=tuple(
-            size if isinstance(size, int) else _expression(str(size), renamed)
-            for size in value.shape
+            size if isinstance(size, int) else _expression(size, renamed)
+            for size in map(_size, value.shape)
         ),
         dtype=str(value.dtype).removeprefix("torch."),
     )
+
+
+def _size(size: Any) -> int | str:
+    """Return a size as a number, or as torch writes it; a fixed one may come as a symbol too."""
+    text = str(size)
+    return int(text) if text.isdecimal() else text
 
 
 def _expression(text: str, renamed: Mapping[str, str]) -> str:

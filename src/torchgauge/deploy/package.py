@@ -17,7 +17,7 @@ from torchgauge.deploy.example import Example, example_call
 from torchgauge.deploy.exporting import Exported, export_model
 from torchgauge.deploy.inputs import InputMaker
 from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.prediction import LONGEST, predict_memory
+from torchgauge.deploy.prediction import predict_memory
 from torchgauge.deploy.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.verification import Comparison, compare_outputs, size_choices
 from torchgauge.deploy.writing import Contents, write_package
@@ -25,6 +25,9 @@ from torchgauge.errors import CheckFailed, InputError, ModelError
 from torchgauge.report.model import Report
 from torchgauge.report.scenario import Scenario
 from torchgauge.units import format_bytes
+
+LONGEST = 2048
+"""What a dimension without a limit is planned for."""
 
 Progress = Callable[[str], None]
 
@@ -43,8 +46,9 @@ class PackageRequest:
     """The device that memory is predicted for; the program itself runs on any."""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """Dimensions that may vary besides batch and sequence: by input, with their names."""
-    longest: int = LONGEST
-    """What dynamic dimensions other than the batch are planned for, where nothing limits them."""
+    longest: int | None = None
+    """The most that other dynamic dimensions than the batch may be; ``None`` takes what the model
+    is made for, if its configuration says so, and else ``LONGEST``."""
     examples: Mapping[str, torch.Tensor] | None = None
     """Real inputs by name, for the comparison; noise within the bounds otherwise."""
     onnx: bool = False
@@ -94,6 +98,7 @@ def package_model(
         tell("export")
         exported = export_model(flat, call.names, call.tensors, example.dynamic)
         maker = _input_maker(exported.signature, call, request)
+        exported = replace(exported, signature=_limited(exported.signature, model, request))
         program = exported.program.module()
         tell("comparison with the original")
         signature, comparisons, notes = _compared(program, flat, exported, maker)
@@ -217,8 +222,22 @@ def _predicted(
     if request.scenario.device != "cpu":
         scenarios.append(request.scenario)
     return tuple(
-        predict_memory(program, signature, scenario, maker, request.longest, tell)
-        for scenario in scenarios
+        predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
+    )
+
+
+def _limited(signature: Signature, model: nn.Module, request: PackageRequest) -> Signature:
+    """Give every dynamic dimension but the batch a largest size: memory is planned up to it."""
+    made_for = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = request.longest or (made_for if isinstance(made_for, int) else LONGEST)
+    return replace(
+        signature,
+        dimensions={
+            name: sizes
+            if name == BATCH
+            else replace(sizes, maximum=min(longest, sizes.maximum or longest))
+            for name, sizes in signature.dimensions.items()
+        },
     )
 
 

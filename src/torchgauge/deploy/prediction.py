@@ -14,8 +14,6 @@ from torchgauge.report.scenario import Scenario
 
 _BATCHES = (4, 16, 64)
 """Far apart: what decides the peak of a small batch need not decide that of a large one."""
-LONGEST = 2048
-"""What a dimension without a limit is planned for, unless asked for otherwise."""
 _SHORTEST = 16
 
 
@@ -24,7 +22,6 @@ def predict_memory(
     signature: Signature,
     scenario: Scenario,
     make: Callable[[Mapping[str, int]], Sequence[torch.Tensor]],
-    longest: int,
     on_progress: Callable[[str], None] | None = None,
 ) -> MemoryTable:
     """Return the table of one device; ``make`` returns inputs of the sizes it is given.
@@ -34,7 +31,7 @@ def predict_memory(
     """
     lines: list[MemoryLine] = []
     parameter_bytes = 0
-    for limits in length_limits(signature, longest):
+    for limits in length_limits(signature):
         if on_progress is not None:
             on_progress(" ".join(("memory on", scenario.device, _text(limits))))
         peaks = {}
@@ -54,15 +51,12 @@ def peak_bytes(report: Report) -> int:
     return memory.peak_allocated_bytes if memory.device_bytes is None else memory.device_bytes
 
 
-def length_limits(signature: Signature, longest: int) -> list[dict[str, int]]:
-    """Return the upper bounds for which there is a line: powers of two up to the longest."""
+def length_limits(signature: Signature) -> list[dict[str, int]]:
+    """Return the upper bounds for which there is a line: powers of two up to the largest sizes."""
     names = [name for name in signature.dimensions if name != BATCH]
     if not names:
         return [{}]
-    most = {
-        name: longest if (maximum := signature.dimensions[name].maximum) is None else maximum
-        for name in names
-    }
+    most = {name: signature.dimensions[name].maximum or _SHORTEST for name in names}
     steps, size = [], _SHORTEST
     while size < max(most.values()):
         steps.append(size)

@@ -66,9 +66,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--longest",
         type=options.positive_integer,
-        default=2048,
         metavar="N",
-        help="plan lengths without a limit up to this (default 2048); longer requests are refused",
+        help="the most that a length may be (default: what the model is made for, or 2048)",
     )
     group.add_argument(
         "--budget-memory",
