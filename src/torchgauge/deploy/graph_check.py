@@ -48,8 +48,11 @@ _SYMBOL_FACTS = frozenset(
     ("positive", "negative", "nonnegative", "nonpositive", "integer", "real", "zero", "precision")
 )
 _TENSOR_FACTS = frozenset(("size", "stride", "storage_offset", "ndim", "numel"))
-_CONTAINERS = frozenset((None, "builtins.tuple", "builtins.list", "builtins.dict"))
-_DEVICES = frozenset(("cpu", "cuda", "meta"))
+_CONTAINERS = re.compile(
+    r"builtins\.(tuple|list|dict)|collections\.OrderedDict|transformers(\.\w+)+"
+)
+"""Not ``defaultdict``, whose factory torch imports by the name in the file."""
+_DEVICES = frozenset(("cpu", "cuda", "meta", "mps", "xpu"))
 _LONGEST_EXPRESSION = 2000
 _DEEPEST = 200
 
@@ -204,8 +207,9 @@ def _structure(text: Any) -> None:
 
     def check(node: Any) -> None:
         if isinstance(node, dict):
-            if node.get("type") not in _CONTAINERS:
-                raise UnsafeProgram(f"it takes or returns {str(node.get('type'))[:80]!r}")
+            kind = node.get("type")
+            if kind is not None and not _CONTAINERS.fullmatch(str(kind)):
+                raise UnsafeProgram(f"it takes or returns {str(kind)[:80]!r}")
             context = node.get("context")
             if isinstance(context, str) and not re.fullmatch(r'null|\[["\w, ]*\]', context):
                 raise UnsafeProgram(f"{context[:80]!r} are not plain names")
