@@ -49,8 +49,12 @@ _NO_PICKLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 _AGAIN = "package the model again: torchgauge package"
 
 
-def load_program(path: Path) -> torch.export.ExportedProgram:
-    """Return the program in a ``.pt2`` file, after a check of everything in it that could run.
+def load_program(
+    path: Path, device: str = "cpu"
+) -> tuple[torch.export.ExportedProgram, torch.nn.Module]:
+    """Return the program in a ``.pt2`` file and its module, on ``device``.
+
+    Everything in it that could run is checked before anything is loaded.
 
     Raises:
         PackageError: it is damaged, not safe, or of another torch.
@@ -60,7 +64,12 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
 
     try:
         with without_pickled_code(), quiet_torch():
-            program: torch.export.ExportedProgram = torch.export.load(path)
+            program = torch.export.load(path)
+            if device != "cpu":
+                from torch.export.passes import move_to_device_pass
+
+                program = move_to_device_pass(program, device)
+            return program, program.module()
     except Exception as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise PackageError(
@@ -68,7 +77,6 @@ def load_program(path: Path) -> torch.export.ExportedProgram:
             hint="it may come from another version of torch: install the one in its "
             "requirements.lock",
         ) from error
-    return program
 
 
 def check_archive(path: Path) -> None:

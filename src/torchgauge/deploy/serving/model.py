@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from torchgauge.deploy import manifest
-from torchgauge.deploy.archive import load_program, quiet_torch
+from torchgauge.deploy.archive import load_program
 from torchgauge.deploy.memory_table import MemoryTable, read_memory
 from torchgauge.deploy.signature import Signature, signature_from_dict
 from torchgauge.errors import PackageError, UsageError
@@ -76,15 +76,8 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
                 hint="package the model again: torchgauge package",
             )
     _import_operators(facts)
-    program = load_program(folder / manifest.PROGRAM)
+    program, module = load_program(folder / manifest.PROGRAM, device)
     _check_arguments(program, signature)
-    if device != "cpu":
-        with quiet_torch():
-            from torch.export.passes import move_to_device_pass
-
-            program = move_to_device_pass(program, device)
-    with quiet_torch():
-        module = program.module()
 
     def run(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode():
