@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
@@ -34,6 +34,11 @@ from torchgauge.deploy.serving.payload import decode_request, encode_response
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.signature import Signature
 
+Result = TypeVar("Result")
+
+_SMALL_BYTES = 32 * 1024
+"""JSON of this size is read in about half a millisecond; a change of threads costs as much."""
+_BYTES_PER_NUMBER = 20
 _CLIENT_GONE = 499
 """nginx's status for a client that did not wait; nobody reads it, the counter does."""
 
@@ -53,6 +58,8 @@ class Service:
         # JSON is read and written one request at a time: the memory that takes is counted once.
         self._codec = ThreadPoolExecutor(max_workers=1, thread_name_prefix="torchgauge-json")
         self._accepted = 0
+        self.taken = self.answered = 0
+        """Requests for predictions whose header was read, and those that got any answer."""
         engine.watch(self.metrics.batch_done)
         self.metrics.watch(lambda: engine.waiting, resident_bytes)
 
@@ -78,16 +85,22 @@ class Service:
             self._accepted -= 1
 
     async def _answer(self, body: bytes) -> bytes:
-        loop = asyncio.get_running_loop()
-        prediction = await loop.run_in_executor(
-            self._codec,
+        prediction = await self._in_codec(
+            len(body),
             lambda: decode_request(body, self.signature, allow_nan=self.settings.allow_nan),
         )
         check_samples(self.limit, prediction.sizes)
         outputs = await self.engine.predict(prediction.tensors, prediction.sizes)
-        return await loop.run_in_executor(
-            self._codec, encode_response, self.signature, outputs, prediction.encoding
+        return await self._in_codec(
+            sum(output.numel() for output in outputs) * _BYTES_PER_NUMBER,
+            lambda: encode_response(self.signature, outputs, prediction.encoding),
         )
+
+    async def _in_codec(self, size: int, work: Callable[[], Result]) -> Result:
+        """Do what is small at once, and what is not without holding up the other connections."""
+        if size <= _SMALL_BYTES:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._codec, work)
 
     async def stop(self) -> None:
         """End the engine and the threads."""
@@ -153,12 +166,14 @@ def _add_facts(application: FastAPI, service: Service) -> None:
 
 async def _counted(service: Service, request: Request) -> Response:
     start = time.monotonic()
+    service.taken += 1
     try:
         response = Response(await service.predict(request), media_type="application/json")
     except ClientDisconnect:
         response = Response(status_code=_CLIENT_GONE)
     except RequestFailure as failure:
         response = _failed(failure)
+    service.answered += 1
     service.metrics.requests.labels(str(response.status_code)).inc()
     service.metrics.seconds.observe(time.monotonic() - start)
     return response

@@ -63,5 +63,6 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
         on_message(describe(model))
         on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
         serve(application, listener, settings, access_log=request.access_log)
+        on_message(f"stopped: {service.taken} requests taken, {service.answered} answered")
     finally:
         listener.close()
