@@ -8,9 +8,11 @@ from pathlib import Path
 
 from torchgauge.cli.commands.measure import seconds
 from torchgauge.cli.commands.package import memory_size
-from torchgauge.cli.options import positive_integer
+from torchgauge.cli.options import one_of, positive_integer
+from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package
+from torchgauge.errors import UsageError
 
 _DEFAULTS = Settings()
 
@@ -22,6 +24,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 for all")
     group.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000")
     group.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
+    group = parser.add_argument_group("replicas")
+    group.add_argument(
+        "--engine", type=one_of(("local", "ray")), default="local", metavar="NAME",
+        help="local (default): the model in this process; ray: replicas on Ray Serve",
+    )  # fmt: skip
+    group.add_argument(
+        "--replicas", type=positive_integer, metavar="N", help="with ray: how many (default 2)"
+    )
+    group.add_argument(
+        "--max-replicas", type=positive_integer, metavar="N",
+        help="with ray: up to so many when there is more to do",
+    )  # fmt: skip
+    group.add_argument(
+        "--ray-address", metavar="ADDRESS", help="with ray: a cluster that runs, such as auto"
+    )
     group = parser.add_argument_group("batching and memory")
     group.add_argument(
         "--max-latency-ms", type=_milliseconds, default=_DEFAULTS.max_wait_seconds, metavar="MS",
@@ -79,6 +96,23 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _ray_request(arguments: argparse.Namespace) -> RayRequest | None:
+    given = {
+        "replicas": arguments.replicas,
+        "max_replicas": arguments.max_replicas,
+        "address": arguments.ray_address,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    if arguments.engine == "ray":
+        return RayRequest(**given)
+    if given:
+        raise UsageError(
+            "--replicas, --max-replicas and --ray-address are for Ray Serve",
+            hint="add --engine ray",
+        )
+    return None
+
+
 def request_from(arguments: argparse.Namespace) -> ServeRequest:
     """Return what was asked for."""
     return ServeRequest(
@@ -88,6 +122,7 @@ def request_from(arguments: argparse.Namespace) -> ServeRequest:
         device=arguments.device,
         memory_limit=arguments.memory_limit,
         body_limit=arguments.max_body,
+        ray=_ray_request(arguments),
         access_log=arguments.access_log,
         settings=Settings(
             max_wait_seconds=arguments.max_latency_ms,

@@ -20,6 +20,8 @@ _CGROUP_FILES = (
     "/sys/fs/cgroup/memory.max",
     "/sys/fs/cgroup/memory/memory.limit_in_bytes",
 )
+_REPLICA_BYTES = 512 * 2**20
+"""Python, torch and Ray in a replica, before the weights."""
 _NO_LIMIT_BYTES = 2**60
 """Cgroup v1 writes a number near 2^63 for none."""
 
@@ -34,7 +36,7 @@ class BatchLimit:
     """
 
     def __init__(self, table: MemoryTable, budget_bytes: int, max_batch: int) -> None:
-        self._table = table
+        self.table = table
         self.budget_bytes = budget_bytes
         self._max_batch = max_batch
         self._known: dict[tuple[tuple[str, int], ...], int] = {}
@@ -45,7 +47,7 @@ class BatchLimit:
         if key not in self._known:
             if len(self._known) > 10_000:
                 self._known.clear()
-            fits = self._table.largest_batch(sizes, self.budget_bytes)
+            fits = self.table.largest_batch(sizes, self.budget_bytes)
             self._known[key] = min(fits, self._max_batch)
         return self._known[key]
 
@@ -70,8 +72,11 @@ def batch_limit(
         budget = total - used_elsewhere - bodies
     else:
         budget = memory_limit if memory_limit is not None else _gpu_bytes(device)
-    limit = BatchLimit(table, budget, settings.max_batch)
-    smallest = table.lines[0]
+    return _checked(BatchLimit(table, budget, settings.max_batch))
+
+
+def _checked(limit: BatchLimit) -> BatchLimit:
+    smallest, budget = limit.table.lines[0], limit.budget_bytes
     if limit(smallest.up_to) < 1:
         raise UsageError(
             f"one sample takes {format_bytes(smallest.peak_bytes(1))}, "
@@ -79,6 +84,30 @@ def batch_limit(
             hint="a larger --memory-limit, or smaller --max-body and --max-pending",
         )
     return limit
+
+
+def replica_limit(
+    table: MemoryTable, settings: Settings, device: str, memory_limit: int | None, replicas: int
+) -> BatchLimit:
+    """Return the limit for each of several replicas; ``memory_limit`` is that of one.
+
+    Without a limit, what is free on this machine is divided among them: right for replicas that
+    all run here, and no more than that elsewhere.
+
+    Raises:
+        UsageError: not even one sample of the smallest sizes fits, or the memory of GPUs that may
+            be elsewhere was not said.
+    """
+    if device != "cpu":
+        if memory_limit is None:
+            raise UsageError(
+                "the memory of the GPUs that the replicas get is not known here",
+                hint="say it: --memory-limit 16GiB",
+            )
+        return _checked(BatchLimit(table, memory_limit, settings.max_batch))
+    share = memory_limit if memory_limit is not None else available_bytes() // replicas
+    budget = share - _REPLICA_BYTES
+    return _checked(BatchLimit(table, budget, settings.max_batch))
 
 
 def available_bytes() -> int:

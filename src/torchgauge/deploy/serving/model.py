@@ -18,17 +18,22 @@ from torchgauge.units import format_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ServedModel:
-    """What answers requests; ``run`` takes and returns tensors on the CPU."""
+class PackageFacts:
+    """What is known of a package without loading its program."""
 
     name: str
     folder: Path
     device: str
     signature: Signature
     memory: MemoryTable
+    manifest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel(PackageFacts):
+    """What answers requests; ``run`` takes and returns tensors on the CPU."""
+
     run: Callable[[tuple[torch.Tensor, ...]], tuple[torch.Tensor, ...]]
-    facts: Mapping[str, Any]
-    """The manifest."""
 
 
 def check_device(device: str) -> None:
@@ -58,6 +63,30 @@ def check_device(device: str) -> None:
         )
 
 
+def read_package(folder: Path, device: str = "cpu") -> PackageFacts:
+    """Check a package, and read what says what it is; its program is not touched.
+
+    Raises:
+        PackageError: it is damaged or unknown.
+    """
+    facts = manifest.check_package(folder)
+    signature = signature_from_dict(manifest.read_json(folder, manifest.SIGNATURE))
+    for tensor in (*signature.inputs, *signature.outputs):
+        if not isinstance(getattr(torch, tensor.dtype, None), torch.dtype):
+            raise PackageError(
+                f"{tensor.name} has the unknown dtype {tensor.dtype}",
+                hint="package the model again: torchgauge package",
+            )
+    return PackageFacts(
+        name=str(facts.get("model", folder.name)),
+        folder=folder,
+        device=device,
+        signature=signature,
+        memory=_table_for(read_memory(folder), device),
+        manifest=facts,
+    )
+
+
 def open_package(folder: Path, device: str = "cpu") -> ServedModel:
     """Check and load a package. Nothing of it is loaded before its hashes are right.
 
@@ -65,19 +94,11 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
         PackageError: it is damaged, unknown or not safe to load.
         UsageError: the device is not there.
     """
-    facts = manifest.check_package(folder)
+    facts = read_package(folder, device)
     check_device(device)
-    signature = signature_from_dict(manifest.read_json(folder, manifest.SIGNATURE))
-    memory = _table_for(read_memory(folder), device)
-    for tensor in (*signature.inputs, *signature.outputs):
-        if not isinstance(getattr(torch, tensor.dtype, None), torch.dtype):
-            raise PackageError(
-                f"{tensor.name} has the unknown dtype {tensor.dtype}",
-                hint="package the model again: torchgauge package",
-            )
-    _import_operators(facts)
+    _import_operators(facts.manifest)
     program, module = load_program(folder / manifest.PROGRAM, device)
-    _check_arguments(program, signature)
+    _check_arguments(program, facts.signature)
 
     def run(tensors: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         with torch.inference_mode():
@@ -85,13 +106,13 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
             return tuple(output.cpu() for output in outputs)
 
     return ServedModel(
-        name=str(facts.get("model", folder.name)),
+        name=facts.name,
         folder=folder,
         device=device,
-        signature=signature,
-        memory=memory,
+        signature=facts.signature,
+        memory=facts.memory,
+        manifest=facts.manifest,
         run=run,
-        facts=facts,
     )
 
 
@@ -151,7 +172,7 @@ def _check_arguments(program: torch.export.ExportedProgram, signature: Signature
         )
 
 
-def describe(model: ServedModel) -> str:
+def describe(model: PackageFacts) -> str:
     """Return one line on what is served."""
     inputs = ", ".join(
         f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"

@@ -85,6 +85,7 @@ def serve(
         application,
         http=protocol_class(settings),
         ws="none",
+        loop="asyncio",
         lifespan="on",
         backlog=_BACKLOG,
         access_log=access_log,

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving.settings import Settings, default_body_bytes
 
+if TYPE_CHECKING:
+    from torchgauge.deploy.serving.budget import BatchLimit
+    from torchgauge.deploy.serving.engine import Engine
+    from torchgauge.deploy.serving.model import PackageFacts
+    from torchgauge.deploy.serving.ray_engine import RayRequest
+
 EXTRA = "serve"
+_MODULES = ("fastapi", "uvicorn", "prometheus_client", "numpy")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +33,8 @@ class ServeRequest:
     settings: Settings
     body_limit: int | None = None
     """Bytes; a full batch by default."""
+    ray: RayRequest | None = None
+    """Replicas on Ray Serve; ``None`` runs the model in this process."""
     access_log: bool = False
 
 
@@ -36,33 +46,57 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
         UsageError: the port is taken, the device is not there, the memory is not enough.
         MissingExtraError: what serves is not installed.
     """
-    for module in ("fastapi", "uvicorn", "prometheus_client", "safetensors"):
+    for module in _MODULES:
         require(module, EXTRA, "serve a package")
     from torchgauge.deploy.serving.application import Service, create_application
-    from torchgauge.deploy.serving.budget import batch_limit
-    from torchgauge.deploy.serving.engine import LocalEngine
-    from torchgauge.deploy.serving.model import describe, open_package, warm_up
+    from torchgauge.deploy.serving.model import describe, read_package
     from torchgauge.deploy.serving.server import bind, serve
 
     listener = bind(request.host, request.port)
     try:
-        model = open_package(request.folder, request.device)
-        warm_up(model)
+        facts = read_package(request.folder, request.device)
+        request = replace(request, settings=_settings(request, facts))
         settings = request.settings
-        body = request.body_limit or default_body_bytes(model.signature, settings.max_batch)
-        settings = replace(
-            settings,
-            max_body_bytes=body,
-            max_pending_bytes=max(settings.max_pending_bytes, body),
-        )
-        limit = batch_limit(model.memory, settings, request.device, request.memory_limit)
-        engine = LocalEngine(model, settings, limit)
-        service = Service(model.signature, engine, settings, limit)
-        application = create_application(model.name, service)
+        engine, limit = _engine(request, facts)
+        service = Service(facts.signature, engine, settings, limit)
+        application = create_application(facts.name, service)
         host, port = listener.getsockname()[:2]
-        on_message(describe(model))
+        on_message(describe(facts))
         on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
         serve(application, listener, settings, access_log=request.access_log)
         on_message(f"stopped: {service.taken} requests taken, {service.answered} answered")
     finally:
         listener.close()
+
+
+def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
+    settings = request.settings
+    body = request.body_limit or default_body_bytes(facts.signature, settings.max_batch)
+    return replace(
+        settings,
+        max_body_bytes=body,
+        max_pending_bytes=max(settings.max_pending_bytes, body),
+    )
+
+
+def _engine(request: ServeRequest, facts: PackageFacts) -> tuple[Engine, BatchLimit]:
+    from torchgauge.deploy.serving.budget import batch_limit, replica_limit
+    from torchgauge.deploy.serving.engine import LocalEngine
+    from torchgauge.deploy.serving.model import open_package, warm_up
+
+    settings = request.settings
+    if request.ray is None:
+        model = open_package(request.folder, request.device)
+        warm_up(model)
+        limit = batch_limit(model.memory, settings, request.device, request.memory_limit)
+        return LocalEngine(model, settings, limit), limit
+    from torchgauge.deploy.serving.ray_engine import start_replicas
+
+    count = max(request.ray.replicas, request.ray.max_replicas or 0)
+    limit = replica_limit(
+        facts.memory, settings, request.device, request.memory_limit, count
+    )
+    engine = start_replicas(
+        request.folder, request.device, settings, limit.budget_bytes, request.ray
+    )
+    return engine, limit
