@@ -93,9 +93,7 @@ def _engine(request: ServeRequest, facts: PackageFacts) -> tuple[Engine, BatchLi
     from torchgauge.deploy.serving.ray_engine import start_replicas
 
     count = max(request.ray.replicas, request.ray.max_replicas or 0)
-    limit = replica_limit(
-        facts.memory, settings, request.device, request.memory_limit, count
-    )
+    limit = replica_limit(facts.memory, settings, request.device, request.memory_limit, count)
     engine = start_replicas(
         request.folder, request.device, settings, limit.budget_bytes, request.ray
     )
