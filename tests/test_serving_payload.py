@@ -79,6 +79,7 @@ def test_booleans():
         ({"x": [["a", "b"]]}, "x is no rectangular list of numbers"),
         ({"x": [[None, 1]]}, "x is no rectangular list of numbers"),
         ({"x": [[True, False]]}, "x is float32, the numbers sent are booleans"),
+        ({"x": [[1, False]]}, "x is float32, and has booleans among its numbers"),
         ({"x": []}, "x has 1 dimensions"),
         ({"x": [[]]}, "x has size 0 in dimension 1"),
         ({"x": "text"}, "x is a nested list"),

@@ -66,10 +66,14 @@ def decode_request(body: bytes, signature: Signature, *, allow_nan: bool) -> Pre
         raise BadInput(f"there is no input {unknown[0][:80]!r}, only {', '.join(names)}")
     if missing := [name for name in names if name not in inputs]:
         raise BadInput(f"the input {missing[0]} is missing")
+    may_have_booleans = b"true" in body or b"false" in body
     sizes: dict[str, int] = {}
     tensors = []
     for tensor in signature.inputs:
-        value = _tensor(tensor, inputs[tensor.name])
+        given = inputs[tensor.name]
+        value = _tensor(tensor, given)
+        if may_have_booleans and value.dtype is not torch.bool and _has_boolean(given):
+            raise BadInput(f"{tensor.name} is {tensor.dtype}, and has booleans among its numbers")
         try:
             bind_shape(tensor, tuple(value.shape), signature.dimensions, sizes)
         except ShapeMismatch as error:
@@ -137,6 +141,13 @@ def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
         if int(given.min()) < info.min or int(given.max()) > info.max:
             raise BadInput(f"{tensor.name} holds a number that {tensor.dtype} cannot")
     return given.to(dtype)
+
+
+def _has_boolean(value: Any) -> bool:
+    """Return whether a boolean stands in nested lists; among numbers torch takes it for one."""
+    if isinstance(value, list):
+        return any(_has_boolean(item) for item in value)
+    return isinstance(value, bool)
 
 
 def _kind(dtype: torch.dtype) -> int:
