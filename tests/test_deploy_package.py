@@ -9,7 +9,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from deploy_models import Mlp, Noisy, Recurrent, Tagger, packaged
@@ -17,6 +19,7 @@ from torchgauge.cli.main import main
 from torchgauge.deploy import manifest
 from torchgauge.deploy.memory_table import read_memory
 from torchgauge.deploy.signature import SizeRange, signature_from_dict
+from torchgauge.deploy.writing import save_program
 from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError
 from torchgauge.report.io import load_report
 from torchgauge.report.scenario import Scenario
@@ -219,16 +222,21 @@ def test_a_folder_that_exists_is_kept_unless_it_is_a_package(tmp_path, capsys):
     assert os.listdir(tmp_path) == ["p"]
 
 
-@pytest.mark.parametrize("where", ["save", "manifest"])
-def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, where):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+@pytest.mark.parametrize(
+    ("module", "function", "error"),
+    [
+        (torch.export, "save", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        (manifest, "write_manifest", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        # what safetensors raised on a full tmpfs
+        (safetensors.torch, "save_model", SafetensorError("I/O error: No space left on device")),
+    ],
+)
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, module, function, error):
+    def full(*_, **__):
+        raise error
 
-    if where == "save":
-        monkeypatch.setattr(torch.export, "save", full)
-    else:
-        monkeypatch.setattr(manifest, "write_manifest", full)
-    with pytest.raises(PackageError, match="No space left on device; nothing was written"):
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(PackageError, match=r"cannot write .*: .*; nothing was written"):
         packaged(Mlp(), tmp_path / "p", inputs={"input_size": (4,)})
     assert os.listdir(tmp_path) == []
 
@@ -260,3 +268,10 @@ def test_bad_requests(tmp_path, monkeypatch, capsys, arguments, message):
     assert main(["package", f"{spec}:Mlp", "--input-size", "4", "--output", *arguments]) == 2
     assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
+def test_torch_does_not_abort_the_process_when_the_disk_is_full():
+    program = torch.export.export(torch.nn.Linear(4, 2), (torch.zeros(2, 4),))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_program(program, Path("/dev/full"))

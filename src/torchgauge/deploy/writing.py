@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import platform
 import shutil
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -25,7 +26,7 @@ from torchgauge.deploy.extras import require
 from torchgauge.deploy.lock import environment_lock
 from torchgauge.deploy.memory_table import MemoryTable, write_memory
 from torchgauge.deploy.verification import Comparison
-from torchgauge.errors import PackageError
+from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.report.io import report_to_json
 from torchgauge.report.model import Report
 from torchgauge.units import format_bytes
@@ -65,7 +66,7 @@ def write_package(
     _check_space(output.parent, contents)
     with _whole_or_nothing(output, overwrite=overwrite) as folder:
         on_progress("writing")
-        torch.export.save(contents.exported.program, folder / manifest.PROGRAM)
+        save_program(contents.exported.program, folder / manifest.PROGRAM)
         _save_weights(contents.model, folder / manifest.WEIGHTS)
         onnx: Mapping[str, Any] | None = None
         if contents.request.onnx:
@@ -136,9 +137,9 @@ def _whole_or_nothing(output: Path, *, overwrite: bool) -> Iterator[Path]:
         _flush(output.parent)
     except OSError as error:
         raise _cannot_write(output, error) from error
-    except RuntimeError as error:
-        # PytorchStreamWriter and safetensors have no OSError of their own.
-        if _is_full(output.parent, error):
+    except Exception as error:
+        # PytorchStreamWriter raises a RuntimeError, safetensors one of its own.
+        if not isinstance(error, TorchGaugeError) and _is_full(output.parent, error):
             raise _cannot_write(output, OSError(errno.ENOSPC, "the disk is full")) from error
         raise
     finally:
@@ -165,6 +166,54 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+class _Sink(io.RawIOBase):
+    """A file whose writes never fail while torch is writing; ``error`` is what went wrong.
+
+    After a failed write, the destructor of torch's PyTorchStreamWriter throws and so ends the
+    process (seen in 2.13 on a full disk); it must not learn of the failure.
+    """
+
+    def __init__(self, stream: io.FileIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go there in the file."""
+        return self._stream.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        """Write, or do as if."""
+        rest = memoryview(data)
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[self._stream.write(rest) :]
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a program.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("wb", buffering=0) as stream:
+        sink = _Sink(stream)
+        torch.export.save(program, cast(IO[bytes], sink))
+    if sink.error is not None:
+        raise sink.error
 
 
 def _save_weights(model: nn.Module, path: Path) -> None:
