@@ -184,13 +184,12 @@ class Batcher:
                 taken.append(job)
         if not taken:
             return
+        failure: BaseException | None = None
+        results: list[Tensors] = []
         try:
             results = self._together(taken)
         except BaseException as error:
-            self._answer_apart(taken, error)
-        else:
-            for job, result in zip(taken, results, strict=True):
-                job.future.set_result(result)
+            failure = error
         self._on_batch(
             BatchRun(
                 requests=len(taken),
@@ -199,6 +198,11 @@ class Batcher:
                 waited_seconds=now - taken[0].arrived,
             )
         )
+        if failure is not None:
+            self._answer_apart(taken, failure)
+            return
+        for job, result in zip(taken, results, strict=True):
+            job.future.set_result(result)
 
     def _answer_apart(self, jobs: list[Job], error: BaseException) -> None:
         """After a failure: each request alone, so that only the one at fault is refused."""
