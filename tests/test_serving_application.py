@@ -37,7 +37,7 @@ def tagger(tmp_path_factory):
 @asynccontextmanager
 async def client_of(served, settings=SETTINGS, run=None):
     served = served if run is None else replace(served, run=run)
-    limit = BatchLimit(served.memory, 2**30, settings.max_batch)
+    limit = BatchLimit(served.memory, served.signature, 2**30, settings.max_batch)
     service = Service(served.signature, LocalEngine(served, settings, limit), settings, limit)
     application = create_application("tagger", service)
     transport = httpx.ASGITransport(app=application)
@@ -272,26 +272,52 @@ def test_facts(tagger):
     assert {"200", "408", "413", "422", "429", "503", "504"} <= operation["responses"].keys()
 
 
+def test_a_large_answer_is_sent_in_pieces_and_counted_while_it_is(tagger):
+    model, served = tagger
+    held = []
+
+    async def ask():
+        settings = replace(SETTINGS, max_batch=400, max_body_bytes=2**20)
+        async with client_of(served, settings) as client:
+            ids = [[1] * 20] * 200
+            pending = client.service.pending
+            hold = pending.hold
+            pending.hold = lambda size: (held.append(size), hold(size))
+            response = await client.post("/v1/predict", json={"inputs": {"ids": ids}})
+            assert pending.held == 0
+            return response.json()
+
+    outputs = asyncio.run(ask())["outputs"]
+    expected = model(torch.tensor([[1] * 20] * 200))
+    torch.testing.assert_close(torch.tensor(outputs["scores"]), expected["scores"])
+    assert held == [200 * (20 * 5 + 16) * 4]
+
+
 # ---------------------------------------------------------------------------- memory
 
 
 def test_the_batch_limit_is_what_the_memory_allows(tagger):
-    table = tagger[1].memory
+    table, signature = tagger[1].memory, tagger[1].signature
     short, long = table.lines[0], table.lines[-1]
-    budget = long.peak_bytes(3)
-    limit = BatchLimit(table, budget, max_batch=1000)
+    # The outputs of a sample are kept once more: 5 scores for each token and 16 numbers.
+    short_answer, long_answer = (16 * 5 + 16) * 4, (32 * 5 + 16) * 4
+    budget = long.peak_bytes(3) + 3 * long_answer
+    limit = BatchLimit(table, signature, budget, max_batch=1000)
     assert limit({"sequence": 32}) == 3
-    assert limit({"sequence": 17}) == 3  # covered by the same line
-    assert limit({"sequence": 16}) == (budget - short.fixed_bytes) // short.bytes_per_sample
-    assert BatchLimit(table, budget, max_batch=2)({"sequence": 32}) == 2
-    assert BatchLimit(table, 100, max_batch=2)({"sequence": 32}) == 0
+    assert limit({"sequence": 30}) == 3  # covered by the same line
+    assert limit({"sequence": 16}) == (budget - short.fixed_bytes) // (
+        short.bytes_per_sample + short_answer
+    )
+    assert BatchLimit(table, signature, budget, max_batch=2)({"sequence": 32}) == 2
+    assert BatchLimit(table, signature, 100, max_batch=2)({"sequence": 32}) == 0
 
 
 def test_a_length_without_memory_is_refused_and_shorter_ones_are_answered(tagger):
     _, served = tagger
 
     async def ask():
-        limit = BatchLimit(served.memory, served.memory.lines[0].peak_bytes(1), 4)
+        budget = served.memory.lines[0].peak_bytes(1) + (16 * 5 + 16) * 4
+        limit = BatchLimit(served.memory, served.signature, budget, 4)
         settings = replace(SETTINGS, max_body_bytes=10_000)
         engine = LocalEngine(served, settings, limit)
         service = Service(served.signature, engine, settings, limit)
@@ -316,5 +342,5 @@ def test_a_length_without_memory_is_refused_and_shorter_ones_are_answered(tagger
 def test_a_server_without_memory_for_one_sample_does_not_start(tagger):
     settings = replace(SETTINGS, max_pending_bytes=2**20)
     with pytest.raises(UsageError, match=r"one sample takes .* are left for the model"):
-        batch_limit(tagger[1].memory, settings, "cpu", 2**20)
-    assert batch_limit(tagger[1].memory, settings, "cpu", 2**40)({"sequence": 1}) == 4
+        batch_limit(tagger[1], settings, 2**20)
+    assert batch_limit(tagger[1], settings, 2**40)({"sequence": 1}) == 4

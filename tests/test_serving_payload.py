@@ -154,18 +154,42 @@ def test_nan_is_refused_unless_allowed(text):
     assert not x.isfinite().all()
 
 
+def encoded(*arguments):
+    return b"".join(encode_response(*arguments))
+
+
+@pytest.mark.parametrize(
+    "shape", [(40_000,), (2, 20_000), (3, 7, 5000), (5000, 2, 3), (1, 1, 1, 50_000), (16_385, 1)]
+)
+def test_large_outputs_come_in_pieces_that_make_the_same(shape):
+    y = torch.arange(torch.Size(shape).numel(), dtype=torch.float32).reshape(shape)
+    y.flatten()[-1] = float("inf")
+    for encoding in ("list", "base64"):
+        pieces = list(encode_response(signature(tensor()), [y], encoding))
+        assert len(pieces) > 3
+        assert max(map(len, pieces)) < 600_000
+        value = json.loads(b"".join(pieces))["outputs"]["y"]
+        if encoding == "base64":
+            data = base64.b64decode(value["data"], validate=True)
+            assert value["shape"] == list(shape)
+            assert torch.equal(torch.frombuffer(bytearray(data), dtype=y.dtype), y.flatten())
+            continue
+        got = torch.tensor(json.loads(json.dumps(value).replace("null", "Infinity")))
+        assert torch.equal(got, y)
+
+
 def test_outputs_as_lists_and_bytes():
     y = torch.tensor([[1.5, -2.0]])
-    assert json.loads(encode_response(signature(tensor()), [y], "list")) == {
+    assert json.loads(encoded(signature(tensor()), [y], "list")) == {
         "outputs": {"y": [[1.5, -2.0]]}
     }
-    data = json.loads(encode_response(signature(tensor()), [y], "base64"))["outputs"]["y"]
+    data = json.loads(encoded(signature(tensor()), [y], "base64"))["outputs"]["y"]
     assert data == as_bytes((1.5, -2.0), "<2f", [1, 2], "float32")
 
 
 def test_outputs_that_are_not_finite_are_null_in_json():
     y = torch.tensor([[float("nan"), float("-inf")]])
-    text = encode_response(signature(tensor()), [y], "list")
+    text = encoded(signature(tensor()), [y], "list")
     assert json.loads(text, parse_constant=pytest.fail) == {"outputs": {"y": [[None, None]]}}
 
 

@@ -47,14 +47,18 @@ class MemoryTable:
         """Return the first line that covers ``sizes``; ``None`` when none reaches that far."""
         return next((line for line in self.lines if line.covers(sizes)), None)
 
-    def largest_batch(self, sizes: Mapping[str, int], budget_bytes: int) -> int:
-        """Return how many samples of these sizes fit into ``budget_bytes``; 0 for none."""
+    def largest_batch(
+        self, sizes: Mapping[str, int], budget_bytes: int, extra_bytes: int = 0
+    ) -> int:
+        """Return how many samples of these sizes fit into ``budget_bytes``; 0 for none.
+
+        ``extra_bytes`` is what each sample takes beside the model.
+        """
         line = self.line_for(sizes)
         if line is None or line.fixed_bytes > budget_bytes:
             return 0
-        if line.bytes_per_sample <= 0:
-            return 2**31
-        return (budget_bytes - line.fixed_bytes) // line.bytes_per_sample
+        per_sample = line.bytes_per_sample + extra_bytes
+        return 2**31 if per_sample <= 0 else (budget_bytes - line.fixed_bytes) // per_sample
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain data."""

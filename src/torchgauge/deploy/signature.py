@@ -6,8 +6,10 @@ as torch writes it: ``["batch", 3, 224, 224]``, ``["2*batch", "sequence"]``.
 
 from __future__ import annotations
 
+import ast
+import operator
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +136,58 @@ def bind_shape(
             raise ShapeMismatch(
                 f"{tensor.name} has {want} = {got}, an earlier input has {bound[want]}"
             )
+
+
+def numbers_in(tensor: TensorSignature, sizes: Mapping[str, int]) -> int:
+    """Return how many numbers a tensor holds with these sizes of the dynamic dimensions.
+
+    >>> y = TensorSignature(name="y", shape=("batch", "2*length - 1", 5), dtype="float32")
+    >>> numbers_in(y, {"batch": 3, "length": 4})
+    105
+    """
+    count = 1
+    for size in tensor.shape:
+        count *= size if isinstance(size, int) else max(_value(size, sizes), 1)
+    return count
+
+
+def item_bytes(dtype: str) -> int:
+    """Return the bytes of one number.
+
+    >>> item_bytes("float16"), item_bytes("int64"), item_bytes("bool")
+    (2, 8, 1)
+    """
+    bits = re.search(r"\d+", dtype)
+    return max(int(bits.group()) // 8, 1) if bits else 1
+
+
+_OPERATORS: Mapping[type[ast.operator], Callable[[int, int], int]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.FloorDiv: lambda a, b: a // max(b, 1),
+    ast.Div: lambda a, b: a // max(b, 1),
+}
+_LARGEST_SIZE = 2**40
+
+
+def _value(expression: str, sizes: Mapping[str, int]) -> int:
+    """Return the value of an expression of sizes; of one that is not understood, the largest."""
+
+    def of(node: ast.AST) -> int:
+        if isinstance(node, ast.Constant) and isinstance(node.value, int):
+            return node.value
+        if isinstance(node, ast.Name) and node.id in sizes:
+            return sizes[node.id]
+        if isinstance(node, ast.BinOp) and type(node.op) in _OPERATORS:
+            value = _OPERATORS[type(node.op)](of(node.left), of(node.right))
+            return max(-_LARGEST_SIZE, min(value, _LARGEST_SIZE))
+        raise ValueError(expression)
+
+    try:
+        return of(ast.parse(expression, mode="eval").body)
+    except (ValueError, SyntaxError, RecursionError):
+        return max(sizes.values(), default=1)
 
 
 # ---------------------------------------------------------------------------- reading

@@ -64,8 +64,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="of one request (default: a full batch as JSON, at most 32 MiB)",
     )  # fmt: skip
     group.add_argument(
-        "--max-pending", type=memory_size, default=_DEFAULTS.max_pending_bytes, metavar="SIZE",
-        help="of the bodies of all requests at once (default 256MiB)",
+        "--max-pending", type=memory_size, metavar="SIZE",
+        help="of all bodies and answers in memory (default 256MiB, less with little memory)",
     )  # fmt: skip
     group.add_argument(
         "--body-timeout", type=seconds, default=_DEFAULTS.body_seconds, metavar="S",
@@ -122,6 +122,7 @@ def request_from(arguments: argparse.Namespace) -> ServeRequest:
         device=arguments.device,
         memory_limit=arguments.memory_limit,
         body_limit=arguments.max_body,
+        pending_limit=arguments.max_pending,
         ray=_ray_request(arguments),
         access_log=arguments.access_log,
         settings=Settings(
@@ -129,7 +130,6 @@ def request_from(arguments: argparse.Namespace) -> ServeRequest:
             max_batch=arguments.max_batch,
             batching=not arguments.no_batching,
             max_queue=arguments.max_queue,
-            max_pending_bytes=arguments.max_pending,
             body_seconds=arguments.body_timeout,
             request_seconds=arguments.request_timeout,
             grace_seconds=arguments.grace,

@@ -34,6 +34,10 @@ class PendingBytes:
             raise Busy("the requests being read take all the memory there is for them")
         self.held += size
 
+    def hold(self, size: int) -> None:
+        """Count bytes that are there already: an answer that waits to be sent."""
+        self.held += size
+
     def give_back(self, size: int) -> None:
         """Count ``size`` bytes less."""
         self.held -= size

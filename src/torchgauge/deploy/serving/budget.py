@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.deploy.signature import BATCH, Signature, TensorSignature, item_bytes, numbers_in
 from torchgauge.errors import UsageError
 from torchgauge.units import format_bytes
+
+if TYPE_CHECKING:
+    from torchgauge.deploy.serving.model import PackageFacts
 
 _SHARE_OF_MACHINE = 0.8
 """Of what is free, when no limit was given: other processes want some."""
@@ -29,14 +34,21 @@ _NO_LIMIT_BYTES = 2**60
 class BatchLimit:
     """The largest batch by sizes: what fits into the memory, and no more than asked for.
 
+    Beside what the model takes, each sample has its outputs once more: cut out of the batch, they
+    wait to be sent.
+
     Args:
         table: the prediction of the package.
+        signature: for the sizes of the outputs.
         budget_bytes: what the model may use, weights included.
         max_batch: never more than this.
     """
 
-    def __init__(self, table: MemoryTable, budget_bytes: int, max_batch: int) -> None:
+    def __init__(
+        self, table: MemoryTable, signature: Signature, budget_bytes: int, max_batch: int
+    ) -> None:
         self.table = table
+        self._outputs = signature.outputs
         self.budget_bytes = budget_bytes
         self._max_batch = max_batch
         self._known: dict[tuple[tuple[str, int], ...], int] = {}
@@ -47,14 +59,20 @@ class BatchLimit:
         if key not in self._known:
             if len(self._known) > 10_000:
                 self._known.clear()
-            fits = self.table.largest_batch(sizes, self.budget_bytes)
+            fits = self.table.largest_batch(
+                sizes, self.budget_bytes, answer_bytes(self._outputs, sizes)
+            )
             self._known[key] = min(fits, self._max_batch)
         return self._known[key]
 
 
-def batch_limit(
-    table: MemoryTable, settings: Settings, device: str, memory_limit: int | None
-) -> BatchLimit:
+def answer_bytes(outputs: Sequence[TensorSignature], sizes: Mapping[str, int]) -> int:
+    """Return the bytes of one sample's outputs."""
+    one = {**sizes, BATCH: 1}
+    return sum(numbers_in(tensor, one) * item_bytes(tensor.dtype) for tensor in outputs)
+
+
+def batch_limit(facts: PackageFacts, settings: Settings, memory_limit: int | None) -> BatchLimit:
     """Return the limit for a server whose model is loaded.
 
     On the CPU the limit covers the whole process: what it uses now, the bodies of waiting
@@ -63,6 +81,7 @@ def batch_limit(
     Raises:
         UsageError: not even one sample of the smallest sizes fits.
     """
+    table, device = facts.memory, facts.device
     if device == "cpu":
         total = memory_limit if memory_limit is not None else available_bytes()
         used_elsewhere = max(resident_bytes() - table.parameter_bytes, 0)
@@ -72,7 +91,7 @@ def batch_limit(
         budget = total - used_elsewhere - bodies
     else:
         budget = memory_limit if memory_limit is not None else _gpu_bytes(device)
-    return _checked(BatchLimit(table, budget, settings.max_batch))
+    return _checked(BatchLimit(table, facts.signature, budget, settings.max_batch))
 
 
 def _checked(limit: BatchLimit) -> BatchLimit:
@@ -87,7 +106,7 @@ def _checked(limit: BatchLimit) -> BatchLimit:
 
 
 def replica_limit(
-    table: MemoryTable, settings: Settings, device: str, memory_limit: int | None, replicas: int
+    facts: PackageFacts, settings: Settings, memory_limit: int | None, replicas: int
 ) -> BatchLimit:
     """Return the limit for each of several replicas; ``memory_limit`` is that of one.
 
@@ -98,16 +117,17 @@ def replica_limit(
         UsageError: not even one sample of the smallest sizes fits, or the memory of GPUs that may
             be elsewhere was not said.
     """
-    if device != "cpu":
+    if facts.device != "cpu":
         if memory_limit is None:
             raise UsageError(
                 "the memory of the GPUs that the replicas get is not known here",
                 hint="say it: --memory-limit 16GiB",
             )
-        return _checked(BatchLimit(table, memory_limit, settings.max_batch))
+        limit = BatchLimit(facts.memory, facts.signature, memory_limit, settings.max_batch)
+        return _checked(limit)
     share = memory_limit if memory_limit is not None else available_bytes() // replicas
     budget = share - _REPLICA_BYTES
-    return _checked(BatchLimit(table, budget, settings.max_batch))
+    return _checked(BatchLimit(facts.memory, facts.signature, budget, settings.max_batch))
 
 
 def available_bytes() -> int:

@@ -39,7 +39,7 @@ class Metrics:
             "torchgauge_batch_samples", "Samples in a batch", buckets=_BATCHES, registry=registry
         )
         self.pending_bytes = Gauge(
-            "torchgauge_pending_body_bytes", "Bodies held in memory", registry=registry
+            "torchgauge_pending_bytes", "Bodies and answers held in memory", registry=registry
         )
         self._waiting = Gauge(
             "torchgauge_queue_length", "Requests that wait for the model", registry=registry

@@ -17,7 +17,7 @@ import binascii
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ from torchgauge.deploy.signature import (
 
 ENCODINGS = ("list", "base64")
 _MOST_DIMENSIONS = 16
+_PIECE_NUMBERS = 16 * 1024
+_PIECE_BYTES = 3 * 64 * 1024  # a multiple of three: no padding within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,14 +85,17 @@ def decode_request(body: bytes, signature: Signature, *, allow_nan: bool) -> Pre
     return Prediction(tensors=tuple(tensors), sizes=sizes, encoding=encoding)
 
 
-def encode_response(signature: Signature, outputs: Sequence[torch.Tensor], encoding: str) -> bytes:
-    """Return the JSON of the outputs."""
-    encode = _as_base64 if encoding == "base64" else _as_list
-    named = {
-        tensor.name: encode(output)
-        for tensor, output in zip(signature.outputs, outputs, strict=True)
-    }
-    return json.dumps({"outputs": named}, separators=(",", ":"), allow_nan=False).encode()
+def encode_response(
+    signature: Signature, outputs: Sequence[torch.Tensor], encoding: str
+) -> Iterator[bytes]:
+    """Yield the JSON of the outputs in pieces: as Python objects it would be ten times as large."""
+    start = b'{"outputs":{'
+    for tensor, output in zip(signature.outputs, outputs, strict=True):
+        yield start + json.dumps(tensor.name).encode() + b":"
+        start = b","
+        as_bytes = encoding == "base64" or output.is_complex()
+        yield from (_as_base64 if as_bytes else _as_lists)(output)
+    yield b"}}"
 
 
 # ---------------------------------------------------------------------------- in
@@ -211,13 +216,24 @@ def _check_values(tensor: TensorSignature, value: torch.Tensor, allow_nan: bool)
 # ---------------------------------------------------------------------------- out
 
 
-def _as_list(output: torch.Tensor) -> Any:
-    if output.is_complex():
-        return _as_base64(output)
-    values = output.tolist()
-    if output.is_floating_point() and not bool(output.isfinite().all()):
-        return _without_nan(values)
-    return values
+def _as_lists(output: torch.Tensor) -> Iterator[bytes]:
+    if output.numel() <= _PIECE_NUMBERS or output.dim() == 0:
+        values = output.tolist()
+        if output.is_floating_point() and not bool(output.isfinite().all()):
+            values = _without_nan(values)
+        yield json.dumps(values, separators=(",", ":"), allow_nan=False).encode()
+        return
+    rows = max(_PIECE_NUMBERS // max(output[0].numel(), 1), 1)
+    yield b"["
+    for first in range(0, len(output), rows):
+        part = output[first : first + rows]
+        if first:
+            yield b","
+        if rows == 1:
+            yield from _as_lists(part[0])
+        else:
+            yield b"".join(_as_lists(part))[1:-1]  # the rows without the list around them
+    yield b"]"
 
 
 def _without_nan(values: Any) -> Any:
@@ -226,11 +242,13 @@ def _without_nan(values: Any) -> Any:
     return values if math.isfinite(values) else None
 
 
-def _as_base64(output: torch.Tensor) -> dict[str, Any]:
+def _as_base64(output: torch.Tensor) -> Iterator[bytes]:
     flat = output.detach().contiguous().reshape(-1)
-    data = bytes(flat.view(torch.uint8).numpy()) if flat.numel() else b""
-    return {
-        "dtype": str(output.dtype).removeprefix("torch."),
-        "shape": list(output.shape),
-        "data": base64.b64encode(data).decode("ascii"),
-    }
+    array: Any = flat.view(torch.uint8).numpy() if flat.numel() else b""
+    data = memoryview(array)
+    dtype = str(output.dtype).removeprefix("torch.")
+    head = json.dumps({"dtype": dtype, "shape": list(output.shape)}, separators=(",", ":"))
+    yield head[:-1].encode() + b',"data":"'
+    for first in range(0, len(data), _PIECE_BYTES):
+        yield base64.b64encode(data[first : first + _PIECE_BYTES])
+    yield b'"}'

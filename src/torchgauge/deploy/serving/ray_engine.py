@@ -53,7 +53,7 @@ class Replica:
 
         model = open_package(Path(folder), device)
         warm_up(model)
-        limit = BatchLimit(model.memory, budget_bytes, settings.max_batch)
+        limit = BatchLimit(model.memory, model.signature, budget_bytes, settings.max_batch)
         self._engine = LocalEngine(model, settings, limit)
 
     async def predict(self, tensors: Tensors, sizes: Mapping[str, int]) -> tuple[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
-from torchgauge.deploy.serving.settings import Settings, default_body_bytes
+from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
 
 if TYPE_CHECKING:
     from torchgauge.deploy.serving.budget import BatchLimit
@@ -33,6 +33,8 @@ class ServeRequest:
     settings: Settings
     body_limit: int | None = None
     """Bytes; a full batch by default."""
+    pending_limit: int | None = None
+    """Bytes of all bodies and answers in memory."""
     ray: RayRequest | None = None
     """Replicas on Ray Serve; ``None`` runs the model in this process."""
     access_log: bool = False
@@ -70,13 +72,16 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
 
 
 def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
-    settings = request.settings
-    body = request.body_limit or default_body_bytes(facts.signature, settings.max_batch)
-    return replace(
-        settings,
-        max_body_bytes=body,
-        max_pending_bytes=max(settings.max_pending_bytes, body),
-    )
+    """Return the settings with the limits that were not given; a small memory makes them small."""
+    settings, memory = request.settings, request.memory_limit
+    body = default_body_bytes(facts.signature, settings.max_batch)
+    pending = settings.max_pending_bytes
+    if memory is not None and request.device == "cpu":
+        body = max(min(body, memory // 64), MIB)
+        pending = min(pending, memory // 8)
+    body = request.body_limit or body
+    pending = max(request.pending_limit or pending, body)
+    return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
 
 
 def _engine(request: ServeRequest, facts: PackageFacts) -> tuple[Engine, BatchLimit]:
@@ -88,12 +93,12 @@ def _engine(request: ServeRequest, facts: PackageFacts) -> tuple[Engine, BatchLi
     if request.ray is None:
         model = open_package(request.folder, request.device)
         warm_up(model)
-        limit = batch_limit(model.memory, settings, request.device, request.memory_limit)
+        limit = batch_limit(model, settings, request.memory_limit)
         return LocalEngine(model, settings, limit), limit
     from torchgauge.deploy.serving.ray_engine import start_replicas
 
     count = max(request.ray.replicas, request.ray.max_replicas or 0)
-    limit = replica_limit(facts.memory, settings, request.device, request.memory_limit, count)
+    limit = replica_limit(facts, settings, request.memory_limit, count)
     engine = start_replicas(
         request.folder, request.device, settings, limit.budget_bytes, request.ray
     )
