@@ -126,6 +126,7 @@ def test_a_batch_that_is_not_first_is_found(tmp_path):
         Recurrent(), tmp_path / "p", inputs={"input_size": (2, 6), "dtypes": ["int64"]}
     )
     assert [tensor.batch_dim for tensor in package.signature.outputs] == [0, 1]
+    assert package.signature.outputs[1].shape == (1, "batch", 8)
     # torch.export unrolls nothing here, but fixes the length: the note says so.
     assert any("fixed at 6" in note for note in package.notes)
 

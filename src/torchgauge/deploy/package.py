@@ -19,7 +19,12 @@ from torchgauge.deploy.inputs import InputMaker
 from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.prediction import predict_memory
 from torchgauge.deploy.signature import BATCH, Signature, SizeRange
-from torchgauge.deploy.verification import Comparison, compare_outputs, size_choices
+from torchgauge.deploy.verification import (
+    Comparison,
+    compare_outputs,
+    size_choices,
+    with_observed_shapes,
+)
 from torchgauge.deploy.writing import Contents, write_package
 from torchgauge.errors import CheckFailed, InputError, ModelError
 from torchgauge.report.model import Report
@@ -102,6 +107,7 @@ def package_model(
         program = exported.program.module()
         tell("comparison with the original")
         signature, comparisons, notes = _compared(program, flat, exported, maker)
+        signature = with_observed_shapes(signature, comparisons)
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
         memory = _predicted(program, exported.signature, maker, request, tell)
         _check_budget(memory, request)

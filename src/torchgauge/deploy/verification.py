@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 
-from torchgauge.deploy.signature import Signature
+from torchgauge.deploy.signature import Shape, Signature
 from torchgauge.errors import ModelError
 
 
@@ -22,6 +22,7 @@ class Comparison:
     """The largest absolute difference in any output; NaN in one alone counts as infinite."""
     max_relative_difference: float
     """The same in terms of the largest absolute value of that output."""
+    output_shapes: tuple[tuple[int, ...], ...] = ()
 
 
 def compare_outputs(
@@ -59,9 +60,53 @@ def compare_outputs(
                 "depend on its inputs alone",
             )
         done.append(
-            Comparison(sizes=dict(sizes), max_difference=absolute, max_relative_difference=relative)
+            Comparison(
+                sizes=dict(sizes),
+                max_difference=absolute,
+                max_relative_difference=relative,
+                output_shapes=tuple(tuple(tensor.shape) for tensor in got),
+            )
         )
     return tuple(done)
+
+
+def with_observed_shapes(signature: Signature, comparisons: Sequence[Comparison]) -> Signature:
+    """Return the signature with its outputs' shapes as they came, where torch.export said others.
+
+    Some kernels have a wrong rule for shapes: that of the LSTM in torch 2.6 has a dimension too
+    many in its states.
+    """
+    outputs = []
+    for index, tensor in enumerate(signature.outputs):
+        seen = [(item.sizes, item.output_shapes[index]) for item in comparisons]
+        if not all(_agrees(tensor.shape, shape, sizes) for sizes, shape in seen):
+            tensor = replace(tensor, shape=_observed(seen))
+        outputs.append(tensor)
+    return replace(signature, outputs=tuple(outputs))
+
+
+def _agrees(wanted: Shape, shape: tuple[int, ...], sizes: Mapping[str, int]) -> bool:
+    return len(wanted) == len(shape) and all(
+        got == (want if isinstance(want, int) else sizes.get(want, got))
+        for want, got in zip(wanted, shape, strict=True)
+    )
+
+
+def _observed(seen: Sequence[tuple[Mapping[str, int], tuple[int, ...]]]) -> Shape:
+    """Return a shape by the sizes in several runs: a name where they follow its size."""
+    shape: list[int | str] = []
+    for dim in range(len(seen[0][1])):
+        values = [sizes_of[dim] for _, sizes_of in seen]
+        names = [
+            name
+            for name in seen[0][0]
+            if all(sizes[name] == value for (sizes, _), value in zip(seen, values, strict=True))
+        ]
+        if len(set(values)) == 1:
+            shape.append(values[0])
+        else:
+            shape.append(names[0] if names else f"dim{dim}")
+    return tuple(shape)
 
 
 def size_choices(signature: Signature, example: Mapping[str, int]) -> list[dict[str, int]]:
