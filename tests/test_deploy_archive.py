@@ -72,9 +72,8 @@ def nodes_of(graph):
 
 
 def _guard(graph, canary):
-    graph.setdefault("guards_code", []).append(
-        f"__import__('pathlib').Path({str(canary)!r}).touch() or True"
-    )
+    text = f"__import__('pathlib').Path({str(canary)!r}).touch() or True"
+    graph.setdefault("guards_code", []).append(text)
 
 
 def _guard_in_disguise(graph, canary):

@@ -9,7 +9,8 @@ _TEXT = """\
 ARG BASE_IMAGE=python:{python}-slim
 FROM ${{BASE_IMAGE}}
 
-# Where packages come from, if not from pip's own configuration (a mirror, a CPU-only index).
+# pip reads these: where packages come from (a mirror, an index of CPU builds), if not from its own
+# configuration. What no index has is in wheels/: torchgauge package --wheel FILE.
 ARG PIP_INDEX_URL=
 ARG PIP_EXTRA_INDEX_URL=
 
@@ -20,15 +21,13 @@ ENV PYTHONUNBUFFERED=1 \\
     PYTHONDONTWRITEBYTECODE=1
 
 COPY requirements.lock{wheels} /tmp/install/
-RUN {{ [ -z "$PIP_INDEX_URL" ] || export PIP_INDEX_URL; }} \\
- && {{ [ -z "$PIP_EXTRA_INDEX_URL" ] || export PIP_EXTRA_INDEX_URL; }} \\
- && pip install --no-cache-dir --disable-pip-version-check \\
+RUN pip install --no-cache-dir --disable-pip-version-check \\
         --find-links /tmp/install -r /tmp/install/requirements.lock \\
  && rm -rf /tmp/install \\
  && useradd --create-home --uid 1000 server
 
 COPY . /package
-USER server
+USER 1000
 WORKDIR /home/server
 EXPOSE 8000
 STOPSIGNAL SIGTERM

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 
+from torchgauge import __version__
+
 ROOTS = ("torchgauge", "torch", "fastapi", "uvicorn", "prometheus-client", "safetensors", "numpy")
 """What a server imports; numpy because torch warns without it."""
 
@@ -27,6 +29,7 @@ def environment_lock(extra: tuple[str, ...] = ()) -> str:
     for root in (*ROOTS, *extra):
         for name, version in _closure(root, set(pins)):
             pins[name] = version
+    pins.setdefault("torchgauge", __version__)  # when it runs from its sources
     lines = [
         f"{name}=={version.partition('+')[0]}"
         for name, version in sorted(pins.items(), key=lambda pin: pin[0].lower())
