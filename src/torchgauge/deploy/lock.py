@@ -14,7 +14,8 @@ from torchgauge import __version__
 ROOTS = ("torchgauge", "torch", "fastapi", "uvicorn", "prometheus-client", "safetensors", "numpy")
 """What a server imports; numpy because torch warns without it."""
 
-_LEFT_OUT = re.compile(r"(nvidia|cuda)-.*|triton|pytorch-triton", re.IGNORECASE)
+_LEFT_OUT = re.compile(r"(nvidia|cuda)-.*|triton|pytorch-triton|setuptools", re.IGNORECASE)
+"""What comes with a build of torch, and what every environment has in a version of its own."""
 _HEADER = """\
 # The environment that this package was made and checked in, for Python {python}.
 # torch is pinned without its build (this one: {torch}): install the build for your machine first.
