@@ -23,6 +23,7 @@ PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 MODELS := $(VENV)/.stamp-models
+SERVING := $(VENV)/.stamp-serving
 TORCH26 := $(VENV26)/.stamp
 
 .PHONY: help
@@ -55,6 +56,11 @@ $(MODELS): $(DEV)
 	@$(PIP) --editable ".[dev,models,peers]"
 	@touch $@
 
+$(SERVING): $(DEV)
+	@echo "adding Ray, ONNX and schemathesis to $(VENV)"
+	@$(PIP) --editable ".[dev,serving]"
+	@touch $@
+
 $(TORCH26): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) scripts/check_python.py
 	@echo "making $(VENV26) with torch 2.6.0 (about 5 GB)"
@@ -65,10 +71,10 @@ $(TORCH26): pyproject.toml $(CONSTRAINTS)
 	@touch $@
 
 .PHONY: constraints
-constraints: $(MODELS) ## write the pins from what is installed in .venv
+constraints: $(MODELS) $(SERVING) ## write the pins from what is installed in .venv
 	@$(BIN)/python scripts/freeze.py > $(CONSTRAINTS).new
 	@mv $(CONSTRAINTS).new $(CONSTRAINTS)
-	@touch $(RUN) && touch $(DEV) && touch $(MODELS)
+	@touch $(RUN) && touch $(DEV) && touch $(MODELS) && touch $(SERVING)
 
 # ---------------------------------------------------------------- show
 
@@ -78,12 +84,15 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-torch26 image-test lint types imports check
+.PHONY: test test-models test-serving test-torch26 image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST)
 
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random networks
 	@$(PYTEST) -m "slow or models or hypothesis_long"
+
+test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
+	@$(PYTEST) -m slow tests/test_serving_load.py tests/test_serving_ray.py tests/test_serving_openapi.py
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)

@@ -10,6 +10,7 @@
     │   ├── ReportFormatError         2   a saved report cannot be read
     │   ├── DeviceError               2   no such device, or a file of devices cannot be read
     │   ├── AllocatorSettingsError    2   an allocator setting is unknown or out of range
+    │   ├── PackageError              2   a packaged model is damaged, unknown or not safe to load
     │   └── MissingExtraError         2   an optional package is not installed
     ├── ModelError                    3   the model itself failed; carries the partial report
     ├── SimulatedOutOfMemoryError     1   the simulated device has no memory left
@@ -66,6 +67,10 @@ class AllocatorSettingsError(UsageError):
 
 class DeviceError(UsageError):
     """A device name fits none or several, or a file of the user's devices is not right."""
+
+
+class PackageError(UsageError):
+    """A packaged model is damaged, unknown, not safe to load, or cannot be written."""
 
 
 class MissingExtraError(UsageError):

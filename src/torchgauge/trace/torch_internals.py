@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -422,3 +422,32 @@ def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:
         return None
     names, _ = flatten()
     return [getattr(tensor, name) for name in names]
+
+
+# ---------------------------------------------------------------------------- nested structures
+
+
+def flatten_with_names(value: Any) -> tuple[list[tuple[str, ...]], list[Any], Any]:
+    """Return the path of each leaf as keys, indices and field names, the leaves, the structure.
+
+    2.6–2.13; ``torch.utils._pytree`` has no public twin that knows transformers' outputs.
+    """
+    from torch.utils import _pytree
+
+    pairs, spec = _pytree.tree_flatten_with_path(value)
+    paths = [tuple(str(_key(entry)) for entry in path) for path, _ in pairs]
+    return paths, [leaf for _, leaf in pairs], spec
+
+
+def unflatten(leaves: Sequence[Any], spec: Any) -> Any:
+    """Return the structure with ``leaves`` in it; see ``flatten_with_names``."""
+    from torch.utils import _pytree
+
+    return _pytree.tree_unflatten(list(leaves), spec)
+
+
+def _key(entry: Any) -> Any:
+    for name in ("key", "idx", "name"):
+        if hasattr(entry, name):
+            return getattr(entry, name)
+    return entry

@@ -32,6 +32,14 @@ COMMANDS: Mapping[str, Command] = {
         module="torchgauge.cli.commands.measure",
         help="run a step for real: how long it takes, and which layer and operator take it",
     ),
+    "package": Command(
+        module="torchgauge.cli.commands.package",
+        help="export a model and put it into a folder that can be served, checked and described",
+    ),
+    "serve": Command(
+        module="torchgauge.cli.commands.serve",
+        help="answer HTTP requests with a packaged model",
+    ),
     "devices": Command(
         module="torchgauge.cli.commands.devices",
         help="GPUs and boards that torchgauge knows, and the GPUs of this machine",

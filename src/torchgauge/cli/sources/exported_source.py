@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,12 +11,11 @@ from typing import TYPE_CHECKING
 
 from torchgauge.cli.model_build import DefaultInputs, ModelBuild, first_line
 from torchgauge.cli.sources.library import quiet_library
-from torchgauge.errors import ModelSpecError
+from torchgauge.deploy.archive import check_archive, without_pickled_code
+from torchgauge.errors import ModelSpecError, PackageError
 
 if TYPE_CHECKING:
     from torchgauge.cli.model_spec import ModelSpec
-
-_NO_PICKLE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 
 
 def build(spec: ModelSpec) -> ModelBuild:
@@ -32,7 +30,7 @@ def build(spec: ModelSpec) -> ModelBuild:
     path = Path(spec.target)
     _check_archive(path)
     try:
-        with _without_pickled_code(), _silenced("torch.export"), quiet_library():
+        with without_pickled_code(), _silenced("torch.export"), quiet_library():
             program = torch.export.load(path)
             model = program.module()
     except Exception as error:
@@ -70,6 +68,10 @@ def _check_archive(path: Path) -> None:
             f"{path} holds a compiled package or a pickle, not an exported program",
             hint="write it with torch.export.save(torch.export.export(model, inputs), …)",
         )
+    try:
+        check_archive(path)  # the graph too: torch.export.load makes code of strings in it
+    except PackageError as error:
+        raise ModelSpecError(error.message, hint="name the model's class: file.py:Name") from error
 
 
 def _load_error(path: Path, error: Exception) -> ModelSpecError:
@@ -83,24 +85,6 @@ def _load_error(path: Path, error: Exception) -> ModelSpecError:
         hint="it may come from another version of torch, or need a library that registers its "
         "operators; export it again, or name the class: file.py:Name",
     )
-
-
-@contextlib.contextmanager
-def _without_pickled_code() -> Iterator[None]:
-    """Make every ``torch.load`` inside ``weights_only``.
-
-    ``torch.export.load`` reads example inputs with ``weights_only=True`` and, when that fails,
-    again without; the variable (torch ≥ 2.4) makes the second try as strict as the first.
-    """
-    before = os.environ.get(_NO_PICKLE)
-    os.environ[_NO_PICKLE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[_NO_PICKLE]
-        else:
-            os.environ[_NO_PICKLE] = before
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""From a model to a service: ``package`` writes a folder, ``serving`` answers from it."""

@@ -1,0 +1,264 @@
+"""Model + inputs → a folder that can be served: exported, checked, described, hashed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.analyze import as_module, model_error, report_of, run_model
+from torchgauge.deploy.call import Call, FlatModel
+from torchgauge.deploy.example import Example, example_call
+from torchgauge.deploy.exporting import Exported, export_model
+from torchgauge.deploy.inputs import InputMaker
+from torchgauge.deploy.memory_table import MemoryTable
+from torchgauge.deploy.prediction import predict_memory
+from torchgauge.deploy.signature import BATCH, Signature, SizeRange
+from torchgauge.deploy.verification import (
+    Comparison,
+    compare_outputs,
+    size_choices,
+    with_observed_shapes,
+)
+from torchgauge.deploy.writing import Contents, write_package
+from torchgauge.errors import CheckFailed, InputError, ModelError
+from torchgauge.report.model import Report
+from torchgauge.report.scenario import Scenario
+from torchgauge.units import format_bytes
+
+LONGEST = 2048
+"""What a dimension without a limit is planned for."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageRequest:
+    """What to package and how.
+
+    ``inputs`` are arguments of ``torchgauge.analyze`` that say what goes into the model.
+    """
+
+    inputs: Mapping[str, Any]
+    model_name: str
+    model_spec: str | None = None
+    scenario: Scenario = field(default_factory=Scenario)
+    """The device that memory is predicted for; the program itself runs on any."""
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """Dimensions that may vary besides batch and sequence: by input, with their names."""
+    longest: int | None = None
+    """The most that other dynamic dimensions than the batch may be; ``None`` takes what the model
+    is made for, if its configuration says so, and else ``LONGEST``."""
+    examples: Mapping[str, torch.Tensor] | None = None
+    """Real inputs by name, for the comparison; noise within the bounds otherwise."""
+    onnx: bool = False
+    wheels: tuple[Path, ...] = ()
+    budget_bytes: int | None = None
+    budget_batch: int = 1
+    """The batch that has to fit into the budget."""
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What was written, for the one who asked."""
+
+    folder: Path
+    signature: Signature
+    comparisons: tuple[Comparison, ...]
+    memory: tuple[MemoryTable, ...]
+    notes: tuple[str, ...]
+    report: Report
+
+
+def package_model(
+    model: nn.Module,
+    output: Path,
+    request: PackageRequest,
+    *,
+    overwrite: bool = False,
+    on_progress: Progress | None = None,
+) -> Package:
+    """Write the package of a model to the folder ``output``, whole or not at all.
+
+    Raises:
+        ModelError: the model does not run, cannot be exported, or its program does not do the same.
+        CheckFailed: it needs more memory than the budget; nothing is written.
+        PackageError: the folder cannot be written.
+        MissingExtraError: a package for what was asked is not installed.
+    """
+    tell = on_progress or (lambda _: None)
+    model = as_module(model)
+    with _evaluating(model):
+        tell("analysis")
+        report, example = _analysed(model, request)
+        call = example.call
+        flat = FlatModel(model, call).eval()
+        tell("export")
+        exported = export_model(flat, call.names, call.tensors, example.dynamic)
+        maker = _input_maker(exported.signature, call, request)
+        exported = replace(exported, signature=_limited(exported.signature, model, request))
+        program = exported.program.module()
+        tell("comparison with the original")
+        signature, comparisons, notes = _compared(program, flat, exported, maker)
+        signature = with_observed_shapes(signature, comparisons)
+        exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
+        memory = _predicted(program, exported.signature, maker, request, tell)
+        _check_budget(memory, request)
+        contents = Contents(
+            exported=exported,
+            model=model,
+            report=report,
+            comparisons=comparisons,
+            memory=memory,
+            request=request,
+            example=maker(maker.example_sizes),
+            notes=(*example.notes, *exported.notes),
+        )
+        write_package(output, contents, overwrite=overwrite, on_progress=tell)
+    return Package(
+        folder=output,
+        signature=exported.signature,
+        comparisons=comparisons,
+        memory=memory,
+        notes=contents.notes,
+        report=report,
+    )
+
+
+@contextmanager
+def _evaluating(model: nn.Module) -> Iterator[None]:
+    """Put every module into evaluation mode, and back."""
+    flags = [(module, module.training) for module in model.modules()]
+    for module, _ in flags:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Example]:
+    inputs = dict(request.inputs)
+    known = ("input_size", "input_data", "batch_size", "batch_dim", "dtypes")
+    options = {name: inputs.pop(name) for name in known if name in inputs}
+    notes = []
+    if "use_cache" not in inputs and hasattr(model, "config") and _takes(model, "use_cache"):
+        inputs["use_cache"] = False  # a cache of keys and values has no place in one request
+        notes.append("use_cache=False: the program returns no cache of keys and values")
+    run = run_model(
+        model,
+        scenario=request.scenario,
+        model_name=request.model_name,
+        forward_kwargs=inputs,
+        **options,
+    )
+    report = report_of(run.outcome.trace, request.model_spec, run.machine)
+    if run.outcome.error is not None:
+        raise model_error(run.outcome, report) from run.outcome.error
+    if run.request is None:
+        raise InputError(
+            "nothing can be exported without an input",
+            hint="add --input-size 3,224,224, or whatever the model takes",
+        )
+    plan = run.outcome.plan or run.request.plan
+    report = replace(
+        report,
+        assumptions=(*request.assumptions, *report.assumptions),
+        warnings=(*request.warnings, *report.warnings),
+    )
+    return report, example_call(model, plan, request.dynamic, tuple(notes))
+
+
+def _takes(model: nn.Module, name: str) -> bool:
+    import inspect
+
+    return name in inspect.signature(model.forward).parameters
+
+
+def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> InputMaker:
+    if request.examples is None:
+        return InputMaker(signature, call.tensors, keep=False)
+    missing = [name for name in call.names if name not in request.examples]
+    if missing or len(request.examples) != len(call.names):
+        raise InputError(
+            f"the example inputs are {', '.join(request.examples) or 'none'}, the model takes "
+            f"{', '.join(call.names)}",
+            hint="name the tensors in the file as the model's arguments",
+        )
+    return InputMaker(signature, tuple(request.examples[name] for name in call.names), keep=True)
+
+
+def _compared(
+    program: nn.Module, model: nn.Module, exported: Exported, maker: InputMaker
+) -> tuple[Signature, tuple[Comparison, ...], tuple[str, ...]]:
+    """Compare; where a single sample alone does not run, the range of the batch says so."""
+    signature = exported.signature
+    choices = size_choices(signature, maker.example_sizes)
+    try:
+        return signature, compare_outputs(program, model, signature, maker, choices), ()
+    except ModelError:
+        several = [choice for choice in choices if choice.get(BATCH) != 1]
+        if BATCH not in signature.dimensions or len(several) == len(choices) or not several:
+            raise
+        narrowed = SizeRange(minimum=2, maximum=signature.dimensions[BATCH].maximum)
+        signature = replace(signature, dimensions={**signature.dimensions, BATCH: narrowed})
+        return (
+            signature,
+            compare_outputs(program, model, signature, maker, several),
+            ("the program does not run with a batch of 1; it takes 2 and more",),
+        )
+
+
+def _predicted(
+    program: nn.Module,
+    signature: Signature,
+    maker: InputMaker,
+    request: PackageRequest,
+    tell: Progress,
+) -> tuple[MemoryTable, ...]:
+    scenarios = [Scenario()]
+    if request.scenario.device != "cpu":
+        scenarios.append(request.scenario)
+    return tuple(
+        predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
+    )
+
+
+def _limited(signature: Signature, model: nn.Module, request: PackageRequest) -> Signature:
+    """Give every dynamic dimension but the batch a largest size: memory is planned up to it."""
+    made_for = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = request.longest or (made_for if isinstance(made_for, int) else LONGEST)
+    return replace(
+        signature,
+        dimensions={
+            name: sizes
+            if name == BATCH
+            else replace(sizes, maximum=min(longest, sizes.maximum or longest))
+            for name, sizes in signature.dimensions.items()
+        },
+    )
+
+
+def _check_budget(memory: Sequence[MemoryTable], request: PackageRequest) -> None:
+    if request.budget_bytes is None:
+        return
+    table = memory[-1]
+    line = table.lines[-1]
+    peak = line.peak_bytes(request.budget_batch)
+    if peak > request.budget_bytes:
+        length = "".join(f", {name} up to {size}" for name, size in line.up_to.items())
+        raise CheckFailed(
+            f"a batch of {request.budget_batch}{length} takes {format_bytes(peak)} on "
+            f"{table.device}, the budget is {format_bytes(request.budget_bytes)}; "
+            "nothing was written",
+            hint=f"at most {table.largest_batch(line.up_to, request.budget_bytes)} samples fit; "
+            "a smaller --longest takes less",
+        )

@@ -1,0 +1,1 @@
+"""HTTP inference on a package: validation, batching, back-pressure, graceful end."""

@@ -1,0 +1,105 @@
+"""From a folder and settings to a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torchgauge.deploy.extras import require
+from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
+
+if TYPE_CHECKING:
+    from torchgauge.deploy.serving.budget import BatchLimit
+    from torchgauge.deploy.serving.engine import Engine
+    from torchgauge.deploy.serving.model import PackageFacts
+    from torchgauge.deploy.serving.ray_engine import RayRequest
+
+EXTRA = "serve"
+_MODULES = ("fastapi", "uvicorn", "prometheus_client", "numpy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeRequest:
+    """What to serve, where."""
+
+    folder: Path
+    host: str = "127.0.0.1"
+    port: int = 8000
+    device: str = "cpu"
+    memory_limit: int | None = None
+    """Bytes for the whole process on the CPU, for the model on a GPU; what is free by default."""
+    settings: Settings
+    body_limit: int | None = None
+    """Bytes; a full batch by default."""
+    pending_limit: int | None = None
+    """Bytes of all bodies and answers in memory."""
+    ray: RayRequest | None = None
+    """Replicas on Ray Serve; ``None`` runs the model in this process."""
+    access_log: bool = False
+
+
+def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> None:
+    """Serve a package until a signal says to stop.
+
+    Raises:
+        PackageError: the package is damaged, unknown or not safe; nothing of it was loaded.
+        UsageError: the port is taken, the device is not there, the memory is not enough.
+        MissingExtraError: what serves is not installed.
+    """
+    for module in _MODULES:
+        require(module, EXTRA, "serve a package")
+    from torchgauge.deploy.serving.application import Service, create_application
+    from torchgauge.deploy.serving.model import describe, read_package
+    from torchgauge.deploy.serving.server import bind, serve
+
+    listener = bind(request.host, request.port)
+    try:
+        facts = read_package(request.folder, request.device)
+        request = replace(request, settings=_settings(request, facts))
+        settings = request.settings
+        engine, limit = _engine(request, facts)
+        service = Service(facts.signature, engine, settings, limit)
+        application = create_application(facts.name, service)
+        host, port = listener.getsockname()[:2]
+        on_message(describe(facts))
+        on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
+        serve(application, listener, settings, access_log=request.access_log)
+        on_message(f"stopped: {service.taken} requests taken, {service.answered} answered")
+    finally:
+        listener.close()
+
+
+def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
+    """Return the settings with the limits that were not given; a small memory makes them small."""
+    settings, memory = request.settings, request.memory_limit
+    body = default_body_bytes(facts.signature, settings.max_batch)
+    pending = settings.max_pending_bytes
+    if memory is not None and request.device == "cpu":
+        body = max(min(body, memory // 64), MIB)
+        pending = min(pending, memory // 8)
+    body = request.body_limit or body
+    pending = max(request.pending_limit or pending, body)
+    return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
+
+
+def _engine(request: ServeRequest, facts: PackageFacts) -> tuple[Engine, BatchLimit]:
+    from torchgauge.deploy.serving.budget import batch_limit, replica_limit
+    from torchgauge.deploy.serving.engine import LocalEngine
+    from torchgauge.deploy.serving.model import open_package, warm_up
+
+    settings = request.settings
+    if request.ray is None:
+        model = open_package(request.folder, request.device)
+        warm_up(model)
+        limit = batch_limit(model, settings, request.memory_limit)
+        return LocalEngine(model, settings, limit), limit
+    from torchgauge.deploy.serving.ray_engine import start_replicas
+
+    count = max(request.ray.replicas, request.ray.max_replicas or 0)
+    limit = replica_limit(facts, settings, request.memory_limit, count)
+    engine = start_replicas(
+        request.folder, request.device, settings, limit.budget_bytes, request.ray
+    )
+    return engine, limit

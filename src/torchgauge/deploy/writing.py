@@ -1,0 +1,261 @@
+"""Write a package: into a folder beside the wanted one, which takes its name when all is done."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from torchgauge import __version__
+from torchgauge.deploy import manifest
+from torchgauge.deploy.card import model_card
+from torchgauge.deploy.dockerfile import dockerfile
+from torchgauge.deploy.exporting import Exported
+from torchgauge.deploy.extras import require
+from torchgauge.deploy.lock import environment_lock
+from torchgauge.deploy.memory_table import MemoryTable, write_memory
+from torchgauge.deploy.verification import Comparison
+from torchgauge.errors import PackageError, TorchGaugeError
+from torchgauge.report.io import report_to_json
+from torchgauge.report.model import Report
+from torchgauge.units import format_bytes
+
+if TYPE_CHECKING:
+    from torchgauge.deploy.package import PackageRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Everything that a package is made of."""
+
+    exported: Exported
+    model: nn.Module
+    report: Report
+    comparisons: tuple[Comparison, ...]
+    memory: tuple[MemoryTable, ...]
+    request: PackageRequest
+    example: tuple[torch.Tensor, ...]
+    notes: tuple[str, ...] = ()
+
+
+def write_package(
+    output: Path,
+    contents: Contents,
+    *,
+    overwrite: bool = False,
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Write the folder ``output``; after an error it is as it was before.
+
+    Raises:
+        PackageError: it exists, cannot be written, or the disk is full.
+        MissingExtraError: safetensors, or what ONNX needs, is not installed.
+    """
+    check_output(output, overwrite=overwrite)
+    _check_space(output.parent, contents)
+    with _whole_or_nothing(output, overwrite=overwrite) as folder:
+        on_progress("writing")
+        save_program(contents.exported.program, folder / manifest.PROGRAM)
+        _save_weights(contents.model, folder / manifest.WEIGHTS)
+        onnx: Mapping[str, Any] | None = None
+        if contents.request.onnx:
+            from torchgauge.deploy.onnx import write_onnx
+
+            on_progress("ONNX")
+            onnx = write_onnx(folder, contents.exported, contents.example)
+        _write_texts(folder, contents, onnx)
+        manifest.write_manifest(folder, _facts(contents))
+
+
+def check_output(output: Path, *, overwrite: bool) -> None:
+    """Check that a package can be written there, before any work is done.
+
+    Raises:
+        PackageError: it cannot.
+    """
+    if not output.parent.is_dir():
+        raise PackageError(f"there is no folder {output.parent}", hint="make it first")
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise PackageError(f"{output} exists and is no folder", hint="choose another --output")
+    if output.is_dir() and any(output.iterdir()):
+        if not overwrite:
+            raise PackageError(
+                f"{output} exists and is not empty",
+                hint="choose another --output, or add --overwrite",
+            )
+        if not (output / manifest.MANIFEST).is_file():
+            raise PackageError(
+                f"{output} is no package, so it is not overwritten",
+                hint="choose another --output",
+            )
+
+
+def _check_space(parent: Path, contents: Contents) -> None:
+    weights = sum(
+        tensor.numel() * tensor.element_size() for tensor in contents.model.state_dict().values()
+    )
+    needed = weights * (3 if contents.request.onnx else 2)
+    free = shutil.disk_usage(parent).free
+    if needed > free:
+        raise PackageError(
+            f"the package takes {format_bytes(needed)}, {parent} has {format_bytes(free)} free; "
+            "nothing was written",
+            hint="free some space, or choose another --output",
+        )
+
+
+@contextmanager
+def _whole_or_nothing(output: Path, *, overwrite: bool) -> Iterator[Path]:
+    """Give a temporary folder beside ``output`` that becomes it, or is removed after an error."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    try:
+        yield folder
+        for path in (*sorted(folder.rglob("*")), folder):
+            path.chmod(0o755 if path.is_dir() else 0o644)
+            _flush(path)
+        if output.is_dir() and overwrite and any(output.iterdir()):
+            old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+            os.replace(output, old)
+            os.replace(folder, output)
+            shutil.rmtree(old)
+        else:
+            os.replace(folder, output)  # an empty folder gives way
+        _flush(output.parent)
+    except OSError as error:
+        raise _cannot_write(output, error) from error
+    except Exception as error:
+        # PytorchStreamWriter raises a RuntimeError, safetensors one of its own.
+        if not isinstance(error, TorchGaugeError) and _is_full(output.parent, error):
+            raise _cannot_write(output, OSError(errno.ENOSPC, "the disk is full")) from error
+        raise
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _is_full(parent: Path, error: Exception) -> bool:
+    text = str(error).lower()
+    return "no space left" in text or (
+        ("write" in text or "stream" in text) and shutil.disk_usage(parent).free < 2**20
+    )
+
+
+def _cannot_write(output: Path, error: OSError) -> PackageError:
+    return PackageError(
+        f"cannot write {output}: {error.strerror or error}; nothing was written",
+        hint="free some space, or choose another --output",
+    )
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _Sink(io.RawIOBase):
+    """A file whose writes never fail while torch is writing; ``error`` is what went wrong.
+
+    After a failed write, the destructor of torch's PyTorchStreamWriter throws and so ends the
+    process (seen in 2.13 on a full disk); it must not learn of the failure.
+    """
+
+    def __init__(self, stream: io.FileIO) -> None:
+        super().__init__()
+        self._stream = stream
+        self.error: OSError | None = None
+
+    def writable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return ``True``."""
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go there in the file."""
+        return self._stream.seek(offset, whence)
+
+    def write(self, data: Any) -> int:
+        """Write, or do as if."""
+        rest = memoryview(data)
+        while len(rest) and self.error is None:
+            try:
+                rest = rest[self._stream.write(rest) :]
+            except OSError as error:
+                self.error = error
+        return len(data)
+
+
+def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
+    """Write a program.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    with path.open("wb", buffering=0) as stream:
+        sink = _Sink(stream)
+        torch.export.save(program, cast(IO[bytes], sink))
+    if sink.error is not None:
+        raise sink.error
+
+
+def _save_weights(model: nn.Module, path: Path) -> None:
+    save_model = require("safetensors.torch", "serve", "write the weights").save_model
+    save_model(model, str(path), metadata={"format": "pt"})
+
+
+def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | None) -> None:
+    import json
+
+    signature = json.dumps(contents.exported.signature.to_dict(), indent=2) + "\n"
+    (folder / manifest.SIGNATURE).write_text(signature, encoding="utf-8")
+    (folder / manifest.REPORT).write_text(report_to_json(contents.report) + "\n", encoding="utf-8")
+    write_memory(folder, contents.memory)
+    (folder / manifest.LOCK).write_text(
+        environment_lock(contents.exported.operator_libraries), encoding="utf-8"
+    )
+    wheels = contents.request.wheels
+    if wheels:
+        (folder / manifest.WHEELS).mkdir()
+        for wheel in wheels:
+            shutil.copyfile(wheel, folder / manifest.WHEELS / wheel.name)
+    (folder / manifest.DOCKERFILE).write_text(
+        dockerfile(
+            title=contents.report.model_name,
+            image="".join(c for c in contents.report.model_name.lower() if c.isalnum()) or "model",
+            python=".".join(platform.python_version_tuple()[:2]),
+            version=__version__,
+            has_wheels=bool(wheels),
+        ),
+        encoding="utf-8",
+    )
+    (folder / manifest.CARD).write_text(model_card(contents, onnx), encoding="utf-8")
+
+
+def _facts(contents: Contents) -> dict[str, Any]:
+    return {
+        "model": contents.report.model_name,
+        "spec": contents.report.model_spec,
+        "torchgauge_version": __version__,
+        "torch_version": torch.__version__,
+        "python_version": platform.python_version(),
+        "operator_libraries": list(contents.exported.operator_libraries),
+        "max_difference": max(c.max_difference for c in contents.comparisons),
+    }

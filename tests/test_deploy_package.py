@@ -1,0 +1,278 @@
+"""``torchgauge package``: what is in the folder, what it says, and when there is none."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from deploy_models import Mlp, Noisy, Recurrent, Tagger, packaged
+from torchgauge.cli.main import main
+from torchgauge.deploy import manifest
+from torchgauge.deploy.memory_table import read_memory
+from torchgauge.deploy.signature import SizeRange, signature_from_dict
+from torchgauge.deploy.writing import save_program
+from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError
+from torchgauge.report.io import load_report
+from torchgauge.report.scenario import Scenario
+
+SPEC = "tests/deploy_models.py"
+
+
+@pytest.fixture(scope="module")
+def tagger(tmp_path_factory):
+    model = Tagger()
+    folder = tmp_path_factory.mktemp("packages") / "tagger"
+    package = packaged(model, folder, inputs={"input_size": (2, 7), "dtypes": ["int64"]})
+    return model, folder, package
+
+
+def test_a_package_holds_what_is_promised(tagger):
+    _, folder, _ = tagger
+    assert sorted(os.listdir(folder)) == sorted(
+        ["Dockerfile", "README.md", "manifest.json", "memory.json", "model.safetensors",
+         "program.pt2", "report.json", "requirements.lock", "signature.json"]
+    )  # fmt: skip
+    facts = manifest.check_package(folder)
+    assert facts["model"] == "Tagger"
+    assert facts["torch_version"] == torch.__version__
+
+
+def test_the_signature_names_what_varies_and_bounds_the_indices(tagger):
+    _, folder, package = tagger
+    signature = signature_from_dict(manifest.read_json(folder, manifest.SIGNATURE))
+    assert signature == package.signature
+    (ids,) = signature.inputs
+    assert (ids.shape, ids.dtype, ids.minimum, ids.maximum) == (
+        ("batch", "sequence"),
+        "int64",
+        0,
+        49,
+    )
+    scores, pooled = signature.outputs
+    assert (scores.name, scores.shape) == ("scores", ("batch", "sequence", 5))
+    assert (pooled.name, pooled.shape) == ("pooled.0", ("batch", 16))
+    assert signature.dimensions == {"batch": SizeRange(), "sequence": SizeRange(maximum=2048)}
+    assert signature.can_batch
+
+
+def test_the_program_does_what_the_model_does_at_other_sizes(tagger):
+    model, folder, package = tagger
+    program = torch.export.load(folder / "program.pt2").module()
+    model.eval()
+    for batch, length in ((1, 1), (3, 20), (16, 5)):
+        ids = torch.randint(0, 50, (batch, length))
+        scores, pooled = program(ids)
+        expected = model(ids)
+        torch.testing.assert_close(scores, expected["scores"])
+        torch.testing.assert_close(pooled, expected["pooled"][0])
+    assert len(package.comparisons) == 4
+    assert {c.sizes["batch"] for c in package.comparisons} == {1, 2, 3, 8}
+
+
+def test_the_weights_are_the_models(tagger):
+    model, folder, _ = tagger
+    stored = load_file(folder / "model.safetensors")
+    assert stored.keys() == model.state_dict().keys()
+    assert all(torch.equal(stored[name], value) for name, value in model.state_dict().items())
+
+
+def test_the_report_the_card_and_the_lock(tagger):
+    _, folder, _ = tagger
+    report = load_report(folder / "report.json")
+    assert report.totals.params == sum(p.numel() for p in Tagger().parameters())
+    card = (folder / "README.md").read_text()
+    assert "| input | `ids` | [batch, sequence] | int64 | 0…49 |" in card
+    assert "batch 8, sequence 3 | 0 | 0 |" in card
+    lock = (folder / "requirements.lock").read_text()
+    assert f"torch=={torch.__version__.partition('+')[0]}\n" in lock
+    assert "uvicorn==" in lock
+    assert "://" not in lock
+    assert "torchgauge==" in lock
+
+
+def test_memory_grows_with_the_batch_and_with_the_length(tagger):
+    _, folder, _ = tagger
+    (table,) = read_memory(folder)
+    lengths = [line.up_to["sequence"] for line in table.lines]
+    assert lengths == [16, 32, 64, 128, 256, 512, 1024, 2048]
+    peaks = [line.peak_bytes(4) for line in table.lines]
+    assert peaks == sorted(peaks)
+    # 64 sequences of 16: words 64·16·16·4 B and more; weights below 10 kB.
+    assert table.lines[0].peak_bytes(64) > 64 * 16 * 16 * 4
+
+
+def test_the_model_is_left_as_it_was(tmp_path):
+    model = Mlp().train()
+    model.layers[0].eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    packaged(model, tmp_path / "p", inputs={"input_size": (4,)})
+    assert model.training
+    assert not model.layers[0].training
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_a_batch_that_is_not_first_is_found(tmp_path):
+    package = packaged(
+        Recurrent(), tmp_path / "p", inputs={"input_size": (2, 6), "dtypes": ["int64"]}
+    )
+    assert [tensor.batch_dim for tensor in package.signature.outputs] == [0, 1]
+    assert package.signature.outputs[1].shape == (1, "batch", 8)
+    # torch.export unrolls nothing here, but fixes the length: the note says so.
+    assert any("fixed at 6" in note for note in package.notes)
+
+
+def test_further_dimensions_vary_when_asked_for(tmp_path):
+    package = packaged(
+        torch.nn.Linear(4, 2),
+        tmp_path / "p",
+        inputs={"input_size": (2, 5, 4)},
+        dynamic={"input": {1: "time"}},
+        longest=64,
+    )
+    assert package.signature.inputs[0].shape == ("batch", "time", 4)
+    assert package.signature.dimensions["time"].maximum == 64
+
+
+def test_real_inputs_of_the_user_are_compared_on(tmp_path):
+    inputs = tmp_path / "inputs.safetensors"
+    save_file({"x": torch.randn(3, 4)}, inputs)
+    output = tmp_path / "p"
+    assert main(["package", f"{SPEC}:Mlp", "--input-size", "4", "--inputs", str(inputs),
+                 "--output", str(output), "--quiet"]) == 0  # fmt: skip
+    assert "on the inputs given" in (output / "README.md").read_text()
+
+
+def test_inputs_under_another_name_are_refused(tmp_path):
+    with pytest.raises(InputError, match="are y, the model takes x"):
+        packaged(
+            Mlp(), tmp_path / "p", inputs={"input_size": (4,)}, examples={"y": torch.zeros(2, 4)}
+        )
+
+
+# ---------------------------------------------------------------------------- refusals
+
+
+def test_a_model_that_cannot_be_exported_gets_a_reason_and_a_way_out(tmp_path, capsys):
+    output = tmp_path / "p"
+    arguments = ["package", f"{SPEC}:Branching", "--input-size", "4", "--output", str(output)]
+    assert main([*arguments, "--quiet"]) == 3
+    text = capsys.readouterr().err
+    line = next(
+        number
+        for number, line in enumerate(Path(SPEC).read_text().splitlines(), 1)
+        if "if x.sum() > 0" in line
+    )
+    assert f"depends on the values of a tensor at deploy_models.py:{line}" in text
+    assert "torch.where or torch.cond" in text
+    assert "def forward" not in text  # torch prints its graph
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_that_is_not_the_same_twice_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="gives other results than the model"):
+        packaged(Noisy(), tmp_path / "p", inputs={"input_size": (4,)})
+    assert os.listdir(tmp_path) == []
+
+
+def test_over_budget_nothing_is_written_and_the_status_is_1(tmp_path, capsys):
+    output = tmp_path / "p"
+    arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", str(output), "--quiet"]
+    assert main([*arguments, "--budget-memory", "1KiB", "--budget-batch", "10"]) == 1
+    text = capsys.readouterr().err
+    # Weights 4·8 + 8 + 8·3 + 3 floats; per sample 4 in, 8 before and 8 after the ReLU:
+    # 268 B + 10 · 80 B = 1068 B.
+    assert "a batch of 10 takes 1.04 KiB on cpu, the budget is 1.00 KiB" in text
+    assert "at most 9 samples fit" in text
+    assert os.listdir(tmp_path) == []
+    assert main([*arguments, "--budget-memory", "1KiB", "--budget-batch", "9"]) == 0
+
+
+def test_a_gpu_is_predicted_for_without_one(tmp_path):
+    with pytest.raises(CheckFailed, match="on T4"):
+        packaged(
+            Mlp(), tmp_path / "p", inputs={"input_size": (4,)}, budget_bytes=2**20,
+            scenario=Scenario(device="T4"),
+        )  # fmt: skip
+
+
+def test_a_folder_that_exists_is_kept_unless_it_is_a_package(tmp_path, capsys):
+    output = tmp_path / "p"
+    output.mkdir()
+    (output / "precious.txt").write_text("mine")
+    arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", str(output), "--quiet"]
+    assert main(arguments) == 2
+    assert "exists and is not empty" in capsys.readouterr().err
+    assert main([*arguments, "--overwrite"]) == 2
+    assert "is no package, so it is not overwritten" in capsys.readouterr().err
+    (output / "precious.txt").unlink()
+    assert main(arguments) == 0
+    first = json.loads((output / "manifest.json").read_text())
+    assert main([*arguments, "--overwrite"]) == 0
+    second = json.loads((output / "manifest.json").read_text())
+    assert first["files"]["model.safetensors"] != second["files"]["model.safetensors"]
+    assert os.listdir(tmp_path) == ["p"]
+
+
+@pytest.mark.parametrize(
+    ("module", "function", "error"),
+    [
+        (torch.export, "save", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        (manifest, "write_manifest", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))),
+        # what safetensors raised on a full tmpfs
+        (safetensors.torch, "save_model", SafetensorError("I/O error: No space left on device")),
+    ],
+)
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, module, function, error):
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module, function, full)
+    with pytest.raises(PackageError, match=r"cannot write .*: .*; nothing was written"):
+        packaged(Mlp(), tmp_path / "p", inputs={"input_size": (4,)})
+    assert os.listdir(tmp_path) == []
+
+
+def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "torchgauge.deploy.writing.shutil.disk_usage", lambda _: shutil._ntuple_diskusage(9, 9, 9)
+    )
+    with pytest.raises(PackageError, match=r"the package takes .* has 9 B free"):
+        packaged(Mlp(), tmp_path / "p", inputs={"input_size": (4,)})
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing/p"], "there is no folder missing"),
+        (["p", "--dynamic", "x"], "'x' is not INPUT:DIM"),
+        (["p", "--dynamic", "y:1"], "there is no input 'y'"),
+        (["p", "--dynamic", "x:7"], "x has 2 dimensions, there is none numbered 7"),
+        (["p", "--wheel", "no.whl"], "no.whl is no wheel"),
+        (["p", "--budget-memory", "lots"], "not a number of bytes"),
+        (["p", "--inputs", "no.safetensors"], "cannot be read as inputs"),
+    ],
+)
+def test_bad_requests(tmp_path, monkeypatch, capsys, arguments, message):
+    spec = os.path.abspath(SPEC)
+    monkeypatch.chdir(tmp_path)
+    assert main(["package", f"{spec}:Mlp", "--input-size", "4", "--output", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has /dev/full")
+def test_torch_does_not_abort_the_process_when_the_disk_is_full():
+    program = torch.export.export(torch.nn.Linear(4, 2), (torch.zeros(2, 4),))
+    with pytest.raises(OSError, match="No space left on device"):
+        save_program(program, Path("/dev/full"))

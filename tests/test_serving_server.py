@@ -1,0 +1,245 @@
+"""The server as a process of its own: signals, ports, sockets that misbehave, damaged packages."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import pytest
+import uvicorn
+
+from deploy_models import Mlp, packaged
+from torchgauge.cli.main import main
+from torchgauge.deploy.serving.protocol import protocol_class
+from torchgauge.deploy.serving.server import Server, bind
+from torchgauge.deploy.serving.settings import Settings
+
+MLP = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("packages") / "mlp"
+    packaged(Mlp(), folder, inputs={"input_size": (4,)})
+    return folder
+
+
+@contextmanager
+def running(folder, *options):
+    """Start a server on a free port; yields its process and port, kills it in the end."""
+    command = [sys.executable, "-m", "torchgauge", "serve", str(folder), "--port", "0", *options]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
+    assert process.stderr is not None
+    lines = []
+    try:
+        for line in process.stderr:
+            lines.append(line)
+            if match := re.search(r"listening on http://[\d.]+:(\d+)", line):
+                break
+        else:
+            raise AssertionError("".join(lines))
+        process.port = int(match[1])  # type: ignore[attr-defined]
+        yield process
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+        process.stderr.close()
+
+
+def post(port, data, timeout=10):
+    body = data if isinstance(data, bytes) else json.dumps(data).encode()
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{port}/v1/predict", body, {"Content-Type": "application/json"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, json.load(error)
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.settimeout(10)
+    return connection
+
+
+def read_all(connection):
+    data = bytearray()
+    with suppress(ConnectionResetError):
+        while part := connection.recv(2**20):
+            data += part
+    return bytes(data)
+
+
+def test_sockets_that_misbehave_and_then_a_graceful_end(folder):
+    """One server for all of it: that it goes on is part of what is shown."""
+    options = ["--body-timeout", "0.5", "--max-body", "64KiB", "--max-latency-ms", "400"]
+    with running(folder, *options) as server:
+        port = server.port
+        assert post(port, MLP)[0] == 200
+
+        # 2 GB are announced: refused at once, without reading them
+        with connect(port) as client:
+            client.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 2000000000\r\n\r\n{"
+            )
+            assert b" 413 " in read_all(client).splitlines()[0]
+
+        # ... or come without a length: cut off, and the client can still read why
+        with connect(port) as client:
+            client.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+                b"Content-Type: application/json\r\n\r\n"
+            )
+            sent = 0
+            try:
+                while sent < 100_000_000:
+                    client.sendall(b"10000\r\n" + b"[" * 65536 + b"\r\n")
+                    sent += 65536
+            except (BrokenPipeError, ConnectionResetError):
+                pass
+            assert sent < 50_000_000
+            assert b" 413 " in read_all(client)
+
+        # a body that does not go on
+        with connect(port) as client:
+            client.sendall(
+                b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 100\r\n\r\n{"
+            )
+            start = time.monotonic()
+            assert b" 408 " in read_all(client).splitlines()[0]
+            assert time.monotonic() - start < 5
+
+        # no HTTP at all, and a client that leaves in the middle
+        with connect(port) as client:
+            client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+            assert b" 400 " in read_all(client).splitlines()[0]
+        with connect(port) as client:
+            client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+
+        assert post(port, MLP)[0] == 200
+
+        # SIGTERM while a request waits for others to join it: it is answered, then status 0
+        answers = []
+        thread = threading.Thread(target=lambda: answers.append(post(port, MLP)))
+        thread.start()
+        time.sleep(0.2)
+        server.send_signal(signal.SIGTERM)
+        thread.join(10)
+        assert answers[0][0] == 200
+        assert server.wait(10) == 0
+        with pytest.raises(OSError, match="refused"):
+            connect(port)
+
+
+@contextmanager
+def served_here(application, settings):
+    """Serve an ASGI application from a thread of this process; yields the port."""
+    config = uvicorn.Config(
+        application, http=protocol_class(settings), ws="none", lifespan="off", log_level="critical"
+    )
+    server = Server(config)
+    listener = bind("127.0.0.1", 0)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        listener.close()
+
+
+async def fifty_megabytes(scope, receive, send):
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(50):
+        await send({"type": "http.response.body", "body": b"x" * 2**20, "more_body": True})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+GET = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def test_a_header_that_does_not_end_is_given_up_and_an_answer_that_nobody_reads_too():
+    with served_here(fifty_megabytes, Settings(header_seconds=0.3, body_seconds=0.3)) as port:
+        start = time.monotonic()
+        with connect(port) as silent, connect(port) as half:
+            half.sendall(GET[:20])
+            assert read_all(silent) == b""
+            assert read_all(half) == b""
+        assert time.monotonic() - start < 5
+        with connect(port) as deaf:
+            deaf.sendall(GET)
+            time.sleep(1.0)
+            assert len(read_all(deaf)) < 50 * 2**20
+        with connect(port) as client:
+            client.sendall(GET[:-2] + b"Connection: close\r\n\r\n")
+            assert len(read_all(client)) > 50 * 2**20
+
+
+def test_an_occupied_port_is_a_clear_error(folder, capsys):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert main(["serve", str(folder), "--port", str(port)]) == 2
+    text = capsys.readouterr().err
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in text
+    assert "another --port" in text
+
+
+def test_an_address_of_another_machine_is_a_clear_error(folder, capsys):
+    assert main(["serve", str(folder), "--host", "192.0.2.1", "--port", "0"]) == 2
+    assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
+
+
+def test_no_gpu_though_asked_for(folder, capsys, monkeypatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert main(["serve", str(folder), "--device", "cuda", "--port", "0"]) == 2
+    assert "there is no GPU to serve on" in capsys.readouterr().err
+    assert main(["serve", str(folder), "--device", "gpu", "--port", "0"]) == 2
+    assert "cannot serve on 'gpu'" in capsys.readouterr().err
+
+
+def test_no_package(tmp_path, capsys):
+    assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+    assert main(["serve", str(tmp_path), "--port", "0"]) == 2
+    assert "is no package: it has no manifest.json" in capsys.readouterr().err
+
+
+def test_a_missing_extra_is_named(folder, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert main(["serve", str(folder), "--port", "0"]) == 2
+    text = capsys.readouterr().err
+    assert "fastapi is needed to serve a package" in text
+    assert 'pip install "torchgauge[serve]"' in text
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys\nfrom torchgauge.cli.main import main\n"
+        "for command in ('serve', 'package'):\n"
+        "    main([command, '--help'])\n"
+        "print(*sorted({'torch', 'fastapi', 'uvicorn', 'ray'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stderr.strip() == ""
