@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 sys.path.insert(0, str(Path(__file__).parent))
 import torchinfo_models as tm
@@ -335,6 +336,15 @@ def test_packed_sequences_and_their_lengths() -> None:
     assert result.summary_list[2].output_size == [40, 32], "40 steps in all"
     assert result.total_mult_adds == 40 * 4 * 32 * (128 + 32) + 4 * 32 * 18
     assert result.total_input == 20 * 4 * 8 + 4 * 8
+
+
+def test_a_packed_sequence_is_one_input() -> None:
+    packed = pack_sequence([torch.ones(3, 4), torch.ones(2, 4)])
+    for data in (packed, [packed], {"input": packed}):
+        result = quiet(nn.LSTM(4, 5), input_data=data)
+        assert result.summary_list[0].output_size == [5, 5], "5 steps in all"
+        assert result.total_mult_adds == 5 * (4 + 5) * 4 * 5
+    assert quiet(nn.LSTM(4, 5), input_data=packed).input_size == torch.Size([5, 4])
 
 
 def test_arrays_as_input() -> None:
