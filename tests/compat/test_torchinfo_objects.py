@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pack_sequence
 sys.path.insert(0, str(Path(__file__).parent))
 import torchinfo_models as tm
 
+from test_untouched import Talks
 from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
@@ -456,3 +457,9 @@ def test_the_model_is_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_model_that_prints_is_heard_once(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet(Talks(), (2, 4), mode=mode)
+    assert capsys.readouterr().out == "seen (2, 4)\n"
