@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import gc
 import random
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
+from torchgauge.trace.isolation import unheard
 
 
 class Moody(nn.Module):
@@ -213,3 +216,34 @@ def test_the_model_is_free_afterwards() -> None:
     gc.collect()
     assert ref() is None
     assert report.totals.params == 20
+
+
+class Talks(nn.Module):
+    """Prints in its forward, as one does to look at shapes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        print("seen", tuple(x.shape))
+        return self.layer(x)
+
+
+def test_a_model_that_prints_is_heard_once(capsys: pytest.CaptureFixture[str]) -> None:
+    tg.analyze(Talks(), (2, 4), name_batch=True)
+    assert capsys.readouterr().out == "seen (2, 4)\n"
+    print("heard again")
+    assert capsys.readouterr().out == "heard again\n"
+
+
+def test_other_threads_are_heard_while_a_run_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    before = sys.stdout
+    with pytest.raises(RuntimeError, match="on demand"), unheard():
+        print("dropped", flush=True)
+        thread = threading.Thread(target=print, args=("from a thread",))
+        thread.start()
+        thread.join()
+        raise RuntimeError("on demand")
+    assert sys.stdout is before
+    assert capsys.readouterr().out == "from a thread\n"

@@ -730,3 +730,8 @@ def test_the_example_of_flop_count_md() -> None:
     assert (by_module["0.0"], by_module["3.0"], by_module["3.1"]) == (48600, 69120, 10080)
     assert by_module["3.2"] == 840
     assert flops.by_operator() == {"conv": 48600 + by_module["1.0"], "linear": 80040}
+
+
+def test_none_is_an_argument_and_not_its_absence() -> None:
+    with pytest.raises(TypeError, match="must be Tensor, not NoneType"):
+        FlopCountAnalysis(nn.Linear(4, 3), None).total()

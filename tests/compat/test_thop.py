@@ -474,3 +474,8 @@ def test_its_page() -> None:
     page = Path(__file__).parents[2] / "docs" / "coming-from-thop.md"
     result = doctest.testfile(str(page), module_relative=False)
     assert result.failed == 0 and result.attempted > 4
+
+
+def test_a_program_may_ask_for_the_version() -> None:
+    """Of what ``install`` puts in place of ``thop``: the interface's, as the original has it."""
+    assert thop.__version__ == "0.1.1"

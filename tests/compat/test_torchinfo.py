@@ -266,6 +266,11 @@ def test_a_mapping_of_any_kind_is_keyword_arguments() -> None:
     assert result.input_size == {"x1": torch.Size([1, 300]), "x2": torch.Size([1, 300])}
 
 
+def test_one_more_pair_of_brackets_is_taken_off() -> None:
+    for size in ([[[2, 4]]], (((2, 4),),), [[torch.Size([2, 4])]]):
+        assert quiet(nn.Linear(4, 3), size).summary_list[0].input_size == [2, 4]
+
+
 def test_dtypes_are_for_sizes_alone() -> None:
     given = {"input_data": torch.zeros(2, 3), "dtypes": [torch.long]}
     assert quiet(nn.Linear(3, 3), **given).total_input == 24
@@ -356,8 +361,13 @@ def test_dtypes_reach_the_model() -> None:
 
     quiet(Look(), [(2,), (2,)], dtypes=[torch.float64, torch.LongTensor])
     assert seen[:2] == [torch.float64, torch.int64]
-    with pytest.raises(ValueError, match="3 dtypes for 2 inputs"):
-        quiet(Look(), [(2,), (2,)], dtypes=[torch.float] * 3)
+    seen.clear()
+    quiet(Look(), [(2,), (2,)], dtypes=["torch.DoubleTensor", "int32", torch.bool])
+    assert seen[:2] == [torch.float64, torch.int32], "what is beyond the inputs is ignored"
+    with pytest.raises(ValueError, match="2 dtypes for 3 inputs"):
+        quiet(Look(), [(2,), (2,), (2,)], dtypes=[torch.float] * 2)
+    with pytest.raises(ValueError, match="unknown dtype 'lang'"):
+        quiet(Look(), [(2,), (2,)], dtypes=["lang", "long"])
 
 
 def test_an_embedding_needs_no_dtype() -> None:

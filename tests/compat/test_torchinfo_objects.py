@@ -14,10 +14,12 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_sequence
 
 sys.path.insert(0, str(Path(__file__).parent))
 import torchinfo_models as tm
 
+from test_untouched import Talks
 from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
@@ -337,6 +339,15 @@ def test_packed_sequences_and_their_lengths() -> None:
     assert result.total_input == 20 * 4 * 8 + 4 * 8
 
 
+def test_a_packed_sequence_is_one_input() -> None:
+    packed = pack_sequence([torch.ones(3, 4), torch.ones(2, 4)])
+    for data in (packed, [packed], {"input": packed}):
+        result = quiet(nn.LSTM(4, 5), input_data=data)
+        assert result.summary_list[0].output_size == [5, 5], "5 steps in all"
+        assert result.total_mult_adds == 5 * (4 + 5) * 4 * 5
+    assert quiet(nn.LSTM(4, 5), input_data=packed).input_size == torch.Size([5, 4])
+
+
 def test_arrays_as_input() -> None:
     data = np.ones((2, 3), dtype=np.float32)
     assert quiet(nn.Linear(3, 3), input_data=data).input_size == torch.Size([2, 3])
@@ -446,3 +457,9 @@ def test_the_model_is_left_alone() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_a_model_that_prints_is_heard_once(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    quiet(Talks(), (2, 4), mode=mode)
+    assert capsys.readouterr().out == "seen (2, 4)\n"

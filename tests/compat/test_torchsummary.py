@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import torchgauge as tg
 from small_models import MODELS
+from test_untouched import Talks
 from torchgauge.compat.torchsummary import summary, summary_string
 from torchgauge.errors import InputError, ModelError, UsageError
 
@@ -525,3 +526,11 @@ def test_its_page() -> None:
     page = Path(__file__).parents[2] / "docs" / "coming-from-torchsummary.md"
     result = doctest.testfile(str(page), module_relative=False)
     assert result.failed == 0 and result.attempted > 4
+
+
+@pytest.mark.parametrize("batch_size", [-1, 2, 16])
+def test_a_model_that_prints_is_heard_once(
+    batch_size: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    summary_string(Talks(), (4,), batch_size)
+    assert capsys.readouterr().out == "seen (2, 4)\n", "as in the original: a batch of two"

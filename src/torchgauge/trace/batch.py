@@ -11,6 +11,7 @@ import torch
 from torchgauge.report.model import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.isolation import unheard
 from torchgauge.trace.session import Request, Session
 
 
@@ -28,7 +29,8 @@ def name_batch(request: Request, trace: Trace) -> Trace:
         return trace
     scenario = Scenario(precision=request.scenario.precision)
     second = replace(request, plan=plan, scenario=scenario, on_progress=None)
-    outcome = Session(second, Execution.SIMULATED, keep_ops=False).run()
+    with unheard():  # it ran before
+        outcome = Session(second, Execution.SIMULATED, keep_ops=False).run()
     other = outcome.trace
     forward = [call for call in trace.calls if call.phase == "forward"]
     calls = dict(zip((c.index for c in forward), other.calls, strict=False))

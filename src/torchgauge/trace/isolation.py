@@ -95,6 +95,39 @@ def neutral() -> Iterator[None]:
 
 
 @contextmanager
+def unheard() -> Iterator[None]:
+    """Drop what this thread prints: for a run of a model that has run, and said it, before."""
+    with _one_at_a_time:
+        heard = sys.stdout
+        if heard is None:  # a program without a console
+            yield
+            return
+        sys.stdout = muted = _WithoutThisThread(heard)
+        try:
+            yield
+        finally:
+            if sys.stdout is muted:
+                sys.stdout = heard
+
+
+class _WithoutThisThread:
+    """A text stream that passes on what other threads write."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self._thread = threading.get_ident()
+
+    def write(self, text: str) -> int:
+        if threading.get_ident() == self._thread:
+            return len(text)
+        written: int = self._stream.write(text)
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
 def collector_paused() -> Iterator[None]:
     """Keep the cycle collector out: it would walk through all that a run makes, and find little."""
     collecting = gc.isenabled()

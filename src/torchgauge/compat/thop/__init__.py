@@ -17,3 +17,5 @@ default_dtype = torch.float64
 """What ``total_ops`` of a custom rule is kept in."""
 
 __all__ = ["clever_format", "default_dtype", "profile", "profile_origin"]
+__version__ = "0.1.1"
+"""Of the interface that is offered, for programs that ask."""

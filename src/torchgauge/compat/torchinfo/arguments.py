@@ -8,8 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import PackedSequence
 
+from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchinfo.enums import ColumnSettings
+from torchgauge.errors import UsageError
 
 _NEED_INPUT = {ColumnSettings.INPUT_SIZE, ColumnSettings.OUTPUT_SIZE, ColumnSettings.MULT_ADDS}
 
@@ -87,14 +90,16 @@ def read(
         sizes = _sizes(input_size)
         return Given(
             sizes=sizes,
-            shapes=[_with_batch(tuple(size), batch_dim) for size in sizes],
-            dtypes=None if dtypes is None else [_dtype(item) for item in dtypes],
+            shapes=[_with_batch(_shape(size), batch_dim) for size in sizes],
+            dtypes=_dtypes(dtypes, len(sizes)),
             kwargs=kwargs,
         )
     if input_data is None and has_tensor(kwargs):  # torchinfo leaves these out without a word
         return Given(sizes=sizes_of(dict(kwargs)), data=dict(kwargs), kwargs={})
     data = input_data
-    if isinstance(data, tuple):  # a named one too is a list of arguments
+    if isinstance(data, PackedSequence):  # a tuple by its class, one argument by its use
+        data = [data]
+    elif isinstance(data, tuple):  # a named one too is a list of arguments
         data = list(data)
     return Given(sizes=[] if data is None else sizes_of(input_data), data=data, kwargs=kwargs)
 
@@ -112,6 +117,8 @@ def sizes_of(data: Any) -> Any:
     """Return data with each tensor and array replaced by its size."""
     if isinstance(data, torch.Tensor):
         return data.size()
+    if isinstance(data, PackedSequence):  # cannot hold sizes in place of its tensors
+        return data.data.size()
     if _is_array(data):
         return torch.Size(data.shape)
     if isinstance(data, Mapping):
@@ -137,6 +144,12 @@ def _sizes(input_size: Any) -> list[Any]:
     return [tuple(input_size)] if isinstance(input_size, list) else [input_size]
 
 
+def _shape(size: Sequence[Any]) -> tuple[int, ...]:
+    """Return the shape of one input; one more pair of brackets is taken off, as torch does."""
+    nested = len(size) == 1 and isinstance(size[0], (list, tuple))
+    return tuple(size[0] if nested else size)
+
+
 def _flat(nested: Iterable[Any]) -> Iterator[Any]:
     for item in nested:
         if isinstance(item, (list, tuple)):
@@ -158,6 +171,11 @@ def _with_batch(size: tuple[int, ...], batch_dim: int | None) -> tuple[int, ...]
     return (*size[:position], 1, *size[position:])
 
 
-def _dtype(value: Any) -> Any:
-    """Return a dtype for what ``Tensor.type`` takes: dtypes, and classes like LongTensor."""
-    return value if isinstance(value, (torch.dtype, str)) else getattr(value, "dtype", value)
+def _dtypes(dtypes: Sequence[Any] | None, count: int) -> list[torch.dtype] | None:
+    """Return one dtype per input; what is given beyond the inputs is ignored, as in torchinfo."""
+    if dtypes is None:
+        return None
+    try:
+        return [dtype_of(item) for item in list(dtypes)[:count]]
+    except UsageError as error:
+        raise ValueError(str(error)) from error

@@ -20,6 +20,7 @@ from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.report.model import Phase, Report
+from torchgauge.trace.isolation import unheard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,8 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
         run, notes = _without_training(run, start)
     if _forward_failed(run):
         raise _failure(model, run)
-    step = _run_for_memory(run, start)
+    with unheard():  # the model ran above
+        step = _run_for_memory(run, start)
     memory = step.report.memory
     return Pass(
         rows=make_rows(model, run),

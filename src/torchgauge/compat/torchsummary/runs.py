@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
 from torchgauge.report.model import Phase
+from torchgauge.trace.isolation import unheard
 from torchgauge.trace.shadow import unwrap
 
 Sizes = Sequence[tuple[int, ...]]
@@ -56,7 +57,17 @@ def run_summary(
     rows = of(_ROW_BATCH, training=in_training)
     if not _forward_ran(rows):
         rows.raise_error()
-    sized, notes = None, []
+    with unheard():  # the model ran above
+        sized, notes = _sized(rows, of, batch)
+    return _with_sizes(rows, sized, notes)
+
+
+def _sized(
+    rows: ModelRun, of: Callable[..., ModelRun], batch: int
+) -> tuple[ModelRun, tuple[str, ...]]:
+    """Return the run whose sizes count, and how it differs from the one asked for."""
+    notes: list[str] = []
+    in_training = rows.trace.scenario.is_training
     if batch == _ROW_BATCH and in_training and rows.error is None:
         sized = rows
     else:
@@ -72,7 +83,7 @@ def run_summary(
         notes.append("Sizes are those of a forward alone: the model has no backward.")
         sized = of(batch, training=False)
         sized.raise_error()
-    return _with_sizes(rows, sized, tuple(notes))
+    return sized, tuple(notes)
 
 
 def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> SummaryRun:

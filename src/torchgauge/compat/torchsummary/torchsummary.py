@@ -13,6 +13,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import torch
 from torch import nn
 
+from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchsummary.rows import Row, rows_of
 from torchgauge.compat.torchsummary.runs import SummaryRun, run_summary
 from torchgauge.errors import InputError
@@ -131,20 +132,7 @@ def _dtypes(dtypes: Sequence[Dtype] | None, count: int) -> list[torch.dtype] | N
     if dtypes is None:
         return None
     given = [dtypes] if isinstance(dtypes, (str, torch.dtype, type)) else list(dtypes)
-    return [_dtype(item) for item in given[:count]]
-
-
-def _dtype(value: Any) -> torch.dtype:
-    """Return the dtype of ``torch.long``, ``torch.LongTensor`` or ``"torch.LongTensor"``."""
-    found: Any = value
-    if isinstance(value, str):
-        found = torch
-        for part in value.removeprefix("torch.").split("."):
-            found = getattr(found, part, None)
-    found = getattr(found, "dtype", found)
-    if not isinstance(found, torch.dtype):
-        raise InputError(f"unknown dtype {value!r}", hint="for example torch.float or torch.long")
-    return found
+    return [dtype_of(item) for item in given[:count]]
 
 
 def _table(run: SummaryRun, rows: Sequence[Row], batch_size: int) -> str:

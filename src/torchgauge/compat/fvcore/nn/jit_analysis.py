@@ -71,7 +71,7 @@ class JitModelAnalysis:
 
     def __init__(self, model: nn.Module, inputs: Any) -> None:
         self._model = model
-        self._inputs = inputs
+        self._inputs = (None,) if inputs is None else inputs  # None is an argument like any other
         self._aliases = dict(_names(model))
         """The first name by every name."""
         self._op_handles: dict[str, Handle] = {}
