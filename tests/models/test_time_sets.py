@@ -12,13 +12,16 @@ from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.timm_sets import family
 from benchmarks.time_sets.tracing import trace_of
 
+from torchgauge.cli.sources.torchvision_operators import define_missing_operators
+
+define_missing_operators()
 pytestmark = pytest.mark.models
 SAMPLE = 12
 
 
 def _needs(name: str) -> None:
-    pytest.importorskip("timm")
-    pytest.importorskip("transformers")
+    for library in ("torchvision", "timm", "transformers"):
+        pytest.importorskip(library, exc_type=ImportError)
     if not (DATA / FILES[name]).is_file():
         pytest.skip(f"{FILES[name]} is not beside the repository")
 
