@@ -205,6 +205,22 @@ def test_a_gpu_is_predicted_for_without_one(tmp_path):
         )  # fmt: skip
 
 
+def test_the_time_on_a_gpu_is_predicted_and_has_a_budget(tmp_path, capsys):
+    output = tmp_path / "p"
+    arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", str(output), "--quiet"]
+    assert main([*arguments, "--budget-ms", "5"]) == 2
+    assert "no time can be predicted for cpu" in capsys.readouterr().err
+    assert main([*arguments, "--device", "T4", "--budget-ms", "0.000001"]) == 1
+    assert "on T4, the budget is 0.0 µs; nothing was written" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+    assert main([*arguments, "--device", "T4", "--budget-ms", "1000"]) == 0
+    cpu, gpu = read_memory(output)
+    assert cpu.lines[0].milliseconds == {}
+    assert list(gpu.lines[0].milliseconds) == [4, 16, 64]
+    assert all(0 < ms < 1000 for ms in gpu.lines[0].milliseconds.values())
+    assert "## Time of one forward, predicted" in (output / "README.md").read_text()
+
+
 def test_a_folder_that_exists_is_kept_unless_it_is_a_package(tmp_path, capsys):
     output = tmp_path / "p"
     output.mkdir()

@@ -24,6 +24,7 @@ def model_card(contents: Contents, onnx: Mapping[str, Any] | None = None) -> str
         _figures(contents),
         _comparison(contents, onnx),
         _memory(contents.memory),
+        _time(contents.memory),
         _notes(contents),
         _use(contents),
     )
@@ -125,6 +126,24 @@ def _memory_rows(tables: Sequence[MemoryTable]) -> Iterator[str]:
             limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())
             peaks = " | ".join(format_bytes(line.peak_bytes(batch)) for batch in _SHOWN_BATCHES)
             yield f"| {table.device} | {limits or 'any'} | {peaks} |"
+
+
+def _time(tables: Sequence[MemoryTable]) -> list[str]:
+    timed = [(table, line) for table in tables for line in table.lines if line.milliseconds]
+    if not timed:
+        return []
+    batches = list(timed[0][1].milliseconds)
+    lines = [
+        "## Time of one forward, predicted",
+        "",
+        "| device | up to | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
+        "|---|---|" + "---|" * len(batches),
+    ]
+    for table, line in timed:
+        limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())
+        times = " | ".join(map(format_milliseconds, line.milliseconds.values()))
+        lines.append(f"| {table.device} | {limits or 'any'} | {times} |")
+    return lines
 
 
 def _notes(contents: Contents) -> list[str]:

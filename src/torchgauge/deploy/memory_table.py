@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ class MemoryLine:
     """Sizes of the dynamic dimensions other than the batch that this line is good for."""
     fixed_bytes: int
     bytes_per_sample: int
+    milliseconds: Mapping[int, float] = field(default_factory=dict)
+    """Predicted time of one forward by batch, at the upper bounds; empty where none is known."""
 
     def peak_bytes(self, batch: int) -> int:
         """Return the predicted peak for a batch."""
@@ -70,13 +72,18 @@ class MemoryTable:
                     "up_to": dict(line.up_to),
                     "fixed_bytes": line.fixed_bytes,
                     "bytes_per_sample": line.bytes_per_sample,
+                    "milliseconds": {str(b): ms for b, ms in line.milliseconds.items()},
                 }
                 for line in self.lines
             ],
         }
 
 
-def line_over(up_to: Mapping[str, int], peaks: Mapping[int, int]) -> MemoryLine:
+def line_over(
+    up_to: Mapping[str, int],
+    peaks: Mapping[int, int],
+    milliseconds: Mapping[int, float] | None = None,
+) -> MemoryLine:
     """Return the line that is not below the peak at any batch size of ``peaks``.
 
     >>> line_over({}, {2: 120, 4: 140, 8: 180}).peak_bytes(10)
@@ -92,6 +99,7 @@ def line_over(up_to: Mapping[str, int], peaks: Mapping[int, int]) -> MemoryLine:
         up_to=dict(up_to),
         fixed_bytes=max(0, *(peak - batch * per_sample for batch, peak in points)),
         bytes_per_sample=per_sample,
+        milliseconds=dict(milliseconds or {}),
     )
 
 
@@ -117,6 +125,9 @@ def read_memory(folder: Path) -> tuple[MemoryTable, ...]:
                         up_to={str(name): _count(size) for name, size in line["up_to"].items()},
                         fixed_bytes=_count(line["fixed_bytes"]),
                         bytes_per_sample=_count(line["bytes_per_sample"]),
+                        milliseconds={
+                            int(batch): float(ms) for batch, ms in line["milliseconds"].items()
+                        },
                     )
                     for line in table["lines"]
                 ),

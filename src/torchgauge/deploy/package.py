@@ -17,7 +17,7 @@ from torchgauge.deploy.example import Example, example_call
 from torchgauge.deploy.exporting import Exported, export_model
 from torchgauge.deploy.inputs import InputMaker
 from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.prediction import predict_memory
+from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.verification import (
     Comparison,
@@ -29,7 +29,7 @@ from torchgauge.deploy.writing import Contents, write_package
 from torchgauge.errors import CheckFailed, InputError, ModelError
 from torchgauge.report.model import Report
 from torchgauge.report.scenario import Scenario
-from torchgauge.units import format_bytes
+from torchgauge.units import format_bytes, format_milliseconds
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""
@@ -59,8 +59,10 @@ class PackageRequest:
     onnx: bool = False
     wheels: tuple[Path, ...] = ()
     budget_bytes: int | None = None
+    budget_ms: float | None = None
+    """Milliseconds that one forward of ``budget_batch`` samples may take on the device."""
     budget_batch: int = 1
-    """The batch that has to fit into the budget."""
+    """The batch that has to keep within the budgets."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -89,7 +91,7 @@ def package_model(
 
     Raises:
         ModelError: the model does not run, cannot be exported, or its program does not do the same.
-        CheckFailed: it needs more memory than the budget; nothing is written.
+        CheckFailed: it needs more memory or time than the budget; nothing is written.
         PackageError: the folder cannot be written.
         MissingExtraError: a package for what was asked is not installed.
     """
@@ -111,6 +113,8 @@ def package_model(
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
         memory = _predicted(program, exported.signature, maker, request, tell)
         _check_budget(memory, request)
+        if request.budget_ms is not None:
+            _check_time(program, exported.signature, maker, request, request.budget_ms)
         contents = Contents(
             exported=exported,
             model=model,
@@ -261,4 +265,21 @@ def _check_budget(memory: Sequence[MemoryTable], request: PackageRequest) -> Non
             "nothing was written",
             hint=f"at most {table.largest_batch(line.up_to, request.budget_bytes)} samples fit; "
             "a smaller --longest takes less",
+        )
+
+
+def _check_time(
+    program: nn.Module,
+    signature: Signature,
+    maker: InputMaker,
+    request: PackageRequest,
+    budget_ms: float,
+) -> None:
+    taken = predict_milliseconds(program, signature, request.scenario, maker, request.budget_batch)
+    if taken > budget_ms:
+        raise CheckFailed(
+            f"a batch of {request.budget_batch} takes {format_milliseconds(taken)} on "
+            f"{request.scenario.device}, the budget is {format_milliseconds(budget_ms)}; "
+            "nothing was written",
+            hint="a smaller --budget-batch, a smaller --longest, or another --device",
         )

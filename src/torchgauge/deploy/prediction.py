@@ -9,6 +9,7 @@ import torch
 from torchgauge.analyze import analyze_model
 from torchgauge.deploy.memory_table import MemoryLine, MemoryTable, line_over
 from torchgauge.deploy.signature import BATCH, Signature
+from torchgauge.errors import UsageError
 from torchgauge.report.model import Report
 from torchgauge.report.scenario import Scenario
 
@@ -35,13 +36,37 @@ def predict_memory(
         if on_progress is not None:
             on_progress(" ".join(("memory on", scenario.device, _text(limits))))
         peaks = {}
+        milliseconds = {}
         for batch in _batches(signature):
             report = _report(model, make({BATCH: batch, **limits}), scenario)
             assert report.memory is not None
             peaks[batch] = peak_bytes(report)
+            if report.time is not None:
+                milliseconds[batch] = report.time.total_ms
             parameter_bytes = report.memory.parameter_bytes + report.memory.buffer_bytes
-        lines.append(line_over(limits, peaks))
+        lines.append(line_over(limits, peaks, milliseconds))
     return MemoryTable(device=scenario.device, parameter_bytes=parameter_bytes, lines=tuple(lines))
+
+
+def predict_milliseconds(
+    model: torch.nn.Module,
+    signature: Signature,
+    scenario: Scenario,
+    make: Callable[[Mapping[str, int]], Sequence[torch.Tensor]],
+    batch: int,
+) -> float:
+    """Return the predicted time of one forward of ``batch`` samples of the largest sizes.
+
+    Raises:
+        UsageError: no time can be predicted for the device.
+    """
+    report = _report(model, make({BATCH: batch, **length_limits(signature)[-1]}), scenario)
+    if report.time is None:
+        raise UsageError(
+            f"no time can be predicted for {scenario.device}",
+            hint="name a GPU that torchgauge devices lists: --device T4",
+        )
+    return report.time.total_ms
 
 
 def peak_bytes(report: Report) -> int:

@@ -20,7 +20,7 @@ from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.report.scenario import Scenario
-from torchgauge.units import format_bytes, parse_bytes
+from torchgauge.units import format_bytes, format_milliseconds, parse_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -76,11 +76,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="such as 8GiB: exit 1 and write nothing when --budget-batch needs more",
     )
     group.add_argument(
+        "--budget-ms",
+        type=milliseconds,
+        metavar="MS",
+        help="the same for the time of one forward on --device",
+    )
+    group.add_argument(
         "--budget-batch",
         type=options.positive_integer,
         default=1,
         metavar="N",
-        help="the batch that has to fit into the budget (default 1)",
+        help="the batch that has to keep within the budgets (default 1)",
     )
     group = parser.add_argument_group("output")
     group.add_argument(
@@ -141,6 +147,21 @@ def dynamic_dimension(text: str) -> tuple[str, int, str]:
     return tensor, int(dim), name or f"{tensor.replace('.', '_')}_{dim}"
 
 
+def milliseconds(text: str) -> float:
+    """Read a length of time in milliseconds.
+
+    >>> milliseconds("2.5")
+    2.5
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
+    return value
+
+
 def memory_size(text: str) -> int:
     """Read a number of bytes such as ``8GiB``."""
     try:
@@ -174,6 +195,7 @@ def _request(
         onnx=arguments.onnx,
         wheels=tuple(arguments.wheel),
         budget_bytes=arguments.budget_memory,
+        budget_ms=arguments.budget_ms,
         budget_batch=arguments.budget_batch,
         assumptions=assumptions,
         warnings=warnings,
@@ -224,6 +246,11 @@ def _as_text(package: Package) -> str:
             f"  {'memory':<10} {format_bytes(line.peak_bytes(1))} on {table.device} (batch 1"
             f"{limits}), {format_bytes(line.bytes_per_sample)} more per sample"
         )
+        times = ", ".join(
+            f"{format_milliseconds(ms)} (batch {batch})" for batch, ms in line.milliseconds.items()
+        )
+        if times:
+            lines.append(f"  {'time':<10} {times} on {table.device}{limits}")
     lines += [f"  note       {note}" for note in package.notes]
     lines.append(f"serve it: torchgauge serve {package.folder}")
     return "\n".join(lines)
