@@ -79,8 +79,8 @@ fi
 
 # ------------------------------------------------------------------ the image
 torch="${IMAGE_TEST_TORCH:-$(sed -n 's/^torch==//p' requirements/constraints-dev.txt)}"
-extras=hf,notebook
-if [[ -n ${IMAGE_TEST_TORCHVISION:-} ]]; then extras=vision,timm,hf,graph,notebook; fi
+extras=hf,notebook,serve
+if [[ -n ${IMAGE_TEST_TORCHVISION:-} ]]; then extras=vision,timm,hf,graph,notebook,serve,onnx; fi
 # pip's settings of this machine (indexes, folders of wheels, certificates) hold while building and
 # are not in the image.
 mapfile -t volumes < <("$python" docker/test/host_pip.py "$work/pip.conf")
