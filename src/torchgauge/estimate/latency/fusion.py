@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from torchgauge.estimate.latency.kernels import kernels_of
 from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.moved import given_tensors
+from torchgauge.estimate.latency.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.latency.timeline import Issue
 from torchgauge.estimate.latency.work import Work
 from torchgauge.report.model import OpRecord, Trace
@@ -59,7 +60,7 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
     chain = _Chain()
     for op in trace.ops:
         works = kernels_of(op)
-        if not works:
+        if not works or is_first_step_only(trace, op) or is_on_host(trace, op):
             continue
         if len(works) == 1 and works[0].kind in FUSABLE:
             if not chain.takes(op, works[0]):

@@ -15,6 +15,7 @@ from torchgauge.estimate.latency.device_model import DeviceModel
 from torchgauge.estimate.latency.fusion import fused
 from torchgauge.estimate.latency.kernels import kernels_of
 from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.latency.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.latency.timeline import Issue, KernelRun, dispatch_seconds, run
 from torchgauge.report.model import Phase, Trace
 
@@ -144,6 +145,8 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
 def _eager(trace: Trace, model: DeviceModel) -> Iterator[Issue]:
     entered = Counter(call.first_op for call in trace.calls)
     for op in trace.ops:
-        works = kernels_of(op)
+        if is_first_step_only(trace, op):
+            continue
+        works = () if is_on_host(trace, op) else kernels_of(op)
         seconds = dispatch_seconds(op, works, entered[op.index], model.coefficients)
         yield Issue(op=op, works=works, dispatch_seconds=seconds)
