@@ -44,8 +44,8 @@ Where it must not be trusted:
   counted; nothing was compared.
 - *Wide 3 × 3 convolutions on large images* (VGG) are predicted too fast by up to 40 %, and
   normalisation written out in element-wise operators (`vit_*_xp`) too slow by as much.
-- *Grouped convolutions in training* (RegNet) are predicted too fast by 14–27 %, dense ones of
-  Darknets too slow by 20 %: one efficiency stands for the forward and for both gradients.
+- *Grouped convolutions in training* (RegNet) are predicted too fast by 15–24 %, dense ones of
+  Darknets too slow by 20 %: one efficiency stands for the gradients of input and of filter.
 - *Laptops and boards at other power limits*: the limit of the maker is taken.
 - *fp8 and int8*: the datasheet's rate and the efficiency of half precision; nothing was compared.
 - *Many GPUs*: no communication is predicted.

@@ -173,6 +173,7 @@ def _convolution(
         window=size.window,
         copied_bytes=0.0 if _is_channels_last(op) else 2.0 * images,
         is_convolution=True,
+        is_gradient=op.name.startswith("aten.convolution_backward"),
     )
 
 

@@ -33,6 +33,8 @@ class Work:
     """Its TF32 switch is the convolutions' (``torch.backends.cudnn.allow_tf32``)."""
     share: float = 1.0
     """Of the products that are computed: causal attention leaves out what is masked."""
+    is_gradient: bool = False
+    """A convolution's for its input or its filter."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
