@@ -22,7 +22,9 @@ from torchgauge.cli.progress import Progress
 from torchgauge.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
+    from torchgauge.report.curve import BatchCurve
     from torchgauge.report.fit import FitReport
+    from torchgauge.report.scenario import Scenario
 
 _FORMATS = ("text", "json", "markdown", "csv", "latex")
 _ALL = "all"
@@ -59,6 +61,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     search.add_argument(
         "--no-alternatives", action="store_true", help="do not trace what would take less"
+    )
+    search.add_argument(
+        "--batch-curve",
+        type=_batch_sizes,
+        nargs="?",
+        const=(),
+        metavar="N,…",
+        help="instead: predicted throughput and memory over these batch sizes, or over powers of "
+        "two up to the first that does not fit; one device",
     )
     table = parser.add_argument_group("table")
     table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
@@ -97,21 +108,13 @@ def run(arguments: argparse.Namespace) -> int:
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         progress.update(f"building {spec.without_arguments}")
         build = build_model(spec, with_weights=False)
-        from torchgauge.api import fits
-
-        report = fits(
-            build.model,
-            device=names,
-            scenario=scenario,
-            context=arguments.context,
-            cache=arguments.cache or "dynamic",
-            search=not arguments.no_search,
-            alternatives=not arguments.no_alternatives,
-            model_name=build.name,
-            model_spec=build.spec,
-            on_progress=progress.update,
-            **_inputs(arguments, build, request),
-        )
+        inputs = _inputs(arguments, build, request)
+        if arguments.batch_curve is not None:
+            curve = _curve(arguments, build, scenario, names[0], inputs, progress)
+        else:
+            report = _fits(arguments, build, scenario, names, inputs, progress)
+    if arguments.batch_curve is not None:
+        return _deliver_curve(arguments, build, curve, format, width=width, ascii=ascii)
     report = _completed(report, build, request, arguments.context)
     from torchgauge.render.fit import render_fit
 
@@ -125,7 +128,89 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if enough else 1
 
 
+def _fits(
+    arguments: argparse.Namespace,
+    build: ModelBuild,
+    scenario: Scenario,
+    names: list[str],
+    inputs: dict[str, Any],
+    progress: Progress,
+) -> FitReport:
+    from torchgauge.api import fits
+
+    return fits(
+        build.model,
+        device=names,
+        scenario=scenario,
+        context=arguments.context,
+        cache=arguments.cache or "dynamic",
+        search=not arguments.no_search,
+        alternatives=not arguments.no_alternatives,
+        model_name=build.name,
+        model_spec=build.spec,
+        on_progress=progress.update,
+        **inputs,
+    )
+
+
+def _batch_sizes(text: str) -> tuple[int, ...]:
+    """Read batch sizes.
+
+    >>> _batch_sizes("1,8,64")
+    (1, 8, 64)
+    """
+    return tuple(options.positive_integer(part) for part in text.split(","))
+
+
+def _curve(
+    arguments: argparse.Namespace,
+    build: ModelBuild,
+    scenario: Scenario,
+    device: str,
+    inputs: dict[str, Any],
+    progress: Progress,
+) -> BatchCurve:
+    from torchgauge.fit.curve import batch_curve
+
+    return batch_curve(
+        build.model,
+        scenario=dataclasses.replace(scenario, device=device),
+        batch_sizes=arguments.batch_curve or None,
+        model_name=build.name,
+        on_progress=progress.update,
+        **inputs,
+    )
+
+
+def _deliver_curve(
+    arguments: argparse.Namespace,
+    build: ModelBuild,
+    curve: BatchCurve,
+    format: str,
+    *,
+    width: int,
+    ascii: bool,
+) -> int:
+    """Print the curve; the exit status is 1 where no size fits."""
+    from torchgauge.render.curve import render_curve
+
+    output.deliver(render_curve(curve, format, width=width, ascii=ascii), arguments.output)
+    if not arguments.quiet:
+        for note in build.notes:
+            print(f"note: {note}", file=sys.stderr)
+    return 0 if curve.knee is not None else 1
+
+
 def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str]) -> None:
+    if arguments.batch_curve is not None:
+        if len(names) > 1 or names == [_ALL]:
+            raise UsageError("--batch-curve is of one device", hint="name one --device")
+        if arguments.context is not None:
+            raise UsageError("--batch-curve does not go with --context", hint="leave one out")
+        if arguments.strict:
+            raise UsageError(
+                "--strict has no meaning with --batch-curve", hint="its times are predictions"
+            )
     if arguments.context is None:
         if arguments.cache is not None:
             raise UsageError("--cache needs a length", hint="add --context 8192")
