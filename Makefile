@@ -92,7 +92,8 @@ test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 
 	@$(PYTEST) -m "slow or models or hypothesis_long"
 
 test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
-	@$(PYTEST) -m slow tests/test_serving_load.py tests/test_serving_ray.py tests/test_serving_openapi.py
+	@$(PYTEST) -m "slow or models" tests/test_serving_load.py tests/test_serving_ray.py tests/test_serving_openapi.py \
+		tests/models/test_served_models.py::test_a_llama_as_onnx
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)

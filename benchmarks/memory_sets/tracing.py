@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import pickle
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 import torchgauge as tg
-from benchmarks.memory_sets.cases import MemoryCase
+from benchmarks.memory_sets.cases import MemoryCase, TensorSpec
 from benchmarks.memory_sets.gpus import target_of
 from torchgauge.report.model import Trace
 from torchgauge.trace.inputs import plan_inputs
 from torchgauge.trace.isolation import collector_paused
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Request
+from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.cuda import virtual_device
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
@@ -29,11 +33,21 @@ def trace_of(case: MemoryCase, directory: Path | None = None) -> Trace:
     Raises:
         Exception: whatever the model, or the simulation, raised.
     """
-    path = directory / f"{_digest(case)}.pickle" if directory else None
+    target = target_of(case)
+    device = virtual_device(target.compute_capability, target.torch_release)
+
+    def make() -> Trace:
+        return traced(case.model, case.inputs, case.scenario, device, case.id)
+
+    return kept(directory / f"{_digest(case)}.pickle" if directory else None, make)
+
+
+def kept(path: Path | None, make: Callable[[], Trace]) -> Trace:
+    """Return the trace of a file, which is made and written if it is not there."""
     if path is not None and path.is_file():
-        kept: Trace = pickle.loads(path.read_bytes())
-        return kept
-    trace = _traced(case)
+        trace: Trace = pickle.loads(path.read_bytes())
+        return trace
+    trace = make()
     if path is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(trace, protocol=pickle.HIGHEST_PROTOCOL))
@@ -41,22 +55,29 @@ def trace_of(case: MemoryCase, directory: Path | None = None) -> Trace:
 
 
 @collector_paused()
-def _traced(case: MemoryCase) -> Trace:
+def traced(
+    build: Callable[[], nn.Module],
+    inputs: Iterable[TensorSpec],
+    scenario: tg.Scenario,
+    target: VirtualDevice,
+    name: str,
+    loss: Callable[[Any], torch.Tensor] | None = None,
+) -> Trace:
+    """Build a model on the meta device and trace its step; one input without a name is alone.
+
+    Raises:
+        Exception: whatever the model, or the simulation, raised.
+    """
     with tg.meta_construction():
-        model = case.model()
-    tensors = {spec.name: spec.make() for spec in case.inputs}
+        model = build()
+    tensors = {spec.name: spec.make() for spec in inputs}
     given = tensors[""] if list(tensors) == [""] else tensors
     plan = plan_inputs(
         model, None, given, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     assert plan is not None
-    target = target_of(case)
     request = Request(
-        model=model,
-        plan=plan,
-        scenario=case.scenario,
-        model_name=case.id,
-        target=virtual_device(target.compute_capability, target.torch_release),
+        model=model, plan=plan, scenario=scenario, loss=loss, model_name=name, target=target
     )
     outcome = run(request)
     if outcome.error is not None:

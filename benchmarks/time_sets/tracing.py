@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 
-import torchgauge as tg
-from benchmarks.memory_sets.tracing import sources_digest
+from benchmarks.memory_sets.tracing import kept, sources_digest, traced
 from benchmarks.time_sets.cases import TimeCase
 from torchgauge.devices import find_device
 from torchgauge.report.model import Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.isolation import collector_paused
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Request
 from torchgauge.trace.virtual.cuda import virtual_device
 
 INSTALLED = "2.13"
@@ -30,40 +24,14 @@ def trace_of(case: TimeCase, directory: Path | None = None) -> Trace:
     Raises:
         Exception: whatever the model, or the simulation, raised.
     """
-    path = directory / f"time-{_digest(case)}.pickle" if directory else None
-    if path is not None and path.is_file():
-        kept: Trace = pickle.loads(path.read_bytes())
-        return kept
-    trace = _traced(case)
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(trace, protocol=pickle.HIGHEST_PROTOCOL))
-    return trace
+    device = virtual_device(_capability(case), case.scenario.torch_release or INSTALLED)
 
+    def make() -> Trace:
+        loss = case.loss() if case.loss else None
+        with _math_attention(case.math_attention_in_half):
+            return traced(case.build, case.inputs, case.scenario, device, case.id, loss)
 
-@collector_paused()
-def _traced(case: TimeCase) -> Trace:
-    with tg.meta_construction():
-        model = case.build()
-    tensors = {spec.name: spec.make() for spec in case.inputs}
-    given = tensors[""] if list(tensors) == [""] else tensors
-    plan = plan_inputs(
-        model, None, given, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
-    assert plan is not None
-    request = Request(
-        model=model,
-        plan=plan,
-        scenario=case.scenario,
-        loss=case.loss() if case.loss else None,
-        model_name=case.id,
-        target=virtual_device(_capability(case), case.scenario.torch_release or INSTALLED),
-    )
-    with _math_attention(case.math_attention_in_half):
-        outcome = run(request)
-    if outcome.error is not None:
-        raise outcome.error
-    return outcome.trace
+    return kept(directory / f"time-{_digest(case)}.pickle" if directory else None, make)
 
 
 @contextmanager
