@@ -18,7 +18,8 @@ from deploy_models import Mlp, Noisy, Recurrent, Tagger, packaged
 from torchgauge.cli.main import main
 from torchgauge.deploy import manifest
 from torchgauge.deploy.memory_table import read_memory
-from torchgauge.deploy.signature import SizeRange, signature_from_dict
+from torchgauge.deploy.signature import Signature, SizeRange, signature_from_dict
+from torchgauge.deploy.verification import size_choices
 from torchgauge.deploy.writing import save_program
 from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError
 from torchgauge.report.io import load_report
@@ -76,6 +77,17 @@ def test_the_program_does_what_the_model_does_at_other_sizes(tagger):
         torch.testing.assert_close(pooled, expected["pooled"][0])
     assert len(package.comparisons) == 4
     assert {c.sizes["batch"] for c in package.comparisons} == {1, 2, 3, 8}
+
+
+def test_sizes_beyond_a_range_are_brought_into_it_not_left_out():
+    signature = Signature(
+        inputs=(), outputs=(),
+        dimensions={"batch": SizeRange(), "sequence": SizeRange(maximum=32)},
+    )  # fmt: skip
+    choices = size_choices(signature, {"batch": 2, "sequence": 128})
+    assert [(choice["batch"], choice["sequence"]) for choice in choices] == [
+        (2, 32), (1, 1), (3, 32), (8, 16),
+    ]  # fmt: skip
 
 
 def test_the_weights_are_the_models(tagger):

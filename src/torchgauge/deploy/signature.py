@@ -61,6 +61,15 @@ class SizeRange:
     def __contains__(self, size: int) -> bool:
         return self.minimum <= size and (self.maximum is None or size <= self.maximum)
 
+    def nearest(self, size: int) -> int:
+        """Return the size in the range that is nearest.
+
+        >>> SizeRange(minimum=2, maximum=32).nearest(128), SizeRange(minimum=2).nearest(1)
+        (32, 2)
+        """
+        size = max(size, self.minimum)
+        return size if self.maximum is None else min(size, self.maximum)
+
     def __str__(self) -> str:
         return f"{self.minimum}…{'' if self.maximum is None else self.maximum}"
 

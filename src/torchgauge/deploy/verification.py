@@ -110,20 +110,20 @@ def _observed(seen: Sequence[tuple[Mapping[str, int], tuple[int, ...]]]) -> Shap
 
 
 def size_choices(signature: Signature, example: Mapping[str, int]) -> list[dict[str, int]]:
-    """Return sizes to try: those of the example, one of all, and others, within their ranges."""
+    """Return sizes to try, within their ranges: those of the example, one of all, and others."""
     names = list(signature.dimensions)
     if not names:
         return [{}]
+    example = {name: signature.dimensions[name].nearest(example[name]) for name in names}
     wanted = [
-        {name: example[name] for name in names},
+        dict(example),
         {name: 1 for name in names},
         {name: 3 if name == "batch" else example[name] + 3 for name in names},
         {name: 8 if name == "batch" else max(example[name] // 2, 2) for name in names},
     ]
     allowed = [
-        choice
+        {name: signature.dimensions[name].nearest(size) for name, size in choice.items()}
         for choice in wanted
-        if all(size in signature.dimensions[name] for name, size in choice.items())
     ]
     return [choice for index, choice in enumerate(allowed) if choice not in allowed[:index]]
 
