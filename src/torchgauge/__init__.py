@@ -22,6 +22,7 @@ _HOME = {
     "Scenario": "torchgauge.report.scenario",
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
+    "calibrate": "torchgauge.api",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -37,6 +38,7 @@ __all__ = [
     "TorchGaugeError",
     "__version__",
     "analyze",
+    "calibrate",
     "devices",
     "fits",
     "load",
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from torchgauge import devices
     from torchgauge.api import (
         analyze,
+        calibrate,
         fits,
         load,
         measure,

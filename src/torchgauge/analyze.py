@@ -15,6 +15,7 @@ from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageE
 from torchgauge.estimate.gpu import estimate_on_gpu
 from torchgauge.estimate.intervals import intervals_on_gpu
 from torchgauge.estimate.latency import Prediction, predict
+from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
 from torchgauge.estimate.latency.reporting import ReportedTime, model_of, reported, with_times
 from torchgauge.estimate.latency.trace_file import predicted_timeline
 from torchgauge.estimate.memory import estimate_memory, live_bytes
@@ -187,9 +188,15 @@ def _predicted(trace: Trace, machine: Machine) -> ReportedTime | None:
 
 
 def prediction_of(trace: Trace, machine: Machine) -> Prediction | None:
-    """Return the step on the scenario's GPU; ``None`` for a CPU, and where the step failed."""
-    if machine.device is None or trace.failure is not None or not trace.calls:
+    """Return the step on the scenario's device; ``None`` where none can be predicted.
+
+    That is a CPU that was not calibrated, a GPU whose rates are not known, a step that failed.
+    """
+    if trace.failure is not None or not trace.calls:
         return None
+    if machine.device is None:
+        found = machine.calibration
+        return predict_on_cpu(trace, found) if found is not None else None
     model = model_of(machine.device, trace.scenario)
     if not model.is_predictable:
         return None
@@ -206,8 +213,8 @@ def timeline_of(trace: Trace, machine: Machine, memory: MemoryEstimate | None) -
     if prediction is None or memory is None:
         raise ScenarioError(
             f"there is no timeline to predict for {trace.scenario.device}",
-            hint="name a GPU (torchgauge devices lists them) and an input; on the CPU at hand, "
-            "measure() records one",
+            hint="name a GPU (torchgauge devices lists them) and an input; for the CPU at hand, "
+            "torchgauge measure --calibrate first, or let measure() record one",
         )
     return predicted_timeline(trace, prediction, memory)
 
@@ -230,6 +237,8 @@ def save_timeline(timeline: Timeline, path: str | PathLike[str]) -> None:
 def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:
     if time is None:
         return ()
+    if trace.scenario.device == "cpu":
+        return ("time: the step repeated, nothing else running on the CPU",)
     found = "time: data on the device, the GPU for itself, a desktop CPU that issues the kernels"
     if trace.scenario.compiled:
         return (found, "compiled: time of fused kernels; layers and memory of the eager step")

@@ -24,10 +24,12 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from torchgauge.measure.calibration.run import Calibrated
     from torchgauge.trace.inputs import InputSize
 
 __all__ = [
     "analyze",
+    "calibrate",
     "fits",
     "load",
     "measure",
@@ -147,6 +149,32 @@ def summary(
         raise
     print(renderer.render(report), file=target)
     return report
+
+
+def calibrate(
+    path: str | Path | None = None, *, on_progress: Callable[[str], None] | None = None
+) -> Calibrated:
+    """Time this machine's CPU, so that ``analyze`` predicts the time of a step on it.
+
+    Some 3,000 operators of sizes that networks have are timed one by one, each with tensors that
+    lie where a step finds them, and a few networks are timed whole to say how good predictions are.
+    That takes a few minutes, in which nothing else should run. The result holds for this
+    processor, number of threads and version of torch: another one is not predicted with it.
+
+    Args:
+        path: the file to keep it in; ``~/.config/torchgauge/cpu.json`` by default, or what the
+            variable ``TORCHGAUGE_CPU`` names. Predictions use that file.
+        on_progress: called with what is being done.
+
+    Returns:
+        The calibration, where it is, and the networks predicted and measured.
+
+    Raises:
+        UsageError: the file cannot be written.
+    """
+    from torchgauge.measure.calibration.run import calibrate as calibrated
+
+    return calibrated(path, on_progress or (lambda text: None))
 
 
 def measure(

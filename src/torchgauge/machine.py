@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
 
 import torch
 
@@ -12,6 +15,7 @@ from torchgauge.errors import ScenarioError
 from torchgauge.estimate.allocator import AllocatorSettings
 from torchgauge.estimate.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.gpu import Gpu
+from torchgauge.estimate.latency.cpu.calibration import Calibration, CpuName, load
 from torchgauge.estimate.workspaces import Target
 from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.local_gpus import local_gpus
@@ -27,8 +31,44 @@ class Machine:
     target: Target
     device: Device | None = None
     gpu: Gpu | None = None
+    calibration: Calibration | None = None
+    """Of the CPU at hand, if it has one."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+
+def _calibrated(machine: Machine) -> Machine:
+    """Return the CPU with its calibration; one of another CPU is not used, and is told of."""
+    found = load()
+    if found is None:
+        return machine
+    here = cpu_name()
+    if found.cpu != here:
+        stale = (
+            f"no times: calibrated for {found.cpu}, this is {here} (torchgauge measure --calibrate)"
+        )
+        return replace(machine, assumptions=(*machine.assumptions, stale))
+    return replace(machine, calibration=found)
+
+
+def cpu_name() -> CpuName:
+    """Return what the times of this process's CPU kernels depend on."""
+    return CpuName(
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        torch_version=torch.__version__,
+    )
+
+
+@cache
+def _processor() -> str:
+    """Return the processor's name as Linux tells it, the architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 CPU = Machine(virtual=cpu.DEVICE, target=Target(type="cpu"))
@@ -45,7 +85,7 @@ def machine_of(scenario: Scenario) -> Machine:
     """
     if scenario.device == "cpu":
         check_cpu_options(scenario)
-        return CPU
+        return _calibrated(CPU)
     device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
     capability = device.compute_capability
     if capability is None:

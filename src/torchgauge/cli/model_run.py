@@ -21,10 +21,21 @@ Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
 """Takes the model, what goes into it as arguments of ``analyze``, and whom to tell of progress."""
 
 
-def report_model(arguments: argparse.Namespace, execute: Execute, *, must_run: bool = False) -> int:
+Present = Callable[[Report], str]
+"""Takes the finished report, returns what is printed."""
+
+
+def report_model(
+    arguments: argparse.Namespace,
+    execute: Execute,
+    *,
+    must_run: bool = False,
+    present: Present | None = None,
+) -> int:
     """Build the model, run ``execute`` on it, print the report and return the exit status.
 
     With ``must_run`` the model is built with real weights, and refused without an input.
+    ``present`` says what is printed instead of the report, when nothing failed.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
@@ -49,7 +60,8 @@ def report_model(arguments: argparse.Namespace, execute: Execute, *, must_run: b
     report = _completed(report, build, request)
     if not arguments.quiet:
         _print_notes(build, request)
-    output.deliver(renderer.render(report), arguments.output)
+    shown = present if present is not None and failure is None else renderer.render
+    output.deliver(shown(report), arguments.output)
     if failure is not None:
         raise failure
     if arguments.strict:

@@ -24,11 +24,12 @@ _DTYPE_ALIASES = {
 }  # fmt: skip
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
+def add_model_options(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
     """Declare the model, its arguments and its inputs."""
     parser.add_argument(
         "model",
         metavar="MODEL",
+        nargs="?" if is_optional else None,
         help="file.py:Name, file.py:Name(width=2), package.module:callable, torchvision:resnet50, "
         "timm:NAME, hf:PATH/config.json, hf:llama, or a .safetensors, .pt or .pt2 file",
     )

@@ -135,6 +135,27 @@ def chosen_format(arguments: argparse.Namespace) -> str:
     return _SUFFIXES[suffix]
 
 
+def page_options(arguments: argparse.Namespace, format: str) -> tuple[int, bool]:
+    """Return the width of a page and whether it is of ASCII alone; for what is no module table.
+
+    Raises:
+        UsageError: an option without meaning in the format.
+    """
+    if format != "text":
+        for key in ("width", "ascii"):
+            if getattr(arguments, key):
+                raise UsageError(
+                    f"--{key} has no meaning in {format}",
+                    hint="leave it out, or use --format text",
+                )
+        return 80, False
+    from torchgauge.render.terminal import terminal_options
+
+    target = sys.stdout if arguments.output is None else io.StringIO()
+    chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
+    return chosen["width"], chosen["ascii"]
+
+
 def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
     given = {
         key: value

@@ -23,6 +23,7 @@ from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.machine import check_cpu_options
 from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
 from torchgauge.measure.memory import phase_memory, release
+from torchgauge.measure.settled import settle_allocator
 from torchgauge.measure.step import RealStep, precision_of
 from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
@@ -107,6 +108,7 @@ def measure_model(
         real_device=device.type,
     )
     runs = _Runs(request, model_spec, device)
+    settle_allocator()
     try:
         with neutral(), precision_of(request):
             report = runs.report(min_repetitions, max_seconds, confidence)

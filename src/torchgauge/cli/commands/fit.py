@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import io
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,7 +103,7 @@ def run(arguments: argparse.Namespace) -> int:
     scenario = scenario_options.scenario_from(arguments)
     _check(arguments, request, names)
     format = output.chosen_format(arguments)
-    width, ascii = _width_and_ascii(arguments, format)
+    width, ascii = output.page_options(arguments, format)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         progress.update(f"building {spec.without_arguments}")
         build = build_model(spec, with_weights=False)
@@ -249,22 +248,6 @@ def _completed(
         assumptions=(*assumptions, *report.assumptions),
         warnings=(*warnings, *report.warnings),
     )
-
-
-def _width_and_ascii(arguments: argparse.Namespace, format: str) -> tuple[int, bool]:
-    if format != "text":
-        for key in ("width", "ascii"):
-            if getattr(arguments, key):
-                raise UsageError(
-                    f"--{key} has no meaning in {format}",
-                    hint="leave it out, or use --format text",
-                )
-        return 80, False
-    from torchgauge.render.terminal import terminal_options
-
-    target = sys.stdout if arguments.output is None else io.StringIO()
-    chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
-    return chosen["width"], chosen["ascii"]
 
 
 def _check_strict(report: FitReport) -> None:

@@ -1,21 +1,31 @@
-"""``torchgauge measure MODEL``: run a step for real and say how long it takes, and where."""
+"""``torchgauge measure MODEL``: run a step for real and say how long it takes, and where.
+
+``torchgauge measure --calibrate`` times the CPU itself, for predictions.
+"""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import report_model
+from torchgauge.cli.progress import Progress
+from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.report.model import Report
+from torchgauge.units import format_milliseconds, format_percent
+
+if TYPE_CHECKING:
+    from torchgauge.measure.calibration.run import Calibrated
+    from torchgauge.report.scenario import Scenario
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    options.add_model_options(parser)
+    options.add_model_options(parser, is_optional=True)
     scenario_options.add_scenario_options(parser)
     group = parser.add_argument_group("measurement")
     group.add_argument(
@@ -38,7 +48,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write one profiled step there, for ui.perfetto.dev",
     )
+    group.add_argument(
+        "--predicted",
+        action="store_true",
+        help="print predicted | measured | ratio by phase, module and operator, the worst first",
+    )
+    group.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="without MODEL: time this machine's CPU for later predictions (a few minutes; "
+        "--output FILE keeps them elsewhere than in ~/.config/torchgauge/cpu.json)",
+    )
     output.add_output_options(parser)
+    parser.set_defaults(default_of=parser.get_default)
 
 
 def seconds(text: str) -> float:
@@ -57,19 +79,29 @@ def seconds(text: str) -> float:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the report of a measured step.
+    """Print the report of a measured step, or calibrate.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
             the report.
     """
+    if arguments.calibrate:
+        return _calibrate(arguments)
+    if arguments.model is None:
+        raise UsageError(
+            "which model is to be measured?",
+            hint="torchgauge measure file.py:Name --input-size 3,224,224",
+        )
     scenario = scenario_options.scenario_from(arguments)
+    predictions: list[Report] = []
 
     def execute(
         build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]
     ) -> Report:
         from torchgauge.api import measure
 
+        if arguments.predicted:
+            predictions.append(_predicted(build, inputs, scenario, on_progress))
         return measure(
             build.model,
             scenario=scenario,
@@ -82,4 +114,121 @@ def run(arguments: argparse.Namespace) -> int:
             **inputs,
         )
 
-    return report_model(arguments, execute, must_run=True)
+    if not arguments.predicted:
+        return report_model(arguments, execute, must_run=True)
+    _check_table(arguments)
+    format = output.chosen_format(arguments)
+    width, ascii = output.page_options(arguments, format)
+
+    def beside(measured: Report) -> str:
+        from torchgauge.compare.times import compare_times
+        from torchgauge.render.times import render_times
+
+        comparison = compare_times(predictions[0], measured)
+        return render_times(comparison, format, width=width, ascii=ascii)
+
+    return report_model(arguments, execute, must_run=True, present=beside)
+
+
+def _predicted(
+    build: ModelBuild,
+    inputs: dict[str, Any],
+    scenario: Scenario,
+    on_progress: Callable[[str], None],
+) -> Report:
+    """Return the prediction for the device that is about to be measured.
+
+    Raises:
+        ScenarioError: there is none: a CPU that was not calibrated.
+    """
+    from torchgauge.api import analyze
+
+    report = analyze(
+        build.model,
+        scenario=scenario,
+        model_name=build.name,
+        model_spec=build.spec,
+        on_progress=on_progress,
+        **inputs,
+    )
+    if report.time is None:
+        why = next((text for text in report.assumptions if text.startswith("no times")), "")
+        raise ScenarioError(
+            f"there is no prediction for {scenario.device} here"
+            + (f": {why.removeprefix('no times: ')}" if why else ""),
+            hint="run torchgauge measure --calibrate first: it takes a few minutes",
+        )
+    return report
+
+
+_OF_MODULES = ("depth", "columns", "unfold")
+
+
+def _check_table(arguments: argparse.Namespace) -> None:
+    for name in _OF_MODULES:
+        if getattr(arguments, name):
+            raise UsageError(
+                f"--{name} has no meaning beside --predicted",
+                hint="leave it out: the table has a row per phase, module and operator",
+            )
+
+
+_BESIDE_CALIBRATION = ("calibrate", "command", "debug", "default_of", "output", "quiet", "run")
+
+
+def _calibrate(arguments: argparse.Namespace) -> int:
+    """Time this machine's CPU and keep what later predictions need.
+
+    Raises:
+        UsageError: an option that says nothing here, or the file cannot be written.
+    """
+    for name, value in vars(arguments).items():
+        if name not in _BESIDE_CALIBRATION and value != arguments.default_of(name):
+            option = "a model" if name == "model" else f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{option} has no meaning beside --calibrate",
+                hint="calibrate first, then measure or summarise a model",
+            )
+    from torchgauge.api import calibrate
+
+    with Progress(enabled=not arguments.quiet) as progress:
+        done = calibrate(arguments.output, on_progress=progress.update)
+    output.deliver(_told(done), None)
+    return 0
+
+
+def _told(done: Calibrated) -> str:
+    """Return what a calibration came to: rates, and networks predicted and measured."""
+    from torchgauge.render.page import Column, Page, Table, render_page
+
+    found = done.calibration
+    columns = ("Predicted", "Measured", "Ratio")
+    page = Page(
+        head=(str(found.cpu),),
+        verdict=(
+            f"{found.roof.flops_per_second / 1e9:,.0f} GFLOP/s and "
+            f"{found.roof.bytes_per_second / 1e9:,.0f} GB/s at best; steps are predicted to within "
+            f"± {format_percent(found.error, 1.0)} (four of five of these).",
+        ),
+        tables=(
+            Table(
+                title="Networks",
+                columns=(
+                    Column(title="Network", is_number=False),
+                    *(Column(title=title) for title in columns),
+                ),
+                rows=tuple(
+                    (
+                        step.name,
+                        format_milliseconds(1000.0 * step.predicted),
+                        format_milliseconds(1000.0 * step.measured),
+                        f"{step.predicted / step.measured:.2f}×",
+                    )
+                    for step in done.steps
+                ),
+            ),
+        ),
+        facts=(),
+        notes=(f"kept in {done.path}",),
+    )
+    return render_page(page, "text")

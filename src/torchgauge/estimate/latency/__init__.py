@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from torchgauge.estimate.latency.device_model import DeviceModel
 from torchgauge.estimate.latency.kinds import Kind
-from torchgauge.estimate.latency.predict import Prediction, predict
+from torchgauge.estimate.latency.predict import predict
+from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.timeline import KernelRun
 
 __all__ = ["DeviceModel", "KernelRun", "Kind", "Prediction", "predict"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from torchgauge.estimate.latency.predict import Prediction
+from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.timeline import KernelRun
 from torchgauge.report.model import Bottleneck, Phase, Trace
 

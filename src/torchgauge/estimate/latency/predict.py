@@ -6,109 +6,20 @@ dispatch take what they take on a desktop processor of about 2022.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import replace
 
+from torchgauge.devices.device import Arithmetic
 from torchgauge.estimate.latency.device_model import DeviceModel
 from torchgauge.estimate.latency.fusion import fused
 from torchgauge.estimate.latency.kernels import kernels_of
 from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.latency.timeline import Issue, KernelRun, dispatch_seconds, run
-from torchgauge.report.model import Phase, Trace
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prediction:
-    """The predicted timeline of a step."""
-
-    model: DeviceModel
-    kernels: tuple[KernelRun, ...]
-    """In the order in which they run."""
-    cpu_seconds: float
-    """What Python and dispatch take in all."""
-    compiled: bool = False
-
-    @cached_property
-    def total_seconds(self) -> float:
-        """Return the time of the step: until the GPU has done all, and the CPU too."""
-        last = self.kernels[-1].end if self.kernels else 0.0
-        return max(last, self.cpu_seconds)
-
-    def phase_seconds(self) -> dict[Phase, float]:
-        """Return the time by phase; they sum to the total.
-
-        A phase lasts from the end of the kernels before it to the end of its own.
-        """
-        found: defaultdict[Phase, float] = defaultdict(float)
-        for kernel in self.kernels:
-            found[kernel.phase] += kernel.idle + kernel.seconds
-        if self.kernels:
-            found[self.kernels[-1].phase] += self.total_seconds - self.kernels[-1].end
-        return dict(found)
-
-    def call_seconds(self, calls: int) -> tuple[list[float], list[float], float]:
-        """Return the time of each call by itself, forward and backward, and that outside of all.
-
-        They sum to the total; sub-modules are not included.
-        """
-        forward, backward = [0.0] * calls, [0.0] * calls
-        outside = self.total_seconds - (self.kernels[-1].end if self.kernels else 0.0)
-        for kernel in self.kernels:
-            spent = kernel.idle + kernel.seconds
-            if kernel.call < 0 or kernel.phase is Phase.OPTIMIZER:
-                outside += spent
-            elif kernel.phase is Phase.BACKWARD:
-                backward[kernel.call] += spent
-            else:
-                forward[kernel.call] += spent
-        return forward, backward, outside
-
-    def bound_by(self) -> dict[str, float]:
-        """Return the shares of the step that arithmetic, memory and launches decide; they sum to 1.
-
-        A kernel is bound by the longer of the two; its beginning and end, and the time in which
-        the GPU waits for the CPU, are launches.
-        """
-        total = self.total_seconds
-        if not total:
-            return {"compute": 0.0, "memory": 0.0, "launch": 0.0}
-        compute = sum(k.seconds - k.launch_seconds for k in self.kernels if k.is_compute_bound)
-        memory = sum(k.seconds - k.launch_seconds for k in self.kernels if not k.is_compute_bound)
-        return {
-            "compute": compute / total,
-            "memory": memory / total,
-            "launch": max(0.0, 1.0 - (compute + memory) / total),
-        }
-
-    @property
-    def error(self) -> float:
-        """Return the relative error that four of five published measurements stay within.
-
-        It is wider where no measurement of the device, of such kernels, or of what else bounds the
-        step, was at hand: the mean over the step, by time.
-        """
-        c = self.model.coefficients
-        shares = self.bound_by()
-        if not sum(shares.values()):
-            return c["error.launch"]
-        known = f"{self.model.device.name}.bandwidth" in c
-        measured = c["error.known_device" if known else "error.other_device"]
-        new = sum(k.seconds for k in self.kernels if _is_unmeasured(k)) / self.total_seconds
-        kernels = max(0.0, 1.0 - shares["launch"] - new)
-        return (
-            kernels * measured
-            + new * c["error.other_kernels"]
-            + ((1.0 - kernels - new) * c["error.launch"])
-        )
-
-    @property
-    def flops(self) -> float:
-        """Return the FLOPs of products, padding not counted."""
-        return sum(kernel.flops for kernel in self.kernels)
-
+from torchgauge.report.model import Trace
+from torchgauge.report.scenario import Scenario
 
 _PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
 _HALF = ("float16", "bfloat16")
@@ -132,13 +43,40 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         model: the device and its coefficients.
         compiled: as ``torch.compile`` runs it: element-wise chains fused, few launches.
     """
-    c = model.coefficients
-    issues = list(fused(trace, c) if compiled else _eager(trace, model))
-    return Prediction(
-        model=model,
+    issues = list(fused(trace, model.coefficients) if compiled else _eager(trace, model))
+    found = Prediction(
+        name=model.device.name,
+        gpu=model.device,
         kernels=tuple(run(issues, model)),
         cpu_seconds=sum(issue.dispatch_seconds for issue in issues),
-        compiled=compiled,
+        peak_flops_per_second=model.device.peak_rate(_arithmetic(trace.scenario)),
+    )
+    return replace(found, error=_error(found, model))
+
+
+def _arithmetic(scenario: Scenario) -> Arithmetic:
+    return Arithmetic(str(scenario.precision).removesuffix("-autocast"))
+
+
+def _error(prediction: Prediction, model: DeviceModel) -> float:
+    """Return the relative error that four of five published measurements stay within.
+
+    It is wider where no measurement of the device, of such kernels, or of what else bounds the
+    step, was at hand: the mean over the step, by time.
+    """
+    c = model.coefficients
+    shares = prediction.bound_by()
+    if not sum(shares.values()):
+        return c["error.launch"]
+    known = f"{model.device.name}.bandwidth" in c
+    measured = c["error.known_device" if known else "error.other_device"]
+    unmeasured = sum(k.seconds for k in prediction.kernels if _is_unmeasured(k))
+    new = unmeasured / prediction.total_seconds
+    kernels = max(0.0, 1.0 - shares["launch"] - new)
+    return (
+        kernels * measured
+        + new * c["error.other_kernels"]
+        + (1.0 - kernels - new) * c["error.launch"]
     )
 
 

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torchgauge.devices.device import Arithmetic, Device
+from torchgauge.devices.device import Device
 from torchgauge.estimate.latency.bottlenecks import bottlenecks
 from torchgauge.estimate.latency.device_model import DeviceModel
-from torchgauge.estimate.latency.predict import Prediction
+from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.report.model import (
     ModuleReport,
     ModuleTable,
@@ -55,6 +55,7 @@ def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
         optimizer_ms=phases.get(Phase.OPTIMIZER, 0.0) * _MILLISECONDS,
         total_ms=prediction.total_seconds * _MILLISECONDS,
         outside_ms=outside * _MILLISECONDS,
+        between_ops_ms=_between_ops(prediction) * _MILLISECONDS,
         ops=_slowest(prediction),
         predicted=_described(trace, prediction),
     )
@@ -88,13 +89,16 @@ def _timed(module: ModuleReport, indices: Sequence[int], time: ReportedTime) -> 
 
 
 def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
-    """Return the time by operator, kind of kernel and phase; what the GPU waits is in it."""
+    """Return the time by operator, kind of kernel and phase.
+
+    What a GPU waits for an operator is in it; on a CPU that is time between operators.
+    """
     spent: defaultdict[tuple[str, str, Phase], float] = defaultdict(float)
     ops: defaultdict[tuple[str, str, Phase], set[int]] = defaultdict(set)
     for kernel in prediction.kernels:
         name = kernel.name.rpartition(".")[0] if kernel.name.count(".") > 1 else kernel.name
         key = name, str(kernel.kind), kernel.phase
-        spent[key] += kernel.idle + kernel.seconds
+        spent[key] += kernel.seconds + (0.0 if prediction.gpu is None else kernel.idle)
         ops[key].add(kernel.op)
     found = sorted(spent.items(), key=lambda item: -item[1])[:_MOST_OPS]
     return tuple(
@@ -104,21 +108,24 @@ def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
     )  # fmt: skip
 
 
+def _between_ops(prediction: Prediction) -> float:
+    """Return the seconds outside of every operator."""
+    if prediction.gpu is not None:
+        return 0.0
+    return prediction.total_seconds - sum(kernel.seconds for kernel in prediction.kernels)
+
+
 def _described(trace: Trace, prediction: Prediction) -> TimePrediction:
-    device, seconds = prediction.model.device, prediction.total_seconds
-    peak = device.peak_rate(_arithmetic(trace.scenario))
+    seconds, peak = prediction.total_seconds, prediction.peak_flops_per_second
+    watts = prediction.gpu.tdp_watts if prediction.gpu is not None else None
     batch = trace.batch_size
     known = bool(seconds)
     return TimePrediction(
-        device=device.name,
+        device=prediction.name,
         error=prediction.error,
         bound_by=prediction.bound_by(),
         samples_per_second=batch / seconds if batch and known else None,
         flops_share=prediction.flops / (peak * seconds) if peak and known else None,
-        most_joules=device.tdp_watts * seconds if device.tdp_watts else None,
+        most_joules=watts * seconds if watts else None,
         bottlenecks=bottlenecks(trace, prediction),
     )
-
-
-def _arithmetic(scenario: Scenario) -> Arithmetic:
-    return Arithmetic(str(scenario.precision).removesuffix("-autocast"))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from torchgauge.estimate.latency.predict import Prediction
+from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.timeline import KernelRun
 from torchgauge.report.model import MemoryEstimate, Phase, Trace
 from torchgauge.report.timeline import Timeline, TraceEvent
@@ -26,26 +26,24 @@ _MICROSECONDS: Final = 1e6
 
 def predicted_timeline(trace: Trace, prediction: Prediction, memory: MemoryEstimate) -> Timeline:
     """Lay a predicted step out in time, with what it allocates."""
-    events = [*_names(prediction.model.device.name)]
+    gpu = prediction.gpu
+    events = [*_names(gpu.name if gpu is not None else None)]
     events += _phases(prediction)
     events += _modules(trace, prediction)
     events += _operators(trace, prediction)
-    events += _kernels(trace, prediction)
-    events += _modules_on_gpu(trace, prediction)
+    properties: dict[str, Any] = {}
+    if gpu is not None:
+        events += _kernels(trace, prediction)
+        events += _modules_on_gpu(trace, prediction)
+        known = {"totalGlobalMem": gpu.memory_bytes, "numSms": gpu.sm_count}
+        properties["deviceProperties"] = [{"id": 0, "name": gpu.name, **known}]
     events += _memory(trace, prediction, memory)
-    device = prediction.model.device
-    properties = {
-        "id": 0,
-        "name": device.name,
-        "totalGlobalMem": device.memory_bytes,
-        "numSms": device.sm_count,
-    }
     return Timeline(
         source="predicted",
         model_name=trace.model_name,
-        device=device.name,
+        device=prediction.name,
         events=events,
-        properties={"deviceProperties": [properties]},
+        properties=properties,
     )
 
 
@@ -63,12 +61,12 @@ def _slice(
     }
 
 
-def _names(device: str) -> Iterator[TraceEvent]:
-    for where, process, thread in (
-        (_CPU, "python (predicted)", "operators"),
-        (_GPU, f"{device} (predicted)", "stream 7"),
-        (_GPU_MODULES, f"{device} (predicted)", "modules"),
-    ):
+def _names(gpu: str | None) -> Iterator[TraceEvent]:
+    rows = [(_CPU, "python (predicted)", "operators")]
+    if gpu is not None:
+        rows.append((_GPU, f"{gpu} (predicted)", "stream 7"))
+        rows.append((_GPU_MODULES, f"{gpu} (predicted)", "modules"))
+    for where, process, thread in rows:
         for kind, name in (("process_name", process), ("thread_name", thread)):
             yield {"ph": "M", "name": kind, **where, "args": {"name": name}}
 
@@ -180,14 +178,14 @@ def _memory(trace: Trace, prediction: Prediction, memory: MemoryEstimate) -> Ite
     issued, now = _issued(trace, prediction), 0.0
     for point in memory.timeline:  # what lives on from the step before goes at no operator: -1
         now = max(now, issued[min(max(point.op, 0), len(issued) - 1)])
-        yield _point(now, point.live_bytes)
+        yield _point(now, point.live_bytes, _CPU if prediction.gpu is None else _GPU)
 
 
-def _point(seconds: float, nbytes: int) -> TraceEvent:
+def _point(seconds: float, nbytes: int, where: Mapping[str, int]) -> TraceEvent:
     return {
         "ph": "C",
         "name": "Memory allocated (bytes)",
-        "pid": _GPU["pid"],
+        "pid": where["pid"],
         "ts": seconds * _MICROSECONDS,
         "args": {"bytes": nbytes},
     }

@@ -1,0 +1,199 @@
+"""Predicted beside measured times on the CPU at hand, for 20 models, after a calibration.
+
+``python -m benchmarks.cpu_time`` calibrates first; ``--keep FILE`` uses a calibration that is there
+or makes it there. The models were chosen before any of them was timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, median
+
+import torch
+from torch import nn
+
+import torchgauge as tg
+from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
+from torchgauge.estimate.latency.cpu.calibration import VARIABLE
+from torchgauge.report.model import Report
+from torchgauge.report.query import own_costs
+
+_BASE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+_DECODER = {**_BASE, "num_key_value_heads": 2, "intermediate_size": 688, "vocab_size": 8000}
+
+
+class Tagger(nn.Module):
+    """Two layers of an LSTM over embedded words, ``[n, l]``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(10_000, 256)
+        self.lstm = nn.LSTM(256, 256, num_layers=2, batch_first=True)
+        self.tags = nn.Linear(256, 40)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        return self.tags(self.lstm(self.words(tokens))[0])  # type: ignore[no-any-return]
+
+
+def segmenter() -> nn.Module:
+    """Return a small U-shaped network without skips: convolutions down, transposed ones up."""
+    layers: list[nn.Module] = []
+    width = 3
+    for outputs in (32, 64, 128):
+        layers += [nn.Conv2d(width, outputs, 3, 2, 1), nn.GroupNorm(8, outputs), nn.SiLU()]
+        width = outputs
+    for outputs in (64, 32, 16):
+        layers += [nn.ConvTranspose2d(width, outputs, 4, 2, 1), nn.GroupNorm(8, outputs), nn.SiLU()]
+        width = outputs
+    return nn.Sequential(*layers, nn.Conv2d(width, 4, 1))
+
+
+MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
+    "resnet18": (torchvision("resnet18"), (1, 3, 224, 224)),
+    "resnet50": (torchvision("resnet50"), (4, 3, 224, 224)),
+    "vgg11": (torchvision("vgg11"), (1, 3, 224, 224)),
+    "densenet121": (torchvision("densenet121"), (2, 3, 224, 224)),
+    "mobilenet_v2": (torchvision("mobilenet_v2"), (4, 3, 224, 224)),
+    "mobilenet_v3_large": (torchvision("mobilenet_v3_large"), (1, 3, 224, 224)),
+    "efficientnet_b0": (torchvision("efficientnet_b0"), (2, 3, 224, 224)),
+    "convnext_tiny": (torchvision("convnext_tiny"), (1, 3, 224, 224)),
+    "regnet_y_400mf": (torchvision("regnet_y_400mf"), (1, 3, 224, 224)),
+    "squeezenet1_1": (torchvision("squeezenet1_1"), (8, 3, 224, 224)),
+    "shufflenet_v2_x1_0": (torchvision("shufflenet_v2_x1_0"), (2, 3, 224, 224)),
+    "googlenet": (torchvision("googlenet", init_weights=False), (1, 3, 224, 224)),
+    "vit_b_16": (torchvision("vit_b_16"), (1, 3, 224, 224)),
+    "swin_t": (torchvision("swin_t"), (2, 3, 224, 224)),
+    "timm mixer_s32": (timm("mixer_s32_224"), (4, 3, 224, 224)),
+    "bert": (hugging_face("BertModel", "BertConfig", **_BASE, intermediate_size=1024), (4, 128)),
+    "gpt2": (
+        hugging_face("GPT2LMHeadModel", "GPT2Config", n_embd=256, n_layer=4, n_head=4), (2, 128),
+    ),
+    "llama": (hugging_face("LlamaForCausalLM", "LlamaConfig", **_DECODER), (1, 256)),
+    "lstm": (Tagger, (8, 64)),
+    "segmenter": (segmenter, (2, 3, 192, 192)),
+}  # fmt: skip
+TOP = 3
+TIED = 0.1
+"""Layers whose measured times differ by less are tied: as much lies between two measurements."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One model: milliseconds, the stated error, and whether the top layers agree."""
+
+    name: str
+    predicted_ms: float
+    measured_ms: float
+    stated_error: float
+    predicted_top: tuple[str, ...]
+    measured_top: tuple[str, ...]
+    agrees: bool
+
+    @property
+    def error(self) -> float:
+        """Return the relative error."""
+        return abs(self.predicted_ms / self.measured_ms - 1.0)
+
+
+def rows(names: Sequence[str], scenario: tg.Scenario) -> Iterator[Row]:
+    """Predict and measure each model."""
+    for name in names:
+        build, size = MODELS[name]
+        model = build()
+        dtypes = [torch.long] if len(size) == 2 else None
+        options = {"scenario": scenario, "dtypes": dtypes}
+        predicted = tg.analyze(model, size, **options)
+        measured = tg.measure(model, size, max_seconds=6.0, min_repetitions=7, **options)
+        yield row(name, predicted, measured)
+
+
+def row(name: str, predicted: Report, measured: Report) -> Row:
+    """Lay two reports of a model side by side."""
+    assert predicted.time is not None and predicted.time.predicted is not None
+    assert measured.time is not None
+    ours, theirs = layers(predicted), layers(measured)
+    first, second = _top(ours), _top(theirs)
+    least = min(theirs[kind] for kind in second)
+    return Row(
+        name=name,
+        predicted_ms=predicted.time.total_ms,
+        measured_ms=measured.time.total_ms,
+        stated_error=predicted.time.predicted.error,
+        predicted_top=first,
+        measured_top=second,
+        agrees=all(theirs[kind] >= (1.0 - TIED) * least for kind in first),
+    )
+
+
+def layers(report: Report) -> dict[str, float]:
+    """Return the milliseconds of each kind of layer by itself.
+
+    Layers of one class, with parameters and inputs of the same sizes, are one kind, named by the
+    first of them: their times cannot be told apart but by noise.
+    """
+    own = own_costs(report)
+    found: defaultdict[tuple[object, ...], list[tuple[str, float]]] = defaultdict(list)
+    for path, module in report.modules.items():
+        if module.calls and own[path].time_ms:
+            first = module.calls[0]
+            shapes = tuple(v.tensor.shape for v in first.inputs if v.tensor is not None)
+            key = (module.type, module.own_params, shapes)
+            found[key].append((path, own[path].time_ms))
+    return {group[0][0]: fmean(time for _, time in group) for group in found.values()}
+
+
+def _top(times: dict[str, float]) -> tuple[str, ...]:
+    return tuple(sorted(times, key=lambda kind: -times[kind])[:TOP])
+
+
+def measured(path: Path, scenario: tg.Scenario, names: Sequence[str] = tuple(MODELS)) -> list[Row]:
+    """Calibrate unless the file is there, then predict and measure the models."""
+    before = os.environ.get(VARIABLE)
+    os.environ[VARIABLE] = str(path)
+    try:
+        if not path.exists():
+            tg.calibrate(path)
+        return list(rows(names, scenario))
+    finally:
+        if before is None:
+            del os.environ[VARIABLE]
+        else:
+            os.environ[VARIABLE] = before
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--keep", type=Path, help="a file for the calibration")
+    parser.add_argument("--training", action="store_true", help="training steps, not inference")
+    parser.add_argument("models", nargs="*", default=list(MODELS))
+    arguments = parser.parse_args()
+    scenario = tg.Scenario(mode="training") if arguments.training else tg.Scenario()
+    with tempfile.TemporaryDirectory() as folder:
+        path = arguments.keep or Path(folder) / "cpu.json"
+        report(measured(path, scenario, arguments.models))
+
+
+def report(found: Sequence[Row]) -> None:
+    """Print the rows, and what they come to."""
+    for row in found:
+        print(
+            f"{row.name:20} {row.predicted_ms:9.2f} {row.measured_ms:9.2f} ms"
+            f" {row.predicted_ms / row.measured_ms:6.2f}×"
+            f"  {'' if row.agrees else f'{row.predicted_top} / {row.measured_top}'}"
+        )
+    errors = sorted(row.error for row in found)
+    within = sum(row.error <= row.stated_error for row in found)
+    print(
+        f"median {median(errors):.1%}, worst {errors[-1]:.1%}, top {TOP} layers agree in"
+        f" {sum(row.agrees for row in found)} of {len(found)}, within the stated error {within}"
+    )
+
+
+if __name__ == "__main__":
+    main()

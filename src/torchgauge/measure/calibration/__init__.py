@@ -1,0 +1,1 @@
+"""This machine's CPU, operator by operator: what predictions of its time need."""

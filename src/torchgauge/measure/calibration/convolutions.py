@@ -1,0 +1,120 @@
+"""What to time of convolutions: dense, depthwise, grouped, transposed, and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+import torch
+
+from torchgauge.measure.calibration.case import (
+    Case,
+    Cold,
+    Fresh,
+    Spread,
+    between,
+    channels,
+    chosen,
+)
+from torchgauge.measure.calibration.products import MOST_BYTES, MOST_FLOPS
+
+aten = torch.ops.aten
+Cases = Iterator[Iterator[Case]]
+"""Each with the cases of its gradients."""
+
+
+def convolutions() -> Iterator[Case]:
+    """Yield all of them, spread over the sizes that networks have."""
+    for cases, count in (
+        (_dense(channels_last=False), 240),
+        (_dense(channels_last=True), 100),
+        (_of_one_small_image(), 70),
+        (_depthwise(channels_last=False), 80),
+        (_depthwise(channels_last=True), 40),
+        (_grouped(), 60),
+        (_transposed(), 30),
+    ):
+        for found in islice(cases, count):
+            yield from found
+
+
+def _convolution(
+    source: tuple[int, ...],
+    weight: tuple[int, ...],
+    *,
+    stride: int = 1,
+    groups: int = 1,
+    transposed: bool = False,
+    channels_last: bool = False,
+) -> Iterator[Case]:
+    """Yield a convolution, and the gradients of its operands."""
+    x = Fresh(source, channels_last=channels_last)
+    o, i, h, w = weight
+    filters = Cold((o, h, w, i), order=(0, 3, 1, 2)) if channels_last else Cold(weight)
+    pad = [h // 2, w // 2]
+    rest = ([stride] * 2, pad, [1, 1], transposed, [0, 0], groups)
+    yield Case(op=aten.convolution.default, given=(x, filters, None, *rest))
+    with torch.no_grad():
+        result = aten.convolution.default(
+            torch.empty(source, device="meta"), torch.empty(weight, device="meta"), None, *rest
+        )
+    gradient = Fresh(tuple(result.shape), channels_last=channels_last)
+    # Of the first layer, whose images have few channels, no gradient of the input is wanted.
+    mask = [source[1] > 4, True, False]
+    given = (gradient, x, filters, None, *rest, mask)
+    yield Case(op=aten.convolution_backward.default, given=given)
+
+
+def _fits(n: int, pixels: int, inputs: int, outputs: int, window: int, groups: int = 1) -> bool:
+    flops = 2.0 * n * pixels * inputs * outputs * window / groups
+    return flops <= MOST_FLOPS and 4.0 * n * pixels * max(inputs, outputs) <= MOST_BYTES
+
+
+def _dense(*, channels_last: bool) -> Cases:
+    for batch, image, inputs, outputs, kernel, step in Spread(6, seed=8 + channels_last):
+        n, size = between(batch, 1, 16), between(image, 4, 112)
+        i, o = channels(inputs, 8, 1024), channels(outputs, 16, 1024)
+        k, stride = chosen(kernel, 1, 1, 3, 3, 3, 5, 7), chosen(step, 1, 1, 1, 2)
+        if inputs < 0.1:
+            i, size, o = 3, between(image, 32, 256), channels(outputs, 16, 128)
+        if _fits(n, size * size, i, o, k * k):
+            yield _convolution(
+                (n, i, size * stride, size * stride), (o, i, k, k), stride=stride,
+                channels_last=channels_last,
+            )  # fmt: skip
+
+
+def _of_one_small_image() -> Cases:
+    """One image, 1 × 1: PyTorch's own product, where the image is small."""
+    for image, inputs, outputs in Spread(3, seed=10):
+        size, i, o = between(image, 1, 32), channels(inputs, 8, 2048), channels(outputs, 8, 2048)
+        if i * size * size <= 20_480:
+            yield _convolution((1, i, size, size), (o, i, 1, 1))
+
+
+def _depthwise(*, channels_last: bool) -> Cases:
+    for batch, image, width, kernel, step in Spread(5, seed=11 + channels_last):
+        n, size, c = between(batch, 1, 16), between(image, 4, 112), channels(width, 8, 1536)
+        k, stride = chosen(kernel, 3, 3, 5, 7), chosen(step, 1, 1, 2)
+        if _fits(n, size * size * stride**2, c, c, k * k, groups=c):
+            yield _convolution(
+                (n, c, size * stride, size * stride), (c, 1, k, k), stride=stride, groups=c,
+                channels_last=channels_last,
+            )  # fmt: skip
+
+
+def _grouped() -> Cases:
+    for batch, image, width, parts, kernel in Spread(5, seed=13):
+        n, size = between(batch, 1, 8), between(image, 4, 56)
+        per_group, groups = chosen(width, 4, 8, 16, 24, 32, 64), between(parts, 2, 64)
+        k, c = chosen(kernel, 3, 3, 1), per_group * groups
+        if c <= 2048 and _fits(n, size * size, c, c, k * k, groups):
+            yield _convolution((n, c, size, size), (c, per_group, k, k), groups=groups)
+
+
+def _transposed() -> Cases:
+    for batch, image, inputs, outputs, kernel in Spread(5, seed=14):
+        n, size = between(batch, 1, 8), between(image, 4, 64)
+        i, o, k = channels(inputs, 8, 512), channels(outputs, 8, 512), chosen(kernel, 2, 3, 4)
+        if _fits(n, size * size, i, o, k * k):
+            yield _convolution((n, i, size, size), (i, o, k, k), stride=2, transposed=True)

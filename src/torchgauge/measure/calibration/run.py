@@ -1,0 +1,108 @@
+"""Calibrate: time operators on this machine, make surfaces of them, and try those on networks."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from errno import EISDIR
+from os import PathLike, strerror
+from pathlib import Path
+from tempfile import TemporaryFile
+
+from torchgauge.errors import UsageError
+from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, default_path
+from torchgauge.machine import cpu_name
+from torchgauge.measure.calibration.case import Case
+from torchgauge.measure.calibration.convolutions import convolutions
+from torchgauge.measure.calibration.dtypes import DTYPES, slower
+from torchgauge.measure.calibration.fit import quantile, roof_of, surfaces_of
+from torchgauge.measure.calibration.networks import NETWORKS
+from torchgauge.measure.calibration.others import others
+from torchgauge.measure.calibration.products import products
+from torchgauge.measure.calibration.steps import NOTHING, Checked, checked, overheads
+from torchgauge.measure.calibration.timing import Sample, timed
+from torchgauge.measure.settled import settle_allocator
+from torchgauge.report.io import write_atomically
+from torchgauge.trace.describe import dtype_name
+from torchgauge.trace.isolation import neutral
+
+
+def cases() -> Iterator[Case]:
+    """Yield every operator that is timed."""
+    yield from products()
+    yield from convolutions()
+    yield from others()
+
+
+def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list[Checked]]:
+    """Time operators and networks; return what predictions need, and how good they were."""
+    settle_allocator()
+    with neutral():
+        samples = timed(list(cases()), on_progress)
+        on_progress("fitting")
+        roof = roof_of(samples)
+        calibration = Calibration(
+            cpu=cpu_name(),
+            measured_on=datetime.date.today().isoformat(),
+            roof=roof,
+            overheads=NOTHING,
+            dtypes={dtype_name(dtype): slower(dtype) for dtype in DTYPES},
+            error=1.0,
+            surfaces=surfaces_of(samples, roof),
+            kinds=_kinds(samples),
+        )
+        on_progress("timing networks")
+        calibration = replace(calibration, overheads=overheads(calibration))
+        steps = checked(NETWORKS, calibration)
+    return replace(calibration, error=quantile([step.error for step in steps])), steps
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibrated:
+    """What a calibration came to."""
+
+    calibration: Calibration
+    path: Path
+    """The file that later predictions use."""
+    steps: tuple[Checked, ...]
+    """Networks that it was tried on."""
+
+
+def calibrate(path: str | PathLike[str] | None, on_progress: Callable[[str], None]) -> Calibrated:
+    """Calibrate and write the file; see ``torchgauge.calibrate``."""
+    target = Path(path) if path is not None else default_path()
+    if target is None:
+        raise UsageError(
+            f"there is nowhere to keep a calibration: {VARIABLE} is empty, or there is no home",
+            hint="name a file: torchgauge measure --calibrate --output cpu.json",
+        )
+    _check(target)
+    calibration, steps = calibrate_cpu(on_progress)
+    write_atomically(target, calibration.to_json() + "\n")
+    return Calibrated(calibration=calibration, path=target, steps=tuple(steps))
+
+
+def _check(target: Path) -> None:
+    """Find out before minutes are spent whether the file can be written.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.is_dir():
+            raise IsADirectoryError(EISDIR, strerror(EISDIR))
+        with TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {target}: {error.strerror or error}",
+            hint="name another file: --output cpu.json",
+        ) from error
+
+
+def _kinds(samples: Sequence[Sample]) -> Mapping[str, str]:
+    """Return the kind of each surface: that of its largest sample, the small ones are launches."""
+    ordered = sorted(samples, key=lambda sample: sample.work.nbytes)
+    return {sample.work.surface: str(sample.work.kind) for sample in ordered}

@@ -1,0 +1,131 @@
+"""Whole steps, timed: what they take besides their operators, and how far predictions are off."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
+from typing import Final
+
+import torch
+from torch import nn
+
+from torchgauge.analyze import run_model
+from torchgauge.estimate.latency.cpu.calibration import Calibration, Overheads
+from torchgauge.estimate.latency.cpu.page_faults import PAGE
+from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
+from torchgauge.estimate.latency.prediction import Prediction
+from torchgauge.measure.calibration.networks import Network, Views, modules, small
+from torchgauge.measure.step import RealStep
+from torchgauge.report.model import Phase
+from torchgauge.report.scenario import Mode, Scenario
+
+_SIZE: Final = (2, 8, 4, 4)
+_SECONDS: Final = 0.4
+_FEWEST: Final = 7
+_MICROSECONDS: Final = 1e6
+NOTHING: Final = Overheads(
+    module_us=0.0, op_us=0.0, view_us=0.0, gradient_us=0.0, backward_us=0.0, page_us=0.0
+)
+_MAPPED_FLOATS: Final = 12 * 2**20
+"""48 MiB, which the C library maps from the system and unmaps each time."""
+
+
+def overheads(calibration: Calibration) -> Overheads:
+    """Return what small steps take beyond the operators' own time, per operator and module."""
+    x = torch.randn(_SIZE)
+    with torch.no_grad():
+        empty = modules()
+        module_us = _median(lambda: empty(x)) * _MICROSECONDS / len(list(empty.modules()))
+        views = Views()
+        view_us = _median(lambda: views(x)) * _MICROSECONDS / Views.COUNT
+    known = replace(NOTHING, module_us=module_us, view_us=view_us, page_us=_page_us())
+    bare = replace(calibration, overheads=known)
+    model = small().eval()
+    with torch.no_grad():
+        forward = _median(lambda: model(x))
+    predicted = predicted_step(model, _SIZE, bare, Mode.INFERENCE)
+    ops = _count(predicted, Phase.FORWARD)
+    op_us = (forward - predicted.total_seconds) * _MICROSECONDS / ops
+    model.train()
+    noted = _median(lambda: model(x))
+    with torch.no_grad():
+        plain = _median(lambda: model(x))
+    gradient_us = (noted - plain) * _MICROSECONDS / ops
+    both = _median(lambda: model(x).sum().backward())
+    training = predicted_step(model, _SIZE, bare, Mode.TRAINING)
+    backward = training.phase_seconds()[Phase.BACKWARD]
+    backward_us = (both - noted - backward) * _MICROSECONDS / _count(training, Phase.BACKWARD)
+    return replace(
+        known,
+        op_us=max(0.0, op_us),
+        gradient_us=max(0.0, gradient_us),
+        backward_us=max(0.0, backward_us),
+    )
+
+
+def _median(step: Callable[[], object]) -> float:
+    """Return the median seconds of a step."""
+    step()
+    seconds: list[float] = []
+    while len(seconds) < _FEWEST or sum(seconds) < _SECONDS:
+        start = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - start)
+    return median(seconds)
+
+
+def _page_us() -> float:
+    """Return what the first touch of a page costs, beyond that of a page in use."""
+    used = torch.zeros(_MAPPED_FLOATS)
+    again = _median(lambda: used.zero_())
+    first = _median(lambda: torch.empty(_MAPPED_FLOATS).zero_())
+    return max(0.0, first - again) * _MICROSECONDS / (used.nbytes / PAGE)
+
+
+def _count(prediction: Prediction, phase: Phase) -> int:
+    return sum(kernel.phase is phase for kernel in prediction.kernels)
+
+
+def predicted_step(
+    model: nn.Module, size: tuple[int, ...], calibration: Calibration, mode: Mode
+) -> Prediction:
+    """Return the prediction for a model's step."""
+    scenario = Scenario(mode=mode)
+    trace = run_model(model, size, as_given=True, scenario=scenario).outcome.trace
+    return predict_on_cpu(trace, calibration)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A network's step, predicted and measured, in seconds."""
+
+    name: str
+    predicted: float
+    measured: float
+
+    @property
+    def error(self) -> float:
+        """Return the relative error."""
+        return abs(self.predicted / self.measured - 1.0)
+
+
+def checked(networks: Sequence[Network], calibration: Calibration) -> list[Checked]:
+    """Predict and time the inference and the training step of each network."""
+    found = []
+    for network in networks:
+        for mode in (Mode.INFERENCE, Mode.TRAINING):
+            scenario = Scenario(mode=mode)
+            made = run_model(network.make(), network.size, as_given=True, scenario=scenario)
+            assert made.request is not None
+            step = RealStep(made.request)
+            measured = _median(lambda step=step: step.run(_no_note))  # type: ignore[misc]
+            predicted = predict_on_cpu(made.outcome.trace, calibration).total_seconds
+            name = f"{network.name}, {mode}"
+            found.append(Checked(name=name, predicted=predicted, measured=measured))
+    return found
+
+
+def _no_note(phase: Phase) -> None:
+    pass

@@ -1,0 +1,88 @@
+"""Time the cases: all of them several times, in an order by chance."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final
+
+import torch
+
+from torchgauge.estimate.latency.cpu.work import CpuWork, work_of
+from torchgauge.measure.calibration.case import Case, Memory
+from torchgauge.report.model import OpRecord, Phase
+from torchgauge.trace.describe import SpecTable, argument, tensors_in
+from torchgauge.trace.op_facts import facts_of
+from torchgauge.trace.shape_rules import layout_of
+
+ROUNDS: Final = 3
+"""A machine's speed drifts within seconds; a case is timed at that many moments."""
+_FEWEST, _MOST = 3, 30
+_SECONDS: Final = 0.003
+"""Of each case in each round, unless the fewest runs take longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A measured time."""
+
+    work: CpuWork
+    seconds: float
+
+
+def timed(cases: Sequence[Case], on_progress: Callable[[str], None]) -> list[Sample]:
+    """Return the median time of each case."""
+    memory = Memory()
+    order = list(range(len(cases))) * ROUNDS
+    random.Random(0).shuffle(order)
+    found: list[list[float]] = [[] for _ in cases]
+    for done, index in enumerate(order):
+        if done % 50 == 0:
+            on_progress(f"timing operators, {done} of {len(order)}")
+        found[index] += _runs(cases[index], memory)
+    samples = []
+    for case, seconds in zip(cases, found, strict=True):
+        work = work_of(_record(case, memory), torch.get_num_threads())
+        if work is not None:
+            samples.append(Sample(work=work, seconds=median(seconds)))
+    return samples
+
+
+def _runs(case: Case, memory: Memory) -> list[float]:
+    """Return the seconds of each run, the first aside."""
+    clock, op, named = time.perf_counter, case.op, case.named
+    seconds: list[float] = []
+    with torch.no_grad():
+        op(*memory.arguments(case), **named)
+        spent = 0.0
+        while len(seconds) < _FEWEST or (spent < _SECONDS and len(seconds) < _MOST):
+            given = memory.arguments(case)
+            start = clock()
+            result = op(*given, **named)
+            seconds.append(clock() - start)
+            spent += seconds[-1]
+            memory.keep(list(tensors_in(result)))
+    return seconds
+
+
+def _record(case: Case, memory: Memory) -> OpRecord:
+    """Return the case as a trace records it."""
+    specs = SpecTable("cpu")
+    given = memory.arguments(case)
+    with torch.no_grad():
+        results = list(tensors_in(case.op(*given, **case.named)))
+    reads = facts_of(case.op).reads_layouts
+    layouts = tuple(layout_of(tensor) for tensor in tensors_in(given)) if reads else ()
+    return OpRecord(
+        index=0,
+        name=str(case.op),
+        args=tuple(argument(value, specs) for value in given),
+        kwargs=tuple((name, argument(value, specs)) for name, value in case.named.items()),
+        outputs=tuple(specs.of(tensor) for tensor in results),
+        call=-1,
+        phase=Phase.FORWARD,
+        layouts=layouts,
+    )

@@ -1,0 +1,480 @@
+"""Predicted time on a calibrated CPU: the interpolation, the file, the report, the command."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import cpu_calibration as stand_in
+import torchgauge as tg
+from torchgauge.analyze import run_model
+from torchgauge.cli.main import main
+from torchgauge.errors import DeviceError, ScenarioError, UsageError
+from torchgauge.estimate.latency.cpu.calibration import VARIABLE, from_json
+from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM, faulted_bytes
+from torchgauge.estimate.latency.cpu.predict import op_seconds, predict_on_cpu
+from torchgauge.estimate.latency.cpu.surface import Surface
+from torchgauge.estimate.latency.cpu.work import CpuWork, work_of
+from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.measure.calibration import run as calibration_run
+from torchgauge.measure.calibration.case import Case, Cold, Fresh, Memory
+from torchgauge.measure.calibration.dtypes import slower
+from torchgauge.measure.calibration.fit import surfaces_of
+from torchgauge.measure.calibration.networks import NETWORKS
+from torchgauge.measure.calibration.timing import Sample, timed
+from torchgauge.report.model import Phase
+from torchgauge.report.query import own_costs
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+SIZE = (32, 64)
+
+
+@pytest.fixture
+def calibrated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "cpu.json"
+    path.write_text(stand_in.calibration().to_json())
+    monkeypatch.setenv(VARIABLE, str(path))
+    return path
+
+
+# ---------------------------------------------------------------------------- surfaces
+
+
+def curve(*points: tuple[float, float]) -> Surface:
+    return Surface(
+        points=tuple((math.log(x),) for x, _ in points),
+        mean=(),
+        scales=(1.0,),
+        weights=tuple(math.log(y) for _, y in points),
+        error=0.0,
+    )
+
+
+def test_a_curve_goes_through_its_points_and_between_them_by_lines_in_the_logarithm() -> None:
+    found = curve((1, 8.0), (100, 2.0))
+    assert found.ratio((1,)) == pytest.approx(8.0)
+    assert found.ratio((100,)) == pytest.approx(2.0)
+    assert found.ratio((10,)) == pytest.approx(4.0)
+
+
+def test_outside_of_what_was_measured_the_edge_holds() -> None:
+    found = curve((10, 8.0), (100, 2.0))
+    assert found.ratio((1,)) == pytest.approx(8.0)
+    assert found.ratio((1e6,)) == pytest.approx(2.0)
+    assert curve((10, 3.0)).ratio((500,)) == pytest.approx(3.0)
+
+
+def test_a_surface_over_other_sizes_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 sizes for a surface over 1"):
+        curve((1, 1.0)).ratio((1, 2))
+
+
+def product_of(rows: float, columns: float, inner: float) -> CpuWork:
+    flops = 2.0 * rows * columns * inner
+    return CpuWork(
+        surface="mm", sizes=(rows, columns, inner), kind=Kind.MATMUL, dtype="float32",
+        flops=flops, padded_flops=flops, nbytes=4.0 * (rows * columns + columns * inner),
+    )  # fmt: skip
+
+
+def narrow(rows: float, columns: float) -> float:
+    """How a rate falls with few rows or columns."""
+    return (1.0 + 24.0 / rows) * (1.0 + 12.0 / columns)
+
+
+def test_a_surface_finds_a_law_that_it_was_not_told() -> None:
+    chance = random.Random(3)
+
+    def drawn() -> CpuWork:
+        return product_of(*(math.exp(chance.uniform(0.0, 7.0)) for _ in range(3)))
+
+    def sample(work: CpuWork, noise: float) -> Sample:
+        ratio = narrow(*work.sizes[:2]) * math.exp(chance.gauss(0.0, noise))
+        return stand_in.sample(work, ratio)
+
+    samples = [sample(drawn(), 0.05) for _ in range(120)]
+    surface = surfaces_of(samples, stand_in.ROOF)["mm"]
+    fresh = [drawn() for _ in range(200)]
+    errors = sorted(
+        abs(surface.ratio(work.sizes) / narrow(*work.sizes[:2]) - 1.0) for work in fresh
+    )
+    assert errors[100] < 0.04
+    assert errors[160] < 0.08
+    # The stated error is that of a measurement, noise and all.
+    assert 0.04 < surface.error < 0.12
+
+
+@given(st.tuples(*(st.floats(1.0, 1e6) for _ in range(3))))
+def test_a_constant_ratio_stays_that_everywhere(sizes: tuple[float, float, float]) -> None:
+    surface = CALIBRATION.surfaces["mm"]
+    assert surface.ratio(sizes) == pytest.approx(stand_in.SLOWER, rel=1e-3)
+
+
+CALIBRATION = stand_in.calibration()
+
+
+# ---------------------------------------------------------------------------- operators
+
+
+def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
+    trace = run_model(module, size, as_given=True).outcome.trace
+    return [work for op in trace.ops if (work := work_of(op, 2)) is not None]
+
+
+@pytest.mark.parametrize(
+    ("module", "size", "surface", "sizes"),
+    [
+        (nn.Conv2d(32, 48, 3, padding=1), (4, 32, 28, 28), "convolution", (3136, 48, 32, 9, 1, 4)),
+        (nn.Conv2d(3, 16, 7, 2, 3), (1, 3, 64, 64), "convolution", (1024, 16, 3, 49, 4, 1)),
+        (
+            nn.Conv2d(32, 32, 3, 2, 1, groups=32), (2, 32, 28, 28),
+            "convolution.depthwise", (392, 32, 9, 4, 2),
+        ),
+        (
+            nn.Conv2d(32, 64, 3, groups=4), (1, 32, 10, 10),
+            "convolution.grouped", (64, 16, 8, 4, 9),
+        ),
+        (nn.Conv2d(16, 8, 1), (1, 16, 8, 8), "convolution.im2col", (64, 8, 16)),
+        (
+            nn.ConvTranspose2d(8, 16, 2, 2), (1, 8, 5, 5),
+            "convolution.transposed", (25, 8, 16, 4),
+        ),
+        (nn.Linear(64, 10), (32, 64), "mm", (32, 10, 64)),
+        (nn.LayerNorm(64), (4, 8, 64), "native_layer_norm", (32, 64)),
+        (nn.Softmax(-1), (4, 8, 64), "_softmax", (32, 64)),
+        (nn.MaxPool2d(3, 2), (2, 4, 9, 9), "max_pool2d_with_indices", (128, 9, 648)),
+        (nn.BatchNorm2d(4).eval(), (2, 4, 9, 9), "native_batch_norm.evaluation", (648, 2)),
+        (nn.ReLU(inplace=True), (5, 7), "relu_", (35,)),
+    ],
+)  # fmt: skip
+def test_an_operator_has_its_place_on_a_surface(
+    module: nn.Module, size: tuple[int, ...], surface: str, sizes: tuple[float, ...]
+) -> None:
+    work = ops_of(module.eval(), *size)[-1]
+    assert (work.surface, work.sizes) == (surface, sizes)
+
+
+def test_channels_are_filled_up_to_blocks_of_sixteen() -> None:
+    (work,) = ops_of(nn.Conv2d(40, 24, 3, padding=1, bias=False), 2, 40, 28, 28)
+    assert work.flops == 2 * 2 * 784 * 40 * 24 * 9
+    assert work.padded_flops == 2 * 2 * 784 * 48 * 32 * 9
+
+
+def test_channels_last_is_another_surface() -> None:
+    module = nn.Conv2d(16, 16, 3, padding=1)
+    trace = run_model(
+        module, (2, 16, 8, 8), as_given=True, scenario=tg.Scenario(channels_last=True)
+    ).outcome.trace
+    works = [work_of(op, 2) for op in trace.ops]
+    assert "convolution.channels_last" in {work.surface for work in works if work}
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp64"])
+def test_other_dtypes_have_the_place_of_float32(dtype: str) -> None:
+    scenario = tg.Scenario(precision="bf16") if dtype == "bf16" else tg.Scenario()
+    module = nn.Conv2d(32, 32, 3) if dtype == "bf16" else nn.Conv2d(32, 32, 3).double()
+    options = {} if dtype == "bf16" else {"dtypes": [torch.float64]}
+    run = run_model(module, (2, 32, 8, 8), as_given=True, scenario=scenario, **options)
+    (work,) = [w for op in run.outcome.trace.ops if (w := work_of(op, 2)) is not None]
+    assert (work.surface, len(work.sizes)) == ("convolution", 6)
+
+
+def test_an_operator_takes_the_ratio_of_its_surface_times_the_roof() -> None:
+    work = product_of(32, 64, 64)
+    roof = stand_in.ROOF.seconds(work.flops, work.nbytes)
+    assert op_seconds(work, CALIBRATION) == pytest.approx(stand_in.SLOWER * roof, rel=1e-3)
+
+
+def test_products_of_another_dtype_take_so_many_times_as_long() -> None:
+    work = product_of(32, 64, 64)
+    half = replace(work, dtype="bfloat16")
+    assert op_seconds(half, CALIBRATION) == pytest.approx(0.5 * op_seconds(work, CALIBRATION))
+    other = replace(work, surface="relu", sizes=(64.0,), kind=Kind.ELEMENTWISE, flops=0.0)
+    half = replace(other, dtype="bfloat16")
+    assert op_seconds(half, CALIBRATION) == op_seconds(other, CALIBRATION)
+
+
+def test_the_other_dtypes_are_timed_beside_float32() -> None:
+    ratios = slower(torch.float64)
+    assert set(ratios) == {"matmul", "convolution"}
+    assert 1.1 < ratios["matmul"] < 20.0
+    assert slower(torch.float32)["matmul"] == pytest.approx(1.0, rel=0.6)
+
+
+def test_an_operator_that_was_not_timed_is_as_slow_as_its_kind_and_widens_the_error() -> None:
+    strange = CpuWork(
+        surface="sinc", sizes=(4096.0,), kind=Kind.ELEMENTWISE, dtype="float32", nbytes=32768.0
+    )
+    roof = stand_in.ROOF.seconds(0.0, 32768.0)
+    assert op_seconds(strange, CALIBRATION) == pytest.approx(stand_in.SLOWER * roof)
+    known = predict_on_cpu(run_model(nn.ReLU(), SIZE).outcome.trace, CALIBRATION)
+    new = predict_on_cpu(run_model(nn.Softshrink(), SIZE).outcome.trace, CALIBRATION)
+    assert known.error == CALIBRATION.error < new.error < 1.0
+
+
+def test_blocks_that_are_mapped_one_by_one_are_faulted_in_every_step() -> None:
+    rows = MAPPED_FROM // (4 * 1024)
+    trace = run_model(nn.ReLU(), (rows, 1024), as_given=True).outcome.trace
+    assert faulted_bytes(trace, 2) == {trace.ops[-1].index: MAPPED_FROM}
+    less = run_model(nn.ReLU(), (rows - 1, 1024), as_given=True).outcome.trace
+    assert faulted_bytes(less, 2) == {}
+    took = predict_on_cpu(trace, CALIBRATION).total_seconds
+    free = replace(CALIBRATION, overheads=replace(CALIBRATION.overheads, page_us=0.0))
+    pages = MAPPED_FROM / 4096
+    assert took - predict_on_cpu(trace, free).total_seconds == pytest.approx(pages * 1e-6)
+
+
+# ---------------------------------------------------------------------------- the report
+
+
+def test_without_a_calibration_a_report_has_no_time() -> None:
+    report = tg.analyze(model(), SIZE)
+    assert report.time is None
+    assert not any("calibrat" in text for text in report.assumptions)
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_parts_of_a_step_sum_to_it(calibrated: Path, mode: str) -> None:
+    report = tg.analyze(model(), SIZE, scenario=tg.Scenario(mode=mode))
+    time = report.time
+    assert time is not None and time.predicted is not None
+    phases = time.forward_ms + time.loss_ms + time.backward_ms + time.optimizer_ms
+    assert phases == pytest.approx(time.total_ms)
+    own = sum(cost.time_ms for cost in own_costs(report).values())
+    assert own + time.outside_ms == pytest.approx(time.total_ms)
+    assert sum(op.time_ms for op in time.ops) + time.between_ops_ms == pytest.approx(time.total_ms)
+    assert sum(time.predicted.bound_by.values()) == pytest.approx(1.0)
+    assert (time.optimizer_ms > 0) == (mode == "training")
+
+
+def test_the_time_of_a_small_step_is_what_the_formulas_say(calibrated: Path) -> None:
+    report = tg.analyze(model(), SIZE)
+    assert report.time is not None
+    products = [product_of(32, 128, 64), product_of(32, 10, 128)]
+    # The bias and the input are read too.
+    nbytes = [4 * (128 + 32 * 64 + 64 * 128 + 32 * 128), 4 * (10 + 32 * 128 + 128 * 10 + 32 * 10)]
+    seconds = sum(
+        2.0 * stand_in.ROOF.seconds(work.flops, size)
+        for work, size in zip(products, nbytes, strict=True)
+    )
+    seconds += 2.0 * stand_in.ROOF.seconds(0.0, 2 * 4 * 32 * 128)  # ReLU
+    overheads = 4 * 1.0 + 3 * 2.0 + 2 * 0.5  # four modules, three operators, two transposed views
+    assert report.time.total_ms == pytest.approx(1e3 * seconds + 1e-3 * overheads, rel=2e-3)
+
+
+def test_only_the_time_depends_on_the_calibration(
+    calibrated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_times = tg.analyze(model(), SIZE).to_dict()
+    monkeypatch.setenv(VARIABLE, "")
+    without = tg.analyze(model(), SIZE).to_dict()
+    for report in (with_times, without):
+        report.pop("time", None)
+        report.pop("assumptions")
+        for module in report["modules"]:
+            for call in module["calls"]:
+                call.pop("time_ms", None)
+                call.pop("backward_time_ms", None)
+    assert with_times == without
+
+
+def test_the_calibration_of_another_cpu_is_not_used_and_told_of(calibrated: Path) -> None:
+    calibrated.write_text(stand_in.of_another_cpu().to_json())
+    report = tg.analyze(model(), SIZE)
+    assert report.time is None
+    (told,) = [text for text in report.assumptions if "calibrated for" in text]
+    assert "Abacus, 3 threads, torch 1.0" in told
+    assert "torchgauge measure --calibrate" in told
+
+
+def test_a_gpu_is_predicted_as_before(calibrated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = tg.Scenario(device="RTX 4090")
+    with_file = tg.analyze(model(), SIZE, scenario=scenario)
+    monkeypatch.setenv(VARIABLE, "")
+    assert tg.analyze(model(), SIZE, scenario=scenario).to_dict() == with_file.to_dict()
+
+
+def test_a_predicted_timeline_has_the_operators_one_after_the_other(
+    calibrated: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "step.json"
+    report = tg.analyze(model(), SIZE, timeline=path)
+    events = json.loads(path.read_text())["traceEvents"]
+    ops = [e for e in events if e.get("cat") == "cpu_op"]
+    assert len(ops) == 3
+    assert not any(e.get("cat") == "kernel" for e in events)
+    ends = [e["ts"] + e["dur"] for e in ops]
+    assert all(e["ts"] >= end - 1e-6 for e, end in zip(ops[1:], ends, strict=False))
+    assert report.time is not None
+    assert ends[-1] == pytest.approx(1e3 * report.time.total_ms)
+
+
+def test_a_compiled_step_is_not_predicted_on_a_cpu(calibrated: Path) -> None:
+    with pytest.raises(ScenarioError, match="compiled"):
+        tg.analyze(model(), SIZE, scenario=tg.Scenario(compiled=True))
+
+
+# ---------------------------------------------------------------------------- the file
+
+
+def test_a_calibration_is_read_as_it_was_written() -> None:
+    found = from_json(CALIBRATION.to_json(), "x")
+    assert found.cpu == CALIBRATION.cpu
+    assert found.overheads == CALIBRATION.overheads
+    work = product_of(100, 100, 100)
+    assert op_seconds(work, found) == pytest.approx(op_seconds(work, CALIBRATION), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: text[:-20],
+        lambda text: "[]",
+        lambda text: text.replace('"schema_version": 1', '"schema_version": 99'),
+        lambda text: text.replace('"points"', '"dots"'),
+        lambda text: text.replace('"threads"', '"strings"'),
+    ],
+)
+def test_a_damaged_file_is_refused_with_a_way_out(
+    calibrated: Path, spoil: Callable[[str], str]
+) -> None:
+    calibrated.write_text(spoil(calibrated.read_text()))
+    with pytest.raises(DeviceError) as caught:
+        tg.analyze(model(), SIZE)
+    assert str(calibrated) in str(caught.value)
+    assert "torchgauge measure --calibrate" in (caught.value.hint or "")
+
+
+def test_a_named_file_that_is_missing_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "nowhere.json"))
+    with pytest.raises(DeviceError, match="there is no file"):
+        tg.analyze(model(), SIZE)
+
+
+# ---------------------------------------------------------------------------- calibrating
+
+
+def few_cases() -> list[Case]:
+    aten = torch.ops.aten
+    return [
+        *(
+            Case(op=aten.addmm.default,
+                 given=(Cold((n,)), Fresh((m, k)), Cold((n, k), order=(1, 0))))
+            for m in (1, 64) for n in (16, 256) for k in (16, 256)
+        ),
+        *(Case(op=aten.relu.default, given=(Fresh((size,)),)) for size in (16, 100_000)),
+        Case(op=aten.copy_.default, given=(Fresh((10_000_000,)), Fresh((10_000_000,)))),
+    ]  # fmt: skip
+
+
+def test_what_is_timed_is_timed_with_new_tensors() -> None:
+    memory = Memory()
+    case = Case(op=torch.ops.aten.relu.default, given=(Fresh((8,)), [Cold((4, 2), (1, 0))], 3))
+    first, second = memory.arguments(case), memory.arguments(case)
+    assert first[0].shape == (8,) and first[1][0].shape == (2, 4) and first[2] == 3
+    assert first[0].data_ptr() != second[0].data_ptr()
+    assert first[1][0].data_ptr() != second[1][0].data_ptr()
+
+
+def test_a_sample_is_a_time_that_the_operator_really_takes() -> None:
+    sizes = (1_000, 4_000_000)
+    cases = [Case(op=torch.ops.aten.exp.default, given=(Fresh((size,)),)) for size in sizes]
+    small, large = timed(cases, lambda text: None)
+    assert (small.work.surface, small.work.sizes) == ("exp", (1_000,))
+    assert 0 < 20 * small.seconds < large.seconds < 1.0
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration_run, "cases", few_cases)
+    monkeypatch.setattr(calibration_run, "NETWORKS", NETWORKS[-1:])
+
+
+def test_calibrate_writes_a_file_that_predictions_use(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "new" / "cpu.json"
+    told: list[str] = []
+    done = tg.calibrate(path, on_progress=told.append)
+    assert done.path == path and path.is_file() and told
+    assert {step.name for step in done.steps} == {"perceptron, inference", "perceptron, training"}
+    assert done.calibration.roof.flops_per_second > 1e9
+    monkeypatch.setenv(VARIABLE, str(path))
+    report = tg.analyze(nn.Linear(256, 256), (64, 256))
+    assert report.time is not None and 0 < report.time.total_ms < 100
+
+
+def test_the_command_calibrates_and_then_lays_a_prediction_beside_the_measurement(
+    few: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cpu.json"
+    assert main(["measure", "--calibrate", "--output", str(path), "--quiet"]) == 0
+    shown = capsys.readouterr().out
+    assert "perceptron, training" in shown and "GFLOP/s" in shown and str(path) in shown
+    monkeypatch.setenv(VARIABLE, str(path))
+    command = ["measure", "torch.nn:Linear(256, 256)", "--input-size", "64,256", "--quiet"]
+    command += ["--max-seconds", "0.2", "--predicted"]
+    assert main(command) == 0
+    shown = capsys.readouterr().out
+    assert "Predicted" in shown and "Measured" in shown and "Ratio" in shown
+    assert main([*command, "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows["total"]["ratio"] == pytest.approx(
+        rows["total"]["predicted_ms"] / rows["total"]["measured_ms"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--calibrate", "torch.nn:ReLU"], "a model has no meaning beside --calibrate"),
+        (["--calibrate", "--input-size", "3,4"], "--input-size has no meaning"),
+        (["--calibrate", "--mode", "training"], "--mode has no meaning"),
+        (["--calibrate", "--predicted"], "--predicted has no meaning"),
+        (["--calibrate", "--output", "/proc/cpu.json"], "cannot write /proc/cpu.json"),
+        ([], "which model"),
+        (
+            ["torch.nn:ReLU", "--input-size", "3,4", "--predicted", "--depth", "2"],
+            "--depth has no meaning beside --predicted",
+        ),
+        (
+            ["torch.nn:ReLU", "--input-size", "3,4", "--predicted"],
+            "there is no prediction for cpu here",
+        ),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(
+    few: None, given: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measure", *given]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_without_anywhere_to_keep_it_a_calibration_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(VARIABLE, "")
+    with pytest.raises(UsageError, match="nowhere to keep"):
+        tg.calibrate()
+
+
+def test_a_prediction_of_each_phase_is_there(calibrated: Path) -> None:
+    trace = run_model(model(), SIZE, scenario=tg.Scenario(mode="training")).outcome.trace
+    phases = predict_on_cpu(trace, CALIBRATION).phase_seconds()
+    assert {Phase.FORWARD, Phase.LOSS, Phase.BACKWARD, Phase.OPTIMIZER} <= set(phases)
