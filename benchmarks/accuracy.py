@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 import torchgauge as tg
+from benchmarks import cpu_time
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.page import FILES, sections
@@ -176,6 +177,7 @@ def page(
         *(_cpu_section() if cpu else []),
         *sections(data, limit, cache),
         *time_sections(data, limit, cache),
+        *cpu_time.section(),
         *_parameters_section(data),
         *_not_yet_section(comparisons),
     ]

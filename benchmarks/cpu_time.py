@@ -1,16 +1,20 @@
 """Predicted beside measured times on the CPU at hand, for 20 models, after a calibration.
 
 ``python -m benchmarks.cpu_time`` calibrates first; ``--keep FILE`` uses a calibration that is there
-or makes it there. The models were chosen before any of them was timed.
+or makes it there. The models were chosen before any of them was timed. ``--record`` writes what the
+page on accuracy shows.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import datetime
+import io
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
@@ -21,6 +25,7 @@ from torch import nn
 import torchgauge as tg
 from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
 from torchgauge.estimate.latency.cpu.calibration import VARIABLE
+from torchgauge.machine import cpu_name
 from torchgauge.report.model import Report
 from torchgauge.report.query import own_costs
 
@@ -54,6 +59,9 @@ def segmenter() -> nn.Module:
     return nn.Sequential(*layers, nn.Conv2d(width, 4, 1))
 
 
+RECORD = Path(__file__).with_name("cpu_time.csv")
+COLUMNS = ("model", "mode", "predicted_ms", "measured_ms", "stated_error", "predicted_top",
+           "measured_top", "agrees")  # fmt: skip
 MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "resnet18": (torchvision("resnet18"), (1, 3, 224, 224)),
     "resnet50": (torchvision("resnet50"), (4, 3, 224, 224)),
@@ -171,12 +179,97 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="a file for the calibration")
     parser.add_argument("--training", action="store_true", help="training steps, not inference")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}, both modes")
     parser.add_argument("models", nargs="*", default=list(MODELS))
     arguments = parser.parse_args()
     scenario = tg.Scenario(mode="training") if arguments.training else tg.Scenario()
     with tempfile.TemporaryDirectory() as folder:
         path = arguments.keep or Path(folder) / "cpu.json"
-        report(measured(path, scenario, arguments.models))
+        found = measured(path, scenario, arguments.models)
+        report(found)
+        if arguments.record:
+            trained = measured(path, tg.Scenario(mode="training"), arguments.models)
+            report(trained)
+            record({"inference": found, "training": trained})
+
+
+def record(found: Mapping[str, Sequence[Row]]) -> None:
+    """Write what was found, with what it was found on."""
+    day = datetime.date.today().isoformat()
+    with RECORD.open("w", newline="", encoding="utf-8") as stream:
+        stream.write(f"# {cpu_name()}; {day}; python -m benchmarks.cpu_time --record\n")
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for mode, group in found.items():
+            for row in group:
+                figures = (row.predicted_ms, row.measured_ms, row.stated_error)
+                layers = (" ".join(row.predicted_top), " ".join(row.measured_top))
+                numbers = (f"{figure:.4g}" for figure in figures)
+                writer.writerow((row.name, mode, *numbers, *layers, "yes" if row.agrees else "no"))
+
+
+def section() -> Iterator[str]:
+    """Yield the lines of the page on accuracy, from the record."""
+    about, _, table = RECORD.read_text(encoding="utf-8").partition("\n")
+    recorded = list(csv.DictReader(io.StringIO(table)))
+    yield from ("## Time on a CPU", "")
+    yield (
+        f"After `torchgauge measure --calibrate`: {about.removeprefix('# ')}. Two cores of a "
+        "virtual machine whose speed drifts by a fifth within minutes. A kind of layer is all "
+        "layers of one class and sizes; the top three agree where they are the same, or tied with "
+        f"the third to within {TIED:.0%}."
+    )
+    yield from (
+        "",
+        "| | models | median | 90th percentile | worst | within ± stated | top 3 agree |",
+    )
+    yield "|---|--:|--:|--:|---|--:|--:|"
+    for mode in ("inference", "training"):
+        yield _line(mode, [row for row in recorded if row["mode"] == mode])
+    yield from (
+        "",
+        "| model | inference | predicted ÷ measured | training | predicted ÷ measured |",
+    )
+    yield "|---|--:|--:|--:|--:|"
+    for name in dict.fromkeys(row["model"] for row in recorded):
+        cells = [name]
+        for row in recorded:
+            if row["model"] == name:
+                measured_ms = float(row["measured_ms"])
+                cells += [
+                    f"{measured_ms:,.1f} ms",
+                    f"{float(row['predicted_ms']) / measured_ms:.2f}",
+                ]
+        yield "| " + " | ".join(cells) + " |"
+    yield from ("", *LIMITS.splitlines(), "")
+
+
+def _line(mode: str, group: Sequence[Mapping[str, str]]) -> str:
+    signed = {
+        row["model"]: float(row["predicted_ms"]) / float(row["measured_ms"]) - 1.0 for row in group
+    }
+    sizes = sorted(abs(error) for error in signed.values())
+    worst = max(signed, key=lambda name: abs(signed[name]))
+    within = sum(abs(signed[row["model"]]) <= float(row["stated_error"]) for row in group)
+    agree = sum(row["agrees"] == "yes" for row in group)
+    ninth = sizes[min(len(sizes) - 1, int(0.9 * len(sizes)))]
+    return (
+        f"| {mode} | {len(group)} | {median(sizes):.1%} | {ninth:.1%} | {signed[worst]:+.1%} "
+        f"{worst} | {within} | {agree} |"
+    )
+
+
+LIMITS = """\
+Where it must not be trusted:
+
+- *While something else runs*, on this machine or beside it: a time is that of a quiet one.
+- *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
+  cost a fault per page where the C library maps them; whether it does depends on what came before.
+- *Operators that were not timed* (`sort`, `topk`, losses, spectral ones, sparse ones) take what
+  others of their kind take.
+- *float16 and bfloat16*: products by one ratio to float32 for all sizes; the rest by its bytes.
+- *torch.compile*, and quantized models: nothing is predicted, or nothing was compared.
+"""
 
 
 def report(found: Sequence[Row]) -> None:

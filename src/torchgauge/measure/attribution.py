@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ class _Path:
 
 @dataclass(slots=True)
 class Shares:
-    """Milliseconds as profiled, over all profiled steps: to be used as shares only."""
+    """Milliseconds as profiled, of one step or of all: to be used as shares only."""
 
     phases: defaultdict[Phase, float] = field(default_factory=lambda: defaultdict(float))
     calls: defaultdict[tuple[str, int, Phase], float] = field(
@@ -128,14 +129,41 @@ def profile_steps(
     """Run steps under the profiler; ``step`` was built with ``marks.wrap``."""
     recorded = {_profiled_name(op.name) for op in trace.ops}
     step.run(_ignore)  # the optimizer makes its states
-    shares = Shares()
+    shares, single = Shares(), []
     for number in range(steps):
         progress(f"profiling, step {number + 1} of {steps}")
         marks.clear()
-        events = _profiled(step)
-        _Reading(events, marks, recorded, on_gpu=step.device.type == "cuda").add_to(shares)
+        reading = _Reading(_profiled(step), marks, recorded, on_gpu=step.device.type == "cuda")
+        single.append(Shares())
+        reading.add_to(shares, single[-1])
         shares.steps += 1
+    shares.calls = _typical(single, shares.phases)
     return shares
+
+
+def _typical(
+    steps: Sequence[Shares], phases: Mapping[Phase, float]
+) -> defaultdict[tuple[str, int, Phase], float]:
+    """Return what each call takes of its phase in the median of the steps.
+
+    A single step may be disturbed in any of its layers. Together they never take more than the
+    phases, whose milliseconds over all steps are given.
+    """
+    keys = dict.fromkeys(key for step in steps for key in step.calls)
+    shares = {
+        key: median(
+            step.calls.get(key, 0.0) / step.phases[key[2]] if step.phases[key[2]] else 0.0
+            for step in steps
+        )
+        for key in keys
+    }
+    sums: defaultdict[Phase, float] = defaultdict(float)
+    for (_, _, phase), share in shares.items():
+        sums[phase] += share
+    found: defaultdict[tuple[str, int, Phase], float] = defaultdict(float)
+    for key, share in shares.items():
+        found[key] = share * phases[key[2]] / max(1.0, sums[key[2]])
+    return found
 
 
 def attribute(shares: Shares, medians: Mapping[Phase, float], total: float) -> Attribution:
@@ -272,7 +300,7 @@ class _Reading:
             self._keys.append((path, numbers[path]))
             numbers[path] += 1
 
-    def add_to(self, shares: Shares) -> None:
+    def add_to(self, *all_shares: Shares) -> None:
         """Add this step's milliseconds."""
         cause = _OUTSIDE
         stack: list[tuple[_Event, int, _Op | None]] = []
@@ -298,7 +326,11 @@ class _Reading:
             entry = (event, owner, op)
             stack.append(entry)
             done.append(entry)
-        self._sum_up(done, ops, shares)
+        for event, _, op in done:
+            if op is not None:
+                op.add(event, on_gpu=self._on_gpu)
+        for shares in all_shares:
+            self._sum_up(done, ops, shares)
 
     def _sum_up(
         self,
@@ -313,8 +345,6 @@ class _Reading:
                 shares.phases[phase] += spent
             if owner != _OUTSIDE:
                 shares.calls[(*self._keys[owner], phase)] += spent
-            if op is not None:
-                op.add(event, on_gpu=self._on_gpu)
         if not self._on_gpu:
             before = self._begin
             for phase, start, end in self._ends:

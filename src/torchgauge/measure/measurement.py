@@ -52,7 +52,7 @@ from torchgauge.trace.tree import type_name
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")
-_MOST_PROFILED = 3
+_MOST_PROFILED = 10
 _PROFILED_MS = 2000.0
 """Steps longer than this are profiled once."""
 

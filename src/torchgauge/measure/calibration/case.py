@@ -17,9 +17,9 @@ import torch
 
 _POOL_BYTES: Final = 192 * 2**20
 """More than any cache of today's processors holds next to what else a step touches."""
-_KEPT_BYTES: Final = 96 * 2**20
-"""Results that stay alive: the allocator gives other memory to the next."""
-_KEPT: Final = 64
+_KEPT: Final = 4
+"""Results that stay alive: as in an inference step, the allocator gives memory to the next that was
+in use a few layers before. Small tensors are then found in the cache, large ones are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +57,7 @@ class Memory:
     def __init__(self) -> None:
         self._pool = torch.randn(_POOL_BYTES // 4, generator=torch.Generator().manual_seed(0))
         self._at = 0
-        self._kept: deque[Any] = deque()
-        self._kept_bytes = 0
+        self._kept: deque[Any] = deque(maxlen=_KEPT)
 
     def arguments(self, case: Case) -> list[Any]:
         """Return the arguments of the next run."""
@@ -66,11 +65,7 @@ class Memory:
 
     def keep(self, tensors: Sequence[torch.Tensor]) -> None:
         """Keep results alive for a while."""
-        for tensor in tensors:
-            self._kept.append(tensor)
-            self._kept_bytes += tensor.nbytes
-        while self._kept_bytes > _KEPT_BYTES or len(self._kept) > _KEPT:
-            self._kept_bytes -= self._kept.popleft().nbytes
+        self._kept.extend(tensors)
 
     def _made(self, value: Any) -> Any:
         if isinstance(value, list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 import torch
 
@@ -16,7 +17,7 @@ from torchgauge.measure.calibration.case import (
     channels,
     chosen,
 )
-from torchgauge.measure.calibration.products import MOST_BYTES, MOST_FLOPS
+from torchgauge.measure.calibration.products import FEWEST_FLOPS, MOST_BYTES, MOST_FLOPS
 
 aten = torch.ops.aten
 Cases = Iterator[Iterator[Case]]
@@ -26,10 +27,14 @@ Cases = Iterator[Iterator[Case]]
 def convolutions() -> Iterator[Case]:
     """Yield all of them, spread over the sizes that networks have."""
     for cases, count in (
-        (_dense(channels_last=False), 240),
-        (_dense(channels_last=True), 100),
+        (_dense(_WINDOWS, channels_last=False), 220),
+        (_dense(_POINTS, channels_last=False), 220),
+        (_dense(_WINDOWS, channels_last=True), 70),
+        (_dense(_POINTS, channels_last=True), 60),
+        (_of_images(channels_last=False), 60),
+        (_of_images(channels_last=True), 20),
         (_of_one_small_image(), 70),
-        (_depthwise(channels_last=False), 80),
+        (_depthwise(channels_last=False), 130),
         (_depthwise(channels_last=True), 40),
         (_grouped(), 60),
         (_transposed(), 30),
@@ -51,7 +56,7 @@ def _convolution(
     x = Fresh(source, channels_last=channels_last)
     o, i, h, w = weight
     filters = Cold((o, h, w, i), order=(0, 3, 1, 2)) if channels_last else Cold(weight)
-    pad = [h // 2, w // 2]
+    pad = [h // 2, w // 2] if stride < h else [0, 0]
     rest = ([stride] * 2, pad, [1, 1], transposed, [0, 0], groups)
     yield Case(op=aten.convolution.default, given=(x, filters, None, *rest))
     with torch.no_grad():
@@ -67,17 +72,38 @@ def _convolution(
 
 def _fits(n: int, pixels: int, inputs: int, outputs: int, window: int, groups: int = 1) -> bool:
     flops = 2.0 * n * pixels * inputs * outputs * window / groups
-    return flops <= MOST_FLOPS and 4.0 * n * pixels * max(inputs, outputs) <= MOST_BYTES
+    return (
+        FEWEST_FLOPS <= flops <= MOST_FLOPS
+        and 4.0 * n * pixels * max(inputs, outputs) <= MOST_BYTES
+    )
 
 
-def _dense(*, channels_last: bool) -> Cases:
-    for batch, image, inputs, outputs, kernel, step in Spread(6, seed=8 + channels_last):
+_WINDOWS: Final = (3, 3, 3, 5, 7)
+_POINTS: Final = (1,)
+_FIRST: Final = ((3, 1), (3, 2), (3, 2), (7, 2), (4, 4), (16, 16))
+"""Kernel and stride of first layers."""
+
+
+def _dense(kernels: tuple[int, ...], *, channels_last: bool) -> Cases:
+    seed = 8 + channels_last + 20 * len(kernels)
+    for batch, image, inputs, outputs, kernel, step in Spread(6, seed=seed):
         n, size = between(batch, 1, 16), between(image, 4, 112)
-        i, o = channels(inputs, 8, 1024), channels(outputs, 16, 1024)
-        k, stride = chosen(kernel, 1, 1, 3, 3, 3, 5, 7), chosen(step, 1, 1, 1, 2)
-        if inputs < 0.1:
-            i, size, o = 3, between(image, 32, 256), channels(outputs, 16, 128)
+        i, o = channels(inputs, 16, 1024), channels(outputs, 16, 1024)
+        k, stride = chosen(kernel, *kernels), chosen(step, 1, 1, 1, 2)
         if _fits(n, size * size, i, o, k * k):
+            yield _convolution(
+                (n, i, size * stride, size * stride), (o, i, k, k), stride=stride,
+                channels_last=channels_last,
+            )  # fmt: skip
+
+
+def _of_images(*, channels_last: bool) -> Cases:
+    """The first layer: few channels; windows that overlap, or patches side by side."""
+    for batch, image, inputs, outputs, kernel in Spread(5, seed=16 + channels_last):
+        n, size = between(batch, 1, 16), between(image, 16, 224)
+        i, o = chosen(inputs, 1, 3, 3, 3, 8), channels(outputs, 16, 768)
+        k, stride = _FIRST[min(len(_FIRST) - 1, int(kernel * len(_FIRST)))]
+        if _fits(n, size * size, i, o, k * k) and size * stride <= 512:
             yield _convolution(
                 (n, i, size * stride, size * stride), (o, i, k, k), stride=stride,
                 channels_last=channels_last,

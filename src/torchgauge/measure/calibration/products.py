@@ -22,19 +22,21 @@ aten = torch.ops.aten
 
 MOST_FLOPS: Final = 3e9
 """Of one run: some ten milliseconds on a laptop."""
+FEWEST_FLOPS: Final = 2e5
+"""Smaller ones take what any operator takes."""
 MOST_BYTES: Final = 30e6
 """Of one tensor: larger ones are mapped anew each time, which is counted by itself."""
 
 
 def products() -> Iterator[Case]:
     """Yield all of them, spread over the sizes that networks have."""
-    yield from islice(_matrix_products(), 150)
+    yield from islice(_matrix_products(), 170)
     yield from islice(_large_weights(), 30)
     yield from islice(_batched_products(), 70)
     for causal in (False, True):
         yield from islice(_attention(causal), 40)
         yield from islice(_attention_backward(causal), 25)
-    yield from islice(_recurrent(), 25)
+    yield from islice(_recurrent(), 50)
 
 
 def _matrix_products() -> Iterator[Case]:
@@ -42,7 +44,7 @@ def _matrix_products() -> Iterator[Case]:
     for rows, columns, inner in Spread(3, seed=1):
         m = between(rows, 1, 4096)
         n, k = channels(columns, 4, 8192), channels(inner, 4, 8192)
-        if 2.0 * m * n * k <= MOST_FLOPS and 4 * m * max(n, k) <= MOST_BYTES:
+        if FEWEST_FLOPS <= 2.0 * m * n * k <= MOST_FLOPS and 4 * m * max(n, k) <= MOST_BYTES:
             weight = Cold((n, k), order=(1, 0))
             yield Case(op=aten.addmm.default, given=(Cold((n,)), Fresh((m, k)), weight))
 
@@ -60,7 +62,10 @@ def _batched_products() -> Iterator[Case]:
     for batch, rows, columns, inner in Spread(4, seed=2):
         b, m = between(batch, 2, 512), between(rows, 1, 1024)
         n, k = between(columns, 4, 1024), between(inner, 4, 1024)
-        if 2.0 * b * m * n * k <= MOST_FLOPS and 4 * b * max(m * n, n * k, m * k) <= MOST_BYTES:
+        if (
+            FEWEST_FLOPS <= 2.0 * b * m * n * k <= MOST_FLOPS
+            and 4 * b * max(m * n, n * k, m * k) <= MOST_BYTES
+        ):
             yield Case(op=aten.bmm.default, given=(Fresh((b, m, k)), Fresh((b, k, n))))
 
 
@@ -90,8 +95,8 @@ def _attention_backward(causal: bool) -> Iterator[Case]:
 def _recurrent() -> Iterator[Case]:
     """One layer of an LSTM (mode 2) in one direction, without gradients."""
     for steps, batch, inputs, hidden in Spread(4, seed=7):
-        t, n = between(steps, 1, 256), between(batch, 1, 64)
-        i, h = channels(inputs, 16, 1024), channels(hidden, 16, 1024)
+        t, n = between(steps, 4, 256), between(batch, 1, 64)
+        i, h = channels(inputs, 32, 1024), channels(hidden, 32, 1024)
         if 8.0 * t * n * h * (i + h) <= MOST_FLOPS:
             weights = Cold((4 * h, i)), Cold((4 * h, h)), Cold((4 * h,)), Cold((4 * h,))
             state = Fresh((n, h))

@@ -195,10 +195,19 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
         )
     if not case.takes_onednn:
         return _Place(surface=f"{name}.im2col", sizes=(pixels, first, second), flops=flops)
-    filled = up(first, BLOCK) * (second if case.is_first else up(second, BLOCK))
+    if case.is_first:
+        return _Place(
+            surface=f"{name}.first{last}",
+            sizes=(pixels, first, second, window, step, batch),
+            flops=flops,
+        )
+    point = ".pointwise" if window == 1 else ""
+    filled = up(first, BLOCK) * up(second, BLOCK)
     return _Place(
-        surface=f"{name}{last}",
-        sizes=(pixels, first, second, window, step, batch),
+        surface=f"{name}{point}{last}",
+        sizes=(pixels, first, second, step, batch)
+        if point
+        else (pixels, first, second, window, step, batch),
         flops=flops,
         padded_flops=flops * filled / (first * second),
     )
