@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -42,12 +43,20 @@ def test_its_history_names_no_secret(image: str, config: dict[str, Any]) -> None
         assert "TOKEN" not in setting
 
 
-def test_health_check_labels_ports_and_entry_point(config: dict[str, Any]) -> None:
+def test_health_check_ports_and_entry_point(config: dict[str, Any]) -> None:
     assert config["Healthcheck"]["Test"] == ["CMD", "torchgauge-healthcheck"]
     assert set(config["Config"]["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
     assert config["Config"]["Entrypoint"][0] == "/usr/bin/tini"
+
+
+def test_labels(image: str, config: dict[str, Any]) -> None:
     labels = config["Config"]["Labels"]
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    prefix = "org.opencontainers.image."
+    assert labels[prefix + "title"] == "torchgauge (CPU)"
+    assert labels[prefix + "licenses"] == "Apache-2.0"
+    assert f"torchgauge {labels[prefix + 'version']}" in run(image, "torchgauge", "--version").stdout
+    assert labels[prefix + "revision"] == os.environ["IMAGE_TEST_REVISION"]
+    assert labels[prefix + "created"] == os.environ["IMAGE_TEST_CREATED"]
     assert labels["io.torchgauge.cuda"] == "cpu"
 
 
