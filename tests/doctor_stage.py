@@ -212,6 +212,9 @@ class Stage:
             self.environ.pop(words[1], None)
             if words[1] == "LD_LIBRARY_PATH":  # the driver stays where the system's loader looks
                 self.environ["LD_LIBRARY_PATH"] = str(self.lib)
+        elif words[0] == "export":
+            name, _, value = words[1].partition("=")
+            self.environ[name] = value
         elif words[:3] == ["uv", "pip", "install"]:
             tag = next(word for word in words if word.startswith("--torch-backend="))
             names = [word for word in words[3:] if not word.startswith("-") and "/" not in word]

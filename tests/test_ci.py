@@ -1,4 +1,4 @@
-"""What the hosted workflow runs is what ``.ci/run`` runs, and that is every check of the Makefile."""
+"""The hosted workflow runs what ``.ci/run`` runs, and that is every check of the Makefile."""
 
 from __future__ import annotations
 

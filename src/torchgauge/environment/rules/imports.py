@@ -20,6 +20,7 @@ from torchgauge.environment.rules.common import (
     torch_works,
 )
 from torchgauge.environment.rules.packages import missing_pins
+from torchgauge.environment.rules.settings import ALLOCATOR
 
 
 def interpreter_broken(facts: Facts) -> Iterator[Finding]:
@@ -162,7 +163,20 @@ def _older_numpy(facts: Facts) -> tuple[str, ...]:
     return (f"{pip(facts)} install 'numpy<2'",)
 
 
+def _unset_allocator(facts: Facts) -> tuple[str, ...]:
+    return tuple(f"unset {name}" for name in ALLOCATOR if name in facts.variables)
+
+
 _MESSAGES: Final = (
+    _Message(
+        pattern=r"AllocatorConfig|CachingAllocator option|allocator config",
+        name="allocator-settings-invalid",
+        problem="torch refuses the allocator settings among the variables, already while it is "
+        "imported.",
+        fix="correct or unset them",
+        commands=_unset_allocator,
+        source="pytorch/pytorch issue 186453",
+    ),
     _Message(
         pattern=r"undefined symbol: (nccl|cudnn|cublas|cusparse|__nv)",
         name="foreign-cuda-library",
@@ -255,6 +269,8 @@ def import_failed(facts: Facts) -> Iterator[Finding]:
     evidence = list(_said(facts))
     if row.name in ("foreign-cuda-library", "cuda-wheels-missing"):
         evidence += [f"on LD_LIBRARY_PATH: {path}" for path in facts.host.library_path_cuda]
+    if row.name == "allocator-settings-invalid":
+        evidence += [f"{key}={facts.variables[key]}" for key in ALLOCATOR if key in facts.variables]
     yield Finding(
         name=row.name,
         severity=Severity.ERROR,
