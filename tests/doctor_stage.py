@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from doctor_documentation import documented
 from torchgauge.environment import Diagnosis, Finding, Severity, Surroundings, diagnose
 
 FILES = Path(__file__).parent / "staged"
@@ -203,7 +204,10 @@ class Stage:
         )
 
     def diagnose(self, *, with_checks: bool = True, time_limit_s: float = 60.0) -> Diagnosis:
-        return diagnose(self.surroundings(time_limit_s=time_limit_s), with_checks=with_checks)
+        diagnosis = diagnose(self.surroundings(time_limit_s=time_limit_s), with_checks=with_checks)
+        for finding in diagnosis.findings:
+            assert (finding.name, finding.severity) in documented()
+        return diagnosis
 
     def execute(self, command: str) -> None:
         """Carry out a command that the doctor printed; one not understood fails the test."""

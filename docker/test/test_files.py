@@ -197,9 +197,10 @@ def test_labels_say_which_image_this_is() -> None:
     descriptions = [labels(stage)[OCI + "description"] for stage in ("cpu", "runtime", "devel")]
     assert len(set(titles)) == len(set(descriptions)) == 3
     # The defaults are what is built; the build itself compares it with the wheel.
-    assert f'\n__version__ = "{arguments()["TORCHGAUGE_VERSION"]}"\n' in (
-        ROOT / "src" / "torchgauge" / "__init__.py"
-    ).read_text()
+    assert (
+        f'\n__version__ = "{arguments()["TORCHGAUGE_VERSION"]}"\n'
+        in (ROOT / "src" / "torchgauge" / "__init__.py").read_text()
+    )
 
 
 def test_the_source_label_is_there_when_there_is_an_address() -> None:

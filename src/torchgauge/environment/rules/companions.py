@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Import, Package
@@ -73,22 +74,24 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         evidence.insert(0, why)
     expected = companion_for(torch_release(facts), package.name)
     exact = f'"{package.name}=={dotted(expected)}.*"' if expected else package.name
-    broken = imported.ok is False
+    broken = not imported.ok
     dependents = [name for name in _IMPORTED_BY[package.name] if facts.python.package(name)]
     if broken and dependents:
         evidence.append(f"{' and '.join(dependents)} import it, and fail with it")
-    return Finding(
-        name=f"{package.name}-mismatch" if why else f"{package.name}-import-failed",
+    problem = "does not work" if broken else "was not made to work"
+    finding = Finding(
+        name=f"{package.name}-mismatch",
         severity=Severity.ERROR if broken else Severity.WARNING,
-        problem=f"{package.name} {stated} "
-        + ("does not work" if broken else "was not made to work")
-        + f" with torch {torch}.",
+        problem=f"{package.name} {stated} {problem} with torch {torch}.",
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(install(facts, exact, tag=own),),
         alternative=(f"{pip(facts)} uninstall -y {package.name}",),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
+    if why:
+        return finding
+    return replace(finding, name=f"{package.name}-import-failed", severity=Severity.ERROR)
 
 
 def _tag(version: str) -> str:
