@@ -72,7 +72,9 @@ class Stage:
         self.file("/proc/modules", "ext4 1 0\n")
         self.file("/proc/1/cgroup", "0::/\n")
         (self.root / "sys/bus/pci/devices").mkdir(parents=True)
-        (self.root / "dev").mkdir()
+        (self.root / "dev/shm").mkdir(parents=True)
+        (self.site / "pip").mkdir()
+        (self.site / "pip/__init__.py").touch()
         (self.root / "home/user").mkdir(parents=True)
         (self.root / "tmp").mkdir()
 

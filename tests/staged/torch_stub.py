@@ -126,6 +126,10 @@ class Tensor:
     sum = min = max = cpu = double = float = reshape = __mod__ = _same
 
 
+def get_num_threads():
+    return int(os.environ.get("OMP_NUM_THREADS", "8"))
+
+
 def _fault(name):
     if _STAGED["faults"].get(name) == "hang":
         time.sleep(600)

@@ -97,9 +97,11 @@ def ask_packages(surroundings: Surroundings) -> Python:
         version=answer.last("version") or "",
         tag=answer.last("tag") or "",
         prefix=answer.last("prefix") or "",
-        message=answer.death,
+        message=answer.death or ("" if answer.lines else "it ended and said nothing"),
         packages=tuple(_package(row) for row in answer.last("packages") or ()),
         torch_origin=answer.last("torch_origin"),
+        has_pip=answer.last("has_pip"),
+        is_managed=bool(answer.last("is_managed")),
         shadowing=tuple(answer.last("shadowing") or ()),
     )
 
@@ -180,6 +182,7 @@ def _torch(answer: Answer) -> Torch:
         nccl=answer.last("nccl"),
         architectures=tuple(answer.last("architectures") or ()),
         has_mps=bool(answer.last("has_mps")),
+        threads=answer.last("threads"),
         cuda_available=False if failed_in_cuda and is_imported else answer.last("cuda_available"),
         cuda_error=answer.last("cuda_error") or (failed_in_cuda if is_imported else ""),
         gpus=tuple(

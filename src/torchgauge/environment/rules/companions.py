@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
@@ -14,12 +13,13 @@ from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
     install,
-    pip,
+    pip_install,
+    pip_uninstall,
+    published_tag,
     torch_release,
     torch_works,
 )
 from torchgauge.environment.versions import (
-    build_tag,
     companion_for,
     dotted,
     go_together,
@@ -65,7 +65,10 @@ def _wrong_release(facts: Facts, package: Package) -> str | None:
 
 def _companion(facts: Facts, package: Package, imported: Import, why: str | None) -> Finding:
     torch = facts.torch.version
-    own, theirs = _tag(torch) or _tag_of_cuda(facts.torch.cuda), _tag(imported.version)
+    own, theirs = (
+        published_tag(torch) or _tag_of_cuda(facts.torch.cuda),
+        published_tag(imported.version),
+    )
     stated = imported.version or package.version
     evidence = [f"import {package.name}: {imported.error}"] if imported.error else []
     if why is None and theirs and theirs != own:
@@ -86,18 +89,12 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(install(facts, exact, tag=own),),
-        alternative=(f"{pip(facts)} uninstall -y {package.name}",),
+        alternative=(pip_uninstall(facts, package.name),),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
     if why:
         return finding
     return replace(finding, name=f"{package.name}-import-failed", severity=Severity.ERROR)
-
-
-def _tag(version: str) -> str:
-    """Return the tag of a published build; of others, such as NVIDIA's own, nothing follows."""
-    tag = build_tag(version)
-    return tag if re.fullmatch(r"cpu|cu\d+|rocm\d*", tag) else ""
 
 
 def _tag_of_cuda(cuda: str | None) -> str:
@@ -122,7 +119,7 @@ def wanting_another(facts: Facts) -> Iterator[Finding]:
                 f"{facts.torch.version} is installed.",
                 evidence=(f"{package.name} in {package.location}",),
                 fix=f"install the {package.name} of this torch, or the torch that it asks for",
-                commands=(f"{pip(facts)} install --upgrade {package.name}",),
+                commands=(pip_install(facts, f"--upgrade {package.name}"),),
                 source="the package's own metadata (Requires-Dist)",
             )
 
