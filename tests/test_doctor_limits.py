@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from doctor_stage import COMPILER, names, only_error
+from torchgauge.cli.main import main
 from torchgauge.environment import Facts, Surroundings
 from torchgauge.environment.facts import Host, Python, Space
 from torchgauge.environment.host import read_host
@@ -161,7 +162,34 @@ def test_a_cache_that_is_closed_is_opened_made_or_moved(space, command):
     assert ("sudo" in command) == finding.fix.startswith("give the folders")
 
 
+def test_a_shell_in_a_folder_that_was_removed_is_told_so(tmp_path, monkeypatch, capsys):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert main(["doctor", "--no-checks"]) == 2
+    assert "the folder that this shell is in was removed" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------- environments
+
+
+@pytest.mark.parametrize("name", ["typing.py", "json.py", "random.py"])
+def test_a_file_named_like_a_module_that_the_probes_need_too(machine, name):
+    """They have some of Python's own modules before they look at torch; a script has none."""
+    package = machine.site / "torch/__init__.py"
+    package.write_text(f"import {name[:-3]}\n" + package.read_text())
+    (machine.cwd / name).write_text("raise ImportError('not the real one')\n")
+    finding = only_error(machine.diagnose(with_checks=False))
+    assert finding.name == "standard-module-shadowed"
+    assert "not the real one" in " ".join(finding.evidence)
+    machine.execute(finding.commands[0])
+    assert names(machine.diagnose(with_checks=False)) == []
+
+
+def test_a_harmless_file_named_like_a_module_is_no_fault(machine):
+    (machine.cwd / "calendar.py").write_text("days = 7\n")
+    assert names(machine.diagnose(with_checks=False)) == []
 
 
 def test_an_environment_without_pip_is_repaired_with_uv(machine):

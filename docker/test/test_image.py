@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from containers import podman, run
+from containers import LIMITS, podman, run
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,15 @@ def test_labels(image: str, config: dict[str, Any]) -> None:
     assert labels[prefix + "revision"] == os.environ["IMAGE_TEST_REVISION"]
     assert labels[prefix + "created"] == os.environ["IMAGE_TEST_CREATED"]
     assert labels["io.torchgauge.cuda"] == "cpu"
+
+
+def test_a_container_with_a_command_is_healthy_without_services(image: str) -> None:
+    """Schedulers end what is not healthy, and a training has no Jupyter."""
+    name = podman("run", "--detach", "--pull=never", *LIMITS, image, "sleep", "60").stdout.strip()
+    try:
+        assert podman("exec", name, "torchgauge-healthcheck").stdout == "no services: sleep runs\n"
+    finally:
+        podman("rm", "--force", "--time=0", name)
 
 
 def test_a_command_replaces_the_services(image: str) -> None:

@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -166,7 +166,22 @@ def ask_torch(surroundings: Surroundings, python: Python) -> Torch:
             break
         # A companion killed the process: what comes after it is still to be asked.
         left = [name for name in left if name not in tried]
-    return _torch(Answer(lines=tuple(lines), ended=answer.ended))
+    torch = _torch(Answer(lines=tuple(lines), ended=answer.ended))
+    return _as_a_script_imports_it(surroundings, torch) if python.shadowing else torch
+
+
+def _as_a_script_imports_it(surroundings: Surroundings, torch: Torch) -> Torch:
+    """Import it once more beside files that are named like Python's own modules.
+
+    The probe has some of those modules already when it comes to torch; a script has none.
+    """
+    if torch.imported is None or not torch.imported.ok:
+        return torch
+    ended = surroundings.run([surroundings.python, "-c", "import torch"])
+    if ended.ok:
+        return torch
+    error = Answer(lines=(), ended=ended).death
+    return replace(torch, imported=replace(torch.imported, ok=False, error=error))
 
 
 def _torch(answer: Answer) -> Torch:
