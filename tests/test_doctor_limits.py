@@ -15,6 +15,7 @@ from torchgauge.environment.facts import Host, Python, Space
 from torchgauge.environment.host import read_host
 from torchgauge.environment.limits import cpu_limit_of, memory_limit_of
 from torchgauge.environment.rules import find
+from torchgauge.environment.surroundings import scratch_folder
 from torchgauge.environment.text import render_text
 
 pytestmark = pytest.mark.skipif(
@@ -160,6 +161,40 @@ def test_a_cache_that_is_closed_is_opened_made_or_moved(space, command):
     assert finding.commands == (command,)
     assert shlex.split(command)
     assert ("sudo" in command) == finding.fix.startswith("give the folders")
+
+
+def test_everything_read_only_but_shared_memory():
+    """As `docker run --read-only` leaves it: what is closed moves to where there is room."""
+    rest = {"total_bytes": GIB, "free_bytes": GIB}
+    host = Host(
+        shared_memory=Space(
+            purpose="shared memory", path="/dev/shm", writable=True, exists=True, **rest
+        ),
+        caches=tuple(
+            Space(purpose=purpose, path="/x", writable=False, exists=True, read_only=True, **rest)
+            for purpose in ("Hugging Face downloads", "temporary files")
+        ),
+    )
+    found = find(Facts(host=host, python=Python(version="3.11.7")))
+    (finding,) = (item for item in found if item.name == "cache-not-writable")
+    assert finding.commands == ("export HF_HOME=/dev/shm/hf_home", "export TMPDIR=/dev/shm")
+
+
+def no_temporary_folder() -> str:
+    raise FileNotFoundError("No usable temporary directory found")
+
+
+def test_without_a_temporary_folder_the_doctor_uses_shared_memory(machine, monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", no_temporary_folder)
+    assert scratch_folder() == "/dev/shm"
+    assert names(machine.diagnose(with_checks=False)) == []
+
+
+def test_nothing_at_all_that_can_be_written_to(monkeypatch, capsys):
+    monkeypatch.setattr("tempfile.gettempdir", no_temporary_folder)
+    monkeypatch.setattr("os.access", lambda path, mode: False)
+    assert main(["doctor", "--no-checks"]) == 2
+    assert "there is no folder that can be written to" in capsys.readouterr().err
 
 
 def test_a_shell_in_a_folder_that_was_removed_is_told_so(tmp_path, monkeypatch, capsys):

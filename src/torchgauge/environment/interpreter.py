@@ -21,7 +21,7 @@ from torchgauge.environment.facts import (
     TorchGpu,
     Version,
 )
-from torchgauge.environment.surroundings import Ended, Surroundings
+from torchgauge.environment.surroundings import Ended, Surroundings, scratch_folder
 
 _PROBES: Final = Path(__file__).parent / "probes"
 _COMPANIONS: Final = ("torchvision", "torchaudio")
@@ -65,7 +65,7 @@ def ask(
     extra: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run one probe; what it wrote before it died, should it die, is kept."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         output = Path(folder) / "answer"
         ended = surroundings.run(
             [python or surroundings.python, str(_PROBES / f"{probe}.py"), str(output), *arguments],

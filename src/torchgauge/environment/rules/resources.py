@@ -121,25 +121,26 @@ def closed_caches(facts: Facts) -> Iterator[Finding]:
             for space in closed
         ),
         fix=("" if is_read_only else "give the folders to this user, or ")
-        + "point TORCH_HOME, HF_HOME, PIP_CACHE_DIR, TRITON_CACHE_DIR and TMPDIR to ones that are "
-        "theirs",
+        + "point TORCH_HOME, HF_HOME, PIP_CACHE_DIR, TRITON_CACHE_DIR and TMPDIR to others that "
+        "can be written to",
         commands=tuple(
-            command for space in closed for command in _opening(space, _temporary(facts))
+            command for space in closed for command in _opening(space, _elsewhere(facts))
         ),
     )
 
 
 _MOVED: Final = {
     "torch": "TORCH_HOME", "Hugging": "HF_HOME", "pip": "PIP_CACHE_DIR",
-    "compiled": "TRITON_CACHE_DIR",
+    "compiled": "TRITON_CACHE_DIR", "temporary": "TMPDIR",
 }  # fmt: skip
-"""What a purpose begins with, and the variable that moves that cache."""
+"""What a purpose begins with, and the variable that moves that folder."""
 
 
-def _temporary(facts: Facts) -> str | None:
-    """Return the folder for temporary files, should it be one that can be written to."""
-    folders = (space for space in facts.host.caches if space.purpose.startswith("temporary"))
-    return next((space.path for space in folders if space.writable), None)
+def _elsewhere(facts: Facts) -> str | None:
+    """Return a folder that can be written to: the one for temporary files, or shared memory."""
+    temporary = (space for space in facts.host.caches if space.purpose.startswith("temporary"))
+    folders = (*temporary, facts.host.shared_memory)
+    return next((space.path for space in folders if space and space.writable), None)
 
 
 def _opening(space: Space, elsewhere: str | None) -> Iterator[str]:
@@ -151,10 +152,10 @@ def _opening(space: Space, elsewhere: str | None) -> Iterator[str]:
             if space.exists
             else (f'sudo install -d -o "$(id -un)" {path}')
         )
-        return
-    name = next((name for start, name in _MOVED.items() if space.purpose.startswith(start)), None)
-    if name and elsewhere:
-        yield f"export {name}={shlex.quote(f'{elsewhere}/{name.lower()}')}"
+    elif elsewhere:
+        name = next(name for start, name in _MOVED.items() if space.purpose.startswith(start))
+        folder = elsewhere if name == "TMPDIR" else f"{elsewhere}/{name.lower()}"
+        yield f"export {name}={shlex.quote(folder)}"
 
 
 def open_files(facts: Facts) -> Iterator[Finding]:
