@@ -221,7 +221,9 @@ def test_the_documentation_has_every_argument_and_setting() -> None:
     named = set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE))
     entry_point = (ROOT / "docker" / "entrypoint.sh").read_text().split("set -euo")[0]
     named |= set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", entry_point))
-    assert {name for name in named if f"`{name}`" not in text} == set()
+    for file in COMPOSE:
+        named |= set(re.findall(r"\$\{(\w+)", (ROOT / file).read_text()))
+    assert {name for name in named if not re.search(rf"\b{name}\b", text)} == set()
 
 
 def test_devcontainer() -> None:
