@@ -18,6 +18,7 @@ MIB = 1 << 20
     ("text", "message"),
     [
         ("speed:11", "unknown key 'speed'"),
+        ("max_split_size:128", "'max_split_size'\n  try: perhaps max_split_size_mb"),
         ("max_split_size_mb", "'max_split_size_mb' is not key:value"),
         ("max_split_size_mb:", "'max_split_size_mb:' is not key:value"),
         ("max_split_size_mb:lots", "max_split_size_mb:lots is not a whole number"),

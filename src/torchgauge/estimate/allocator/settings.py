@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final, Self
 
 from torchgauge.errors import AllocatorSettingsError
@@ -104,8 +105,10 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def _key(name: str, rules: ReleaseRules) -> Key:
     key = KEYS.get(name)
     if key is None:
-        known = ", ".join(k.name for k in KEYS.values() if k.since <= rules.version)
-        raise _refused(f"unknown key {name!r}", f"one of {known}")
+        known = [key.name for key in KEYS.values() if key.since <= rules.version]
+        alike = get_close_matches(name, known, n=1)
+        hint = f"perhaps {alike[0]}" if alike else f"one of {', '.join(known)}"
+        raise _refused(f"unknown key {name!r}", hint)
     if key.since > rules.version:
         since = ".".join(map(str, key.since))
         raise _refused(
