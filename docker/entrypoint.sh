@@ -86,8 +86,11 @@ prepare_state() {
 
 check_workspace() {
   local owner
-  if [[ ! -w $PWD ]]; then
-    owner="$(stat -c %u:%g .)"
+  if [[ -w $PWD ]]; then return; fi
+  owner="$(stat -c %u:%g .)"
+  if [[ ${owner%:*} == "$(id -u)" ]]; then
+    say "warning: $PWD is on a read-only file system: mount a folder there with -v"
+  else
     say "warning: $PWD belongs to user $owner and user $(id -u) may not write there:" \
       "start with --user $owner -e HOME=/tmp," \
       "or build with --build-arg USER_UID=${owner%:*} --build-arg USER_GID=${owner#*:}"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from doctor_documentation import documented
 from torchgauge.environment import Diagnosis, Finding, Severity, Surroundings, diagnose
 
 FILES = Path(__file__).parent / "staged"
@@ -71,7 +72,9 @@ class Stage:
         self.file("/proc/modules", "ext4 1 0\n")
         self.file("/proc/1/cgroup", "0::/\n")
         (self.root / "sys/bus/pci/devices").mkdir(parents=True)
-        (self.root / "dev").mkdir()
+        (self.root / "dev/shm").mkdir(parents=True)
+        (self.site / "pip").mkdir()
+        (self.site / "pip/__init__.py").touch()
         (self.root / "home/user").mkdir(parents=True)
         (self.root / "tmp").mkdir()
 
@@ -203,7 +206,10 @@ class Stage:
         )
 
     def diagnose(self, *, with_checks: bool = True, time_limit_s: float = 60.0) -> Diagnosis:
-        return diagnose(self.surroundings(time_limit_s=time_limit_s), with_checks=with_checks)
+        diagnosis = diagnose(self.surroundings(time_limit_s=time_limit_s), with_checks=with_checks)
+        for finding in diagnosis.findings:
+            assert (finding.name, finding.severity) in documented()
+        return diagnosis
 
     def execute(self, command: str) -> None:
         """Carry out a command that the doctor printed; one not understood fails the test."""
@@ -212,6 +218,9 @@ class Stage:
             self.environ.pop(words[1], None)
             if words[1] == "LD_LIBRARY_PATH":  # the driver stays where the system's loader looks
                 self.environ["LD_LIBRARY_PATH"] = str(self.lib)
+        elif words[0] == "export":
+            name, _, value = words[1].partition("=")
+            self.environ[name] = value
         elif words[:3] == ["uv", "pip", "install"]:
             tag = next(word for word in words if word.startswith("--torch-backend="))
             names = [word for word in words[3:] if not word.startswith("-") and "/" not in word]

@@ -18,6 +18,7 @@ MIB = 1 << 20
     ("text", "message"),
     [
         ("speed:11", "unknown key 'speed'"),
+        ("max_split_size:128", "'max_split_size'\n  try: perhaps max_split_size_mb"),
         ("max_split_size_mb", "'max_split_size_mb' is not key:value"),
         ("max_split_size_mb:", "'max_split_size_mb:' is not key:value"),
         ("max_split_size_mb:lots", "max_split_size_mb:lots is not a whole number"),
@@ -35,6 +36,11 @@ MIB = 1 << 20
         ("backend:cudaMallocAsync", "backend:cudaMallocAsync is CUDA's own pool"),
         ("backend:mine", "unknown backend 'mine'"),
         ("pinned_num_register_threads:x", "pinned_num_register_threads:x is not a whole number"),
+        ("pinned_num_register_threads:3", "pinned_num_register_threads: 3 is not a power of two"),
+        ("pinned_num_register_threads:256", "pinned_num_register_threads:256 is too many"),
+        ("pinned_reserve_segment_size_mb:0", "pinned_reserve_segment_size_mb:0 is too small"),
+        ("per_process_memory_fraction:1.1", "per_process_memory_fraction:1.1 is not a share"),
+        ("max_split_size_mb:128,,", "'' is not key:value"),
     ],
 )
 def test_what_the_settings_refuse(text, message):
@@ -142,6 +148,12 @@ def torch_settings():
         ("roundup_power2_divisions:[300:2]", False),
         (" max_split_size_mb : 64 , expandable_segments:False", True),
         ("max_split_size_mb:many", False),
+        ("max_split_size_mb:128,", True),
+        ("max_split_size_mb:128,,", False),
+        ("max_split_size_mb:128MB", True),
+        ("max_split_size_mb:128 expandable_segments:True", False),
+        ("expandable_segments:True;max_split_size_mb:128", False),
+        ("pinned_max_cached_size_mb:0", True),
     ],
 )
 def test_torch_itself_refuses_the_same(torch_settings, text, fine):
@@ -150,12 +162,57 @@ def test_torch_itself_refuses_the_same(torch_settings, text, fine):
     release = torch.__version__
     if "large_segment" in text and rules_of(release).version < (2, 11):
         pytest.skip("large_segment_size_mb came with 2.11")
+    if "pinned_max" in text and rules_of(release).version < (2, 13):
+        pytest.skip("pinned_max_cached_size_mb came with 2.13")
     for parse in (torch_settings, lambda t: AllocatorSettings.parse(t, release)):
         if fine:
             parse(text)
         else:
-            with pytest.raises((ValueError, AllocatorSettingsError)):
+            with pytest.raises((ValueError, RuntimeError, AllocatorSettingsError)):
                 parse(text)
+
+
+def test_a_cuda_build_older_than_2_10_refuses_the_same():
+    """Its whole parser, which needs no GPU: for `make test-torch26`."""
+    torch = pytest.importorskip("torch")
+    name = "_cuda_cudaCachingAllocator_set_allocator_settings"
+    if not hasattr(torch._C, name) or rules_of(torch.__version__).version >= (2, 10):
+        pytest.skip("this torch reads its settings elsewhere, or has no CUDA")
+
+    def refused(parse, text):
+        try:
+            parse(text)
+        except (RuntimeError, ValueError, AllocatorSettingsError):
+            return True
+        return False
+
+    texts = [
+        "", "nonsense:1", "max_split_size:128", "max_split_size_mb=128", "max_split_size_mb:20",
+        "max_split_size_mb:21", "max_split_size_mb:21,", "max_split_size_mb:21,,",
+        "max_split_size_mb:128MB", "max_non_split_rounding_mb:16", "expandable_segments:true",
+        "expandable_segments:", "expandable_segments", "backend:foo", "backend:native",
+        "garbage_collection_threshold:1.0", "garbage_collection_threshold: 0.8",
+        "roundup_power2_divisions:3", "roundup_power2_divisions:[256:1,512:2,>:4]",
+        "roundup_power2_divisions:[256:3]", "pinned_num_register_threads:3",
+        "pinned_num_register_threads:128", "pinned_num_register_threads:256",
+        "pinned_use_background_threads:1", "per_process_memory_fraction:0.5",
+        "throw_on_cudamalloc_oom:True", "large_segment_size_mb:32",
+        "max_split_size_mb:128 expandable_segments:True",
+    ]  # fmt: skip
+    theirs, ours = getattr(torch._C, name), AllocatorSettings.parse
+    differ = [
+        text
+        for text in texts
+        if refused(theirs, text) != refused(lambda t: ours(t, torch.__version__), text)
+    ]
+    theirs("")
+    assert differ == []
+
+
+def test_what_follows_a_number_or_the_last_comma_is_dropped():
+    """As C's ``stoi`` and torch's loop over the pairs do."""
+    assert AllocatorSettings.parse("max_split_size_mb:128MB,").max_split_bytes == 128 * MIB
+    assert AllocatorSettings.parse("per_process_memory_fraction:0").memory_fraction == 0
 
 
 def test_torch_itself_reads_the_same_divisions(torch_settings):

@@ -272,7 +272,8 @@ def test_the_real_torchvision_for_cuda_beside_the_real_torch_for_the_cpu(tmp_pat
     (finding,) = diagnose(here, with_checks=False).of(Severity.ERROR)
     assert finding.name == "torchvision-mismatch"
     assert "operator torchvision::nms does not exist" in " ".join(finding.evidence)
-    assert finding.alternative == (f"{bare_python} -m pip uninstall -y torchvision",)
+    # The environment of these tests has no pip, like those that uv makes.
+    assert finding.alternative == (f"uv pip uninstall --python {bare_python} torchvision",)
     for path in site.glob("torchvision*"):
         path.unlink()
     assert diagnose(here, with_checks=False).is_healthy

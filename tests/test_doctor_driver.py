@@ -244,7 +244,7 @@ def test_an_empty_machine_is_examined_all_the_same(tmp_path, bare_python):
         subprocess.run(["rm", "-r", str(path)], check=True, timeout=10)
     stage.environ.clear()
     diagnosis = stage.diagnose()
-    assert names(diagnosis) == ["torch-missing", "no-gpu"]
+    assert names(diagnosis) == ["torch-missing", "shared-memory-missing", "no-gpu"]
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,8 @@ def test_a_torch_that_dies_or_hangs_is_a_finding(machine, at_import, how):
     finding = only_error(diagnosis)
     assert finding.name == "torch-import-failed"
     assert f"the process {how} during import torch" in finding.evidence[0]
+    # More time is what may help against a hang, and not another installation.
+    assert (finding.commands == ("torchgauge doctor --timeout 600",)) == (at_import == "hang")
 
 
 @pytest.mark.parametrize(

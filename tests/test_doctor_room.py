@@ -22,6 +22,9 @@ pytestmark = pytest.mark.skipif(
     [
         ("max_split_size_mb:128,expandable_segments:True", True),
         ("backend:cudaMallocAsync", True),
+        ("max_split_size_mb:128,backend:cudaMallocAsync", True),
+        ("max_split_size_mb:128,", True),
+        ("backend:hipMallocAsync", False),
         ("expandable_segments:true", False),
         ("max_split_size_mb=128", False),
         ("max_split_size_mb:4", False),
@@ -29,8 +32,54 @@ pytestmark = pytest.mark.skipif(
 )
 def test_allocator_settings(machine, value, is_right):
     machine.environ["PYTORCH_CUDA_ALLOC_CONF"] = value
-    found = names(machine.diagnose(with_checks=False))
-    assert found == ([] if is_right else ["allocator-settings-invalid"])
+    found = machine.diagnose(with_checks=False)
+    assert names(found) == ([] if is_right else ["allocator-settings-invalid"])
+    assert found.is_healthy == is_right
+
+
+def test_a_torch_newer_than_the_rules_may_know_the_key(machine):
+    machine.install_torch("2.99.0", "cu130")
+    machine.install_driver("580.65.06", 13000)
+    machine.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments_reserve:0.5"
+    diagnosis = machine.diagnose(with_checks=False)
+    assert names(diagnosis) == ["allocator-settings-invalid"]
+    assert diagnosis.is_healthy
+    problem = diagnosis.findings[0].problem
+    assert problem.startswith("torch 2.13 refuses") and "what 2.99 does is not known" in problem
+
+
+def test_settings_under_a_name_that_this_torch_does_not_read(machine):
+    machine.environ["PYTORCH_ALLOC_CONF"] = "expandable_segments:True"
+    diagnosis = machine.diagnose(with_checks=False)
+    assert names(diagnosis) == ["allocator-settings-not-read"]
+    for command in diagnosis.findings[0].commands:
+        machine.execute(command)
+    assert machine.environ["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert names(machine.diagnose(with_checks=False)) == []
+
+
+def test_of_two_allocator_settings_the_first_is_read(machine):
+    machine.install_torch("2.13.0", "cu126")
+    machine.install_driver("580.65.06", 13000)
+    machine.environ["PYTORCH_ALLOC_CONF"] = "nonsense:1"
+    assert names(machine.diagnose(with_checks=False)) == ["allocator-settings-invalid"]
+    machine.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments:True"
+    diagnosis = machine.diagnose(with_checks=False)
+    assert names(diagnosis) == ["allocator-settings-not-read"]
+    assert "PYTORCH_CUDA_ALLOC_CONF is set" in diagnosis.findings[0].problem
+    machine.execute(diagnosis.findings[0].commands[0])
+    assert names(machine.diagnose(with_checks=False)) == []
+
+
+def test_settings_that_make_the_import_fail(machine):
+    """From 2.10 on some malformed text is met while torch is imported: pytorch issue 186453."""
+    said = 'INTERNAL ASSERT FAILED at "/pytorch/c10/core/AllocatorConfig.h":124'
+    machine.install_torch("2.13.0", "cu126", at_import=said)
+    machine.environ["PYTORCH_CUDA_ALLOC_CONF"] = "expandable_segments"
+    finding = only_error(machine.diagnose(with_checks=False))
+    assert finding.name == "allocator-settings-invalid"
+    assert "PYTORCH_CUDA_ALLOC_CONF=expandable_segments" in finding.evidence
+    assert finding.commands == ("unset PYTORCH_CUDA_ALLOC_CONF",)
 
 
 def test_a_cpu_build_does_not_read_allocator_settings(bare):

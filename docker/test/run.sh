@@ -78,6 +78,8 @@ if ! buildah "${store[@]}" inspect --type image "$base" >/dev/null 2>&1; then
 fi
 
 # ------------------------------------------------------------------ the image
+revision="$(git rev-parse HEAD 2>/dev/null || true)" # none in an unpacked archive
+created="$(date --utc +%Y-%m-%dT%H:%M:%SZ)"
 torch="${IMAGE_TEST_TORCH:-$(sed -n 's/^torch==//p' requirements/constraints-dev.txt)}"
 extras=hf,notebook,serve
 if [[ -n ${IMAGE_TEST_TORCHVISION:-} ]]; then extras=vision,timm,hf,graph,notebook,serve,onnx; fi
@@ -89,6 +91,7 @@ arguments=(--build-arg BASE_IMAGE="$base" --build-arg TORCH_VERSION="$torch"
   --build-arg TORCHAUDIO_VERSION="${IMAGE_TEST_TORCHAUDIO:-}"
   --build-arg TORCHGAUGE_EXTRAS="$extras")
 if [[ -n ${PYTORCH_INDEX_URL:-} ]]; then arguments+=(--build-arg PYTORCH_INDEX_URL); fi
+arguments+=(--build-arg VCS_REF="$revision" --build-arg CREATED="$created")
 step "building docker/Dockerfile, target cpu, torch $torch, extras $extras"
 started=$SECONDS
 # --format docker: OCI's format knows no HEALTHCHECK.
@@ -105,7 +108,8 @@ step "$figures"
 # ------------------------------------------------------------------ the tests
 status=0
 # shellcheck disable=SC2086 # several arguments
-IMAGE_TEST_WORK="$work" IMAGE_TEST_IMAGE="$image" IMAGE_TEST_FIGURES="$figures" "$python" -m pytest docker/test \
+IMAGE_TEST_WORK="$work" IMAGE_TEST_IMAGE="$image" IMAGE_TEST_FIGURES="$figures" \
+  IMAGE_TEST_REVISION="$revision" IMAGE_TEST_CREATED="$created" "$python" -m pytest docker/test \
   -p no:cacheprovider ${PYTEST_ARGS:-} || status=$?
 step 'done'
 exit "$status"

@@ -128,6 +128,17 @@ def test_a_workspace_of_someone_else_is_a_warning(image: str, tmp_path: Path) ->
     assert "--user 4321:4321" in log
 
 
+def test_a_read_only_container_runs_with_a_home_that_can_be_written(image: str) -> None:
+    container = Container.start(
+        image, "--read-only", "--env=HOME=/tmp", "--env=TORCHGAUGE_DOCTOR=off"
+    )
+    try:
+        log = container.wait_until_ready()
+    finally:
+        container.remove()
+    assert "warning: /workspace is on a read-only file system: mount a folder there" in log
+
+
 def test_a_workspace_of_the_user_is_no_warning(image: str, tmp_path: Path) -> None:
     container = Container.start(
         image, f"--volume={make_workspace(tmp_path)}:/workspace", "--env=TORCHGAUGE_DOCTOR=off"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
 
-from containers import podman, run
+from containers import LIMITS, podman, run
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +43,31 @@ def test_its_history_names_no_secret(image: str, config: dict[str, Any]) -> None
         assert "TOKEN" not in setting
 
 
-def test_health_check_labels_ports_and_entry_point(config: dict[str, Any]) -> None:
+def test_health_check_ports_and_entry_point(config: dict[str, Any]) -> None:
     assert config["Healthcheck"]["Test"] == ["CMD", "torchgauge-healthcheck"]
     assert set(config["Config"]["ExposedPorts"]) == {"8888/tcp", "22/tcp"}
     assert config["Config"]["Entrypoint"][0] == "/usr/bin/tini"
+
+
+def test_labels(image: str, config: dict[str, Any]) -> None:
     labels = config["Config"]["Labels"]
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    prefix = "org.opencontainers.image."
+    assert labels[prefix + "title"] == "torchgauge (CPU)"
+    assert labels[prefix + "licenses"] == "Apache-2.0"
+    stated = run(image, "torchgauge", "--version").stdout
+    assert stated.startswith(f"torchgauge {labels[prefix + 'version']}")
+    assert labels[prefix + "revision"] == os.environ["IMAGE_TEST_REVISION"]
+    assert labels[prefix + "created"] == os.environ["IMAGE_TEST_CREATED"]
     assert labels["io.torchgauge.cuda"] == "cpu"
+
+
+def test_a_container_with_a_command_is_healthy_without_services(image: str) -> None:
+    """Schedulers end what is not healthy, and a training has no Jupyter."""
+    name = podman("run", "--detach", "--pull=never", *LIMITS, image, "sleep", "60").stdout.strip()
+    try:
+        assert podman("exec", name, "torchgauge-healthcheck").stdout == "no services: sleep runs\n"
+    finally:
+        podman("rm", "--force", "--time=0", name)
 
 
 def test_a_command_replaces_the_services(image: str) -> None:

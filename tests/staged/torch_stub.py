@@ -55,7 +55,7 @@ class _Driver:
         settings = os.environ.get("PYTORCH_CUDA_ALLOC_CONF", "")
         for pair in filter(None, settings.split(",")):
             key = pair.split(":")[0]
-            if key not in ("max_split_size_mb", "expandable_segments", "backend"):
+            if key not in ("max_split_size_mb", "backend") and "expandable_segments" not in key:
                 raise RuntimeError(f"Unrecognized key '{key}' in CUDA allocator config.")
         library.cuDeviceGetCount(ctypes.byref(number))
         _fault("init")
@@ -124,6 +124,10 @@ class Tensor:
         return self
 
     sum = min = max = cpu = double = float = reshape = __mod__ = _same
+
+
+def get_num_threads():
+    return int(os.environ.get("OMP_NUM_THREADS", "8"))
 
 
 def _fault(name):

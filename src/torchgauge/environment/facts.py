@@ -22,6 +22,9 @@ class Space:
     total_bytes: int | None = None
     free_bytes: int | None = None
     writable: bool | None = None
+    exists: bool | None = None
+    read_only: bool | None = None
+    """Whether the file system is mounted for reading only: no right helps."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,15 @@ class Host:
     closed_device_nodes: tuple[str, ...] = ()
     """Those among them that this user may not open."""
     shared_memory: Space | None = None
+    """``exists`` is false where Linux has no ``/dev/shm``; ``None`` on other systems."""
+    memory_bytes: int | None = None
+    available_memory_bytes: int | None = None
+    memory_limit_bytes: int | None = None
+    """What the control group, a container's or a scheduler's, may hold; ``None``: no limit."""
+    cpus: int | None = None
+    """Those that this process may run on."""
+    cpu_limit: float | None = None
+    """How many CPUs' time the control group may use; ``None``: no limit."""
     caches: tuple[Space, ...] = ()
     open_files_limit: int | None = None
     """The soft limit; data loaders pass tensors between processes as open files."""
@@ -144,6 +156,9 @@ class Python:
     packages: tuple[Package, ...] = ()
     torch_origin: str | None = None
     """The file that ``import torch`` would load."""
+    has_pip: bool | None = None
+    is_managed: bool = False
+    """Whether the system's package manager keeps pip from installing (PEP 668)."""
     shadowing: tuple[str, ...] = ()
     """Files of the user's that Python takes in the place of its own modules."""
 
@@ -200,6 +215,8 @@ class Torch:
     cuda_error: str = ""
     """What torch says when CUDA is initialised and fails."""
     gpus: tuple[TorchGpu, ...] = ()
+    threads: int | None = None
+    """With how many it computes on the CPU."""
     problems: tuple[str, ...] = ()
     """Questions that this torch answered with an error."""
     companions: tuple[Import, ...] = ()

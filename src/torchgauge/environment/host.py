@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import Final
 
 from torchgauge.environment.facts import Host, Space, Version
+from torchgauge.environment.limits import (
+    cpu_limit_of,
+    cpus_here,
+    memory_limit_of,
+    memory_of,
+)
 from torchgauge.environment.surroundings import Surroundings
 
 _NVIDIA_VENDOR: Final = "0x10de"
@@ -54,6 +60,7 @@ _CACHES: Final = (
 def read_host(surroundings: Surroundings) -> Host:
     """Return what the files of the machine say."""
     nodes = _device_nodes(surroundings)
+    total, available = memory_of(surroundings)
     return Host(
         system=platform.system(),
         machine=platform.machine(),
@@ -67,6 +74,11 @@ def read_host(surroundings: Surroundings) -> Host:
             node for node in nodes if not os.access(surroundings.path(node), os.R_OK | os.W_OK)
         ),
         shared_memory=_shared_memory(surroundings),
+        memory_bytes=total,
+        available_memory_bytes=available,
+        memory_limit_bytes=memory_limit_of(surroundings),
+        cpus=cpus_here(),
+        cpu_limit=cpu_limit_of(surroundings),
         caches=_caches(surroundings),
         open_files_limit=_open_files_limit(),
         library_path_cuda=_library_path_cuda(surroundings),
@@ -130,13 +142,16 @@ def _device_nodes(surroundings: Surroundings) -> tuple[str, ...]:
 
 
 def _shared_memory(surroundings: Surroundings) -> Space | None:
-    folder = surroundings.path("/dev/shm")
-    return _space(surroundings, "shared memory", "/dev/shm") if folder.is_dir() else None
+    if platform.system() != "Linux":
+        return None
+    if not surroundings.path("/dev/shm").is_dir():
+        return Space(purpose="shared memory", path="/dev/shm", exists=False)
+    return _space(surroundings, "shared memory", "/dev/shm")
 
 
 def _caches(surroundings: Surroundings) -> tuple[Space, ...]:
     environ = surroundings.environ
-    home = environ.get("HOME") or environ.get("USERPROFILE") or "/root"
+    home = environ.get("HOME") or environ.get("USERPROFILE") or os.path.expanduser("~")
     general = environ.get("XDG_CACHE_HOME")
     found = []
     for purpose, variables, below_general, below_home in _CACHES:
@@ -155,19 +170,30 @@ def _space(surroundings: Surroundings, purpose: str, path: str) -> Space:
         path = surroundings.environ.get("HOME", "") + path[1:]
     absolute = os.path.join(surroundings.directory, path)
     existing = surroundings.path(absolute) if os.path.isabs(path) else Path(absolute)
+    wanted = existing
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     try:
         usage = shutil.disk_usage(existing)
     except OSError:
         return Space(purpose=purpose, path=path)
+    # Some file systems have no size: /proc, and some that are mounted through FUSE.
+    is_sized = usage.total > 0
     return Space(
         purpose=purpose,
         path=path,
-        total_bytes=usage.total,
-        free_bytes=usage.free,
+        total_bytes=usage.total if is_sized else None,
+        free_bytes=usage.free if is_sized else None,
         writable=os.access(existing, os.W_OK),
+        exists=existing == wanted,
+        read_only=_is_read_only(existing),
     )
+
+
+def _is_read_only(path: Path) -> bool | None:
+    if not hasattr(os, "statvfs"):
+        return None
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _open_files_limit() -> int | None:

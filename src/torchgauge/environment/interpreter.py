@@ -6,7 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from torchgauge.environment.facts import (
     TorchGpu,
     Version,
 )
-from torchgauge.environment.surroundings import Ended, Surroundings
+from torchgauge.environment.surroundings import Ended, Surroundings, scratch_folder
 
 _PROBES: Final = Path(__file__).parent / "probes"
 _COMPANIONS: Final = ("torchvision", "torchaudio")
@@ -65,7 +65,7 @@ def ask(
     extra: Mapping[str, str] | None = None,
 ) -> Answer:
     """Run one probe; what it wrote before it died, should it die, is kept."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=scratch_folder()) as folder:
         output = Path(folder) / "answer"
         ended = surroundings.run(
             [python or surroundings.python, str(_PROBES / f"{probe}.py"), str(output), *arguments],
@@ -97,9 +97,11 @@ def ask_packages(surroundings: Surroundings) -> Python:
         version=answer.last("version") or "",
         tag=answer.last("tag") or "",
         prefix=answer.last("prefix") or "",
-        message=answer.death,
+        message=answer.death or ("" if answer.lines else "it ended and said nothing"),
         packages=tuple(_package(row) for row in answer.last("packages") or ()),
         torch_origin=answer.last("torch_origin"),
+        has_pip=answer.last("has_pip"),
+        is_managed=bool(answer.last("is_managed")),
         shadowing=tuple(answer.last("shadowing") or ()),
     )
 
@@ -164,7 +166,22 @@ def ask_torch(surroundings: Surroundings, python: Python) -> Torch:
             break
         # A companion killed the process: what comes after it is still to be asked.
         left = [name for name in left if name not in tried]
-    return _torch(Answer(lines=tuple(lines), ended=answer.ended))
+    torch = _torch(Answer(lines=tuple(lines), ended=answer.ended))
+    return _as_a_script_imports_it(surroundings, torch) if python.shadowing else torch
+
+
+def _as_a_script_imports_it(surroundings: Surroundings, torch: Torch) -> Torch:
+    """Import it once more beside files that are named like Python's own modules.
+
+    The probe has some of those modules already when it comes to torch; a script has none.
+    """
+    if torch.imported is None or not torch.imported.ok:
+        return torch
+    ended = surroundings.run([surroundings.python, "-c", "import torch"])
+    if ended.ok:
+        return torch
+    error = Answer(lines=(), ended=ended).death
+    return replace(torch, imported=replace(torch.imported, ok=False, error=error))
 
 
 def _torch(answer: Answer) -> Torch:
@@ -180,6 +197,7 @@ def _torch(answer: Answer) -> Torch:
         nccl=answer.last("nccl"),
         architectures=tuple(answer.last("architectures") or ()),
         has_mps=bool(answer.last("has_mps")),
+        threads=answer.last("threads"),
         cuda_available=False if failed_in_cuda and is_imported else answer.last("cuda_available"),
         cuda_error=answer.last("cuda_error") or (failed_in_cuda if is_imported else ""),
         gpus=tuple(

@@ -18,10 +18,32 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Final
 
+from torchgauge.errors import UsageError
+
 _MOST_OUTPUT: Final = 64 << 10
 """Bytes of a program's output that are kept: its end, where the error stands."""
 _SECONDS_TO_DIE: Final = 2.0
 """A process that waits inside a hung driver cannot be killed; it is left behind after this."""
+
+
+def scratch_folder() -> str:
+    """Return a folder for the doctor's own files, also where Python finds none.
+
+    In a container with a read-only file system what is left is often shared memory alone.
+
+    Raises:
+        UsageError: nothing can be written to.
+    """
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError:
+        for folder in ("/dev/shm", os.path.expanduser("~")):
+            if os.access(folder, os.W_OK | os.X_OK):
+                return folder
+    raise UsageError(
+        "there is no folder that can be written to",
+        hint="set TMPDIR to one that can; in a container: docker run --tmpfs /tmp",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,9 +104,13 @@ class Surroundings:
         """
         environ = {key: value for key, value in self.environ.items() if key not in without}
         environ.update(extra or {})
+        scratch = scratch_folder()
         limit = self.time_limit_s if time_limit_s is None else time_limit_s
         # A file, not a pipe: a child that survives could hold a pipe open for ever.
-        with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        with (
+            tempfile.TemporaryFile(dir=scratch) as stdout,
+            tempfile.TemporaryFile(dir=scratch) as stderr,
+        ):
             try:
                 process = subprocess.Popen(
                     list(command),

@@ -60,6 +60,10 @@ def _machine(facts: Facts) -> list[str]:
     if host.is_wsl:
         segments.append("Windows' subsystem for Linux")
     segments.append(f"{host.container} container" if host.container else "no container")
+    if host.cpus is not None:
+        segments.append(f"{host.cpus} CPU{'s' if host.cpus > 1 else ''}")
+    if host.cpu_limit is not None:
+        segments.append(f"limited to the time of {host.cpu_limit:g}")
     if host.cuda_toolkit:
         segments.append(f"CUDA toolkit (nvcc) {dotted(host.cuda_toolkit)}")
     return segments
@@ -148,15 +152,23 @@ def _gpu(facts: Facts, index: int) -> list[str]:
 
 
 def _memory(facts: Facts) -> list[str]:
-    segments = []
-    space = facts.host.shared_memory
+    host, segments = facts.host, []
+    if host.memory_bytes is not None:
+        available = host.available_memory_bytes
+        segments.append(
+            format_bytes(host.memory_bytes)
+            + (f", {format_bytes(available)} available" if available is not None else "")
+        )
+    if host.memory_limit_bytes is not None:
+        segments.append(f"limited to {format_bytes(host.memory_limit_bytes)}")
+    space = host.shared_memory
     if space is not None and space.total_bytes is not None:
         segments.append(f"/dev/shm {format_bytes(space.total_bytes)}")
-    free = [cache.free_bytes for cache in facts.host.caches if cache.free_bytes is not None]
+    free = [cache.free_bytes for cache in host.caches if cache.free_bytes is not None]
     if free:
         segments.append(f"disk for caches {format_bytes(min(free))} free")
-    if facts.host.open_files_limit is not None:
-        segments.append(f"{facts.host.open_files_limit:,} open files")
+    if host.open_files_limit is not None:
+        segments.append(f"{host.open_files_limit:,} open files")
     return segments
 
 

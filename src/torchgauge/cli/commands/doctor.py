@@ -58,15 +58,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine, print, and return 1 when something is wrong.
 
     Raises:
-        UsageError: an option without meaning in the format, or no such interpreter.
+        UsageError: an option without meaning in the format, no such interpreter, or no folder.
     """
     format = output.chosen_format(arguments)
     if format not in _FORMATS:
         raise UsageError(f"doctor has no format {format}", hint=f"one of {', '.join(_FORMATS)}")
     _check_layout(arguments, format)
-    surroundings = Surroundings.here(
-        python=_interpreter(arguments.python), time_limit_s=float(arguments.timeout)
-    )
+    python = _interpreter(arguments.python)
+    try:
+        surroundings = Surroundings.here(python=python, time_limit_s=float(arguments.timeout))
+    except FileNotFoundError:
+        raise UsageError(
+            "the folder that this shell is in was removed", hint="cd to one that is there"
+        ) from None
     if not arguments.quiet and sys.stderr.isatty():
         print("examining; importing torch and computing take some seconds …", file=sys.stderr)
     diagnosis = diagnose(

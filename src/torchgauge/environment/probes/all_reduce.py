@@ -32,7 +32,7 @@ def main() -> None:
     backend, processes = sys.argv[2], int(sys.argv[3])
     write(begin="all-reduce")
     start = time.perf_counter()
-    folder = tempfile.mkdtemp()
+    folder = tempfile.mkdtemp(dir=os.path.dirname(sys.argv[1]))  # where there is room for it
     try:
         error = together(backend, processes, folder)
     finally:

@@ -13,6 +13,7 @@ import importlib.util  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
 import re  # noqa: E402
+import sysconfig  # noqa: E402
 from importlib import metadata  # noqa: E402
 
 sys.path.insert(0, os.getcwd())  # as for the user's own script; after the imports above
@@ -33,6 +34,8 @@ def main() -> None:
         version=".".join(str(part) for part in sys.version_info[:3]),
         tag="cp{}{}".format(*sys.version_info[:2]),
         prefix=sys.prefix,
+        has_pip=origin("pip") is not None,
+        is_managed=is_managed(),
     )
     write(packages=[package for package in map(describe, metadata.distributions()) if package])
     write(torch_origin=origin("torch"), shadowing=shadowing())
@@ -62,6 +65,14 @@ def describe(distribution: metadata.Distribution) -> dict[str, object] | None:
         }
     except Exception:  # a folder of an interrupted installation
         return None
+
+
+def is_managed() -> bool:
+    """Return whether pip refuses to install here, as PEP 668 says; not in an environment."""
+    folder = sysconfig.get_path("stdlib")
+    return sys.prefix == sys.base_prefix and os.path.exists(
+        os.path.join(folder, "EXTERNALLY-MANAGED")
+    )
 
 
 def shadowing() -> list[str]:

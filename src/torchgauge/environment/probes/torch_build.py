@@ -32,6 +32,7 @@ def main() -> None:
         return
     describe_with(torch, build)
     describe_with(torch, libraries)
+    describe_with(torch, threads)
     for module in sys.argv[2:]:
         attempt(module)
     describe_with(torch, cuda)
@@ -134,6 +135,11 @@ def libraries(torch: Any) -> dict[str, Any]:
     except Exception as error:  # built without it
         found["nccl_error"] = said(error)
     return found
+
+
+def threads(torch: Any) -> dict[str, Any]:
+    """Return with how many threads it computes on the CPU."""
+    return {"threads": int(torch.get_num_threads())}
 
 
 def cuda(torch: Any) -> dict[str, Any]:

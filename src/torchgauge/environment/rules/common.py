@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Version
 from torchgauge.environment.findings import Finding
-from torchgauge.environment.versions import Build, best_build, dotted, minor_of
+from torchgauge.environment.versions import Build, best_build, build_tag, dotted, minor_of
 
 Rule = Callable[[Facts], Iterable[Finding]]
 
@@ -113,14 +114,35 @@ def build_for(facts: Facts) -> Build | None:
     )
 
 
-def pip(facts: Facts) -> str:
-    """Return how to call pip for the interpreter that is examined."""
-    return f"{shlex.quote(facts.python.executable)} -m pip"
+def published_tag(version: str) -> str:
+    """Return the tag of a published build; of others, such as NVIDIA's own, nothing follows."""
+    tag = build_tag(version)
+    return tag if re.fullmatch(r"cpu|cu\d+|rocm\d*", tag) else ""
 
 
-def install(facts: Facts, *names: str, tag: str) -> str:
-    """Return the command that installs packages of torch's family in the build of a tag."""
-    where = f"--python {shlex.quote(facts.python.executable)}"
+def pip_install(facts: Facts, arguments: str) -> str:
+    """Return how to install for the interpreter that is examined; uv's environments have no pip."""
+    python = shlex.quote(facts.python.executable)
+    if facts.python.has_pip is False:
+        arguments = arguments.replace("--force-reinstall", "--reinstall")
+        return f"uv pip install --python {python} {arguments}"
+    return f"{python} -m pip install {arguments}"
+
+
+def pip_uninstall(facts: Facts, *names: str) -> str:
+    """Return how to remove packages from the interpreter that is examined."""
+    python = shlex.quote(facts.python.executable)
+    if facts.python.has_pip is False:
+        return f"uv pip uninstall --python {python} {' '.join(names)}"
+    return f"{python} -m pip uninstall -y {' '.join(names)}"
+
+
+def install(facts: Facts, *names: str, tag: str, python: str | None = None) -> str:
+    """Return the command that installs packages of torch's family in the build of a tag.
+
+    ``python``: for another interpreter than the one that is examined.
+    """
+    where = f"--python {shlex.quote(python or facts.python.executable)}"
     return f"uv pip install {where} --reinstall --torch-backend={tag} {' '.join(names)}"
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Import, Package
@@ -13,12 +13,13 @@ from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
     install,
-    pip,
+    pip_install,
+    pip_uninstall,
+    published_tag,
     torch_release,
     torch_works,
 )
 from torchgauge.environment.versions import (
-    build_tag,
     companion_for,
     dotted,
     go_together,
@@ -64,7 +65,10 @@ def _wrong_release(facts: Facts, package: Package) -> str | None:
 
 def _companion(facts: Facts, package: Package, imported: Import, why: str | None) -> Finding:
     torch = facts.torch.version
-    own, theirs = _tag(torch) or _tag_of_cuda(facts.torch.cuda), _tag(imported.version)
+    own, theirs = (
+        published_tag(torch) or _tag_of_cuda(facts.torch.cuda),
+        published_tag(imported.version),
+    )
     stated = imported.version or package.version
     evidence = [f"import {package.name}: {imported.error}"] if imported.error else []
     if why is None and theirs and theirs != own:
@@ -73,28 +77,24 @@ def _companion(facts: Facts, package: Package, imported: Import, why: str | None
         evidence.insert(0, why)
     expected = companion_for(torch_release(facts), package.name)
     exact = f'"{package.name}=={dotted(expected)}.*"' if expected else package.name
-    broken = imported.ok is False
+    broken = not imported.ok
     dependents = [name for name in _IMPORTED_BY[package.name] if facts.python.package(name)]
     if broken and dependents:
         evidence.append(f"{' and '.join(dependents)} import it, and fail with it")
-    return Finding(
-        name=f"{package.name}-mismatch" if why else f"{package.name}-import-failed",
+    problem = "does not work" if broken else "was not made to work"
+    finding = Finding(
+        name=f"{package.name}-mismatch",
         severity=Severity.ERROR if broken else Severity.WARNING,
-        problem=f"{package.name} {stated} "
-        + ("does not work" if broken else "was not made to work")
-        + f" with torch {torch}.",
+        problem=f"{package.name} {stated} {problem} with torch {torch}.",
         evidence=tuple(evidence),
         fix=f"install the {package.name} of this torch, or remove it if nothing needs it. {PICKER}",
         commands=(install(facts, exact, tag=own),),
-        alternative=(f"{pip(facts)} uninstall -y {package.name}",),
+        alternative=(pip_uninstall(facts, package.name),),
         source="pytorch/vision README; https://docs.pytorch.org/audio/2.11.0/installation.html",
     )
-
-
-def _tag(version: str) -> str:
-    """Return the tag of a published build; of others, such as NVIDIA's own, nothing follows."""
-    tag = build_tag(version)
-    return tag if re.fullmatch(r"cpu|cu\d+|rocm\d*", tag) else ""
+    if why:
+        return finding
+    return replace(finding, name=f"{package.name}-import-failed", severity=Severity.ERROR)
 
 
 def _tag_of_cuda(cuda: str | None) -> str:
@@ -119,7 +119,7 @@ def wanting_another(facts: Facts) -> Iterator[Finding]:
                 f"{facts.torch.version} is installed.",
                 evidence=(f"{package.name} in {package.location}",),
                 fix=f"install the {package.name} of this torch, or the torch that it asks for",
-                commands=(f"{pip(facts)} install --upgrade {package.name}",),
+                commands=(pip_install(facts, f"--upgrade {package.name}"),),
                 source="the package's own metadata (Requires-Dist)",
             )
 

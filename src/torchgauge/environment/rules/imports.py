@@ -16,10 +16,12 @@ from torchgauge.environment.rules.common import (
     Rule,
     build_for,
     install,
-    pip,
+    pip_install,
+    published_tag,
     torch_works,
 )
 from torchgauge.environment.rules.packages import missing_pins
+from torchgauge.environment.rules.settings import ALLOCATOR
 
 
 def interpreter_broken(facts: Facts) -> Iterator[Finding]:
@@ -90,13 +92,24 @@ def torch_missing(facts: Facts) -> Iterator[Finding]:
         return
     build = build_for(facts)
     tag = build.tag if build and facts.libcuda.gpus else "cpu"
+    python = facts.python
+    managed = python.is_managed
+    environment = (f"{shlex.quote(python.executable)} -m venv .venv",) if managed else ()
     yield Finding(
         name="torch-missing",
         severity=Severity.ERROR,
-        problem=f"torch is not installed for {facts.python.executable}.",
-        evidence=(f"Python {facts.python.version} in {facts.python.prefix}",),
-        fix=f"install it, or activate the environment that has it. {PICKER}",
-        commands=(install(facts, "torch", tag=tag),),
+        problem=f"torch is not installed for {python.executable}.",
+        evidence=(
+            f"Python {python.version} in {python.prefix}",
+            *(("the system's package manager owns it: pip installs nothing there",) * managed),
+        ),
+        fix=("install it into an environment" if managed else "install it")
+        + f", or activate the environment that has it. {PICKER}",
+        commands=(
+            *environment,
+            install(facts, "torch", tag=tag, python=".venv/bin/python" if managed else None),
+        ),
+        source="https://peps.python.org/pep-0668/" if managed else "",
     )
 
 
@@ -114,7 +127,7 @@ def python_mismatch(facts: Facts) -> Iterator[Finding]:
         evidence=(f"wheel {', '.join(package.tags)}", *_said(facts)),
         fix="install torch with this Python's own pip; a site-packages folder cannot be shared "
         "between versions of Python, nor a PYTHONPATH point to it",
-        commands=(f"{pip(facts)} install --force-reinstall torch",),
+        commands=(pip_install(facts, "--force-reinstall torch"),),
         source="Python packaging, platform compatibility tags",
     )
 
@@ -144,7 +157,10 @@ class _Message:
 
 def _reinstall(facts: Facts) -> tuple[str, ...]:
     package = facts.python.package("torch")
-    return (f"{pip(facts)} install --force-reinstall {_exact(package)}",)
+    if package and (tag := published_tag(package.version)):
+        # pip's usual index has one build per release, and this is another.
+        return (install(facts, f'"{_exact(package)}"', tag=tag),)
+    return (pip_install(facts, f"--force-reinstall {_exact(package)}"),)
 
 
 def _exact(package: Package | None) -> str:
@@ -155,14 +171,35 @@ def _missing_wheels(facts: Facts) -> tuple[str, ...]:
     missing = missing_pins(facts)
     if not missing:
         return _reinstall(facts)
-    return (f"{pip(facts)} install {shlex.join(missing)}",)
+    return (pip_install(facts, shlex.join(missing)),)
 
 
 def _older_numpy(facts: Facts) -> tuple[str, ...]:
-    return (f"{pip(facts)} install 'numpy<2'",)
+    return (pip_install(facts, "'numpy<2'"),)
+
+
+def _unset_allocator(facts: Facts) -> tuple[str, ...]:
+    return tuple(f"unset {name}" for name in ALLOCATOR if name in facts.variables)
 
 
 _MESSAGES: Final = (
+    _Message(
+        pattern=r"AllocatorConfig|CachingAllocator option|allocator config",
+        name="allocator-settings-invalid",
+        problem="torch refuses the allocator settings among the variables, already while it is "
+        "imported.",
+        fix="correct or unset them",
+        commands=_unset_allocator,
+        source="pytorch/pytorch issue 186453",
+    ),
+    _Message(
+        pattern=r"did not answer within the time limit",
+        name="torch-import-failed",
+        problem="The import of torch did not come to an end within the time limit.",
+        fix="give it more time; a first import from a network disk takes minutes. One that never "
+        "ends waits for a driver or a lock: `py-spy dump` shows where",
+        commands=lambda facts: ("torchgauge doctor --timeout 600",),
+    ),
     _Message(
         pattern=r"undefined symbol: (nccl|cudnn|cublas|cusparse|__nv)",
         name="foreign-cuda-library",
@@ -255,6 +292,8 @@ def import_failed(facts: Facts) -> Iterator[Finding]:
     evidence = list(_said(facts))
     if row.name in ("foreign-cuda-library", "cuda-wheels-missing"):
         evidence += [f"on LD_LIBRARY_PATH: {path}" for path in facts.host.library_path_cuda]
+    if row.name == "allocator-settings-invalid":
+        evidence += [f"{key}={facts.variables[key]}" for key in ALLOCATOR if key in facts.variables]
     yield Finding(
         name=row.name,
         severity=Severity.ERROR,

@@ -8,7 +8,7 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Package, Version
 from torchgauge.environment.findings import Finding, Severity
-from torchgauge.environment.rules.common import Rule, pip, torch_release
+from torchgauge.environment.rules.common import Rule, pip_install, torch_release
 from torchgauge.environment.versions import dotted, release_of
 
 _ANY: Final[Version] = (0, 0)
@@ -94,7 +94,7 @@ def known_bad(facts: Facts) -> Iterator[Finding]:
                 f"{row.problem}.",
                 evidence=(f"{package.name} {package.version} in {package.location}",),
                 fix=row.fix,
-                commands=(f"{pip(facts)} install {arguments}",),
+                commands=(pip_install(facts, arguments),),
                 source=row.source,
             )
 

@@ -11,7 +11,7 @@ from typing import Final
 from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity
 from torchgauge.environment.requirements import applies, parse_requirement, satisfies
-from torchgauge.environment.rules.common import Rule, pip, torch_release
+from torchgauge.environment.rules.common import Rule, pip_install, pip_uninstall, torch_release
 from torchgauge.environment.versions import minor_of, release_of
 
 # ---------------------------------------------------------------------------- what torch asks for
@@ -57,7 +57,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
             for text, package in other
         ),
         fix="put them back, unless the change was on purpose",
-        commands=(f"{pip(facts)} install {shlex.join(text for text, _ in other)}",),
+        commands=(pip_install(facts, shlex.join(text for text, _ in other)),),
         source="torch's own package metadata (Requires-Dist)",
     )
 
@@ -129,9 +129,9 @@ def mixed_wheels(facts: Facts) -> Iterator[Finding]:
     if not foreign:
         return
     restored = shlex.join(text for name, _, text in _pins(facts) if name.startswith("nvidia-"))
-    commands = [f"{pip(facts)} uninstall -y {' '.join(foreign)}"]
+    commands = [pip_uninstall(facts, *foreign)]
     if restored and twice:
-        commands.append(f"{pip(facts)} install --force-reinstall --no-deps {restored}")
+        commands.append(pip_install(facts, f"--force-reinstall --no-deps {restored}"))
     yield Finding(
         name="mixed-cuda-wheels",
         severity=Severity.ERROR if twice else Severity.WARNING,
@@ -173,7 +173,7 @@ def installed_twice(facts: Facts) -> Iterator[Finding]:
         evidence=tuple(f"torch {item.version} in {item.location}" for item in (first, *others)),
         fix="remove the ones that are not wanted; pip removes the first it finds, so look at "
         "PYTHONPATH and the user's site-packages (python -m site) too",
-        commands=(f"{pip(facts)} uninstall -y torch",),
+        commands=(pip_uninstall(facts, "torch"),),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Final
@@ -26,6 +28,26 @@ _MORE_SHARED_MEMORY: Final = {
     "Podman": "podman run --shm-size=8g …",
     "Kubernetes": "volumes: [{name: shm, emptyDir: {medium: Memory}}], mounted at /dev/shm",
 }
+
+
+def no_shared_memory(facts: Facts) -> Iterator[Finding]:
+    """None at all, or none that may be written: not even a lock between processes can be made."""
+    space = facts.host.shared_memory
+    if space is None or (space.exists and space.writable is not False):
+        return
+    command = _MORE_SHARED_MEMORY.get(
+        facts.host.container or "", "sudo mount -t tmpfs -o size=8G,mode=1777 tmpfs /dev/shm"
+    )
+    yield Finding(
+        name="shared-memory-missing",
+        severity=Severity.WARNING,
+        problem="Data loaders with workers cannot start: "
+        + ("/dev/shm cannot be written to." if space.exists else "there is no /dev/shm."),
+        evidence=("mounted for reading only",) if space.read_only else (),
+        fix="mount it, with 1 GiB or more, or load data with num_workers=0",
+        commands=(command,),
+        source="sem_overview(7): /dev/shm; seen with torch 2.13: FileNotFoundError in SemLock",
+    )
 
 
 def shared_memory(facts: Facts) -> Iterator[Finding]:
@@ -88,16 +110,52 @@ def closed_caches(facts: Facts) -> Iterator[Finding]:
     closed = [space for space in facts.host.caches if space.writable is False]
     if not closed:
         return
+    is_read_only = all(space.read_only for space in closed)
     yield Finding(
         name="cache-not-writable",
         severity=Severity.WARNING,
         problem="Caches cannot be written to: downloads and compilations fail, or are done again "
         "each time.",
-        evidence=tuple(f"{space.purpose}: {space.path}" for space in closed),
-        fix="give the folders to this user, or point TORCH_HOME, HF_HOME, PIP_CACHE_DIR, "
-        "TRITON_CACHE_DIR and TMPDIR to ones that are theirs",
-        commands=tuple(f'sudo chown -R "$USER" {space.path}' for space in closed),
+        evidence=tuple(
+            f"{space.purpose}: {space.path}" + (", read-only" if space.read_only else "")
+            for space in closed
+        ),
+        fix=("" if is_read_only else "give the folders to this user, or ")
+        + "point TORCH_HOME, HF_HOME, PIP_CACHE_DIR, TRITON_CACHE_DIR and TMPDIR to others that "
+        "can be written to",
+        commands=tuple(
+            command for space in closed for command in _opening(space, _elsewhere(facts))
+        ),
     )
+
+
+_MOVED: Final = {
+    "torch": "TORCH_HOME", "Hugging": "HF_HOME", "pip": "PIP_CACHE_DIR",
+    "compiled": "TRITON_CACHE_DIR", "temporary": "TMPDIR",
+}  # fmt: skip
+"""What a purpose begins with, and the variable that moves that folder."""
+
+
+def _elsewhere(facts: Facts) -> str | None:
+    """Return a folder that can be written to: the one for temporary files, or shared memory."""
+    temporary = (space for space in facts.host.caches if space.purpose.startswith("temporary"))
+    folders = (*temporary, facts.host.shared_memory)
+    return next((space.path for space in folders if space and space.writable), None)
+
+
+def _opening(space: Space, elsewhere: str | None) -> Iterator[str]:
+    """Yield the command that makes a cache writable, or moves it off a read-only file system."""
+    path = shlex.quote(space.path)
+    if not space.read_only:
+        yield (
+            f'sudo chown -R "$(id -un)" {path}'
+            if space.exists
+            else (f'sudo install -d -o "$(id -un)" {path}')
+        )
+    elif elsewhere:
+        name = next(name for start, name in _MOVED.items() if space.purpose.startswith(start))
+        folder = elsewhere if name == "TMPDIR" else f"{elsewhere}/{name.lower()}"
+        yield f"export {name}={shlex.quote(folder)}"
 
 
 def open_files(facts: Facts) -> Iterator[Finding]:
@@ -116,4 +174,29 @@ def open_files(facts: Facts) -> Iterator[Finding]:
     )
 
 
-RULES: Final[tuple[Rule, ...]] = (shared_memory, disks, closed_caches, open_files)
+def threads(facts: Facts) -> Iterator[Finding]:
+    """More threads than a control group has CPU time for."""
+    limit, count = facts.host.cpu_limit, facts.torch.threads
+    if limit is None or count is None or count <= math.ceil(limit):
+        return
+    fitting = max(1, int(limit))
+    yield Finding(
+        name="threads-exceed-cpu-limit",
+        severity=Severity.WARNING,
+        problem=f"torch computes with {count} threads on the CPU, and the time of {limit:g} CPUs "
+        "is all that this container or job may use: the threads wait for each other.",
+        evidence=(f"{facts.host.cpus} CPUs are seen; the limit is one of time (cgroup cpu.max)",),
+        fix="let it start as many threads as there are CPUs",
+        commands=(f"export OMP_NUM_THREADS={fitting}",),
+        source="llvm/llvm-project issue 225493: OpenMP does not see CPU quotas",
+    )
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    no_shared_memory,
+    shared_memory,
+    disks,
+    closed_caches,
+    open_files,
+    threads,
+)

@@ -3,46 +3,89 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
-from torchgauge.environment.facts import Facts
+from torchgauge.environment.facts import Facts, Version
 from torchgauge.environment.findings import Finding, Severity
-from torchgauge.environment.rules.common import Rule, torch_release
+from torchgauge.environment.rules.common import Rule, torch_release, torch_works
 from torchgauge.environment.versions import dotted, minor_of
 from torchgauge.errors import AllocatorSettingsError
 from torchgauge.estimate.allocator import AllocatorSettings
-from torchgauge.estimate.allocator.keys import OLDEST
+from torchgauge.estimate.allocator.keys import NEWEST, OLDEST
 
-_ALLOCATOR: Final = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF")
-_CUDA_POOL: Final = r"\s*backend\s*:\s*cudaMallocAsync\s*,?"
-"""CUDA's own pool: torch takes it, and the model of the allocator does not know it."""
+ALLOCATOR: Final = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
+"""In the order in which torch looks for them; the first that is set is read (seen in 2.13)."""
+_NEW_NAME_SINCE: Final[Version] = (2, 10)
+"""The first release that acts on ``PYTORCH_ALLOC_CONF``: pytorch/pytorch issue 183387."""
+_POOL: Final = r"\s*backend\s*:\s*{names}\s*(,|$)"
+"""The driver's own pool: torch takes it, and the model of the allocator does not know it."""
 
 
 def allocator(facts: Facts) -> Iterator[Finding]:
-    """Allocator settings that this torch refuses when CUDA starts."""
+    """Allocator settings that this torch refuses when CUDA starts, or does not read."""
     release = torch_release(facts)
-    if release is None or release < OLDEST:
+    if release is None or release < OLDEST or not torch_works(facts):
         return
-    used = bool(facts.torch.cuda or facts.torch.hip)
-    for name in _ALLOCATOR:
-        text = facts.variables.get(name)
-        if text is None:
-            continue
-        try:
-            AllocatorSettings.parse(re.sub(_CUDA_POOL, "", text), torch_release=dotted(release))
-        except AllocatorSettingsError as error:
-            yield Finding(
-                name="allocator-settings-invalid",
-                severity=Severity.ERROR if used else Severity.WARNING,
-                problem=f'torch {dotted(release)} refuses {name}="{text}"'
-                + ("." if used else ", which a CPU build does not read."),
-                evidence=(error.message,),
-                fix=f"correct it ({error.hint}), or unset it" if error.hint else "unset it",
-                commands=(f"unset {name}",),
-                source="c10/core/AllocatorConfig.cpp, c10/cuda/CUDAAllocatorConfig.cpp",
-                explains_gpu=used,
-            )
+    given = [name for name in ALLOCATOR if name in facts.variables]
+    read = [name for name in given if _is_read(name, facts, release)][:1]
+    for name in read:
+        yield from _refused(name, facts, release)
+    if not _uses_allocator(facts):
+        return
+    for name in given:
+        if name not in read:
+            yield _not_read(name, read, facts, release)
+
+
+def _uses_allocator(facts: Facts) -> bool:
+    """Return whether the build has the CUDA allocator; one for the CPU reads no settings."""
+    return bool(facts.torch.cuda or facts.torch.hip)
+
+
+def _is_read(name: str, facts: Facts, release: Version) -> bool:
+    if name == "PYTORCH_ALLOC_CONF":
+        return release >= _NEW_NAME_SINCE
+    return name != "PYTORCH_HIP_ALLOC_CONF" or bool(facts.torch.hip)
+
+
+def _refused(name: str, facts: Facts, release: Version) -> Iterator[Finding]:
+    text = facts.variables[name]
+    pool = _POOL.format(names="(cuda|hip)MallocAsync" if facts.torch.hip else "cudaMallocAsync")
+    try:
+        AllocatorSettings.parse(re.sub(pool, "", text), torch_release=dotted(release))
+    except AllocatorSettingsError as error:
+        used, known = _uses_allocator(facts), release <= NEWEST
+        yield Finding(
+            name="allocator-settings-invalid",
+            severity=Severity.ERROR if used and known else Severity.WARNING,
+            problem=f'torch {dotted(release if known else NEWEST)} refuses {name}="{text}"'
+            + (" when it first uses a GPU" if used else ", which a CPU build does not read")
+            + ("." if known else f"; what {dotted(release)} does is not known."),
+            evidence=(error.message,),
+            fix=f"correct it ({error.hint}), or unset it" if error.hint else "unset it",
+            commands=(f"unset {name}",),
+            source="c10/core/AllocatorConfig.cpp, c10/cuda/CUDAAllocatorConfig.cpp",
+            explains_gpu=used and known,
+        )
+
+
+def _not_read(name: str, read: list[str], facts: Facts, release: Version) -> Finding:
+    text = facts.variables[name]
+    wanted = ALLOCATOR[1] if facts.torch.hip else ALLOCATOR[0]
+    why = f"{read[0]} is set and read in its place" if read else f"it reads {wanted}"
+    return Finding(
+        name="allocator-settings-not-read",
+        severity=Severity.WARNING,
+        problem=f"torch {dotted(release)} does not read {name}: {why}.",
+        evidence=(f"{name}={text}", *(f"{other}={facts.variables[other]}" for other in read)),
+        fix="unset one of the two" if read else "set the variable that this torch reads",
+        commands=(f"unset {name}",)
+        if read
+        else (f"export {wanted}={shlex.quote(text)}", f"unset {name}"),
+        source="pytorch/pytorch issue 183387; c10/cuda/CUDAAllocatorConfig.h",
+    )
 
 
 def blocking(facts: Facts) -> Iterator[Finding]:

@@ -14,7 +14,7 @@ from typing import Final, Literal
 from torchgauge.errors import AllocatorSettingsError
 
 Version = tuple[int, int]
-Kind = Literal["megabytes", "divisions", "share", "flag", "count", "backend"]
+Kind = Literal["megabytes", "divisions", "share", "flag", "count", "positive", "threads", "backend"]
 
 OLDEST: Final[Version] = (2, 6)
 """The oldest torch that torchgauge supports, and so the oldest whose rules are kept."""
@@ -110,7 +110,7 @@ KEYS: Final[dict[str, Key]] = {
         Key(name="release_lock_on_hipmalloc", kind="flag", source=_LIBRARY),
         Key(name="pinned_use_cuda_host_register", kind="flag", source=_LIBRARY),
         Key(name="pinned_use_hip_host_register", kind="flag", source=_LIBRARY),
-        Key(name="pinned_num_register_threads", kind="count", source=_LIBRARY),
+        Key(name="pinned_num_register_threads", kind="threads", source=_LIBRARY),
         Key(name="pinned_use_background_threads", kind="flag", source=_LIBRARY),
         Key(
             name="graph_capture_record_stream_reuse",
@@ -120,7 +120,7 @@ KEYS: Final[dict[str, Key]] = {
         ),
         Key(
             name="pinned_reserve_segment_size_mb",
-            kind="count",
+            kind="positive",
             since=(2, 10),
             source=f"{_LIBRARY}; pytorch PR 164501 (2025-10)",
         ),
@@ -162,6 +162,8 @@ RELEASES: Final[tuple[ReleaseRules, ...]] = (
     ),
 )
 """Rows in the order of the releases; each holds until the next one."""
+NEWEST: Final = RELEASES[-1].version
+"""The newest release whose keys and rules were read."""
 
 
 def rules_of(torch_release: str) -> ReleaseRules:

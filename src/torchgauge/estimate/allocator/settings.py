@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Final, Self
 
 from torchgauge.errors import AllocatorSettingsError
@@ -19,6 +20,8 @@ ROUNDUP_INTERVALS: Final = 16
 """Powers of two from 1 MiB to 32 GiB and above that have their own number of divisions."""
 
 DEFAULT_LARGE_SEGMENT: Final = 20 * MIB
+MOST_THREADS: Final = 128
+"""Of ``pinned_num_register_threads`` (``CUDAAllocatorConfig::pinned_max_register_threads``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +88,7 @@ class AllocatorSettings:
 
 def _pairs(text: str) -> list[tuple[str, str]]:
     """Return the keys with their values as text, white space dropped as torch drops it."""
-    plain = re.sub(r"\s+", "", text)
+    plain = re.sub(r"\s+", "", text).removesuffix(",")  # one comma at the end is let pass
     if not plain:
         return []
     pairs = []
@@ -93,6 +96,8 @@ def _pairs(text: str) -> list[tuple[str, str]]:
         name, colon, value = part.partition(":")
         if not name or not colon or not value:
             raise _refused(f"{part!r} is not key:value", "write max_split_size_mb:128")
+        if ":" in value and not value.startswith("["):
+            raise _refused(f"{part!r} is more than one key:value", "put commas between them")
         pairs.append((name, value))
     return pairs
 
@@ -100,8 +105,10 @@ def _pairs(text: str) -> list[tuple[str, str]]:
 def _key(name: str, rules: ReleaseRules) -> Key:
     key = KEYS.get(name)
     if key is None:
-        known = ", ".join(k.name for k in KEYS.values() if k.since <= rules.version)
-        raise _refused(f"unknown key {name!r}", f"one of {known}")
+        known = [key.name for key in KEYS.values() if key.since <= rules.version]
+        alike = get_close_matches(name, known, n=1)
+        hint = f"perhaps {alike[0]}" if alike else f"one of {', '.join(known)}"
+        raise _refused(f"unknown key {name!r}", hint)
     if key.since > rules.version:
         since = ".".join(map(str, key.since))
         raise _refused(
@@ -182,7 +189,7 @@ def _read_share(name: str, value: str) -> float:
     except ValueError:
         raise _refused(f"{name}:{value} is not a number", "a share such as 0.8") from None
     # A fraction of 1 is torch's default for the process; a threshold of 1 would never be met.
-    if not 0 < share < 1 and not (share == 1 and name == "per_process_memory_fraction"):
+    if not 0 < share < 1 and not (share in (0, 1) and name == "per_process_memory_fraction"):
         raise _refused(f"{name}:{value} is not a share", "a number between 0 and 1")
     return share
 
@@ -191,8 +198,14 @@ def _check_ignored(key: Key, value: str) -> None:
     match key.kind:
         case "flag":
             _read_flag(key.name, value)
+        case "threads":
+            if _power_of_two(key.name, value) > MOST_THREADS:
+                raise _refused(f"{key.name}:{value} is too many", f"at most {MOST_THREADS}")
         case "count":
             _integer(key.name, value)
+        case "positive":
+            if _integer(key.name, value) == 0:
+                raise _refused(f"{key.name}:{value} is too small", "at least 1")
         case "backend":
             if value == "cudaMallocAsync":
                 raise _refused(
@@ -206,9 +219,11 @@ def _check_ignored(key: Key, value: str) -> None:
 
 
 def _integer(name: str, value: str) -> int:
-    if not value.isascii() or not value.isdigit():
+    """Return the number as C's ``stoi`` reads it: what follows the digits is dropped."""
+    digits = re.match(r"[0-9]+", value)
+    if digits is None:
         raise _refused(f"{name}:{value} is not a whole number", f"{name}:64")
-    return int(value)
+    return int(digits[0])
 
 
 def _power_of_two(name: str, value: str) -> int:
