@@ -128,7 +128,9 @@ def test_sockets_that_misbehave_and_then_a_graceful_end(folder):
         # no HTTP at all, and a client that leaves in the middle
         with connect(port) as client:
             client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-            assert b" 400 " in read_all(client).splitlines()[0]
+            head, _, body = read_all(client).partition(b"\r\n\r\n")
+            assert b" 400 " in head.splitlines()[0]
+            assert json.loads(body)["error"]["code"] == "bad_request"
         with connect(port) as client:
             client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 

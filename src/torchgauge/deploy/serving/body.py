@@ -31,7 +31,10 @@ class PendingBytes:
             Busy: that would be more than the limit.
         """
         if self.held + size > self._limit:
-            raise Busy("the requests being read take all the memory there is for them")
+            raise Busy(
+                "the requests being read and the answers being sent take all the memory there is "
+                "for them; try again later"
+            )
         self.held += size
 
     def hold(self, size: int) -> None:

@@ -1,15 +1,20 @@
 """Connections that do not wait for ever: for a request line, or for a client to read its answer.
 
 uvicorn has a time-out between requests alone. A connection that sends a header byte a minute, or
-asks and never reads, would be held as long as the client likes.
+asks and never reads, would be held as long as the client likes. And what is no HTTP gets an error
+of the same form as all the others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from torchgauge.deploy.serving.failures import RequestFailure
+from torchgauge.deploy.serving.responses import JSON, error_data
 from torchgauge.deploy.serving.settings import Settings
 
 
@@ -32,6 +37,23 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
                 self._end_timer("_header_timer")
             elif self._header_timer is None:
                 self._expect_header()
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is no HTTP, and close."""
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                self.transport.close()  # an answer has begun already
+                return
+            failure = RequestFailure(msg)
+            body = json.dumps(error_data(failure)).encode()
+            headers = [
+                (b"content-type", JSON.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()

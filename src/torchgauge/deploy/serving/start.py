@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
+from torchgauge.units import format_number_of
 
 if TYPE_CHECKING:
     from torchgauge.deploy.serving.budget import BatchLimit
@@ -66,7 +67,8 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
         on_message(describe(facts))
         on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
         serve(application, listener, settings, access_log=request.access_log)
-        on_message(f"stopped: {service.taken} requests taken, {service.answered} answered")
+        taken = format_number_of(service.taken, "request")
+        on_message(f"stopped: {taken} taken, {service.answered} answered")
     finally:
         listener.close()
 
