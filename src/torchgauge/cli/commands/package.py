@@ -20,7 +20,7 @@ from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.report.scenario import Scenario
-from torchgauge.units import format_bytes, format_milliseconds, parse_bytes
+from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -236,8 +236,8 @@ def _as_text(package: Package) -> str:
     worst = max(package.comparisons, key=lambda item: item.max_difference)
     lines.append(
         f"  {'difference':<10} {worst.max_difference:.3g} at most "
-        f"({worst.max_relative_difference:.3g} relative), {len(package.comparisons)} choices of "
-        "sizes, program against model"
+        f"({worst.max_relative_difference:.3g} relative), "
+        f"{format_number_of(len(package.comparisons), 'choice')} of sizes, program against model"
     )
     for table in package.memory:
         line = table.lines[-1]
