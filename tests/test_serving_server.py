@@ -227,6 +227,17 @@ def test_no_package(tmp_path, capsys):
     assert "is no package: it has no manifest.json" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_ends_it_with_status_0(folder, capsys, monkeypatch, number):
+    from torchgauge.deploy.serving import model
+
+    monkeypatch.setattr(model, "open_package", lambda *_: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["serve", str(folder), "--port", "0"]) == 0
+    assert "torchgauge: stopped before it was ready" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_a_missing_extra_is_named(folder, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "fastapi", None)
     assert main(["serve", str(folder), "--port", "0"]) == 2

@@ -177,6 +177,9 @@ def start_replicas(
             name=_NAME,
             route_prefix=None,
         )
+    except KeyboardInterrupt:
+        _end()
+        raise
     except Exception as error:
         _end()
         raise UsageError(

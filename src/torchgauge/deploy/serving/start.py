@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,7 +45,7 @@ class ServeRequest:
 
 
 def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> None:
-    """Serve a package until a signal says to stop.
+    """Serve a package until a signal says to stop; also while it is still starting.
 
     Raises:
         PackageError: the package is damaged, unknown or not safe; nothing of it was loaded.
@@ -51,6 +54,31 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
     """
     for module in _MODULES:
         require(module, EXTRA, "serve a package")
+    try:
+        with _sigterm_interrupts():
+            _serve(request, on_message)
+    except KeyboardInterrupt:
+        on_message("stopped before it was ready")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, until the server has handlers of its own.
+
+    The first process of a container has no default action for it: without a handler ``docker stop``
+    waits for its time-out and kills.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
     from torchgauge.deploy.serving.application import Service, create_application
     from torchgauge.deploy.serving.model import describe, read_package
     from torchgauge.deploy.serving.server import bind, serve
