@@ -173,6 +173,40 @@ def test_inputs_under_another_name_are_refused(tmp_path):
         )
 
 
+class TwoNamesAlike(torch.nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return {"a.b": y, "a": {"b": y + 1}}
+
+
+def test_no_output_has_the_name_of_another(tmp_path):
+    package = packaged(TwoNamesAlike(4, 2), tmp_path / "p", inputs={"input_size": (4,)})
+    assert [tensor.name for tensor in package.signature.outputs] == ["a.b", "a.b_2"]
+
+
+def test_where_the_batch_is_fixed_no_other_is_spoken_of(tmp_path, capsys):
+    model = tmp_path / "fixed.py"
+    model.write_text(
+        "import torch\n"
+        "class Fixed(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(4, 3)\n"
+        "    def forward(self, x): return self.weight @ x\n"
+    )
+    spec, output = f"{model}:Fixed", tmp_path / "p"
+    arguments = ["package", spec, "--input-size", "4,5", "--output", str(output), "--quiet"]
+    assert main([*arguments, "--budget-memory", "1GiB", "--budget-batch", "8"]) == 2
+    assert "this program has no batch that may vary" in capsys.readouterr().err
+    assert main([*arguments, "--budget-memory", "1"]) == 1
+    assert "error: one forward takes 200 B on cpu" in capsys.readouterr().err
+    assert main([*arguments, "--longest", "9"]) == 0
+    text = capsys.readouterr().out
+    # weight 3·4, bias 3, input 4·5 and output 3·5 floats
+    assert "memory     200 B on cpu\n" in text
+    assert "--longest 9 changes nothing: no length varies" in text
+    card = (output / "README.md").read_text()
+    assert "| device | up to | one forward |\n|---|---|---|\n| cpu | any | 200 B |" in card
+
+
 # ---------------------------------------------------------------------------- refusals
 
 

@@ -132,6 +132,7 @@ def test_what_the_model_refuses_is_the_requests_fault(tagger):
         ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
         ({"content-type": "application/json", "content-length": "2000000000"}, 413),
         ({"content-type": "application/json; charset=utf-8"}, 400),
+        ({"content-type": "Application/JSON", "content-encoding": "Identity"}, 400),
     ],
 )
 def test_headers_decide_before_the_body_is_read(tagger, headers, status):

@@ -180,6 +180,7 @@ def test_two_inputs_have_one_batch():
             r"is \[\[.*\.\.\., it may",
         ),
         (b'{"inputs": {"x": ' + b"1" * 5000 + b"}}", "the body is no JSON"),
+        (b'{"inputs": {"x": [[1, 2]], "x": [[3, 4]]}}', "'x' stands twice in one object"),
     ],
 )
 def test_bodies_that_are_none(body, message):

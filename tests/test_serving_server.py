@@ -20,9 +20,11 @@ import uvicorn
 
 from deploy_models import Mlp, packaged
 from torchgauge.cli.main import main
+from torchgauge.deploy.serving.model import read_package
 from torchgauge.deploy.serving.protocol import protocol_class
 from torchgauge.deploy.serving.server import Server, bind
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.deploy.serving.start import ServeRequest, _settings
 
 MLP = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
 
@@ -210,6 +212,13 @@ def test_an_address_of_another_machine_is_a_clear_error(folder, capsys):
     assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_address_of_ipv6_is_written_as_in_a_url(folder, capsys, monkeypatch):
+    monkeypatch.setattr("torchgauge.deploy.serving.server.serve", lambda *_, **__: None)
+    assert main(["serve", str(folder), "--host", "::1", "--port", "0"]) == 0
+    assert re.search(r"listening on http://\[::1\]:\d+ ", capsys.readouterr().err)
+
+
 def test_no_gpu_though_asked_for(folder, capsys, monkeypatch):
     import torch
 
@@ -223,6 +232,9 @@ def test_no_gpu_though_asked_for(folder, capsys, monkeypatch):
 def test_no_package(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
     assert "there is no folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["serve", str(tmp_path / "file"), "--port", "0"]) == 2
+    assert "file is no folder" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
     assert "is no package: it has no manifest.json" in capsys.readouterr().err
 
@@ -236,6 +248,42 @@ def test_a_signal_while_it_starts_ends_it_with_status_0(folder, capsys, monkeypa
     assert main(["serve", str(folder), "--port", "0"]) == 0
     assert "torchgauge: stopped before it was ready" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-body", "0"], "argument --max-body: nothing fits into 0 bytes"),
+        (["--max-pending", "0"], "argument --max-pending: nothing fits into 0 bytes"),
+        (["--memory-limit", "0"], "argument --memory-limit: nothing fits into 0 bytes"),
+        (["--body-timeout", "0"], "argument --body-timeout: nothing can be done in 0 seconds"),
+        (["--request-timeout", "-1"], "'-1' is not a number of seconds"),
+        (["--max-latency-ms", "-1"], "'-1' is not a number of milliseconds"),
+        (
+            ["--max-body", "2MiB", "--max-pending", "1MiB"],
+            "--max-pending 1.00 MiB has no room for one body of --max-body 2.00 MiB",
+        ),
+    ],
+)
+def test_limits_that_cannot_be(folder, capsys, options, message):
+    assert main(["serve", str(folder), "--port", "0", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_limits_that_were_given_are_kept(folder):
+    facts = read_package(folder)
+
+    def limits(body=None, pending=None):
+        request = ServeRequest(
+            folder=folder, settings=Settings(), body_limit=body, pending_limit=pending
+        )
+        settings = _settings(request, facts)
+        return settings.max_body_bytes, settings.max_pending_bytes
+
+    assert limits(body=10) == (10, Settings().max_pending_bytes)
+    assert limits(pending=1000) == (1000, 1000)
+    assert limits(body=10, pending=20) == (10, 20)
+    assert limits(body=2**30) == (2**30, 2**30)
 
 
 def test_a_missing_extra_is_named(folder, capsys, monkeypatch):

@@ -27,7 +27,7 @@ from torchgauge.deploy.verification import (
     with_observed_shapes,
 )
 from torchgauge.deploy.writing import Contents, write_package
-from torchgauge.errors import InputError, ModelError
+from torchgauge.errors import InputError, ModelError, UsageError
 from torchgauge.report.model import Report
 from torchgauge.report.scenario import Scenario
 
@@ -121,7 +121,7 @@ def package_model(
             memory=memory,
             request=request,
             example=maker(maker.example_sizes),
-            notes=(*example.notes, *exported.notes),
+            notes=(*example.notes, *exported.notes, *_unused(exported.signature, request)),
         )
         write_package(output, contents, overwrite=overwrite, on_progress=tell)
     return Package(
@@ -183,6 +183,12 @@ def _takes(model: nn.Module, name: str) -> bool:
     import inspect
 
     return name in inspect.signature(model.forward).parameters
+
+
+def _unused(signature: Signature, request: PackageRequest) -> tuple[str, ...]:
+    if request.longest is None or signature.dimensions.keys() - {BATCH}:
+        return ()
+    return (f"--longest {request.longest} changes nothing: no length varies",)
 
 
 def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> InputMaker:
@@ -257,6 +263,13 @@ def _check_budgets(
     maker: InputMaker,
     request: PackageRequest,
 ) -> None:
+    has_budget = request.budget_bytes is not None or request.budget_ms is not None
+    if has_budget and request.budget_batch > 1 and BATCH not in signature.dimensions:
+        raise UsageError(
+            f"a budget for a batch of {request.budget_batch}, but this program has no batch that "
+            "may vary",
+            hint="leave --budget-batch out: the sizes are fixed",
+        )
     budget = Budget(
         batch=request.budget_batch, bytes=request.budget_bytes, milliseconds=request.budget_ms
     )

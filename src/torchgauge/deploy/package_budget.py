@@ -44,8 +44,8 @@ def check_memory(
         return
     ways = list(_memory_ways(tables, signature, budget, budget.bytes, model))
     raise CheckFailed(
-        f"{_what(budget, line)} takes {format_bytes(peak)} on {table.device}, the budget is "
-        f"{format_bytes(budget.bytes)}; nothing was written",
+        f"{_what(signature, budget, line)} takes {format_bytes(peak)} on {table.device}, the "
+        f"budget is {format_bytes(budget.bytes)}; nothing was written",
         hint="; ".join(ways) or _no_way(table, budget.bytes, peak),
     )
 
@@ -114,8 +114,8 @@ def check_time(
         return
     ways = list(_time_ways(table, signature, budget, budget.milliseconds, predict))
     raise CheckFailed(
-        f"{_what(budget, line)} takes {format_milliseconds(taken)} on {table.device}, the budget "
-        f"is {format_milliseconds(budget.milliseconds)}; nothing was written",
+        f"{_what(signature, budget, line)} takes {format_milliseconds(taken)} on {table.device}, "
+        f"the budget is {format_milliseconds(budget.milliseconds)}; nothing was written",
         hint="; ".join([*ways, "a faster --device"]),
     )
 
@@ -146,6 +146,7 @@ def _smallest_batch(signature: Signature, budget: Budget) -> int:
     return budget.batch if sizes is None else max(sizes.minimum, 1)
 
 
-def _what(budget: Budget, line: MemoryLine) -> str:
+def _what(signature: Signature, budget: Budget, line: MemoryLine) -> str:
     length = "".join(f", {name} up to {size}" for name, size in line.up_to.items())
-    return f"a batch of {budget.batch}{length}"
+    batch = f"a batch of {budget.batch}" if BATCH in signature.dimensions else "one forward"
+    return f"{batch}{length}"

@@ -242,12 +242,17 @@ def _as_text(package: Package) -> str:
     for table in package.memory:
         line = table.lines[-1]
         limits = "".join(f", {name} {size}" for name, size in line.up_to.items())
-        lines.append(
-            f"  {'memory':<10} {format_bytes(line.peak_bytes(1))} on {table.device} (batch 1"
-            f"{limits}), {format_bytes(line.bytes_per_sample)} more per sample"
-        )
+        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}"
+        if "batch" in signature.dimensions:
+            more = format_bytes(line.bytes_per_sample)
+            peak += f" (batch 1{limits}), {more} more per sample"
+        else:
+            peak += f" ({limits.removeprefix(', ')})" if limits else ""
+        lines.append(f"  {'memory':<10} {peak}")
         times = ", ".join(
-            f"{format_milliseconds(ms)} (batch {batch})" for batch, ms in line.milliseconds.items()
+            format_milliseconds(ms)
+            + (f" (batch {batch})" if "batch" in signature.dimensions else "")
+            for batch, ms in line.milliseconds.items()
         )
         if times:
             lines.append(f"  {'time':<10} {times} on {table.device}{limits}")

@@ -65,7 +65,7 @@ async def reading(
         RequestFailure: too large, too slow, no JSON, or no memory for it.
     """
     _check_media_type(headers.get("content-type", "application/json"))
-    if headers.get("content-encoding", "identity") != "identity":
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise WrongMediaType("compressed bodies are not read")
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:

@@ -111,13 +111,23 @@ def _json_object(body: bytes, allow_nan: bool) -> dict[str, Any]:
         return float(text)
 
     try:
-        data = json.loads(body, parse_constant=constant)
+        data = json.loads(body, parse_constant=constant, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadBody(f"the body is no JSON: {reason[:200]}") from error
     if not isinstance(data, dict):
         raise BadBody('the body is an object with "inputs"')
     return data
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON lets a name stand twice in one, and does not say which holds."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadBody(f"{name[:80]!r} stands twice in one object")
+        found[name] = value
+    return found
 
 
 def _tensor(tensor: TensorSignature, value: Any) -> torch.Tensor:

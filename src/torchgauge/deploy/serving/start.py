@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
-from torchgauge.units import format_number_of
+from torchgauge.errors import UsageError
+from torchgauge.units import format_bytes, format_number_of
 
 if TYPE_CHECKING:
     from torchgauge.deploy.serving.budget import BatchLimit
@@ -93,6 +94,7 @@ def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
         application = create_application(facts.name, service)
         host, port = listener.getsockname()[:2]
         on_message(describe(facts))
+        host = f"[{host}]" if ":" in host else host
         on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
         serve(application, listener, settings, access_log=request.access_log)
         taken = format_number_of(service.taken, "request")
@@ -102,15 +104,29 @@ def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
 
 
 def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
-    """Return the settings with the limits that were not given; a small memory makes them small."""
+    """Return the settings with the limits that were not given; a small memory makes them small.
+
+    Raises:
+        UsageError: the limits that were given contradict each other.
+    """
     settings, memory = request.settings, request.memory_limit
     body = default_body_bytes(facts.signature, settings.max_batch)
     pending = settings.max_pending_bytes
     if memory is not None and request.device == "cpu":
         body = max(min(body, memory // 64), MIB)
         pending = min(pending, memory // 8)
-    body = request.body_limit or body
-    pending = max(request.pending_limit or pending, body)
+    if request.pending_limit is None:
+        body = body if request.body_limit is None else request.body_limit
+        pending = max(pending, body)
+    else:
+        pending = request.pending_limit
+        body = min(body, pending) if request.body_limit is None else request.body_limit
+    if body > pending:
+        raise UsageError(
+            f"--max-pending {format_bytes(pending)} has no room for one body of --max-body "
+            f"{format_bytes(body)}",
+            hint="a larger --max-pending, or a smaller --max-body",
+        )
     return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
 
 
