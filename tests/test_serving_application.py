@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import threading
 import time
@@ -17,9 +18,11 @@ import torch
 from deploy_models import Tagger, packaged
 from torchgauge.deploy.serving.application import Service, create_application
 from torchgauge.deploy.serving.budget import BatchLimit, batch_limit
+from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import LocalEngine
 from torchgauge.deploy.serving.model import open_package, warm_up
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.deploy.signature import Signature, TensorSignature
 from torchgauge.errors import UsageError
 
 SETTINGS = Settings(max_wait_seconds=0.001, max_body_bytes=2000, max_batch=4)
@@ -376,6 +379,32 @@ def test_facts(tagger):
     busy = operation["responses"]["429"]
     assert "the queue is full, too many requests are being read" in busy["description"]
     assert busy["headers"]["Retry-After"]["required"]
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(tagger):
+    async def ask():
+        async with client_of(tagger[1]) as client:
+            page = (await client.get("/docs")).text
+            body = html.unescape(page[page.index("{&quot;inputs") :].partition("</pre>")[0])
+            example = await client.post("/v1/predict", json=json.loads(body))
+            return page, example, (await client.get("/redoc")).status_code
+
+    page, example, redoc = asyncio.run(ask())
+    assert "<td>ids</td><td>[batch, sequence]</td><td>int64</td><td>0…49</td>" in page
+    assert "<td>429</td><td>too much at once" in page
+    assert "<td>samples in one request</td><td>4 at most" in page
+    assert "://" not in page
+    assert "<script" not in page
+    assert example.status_code == 200
+    assert redoc == 404
+
+
+def test_names_of_strangers_are_escaped_on_the_page():
+    tensor = TensorSignature(name="<script>", shape=(100, 3), dtype="float32")
+    page = docs_page("<b>", "", Signature(inputs=(tensor,), outputs=()), 1)
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert html.escape('"shape": [100, 3], "data": "base64 of the bytes"') in page
 
 
 def test_a_large_answer_is_sent_in_pieces_and_counted_while_it_is(tagger):

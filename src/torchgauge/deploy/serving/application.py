@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Route
 
 from torchgauge import __version__
 from torchgauge.deploy.serving.body import PendingBytes, reading
 from torchgauge.deploy.serving.budget import BatchLimit, resident_bytes
+from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import Engine, check_samples
 from torchgauge.deploy.serving.failures import Busy, RequestFailure, Stopping
 from torchgauge.deploy.serving.metrics import CONTENT_TYPE, CountRequests, Metrics
@@ -47,6 +48,7 @@ _SMALL_BYTES = 32 * 1024
 """JSON of this size is read in about half a millisecond; a change of threads costs as much."""
 _SMALL_NUMBERS = 2048
 """Written as JSON in about as much time."""
+_DESCRIPTION = "A model packaged and served by torchgauge."
 _CLIENT_GONE = 499
 """nginx's status for a client that did not wait; nobody reads it, the counter does."""
 
@@ -138,8 +140,10 @@ def create_application(name: str, service: Service) -> FastAPI:
     application = FastAPI(
         title=name,
         version=__version__,
-        description="A model packaged and served by torchgauge.",
+        description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
         redirect_slashes=False,  # many clients send no body a second time
     )
 
@@ -160,6 +164,12 @@ def create_application(name: str, service: Service) -> FastAPI:
 
 
 def _add_facts(application: FastAPI, service: Service) -> None:
+    page = docs_page(application.title, _DESCRIPTION, service.signature, service.limit({}))
+
+    @application.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return page
+
     @application.get("/v1/signature", summary="Inputs, outputs and limits")
     async def signature() -> dict[str, Any]:
         return {

@@ -6,7 +6,7 @@ from typing import Any
 
 from torchgauge.deploy.signature import Signature, TensorSignature
 
-_ERRORS = {
+ERRORS = {
     "400": "the body is no JSON object with inputs, or the request is no HTTP",
     "408": "the body did not come in time",
     "413": "the body is too large",
@@ -66,7 +66,7 @@ def predict_operation(signature: Signature) -> dict[str, Any]:
                 "description": "the outputs of the model",
                 "content": {"application/json": {"schema": response}},
             },
-            **{status: _error(status, text) for status, text in _ERRORS.items()},
+            **{status: _error(status, text) for status, text in ERRORS.items()},
         },
     }
 
