@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import tracemalloc
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchgauge.deploy.serving.budget import _DECODING_FACTOR
 from torchgauge.deploy.serving.failures import BadBody, BadInput, RequestFailure
 from torchgauge.deploy.serving.payload import decode_request, encode_response
 from torchgauge.deploy.signature import Signature, SizeRange, TensorSignature
@@ -140,6 +142,19 @@ def test_token_ids_that_the_embedding_does_not_have(value, message):
 def test_a_number_that_the_dtype_cannot_hold():
     with pytest.raises(BadInput, match="holds a number that uint8 cannot"):
         decode({"x": [[1, 300]]}, tensor(dtype="uint8"))
+
+
+@pytest.mark.parametrize("item", [b"[1],", b"{},", b"[],", b'"ab",', b"1.5,"])
+def test_json_takes_no_more_memory_than_is_kept_for_it(item):
+    text = b'{"inputs":[' + item * (200_000 // len(item)) + b"0]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadBody):
+            decode_request(text, signature(tensor()), allow_nan=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < _DECODING_FACTOR * len(text)
 
 
 def test_whole_numbers_beyond_int64_are_numbers_for_a_float():

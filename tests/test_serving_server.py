@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 import uvicorn
@@ -34,6 +34,13 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages") / "mlp"
     packaged(Mlp(), folder, inputs={"input_size": (4,)})
     return folder
+
+
+@pytest.fixture(scope="module")
+def quick(folder):
+    """A server that many tests ask."""
+    with running(folder, "--max-body", "64KiB") as server:
+        yield server
 
 
 @contextmanager
@@ -78,9 +85,10 @@ def connect(port):
     return connection
 
 
-def read_all(connection):
+def read_all(connection, *, fails=False):
+    """Return what comes until the end; with ``fails`` a reset is no end."""
     data = bytearray()
-    with suppress(ConnectionResetError):
+    with nullcontext() if fails else suppress(ConnectionResetError):
         while part := connection.recv(2**20):
             data += part
     return bytes(data)
@@ -149,6 +157,37 @@ def test_sockets_that_misbehave_and_then_a_graceful_end(folder):
         assert server.wait(10) == 0
         with pytest.raises(OSError, match="refused"):
             connect(port)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Content-Type: text/plain", 415), ("Content-Length: -1", 400), ("Expect: x", 413)],
+)
+def test_a_refusal_before_the_body_is_read_reaches_a_client_that_still_sends(quick, header, status):
+    """Many clients send header and body apart, and lose the answer to a reset in between."""
+    body = b"x" * 200_000
+    with connect(quick.port) as client:
+        client.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
+            + (b"" if status == 400 else b"Content-Length: %d\r\n" % len(body))
+            + f"{header}\r\n\r\n".encode()
+        )
+        time.sleep(0.2)  # the answer is sent by now, and its end
+        for first in range(0, len(body), 10_000):
+            client.sendall(body[first : first + 10_000])
+            time.sleep(0.002)
+        assert f" {status} ".encode() in read_all(client, fails=True).splitlines()[0]
+
+
+def test_a_refused_body_is_not_read_for_ever(quick):
+    with connect(quick.port) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        start = time.monotonic()
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() < start + 10:
+                client.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - start < 5
 
 
 @contextmanager
@@ -273,10 +312,11 @@ def test_limits_that_cannot_be(folder, capsys, options, message):
 def test_limits_that_were_given_are_kept(folder):
     facts = read_package(folder)
 
-    def limits(body=None, pending=None):
+    def limits(body=None, pending=None, memory=2**40):
         request = ServeRequest(
-            folder=folder, settings=Settings(), body_limit=body, pending_limit=pending
-        )
+            folder=folder, settings=Settings(), body_limit=body, pending_limit=pending,
+            memory_limit=memory,
+        )  # fmt: skip
         settings = _settings(request, facts)
         return settings.max_body_bytes, settings.max_pending_bytes
 
@@ -284,6 +324,7 @@ def test_limits_that_were_given_are_kept(folder):
     assert limits(pending=1000) == (1000, 1000)
     assert limits(body=10, pending=20) == (10, 20)
     assert limits(body=2**30) == (2**30, 2**30)
+    assert limits(memory=2**30)[1] == 2**27
 
 
 def test_a_missing_extra_is_named(folder, capsys, monkeypatch):

@@ -109,11 +109,14 @@ def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
     Raises:
         UsageError: the limits that were given contradict each other.
     """
-    settings, memory = request.settings, request.memory_limit
+    from torchgauge.deploy.serving.budget import available_bytes
+
+    settings = request.settings
+    memory = available_bytes() if request.memory_limit is None else request.memory_limit
     body = default_body_bytes(facts.signature, settings.max_batch)
     pending = settings.max_pending_bytes
-    if memory is not None and request.device == "cpu":
-        body = max(min(body, memory // 64), MIB)
+    if request.device == "cpu":
+        body = max(min(body, memory // 128), MIB)
         pending = min(pending, memory // 8)
     if request.pending_limit is None:
         body = body if request.body_limit is None else request.body_limit
