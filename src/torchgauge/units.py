@@ -67,9 +67,9 @@ def format_number_of(count: int, thing: str) -> str:
     """Write how many of something there are; names of things whose plural is no ``s`` do not occur.
 
     >>> format_number_of(1, "sample"), format_number_of(2000, "sample")
-    ('1 sample', '2,000 samples')
+    ('1 sample', '2000 samples')
     """
-    return f"{count:,d} {thing}{'' if count == 1 else 's'}"
+    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def format_percent(part: float, whole: float) -> str:
