@@ -1,7 +1,8 @@
-"""Requests at a fixed rate from a process of its own: ``load_client.py PORT COUNT RATE BODY``.
+"""Requests at a fixed rate: ``load_client.py PORT COUNT RATE BODY [RETRY]``, its own process.
 
 An open loop: a request is sent at its time whether or not the server keeps up; with ``RATE`` 0 as
-many are under way as there are connections. Prints JSON: statuses, answers, errors, milliseconds.
+many are under way as there are connections. With ``RETRY`` a request that got no answer, or 429 or
+503, is sent again for so many seconds. Prints JSON: statuses, answers, errors, milliseconds.
 """
 
 from __future__ import annotations
@@ -14,13 +15,17 @@ from collections import Counter
 from pathlib import Path
 
 CLOSED_LOOP_CONNECTIONS = 64
+PAUSE_SECONDS = 0.2
+"""Before a request is sent again; twice as long each time, up to Retry-After's shortest."""
+LONGEST_PAUSE_SECONDS = 1.0
 
 
 class Client:
     """Keep-alive connections to one server, reused in turn."""
 
-    def __init__(self, port: int, body: bytes) -> None:
+    def __init__(self, port: int, body: bytes, retry_seconds: float = 0.0) -> None:
         self._port = port
+        self._retry_seconds = retry_seconds
         self._request = (
             b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             b"Content-Length: %d\r\n\r\n" % len(body)
@@ -29,17 +34,30 @@ class Client:
         self.statuses: Counter[str] = Counter()
         self.milliseconds: list[float] = []
         self.bodies: Counter[bytes] = Counter()
+        self.dropped: list[tuple[float, float]] = []
+        """When a request without an answer was sent, and when that was seen, on the system's
+        monotonic clock: the same in all processes."""
 
     async def ask(self) -> None:
-        """Send one request and count what came of it."""
+        """Send one request, again if need be, and count what came of it."""
         start = time.monotonic()
-        try:
-            status = await self._exchange()
-        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
-            status = f"error: {type(error).__name__}"
+        pause = PAUSE_SECONDS
+        while (status := await self._once()) in ("429", "503") or not status.isdecimal():
+            if time.monotonic() + pause > start + self._retry_seconds:
+                break
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         self.statuses[status] += 1
         if status == "200":
             self.milliseconds.append((time.monotonic() - start) * 1000)
+
+    async def _once(self) -> str:
+        start = time.monotonic()
+        try:
+            return await self._exchange()
+        except (OSError, asyncio.IncompleteReadError, ValueError) as error:
+            self.dropped.append((start, time.monotonic()))
+            return f"error: {type(error).__name__}"
 
     async def _exchange(self) -> str:
         if self._idle:
@@ -80,8 +98,8 @@ async def closed_loop(client: Client, count: int) -> None:
     await asyncio.gather(*(worker() for _ in range(CLOSED_LOOP_CONNECTIONS)))
 
 
-def main(port: int, count: int, rate: float, body: Path) -> None:
-    client = Client(port, body.read_bytes())
+def main(port: int, count: int, rate: float, body: Path, retry_seconds: float = 0.0) -> None:
+    client = Client(port, body.read_bytes(), retry_seconds)
     start = time.monotonic()
     asyncio.run(open_loop(client, count, rate) if rate else closed_loop(client, count))
     print(
@@ -90,6 +108,7 @@ def main(port: int, count: int, rate: float, body: Path) -> None:
                 "seconds": time.monotonic() - start,
                 "statuses": client.statuses,
                 "different_answers": len(client.bodies),
+                "dropped": client.dropped,
                 "milliseconds": sorted(client.milliseconds),
             }
         )
@@ -97,4 +116,7 @@ def main(port: int, count: int, rate: float, body: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]))
+    main(
+        int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), Path(sys.argv[4]),
+        *map(float, sys.argv[5:]),
+    )  # fmt: skip

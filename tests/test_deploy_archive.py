@@ -298,7 +298,7 @@ def test_a_signature_of_another_program_is_refused(folder, tmp_path):
     packaged(Mlp(), tmp_path / "mlp", inputs={"input_size": (4,)})
     (folder / "signature.json").write_bytes((tmp_path / "mlp" / "signature.json").read_bytes())
     rehash(folder)
-    with pytest.raises(PackageError, match="takes 1 tensors and returns 2, its signature says"):
+    with pytest.raises(PackageError, match="takes 1 tensor and returns 2, its signature says"):
         open_package(folder)
 
 

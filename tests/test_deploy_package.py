@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from torchgauge.report.io import load_report
 from torchgauge.report.scenario import Scenario
 
 SPEC = "tests/deploy_models.py"
+IN_BFLOAT16 = "the model in bfloat16: its weights take 134 B less"
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +173,40 @@ def test_inputs_under_another_name_are_refused(tmp_path):
         )
 
 
+class TwoNamesAlike(torch.nn.Linear):
+    def forward(self, x):
+        y = super().forward(x)
+        return {"a.b": y, "a": {"b": y + 1}}
+
+
+def test_no_output_has_the_name_of_another(tmp_path):
+    package = packaged(TwoNamesAlike(4, 2), tmp_path / "p", inputs={"input_size": (4,)})
+    assert [tensor.name for tensor in package.signature.outputs] == ["a.b", "a.b_2"]
+
+
+def test_where_the_batch_is_fixed_no_other_is_spoken_of(tmp_path, capsys):
+    model = tmp_path / "fixed.py"
+    model.write_text(
+        "import torch\n"
+        "class Fixed(torch.nn.Linear):\n"
+        "    def __init__(self): super().__init__(4, 3)\n"
+        "    def forward(self, x): return self.weight @ x\n"
+    )
+    spec, output = f"{model}:Fixed", tmp_path / "p"
+    arguments = ["package", spec, "--input-size", "4,5", "--output", str(output), "--quiet"]
+    assert main([*arguments, "--budget-memory", "1GiB", "--budget-batch", "8"]) == 2
+    assert "this program has no batch that may vary" in capsys.readouterr().err
+    assert main([*arguments, "--budget-memory", "1"]) == 1
+    assert "error: one forward takes 200 B on cpu" in capsys.readouterr().err
+    assert main([*arguments, "--longest", "9"]) == 0
+    text = capsys.readouterr().out
+    # weight 3·4, bias 3, input 4·5 and output 3·5 floats
+    assert "memory     200 B on cpu\n" in text
+    assert "--longest 9 changes nothing: no length varies" in text
+    card = (output / "README.md").read_text()
+    assert "| device | up to | one forward |\n|---|---|---|\n| cpu | any | 200 B |" in card
+
+
 # ---------------------------------------------------------------------------- refusals
 
 
@@ -204,9 +240,50 @@ def test_over_budget_nothing_is_written_and_the_status_is_1(tmp_path, capsys):
     # Weights 4·8 + 8 + 8·3 + 3 floats; per sample 4 in, 8 before and 8 after the ReLU:
     # 268 B + 10 · 80 B = 1068 B.
     assert "a batch of 10 takes 1.04 KiB on cpu, the budget is 1.00 KiB" in text
-    assert "at most 9 samples fit" in text
+    assert "try: --budget-batch 9, the largest that fits; the model in bfloat16" in text
+    assert "--longest" not in text  # nothing but the batch varies
     assert os.listdir(tmp_path) == []
     assert main([*arguments, "--budget-memory", "1KiB", "--budget-batch", "9"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("budget", "ways"),
+    [
+        # 268 B of weights and 80 B per sample; in 16 bits the weights take 134 B.
+        (["340B"], IN_BFLOAT16),
+        (
+            ["350B", "--budget-batch", "2"],
+            f"--budget-batch 1, the largest that fits; {IN_BFLOAT16}",
+        ),
+        # one sample does not fit, whatever the batch
+        (["300B"], IN_BFLOAT16),
+        (["100B"], "a smaller model, or --budget-memory 348B: the weights alone take 268 B"),
+    ],
+)
+def test_over_budget_only_what_helps_is_advised(tmp_path, capsys, budget, ways):
+    arguments = ["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", str(tmp_path / "p")]
+    assert main([*arguments, "--quiet", "--budget-memory", *budget]) == 1
+    assert capsys.readouterr().err.rpartition("try: ")[2].strip() == ways
+
+
+def test_over_budget_a_shorter_length_is_advised_and_is_enough(tmp_path, capsys):
+    arguments = [
+        "package", f"{SPEC}:Tagger", "--input-size", "2,7", "--dtype", "int64",
+        "--output", str(tmp_path / "p"), "--quiet", "--budget-memory", "100KiB",
+    ]  # fmt: skip
+    assert main(arguments) == 1
+    longest = re.search(r"--longest (\d+)", capsys.readouterr().err)[1]
+    assert main([*arguments, "--longest", str(2 * int(longest))]) == 1
+    assert main([*arguments, "--longest", longest]) == 0
+
+
+def test_over_the_budget_of_a_gpu_the_cpu_is_advised(tmp_path):
+    """A CUDA context takes hundreds of MiB, whatever the model."""
+    with pytest.raises(CheckFailed, match="serve it on the CPU, without --device: 348 B"):
+        packaged(
+            Mlp(), tmp_path / "p", inputs={"input_size": (4,)}, budget_bytes=2**20,
+            scenario=Scenario(device="T4"),
+        )  # fmt: skip
 
 
 def test_a_gpu_is_predicted_for_without_one(tmp_path):
@@ -268,6 +345,37 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, module, function, err
     with pytest.raises(PackageError, match=r"cannot write .*: .*; nothing was written"):
         packaged(Mlp(), tmp_path / "p", inputs={"input_size": (4,)})
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="only Linux has /proc")
+def test_a_folder_that_cannot_be_written_is_named_with_the_systems_reason(capsys):
+    assert main(["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", "/proc/x"]) == 2
+    text = capsys.readouterr().err
+    assert "cannot write /proc/x: nothing can be made in /proc: No such file or directory" in text
+    assert " free" not in text
+    assert main(["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", "/proc"]) == 2
+    assert "something is mounted at /proc" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (".", "'.' names no new folder"),
+        ("/", "'/' names no new folder"),
+        ("x" * 300, "File name too long"),
+    ],
+)
+def test_names_that_no_folder_can_have(tmp_path, monkeypatch, capsys, output, message):
+    spec = f"{os.path.abspath(SPEC)}:Mlp"
+    monkeypatch.chdir(tmp_path)
+    assert main(["package", spec, "--input-size", "4", "--output", output]) == 2
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_the_longest_name_that_a_folder_can_have_is_enough(tmp_path):
+    packaged(Mlp(), tmp_path / ("x" * 255), inputs={"input_size": (4,)})
+    assert os.listdir(tmp_path) == ["x" * 255]
 
 
 def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypatch):

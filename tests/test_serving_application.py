@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import html
 import json
 import threading
 import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
@@ -16,9 +18,11 @@ import torch
 from deploy_models import Tagger, packaged
 from torchgauge.deploy.serving.application import Service, create_application
 from torchgauge.deploy.serving.budget import BatchLimit, batch_limit
+from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import LocalEngine
 from torchgauge.deploy.serving.model import open_package, warm_up
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.deploy.signature import Signature, TensorSignature
 from torchgauge.errors import UsageError
 
 SETTINGS = Settings(max_wait_seconds=0.001, max_body_bytes=2000, max_batch=4)
@@ -120,7 +124,7 @@ def test_what_the_model_refuses_is_the_requests_fault(tagger):
     response = asked(tagger[1], [[1]], run=run)
     assert response.status_code == 422
     assert response.json()["error"]["message"] == (
-        "the model refused it: ValueError: sizes must be even"
+        "the model refused ids [1, 1]: ValueError: sizes must be even"
     )
 
 
@@ -131,6 +135,7 @@ def test_what_the_model_refuses_is_the_requests_fault(tagger):
         ({"content-type": "application/json", "content-encoding": "gzip"}, 415),
         ({"content-type": "application/json", "content-length": "2000000000"}, 413),
         ({"content-type": "application/json; charset=utf-8"}, 400),
+        ({"content-type": "Application/JSON", "content-encoding": "Identity"}, 400),
     ],
 )
 def test_headers_decide_before_the_body_is_read(tagger, headers, status):
@@ -223,6 +228,107 @@ def test_a_full_queue_is_429_with_retry_after_and_the_rest_is_answered(tagger):
     assert busy.headers["retry-after"] == "1"
 
 
+def test_every_reason_for_429_has_a_retry_after(tagger):
+    """A full queue is above; here too many requests at once, and too many bytes."""
+    _, served = tagger
+    gate = threading.Event()
+
+    def run(tensors):
+        assert gate.wait(10)
+        return served.run(tensors)
+
+    async def ask():
+        settings = replace(SETTINGS, max_queue=2, batching=False)
+        async with client_of(served, settings, run) as client:
+            ask_one = partial(client.post, "/v1/predict", json={"inputs": {"ids": [[1]]}})
+            held = [asyncio.create_task(ask_one())]  # the model's
+            while client.service.engine.waiting or not client.service.taken:
+                await asyncio.sleep(0.01)
+            held += [asyncio.create_task(ask_one()) for _ in range(2)]  # the queue's
+            while client.service.engine.waiting < 2:
+                await asyncio.sleep(0.01)
+            held.append(asyncio.create_task(ask_slowly(client)))  # its body is still coming
+            while client.service.taken < 4:
+                await asyncio.sleep(0.01)
+            crowded = await ask_one()
+            gate.set()
+            await asyncio.gather(*held)
+        async with client_of(served, replace(SETTINGS, max_pending_bytes=10)) as client:
+            return crowded, await client.post("/v1/predict", json={"inputs": {"ids": [[1]]}})
+
+    async def ask_slowly(client):
+        async def body():
+            while not gate.is_set():
+                await asyncio.sleep(0.01)
+            yield b'{"inputs": {"ids": [[1]]}}'
+
+        return await client.post("/v1/predict", content=body())
+
+    crowded, heavy = asyncio.run(ask())
+    assert crowded.json()["error"] == {
+        "code": "busy", "message": "too many requests at once (4); try again later",
+    }  # fmt: skip
+    assert "take all the memory there is for them" in heavy.json()["error"]["message"]
+    for response in (crowded, heavy):
+        assert response.status_code == 429
+        assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "message"),
+    [
+        ("POST", "/v2/models", 404, "not_found", "there is nothing at '/v2/models'; POST /v1/pre"),
+        ("POST", "/v1/predict/", 404, "not_found", "there is nothing at '/v1/predict/'"),
+        ("GET", "/v1/predict", 405, "method_not_allowed", "/v1/predict takes POST, not GET"),
+        ("POST", "/healthz", 405, "method_not_allowed", "/healthz takes GET, not POST"),
+    ],
+)
+def test_paths_and_methods_that_do_not_exist(tagger, method, path, status, code, message):
+    async def ask():
+        async with client_of(tagger[1]) as client:
+            response = await client.request(method, path)
+            return response, (await client.get("/metrics")).text
+
+    response, metrics = asyncio.run(ask())
+    assert response.status_code == status
+    assert response.json()["error"]["code"] == code
+    assert message in response.json()["error"]["message"]
+    assert response.headers.get("allow") == (None if status == 404 else message.split()[2][:-1])
+    label = path if status == 405 else "unmatched"
+    assert f'torchgauge_requests_total{{path="{label}",status="{status}"}} 1.0' in metrics
+
+
+def test_a_thousand_unknown_paths_are_one_line_of_the_metrics(tagger):
+    async def ask():
+        async with client_of(tagger[1]) as client:
+            await asyncio.gather(*(client.get(f"/{number}") for number in range(1000)))
+            return (await client.get("/metrics")).text
+
+    lines = [line for line in asyncio.run(ask()).splitlines() if "requests_total{" in line]
+    assert lines == ['torchgauge_requests_total{path="unmatched",status="404"} 1000.0']
+
+
+def test_a_bug_of_the_server_is_an_error_of_the_same_form(tagger):
+    async def ask():
+        async with client_of(tagger[1]) as client:
+            client.service.engine.predict = None
+            transport = httpx.ASGITransport(
+                app=create_application("tagger", client.service), raise_app_exceptions=False
+            )
+            async with httpx.AsyncClient(transport=transport, base_url="http://server") as other:
+                response = await other.post("/v1/predict", json={"inputs": {"ids": [[1]]}})
+                metrics = (await other.get("/metrics")).text
+            return response, metrics, client.service
+
+    response, metrics, service = asyncio.run(ask())
+    assert response.status_code == 500
+    assert response.json()["error"] == {
+        "code": "internal", "message": "the server failed: TypeError",
+    }  # fmt: skip
+    assert 'torchgauge_requests_total{path="/v1/predict",status="500"} 1.0' in metrics
+    assert service.taken == service.answered == 1
+
+
 def test_no_answer_in_time_is_504(tagger):
     def run(tensors):
         time.sleep(0.3)
@@ -260,8 +366,8 @@ def test_facts(tagger):
             return metrics, signature, description
 
     metrics, signature, description = asyncio.run(ask())
-    assert 'torchgauge_requests_total{status="200"} 1.0' in metrics
-    assert 'torchgauge_requests_total{status="422"} 1.0' in metrics
+    assert 'torchgauge_requests_total{path="/v1/predict",status="200"} 1.0' in metrics
+    assert 'torchgauge_requests_total{path="/v1/predict",status="422"} 1.0' in metrics
     assert "torchgauge_batch_samples_sum 1.0" in metrics
     assert signature["inputs"] == [tagger[1].signature.inputs[0].to_dict()]
     operation = description["paths"]["/v1/predict"]["post"]
@@ -270,6 +376,35 @@ def test_facts(tagger):
     assert ids["items"]["maxItems"] == 32
     assert ids["items"]["items"] == {"type": "integer", "minimum": 0, "maximum": 49}
     assert {"200", "408", "413", "422", "429", "503", "504"} <= operation["responses"].keys()
+    busy = operation["responses"]["429"]
+    assert "the queue is full, too many requests are being read" in busy["description"]
+    assert busy["headers"]["Retry-After"]["required"]
+
+
+def test_the_documentation_needs_nothing_from_elsewhere(tagger):
+    async def ask():
+        async with client_of(tagger[1]) as client:
+            page = (await client.get("/docs")).text
+            body = html.unescape(page[page.index("{&quot;inputs") :].partition("</pre>")[0])
+            example = await client.post("/v1/predict", json=json.loads(body))
+            return page, example, (await client.get("/redoc")).status_code
+
+    page, example, redoc = asyncio.run(ask())
+    assert "<td>ids</td><td>[batch, sequence]</td><td>int64</td><td>0…49</td>" in page
+    assert "<td>429</td><td>too much at once" in page
+    assert "<td>samples in one request</td><td>4 at most" in page
+    assert "://" not in page
+    assert "<script" not in page
+    assert example.status_code == 200
+    assert redoc == 404
+
+
+def test_names_of_strangers_are_escaped_on_the_page():
+    tensor = TensorSignature(name="<script>", shape=(100, 3), dtype="float32")
+    page = docs_page("<b>", "", Signature(inputs=(tensor,), outputs=()), 1)
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert html.escape('"shape": [100, 3], "data": "base64 of the bytes"') in page
 
 
 def test_a_large_answer_is_sent_in_pieces_and_counted_while_it_is(tagger):

@@ -1,13 +1,22 @@
-"""More requests than the server can answer, from a second process, and its end in the middle."""
+"""More requests than the server can answer, from a second process, and its end in the middle.
+
+SIGTERM lets it answer what it accepted. SIGKILL does not: nothing of the process is left to answer.
+Then its connections are dropped at once, its port is free at once, and a prediction, which changes
+nothing, may be asked again: with a restart policy and a client that does, none is lost either.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -60,10 +69,10 @@ def body(tmp_path):
     return path
 
 
-def load(port, count, rate, body):
+def load(port, count, rate, body, retry_seconds=0):
     """Start the second process."""
     client = Path(__file__).parent / "load_client.py"
-    command = [sys.executable, str(client), str(port), str(count), str(rate), str(body)]
+    command = [sys.executable, str(client), *map(str, (port, count, rate, body, retry_seconds))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -128,4 +137,87 @@ def test_three_times_the_capacity_and_an_end_in_the_middle(folder, body, capsys)
             f"\nalone {alone:.0f}/s, together {together:.0f}/s ({together / alone:.1f}×); at three "
             f"times that: {statuses}, p50 {p50:.0f} ms, p99 {p99:.0f} ms, peak {peak:.0f} MiB; "
             f"ended in the middle: {ended['statuses']}"
+        )
+
+
+@contextmanager
+def restarted(folder, port):
+    """Run a server, and a new one whenever it dies, as a restart policy does; yields its starts."""
+    starts, stopping = [], threading.Event()
+
+    def run():
+        while not stopping.is_set():
+            with running(folder, "--port", str(port)) as server:
+                starts.append((server, time.monotonic()))
+                server.wait()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        wait_for(lambda: starts)
+        yield starts
+    finally:
+        stopping.set()
+        starts[-1][0].kill()
+        thread.join(60)
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def answered(port):
+    """Return how many predictions were answered with 200."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as response:
+        found = re.search(r'path="/v1/predict",status="200"\} (\d+)', response.read().decode())
+    return int(found[1]) if found else 0
+
+
+def test_sigkill_drops_connections_at_once_and_the_port_is_free_at_once(folder, body, capsys):
+    with running(folder) as server:
+        client = load(server.port, 600, 200, body)
+        wait_for(lambda: answered(server.port) > 50)
+        server.kill()
+        killed = time.monotonic()
+        server.wait()
+        with running(folder, "--port", str(server.port)) as second:
+            assert second.port == server.port
+            result = result_of(client)
+    statuses = result["statuses"]
+    assert sum(statuses.values()) == 600
+    assert {status for status in statuses if status.isdecimal()} <= {"200", "429"}
+    under_way = [(sent, seen) for sent, seen in result["dropped"] if sent < killed]
+    assert under_way  # the end did come in the middle
+    longest = max(seen - max(sent, killed) for sent, seen in result["dropped"])
+    assert longest < 1
+    with capsys.disabled():
+        print(
+            f"\nSIGKILL: {statuses}; {len(under_way)} under way, dropped after {longest:.3f} s "
+            "at most"
+        )
+
+
+def test_sigkill_loses_nothing_for_clients_that_ask_again(folder, body, capsys):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with restarted(folder, port) as starts:
+        client = load(port, REQUESTS, 50, body, 60)
+        for times in (1, 2):
+            wait_for(lambda: answered(port) > 200)
+            starts[-1][0].kill()
+            killed = time.monotonic()
+            wait_for(lambda times=times: len(starts) > times)
+            away = starts[-1][1] - killed
+        result = result_of(client)
+    assert result["statuses"] == {"200": REQUESTS}
+    assert result["dropped"]
+    with capsys.disabled():
+        print(
+            f"\nSIGKILL twice in {REQUESTS} requests: all answered, {len(result['dropped'])} "
+            f"connections dropped or refused; the server was away for {away:.1f} s, the slowest "
+            f"answer took {max(result['milliseconds']) / 1000:.1f} s"
         )

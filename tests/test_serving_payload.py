@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import tracemalloc
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchgauge.deploy.serving.budget import _DECODING_FACTOR
 from torchgauge.deploy.serving.failures import BadBody, BadInput, RequestFailure
 from torchgauge.deploy.serving.payload import decode_request, encode_response
 from torchgauge.deploy.signature import Signature, SizeRange, TensorSignature
@@ -74,25 +76,46 @@ def test_booleans():
         ({}, "the input x is missing"),
         ({"x": [[1, 2]], "y": 1}, "there is no input 'y', only x"),
         ({"x": [[1, 2, 3]]}, r"x has size 3 in dimension 1, the model takes 2 of \[batch, 2\]"),
-        ({"x": [1, 2]}, r"x has 1 dimensions \[2\], the model takes \[batch, 2\]"),
-        ({"x": [[1, 2], [3]]}, "x is no rectangular list of numbers"),
-        ({"x": [["a", "b"]]}, "x is no rectangular list of numbers"),
-        ({"x": [[None, 1]]}, "x is no rectangular list of numbers"),
+        ({"x": [1, 2]}, r"x has 1 dimension, \[2\]; the model takes 2, \[batch, 2\]"),
+        ({"x": 1}, r"x has 0 dimensions, \[\]; the model takes 2, \[batch, 2\]"),
+        (
+            {"x": [[1, 2], [3]]},
+            r"x is no rectangular list of numbers: x\[1\] has 1 item, x\[0\] has 2; "
+            r"the model takes \[batch, 2\] of float32",
+        ),
+        ({"x": [["a", "b"]]}, r"rectangular list of numbers: x\[0\]\[0\] is a text; the model"),
+        ({"x": [[1, None]]}, r"rectangular list of numbers: x\[0\]\[1\] is null; the model"),
+        ({"x": [[1, 2], 3]}, r"rectangular list of numbers: x\[1\] is a number, x\[0\] is a list"),
+        ({"x": [[1, [2]]]}, r"rectangular .*: x\[0\]\[1\] is a list, x\[0\]\[0\] is a number"),
+        ({"x": [[1, eval("[" * 90 + "]" * 90)]]}, r"x\[0\]\[1\] is a list, x\[0\]\[0\] is a n"),
+        ({"x": [[{}, 1]]}, r"rectangular list of numbers: x\[0\]\[0\] is an object"),
+        (
+            {"x": eval("[" * 90 + "1" + "]" * 90)},
+            r"x has 90 dimensions; the model takes 2, \[batch, 2\]",
+        ),
+        ({"x": [[10**400, 1]]}, "x holds a number that float32 cannot"),
         ({"x": [[True, False]]}, "x is float32, the numbers sent are booleans"),
         ({"x": [[1, False]]}, "x is float32, and has booleans among its numbers"),
-        ({"x": []}, "x has 1 dimensions"),
+        ({"x": []}, r"x has 1 dimension, \[0\]"),
         ({"x": [[]]}, "x has size 0 in dimension 1"),
-        ({"x": "text"}, "x is a nested list"),
+        ({"x": "text"}, r'x is "text"; it may be a nested list, \[batch, 2\] of float32, or'),
         ({"x": [[1e39, 0]]}, "x holds a number that is not finite in float32"),
-        ({"x": {"dtype": "float32"}}, "x has dtype, shape and data"),
+        ({"x": {"dtype": "float32"}}, 'and nothing else, or a nested list; this one has "dtype"'),
+        ({"x": {}}, "this one has nothing"),
         ({"x": {"dtype": "int64", "shape": [1], "data": ""}}, "x is float32, not int64"),
-        ({"x": {"dtype": "float32", "shape": [1, -1], "data": ""}}, "is a list of sizes"),
-        ({"x": {"dtype": "float32", "shape": [1, True], "data": ""}}, "is a list of sizes"),
-        ({"x": {"dtype": "float32", "shape": [1] * 20, "data": ""}}, "is a list of sizes"),
-        ({"x": {"dtype": "float32", "shape": [1, 2], "data": 5}}, "is base64 text"),
+        ({"x": {"dtype": "float32", "shape": [1, -1], "data": ""}}, "not a list of sizes"),
+        (
+            {"x": {"dtype": "float32", "shape": [1, True], "data": ""}},
+            r"the shape of x is \[1, true\], not",
+        ),
+        ({"x": {"dtype": "float32", "shape": [1] * 20, "data": ""}}, "not a list of sizes"),
+        ({"x": {"dtype": "float32", "shape": [1, 2], "data": 5}}, "the data of x is 5, not a text"),
         ({"x": {"dtype": "float32", "shape": [1, 2], "data": "!!"}}, "is no base64"),
-        ({"x": {"dtype": "float32", "shape": [1, 2], "data": "AAAA"}}, "has 8 bytes, not 3"),
-        ({"x": {"dtype": "float32", "shape": [2**30, 2**30, 2**30], "data": ""}}, "bytes, not 0"),
+        (
+            {"x": {"dtype": "float32", "shape": [1, 2], "data": "AA=="}},
+            r"x: 1 byte sent, \[1, 2\] of float32 takes 8; the model takes \[batch, 2\]",
+        ),
+        ({"x": {"dtype": "float32", "shape": [2**30, 2**30, 2**30], "data": ""}}, "0 bytes sent"),
         ({"x": as_bytes((float("nan"), 1.0), "<2f", [1, 2], "float32")}, "not finite"),
     ],
 )
@@ -107,7 +130,7 @@ def test_what_does_not_fit(inputs, message):
         ([[1.5]], "ids is int64, the numbers sent are no whole numbers"),
         ([[50]], "ids holds numbers from 50 to 50, the model takes 0 to 49"),
         ([[-1]], "the model takes 0 to 49"),
-        ([[2**70]], "no rectangular list"),
+        ([[2**70]], "ids holds a number that int64 cannot"),
         ([[0] * 9], r"ids has size 9 in dimension 1 \(sequence\), the model takes 1…8"),
     ],
 )
@@ -119,6 +142,33 @@ def test_token_ids_that_the_embedding_does_not_have(value, message):
 def test_a_number_that_the_dtype_cannot_hold():
     with pytest.raises(BadInput, match="holds a number that uint8 cannot"):
         decode({"x": [[1, 300]]}, tensor(dtype="uint8"))
+
+
+@pytest.mark.parametrize("item", [b"[1],", b"{},", b"[],", b'"ab",', b"1.5,"])
+def test_json_takes_no_more_memory_than_is_kept_for_it(item):
+    text = b'{"inputs":[' + item * (200_000 // len(item)) + b"0]}"
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadBody):
+            decode_request(text, signature(tensor()), allow_nan=False)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < _DECODING_FACTOR * len(text)
+
+
+def test_whole_numbers_beyond_int64_are_numbers_for_a_float():
+    assert decode({"x": [[10**30, 1]]}).tensors[0].tolist() == [[pytest.approx(1e30), 1.0]]
+
+
+def test_a_size_that_follows_from_another_is_checked():
+    pairs = tensor("pairs", ("2*batch", 2))
+    given = {"x": [[1, 2], [3, 4]], "pairs": [[1, 2]] * 3}
+    message = r"pairs has size 3 in dimension 0, the model takes 2\*batch = 4"
+    for order in ((tensor(), pairs), (pairs, tensor())):
+        with pytest.raises(BadInput, match=message):
+            decode(given, *order)
+    decode({**given, "pairs": [[1, 2]] * 4}, tensor(), pairs)
 
 
 def test_two_inputs_have_one_batch():
@@ -136,8 +186,16 @@ def test_two_inputs_have_one_batch():
         (b"[1]", 'the body is an object with "inputs"'),
         (b"{}", '"inputs" is an object with x'),
         (b'{"inputs": {"x": [[1, 2]]}, "more": 1}', "'more' is not understood"),
-        (b'{"inputs": {"x": [[1, 2]]}, "encoding": "gzip"}', "encoding is one of list, base64"),
+        (
+            b'{"inputs": {"x": [[1, 2]]}, "encoding": "gzip"}',
+            'encoding is "gzip", it may be list or',
+        ),
+        (
+            b'{"inputs": {"x": 1}, "encoding": ' + b"[" * 400 + b"]" * 400 + b"}",
+            r"is \[\[.*\.\.\., it may",
+        ),
         (b'{"inputs": {"x": ' + b"1" * 5000 + b"}}", "the body is no JSON"),
+        (b'{"inputs": {"x": [[1, 2]], "x": [[3, 4]]}}', "'x' stands twice in one object"),
     ],
 )
 def test_bodies_that_are_none(body, message):

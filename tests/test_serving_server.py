@@ -13,16 +13,18 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 import uvicorn
 
 from deploy_models import Mlp, packaged
 from torchgauge.cli.main import main
+from torchgauge.deploy.serving.model import read_package
 from torchgauge.deploy.serving.protocol import protocol_class
 from torchgauge.deploy.serving.server import Server, bind
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.deploy.serving.start import ServeRequest, _settings
 
 MLP = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
 
@@ -32,6 +34,13 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("packages") / "mlp"
     packaged(Mlp(), folder, inputs={"input_size": (4,)})
     return folder
+
+
+@pytest.fixture(scope="module")
+def quick(folder):
+    """A server that many tests ask."""
+    with running(folder, "--max-body", "64KiB") as server:
+        yield server
 
 
 @contextmanager
@@ -76,9 +85,10 @@ def connect(port):
     return connection
 
 
-def read_all(connection):
+def read_all(connection, *, fails=False):
+    """Return what comes until the end; with ``fails`` a reset is no end."""
     data = bytearray()
-    with suppress(ConnectionResetError):
+    with nullcontext() if fails else suppress(ConnectionResetError):
         while part := connection.recv(2**20):
             data += part
     return bytes(data)
@@ -128,7 +138,9 @@ def test_sockets_that_misbehave_and_then_a_graceful_end(folder):
         # no HTTP at all, and a client that leaves in the middle
         with connect(port) as client:
             client.sendall(b"\x16\x03\x01 hello\r\n\r\n")
-            assert b" 400 " in read_all(client).splitlines()[0]
+            head, _, body = read_all(client).partition(b"\r\n\r\n")
+            assert b" 400 " in head.splitlines()[0]
+            assert json.loads(body)["error"]["code"] == "bad_request"
         with connect(port) as client:
             client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 
@@ -145,6 +157,37 @@ def test_sockets_that_misbehave_and_then_a_graceful_end(folder):
         assert server.wait(10) == 0
         with pytest.raises(OSError, match="refused"):
             connect(port)
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [("Content-Type: text/plain", 415), ("Content-Length: -1", 400), ("Expect: x", 413)],
+)
+def test_a_refusal_before_the_body_is_read_reaches_a_client_that_still_sends(quick, header, status):
+    """Many clients send header and body apart, and lose the answer to a reset in between."""
+    body = b"x" * 200_000
+    with connect(quick.port) as client:
+        client.sendall(
+            b"POST /v1/predict HTTP/1.1\r\nHost: x\r\n"
+            + (b"" if status == 400 else b"Content-Length: %d\r\n" % len(body))
+            + f"{header}\r\n\r\n".encode()
+        )
+        time.sleep(0.2)  # the answer is sent by now, and its end
+        for first in range(0, len(body), 10_000):
+            client.sendall(body[first : first + 10_000])
+            time.sleep(0.002)
+        assert f" {status} ".encode() in read_all(client, fails=True).splitlines()[0]
+
+
+def test_a_refused_body_is_not_read_for_ever(quick):
+    with connect(quick.port) as client:
+        client.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 10000000\r\n\r\n")
+        start = time.monotonic()
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            while time.monotonic() < start + 10:
+                client.sendall(b"x")
+                time.sleep(0.05)
+        assert time.monotonic() - start < 5
 
 
 @contextmanager
@@ -208,6 +251,13 @@ def test_an_address_of_another_machine_is_a_clear_error(folder, capsys):
     assert "cannot listen on 192.0.2.1" in capsys.readouterr().err
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_an_address_of_ipv6_is_written_as_in_a_url(folder, capsys, monkeypatch):
+    monkeypatch.setattr("torchgauge.deploy.serving.server.serve", lambda *_, **__: None)
+    assert main(["serve", str(folder), "--host", "::1", "--port", "0"]) == 0
+    assert re.search(r"listening on http://\[::1\]:\d+ ", capsys.readouterr().err)
+
+
 def test_no_gpu_though_asked_for(folder, capsys, monkeypatch):
     import torch
 
@@ -221,8 +271,60 @@ def test_no_gpu_though_asked_for(folder, capsys, monkeypatch):
 def test_no_package(tmp_path, capsys):
     assert main(["serve", str(tmp_path / "none"), "--port", "0"]) == 2
     assert "there is no folder" in capsys.readouterr().err
+    (tmp_path / "file").touch()
+    assert main(["serve", str(tmp_path / "file"), "--port", "0"]) == 2
+    assert "file is no folder" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
     assert "is no package: it has no manifest.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_while_it_starts_ends_it_with_status_0(folder, capsys, monkeypatch, number):
+    from torchgauge.deploy.serving import model
+
+    monkeypatch.setattr(model, "open_package", lambda *_: os.kill(os.getpid(), number))
+    before = signal.getsignal(signal.SIGTERM)
+    assert main(["serve", str(folder), "--port", "0"]) == 0
+    assert "torchgauge: stopped before it was ready" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--max-body", "0"], "argument --max-body: nothing fits into 0 bytes"),
+        (["--max-pending", "0"], "argument --max-pending: nothing fits into 0 bytes"),
+        (["--memory-limit", "0"], "argument --memory-limit: nothing fits into 0 bytes"),
+        (["--body-timeout", "0"], "argument --body-timeout: nothing can be done in 0 seconds"),
+        (["--request-timeout", "-1"], "'-1' is not a number of seconds"),
+        (["--max-latency-ms", "-1"], "'-1' is not a number of milliseconds"),
+        (
+            ["--max-body", "2MiB", "--max-pending", "1MiB"],
+            "--max-pending 1.00 MiB has no room for one body of --max-body 2.00 MiB",
+        ),
+    ],
+)
+def test_limits_that_cannot_be(folder, capsys, options, message):
+    assert main(["serve", str(folder), "--port", "0", *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_limits_that_were_given_are_kept(folder):
+    facts = read_package(folder)
+
+    def limits(body=None, pending=None, memory=2**40):
+        request = ServeRequest(
+            folder=folder, settings=Settings(), body_limit=body, pending_limit=pending,
+            memory_limit=memory,
+        )  # fmt: skip
+        settings = _settings(request, facts)
+        return settings.max_body_bytes, settings.max_pending_bytes
+
+    assert limits(body=10) == (10, Settings().max_pending_bytes)
+    assert limits(pending=1000) == (1000, 1000)
+    assert limits(body=10, pending=20) == (10, 20)
+    assert limits(body=2**30) == (2**30, 2**30)
+    assert limits(memory=2**30)[1] == 2**27
 
 
 def test_a_missing_extra_is_named(folder, capsys, monkeypatch):

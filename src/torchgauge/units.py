@@ -63,6 +63,15 @@ def format_integer(value: int) -> str:
     return f"{value:,d}"
 
 
+def format_number_of(count: int, thing: str) -> str:
+    """Write how many of something there are; names of things whose plural is no ``s`` do not occur.
+
+    >>> format_number_of(1, "sample"), format_number_of(2000, "sample")
+    ('1 sample', '2000 samples')
+    """
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def format_percent(part: float, whole: float) -> str:
     """Write a share in percent with up to two decimals; never rounds a part up to 100 %.
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from torchgauge.deploy.graph_check import UnsafeProgram, check_program
 from torchgauge.errors import PackageError
+from torchgauge.units import format_number_of
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,9 @@ def check_archive(path: Path) -> None:
             _check_entries(path, archive)
             names = [name for name in archive.namelist() if _PROGRAM.fullmatch(name)]
             if len(names) != 1:
-                raise PackageError(f"{path} holds {len(names)} programs, not one", hint=_AGAIN)
+                raise PackageError(
+                    f"{path} holds {format_number_of(len(names), 'program')}, not one", hint=_AGAIN
+                )
             if archive.getinfo(names[0]).file_size > _LARGEST_PROGRAM_BYTES:
                 raise PackageError(f"the graph in {path} is too large", hint=_AGAIN)
             check_program(json.loads(archive.read(names[0])))

@@ -83,7 +83,7 @@ class FlatModel(nn.Module):
                 f"{type(self.model).__name__} returns no tensor, so there is nothing to serve",
                 hint="return the tensors that a client wants",
             )
-        return tuple(name for name, _ in named)
+        return tuple(_unique([name for name, _ in named]))
 
     def _named(self, tensors: Sequence[torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
         args, kwargs = self._call.arguments(tensors)
@@ -93,6 +93,18 @@ class FlatModel(nn.Module):
             for path, leaf in zip(paths, leaves, strict=True)
             if isinstance(leaf, torch.Tensor)
         ]
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Return names of which none stands twice: ``{"a.b": x, "a": {"b": y}}`` has two ``a.b``."""
+    found: list[str] = []
+    for name in names:
+        new, number = name, 1
+        while new in found:
+            number += 1
+            new = f"{name}_{number}"
+        found.append(new)
+    return found
 
 
 def _argument_name(path: tuple[str, ...], names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.deploy import manifest
 from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.signature import TensorSignature
+from torchgauge.deploy.signature import BATCH, Signature, TensorSignature
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def model_card(contents: Contents, onnx: Mapping[str, Any] | None = None) -> str
         _signature(contents),
         _figures(contents),
         _comparison(contents, onnx),
-        _memory(contents.memory),
-        _time(contents.memory),
+        _memory(contents.memory, contents.exported.signature),
+        _time(contents.memory, contents.exported.signature),
         _notes(contents),
         _use(contents),
     )
@@ -106,29 +106,35 @@ def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]
     return lines
 
 
-def _memory(tables: Sequence[MemoryTable]) -> list[str]:
+def _memory(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
+    batches = _SHOWN_BATCHES if BATCH in signature.dimensions else _SHOWN_BATCHES[:1]
     lines = [
         "## Memory of one forward, predicted",
         "",
         "Weights and everything else that is allocated at the peak; on a GPU what the device "
         "shows as used.",
         "",
-        "| device | up to | " + " | ".join(f"batch {batch}" for batch in _SHOWN_BATCHES) + " |",
-        "|---|---|" + "---|" * len(_SHOWN_BATCHES),
+        *_header(batches, signature),
     ]
-    lines += list(_memory_rows(tables))
+    lines += list(_memory_rows(tables, batches))
     return lines
 
 
-def _memory_rows(tables: Sequence[MemoryTable]) -> Iterator[str]:
+def _header(batches: Sequence[int], signature: Signature) -> tuple[str, str]:
+    fixed = BATCH not in signature.dimensions
+    columns = ["one forward"] if fixed else [f"batch {batch}" for batch in batches]
+    return f"| device | up to | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)
+
+
+def _memory_rows(tables: Sequence[MemoryTable], batches: Sequence[int]) -> Iterator[str]:
     for table in tables:
         for line in table.lines:
             limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())
-            peaks = " | ".join(format_bytes(line.peak_bytes(batch)) for batch in _SHOWN_BATCHES)
+            peaks = " | ".join(format_bytes(line.peak_bytes(batch)) for batch in batches)
             yield f"| {table.device} | {limits or 'any'} | {peaks} |"
 
 
-def _time(tables: Sequence[MemoryTable]) -> list[str]:
+def _time(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     timed = [(table, line) for table in tables for line in table.lines if line.milliseconds]
     if not timed:
         return []
@@ -136,8 +142,7 @@ def _time(tables: Sequence[MemoryTable]) -> list[str]:
     lines = [
         "## Time of one forward, predicted",
         "",
-        "| device | up to | " + " | ".join(f"batch {batch}" for batch in batches) + " |",
-        "|---|---|" + "---|" * len(batches),
+        *_header(batches, signature),
     ]
     for table, line in timed:
         limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())

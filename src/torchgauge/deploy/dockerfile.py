@@ -20,15 +20,17 @@ LABEL org.opencontainers.image.title="{title}" \\
 ENV PYTHONUNBUFFERED=1 \\
     PYTHONDONTWRITEBYTECODE=1
 
+# Whatever the base's user is; it may have one with this id already.
+USER 0
 COPY requirements.lock{wheels} /tmp/install/
 RUN pip install --no-cache-dir --disable-pip-version-check \\
         --find-links /tmp/install -r /tmp/install/requirements.lock \\
  && rm -rf /tmp/install \\
- && useradd --create-home --uid 1000 server
+ && if ! getent passwd 1000; then useradd --create-home --uid 1000 server; fi
 
 COPY . /package
 USER 1000
-WORKDIR /home/server
+WORKDIR /package
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \\

@@ -15,6 +15,7 @@ from torchgauge.deploy.exporting import SEQUENCE, DynamicDims
 from torchgauge.deploy.signature import BATCH
 from torchgauge.errors import InputError
 from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.units import format_number_of
 
 _SMALLEST_BATCH = 2
 """torch.export takes a size of 1 for a constant."""
@@ -70,7 +71,11 @@ def _add_wanted(
     tensor = call.tensors[call.names.index(name)]
     for dim, text in named.items():
         if not 0 <= dim < tensor.dim():
-            raise InputError(f"{name} has {tensor.dim()} dimensions, there is none numbered {dim}")
+            raise InputError(
+                f"{name} has {format_number_of(tensor.dim(), 'dimension')}, there is none numbered "
+                f"{dim}",
+                hint="count from 0",
+            )
         if tensor.shape[dim] == 1:
             raise InputError(
                 f"dimension {dim} of {name} has size 1, which torch.export takes for a constant",

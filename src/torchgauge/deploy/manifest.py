@@ -61,9 +61,8 @@ def check_package(folder: Path) -> dict[str, Any]:
         PackageError: no package, a file missing, changed, unknown, or no regular file.
     """
     if not folder.is_dir():
-        raise PackageError(
-            f"there is no folder {folder}", hint="make it: torchgauge package MODEL --output DIR"
-        )
+        text = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        raise PackageError(text, hint="make it: torchgauge package MODEL --output DIR")
     if not (folder / MANIFEST).is_file():
         raise PackageError(
             f"{folder} is no package: it has no {MANIFEST}",

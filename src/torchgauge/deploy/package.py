@@ -17,6 +17,7 @@ from torchgauge.deploy.example import Example, example_call
 from torchgauge.deploy.exporting import Exported, export_model
 from torchgauge.deploy.inputs import InputMaker
 from torchgauge.deploy.memory_table import MemoryTable
+from torchgauge.deploy.package_budget import Budget, check_memory, check_time
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.verification import (
@@ -26,10 +27,9 @@ from torchgauge.deploy.verification import (
     with_observed_shapes,
 )
 from torchgauge.deploy.writing import Contents, write_package
-from torchgauge.errors import CheckFailed, InputError, ModelError
+from torchgauge.errors import InputError, ModelError, UsageError
 from torchgauge.report.model import Report
 from torchgauge.report.scenario import Scenario
-from torchgauge.units import format_bytes, format_milliseconds
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""
@@ -112,9 +112,7 @@ def package_model(
         signature = with_observed_shapes(signature, comparisons)
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
         memory = _predicted(program, exported.signature, maker, request, tell)
-        _check_budget(memory, request)
-        if request.budget_ms is not None:
-            _check_time(program, exported.signature, maker, request, request.budget_ms)
+        _check_budgets(program, model, exported.signature, memory, maker, request)
         contents = Contents(
             exported=exported,
             model=model,
@@ -123,7 +121,7 @@ def package_model(
             memory=memory,
             request=request,
             example=maker(maker.example_sizes),
-            notes=(*example.notes, *exported.notes),
+            notes=(*example.notes, *exported.notes, *_unused(exported.signature, request)),
         )
         write_package(output, contents, overwrite=overwrite, on_progress=tell)
     return Package(
@@ -185,6 +183,12 @@ def _takes(model: nn.Module, name: str) -> bool:
     import inspect
 
     return name in inspect.signature(model.forward).parameters
+
+
+def _unused(signature: Signature, request: PackageRequest) -> tuple[str, ...]:
+    if request.longest is None or signature.dimensions.keys() - {BATCH}:
+        return ()
+    return (f"--longest {request.longest} changes nothing: no length varies",)
 
 
 def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> InputMaker:
@@ -251,35 +255,27 @@ def _limited(signature: Signature, model: nn.Module, request: PackageRequest) ->
     )
 
 
-def _check_budget(memory: Sequence[MemoryTable], request: PackageRequest) -> None:
-    if request.budget_bytes is None:
-        return
-    table = memory[-1]
-    line = table.lines[-1]
-    peak = line.peak_bytes(request.budget_batch)
-    if peak > request.budget_bytes:
-        length = "".join(f", {name} up to {size}" for name, size in line.up_to.items())
-        raise CheckFailed(
-            f"a batch of {request.budget_batch}{length} takes {format_bytes(peak)} on "
-            f"{table.device}, the budget is {format_bytes(request.budget_bytes)}; "
-            "nothing was written",
-            hint=f"at most {table.largest_batch(line.up_to, request.budget_bytes)} samples fit; "
-            "a smaller --longest takes less",
-        )
-
-
-def _check_time(
+def _check_budgets(
     program: nn.Module,
+    model: nn.Module,
     signature: Signature,
+    memory: Sequence[MemoryTable],
     maker: InputMaker,
     request: PackageRequest,
-    budget_ms: float,
 ) -> None:
-    taken = predict_milliseconds(program, signature, request.scenario, maker, request.budget_batch)
-    if taken > budget_ms:
-        raise CheckFailed(
-            f"a batch of {request.budget_batch} takes {format_milliseconds(taken)} on "
-            f"{request.scenario.device}, the budget is {format_milliseconds(budget_ms)}; "
-            "nothing was written",
-            hint="a smaller --budget-batch, a smaller --longest, or another --device",
+    has_budget = request.budget_bytes is not None or request.budget_ms is not None
+    if has_budget and request.budget_batch > 1 and BATCH not in signature.dimensions:
+        raise UsageError(
+            f"a budget for a batch of {request.budget_batch}, but this program has no batch that "
+            "may vary",
+            hint="leave --budget-batch out: the sizes are fixed",
         )
+    budget = Budget(
+        batch=request.budget_batch, bytes=request.budget_bytes, milliseconds=request.budget_ms
+    )
+
+    def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
+        return predict_milliseconds(program, request.scenario, maker({**sizes, BATCH: batch}))
+
+    check_memory(memory, signature, budget, model)
+    check_time(memory[-1], signature, budget, milliseconds)

@@ -49,18 +49,14 @@ def predict_memory(
 
 
 def predict_milliseconds(
-    model: torch.nn.Module,
-    signature: Signature,
-    scenario: Scenario,
-    make: Callable[[Mapping[str, int]], Sequence[torch.Tensor]],
-    batch: int,
+    model: torch.nn.Module, scenario: Scenario, tensors: Sequence[torch.Tensor]
 ) -> float:
-    """Return the predicted time of one forward of ``batch`` samples of the largest sizes.
+    """Return the predicted time of one forward of these inputs.
 
     Raises:
         UsageError: no time can be predicted for the device.
     """
-    report = _report(model, make({BATCH: batch, **length_limits(signature)[-1]}), scenario)
+    report = _report(model, tensors, scenario)
     if report.time is None:
         raise UsageError(
             f"no time can be predicted for {scenario.device}",

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torchgauge.errors import PackageError
+from torchgauge.units import format_number_of
 
 Shape = tuple[int | str, ...]
 
@@ -21,6 +22,7 @@ BATCH = "batch"
 """The name of the dimension along which requests are put together."""
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SHOWN_DIMENSIONS = 16
 _EXPRESSION = re.compile(r"[A-Za-z0-9_+\-*/(), ]{1,200}")
 
 
@@ -121,11 +123,8 @@ def bind_shape(
     >>> bind_shape(x, (4, 3), {"batch": SizeRange()}, sizes); sizes
     {'batch': 4}
     """
-    wanted = f"[{', '.join(map(str, tensor.shape))}]"
-    if len(shape) != len(tensor.shape):
-        raise ShapeMismatch(
-            f"{tensor.name} has {len(shape)} dimensions {list(shape)}, the model takes {wanted}"
-        )
+    check_rank(tensor, shape)
+    wanted = _shape_text(tensor)
     for index, (want, got) in enumerate(zip(tensor.shape, shape, strict=True)):
         if isinstance(want, int):
             if want != got:
@@ -134,7 +133,7 @@ def bind_shape(
                     f"of {wanted}"
                 )
             continue
-        if want not in dimensions:  # an expression of other dimensions: the program checks it
+        if want not in dimensions:  # an expression of others: ``check_expressions``
             continue
         if got not in dimensions[want]:
             raise ShapeMismatch(
@@ -144,6 +143,47 @@ def bind_shape(
         if bound.setdefault(want, got) != got:
             raise ShapeMismatch(
                 f"{tensor.name} has {want} = {got}, an earlier input has {bound[want]}"
+            )
+
+
+def check_rank(tensor: TensorSignature, shape: tuple[int, ...]) -> None:
+    """Check the number of dimensions.
+
+    Raises:
+        ShapeMismatch: another one.
+    """
+    if len(shape) == len(tensor.shape):
+        return
+    shown = f", {list(shape)}" if len(shape) <= _SHOWN_DIMENSIONS else ""
+    raise ShapeMismatch(
+        f"{tensor.name} has {format_number_of(len(shape), 'dimension')}{shown}; "
+        f"the model takes {len(tensor.shape)}, {_shape_text(tensor)}"
+    )
+
+
+def _shape_text(tensor: TensorSignature) -> str:
+    return f"[{', '.join(map(str, tensor.shape))}]"
+
+
+def check_expressions(tensor: TensorSignature, shape: Shape, bound: Mapping[str, int]) -> None:
+    """Check the sizes that follow from others, when those of all inputs are in ``bound``.
+
+    Raises:
+        ShapeMismatch: another size. What is not understood here is left to the program.
+
+    >>> y = TensorSignature(name="y", shape=("2*b", 3), dtype="float32")
+    >>> check_expressions(y, (5, 3), {"b": 2})
+    Traceback (most recent call last):
+    ...
+    torchgauge.deploy.signature.ShapeMismatch: y has size 5 in dimension 0, the model takes 2*b = 4
+    """
+    for index, (want, got) in enumerate(zip(tensor.shape, shape, strict=True)):
+        if isinstance(want, int) or want in bound:
+            continue
+        if (wanted := size_of(want, bound)) is not None and wanted != got:
+            raise ShapeMismatch(
+                f"{tensor.name} has size {got} in dimension {index}, the model takes {want} = "
+                f"{wanted}"
             )
 
 
@@ -182,6 +222,16 @@ _LARGEST_SIZE = 2**40
 
 def _value(expression: str, sizes: Mapping[str, int]) -> int:
     """Return the value of an expression of sizes; of one that is not understood, the largest."""
+    value = size_of(expression, sizes)
+    return max(sizes.values(), default=1) if value is None else value
+
+
+def size_of(expression: str, sizes: Mapping[str, int]) -> int | None:
+    """Return the value of an expression of sizes; ``None`` for one that is not understood.
+
+    >>> size_of("2*length - 1", {"length": 4}), size_of("Mod(length, 2)", {"length": 4})
+    (7, None)
+    """
 
     def of(node: ast.AST) -> int:
         if isinstance(node, ast.Constant) and isinstance(node.value, int):
@@ -196,7 +246,7 @@ def _value(expression: str, sizes: Mapping[str, int]) -> int:
     try:
         return of(ast.parse(expression, mode="eval").body)
     except (ValueError, SyntaxError, RecursionError):
-        return max(sizes.values(), default=1)
+        return None
 
 
 # ---------------------------------------------------------------------------- reading

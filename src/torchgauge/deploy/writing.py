@@ -34,6 +34,10 @@ from torchgauge.units import format_bytes
 if TYPE_CHECKING:
     from torchgauge.deploy.package import PackageRequest
 
+_TEMPORARY = ".torchgauge-package-"
+"""Begins the name of a folder that is not ready: not with the name wanted, which may be as long as
+names can be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
@@ -84,8 +88,27 @@ def check_output(output: Path, *, overwrite: bool) -> None:
     Raises:
         PackageError: it cannot.
     """
+    try:
+        _check_place(output, overwrite=overwrite)
+        os.rmdir(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output.parent))
+    except OSError as error:
+        raise PackageError(
+            f"cannot write {output}: nothing can be made in {output.parent}: "
+            f"{error.strerror or error}",
+            hint="choose another --output",
+        ) from error
+
+
+def _check_place(output: Path, *, overwrite: bool) -> None:
+    if output.name in ("", ".."):
+        raise PackageError(f"{str(output)!r} names no new folder", hint="--output NAME")
     if not output.parent.is_dir():
         raise PackageError(f"there is no folder {output.parent}", hint="make it first")
+    if output.is_mount():
+        raise PackageError(
+            f"something is mounted at {output}, so it cannot be replaced as a whole",
+            hint=f"name a folder in it: --output {output / 'model'}",
+        )
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise PackageError(f"{output} exists and is no folder", hint="choose another --output")
     if output.is_dir() and any(output.iterdir()):
@@ -119,7 +142,7 @@ def _check_space(parent: Path, contents: Contents) -> None:
 def _whole_or_nothing(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """Give a temporary folder beside ``output`` that becomes it, or is removed after an error."""
     try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output.parent))
     except OSError as error:
         raise _cannot_write(output, error) from error
     try:
@@ -128,7 +151,7 @@ def _whole_or_nothing(output: Path, *, overwrite: bool) -> Iterator[Path]:
             path.chmod(0o755 if path.is_dir() else 0o644)
             _flush(path)
         if output.is_dir() and overwrite and any(output.iterdir()):
-            old = Path(tempfile.mkdtemp(prefix=f".{output.name}.old.", dir=output.parent))
+            old = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output.parent))
             os.replace(output, old)
             os.replace(folder, output)
             shutil.rmtree(old)

@@ -20,7 +20,7 @@ from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.report.scenario import Scenario
-from torchgauge.units import format_bytes, format_milliseconds, parse_bytes
+from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
 if TYPE_CHECKING:
     import torch
@@ -236,18 +236,23 @@ def _as_text(package: Package) -> str:
     worst = max(package.comparisons, key=lambda item: item.max_difference)
     lines.append(
         f"  {'difference':<10} {worst.max_difference:.3g} at most "
-        f"({worst.max_relative_difference:.3g} relative), {len(package.comparisons)} choices of "
-        "sizes, program against model"
+        f"({worst.max_relative_difference:.3g} relative), "
+        f"{format_number_of(len(package.comparisons), 'choice')} of sizes, program against model"
     )
     for table in package.memory:
         line = table.lines[-1]
         limits = "".join(f", {name} {size}" for name, size in line.up_to.items())
-        lines.append(
-            f"  {'memory':<10} {format_bytes(line.peak_bytes(1))} on {table.device} (batch 1"
-            f"{limits}), {format_bytes(line.bytes_per_sample)} more per sample"
-        )
+        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}"
+        if "batch" in signature.dimensions:
+            more = format_bytes(line.bytes_per_sample)
+            peak += f" (batch 1{limits}), {more} more per sample"
+        else:
+            peak += f" ({limits.removeprefix(', ')})" if limits else ""
+        lines.append(f"  {'memory':<10} {peak}")
         times = ", ".join(
-            f"{format_milliseconds(ms)} (batch {batch})" for batch, ms in line.milliseconds.items()
+            format_milliseconds(ms)
+            + (f" (batch {batch})" if "batch" in signature.dimensions else "")
+            for batch, ms in line.milliseconds.items()
         )
         if times:
             lines.append(f"  {'time':<10} {times} on {table.device}{limits}")

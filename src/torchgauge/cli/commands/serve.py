@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument("--no-batching", action="store_true", help="run every request by itself")
     group.add_argument(
-        "--memory-limit", type=memory_size, metavar="SIZE",
+        "--memory-limit", type=_size, metavar="SIZE",
         help="such as 4GiB: of the whole process on the CPU, of the model on a GPU "
         "(default: most of what is free)",
     )  # fmt: skip
@@ -60,24 +60,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="requests that may wait for the model; more get 429 (default 128)",
     )  # fmt: skip
     group.add_argument(
-        "--max-body", type=memory_size, metavar="SIZE",
+        "--max-body", type=_size, metavar="SIZE",
         help="of one request (default: a full batch as JSON, at most 32 MiB)",
     )  # fmt: skip
     group.add_argument(
-        "--max-pending", type=memory_size, metavar="SIZE",
+        "--max-pending", type=_size, metavar="SIZE",
         help="of all bodies and answers in memory (default 256MiB, less with little memory)",
     )  # fmt: skip
     group.add_argument(
-        "--body-timeout", type=seconds, default=_DEFAULTS.body_seconds, metavar="S",
+        "--body-timeout", type=_time_out, default=_DEFAULTS.body_seconds, metavar="S",
         help="for a client to send its body or to take the answer (default 20)",
     )  # fmt: skip
     group.add_argument(
-        "--request-timeout", type=seconds, default=_DEFAULTS.request_seconds, metavar="S",
+        "--request-timeout", type=_time_out, default=_DEFAULTS.request_seconds, metavar="S",
         help="for the model to answer (default 30)",
     )  # fmt: skip
     group.add_argument(
         "--grace", type=seconds, default=_DEFAULTS.grace_seconds, metavar="S",
-        help="after SIGTERM, for what was accepted (default 30)",
+        help="after SIGTERM, for what was accepted (default 30; at least 1)",
     )  # fmt: skip
     group.add_argument("--allow-nan", action="store_true", help="take NaN and infinity as inputs")
     group = parser.add_argument_group("output")
@@ -145,7 +145,22 @@ def _port(text: str) -> int:
 
 
 def _milliseconds(text: str) -> float:
-    return seconds(text) / 1000
+    try:
+        return seconds(text) / 1000
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds") from None
+
+
+def _time_out(text: str) -> float:
+    if not (value := seconds(text)):
+        raise argparse.ArgumentTypeError("nothing can be done in 0 seconds")
+    return value
+
+
+def _size(text: str) -> int:
+    if not (value := memory_size(text)):
+        raise argparse.ArgumentTypeError("nothing fits into 0 bytes")
+    return value
 
 
 def _say(text: str) -> None:

@@ -13,7 +13,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,16 +21,24 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from starlette.requests import ClientDisconnect
-from starlette.responses import StreamingResponse
+from starlette.responses import HTMLResponse, StreamingResponse
+from starlette.routing import Route
 
 from torchgauge import __version__
 from torchgauge.deploy.serving.body import PendingBytes, reading
 from torchgauge.deploy.serving.budget import BatchLimit, resident_bytes
+from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import Engine, check_samples
 from torchgauge.deploy.serving.failures import Busy, RequestFailure, Stopping
-from torchgauge.deploy.serving.metrics import CONTENT_TYPE, Metrics
+from torchgauge.deploy.serving.metrics import CONTENT_TYPE, CountRequests, Metrics
 from torchgauge.deploy.serving.openapi import predict_operation
 from torchgauge.deploy.serving.payload import decode_request, encode_response
+from torchgauge.deploy.serving.responses import (
+    JSON,
+    add_error_handlers,
+    failure_response,
+    json_response,
+)
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.signature import Signature
 
@@ -41,7 +48,7 @@ _SMALL_BYTES = 32 * 1024
 """JSON of this size is read in about half a millisecond; a change of threads costs as much."""
 _SMALL_NUMBERS = 2048
 """Written as JSON in about as much time."""
-_JSON = "application/json"
+_DESCRIPTION = "A model packaged and served by torchgauge."
 _CLIENT_GONE = 499
 """nginx's status for a client that did not wait; nobody reads it, the counter does."""
 
@@ -77,7 +84,7 @@ class Service:
             raise Stopping("the model does not answer")
         # Twice the queue: those in the model's hands, and those whose body is still coming.
         if self._accepted >= 2 * self.settings.max_queue:
-            raise Busy("too many requests at once; try again later")
+            raise Busy(f"too many requests at once ({self._accepted}); try again later")
         self._accepted += 1
         try:
             async with reading(
@@ -96,9 +103,9 @@ class Service:
         outputs = await self.engine.predict(prediction.tensors, prediction.sizes)
         pieces = encode_response(self.signature, outputs, prediction.encoding)
         if sum(output.numel() for output in outputs) <= _SMALL_NUMBERS:
-            return Response(b"".join(pieces), media_type=_JSON)
+            return Response(b"".join(pieces), media_type=JSON)
         size = sum(output.nbytes for output in outputs)
-        return StreamingResponse(self._sent(pieces, size), media_type=_JSON)
+        return StreamingResponse(self._sent(pieces, size), media_type=JSON)
 
     async def _sent(self, pieces: Iterator[bytes], size: int) -> AsyncIterator[bytes]:
         """Write a large answer piece by piece, as fast as its client takes it."""
@@ -133,8 +140,11 @@ def create_application(name: str, service: Service) -> FastAPI:
     application = FastAPI(
         title=name,
         version=__version__,
-        description="A model packaged and served by torchgauge.",
+        description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # they load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,  # many clients send no body a second time
     )
 
     @application.post(
@@ -147,10 +157,19 @@ def create_application(name: str, service: Service) -> FastAPI:
         return await _counted(service, request)
 
     _add_facts(application, service)
+    add_error_handlers(application)
+    paths = [route.path for route in application.routes if isinstance(route, Route)]
+    application.add_middleware(CountRequests, metrics=service.metrics, paths=paths)
     return application
 
 
 def _add_facts(application: FastAPI, service: Service) -> None:
+    page = docs_page(application.title, _DESCRIPTION, service.signature, service.limit({}))
+
+    @application.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs() -> str:
+        return page
+
     @application.get("/v1/signature", summary="Inputs, outputs and limits")
     async def signature() -> dict[str, Any]:
         return {
@@ -170,7 +189,7 @@ def _add_facts(application: FastAPI, service: Service) -> None:
     )
     async def readyz() -> Response:
         ready = service.engine.is_ready
-        return _json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
+        return json_response({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
     @application.get("/metrics", response_class=Response, summary="Counters for Prometheus")
     async def metrics() -> Response:
@@ -186,23 +205,10 @@ async def _counted(service: Service, request: Request) -> Response:
     except ClientDisconnect:
         response = Response(status_code=_CLIENT_GONE)
     except RequestFailure as failure:
-        response = _failed(failure)
+        response = failure_response(failure)
+    except Exception:
+        service.answered += 1  # by the handler of what nobody expected
+        raise
     service.answered += 1
-    service.metrics.requests.labels(str(response.status_code)).inc()
     service.metrics.seconds.observe(time.monotonic() - start)
     return response
-
-
-def _failed(failure: RequestFailure) -> Response:
-    headers = {}
-    if failure.retry_after_seconds is not None:
-        headers["Retry-After"] = str(failure.retry_after_seconds)
-    if failure.closes:
-        headers["Connection"] = "close"
-    data = {"error": {"code": failure.code, "message": failure.message}}
-    return _json(data, failure.status, headers)
-
-
-def _json(data: Any, status: int, headers: dict[str, str] | None = None) -> Response:
-    text = json.dumps(data, ensure_ascii=True)
-    return Response(text, status_code=status, headers=headers, media_type=_JSON)

@@ -123,7 +123,7 @@ class Batcher:
             if self._stopping or not self._thread.is_alive():
                 raise Stopping("the server is going down")
             if self._waiting >= self._max_queue:
-                raise Busy(f"{self._waiting} requests wait already; try again later")
+                raise Busy(f"the queue is full ({self._waiting} waiting); try again later")
             self._groups.setdefault(key, deque()).append(job)
             self._waiting += 1
             self._changed.notify()
@@ -207,13 +207,19 @@ class Batcher:
     def _answer_apart(self, jobs: list[Job], error: BaseException) -> None:
         """After a failure: each request alone, so that only the one at fault is refused."""
         if len(jobs) == 1:
-            jobs[0].future.set_exception(_failure(error))
+            jobs[0].future.set_exception(_failure(error, self._shapes(jobs[0])))
             return
         for job in jobs:
             try:
                 job.future.set_result(self._together([job])[0])
             except BaseException as alone:
-                job.future.set_exception(_failure(alone))
+                job.future.set_exception(_failure(alone, self._shapes(job)))
+
+    def _shapes(self, job: Job) -> str:
+        return ", ".join(
+            f"{tensor.name} {list(value.shape)}"
+            for tensor, value in zip(self._signature.inputs, job.tensors, strict=False)
+        )
 
     def _together(self, jobs: Sequence[Job]) -> list[Tensors]:
         import torch
@@ -234,11 +240,12 @@ class Batcher:
         return [tuple(part[index] for part in parts) for index in range(len(jobs))]
 
 
-def _failure(error: BaseException) -> RequestFailure:
+def _failure(error: BaseException, given: str) -> RequestFailure:
+    """Return what a client is told; ``given`` are the names and shapes of its inputs."""
     if isinstance(error, RequestFailure):
         return error
     text = (str(error).strip().splitlines() or [""])[0]
     is_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
     if is_memory or "can't allocate memory" in text:
         return OutOfMemory("there was not enough memory for it; send fewer samples, or try again")
-    return RejectedByModel(f"the model refused it: {type(error).__name__}: {text}")
+    return RejectedByModel(f"the model refused {given}: {type(error).__name__}: {text}")

@@ -31,7 +31,10 @@ class PendingBytes:
             Busy: that would be more than the limit.
         """
         if self.held + size > self._limit:
-            raise Busy("the requests being read take all the memory there is for them")
+            raise Busy(
+                "the requests being read and the answers being sent take all the memory there is "
+                "for them; try again later"
+            )
         self.held += size
 
     def hold(self, size: int) -> None:
@@ -62,7 +65,7 @@ async def reading(
         RequestFailure: too large, too slow, no JSON, or no memory for it.
     """
     _check_media_type(headers.get("content-type", "application/json"))
-    if headers.get("content-encoding", "identity") != "identity":
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise WrongMediaType("compressed bodies are not read")
     announced = headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > settings.max_body_bytes:

@@ -35,6 +35,20 @@ class RejectedByModel(RequestFailure):
     code = "rejected_by_model"
 
 
+class NotFound(RequestFailure):
+    """No such path."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(RequestFailure):
+    """A path that is asked in another way."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
 class BodyTimeout(RequestFailure):
     """The body did not come in time."""
 
@@ -60,12 +74,19 @@ class WrongMediaType(RequestFailure):
 
 
 class Busy(RequestFailure):
-    """The queue is full."""
+    """More at once than there is room for: the queue, the connections, or the bodies in memory."""
 
     status = 429
     code = "busy"
     closes = True
     retry_after_seconds = 1
+
+
+class InternalFailure(RequestFailure):
+    """A bug of the server's."""
+
+    status = 500
+    code = "internal"
 
 
 class OutOfMemory(RequestFailure):

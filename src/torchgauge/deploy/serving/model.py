@@ -14,7 +14,7 @@ from torchgauge.deploy.archive import load_program
 from torchgauge.deploy.memory_table import MemoryTable, read_memory
 from torchgauge.deploy.signature import Signature, signature_from_dict
 from torchgauge.errors import PackageError, UsageError
-from torchgauge.units import format_bytes
+from torchgauge.units import format_bytes, format_number_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,8 @@ def check_device(device: str) -> None:
         )
     if index and int(index) >= torch.cuda.device_count():
         raise UsageError(
-            f"there is no {device}, only {torch.cuda.device_count()} GPUs", hint="count from 0"
+            f"there is no {device}, only {format_number_of(torch.cuda.device_count(), 'GPU')}",
+            hint="count from 0",
         )
 
 
@@ -166,8 +167,8 @@ def _check_arguments(program: torch.export.ExportedProgram, signature: Signature
     returns = len(program.graph_signature.user_outputs)
     if takes != len(signature.inputs) or returns != len(signature.outputs):
         raise PackageError(
-            f"the program takes {takes} tensors and returns {returns}, its signature says "
-            f"{len(signature.inputs)} and {len(signature.outputs)}",
+            f"the program takes {format_number_of(takes, 'tensor')} and returns {returns}, its "
+            f"signature says {len(signature.inputs)} and {len(signature.outputs)}",
             hint="package the model again: torchgauge package",
         )
 

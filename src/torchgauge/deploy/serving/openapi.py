@@ -6,15 +6,30 @@ from typing import Any
 
 from torchgauge.deploy.signature import Signature, TensorSignature
 
-_ERRORS = {
-    "400": "the body is no JSON object with inputs",
+ERRORS = {
+    "400": "the body is no JSON object with inputs, or the request is no HTTP",
     "408": "the body did not come in time",
     "413": "the body is too large",
     "415": "the body is not application/json",
     "422": "an input has the wrong name, shape, dtype or values, or the model refused it",
-    "429": "the queue is full; see Retry-After",
+    "429": "too much at once: the queue is full, too many requests are being read, or their bodies "
+    "and the answers being sent take all the memory there is for them; see Retry-After",
     "503": "the server is going down, or lacks memory; see Retry-After",
     "504": "the model did not get to it in time",
+}
+
+
+_WITH_RETRY_AFTER = ("429", "503")
+_ERROR_SCHEMA = {
+    "type": "object",
+    "properties": {
+        "error": {
+            "type": "object",
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
+            "required": ["code", "message"],
+        }
+    },
+    "required": ["error"],
 }
 
 
@@ -51,7 +66,7 @@ def predict_operation(signature: Signature) -> dict[str, Any]:
                 "description": "the outputs of the model",
                 "content": {"application/json": {"schema": response}},
             },
-            **{status: _error(text) for status, text in _ERRORS.items()},
+            **{status: _error(status, text) for status, text in ERRORS.items()},
         },
     }
 
@@ -121,16 +136,18 @@ def _text(tensor: TensorSignature) -> str:
     return f"[{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
 
 
-def _error(text: str) -> dict[str, Any]:
-    schema = {
-        "type": "object",
-        "properties": {
-            "error": {
-                "type": "object",
-                "properties": {"code": {"type": "string"}, "message": {"type": "string"}},
-                "required": ["code", "message"],
-            }
-        },
-        "required": ["error"],
+def _error(status: str, text: str) -> dict[str, Any]:
+    error: dict[str, Any] = {
+        "description": text,
+        "content": {"application/json": {"schema": _ERROR_SCHEMA}},
     }
-    return {"description": text, "content": {"application/json": {"schema": schema}}}
+    if status in _WITH_RETRY_AFTER:
+        seconds = {"type": "integer", "minimum": 1}
+        error["headers"] = {
+            "Retry-After": {
+                "description": "seconds to wait before asking again",
+                "required": True,
+                "schema": seconds,
+            }
+        }
+    return error

@@ -17,19 +17,23 @@ import binascii
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from torchgauge.deploy.serving.failures import BadBody, BadInput
+from torchgauge.deploy.serving.nested import shape_of, what_is_irregular
 from torchgauge.deploy.signature import (
     ShapeMismatch,
     Signature,
     TensorSignature,
     bind_shape,
+    check_expressions,
+    check_rank,
 )
+from torchgauge.units import format_number_of
 
 ENCODINGS = ("list", "base64")
 _MOST_DIMENSIONS = 16
@@ -57,7 +61,7 @@ def decode_request(body: bytes, signature: Signature, *, allow_nan: bool) -> Pre
     data = _json_object(body, allow_nan)
     encoding = data.get("encoding", "list")
     if encoding not in ENCODINGS:
-        raise BadBody(f"encoding is one of {', '.join(ENCODINGS)}")
+        raise BadBody(f"encoding is {_shown(encoding)}, it may be {' or '.join(ENCODINGS)}")
     inputs = data.get("inputs")
     names = [tensor.name for tensor in signature.inputs]
     if not isinstance(inputs, dict):
@@ -76,12 +80,11 @@ def decode_request(body: bytes, signature: Signature, *, allow_nan: bool) -> Pre
         value = _tensor(tensor, given)
         if may_have_booleans and value.dtype is not torch.bool and _has_boolean(given):
             raise BadInput(f"{tensor.name} is {tensor.dtype}, and has booleans among its numbers")
-        try:
-            bind_shape(tensor, tuple(value.shape), signature.dimensions, sizes)
-        except ShapeMismatch as error:
-            raise BadInput(str(error)) from error
+        _in_signature(bind_shape, tensor, tuple(value.shape), signature.dimensions, sizes)
         _check_values(tensor, value, allow_nan)
         tensors.append(value)
+    for tensor, value in zip(signature.inputs, tensors, strict=True):
+        _in_signature(check_expressions, tensor, tuple(value.shape), sizes)
     return Prediction(tensors=tuple(tensors), sizes=sizes, encoding=encoding)
 
 
@@ -108,7 +111,7 @@ def _json_object(body: bytes, allow_nan: bool) -> dict[str, Any]:
         return float(text)
 
     try:
-        data = json.loads(body, parse_constant=constant)
+        data = json.loads(body, parse_constant=constant, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
         raise BadBody(f"the body is no JSON: {reason[:200]}") from error
@@ -117,26 +120,61 @@ def _json_object(body: bytes, allow_nan: bool) -> dict[str, Any]:
     return data
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object; JSON lets a name stand twice in one, and does not say which holds."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise BadBody(f"{name[:80]!r} stands twice in one object")
+        found[name] = value
+    return found
+
+
 def _tensor(tensor: TensorSignature, value: Any) -> torch.Tensor:
     if isinstance(value, dict):
         return _from_base64(tensor, value)
     if not isinstance(value, (list, int, float)):
-        raise BadInput(f"{tensor.name} is a nested list, or an object with dtype, shape and data")
+        raise BadInput(
+            f"{tensor.name} is {_shown(value)}; it may be a nested list, {_text(tensor)}, or an "
+            "object with dtype, shape and data"
+        )
     return _from_list(tensor, value)
+
+
+def _as_tensor(value: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Return the numbers in the dtype that they have by themselves, without a loss on the way."""
+    try:
+        given = torch.tensor(value)
+    except (ValueError, RuntimeError):
+        if not dtype.is_floating_point:
+            raise
+        return torch.tensor(value, dtype=dtype)  # whole numbers beyond int64
+    if dtype is torch.float64 or (dtype.is_floating_point and given.dtype is torch.int64):
+        return torch.tensor(value, dtype=dtype)
+    return given
+
+
+def _in_signature(check: Callable[..., None], *arguments: Any) -> None:
+    try:
+        check(*arguments)
+    except ShapeMismatch as error:
+        raise BadInput(str(error)) from error
 
 
 def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     if dtype.is_complex:
         raise BadInput(f"{tensor.name} is complex: send its bytes, with dtype, shape and data")
-    empty = f"{tensor.name} is no rectangular list of numbers"
+    _in_signature(check_rank, tensor, shape_of(value))  # before torch sees a hundred dimensions
     try:
-        given = torch.tensor(value)  # the dtype that the numbers have by themselves
-        if dtype is torch.float64 or (dtype.is_floating_point and given.dtype is torch.int64):
-            given = torch.tensor(value, dtype=dtype)
+        given = _as_tensor(value, dtype)
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise BadInput(f"{empty}: {reason[:200]}") from error
+        if reason := what_is_irregular(value, tensor.name):
+            raise BadInput(
+                f"{tensor.name} is no rectangular list of numbers: {reason}; the model takes "
+                f"{_text(tensor)}"
+            ) from error
+        raise BadInput(f"{tensor.name} holds a number that {tensor.dtype} cannot") from error
     is_other = (given.dtype is torch.bool) != (dtype is torch.bool)
     if given.numel() and (is_other or _kind(given.dtype) > _kind(dtype)):
         words = _words(given.dtype)
@@ -146,6 +184,19 @@ def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
         if int(given.min()) < info.min or int(given.max()) > info.max:
             raise BadInput(f"{tensor.name} holds a number that {tensor.dtype} cannot")
     return given.to(dtype)
+
+
+def _text(tensor: TensorSignature) -> str:
+    return f"[{', '.join(map(str, tensor.shape))}] of {tensor.dtype}"
+
+
+def _shown(value: Any) -> str:
+    """Return JSON as it was sent, cut to a length that fits a message."""
+    try:
+        text = json.dumps(value)
+    except RecursionError:
+        text = "nested too deeply"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _has_boolean(value: Any) -> bool:
@@ -165,7 +216,10 @@ def _words(dtype: torch.dtype) -> str:
 
 def _from_base64(tensor: TensorSignature, value: Mapping[str, Any]) -> torch.Tensor:
     if value.keys() != {"dtype", "shape", "data"}:
-        raise BadInput(f"{tensor.name} has dtype, shape and data, and nothing else")
+        raise BadInput(
+            f"{tensor.name} is an object with dtype, shape and data and nothing else, or a nested "
+            f"list; this one has {', '.join(map(_shown, value)) or 'nothing'}"
+        )
     if value["dtype"] != tensor.dtype:
         raise BadInput(f"{tensor.name} is {tensor.dtype}, not {str(value['dtype'])[:40]}")
     shape, text = value["shape"], value["data"]
@@ -174,9 +228,12 @@ def _from_base64(tensor: TensorSignature, value: Mapping[str, Any]) -> torch.Ten
         or len(shape) > _MOST_DIMENSIONS
         or not all(type(size) is int and 0 <= size < 2**31 for size in shape)
     ):
-        raise BadInput(f"the shape of {tensor.name} is a list of sizes")
+        raise BadInput(
+            f"the shape of {tensor.name} is {_shown(shape)}, not a list of sizes like "
+            f"{_text(tensor)}"
+        )
     if not isinstance(text, str):
-        raise BadInput(f"the data of {tensor.name} is base64 text")
+        raise BadInput(f"the data of {tensor.name} is {_shown(text)}, not a text in base64")
     try:
         data = bytearray(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
@@ -184,7 +241,10 @@ def _from_base64(tensor: TensorSignature, value: Mapping[str, Any]) -> torch.Ten
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
-        raise BadInput(f"{tensor.name} {shape} {tensor.dtype} has {wanted} bytes, not {len(data)}")
+        raise BadInput(
+            f"{tensor.name}: {format_number_of(len(data), 'byte')} sent, {shape} of {tensor.dtype} "
+            f"takes {wanted}; the model takes {_text(tensor)}"
+        )
     if not data:
         return torch.empty(shape, dtype=dtype)
     if dtype is torch.bool and any(byte > 1 for byte in data):

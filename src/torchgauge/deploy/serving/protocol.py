@@ -1,16 +1,41 @@
 """Connections that do not wait for ever: for a request line, or for a client to read its answer.
 
 uvicorn has a time-out between requests alone. A connection that sends a header byte a minute, or
-asks and never reads, would be held as long as the client likes.
+asks and never reads, would be held as long as the client likes. What is no HTTP gets an error of
+the same form as all the others. And a refusal reaches its client: a socket that is closed while
+bytes come in answers them with a reset, and then many clients lose the answer that they had not yet
+read. So the rest of a body that was refused is read for a moment and dropped, once the answer and
+the end of the answers are sent.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
 
+import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from torchgauge.deploy.serving.failures import RequestFailure
+from torchgauge.deploy.serving.responses import JSON, error_data
 from torchgauge.deploy.serving.settings import Settings
+
+_LINGER_SECONDS = 2.0
+_LINGER_BYTES = 2**20
+"""No more than that of a refused body is read; then the connection is closed all the same."""
+
+
+class _Closing:
+    """A transport whose ``close`` is another one."""
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
 
 
 def protocol_class(settings: Settings) -> type[H11Protocol]:
@@ -21,17 +46,43 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
 
         _header_timer: asyncio.TimerHandle | None = None
         _write_timer: asyncio.TimerHandle | None = None
+        _linger_timer: asyncio.TimerHandle | None = None
+        _lingered_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self.transport = _Closing(transport, self._close)  # type: ignore[assignment]
+            self._real_transport = transport
             self._expect_header()
 
         def data_received(self, data: bytes) -> None:
+            if self._linger_timer is not None:
+                self._lingered_bytes += len(data)
+                if self._lingered_bytes > _LINGER_BYTES:
+                    self._real_transport.abort()
+                return
             super().data_received(data)
             if self._is_in_request():
                 self._end_timer("_header_timer")
             elif self._header_timer is None:
                 self._expect_header()
+
+        def send_400_response(self, msg: str) -> None:
+            """Answer what is no HTTP, and close."""
+            if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+                self.transport.close()  # an answer has begun already
+                return
+            failure = RequestFailure(msg)
+            body = json.dumps(error_data(failure)).encode()
+            headers = [
+                (b"content-type", JSON.encode()),
+                (b"content-length", str(len(body)).encode()),
+                (b"connection", b"close"),
+            ]
+            response = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
+            for event in (response, h11.Data(data=body), h11.EndOfMessage()):
+                self.transport.write(self.conn.send(event) or b"")
+            self.transport.close()
 
         def pause_writing(self) -> None:
             super().pause_writing()
@@ -47,7 +98,20 @@ def protocol_class(settings: Settings) -> type[H11Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             self._end_timer("_header_timer")
             self._end_timer("_write_timer")
+            self._end_timer("_linger_timer")
             super().connection_lost(exc)
+
+        def _close(self) -> None:
+            """Close; while a body comes in that nobody wants, end the answers first."""
+            transport = self._real_transport
+            is_coming = self.conn.their_state in (h11.SEND_BODY, h11.ERROR)
+            if not is_coming or self._linger_timer is not None or transport.is_closing():
+                transport.close()
+                return
+            self._end_timer("_header_timer")
+            self._linger_timer = self.loop.call_later(_LINGER_SECONDS, transport.abort)
+            transport.write_eof()
+            self.flow.resume_reading()
 
         def _end_timer(self, name: str) -> None:
             if (timer := getattr(self, name)) is not None:

@@ -104,7 +104,7 @@ class RayEngine:
             RequestFailure: too many under way, no answer in time, or what a replica says.
         """
         if self._in_flight >= self._most:
-            raise Busy(f"{self._in_flight} requests are under way; try again later")
+            raise Busy(f"the queue is full ({self._in_flight} under way); try again later")
         self._in_flight += 1
         seconds = self._settings.request_seconds
         try:
@@ -177,6 +177,9 @@ def start_replicas(
             name=_NAME,
             route_prefix=None,
         )
+    except KeyboardInterrupt:
+        _end()
+        raise
     except Exception as error:
         _end()
         raise UsageError(

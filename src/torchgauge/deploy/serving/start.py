@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
+from torchgauge.errors import UsageError
+from torchgauge.units import format_bytes, format_number_of
 
 if TYPE_CHECKING:
     from torchgauge.deploy.serving.budget import BatchLimit
@@ -41,7 +46,7 @@ class ServeRequest:
 
 
 def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> None:
-    """Serve a package until a signal says to stop.
+    """Serve a package until a signal says to stop; also while it is still starting.
 
     Raises:
         PackageError: the package is damaged, unknown or not safe; nothing of it was loaded.
@@ -50,6 +55,31 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
     """
     for module in _MODULES:
         require(module, EXTRA, "serve a package")
+    try:
+        with _sigterm_interrupts():
+            _serve(request, on_message)
+    except KeyboardInterrupt:
+        on_message("stopped before it was ready")
+
+
+@contextmanager
+def _sigterm_interrupts() -> Iterator[None]:
+    """Let SIGTERM do what Ctrl-C does, until the server has handlers of its own.
+
+    The first process of a container has no default action for it: without a handler ``docker stop``
+    waits for its time-out and kills.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
     from torchgauge.deploy.serving.application import Service, create_application
     from torchgauge.deploy.serving.model import describe, read_package
     from torchgauge.deploy.serving.server import bind, serve
@@ -64,23 +94,42 @@ def serve_package(request: ServeRequest, on_message: Callable[[str], None]) -> N
         application = create_application(facts.name, service)
         host, port = listener.getsockname()[:2]
         on_message(describe(facts))
+        host = f"[{host}]" if ":" in host else host
         on_message(f"listening on http://{host}:{port} (POST /v1/predict, GET /docs)")
         serve(application, listener, settings, access_log=request.access_log)
-        on_message(f"stopped: {service.taken} requests taken, {service.answered} answered")
+        taken = format_number_of(service.taken, "request")
+        on_message(f"stopped: {taken} taken, {service.answered} answered")
     finally:
         listener.close()
 
 
 def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
-    """Return the settings with the limits that were not given; a small memory makes them small."""
-    settings, memory = request.settings, request.memory_limit
+    """Return the settings with the limits that were not given; a small memory makes them small.
+
+    Raises:
+        UsageError: the limits that were given contradict each other.
+    """
+    from torchgauge.deploy.serving.budget import available_bytes
+
+    settings = request.settings
+    memory = available_bytes() if request.memory_limit is None else request.memory_limit
     body = default_body_bytes(facts.signature, settings.max_batch)
     pending = settings.max_pending_bytes
-    if memory is not None and request.device == "cpu":
-        body = max(min(body, memory // 64), MIB)
+    if request.device == "cpu":
+        body = max(min(body, memory // 128), MIB)
         pending = min(pending, memory // 8)
-    body = request.body_limit or body
-    pending = max(request.pending_limit or pending, body)
+    if request.pending_limit is None:
+        body = body if request.body_limit is None else request.body_limit
+        pending = max(pending, body)
+    else:
+        pending = request.pending_limit
+        body = min(body, pending) if request.body_limit is None else request.body_limit
+    if body > pending:
+        raise UsageError(
+            f"--max-pending {format_bytes(pending)} has no room for one body of --max-body "
+            f"{format_bytes(body)}",
+            hint="a larger --max-pending, or a smaller --max-body",
+        )
     return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
 
 
