@@ -132,8 +132,8 @@ def profile_steps(
     shares, single = Shares(), []
     for number in range(steps):
         progress(f"profiling, step {number + 1} of {steps}")
-        marks.clear()
-        reading = _Reading(_profiled(step), marks, recorded, on_gpu=step.device.type == "cuda")
+        events = _profiled(step, marks)
+        reading = _Reading(events, marks, recorded, on_gpu=step.device.type == "cuda")
         single.append(Shares())
         reading.add_to(shares, single[-1])
         shares.steps += 1
@@ -237,11 +237,18 @@ class _Event:
         return sum(milliseconds for _, milliseconds in self.kernels)
 
 
-def _profiled(step: RealStep) -> list[_Event]:
+def _profiled(step: RealStep, marks: CallMarks) -> list[_Event]:
+    """Return the events of one step, with marks where its phases begin and end.
+
+    Starting the profiler lets threads fall asleep and caches go cold; a step before the one that
+    counts takes that on itself, or the first layers would.
+    """
     activities = [ProfilerActivity.CPU]
     if step.device.type == "cuda":
         activities.append(ProfilerActivity.CUDA)
     with quiet_profiler(), profile(activities=activities) as profiler:
+        step.run(_ignore)
+        marks.clear()
         mark("begin")
         step.run(mark)
         if step.device.type == "cuda":
@@ -338,7 +345,7 @@ class _Reading:
         ops: Iterable[_Op],
         shares: Shares,
     ) -> None:
-        for event, owner, op in done:
+        for event, owner, _ in done:
             phase = self._phase_of(event.start)
             spent = event.on_gpu if self._on_gpu else event.own
             if self._on_gpu:
