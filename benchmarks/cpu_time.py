@@ -186,7 +186,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--keep", type=Path, help="a file for the calibration")
     parser.add_argument("--training", action="store_true", help="training steps, not inference")
-    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}, both modes")
+    parser.add_argument("--record", action="store_true", help=f"write {RECORD.name}: this mode")
     parser.add_argument("models", nargs="*", default=list(MODELS))
     arguments = parser.parse_args()
     scenario = tg.Scenario(mode="training") if arguments.training else tg.Scenario()
@@ -195,33 +195,44 @@ def main() -> None:
         found = measured(path, scenario, arguments.models)
         report(found)
         if arguments.record:
-            trained = measured(path, tg.Scenario(mode="training"), arguments.models)
-            report(trained)
-            record({"inference": found, "training": trained})
+            record("training" if arguments.training else "inference", found)
 
 
-def record(found: Mapping[str, Sequence[Row]]) -> None:
-    """Write what was found, with what it was found on."""
+def record(mode: str, found: Sequence[Row]) -> None:
+    """Write what was found in a mode, with what it was found on; the other mode's rows stay."""
+    kept = [] if not RECORD.exists() else [r for r in _recorded()[1] if r["mode"] != mode]
+    rows = [
+        {
+            "model": row.name,
+            "mode": mode,
+            "predicted_ms": f"{row.predicted_ms:.4g}",
+            "measured_ms": f"{row.measured_ms:.4g}",
+            "stated_error": f"{row.stated_error:.4g}",
+            "predicted_top": " ".join(row.predicted_top),
+            "measured_top": " ".join(row.measured_top),
+            "agrees": "yes" if row.agrees else "no",
+        }
+        for row in found
+    ]
     day = datetime.date.today().isoformat()
     with RECORD.open("w", newline="", encoding="utf-8") as stream:
         stream.write(f"# {cpu_name()}; {day}; python -m benchmarks.cpu_time --record\n")
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for mode, group in found.items():
-            for row in group:
-                figures = (row.predicted_ms, row.measured_ms, row.stated_error)
-                layers = (" ".join(row.predicted_top), " ".join(row.measured_top))
-                numbers = (f"{figure:.4g}" for figure in figures)
-                writer.writerow((row.name, mode, *numbers, *layers, "yes" if row.agrees else "no"))
+        writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(sorted([*kept, *rows], key=lambda row: row["mode"]))
+
+
+def _recorded() -> tuple[str, list[dict[str, str]]]:
+    about, _, table = RECORD.read_text(encoding="utf-8").partition("\n")
+    return about.removeprefix("# "), list(csv.DictReader(io.StringIO(table)))
 
 
 def section() -> Iterator[str]:
     """Yield the lines of the page on accuracy, from the record."""
-    about, _, table = RECORD.read_text(encoding="utf-8").partition("\n")
-    recorded = list(csv.DictReader(io.StringIO(table)))
+    about, recorded = _recorded()
     yield from ("## Time on a CPU", "")
     yield (
-        f"After `torchgauge measure --calibrate`: {about.removeprefix('# ')}. Two cores of a "
+        f"After `torchgauge measure --calibrate`: {about}. Two cores of a "
         "virtual machine whose speed drifts by a fifth within minutes. A kind of layer is all "
         "layers of one class and sizes; the top three agree where they are the same, or tied with "
         f"the third to within {TIED:.0%}."
@@ -231,23 +242,12 @@ def section() -> Iterator[str]:
         "| | models | median | 90th percentile | worst | within ± stated | top 3 agree |",
     )
     yield "|---|--:|--:|--:|---|--:|--:|"
-    for mode in ("inference", "training"):
+    for mode in dict.fromkeys(row["mode"] for row in recorded):
         yield _line(mode, [row for row in recorded if row["mode"] == mode])
-    yield from (
-        "",
-        "| model | inference | predicted ÷ measured | training | predicted ÷ measured |",
-    )
-    yield "|---|--:|--:|--:|--:|"
-    for name in dict.fromkeys(row["model"] for row in recorded):
-        cells = [name]
-        for row in recorded:
-            if row["model"] == name:
-                measured_ms = float(row["measured_ms"])
-                cells += [
-                    f"{measured_ms:,.1f} ms",
-                    f"{float(row['predicted_ms']) / measured_ms:.2f}",
-                ]
-        yield "| " + " | ".join(cells) + " |"
+    yield from ("", "| model | mode | measured | predicted ÷ measured |", "|---|---|--:|--:|")
+    for row in recorded:
+        took, predicted = float(row["measured_ms"]), float(row["predicted_ms"])
+        yield f"| {row['model']} | {row['mode']} | {took:,.1f} ms | {predicted / took:.2f} |"
     yield from ("", *LIMITS.splitlines(), "")
 
 

@@ -413,11 +413,11 @@ def test_calibrate_writes_a_file_that_predictions_use(
 ) -> None:
     path = tmp_path / "new" / "cpu.json"
     told: list[str] = []
+    monkeypatch.setenv(VARIABLE, str(path))  # which is not there yet
     done = tg.calibrate(path, on_progress=told.append)
     assert done.path == path and path.is_file() and told
     assert {step.name for step in done.steps} == {"perceptron, inference", "perceptron, training"}
     assert done.calibration.roof.flops_per_second > 1e9
-    monkeypatch.setenv(VARIABLE, str(path))
     report = tg.analyze(nn.Linear(256, 256), (64, 256))
     assert report.time is not None and 0 < report.time.total_ms < 100
 
