@@ -269,9 +269,9 @@ def _line(mode: str, group: Sequence[Mapping[str, str]]) -> str:
 LIMITS = """\
 Where it must not be trusted:
 
-- *Which layers are the slowest* where several take about as long: the top three agree in fewer models
-  than the four of five that were aimed at. First layers are predicted too fast, depthwise ones with
-  a stride too slow.
+- *Which layers are the slowest*, where several take about as long: the top three agree in fewer
+  models than the four of five that were aimed at. First layers are predicted too fast, depthwise
+  ones with a stride too slow.
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before.
