@@ -21,6 +21,7 @@ PUBLIC = [
     "TorchGaugeError",
     "__version__",
     "analyze",
+    "calibrate",
     "devices",
     "fits",
     "load",
