@@ -14,8 +14,8 @@ pytestmark = pytest.mark.models
 
 
 ATTEMPTS = 2
-"""A neighbour on the same host makes a virtual machine slower for minutes: calibrated before it came
-and measured while it was there, every model is off by as much."""
+"""A neighbour on the same host makes a virtual machine slower for minutes: calibrated before it
+came and measured while it was there, every model is off by as much."""
 
 
 def test_twenty_models_are_predicted_to_within_15_percent_in_the_median(tmp_path: Path) -> None:
