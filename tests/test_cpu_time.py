@@ -175,6 +175,16 @@ def test_channels_are_filled_up_to_blocks_of_sixteen() -> None:
     assert work.padded_flops == 2 * 2 * 784 * 48 * 32 * 9
 
 
+def test_the_backward_of_a_norm_over_two_dimensions_has_the_rows_of_its_forward() -> None:
+    module = nn.Sequential(nn.Linear(64, 64), nn.LayerNorm((8, 64)))
+    scenario = tg.Scenario(mode="training")
+    trace = run_model(module, (4, 8, 64), as_given=True, scenario=scenario).outcome.trace
+    works = [work for op in trace.ops if (work := work_of(op, 2)) is not None]
+    places = {work.surface: work.sizes for work in works if "layer_norm" in work.surface}
+    assert set(places) == {"native_layer_norm", "native_layer_norm_backward"}
+    assert set(places.values()) == {(4, 512)}
+
+
 def test_channels_last_is_another_surface() -> None:
     module = nn.Conv2d(16, 16, 3, padding=1)
     trace = run_model(

@@ -21,7 +21,7 @@ from torchgauge.estimate.latency.trace_file import predicted_timeline
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.machine import CPU, Machine, machine_of
+from torchgauge.machine import CPU, Machine, calibrated, machine_of
 from torchgauge.report.model import MemoryEstimate, ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.report.timeline import Timeline
@@ -56,9 +56,10 @@ def analyze_model(
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
             trace = name_batch(replace(run.request, plan=plan), trace)
-        report = report_of(trace, model_spec, run.machine)
+        machine = calibrated(run.machine)
+        report = report_of(trace, model_spec, machine)
         if timeline is not None:
-            save_timeline(timeline_of(trace, run.machine, report.memory), timeline)
+            save_timeline(timeline_of(trace, machine, report.memory), timeline)
         return report
 
 

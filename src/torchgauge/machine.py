@@ -37,8 +37,16 @@ class Machine:
     warnings: tuple[str, ...] = ()
 
 
-def _calibrated(machine: Machine) -> Machine:
-    """Return the CPU with its calibration; one of another CPU is not used, and is told of."""
+def calibrated(machine: Machine) -> Machine:
+    """Return a CPU with its calibration, a GPU as it is.
+
+    The calibration of another CPU is not used, and an assumption tells of it.
+
+    Raises:
+        DeviceError: the calibration cannot be read.
+    """
+    if machine.device is not None:
+        return machine
     found = load()
     if found is None:
         return machine
@@ -85,7 +93,7 @@ def machine_of(scenario: Scenario) -> Machine:
     """
     if scenario.device == "cpu":
         check_cpu_options(scenario)
-        return _calibrated(CPU)
+        return CPU
     device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
     capability = device.compute_capability
     if capability is None:

@@ -431,9 +431,10 @@ class TimePrediction:
     """How predicted times were made, and what they say of the device."""
 
     device: str
-    """The GPU's name, as ``torchgauge devices`` lists it."""
+    """The GPU's name, as ``torchgauge devices`` lists it; of a CPU its threads and torch too."""
     error: float
-    """Relative error that four of five published measurements stay within: ±0.2 is ±20 %."""
+    """Relative error that four of five published measurements stay within: ±0.2 is ±20 %. On a CPU
+    four of five steps of the networks that were timed when it was calibrated."""
     bound_by: Mapping[str, float]
     """Shares of the step that ``"compute"``, ``"memory"`` and ``"launch"`` decide: 1 in all."""
     samples_per_second: float | None = None

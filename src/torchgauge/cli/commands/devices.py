@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import io
 import sys
 from pathlib import Path
 
@@ -53,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         CheckFailed: with ``--strict``, for figures given by a rule.
     """
     format = output.chosen_format(arguments)
-    width, ascii = _width_and_ascii(arguments, format)
+    width, ascii = output.page_options(arguments, format)
     devices = _found(" ".join(arguments.search))
     known = len(all_devices())
     # torch is asked for GPUs only where nvidia-smi is missing, so it is imported late if at all.
@@ -82,23 +81,6 @@ def _found(text: str) -> tuple[Device, ...]:
         return (find_device(text),)
     except DeviceError as error:
         raise UsageError(error.message, hint="`torchgauge devices` lists them all") from error
-
-
-def _width_and_ascii(arguments: argparse.Namespace, format: str) -> tuple[int, bool]:
-    given = {key: getattr(arguments, key) for key in ("width", "ascii")}
-    if format != "text":
-        for key, value in given.items():
-            if value:
-                raise UsageError(
-                    f"--{key} has no meaning in {format}",
-                    hint="leave it out, or use --format text",
-                )
-        return 80, False
-    from torchgauge.render.terminal import terminal_options
-
-    target = sys.stdout if arguments.output is None else io.StringIO()
-    chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
-    return chosen["width"], chosen["ascii"]
 
 
 def _check_strict(devices: tuple[Device, ...]) -> None:

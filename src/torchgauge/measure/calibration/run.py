@@ -11,12 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from torchgauge.errors import UsageError
-from torchgauge.estimate.latency.cpu.calibration import (
-    VARIABLE,
-    Calibration,
-    default_path,
-    uncalibrated,
-)
+from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, default_path
 from torchgauge.machine import cpu_name
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
@@ -43,7 +38,7 @@ def cases() -> Iterator[Case]:
 def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list[Checked]]:
     """Time operators and networks; return what predictions need, and how good they were."""
     settle_allocator()
-    with uncalibrated(), neutral():
+    with neutral():
         samples = timed(list(cases()), on_progress)
         on_progress("fitting")
         roof = roof_of(samples)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -165,20 +164,6 @@ def default_path() -> Path | None:
         return Path.home() / HOME_FILE
     except RuntimeError:
         return None
-
-
-@contextmanager
-def uncalibrated() -> Iterator[None]:
-    """Use no calibration meanwhile: while one is being made, its file need not be there yet."""
-    before = os.environ.get(VARIABLE)
-    os.environ[VARIABLE] = ""
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[VARIABLE]
-        else:
-            os.environ[VARIABLE] = before
 
 
 def load() -> Calibration | None:

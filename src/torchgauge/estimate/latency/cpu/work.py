@@ -220,9 +220,9 @@ def _rows(op: OpRecord, threads: int) -> _Place | None:
     """Rows of so many elements: normalisation and softmax over the last dimensions."""
     source = given_tensors(op)[0]
     inner = source.shape[-1] if source.shape else 1
-    shapes = [tensor.shape for tensor in given_tensors(op)[1:]]
-    if "layer_norm" in op.name and len(shapes) and isinstance(op.args[1], tuple):
-        inner = prod(size for size in op.args[1] if isinstance(size, int))
+    normalized = argument(op, 2 if "backward" in op.name else 1, "normalized_shape")
+    if isinstance(normalized, tuple):
+        inner = prod(size for size in normalized if isinstance(size, int))
     return _Place(surface=surface_name(op), sizes=(source.numel / max(1, inner), inner))
 
 
