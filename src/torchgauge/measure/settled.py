@@ -2,8 +2,9 @@
 
 glibc maps blocks above a threshold from the system one by one, which costs a fault per page in
 every step. The threshold begins at 128 KiB and rises to the size of the largest such block that was
-freed, up to 32 MiB (``M_MMAP_THRESHOLD`` in ``mallopt(3)``): a first model would be timed with
-faults that a second one, after it, does not have. Elsewhere this does nothing.
+freed, up to 32 MiB (``M_MMAP_THRESHOLD`` in ``mallopt(3)``), and with it what the heap may keep: a
+first model would be timed with many more faults than a second one after it. Elsewhere this does
+nothing.
 """
 
 from __future__ import annotations
