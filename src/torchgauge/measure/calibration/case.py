@@ -17,6 +17,8 @@ import torch
 
 _POOL_BYTES: Final = 192 * 2**20
 """More than any cache of today's processors holds next to what else a step touches."""
+_EVICTING_BYTES: Final = 64 * 2**20
+"""What a step touches, at the least, of a model that is worth timing."""
 _KEPT: Final = 4
 """Results that stay alive: as in an inference step, the allocator gives memory to the next that was
 in use a few layers before. Small tensors are then found in the cache, large ones are not."""
@@ -49,6 +51,8 @@ class Case:
     """An overload, such as ``torch.ops.aten.relu.default``."""
     given: tuple[Any, ...]
     named: Mapping[str, Any] = field(default_factory=dict)
+    begins_step: bool = False
+    """Whether nothing that it touches is in a cache: the step before has pushed everything out."""
 
 
 class Memory:
@@ -62,6 +66,10 @@ class Memory:
     def arguments(self, case: Case) -> list[Any]:
         """Return the arguments of the next run."""
         return [self._made(value) for value in case.given]
+
+    def evict(self) -> None:
+        """Push what is in the caches out, as the rest of a step does."""
+        self._slice((_EVICTING_BYTES // 4,)).sum()
 
     def keep(self, tensors: Sequence[torch.Tensor]) -> None:
         """Keep results alive for a while."""

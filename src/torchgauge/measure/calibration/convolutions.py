@@ -20,6 +20,8 @@ from torchgauge.measure.calibration.case import (
 from torchgauge.measure.calibration.products import FEWEST_FLOPS, MOST_BYTES, MOST_FLOPS
 
 aten = torch.ops.aten
+_MOST_OF_IMAGES: Final = 4
+"""Channels."""
 Cases = Iterator[Iterator[Case]]
 """Each with the cases of its gradients."""
 
@@ -53,19 +55,21 @@ def _convolution(
     channels_last: bool = False,
 ) -> Iterator[Case]:
     """Yield a convolution, and the gradients of its operands."""
-    x = Fresh(source, channels_last=channels_last)
     o, i, h, w = weight
+    # The first layer, whose images have few channels, begins the step.
+    is_first = groups == 1 and not transposed and i <= _MOST_OF_IMAGES
+    x = Fresh(source, channels_last=channels_last)
     filters = Cold((o, h, w, i), order=(0, 3, 1, 2)) if channels_last else Cold(weight)
     pad = [h // 2, w // 2] if stride < h else [0, 0]
     rest = ([stride] * 2, pad, [1, 1], transposed, [0, 0], groups)
-    yield Case(op=aten.convolution.default, given=(x, filters, None, *rest))
+    forward = (x, filters, None, *rest)
+    yield Case(op=aten.convolution.default, given=forward, begins_step=is_first)
     with torch.no_grad():
         result = aten.convolution.default(
             torch.empty(source, device="meta"), torch.empty(weight, device="meta"), None, *rest
         )
     gradient = Fresh(tuple(result.shape), channels_last=channels_last)
-    # Of the first layer, whose images have few channels, no gradient of the input is wanted.
-    mask = [source[1] > 4, True, False]
+    mask = [not is_first, True, False]  # nobody asks for the images' gradient
     given = (gradient, x, filters, None, *rest, mask)
     yield Case(op=aten.convolution_backward.default, given=given)
 
@@ -78,7 +82,8 @@ def _fits(n: int, pixels: int, inputs: int, outputs: int, window: int, groups: i
     )
 
 
-_WINDOWS: Final = (3, 3, 3, 5, 7)
+_WINDOWS: Final = (2, 3, 3, 3, 5, 7)
+"""Windows of 2 × 2 stand side by side, between the stages of hierarchical transformers."""
 _POINTS: Final = (1,)
 _FIRST: Final = ((3, 1), (3, 2), (3, 2), (7, 2), (4, 4), (16, 16))
 """Kernel and stride of first layers."""
@@ -89,7 +94,8 @@ def _dense(kernels: tuple[int, ...], *, channels_last: bool) -> Cases:
     for batch, image, inputs, outputs, kernel, step in Spread(6, seed=seed):
         n, size = between(batch, 1, 16), between(image, 4, 112)
         i, o = channels(inputs, 16, 1024), channels(outputs, 16, 1024)
-        k, stride = chosen(kernel, *kernels), chosen(step, 1, 1, 1, 2)
+        k = chosen(kernel, *kernels)
+        stride = 2 if k == 2 else chosen(step, 1, 1, 1, 2)
         if _fits(n, size * size, i, o, k * k):
             yield _convolution(
                 (n, i, size * stride, size * stride), (o, i, k, k), stride=stride,
