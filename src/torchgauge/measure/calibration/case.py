@@ -124,13 +124,31 @@ def between(share: float, low: float, high: float) -> int:
 
 
 def channels(share: float, low: float, high: float) -> int:
-    """Return channels as networks have them: whole eights, above eight.
+    """Return channels as networks have them: whole eights, from 128 on whole sixteens.
 
-    >>> channels(0.5, 8, 512)
-    64
+    >>> channels(0.5, 8, 512), channels(0.9, 8, 512)
+    (64, 336)
     """
     count = between(share, low, high)
-    return count if count < 8 else 8 * round(count / 8)
+    part = 16 if count >= 128 else 8
+    return count if count < 8 else part * round(count / part)
+
+
+_SIDES: Final = (1, 2, 4, 5, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128,
+                 160, 192, 224)  # fmt: skip
+
+
+def side(share: float, low: float, high: float) -> int:
+    """Return the side of an image as networks have it: small numbers, doubled a few times.
+
+    Kernels work on so many pixels at once, and what is left over costs extra: sides that no network
+    has would tell of others than those that are asked for.
+
+    >>> side(0.0, 4, 112), side(0.5, 4, 112), side(1.0, 4, 112)
+    (4, 20, 112)
+    """
+    wanted = between(share, low, high)
+    return min(_SIDES, key=lambda known: abs(log(known / wanted)))
 
 
 def chosen(share: float, *options: int) -> int:

@@ -16,6 +16,7 @@ from torchgauge.measure.calibration.case import (
     between,
     channels,
     chosen,
+    side,
 )
 from torchgauge.measure.calibration.products import FEWEST_FLOPS, MOST_BYTES, MOST_FLOPS
 
@@ -29,14 +30,14 @@ Cases = Iterator[Iterator[Case]]
 def convolutions() -> Iterator[Case]:
     """Yield all of them, spread over the sizes that networks have."""
     for cases, count in (
-        (_dense(_WINDOWS, channels_last=False), 220),
-        (_dense(_POINTS, channels_last=False), 220),
+        (_dense(_WINDOWS, channels_last=False), 320),
+        (_dense(_POINTS, channels_last=False), 320),
         (_dense(_WINDOWS, channels_last=True), 70),
         (_dense(_POINTS, channels_last=True), 60),
-        (_of_images(channels_last=False), 60),
+        (_of_images(channels_last=False), 100),
         (_of_images(channels_last=True), 20),
         (_of_one_small_image(), 70),
-        (_depthwise(channels_last=False), 130),
+        (_depthwise(channels_last=False), 200),
         (_depthwise(channels_last=True), 40),
         (_grouped(), 60),
         (_transposed(), 30),
@@ -92,7 +93,7 @@ _FIRST: Final = ((3, 1), (3, 2), (3, 2), (7, 2), (4, 4), (16, 16))
 def _dense(kernels: tuple[int, ...], *, channels_last: bool) -> Cases:
     seed = 8 + channels_last + 20 * len(kernels)
     for batch, image, inputs, outputs, kernel, step in Spread(6, seed=seed):
-        n, size = between(batch, 1, 16), between(image, 4, 112)
+        n, size = between(batch, 1, 16), side(image, 4, 112)
         i, o = channels(inputs, 16, 1024), channels(outputs, 16, 1024)
         k = chosen(kernel, *kernels)
         stride = 2 if k == 2 else chosen(step, 1, 1, 1, 2)
@@ -106,7 +107,7 @@ def _dense(kernels: tuple[int, ...], *, channels_last: bool) -> Cases:
 def _of_images(*, channels_last: bool) -> Cases:
     """The first layer: few channels; windows that overlap, or patches side by side."""
     for batch, image, inputs, outputs, kernel in Spread(5, seed=16 + channels_last):
-        n, size = between(batch, 1, 16), between(image, 16, 224)
+        n, size = between(batch, 1, 16), side(image, 16, 224)
         i, o = chosen(inputs, 1, 3, 3, 3, 8), channels(outputs, 16, 768)
         k, stride = _FIRST[min(len(_FIRST) - 1, int(kernel * len(_FIRST)))]
         if _fits(n, size * size, i, o, k * k) and size * stride <= 512:
@@ -119,14 +120,14 @@ def _of_images(*, channels_last: bool) -> Cases:
 def _of_one_small_image() -> Cases:
     """One image, 1 × 1: PyTorch's own product, where the image is small."""
     for image, inputs, outputs in Spread(3, seed=10):
-        size, i, o = between(image, 1, 32), channels(inputs, 8, 2048), channels(outputs, 8, 2048)
+        size, i, o = side(image, 1, 32), channels(inputs, 8, 2048), channels(outputs, 8, 2048)
         if i * size * size <= 20_480:
             yield _convolution((1, i, size, size), (o, i, 1, 1))
 
 
 def _depthwise(*, channels_last: bool) -> Cases:
     for batch, image, width, kernel, step in Spread(5, seed=11 + channels_last):
-        n, size, c = between(batch, 1, 16), between(image, 4, 112), channels(width, 8, 1536)
+        n, size, c = between(batch, 1, 16), side(image, 4, 112), channels(width, 8, 1536)
         k, stride = chosen(kernel, 3, 3, 5, 7), chosen(step, 1, 1, 2)
         if _fits(n, size * size * stride**2, c, c, k * k, groups=c):
             yield _convolution(
@@ -137,7 +138,7 @@ def _depthwise(*, channels_last: bool) -> Cases:
 
 def _grouped() -> Cases:
     for batch, image, width, parts, kernel in Spread(5, seed=13):
-        n, size = between(batch, 1, 8), between(image, 4, 56)
+        n, size = between(batch, 1, 8), side(image, 4, 56)
         per_group, groups = chosen(width, 4, 8, 16, 24, 32, 64), between(parts, 2, 64)
         k, c = chosen(kernel, 3, 3, 1), per_group * groups
         if c <= 2048 and _fits(n, size * size, c, c, k * k, groups):
@@ -146,7 +147,7 @@ def _grouped() -> Cases:
 
 def _transposed() -> Cases:
     for batch, image, inputs, outputs, kernel in Spread(5, seed=14):
-        n, size = between(batch, 1, 8), between(image, 4, 64)
+        n, size = between(batch, 1, 8), side(image, 4, 64)
         i, o, k = channels(inputs, 8, 512), channels(outputs, 8, 512), chosen(kernel, 2, 3, 4)
         if _fits(n, size * size, i, o, k * k):
             yield _convolution((n, i, size, size), (i, o, k, k), stride=2, transposed=True)

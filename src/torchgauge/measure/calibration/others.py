@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from torchgauge.measure.calibration.case import Case, Cold, Fresh, Spread, between, chosen
+from torchgauge.measure.calibration.case import Case, Cold, Fresh, Spread, between, chosen, side
 
 aten = torch.ops.aten
 
@@ -146,7 +146,7 @@ def _images(size: int) -> Iterator[Case]:
 
 def _batch_norms() -> Iterator[Iterator[Case]]:
     for batch, image, width in Spread(3, seed=24):
-        n, size, c = between(batch, 1, 32), between(image, 1, 112), between(width, 8, 2048)
+        n, size, c = between(batch, 1, 32), side(image, 1, 112), between(width, 8, 2048)
         if n * c * size * size <= 6e6:
             yield _batch_norm((n, c, size, size))
 
@@ -199,7 +199,7 @@ def _reduced(x: Fresh) -> Iterator[Case]:
 
 def _windows() -> Iterator[Iterator[Case]]:
     for batch, image, width, kernel in Spread(4, seed=22):
-        n, size, c = between(batch, 1, 16), between(image, 4, 112), between(width, 8, 1024)
+        n, size, c = between(batch, 1, 16), side(image, 4, 112), between(width, 8, 1024)
         if n * c * size * size <= 2e6:
             k, stride = chosen(kernel, 2, 3, 3), chosen((7 * kernel) % 1, 1, 2, 2)
             yield _pooled((n, c, size * stride, size * stride), k, stride)

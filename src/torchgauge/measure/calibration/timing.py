@@ -19,14 +19,14 @@ from torchgauge.trace.describe import SpecTable, argument, tensors_in
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.shape_rules import layout_of
 
-ROUNDS: Final = 3
+ROUNDS: Final = 5
 """A machine's speed drifts within seconds; a case is timed at that many moments."""
-_FEWEST, _MOST = 3, 30
+_FEWEST, _MOST = 2, 20
 _FEW_FAULTS: Final = 16
 """64 KiB: of any process, now and then."""
 _MOST_FAULTED: Final = 8
 """Runs; by then the memory is in use, or is given back to the system each time."""
-_SECONDS: Final = 0.003
+_SECONDS: Final = 0.002
 """Of each case in each round, unless the fewest runs take longer."""
 
 
@@ -39,7 +39,7 @@ class Sample:
 
 
 def timed(cases: Sequence[Case], on_progress: Callable[[str], None]) -> list[Sample]:
-    """Return the median time of each case."""
+    """Return the median time of each case; of one that faults pages in each time there is none."""
     memory = Memory()
     order = list(range(len(cases))) * ROUNDS
     random.Random(0).shuffle(order)
@@ -51,7 +51,7 @@ def timed(cases: Sequence[Case], on_progress: Callable[[str], None]) -> list[Sam
     samples = []
     for case, seconds in zip(cases, found, strict=True):
         work = work_of(_record(case, memory), torch.get_num_threads())
-        if work is not None:
+        if work is not None and seconds:
             samples.append(Sample(work=work, seconds=median(seconds)))
     return samples
 
@@ -61,11 +61,11 @@ def _runs(case: Case, memory: Memory) -> list[float]:
 
     A run whose results came to lie in pages that the process had not touched before takes up to ten
     times as long. In a step that happens to large blocks only, which predictions count by
-    themselves: such runs are left out while others can be had.
+    themselves: such runs are left out.
     """
     clock, op, named = time.perf_counter, case.op, case.named
     seconds: list[float] = []
-    faulted: list[float] = []
+    faulted = 0
     with torch.no_grad():
         op(*memory.arguments(case), **named)
         spent = 0.0
@@ -77,12 +77,14 @@ def _runs(case: Case, memory: Memory) -> list[float]:
             result = op(*given, **named)
             took = clock() - start
             spent += took
-            is_clean = page_faults() - faults <= _FEW_FAULTS
-            (seconds if is_clean else faulted).append(took)
             memory.keep(list(tensors_in(result)))
-            if len(faulted) >= _MOST_FAULTED:
+            if page_faults() - faults <= _FEW_FAULTS:
+                seconds.append(took)
+                continue
+            faulted += 1
+            if faulted >= _MOST_FAULTED:
                 break
-    return seconds or faulted
+    return seconds
 
 
 def _record(case: Case, memory: Memory) -> OpRecord:

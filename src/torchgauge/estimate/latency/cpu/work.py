@@ -184,7 +184,7 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
     if case.is_depthwise:
         return _Place(
             surface=f"{name}.depthwise{last}",
-            sizes=(pixels, groups, window, step, batch),
+            sizes=(pixels, groups, window, step, batch, _filled(groups)),
             flops=flops,
         )
     if groups > 1:
@@ -198,19 +198,26 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
     if case.is_first:
         return _Place(
             surface=f"{name}.first{last}",
-            sizes=(pixels, first, second, window, step, batch),
+            sizes=(pixels, first, second, window, step, batch, _filled(first)),
             flops=flops,
         )
     point = ".pointwise" if window == 1 else ""
-    filled = up(first, BLOCK) * up(second, BLOCK)
+    filled = _filled(first), _filled(second)
+    sizes = (step, batch) if point else (window, step, batch)
     return _Place(
         surface=f"{name}{point}{last}",
-        sizes=(pixels, first, second, step, batch)
-        if point
-        else (pixels, first, second, window, step, batch),
+        sizes=(pixels, first, second, *sizes, *filled),
         flops=flops,
-        padded_flops=flops * filled / (first * second),
+        padded_flops=flops * prod(filled),
     )
+
+
+def _filled(channels: int) -> float:
+    """Return how many times the channels there are once their last block is full: 1 to 16.
+
+    Kernels move and multiply whole blocks, and mask what goes beyond.
+    """
+    return up(channels, BLOCK) / channels
 
 
 # ---------------------------------------------------------------------------- rows and windows
