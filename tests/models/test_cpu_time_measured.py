@@ -18,13 +18,15 @@ ATTEMPTS = 2
 came and measured while it was there, every model is off by as much."""
 
 
-def test_twenty_models_are_predicted_to_within_15_percent_in_the_median(tmp_path: Path) -> None:
-    found = 1.0
+def test_twenty_models_and_their_slowest_layers_are_predicted(tmp_path: Path) -> None:
+    """The median error is at most 15 %; the three slowest layers are right in 16 of 20."""
+    error, agreeing = 1.0, 0
     for attempt in range(ATTEMPTS):
         rows = cpu_time.measured(tmp_path / f"cpu{attempt}.json", tg.Scenario())
         cpu_time.report(rows)
         assert len(rows) == 20
-        found = median(row.error for row in rows)
-        if found <= 0.15:
+        error, agreeing = median(row.error for row in rows), sum(row.agrees for row in rows)
+        if error <= 0.15 and agreeing >= 16:
             break
-    assert found <= 0.15
+    assert error <= 0.15
+    assert agreeing >= 16

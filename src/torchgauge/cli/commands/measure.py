@@ -156,7 +156,7 @@ def _predicted(
         raise ScenarioError(
             f"there is no prediction for {scenario.device} here"
             + (f": {why.removeprefix('no times: ')}" if why else ""),
-            hint="run torchgauge measure --calibrate first: it takes a few minutes",
+            hint="run torchgauge measure --calibrate first: it takes six to nine minutes",
         )
     return report
 
