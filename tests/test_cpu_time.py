@@ -162,13 +162,18 @@ def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
         (nn.Conv2d(16, 8, 1), (1, 16, 8, 8), "convolution.im2col", (64, 8, 16)),
         (
             nn.ConvTranspose2d(8, 16, 2, 2), (1, 8, 5, 5),
-            "convolution.transposed", (25, 8, 16, 4),
+            "convolution.transposed", (25, 8, 16, 4, 1, 2, 1),
         ),
         (nn.Linear(64, 10), (32, 64), "mm", (32, 10, 64)),
         (nn.LayerNorm(64), (4, 8, 64), "native_layer_norm", (32, 64)),
         (nn.Softmax(-1), (4, 8, 64), "_softmax", (32, 64)),
+        (nn.Softmax(-1), (4, 8, 10), "_softmax.short", (32, 10)),
         (nn.MaxPool2d(3, 2), (2, 4, 9, 9), "max_pool2d_with_indices", (128, 9, 648)),
-        (nn.BatchNorm2d(4).eval(), (2, 4, 9, 9), "native_batch_norm.evaluation", (648, 2)),
+        (
+            nn.BatchNorm2d(4).eval(), (2, 4, 9, 9),
+            "native_batch_norm.evaluation", (648, 2, 4, 88 / 81),
+        ),
+        (nn.BatchNorm1d(6).eval(), (5, 6), "native_batch_norm.evaluation", (30, 5, 6, 8)),
         (nn.ReLU(inplace=True), (5, 7), "relu_", (35,)),
     ],
 )  # fmt: skip
@@ -367,7 +372,7 @@ def test_a_calibration_is_read_as_it_was_written() -> None:
     [
         lambda text: text[:-20],
         lambda text: "[]",
-        lambda text: text.replace('"schema_version": 2', '"schema_version": 99'),
+        lambda text: text.replace('"schema_version": 3', '"schema_version": 99'),
         lambda text: text.replace('"points"', '"dots"'),
         lambda text: text.replace('"threads"', '"strings"'),
     ],

@@ -36,11 +36,11 @@ def convolutions() -> Iterator[Case]:
         (_dense(_POINTS, channels_last=True), 60),
         (_of_images(channels_last=False), 100),
         (_of_images(channels_last=True), 20),
-        (_of_one_small_image(), 70),
+        (_of_one_small_image(), 140),
         (_depthwise(channels_last=False), 200),
         (_depthwise(channels_last=True), 40),
         (_grouped(), 60),
-        (_transposed(), 30),
+        (_transposed(), 80),
     ):
         for found in islice(cases, count):
             yield from found

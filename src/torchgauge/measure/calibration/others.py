@@ -69,7 +69,8 @@ def others() -> Iterator[Case]:
         yield _case("sort.default", rows)
     for cases, count in (
         (_batch_norms(), 50),
-        (_row_wise(), 50),
+        (_row_wise(32, 8192), 50),
+        (_row_wise(4, 31), 30),
         (_reductions(), 35),
         (_windows(), 45),
     ):
@@ -161,9 +162,9 @@ def _batch_norm(shape: tuple[int, ...]) -> Iterator[Case]:
     yield _case("native_batch_norm_backward.default", x, x, *stats, True, 1e-5, wanted)
 
 
-def _row_wise() -> Iterator[Iterator[Case]]:
+def _row_wise(shortest: int, longest: int) -> Iterator[Iterator[Case]]:
     for first, second in Spread(2, seed=20):
-        rows, inner = between(first, 1, 65_536), between(second, 8, 8192)
+        rows, inner = between(first, 1, 65_536), between(second, shortest, longest)
         if rows * inner <= 6e6:
             yield _on_rows(rows, inner)
 

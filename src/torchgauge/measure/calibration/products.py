@@ -30,13 +30,13 @@ MOST_BYTES: Final = 30e6
 
 def products() -> Iterator[Case]:
     """Yield all of them, spread over the sizes that networks have."""
-    yield from islice(_matrix_products(), 170)
+    yield from islice(_matrix_products(), 300)
     yield from islice(_large_weights(), 30)
     yield from islice(_batched_products(), 70)
     for causal in (False, True):
-        yield from islice(_attention(causal), 40)
-        yield from islice(_attention_backward(causal), 25)
-    yield from islice(_recurrent(), 50)
+        yield from islice(_attention(causal), 100)
+        yield from islice(_attention_backward(causal), 50)
+    yield from islice(_recurrent(), 80)
 
 
 def _matrix_products() -> Iterator[Case]:

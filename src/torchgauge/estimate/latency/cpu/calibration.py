@@ -20,7 +20,7 @@ VARIABLE: Final = "TORCHGAUGE_CPU"
 """The environment variable with the path of a file; empty for none."""
 HOME_FILE: Final = ".config/torchgauge/cpu.json"
 """The file in the home directory."""
-_SCHEMA: Final = 2
+_SCHEMA: Final = 3
 _HINT: Final = "torchgauge measure --calibrate makes it anew"
 
 

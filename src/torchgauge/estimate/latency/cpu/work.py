@@ -16,6 +16,11 @@ from torchgauge.estimate.workspaces.convolution_sizes import BLOCK, Convolution,
 from torchgauge.estimate.workspaces.target import Target
 from torchgauge.report.model import OpRecord, TensorSpec
 
+_SHORT: Final = 32
+"""Elements of a row; shorter ones are a few vectors and what is left over, and take up to six times
+as long where something is."""
+_VECTOR: Final = 8
+"""Elements of a vector in PyTorch's own kernels."""
 _FLOAT: Final = 4
 """Bytes of the dtype in which most surfaces are measured."""
 
@@ -176,9 +181,13 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
     groups = case.groups
     first, second = case.weight.shape[0] // groups, case.weight.shape[1]
     flops = 2.0 * groups * pixels * first * second * window
+    filled = _filled(first), _filled(second)
     if case.is_transposed:
         return _Place(
-            surface=f"{name}.transposed", sizes=(pixels, first, second, window), flops=flops
+            surface=f"{name}.transposed",
+            sizes=(pixels, first, second, window, batch, *filled),
+            flops=flops,
+            padded_flops=flops * prod(filled),
         )
     last = ".channels_last" if case.is_channels_last else ""
     if case.is_depthwise:
@@ -202,7 +211,6 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
             flops=flops,
         )
     point = ".pointwise" if window == 1 else ""
-    filled = _filled(first), _filled(second)
     sizes = (step, batch) if point else (window, step, batch)
     return _Place(
         surface=f"{name}{point}{last}",
@@ -212,12 +220,12 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
     )
 
 
-def _filled(channels: int) -> float:
-    """Return how many times the channels there are once their last block is full: 1 to 16.
+def _filled(count: int, block: int = BLOCK) -> float:
+    """Return how many times the elements there are once their last block is full: 1 to 16.
 
     Kernels move and multiply whole blocks, and mask what goes beyond.
     """
-    return up(channels, BLOCK) / channels
+    return up(count, block) / count
 
 
 # ---------------------------------------------------------------------------- rows and windows
@@ -230,15 +238,19 @@ def _rows(op: OpRecord, threads: int) -> _Place | None:
     normalized = argument(op, 2 if "backward" in op.name else 1, "normalized_shape")
     if isinstance(normalized, tuple):
         inner = prod(size for size in normalized if isinstance(size, int))
-    return _Place(surface=surface_name(op), sizes=(source.numel / max(1, inner), inner))
+    short = ".short" if inner < _SHORT else ""
+    return _Place(surface=f"{surface_name(op)}{short}", sizes=(source.numel / max(1, inner), inner))
 
 
 def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
-    """``[n, c, …]``: the elements, and the images."""
+    """``[n, c, …]``: the elements, the images, the channels, and how full the last vector is."""
     training = bool(argument(op, 7 if "backward" in op.name else 5, "training"))
     source = given_tensors(op)[0]
     name = surface_name(op) if training else f"{surface_name(op)}.evaluation"
-    return _Place(surface=name, sizes=(source.numel, source.shape[0]))
+    images, count = source.shape[:2]
+    pixels = source.numel // max(1, images * count)
+    filled = _filled(pixels, _VECTOR) if pixels else 1.0
+    return _Place(surface=name, sizes=(source.numel, images, count, filled))
 
 
 def _reduced(op: OpRecord, threads: int) -> _Place | None:
