@@ -61,8 +61,8 @@ def segmenter() -> nn.Module:
 
 
 RECORD = Path(__file__).with_name("cpu_time.csv")
-COLUMNS = ("model", "mode", "predicted_ms", "measured_ms", "stated_error", "predicted_top",
-           "measured_top", "agrees")  # fmt: skip
+COLUMNS = ("model", "mode", "cpu", "day", "predicted_ms", "measured_ms", "stated_error",
+           "predicted_top", "measured_top", "agrees")  # fmt: skip
 MODELS: dict[str, tuple[Build, tuple[int, ...]]] = {
     "resnet18": (torchvision("resnet18"), (1, 3, 224, 224)),
     "resnet50": (torchvision("resnet50"), (4, 3, 224, 224)),
@@ -205,12 +205,14 @@ def main() -> None:
 
 
 def record(mode: str, found: Sequence[Row]) -> None:
-    """Write what was found in a mode, with what it was found on; the other mode's rows stay."""
-    kept = [] if not RECORD.exists() else [r for r in _recorded()[1] if r["mode"] != mode]
-    rows = [
-        {
+    """Write what was found in a mode, with what it was found on; rows of others stay."""
+    known = {(row["mode"], row["model"]): row for row in (_recorded() if RECORD.exists() else [])}
+    for row in found:
+        known[mode, row.name] = {
             "model": row.name,
             "mode": mode,
+            "cpu": str(cpu_name()),
+            "day": datetime.date.today().isoformat(),
             "predicted_ms": f"{row.predicted_ms:.4g}",
             "measured_ms": f"{row.measured_ms:.4g}",
             "stated_error": f"{row.stated_error:.4g}",
@@ -218,28 +220,27 @@ def record(mode: str, found: Sequence[Row]) -> None:
             "measured_top": " ".join(row.measured_top),
             "agrees": "yes" if row.agrees else "no",
         }
-        for row in found
-    ]
-    day = datetime.date.today().isoformat()
     with RECORD.open("w", newline="", encoding="utf-8") as stream:
-        stream.write(f"# {cpu_name()}; {day}; python -m benchmarks.cpu_time --record\n")
         writer = csv.DictWriter(stream, COLUMNS, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(sorted([*kept, *rows], key=lambda row: row["mode"]))
+        writer.writerows(sorted(known.values(), key=lambda row: row["mode"]))
 
 
-def _recorded() -> tuple[str, list[dict[str, str]]]:
-    about, _, table = RECORD.read_text(encoding="utf-8").partition("\n")
-    return about.removeprefix("# "), list(csv.DictReader(io.StringIO(table)))
+def _recorded() -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(RECORD.read_text(encoding="utf-8"))))
 
 
 def section() -> Iterator[str]:
     """Yield the lines of the page on accuracy, from the record."""
-    about, recorded = _recorded()
+    recorded = _recorded()
+    about = "; ".join(sorted({f"{row['cpu']}, {row['day']}" for row in recorded}))
     yield from ("## Time on a CPU", "")
     yield (
-        f"After `torchgauge measure --calibrate`: {about}. Two cores of a "
-        "virtual machine whose speed drifts by a fifth within minutes. A kind of layer is all "
+        "After `torchgauge measure --calibrate`, by `python -m benchmarks.cpu_time --record`: "
+        f"{about}. "
+        "Two cores of a virtual machine whose speed drifts by a fifth within minutes. The models "
+        "were chosen before any was timed; what is calibrated was then improved with their errors "
+        "in view, so other models may be further off. A kind of layer is all "
         "layers of one class and sizes; the top three agree where they are the same, or tied with "
         f"the third to within {TIED:.0%}."
     )
@@ -284,9 +285,13 @@ Where it must not be trusted:
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before.
-- *Operators that were not timed* (`sort`, `topk`, losses, spectral ones, sparse ones) take what
+- *Weights that stay in the cache*: recurrent cells that are not fused (GRU, RNN) are predicted two
+  to three times too slow, small networks at batch 1 (weights of less than a few MiB) twice: every
+  weight is taken to lie in main memory.
+- *Operators that were not timed* (losses, grid sampling, spectral ones, sparse ones) take what
   others of their kind take.
-- *float16 and bfloat16*: products by one ratio to float32 for all sizes; the rest by its bytes.
+- *float16 and bfloat16*: products by one ratio to float32 for all sizes, at batch 1
+  three to four times too fast; the rest by its bytes.
 - *torch.compile*, and quantized models: nothing is predicted, or nothing was compared.
 """
 

@@ -86,7 +86,10 @@ def test_json_and_csv_hold_the_figures():
 
 
 def test_what_has_no_curve_is_said():
-    with pytest.raises(ScenarioError, match="no time can be predicted for cpu"):
+    with pytest.raises(
+        ScenarioError,
+        match="no time can be predicted for cpu: a curve over batch sizes is made for GPUs",
+    ):
         batch_curve(nn.Linear(2, 2), (4, 2), scenario=tg.Scenario())
     with pytest.raises(InputError, match="a batch size needs an input"):
         batch_curve(nn.Linear(2, 2), scenario=GPU)

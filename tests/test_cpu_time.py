@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.cli.main import main
 from torchgauge.errors import DeviceError, ScenarioError, UsageError
-from torchgauge.estimate.latency.cpu.calibration import VARIABLE, from_json
+from torchgauge.estimate.latency.cpu.calibration import HOME_FILE, VARIABLE, from_json
 from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM, faulted_bytes
 from torchgauge.estimate.latency.cpu.predict import op_seconds, predict_on_cpu
 from torchgauge.estimate.latency.cpu.surface import Surface
@@ -46,6 +47,17 @@ def model() -> nn.Module:
 
 
 SIZE = (32, 64)
+
+
+class Calls(nn.Module):
+    """Calls a function."""
+
+    def __init__(self, function: Callable[[torch.Tensor], object]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> object:
+        return self.function(x)
 
 
 @pytest.fixture
@@ -174,6 +186,16 @@ def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
             "native_batch_norm.evaluation", (648, 2, 4, 88 / 81),
         ),
         (nn.BatchNorm1d(6).eval(), (5, 6), "native_batch_norm.evaluation", (30, 5, 6, 8)),
+        (nn.Softmax(1), (2, 8, 4, 4), "_softmax.columns", (32, 8)),
+        (nn.Upsample(scale_factor=2), (2, 3, 8, 8), "upsample_nearest2d", (2, 3, 64, 4)),
+        (
+            nn.Upsample(scale_factor=2, mode="bilinear"), (2, 3, 8, 8),
+            "upsample_bilinear2d", (2, 3, 64, 4),
+        ),
+        (Calls(lambda x: x.argmax(1)), (6, 10), "argmax", (6, 10)),
+        (Calls(lambda x: x.argmax(0)), (6, 10), "argmax.columns", (10, 6)),
+        (Calls(lambda x: x.topk(2)), (6, 10), "topk", (6, 10)),
+        (Calls(lambda x: torch.mv(x, x[0])), (6, 10), "mm", (1, 6, 10)),
         (nn.ReLU(inplace=True), (5, 7), "relu_", (35,)),
     ],
 )  # fmt: skip
@@ -375,6 +397,19 @@ def test_a_calibration_is_read_as_it_was_written() -> None:
         lambda text: text.replace('"schema_version": 3', '"schema_version": 99'),
         lambda text: text.replace('"points"', '"dots"'),
         lambda text: text.replace('"threads"', '"strings"'),
+        lambda text: text.replace('"threads": 2', '"threads": "2"').replace(
+            '"threads": 1', '"threads": "1"'
+        ),
+        lambda text: spoilt(text, lambda data: data["surfaces"]["mm"].update(points=[])),
+        lambda text: spoilt(text, lambda data: data["surfaces"]["mm"]["weights"].pop()),
+        lambda text: spoilt(text, lambda data: data["surfaces"]["mm"]["points"][0].pop()),
+        lambda text: spoilt(text, lambda data: data["surfaces"]["mm"].update(points=["abc"])),
+        lambda text: spoilt(text, lambda data: data.update(error="big")),
+        lambda text: spoilt(text, lambda data: data.update(dtypes=[])),
+        lambda text: spoilt(text, lambda data: data["overheads"].update(op_us=None)),
+        lambda text: spoilt(text, lambda data: data["roof"].update(flops_per_second=0)),
+        lambda text: spoilt(text, lambda data: data["roof"].update(op_seconds=float("nan"))),
+        lambda text: "[" * 100_000,
     ],
 )
 def test_a_damaged_file_is_refused_with_a_way_out(
@@ -385,6 +420,57 @@ def test_a_damaged_file_is_refused_with_a_way_out(
         tg.analyze(model(), SIZE)
     assert str(calibrated) in str(caught.value)
     assert "torchgauge measure --calibrate" in (caught.value.hint or "")
+
+
+def spoilt(text: str, change: Callable[[dict[str, Any]], object]) -> str:
+    data = json.loads(text)
+    change(data)
+    return json.dumps(data)
+
+
+def test_a_damaged_file_in_the_usual_place_leaves_the_report_without_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / HOME_FILE
+    path.parent.mkdir(parents=True)
+    path.write_text(CALIBRATION.to_json().replace('"schema_version": 3', '"schema_version": 1'))
+    report = tg.analyze(model(), SIZE)
+    assert report.time is None
+    (why,) = [text for text in report.assumptions if text.startswith("no times")]
+    assert "another version" in why
+    assert "torchgauge measure --calibrate" in why
+
+
+def test_a_home_that_nobody_has_is_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "~nobody-of-that-name/cpu.json")
+    assert tg.analyze(model(), SIZE).time is None
+
+
+def test_modules_without_operators_cost_the_same_wherever_they_stand(calibrated: Path) -> None:
+    nothing = [nn.Identity() for _ in range(10)]
+    times = [
+        tg.analyze(nn.Sequential(*layers), (1, 8)).time
+        for layers in ([*nothing, nn.ReLU()], [nn.ReLU(), *nothing], nothing)
+    ]
+    first, last, alone = [time.total_ms for time in times if time is not None]
+    assert first == pytest.approx(last)
+    assert alone == pytest.approx(11e-3 * stand_in.OVERHEADS.module_us)
+    assert all(time is not None and time.forward_ms == time.total_ms for time in times)
+
+
+def test_the_error_grows_where_operators_are_known_less_well(calibrated: Path) -> None:
+    def stated() -> float:
+        time = tg.analyze(nn.ReLU(), (64, 4096)).time
+        assert time is not None and time.predicted is not None
+        return time.predicted.error
+
+    before = stated()
+    assert before == pytest.approx(CALIBRATION.error)
+    text = calibrated.read_text()
+    calibrated.write_text(spoilt(text, lambda data: data["surfaces"]["relu"].update(error=0.9)))
+    assert CALIBRATION.error < stated() <= 0.9
 
 
 def test_a_named_file_that_is_missing_is_an_error(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 from dataclasses import dataclass, replace
@@ -11,11 +12,11 @@ from pathlib import Path
 import torch
 
 from torchgauge.devices import Device, find_device
-from torchgauge.errors import ScenarioError
+from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.allocator import AllocatorSettings
 from torchgauge.estimate.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.gpu import Gpu
-from torchgauge.estimate.latency.cpu.calibration import Calibration, CpuName, load
+from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, CpuName, load
 from torchgauge.estimate.workspaces import Target
 from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.local_gpus import local_gpus
@@ -40,14 +41,21 @@ class Machine:
 def calibrated(machine: Machine) -> Machine:
     """Return a CPU with its calibration, a GPU as it is.
 
-    The calibration of another CPU is not used, and an assumption tells of it.
+    The calibration of another CPU is not used, nor one in the usual place that cannot be read, and
+    an assumption tells of it.
 
     Raises:
-        DeviceError: the calibration cannot be read.
+        DeviceError: the calibration that a variable names cannot be read.
     """
     if machine.device is not None:
         return machine
-    found = load()
+    try:
+        found = load()
+    except DeviceError as error:
+        if os.environ.get(VARIABLE):
+            raise
+        why = f"no times: {error} ({error.hint})"
+        return replace(machine, assumptions=(*machine.assumptions, why))
     if found is None:
         return machine
     here = cpu_name()

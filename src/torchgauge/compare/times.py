@@ -28,6 +28,16 @@ def compare_times(predicted: Report, measured: Report) -> TimeComparison:
             f"one report is of {predicted.scenario.mode}, the other of {measured.scenario.mode}",
             hint="predict and measure the same scenario",
         )
+    for what, one, other in (
+        ("batch size", predicted.batch_size, measured.batch_size),
+        ("precision", predicted.scenario.precision, measured.scenario.precision),
+        ("kind of device", _device_of(predicted), _device_of(measured)),
+    ):
+        if one != other:
+            raise UsageError(
+                f"the reports differ in the {what}: {one} and {other}",
+                hint="predict and measure the same scenario",
+            )
     total = TimeRow(name="total", kind="", predicted_ms=ours.total_ms, measured_ms=theirs.total_ms)
     return TimeComparison(
         model_name=measured.model_name,
@@ -38,6 +48,10 @@ def compare_times(predicted: Report, measured: Report) -> TimeComparison:
         modules=_worst_first(_modules(predicted, measured, ours, theirs)),
         operators=_worst_first(_operators(ours, theirs)),
     )
+
+
+def _device_of(report: Report) -> str:
+    return "cpu" if report.scenario.device == "cpu" else "gpu"
 
 
 def _time_of(report: Report, what: str) -> StepTime:

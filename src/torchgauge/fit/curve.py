@@ -78,7 +78,8 @@ def batch_curve(
         )
     if machine.gpu is None or prediction_of(first.trace, machine) is None:
         raise ScenarioError(
-            f"no time can be predicted for {scenario.device}",
+            f"no time can be predicted for {scenario.device}"
+            + (": a curve over batch sizes is made for GPUs" if machine.gpu is None else ""),
             hint="name a GPU: device='RTX 3090' (torchgauge devices lists them)",
         )
     workload.plan = replace(first.plan or plan, alternatives=())

@@ -56,7 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--calibrate",
         action="store_true",
-        help="without MODEL: time this machine's CPU for later predictions (a few minutes; "
+        help="without MODEL: time this machine's CPU for later predictions (6 to 9 minutes; "
         "--output FILE keeps them elsewhere than in ~/.config/torchgauge/cpu.json)",
     )
     output.add_output_options(parser)

@@ -45,6 +45,8 @@ class Prediction:
             found[kernel.phase] += kernel.idle + kernel.seconds
         if self.kernels:
             found[self.kernels[-1].phase] += self.total_seconds - self.kernels[-1].end
+        elif self.total_seconds:
+            found[Phase.FORWARD] = self.total_seconds
         return dict(found)
 
     def call_seconds(self, calls: int) -> tuple[list[float], list[float], float]:

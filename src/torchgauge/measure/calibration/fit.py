@@ -81,7 +81,7 @@ def _curve(points: Sequence[tuple[float, float]]) -> Surface:
 
 
 def quantile(errors: Sequence[float]) -> float:
-    """Return the error that four of five stay within."""
+    """Return the error that one more stays within four times of five, if it is like these."""
     ordered = sorted(errors)
     return ordered[min(len(ordered) - 1, int(_COVERED * len(ordered)))]
 

@@ -8,7 +8,16 @@ from typing import Any, Final
 
 import torch
 
-from torchgauge.measure.calibration.case import Case, Cold, Fresh, Spread, between, chosen, side
+from torchgauge.measure.calibration.case import (
+    Case,
+    Cold,
+    Fresh,
+    Spread,
+    between,
+    channels,
+    chosen,
+    side,
+)
 
 aten = torch.ops.aten
 
@@ -56,6 +65,10 @@ _GRADIENTS: Final[tuple[tuple[str, tuple[Any, ...]], ...]] = (
 """Of two tensors, with what follows them."""
 
 
+_POOLED: Final = (2, 2, 3, 3, 3, 5, 7, 13)
+"""Sides of windows."""
+
+
 def others() -> Iterator[Case]:
     """Yield all of them."""
     for size in ELEMENTS:
@@ -63,16 +76,16 @@ def others() -> Iterator[Case]:
         yield from _of_optimizers(size)
         yield from _copied(size)
         yield from _images(size)
-        rows = Fresh((size // 16, 16))
-        yield _case("cumsum.default", rows, 1)
-        yield _case("topk.default", rows, 2)
-        yield _case("sort.default", rows)
+        yield _case("cumsum.default", Fresh((size // 16, 16)), 1)
     for cases, count in (
         (_batch_norms(), 50),
         (_row_wise(32, 8192), 50),
         (_row_wise(4, 31), 30),
+        (_softmax_across(), 30),
+        (_ordered(), 30),
+        (_resampled(), 60),
         (_reductions(), 35),
-        (_windows(), 45),
+        (_windows(), 80),
     ):
         for found in islice(cases, count):
             yield from found
@@ -139,8 +152,6 @@ def _images(size: int) -> Iterator[Case]:
         stats = Fresh((1, 2)), Fresh((1, 2)), Cold((c,))
         rest = (1, c, pixels, 2, [True, True, True])
         yield _case("native_group_norm_backward.default", x, x, *stats, *rest)
-    yield _case("upsample_nearest2d.default", x, [2 * side, 2 * side])
-    yield _case("upsample_bilinear2d.default", x, [2 * side, 2 * side], False)
     yield _case("_adaptive_avg_pool2d.default", x, [1, 1])
     yield _case("constant_pad_nd.default", x, [1, 1, 1, 1])
 
@@ -180,6 +191,47 @@ def _on_rows(rows: int, inner: int) -> Iterator[Case]:
     yield _case("_log_softmax_backward_data", x, x, -1, torch.float32)
 
 
+def _softmax_across() -> Iterator[Iterator[Case]]:
+    """Over the channels of images, as where every pixel is told a class."""
+    for first, second in Spread(2, seed=25):
+        pixels, c = between(first, 16, 65_536), between(second, 2, 512)
+        if pixels * c <= 4e6:
+            yield _on_columns(Fresh((1, c, pixels)))
+
+
+def _on_columns(x: Fresh) -> Iterator[Case]:
+    yield _case("_softmax", x, 1, False)
+    yield _case("_log_softmax", x, 1, False)
+    yield _case("_softmax_backward_data", x, x, 1, torch.float32)
+    yield _case("_log_softmax_backward_data", x, x, 1, torch.float32)
+
+
+def _ordered() -> Iterator[Iterator[Case]]:
+    for first, second in Spread(2, seed=26):
+        rows, inner = between(first, 1, 4096), between(second, 8, 65_536)
+        if rows * inner <= 1e6:
+            x = Fresh((rows, inner))
+            yield iter((_case("topk", x, min(inner, 5)), _case("sort", x)))
+
+
+def _resampled() -> Iterator[Iterator[Case]]:
+    for batch, image, width, growth in Spread(4, seed=27):
+        n, size, c = between(batch, 1, 16), side(image, 4, 112), channels(width, 3, 512)
+        times = chosen(growth, 2, 2, 4, 8)
+        if n * c * (times * size) ** 2 * 4 <= 30e6:
+            yield _resized((n, c, size, size), times)
+
+
+def _resized(shape: tuple[int, ...], times: int) -> Iterator[Case]:
+    n, c, height, width = shape
+    large = [times * height, times * width]
+    x, gradient = Fresh(shape), Fresh((n, c, *large))
+    yield _case("upsample_nearest2d", x, large)
+    yield _case("upsample_nearest2d_backward", gradient, large, list(shape))
+    yield _case("upsample_bilinear2d", x, large, False)
+    yield _case("upsample_bilinear2d_backward", gradient, large, list(shape), False)
+
+
 def _reductions() -> Iterator[Iterator[Case]]:
     for first, second in Spread(2, seed=21):
         rows, inner = between(first, 2, 16_384), between(second, 2, 16_384)
@@ -193,8 +245,9 @@ def _reduced(x: Fresh) -> Iterator[Case]:
         yield _case(name, x, [0], True)
     yield _case("amax.default", x, [1])
     yield _case("var.correction", x, [1])
-    yield _case("max.dim", x, 1)
-    yield _case("argmax.default", x, 1)
+    for dim in (1, 0):
+        yield _case("max.dim", x, dim)
+        yield _case("argmax.default", x, dim)
     yield _case("linalg_vector_norm.default", x)
 
 
@@ -202,12 +255,12 @@ def _windows() -> Iterator[Iterator[Case]]:
     for batch, image, width, kernel in Spread(4, seed=22):
         n, size, c = between(batch, 1, 16), side(image, 4, 112), between(width, 8, 1024)
         if n * c * size * size <= 2e6:
-            k, stride = chosen(kernel, 2, 3, 3), chosen((7 * kernel) % 1, 1, 2, 2)
+            k, stride = chosen(kernel, *_POOLED), chosen((len(_POOLED) * kernel) % 1, 1, 2, 2)
             yield _pooled((n, c, size * stride, size * stride), k, stride)
 
 
 def _pooled(shape: tuple[int, ...], k: int, stride: int) -> Iterator[Case]:
-    pad = 0 if k == 2 else 1
+    pad = k // 2 if k > 2 else 0
     window = ([k, k], [stride, stride], [pad, pad])
     found, places = aten.max_pool2d_with_indices.default(torch.randn(shape), *window)
     x, result = Fresh(shape), Fresh(tuple(found.shape))

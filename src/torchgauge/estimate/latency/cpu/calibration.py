@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, astuple, dataclass, fields
 from functools import cached_property, lru_cache
+from math import inf
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -21,6 +22,8 @@ VARIABLE: Final = "TORCHGAUGE_CPU"
 HOME_FILE: Final = ".config/torchgauge/cpu.json"
 """The file in the home directory."""
 _SCHEMA: Final = 3
+_UNLIKE_OTHERS: Final = ("cumsum", "bernoulli_", "native_dropout")
+"""One element after the other, or with random numbers: no measure for operators not timed."""
 _HINT: Final = "torchgauge measure --calibrate makes it anew"
 
 
@@ -86,7 +89,7 @@ class Calibration:
     def _by_kind(self) -> Mapping[str, tuple[Surface, ...]]:
         found: dict[str, list[Surface]] = {}
         for name, surface in self.surfaces.items():
-            if len(surface.scales) == 1:
+            if len(surface.scales) == 1 and name not in _UNLIKE_OTHERS:
                 found.setdefault(self.kinds[name], []).append(surface)
         return {kind: tuple(group) for kind, group in found.items()}
 
@@ -141,7 +144,7 @@ def from_json(text: str, source: str) -> Calibration:
             )
             for name, surface in content["surfaces"].items()
         }
-        return Calibration(
+        found = Calibration(
             cpu=CpuName(**content["cpu"]),
             measured_on=content["measured_on"],
             roof=Roof(**content["roof"]),
@@ -151,17 +154,55 @@ def from_json(text: str, source: str) -> Calibration:
             surfaces=surfaces,
             kinds={name: surface["kind"] for name, surface in content["surfaces"].items()},
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        _check(found)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeviceError(f"{source} is no calibration of a CPU: {error!r}", hint=_HINT) from error
+    return found
+
+
+def _check(found: Calibration) -> None:
+    """Find out whether predictions can be made with it.
+
+    Raises:
+        ValueError: something is not a number, or not as many as there should be.
+    """
+    if type(found.cpu.threads) is not int:
+        raise ValueError("the number of threads is none")
+    _check_numbers("roof", astuple(found.roof), above=0.0)
+    _check_numbers("overheads", astuple(found.overheads))
+    _check_numbers("error", (found.error,), above=0.0)
+    for name, groups in found.dtypes.items():
+        _check_numbers(name, groups.values(), above=0.0)
+    for name, surface in found.surfaces.items():
+        axes = len(surface.scales)
+        _check_numbers(name, surface.scales, above=0.0)
+        _check_numbers(name, (*surface.mean, *surface.weights, surface.error))
+        for point in surface.points:
+            _check_numbers(name, point)
+        is_whole = (
+            surface.points
+            and all(len(point) == axes for point in surface.points)
+            and len(surface.weights) == len(surface.points)
+            and (len(surface.mean) == axes + 1 or (axes == 1 and not surface.mean))
+        )
+        if not is_whole:
+            raise ValueError(f"{name}: points, weights and scales do not belong together")
+
+
+def _check_numbers(what: str, values: Iterable[Any], above: float = -inf) -> None:
+    for value in values:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not above < value < inf:
+            raise ValueError(f"{what}: {value!r}")
 
 
 def default_path() -> Path | None:
     """Return where a calibration is kept; ``None`` if the variable is empty, or without a home."""
     given = os.environ.get(VARIABLE)
-    if given is not None:
-        return Path(given).expanduser() if given else None
+    if given is not None and not given:
+        return None
     try:
-        return Path.home() / HOME_FILE
+        return Path(given).expanduser() if given else Path.home() / HOME_FILE
     except RuntimeError:
         return None
 

@@ -45,13 +45,14 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     between, as time that the processor's units are idle.
     """
     kernels: list[KernelRun] = []
-    now = end = strange = 0.0
+    now = end = excess = 0.0
     for op, work, overhead, seconds in _ops(trace, calibration):
         now += overhead
-        if work is None:
+        if op is None or work is None:
             continue
-        if calibration.surface_of(work) is None:
-            strange += seconds
+        surface = calibration.surface_of(work)
+        error = _OF_STRANGE if surface is None else surface.error
+        excess += seconds * max(0.0, error - calibration.error)
         kernels.append(_kernel(op, work, calibration, begin=now, idle=now - end, seconds=seconds))
         now = end = now + seconds
     return Prediction(
@@ -59,13 +60,9 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
         kernels=tuple(kernels),
         cpu_seconds=now,
         peak_flops_per_second=calibration.roof.flops_per_second,
-        error=_error(calibration, strange / now if now else 0.0),
+        # That of whole steps, and more for the share of operators that are known less well.
+        error=calibration.error + (excess / now if now else 0.0),
     )
-
-
-def _error(calibration: Calibration, strange: float) -> float:
-    """Return the error of a step of which a share was spent in operators that were not timed."""
-    return (1.0 - strange) * calibration.error + strange * _OF_STRANGE
 
 
 def _kernel(
@@ -101,18 +98,23 @@ def _kernel(
 
 def _ops(
     trace: Trace, calibration: Calibration
-) -> Iterator[tuple[OpRecord, CpuWork | None, float, float]]:
-    """Yield each operator with the seconds before it and its own."""
+) -> Iterator[tuple[OpRecord | None, CpuWork | None, float, float]]:
+    """Yield each operator with the seconds before it and its own; last what comes after all."""
     entered = Counter(call.first_op for call in trace.calls)
     known: dict[CpuWork, float] = {}
     faulted = faulted_bytes(trace, calibration.cpu.threads)
-    page_us = calibration.overheads.page_us
+    page_us, module_us = calibration.overheads.page_us, calibration.overheads.module_us
+    left = sum(entered.values())
+    waiting = 0
     for op in trace.ops:
+        waiting += entered[op.index]
+        left -= entered[op.index]
         if is_first_step_only(trace, op):
             continue
         work = work_of(op, calibration.cpu.threads)
         overhead = _overhead(op, work, trace, calibration.overheads)
-        overhead += entered[op.index] * calibration.overheads.module_us
+        overhead += waiting * module_us
+        waiting = 0
         seconds = 0.0
         if work is not None:
             if work not in known:
@@ -120,6 +122,7 @@ def _ops(
             pages = faulted.get(op.index, 0) / PAGE
             seconds = known[work] + pages * page_us * _MICROSECOND
         yield op, work, overhead * _MICROSECOND, seconds
+    yield None, None, (left + waiting) * module_us * _MICROSECOND, 0.0
 
 
 def _overhead(op: OpRecord, work: CpuWork | None, trace: Trace, c: Overheads) -> float:

@@ -101,6 +101,10 @@ def _by_elements(op: OpRecord, threads: int) -> _Place:
 
 def _matmul(op: OpRecord, threads: int) -> _Place | None:
     matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
+    if packet_of(op.name) in ("mv", "addmv") and matrices:
+        # A matrix by a vector: as one row by a weight, stored as [columns, inner].
+        columns, inner = matrices[0].shape
+        return _Place(surface="mm", sizes=(1, columns, inner), flops=2.0 * columns * inner)
     if len(matrices) < 2 or not op.outputs:
         return None
     inner, output = matrices[0].shape[-1], op.outputs[0].shape
@@ -232,9 +236,15 @@ def _filled(count: int, block: int = BLOCK) -> float:
 
 
 def _rows(op: OpRecord, threads: int) -> _Place | None:
-    """Rows of so many elements: normalisation and softmax over the last dimensions."""
+    """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
     source = given_tensors(op)[0]
     inner = source.shape[-1] if source.shape else 1
+    dim = argument(op, 2 if "backward" in op.name else 1, "dim")
+    if isinstance(dim, int) and dim % max(1, len(source.shape)) != len(source.shape) - 1:
+        inner = source.shape[dim]
+        return _Place(
+            surface=f"{surface_name(op)}.columns", sizes=(source.numel / max(1, inner), inner)
+        )
     normalized = argument(op, 2 if "backward" in op.name else 1, "normalized_shape")
     if isinstance(normalized, tuple):
         inner = prod(size for size in normalized if isinstance(size, int))
@@ -259,7 +269,7 @@ def _reduced(op: OpRecord, threads: int) -> _Place | None:
     left = max(1, op.outputs[0].numel if op.outputs else 1)
     name = surface_name(op)
     dims = argument(op, 1, "dim")
-    given = [d for d in dims if isinstance(d, int)] if isinstance(dims, tuple) else []
+    given = [d for d in (dims if isinstance(dims, tuple) else (dims,)) if type(d) is int]
     rank = max(1, len(source.shape))
     inner = not given or rank - 1 in [d % rank for d in given]
     name = name if inner else f"{name}.columns"
@@ -274,6 +284,23 @@ def _pooled(op: OpRecord, threads: int) -> _Place | None:
     area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
     result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
     return _Place(surface=surface_name(op), sizes=(result.numel, area, source.numel))
+
+
+def _resampled(op: OpRecord, threads: int) -> _Place | None:
+    """Images of another size: how many, their channels, pixels, and pixels made of each."""
+    large = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
+    small = op.outputs[0] if "backward" in op.name else given_tensors(op)[0]
+    images, count = small.shape[:2]
+    pixels = prod(small.shape[2:])
+    made = prod(large.shape[2:]) / max(1, pixels)
+    return _Place(surface=surface_name(op), sizes=(images, count, pixels, made))
+
+
+def _ordered(op: OpRecord, threads: int) -> _Place | None:
+    """Rows that are sorted: how many, and of how many elements."""
+    source = given_tensors(op)[0]
+    inner = source.shape[-1] if source.shape else 1
+    return _Place(surface=surface_name(op), sizes=(source.numel / max(1, inner), inner))
 
 
 def _joined(op: OpRecord, threads: int) -> _Place | None:
@@ -324,6 +351,14 @@ _RULES: Final[Mapping[str, _Rule]] = {
         ),
         _pooled,
     ),
+    **dict.fromkeys(
+        (
+            "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest2d_backward",
+            "upsample_bilinear2d_backward",
+        ),
+        _resampled,
+    ),
+    **dict.fromkeys(("sort", "topk"), _ordered),
     "cat": _joined,
     "embedding": _looked_up,
 }  # fmt: skip
