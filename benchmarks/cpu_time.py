@@ -285,6 +285,8 @@ Where it must not be trusted:
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before.
+- *Max pooling* is timed on random numbers; over images that are mostly zero it takes as little as
+  a third of that, and what a model's layers make of an image decides.
 - *Weights that stay in the cache*: recurrent cells that are not fused (GRU, RNN) are predicted two
   to three times too slow, small networks at batch 1 (weights of less than a few MiB) twice: every
   weight is taken to lie in main memory.
