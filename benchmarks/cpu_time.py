@@ -278,7 +278,8 @@ Where it must not be trusted:
 
 - *Which layers are the slowest*, where several take about as long: one convolution or product is
   predicted to within 9 to 24 %, four times of five, transposed ones and softmaxes to within 40 %.
-  Layers that are closer than that may change places.
+  Layers that are closer than that may change places: six runs of the 20 models in inference, on
+  one day and machine, agreed in 17, 17, 17, 19, 15 and 15 of them.
 - *Python in a model's own forward* (masks and caches of a Llama: 3 % of its step) is not predicted.
 - *After the machine has become slower or faster* (a neighbour, its clock) than it was in the
   calibration: every time is off by as much.

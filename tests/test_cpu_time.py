@@ -186,6 +186,7 @@ def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
             "native_batch_norm.evaluation", (648, 2, 4, 88 / 81),
         ),
         (nn.BatchNorm1d(6).eval(), (5, 6), "native_batch_norm.evaluation", (30, 5, 6, 8)),
+        (nn.MaxPool2d(5, 1, 2), (2, 4, 9, 9), "max_pool2d_with_indices.wide", (648, 25, 648)),
         (nn.Softmax(1), (2, 8, 4, 4), "_softmax.columns", (32, 8)),
         (nn.Upsample(scale_factor=2), (2, 3, 8, 8), "upsample_nearest2d", (2, 3, 64, 4)),
         (

@@ -65,10 +65,6 @@ _GRADIENTS: Final[tuple[tuple[str, tuple[Any, ...]], ...]] = (
 """Of two tensors, with what follows them."""
 
 
-_POOLED: Final = (2, 2, 3, 3, 3, 5, 7, 13)
-"""Sides of windows."""
-
-
 def others() -> Iterator[Case]:
     """Yield all of them."""
     for size in ELEMENTS:
@@ -85,7 +81,8 @@ def others() -> Iterator[Case]:
         (_ordered(), 30),
         (_resampled(), 60),
         (_reductions(), 35),
-        (_windows(), 80),
+        (_windows(2, 3, 3), 45),
+        (_windows(5, 7, 13), 30),
     ):
         for found in islice(cases, count):
             yield from found
@@ -251,11 +248,11 @@ def _reduced(x: Fresh) -> Iterator[Case]:
     yield _case("linalg_vector_norm.default", x)
 
 
-def _windows() -> Iterator[Iterator[Case]]:
+def _windows(*kernels: int) -> Iterator[Iterator[Case]]:
     for batch, image, width, kernel in Spread(4, seed=22):
         n, size, c = between(batch, 1, 16), side(image, 4, 112), between(width, 8, 1024)
         if n * c * size * size <= 2e6:
-            k, stride = chosen(kernel, *_POOLED), chosen((len(_POOLED) * kernel) % 1, 1, 2, 2)
+            k, stride = chosen(kernel, *kernels), chosen((7 * kernel) % 1, 1, 2, 2)
             yield _pooled((n, c, size * stride, size * stride), k, stride)
 
 

@@ -19,6 +19,8 @@ from torchgauge.report.model import OpRecord, TensorSpec
 _SHORT: Final = 32
 """Elements of a row; shorter ones are a few vectors and what is left over, and take up to six times
 as long where something is."""
+_NARROW: Final = 9
+"""Elements of a pooling window as most networks have it."""
 _VECTOR: Final = 8
 """Elements of a vector in PyTorch's own kernels."""
 _FLOAT: Final = 4
@@ -283,7 +285,8 @@ def _pooled(op: OpRecord, threads: int) -> _Place | None:
     sizes = [size for size in window if isinstance(size, int)] if isinstance(window, tuple) else []
     area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
     result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
-    return _Place(surface=surface_name(op), sizes=(result.numel, area, source.numel))
+    wide = ".wide" if area > _NARROW else ""
+    return _Place(surface=f"{surface_name(op)}{wide}", sizes=(result.numel, area, source.numel))
 
 
 def _resampled(op: OpRecord, threads: int) -> _Place | None:
