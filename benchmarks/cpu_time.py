@@ -277,17 +277,17 @@ LIMITS = """\
 Where it must not be trusted:
 
 - *Which layers are the slowest*, where several take about as long: one convolution or product is
-  predicted to within 9 to 24 %, four times of five, transposed ones and softmaxes to within 40 %.
-  Layers that are closer than that may change places: six runs of the 20 models in inference, on
-  one day and machine, agreed in 17, 17, 17, 19, 15 and 15 of them.
+  predicted to within 9 to 27 %, four times of five, short rows of a softmax to within 40 %. Layers
+  that are closer than that may change places: six runs of the 20 models in inference, on one day
+  and machine while more operators were added, agreed in 17, 17, 17, 19, 15 and 15 of them.
 - *Python in a model's own forward* (masks and caches of a Llama: 3 % of its step) is not predicted.
 - *After the machine has become slower or faster* (a neighbour, its clock) than it was in the
   calibration: every time is off by as much.
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before.
-- *Max pooling* is timed on random numbers; over images that are mostly zero it takes as little as
-  a third of that, and what a model's layers make of an image decides.
+- *Max pooling* is timed on random numbers; over images that are mostly zero it takes little more
+  than a third of that, and what a model's layers make of an image decides.
 - *Weights that stay in the cache*: recurrent cells that are not fused (GRU, RNN) are predicted two
   to three times too slow, small networks at batch 1 (weights of less than a few MiB) twice: every
   weight is taken to lie in main memory.

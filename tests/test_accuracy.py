@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import accuracy  # noqa: E402
+from benchmarks import accuracy, cpu_time  # noqa: E402
 from benchmarks.gpu_truth import compare  # noqa: E402
 from benchmarks.gpu_truth.compare import Comparison  # noqa: E402
 from benchmarks.gpu_truth.schema import (  # noqa: E402
@@ -129,6 +129,33 @@ def test_percentiles_are_values_that_occur():
     assert accuracy.percentile([1.0, 2.0, 3.0, 4.0], 0.5) == 2.0
     assert accuracy.percentile([1.0, 2.0, 3.0, 4.0], 0.9) == 4.0
     assert accuracy.percentile([5.0], 0.5) == 5.0
+
+
+def test_a_recorded_time_replaces_its_own_row_and_no_other(tmp_path, monkeypatch):
+    path = tmp_path / "cpu_time.csv"
+    monkeypatch.setattr(cpu_time, "RECORD", path)
+
+    def row(name, predicted_ms):
+        return cpu_time.Row(
+            name=name,
+            predicted_ms=predicted_ms,
+            measured_ms=2.0,
+            stated_error=0.1,
+            predicted_top=("a",),
+            measured_top=("a",),
+            agrees=True,
+        )
+
+    cpu_time.record("inference", [row("one", 1.0), row("two", 2.0)])
+    cpu_time.record("training", [row("one", 3.0)])
+    cpu_time.record("inference", [row("one", 4.0)])
+    lines = path.read_text().splitlines()[1:]
+    assert [line.split(",")[:2] for line in lines] == [
+        ["one", "inference"], ["two", "inference"], ["one", "training"],
+    ]  # fmt: skip
+    page = "\n".join(cpu_time.section())
+    assert "| one | inference | 2.0 ms | 2.00 |" in page
+    assert "| two | inference | 2.0 ms | 1.00 |" in page
 
 
 def test_the_page_in_the_repository_counts_the_records_in_the_repository():

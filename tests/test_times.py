@@ -128,3 +128,9 @@ def test_what_cannot_be_compared_is_said():
         compare_times(ours, replace(theirs, modules=ModuleTable(())))
     with pytest.raises(UsageError, match="one report is of inference, the other of training"):
         compare_times(ours, replace(theirs, scenario=Scenario(mode="training")))
+    with pytest.raises(UsageError, match="differ in the batch size"):
+        compare_times(ours, replace(theirs, batch_size=512))
+    with pytest.raises(UsageError, match="differ in the precision"):
+        compare_times(ours, replace(theirs, scenario=Scenario(precision="bf16-autocast")))
+    with pytest.raises(UsageError, match="differ in the kind of device: cpu and gpu"):
+        compare_times(ours, replace(theirs, scenario=Scenario(device="RTX 4090")))

@@ -434,7 +434,8 @@ class TimePrediction:
     """The GPU's name, as ``torchgauge devices`` lists it; of a CPU its threads and torch too."""
     error: float
     """Relative error that four of five published measurements stay within: ±0.2 is ±20 %. On a CPU
-    four of five steps of the networks that were timed when it was calibrated."""
+    four of five steps of networks like those that were timed when it was calibrated, and more with
+    the share of operators that are known less well."""
     bound_by: Mapping[str, float]
     """Shares of the step that ``"compute"``, ``"memory"`` and ``"launch"`` decide: 1 in all."""
     samples_per_second: float | None = None

@@ -27,7 +27,7 @@ class Prediction:
     """Of the arithmetic that the scenario names."""
     error: float = 0.0
     """Relative error that four of five published measurements stay within, on a CPU four of five
-    steps of other networks."""
+    steps of other networks, and more with the share of operators that are known less well."""
 
     @cached_property
     def total_seconds(self) -> float:

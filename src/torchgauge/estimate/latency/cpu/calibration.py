@@ -203,8 +203,8 @@ def default_path() -> Path | None:
         return None
     try:
         return Path(given).expanduser() if given else Path.home() / HOME_FILE
-    except RuntimeError:
-        return None
+    except RuntimeError:  # nobody's home
+        return Path(given) if given else None
 
 
 def load() -> Calibration | None:

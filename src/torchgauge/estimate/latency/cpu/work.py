@@ -242,7 +242,8 @@ def _rows(op: OpRecord, threads: int) -> _Place | None:
     source = given_tensors(op)[0]
     inner = source.shape[-1] if source.shape else 1
     dim = argument(op, 2 if "backward" in op.name else 1, "dim")
-    if isinstance(dim, int) and dim % max(1, len(source.shape)) != len(source.shape) - 1:
+    rank = len(source.shape)
+    if isinstance(dim, int) and rank and dim % rank != rank - 1:
         inner = source.shape[dim]
         return _Place(
             surface=f"{surface_name(op)}.columns", sizes=(source.numel / max(1, inner), inner)
