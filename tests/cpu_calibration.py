@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
+from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches
 from torchgauge.estimate.latency.cpu.calibration import Calibration, CpuName, Overheads
 from torchgauge.estimate.latency.cpu.surface import Roof
 from torchgauge.estimate.latency.cpu.work import CpuWork
@@ -16,8 +17,22 @@ from torchgauge.measure.calibration.timing import Sample
 
 ROOF = Roof(flops_per_second=1e11, bytes_per_second=1e10, op_seconds=1e-6)
 OVERHEADS = Overheads(
-    module_us=1.0, op_us=2.0, view_us=0.5, gradient_us=3.0, backward_us=4.0, page_us=1.0
+    module_us=1.0,
+    op_us=2.0,
+    view_us=0.5,
+    python_us=0.25,
+    gradient_us=3.0,
+    backward_us=4.0,
+    page_us=1.0,
 )
+CACHES = Caches(
+    distances=(1e6, 1e8),
+    code=(0.0, 1.0),
+    read=(1e-10, 1e-10),
+    written=(1e-10, 1e-10),
+    code_us={MODULE: 0.0, VIEW: 0.0, PYTHON: 0.0, "elementwise": 0.0},
+)
+"""Of a machine on which nothing takes longer because it was used long ago."""
 SLOWER = 2.0
 """Times of the roof's that each operator takes."""
 
@@ -28,10 +43,10 @@ def sample(work: CpuWork, ratio: float = SLOWER) -> Sample:
 
 
 def _products() -> Iterator[CpuWork]:
-    for rows, columns, inner in product((1, 16, 256), (8, 128), (8, 128)):
+    for rows, columns, inner in product((1, 16, 256), (32, 128), (32, 128)):
         flops = 2.0 * rows * columns * inner
         nbytes = 4.0 * (rows * columns + columns * inner + rows * inner)
-        yield CpuWork(surface="mm", sizes=(rows, columns, inner), kind=Kind.MATMUL,
+        yield CpuWork(surface="mm", sizes=(rows, columns, inner, 1.0), kind=Kind.MATMUL,
                       dtype="float32", flops=flops, padded_flops=flops, nbytes=nbytes)  # fmt: skip
 
 
@@ -50,6 +65,7 @@ def calibration(names: Iterable[str] = ("relu", "add", "threshold_backward")) ->
         measured_on="2026-11-24",
         roof=ROOF,
         overheads=OVERHEADS,
+        caches=CACHES,
         dtypes={"bfloat16": {"matmul": 0.5, "convolution": 3.0}},
         error=0.2,
         surfaces=surfaces_of(samples, ROOF),

@@ -95,7 +95,7 @@ def test_a_surface_over_other_sizes_is_refused() -> None:
 def product_of(rows: float, columns: float, inner: float) -> CpuWork:
     flops = 2.0 * rows * columns * inner
     return CpuWork(
-        surface="mm", sizes=(rows, columns, inner), kind=Kind.MATMUL, dtype="float32",
+        surface="mm", sizes=(rows, columns, inner, 1.0), kind=Kind.MATMUL, dtype="float32",
         flops=flops, padded_flops=flops, nbytes=4.0 * (rows * columns + columns * inner),
     )  # fmt: skip
 
@@ -127,8 +127,8 @@ def test_a_surface_finds_a_law_that_it_was_not_told() -> None:
     assert 0.04 < surface.error < 0.12
 
 
-@given(st.tuples(*(st.floats(1.0, 1e6) for _ in range(3))))
-def test_a_constant_ratio_stays_that_everywhere(sizes: tuple[float, float, float]) -> None:
+@given(st.tuples(*(st.floats(1.0, 1e6) for _ in range(4))))
+def test_a_constant_ratio_stays_that_everywhere(sizes: tuple[float, ...]) -> None:
     surface = CALIBRATION.surfaces["mm"]
     assert surface.ratio(sizes) == pytest.approx(stand_in.SLOWER, rel=1e-3)
 
@@ -168,7 +168,10 @@ def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
             nn.ConvTranspose2d(8, 16, 2, 2), (1, 8, 5, 5),
             "convolution.transposed", (25, 8, 16, 4, 1, 2, 1),
         ),
-        (nn.Linear(64, 10), (32, 64), "mm", (32, 10, 64)),
+        (nn.Conv2d(32, 64, 2, 2), (2, 32, 8, 8), "convolution.patches", (32, 64, 32, 4, 2, 1, 1)),
+        (nn.Linear(64, 40), (32, 64), "mm", (32, 40, 64, 2)),
+        (nn.Linear(64, 40, bias=False), (32, 64), "mm", (32, 40, 64, 1)),
+        (nn.Linear(64, 10), (32, 64), "mm.narrow", (32, 10, 64, 2)),
         (nn.LayerNorm(64), (4, 8, 64), "native_layer_norm", (32, 64)),
         (nn.Softmax(-1), (4, 8, 64), "_softmax", (32, 64)),
         (nn.Softmax(-1), (4, 8, 10), "_softmax.short", (32, 10)),
@@ -189,7 +192,7 @@ def ops_of(module: nn.Module, *size: int) -> list[CpuWork]:
         (Calls(lambda x: x.argmax(1)), (6, 10), "argmax", (6, 10)),
         (Calls(lambda x: x.argmax(0)), (6, 10), "argmax.columns", (10, 6)),
         (Calls(lambda x: x.topk(2)), (6, 10), "topk", (6, 10)),
-        (Calls(lambda x: torch.mv(x, x[0])), (6, 10), "mm", (1, 6, 10)),
+        (Calls(lambda x: torch.mv(x, x[0])), (6, 10), "mm.narrow", (1, 6, 10, 1)),
         (nn.ReLU(inplace=True), (5, 7), "relu_", (35,)),
     ],
 )  # fmt: skip
@@ -379,6 +382,7 @@ def test_a_calibration_is_read_as_it_was_written() -> None:
     found = from_json(CALIBRATION.to_json(), "x")
     assert found.cpu == CALIBRATION.cpu
     assert found.overheads == CALIBRATION.overheads
+    assert found.caches == CALIBRATION.caches
     work = product_of(100, 100, 100)
     assert op_seconds(work, found) == pytest.approx(op_seconds(work, CALIBRATION), rel=1e-4)
 
@@ -388,7 +392,7 @@ def test_a_calibration_is_read_as_it_was_written() -> None:
     [
         lambda text: text[:-20],
         lambda text: "[]",
-        lambda text: text.replace('"schema_version": 3', '"schema_version": 99'),
+        lambda text: text.replace('"schema_version": 4', '"schema_version": 99'),
         lambda text: text.replace('"points"', '"dots"'),
         lambda text: text.replace('"threads"', '"strings"'),
         lambda text: spoilt(text, lambda data: data["cpu"].update(threads="2")),
@@ -401,6 +405,10 @@ def test_a_calibration_is_read_as_it_was_written() -> None:
         lambda text: spoilt(text, lambda data: data["overheads"].update(op_us=None)),
         lambda text: spoilt(text, lambda data: data["roof"].update(flops_per_second=0)),
         lambda text: spoilt(text, lambda data: data["roof"].update(op_seconds=float("nan"))),
+        lambda text: spoilt(text, lambda data: data["caches"]["distances"].reverse()),
+        lambda text: spoilt(text, lambda data: data["caches"]["read"].pop()),
+        lambda text: spoilt(text, lambda data: data["caches"]["code_us"].pop("view")),
+        lambda text: spoilt(text, lambda data: data["caches"].update(written=None)),
         lambda text: "[" * 100_000,
     ],
 )
@@ -427,7 +435,7 @@ def test_a_damaged_file_in_the_usual_place_leaves_the_report_without_times(
     monkeypatch.setenv("HOME", str(tmp_path))
     path = tmp_path / HOME_FILE
     path.parent.mkdir(parents=True)
-    path.write_text(CALIBRATION.to_json().replace('"schema_version": 3', '"schema_version": 1'))
+    path.write_text(CALIBRATION.to_json().replace('"schema_version": 4', '"schema_version": 1'))
     report = tg.analyze(model(), SIZE)
     assert report.time is None
     (why,) = [text for text in report.assumptions if text.startswith("no times")]

@@ -168,6 +168,8 @@ class ModuleCall:
     """Distinct storages of the output tensors."""
     completed: bool = True
     """``False`` when the forward raised."""
+    python_calls: int = 0
+    """Calls of Python functions in this forward, sub-modules and PyTorch's own aside."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,7 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
+from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
@@ -70,7 +71,8 @@ class _OpenCall:
     """A module call while it runs."""
 
     __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
-                 "output_storages", "outputs", "parent", "path", "phase")  # fmt: skip
+                 "output_storages", "outputs", "parent", "path", "phase",
+                 "python_calls")  # fmt: skip
     end_op: int
     end_event: int
 
@@ -95,6 +97,7 @@ class _OpenCall:
         self.outputs: tuple[NamedValue, ...] = ()
         self.output_storages: tuple[int, ...] = ()
         self.completed = False
+        self.python_calls = 0
 
 
 class _Found:
@@ -159,6 +162,7 @@ class Recorder(DispatchMode):
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
         self._keep_ops = keep_ops
+        self._python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
@@ -174,9 +178,18 @@ class Recorder(DispatchMode):
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            python = self._python
+            was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
+            is_outermost = self._keep_ops and self.phase is Phase.FORWARD and call.parent < 0
+            python.resume(was_on=was_on)
             try:
-                output = inner(*args, **kwargs)
+                if is_outermost:
+                    python.start()
+                try:
+                    output = inner(*args, **kwargs)
+                finally:
+                    python.pause()
                 call.outputs = call_outputs(output, self.specs)
                 call.output_storages = self._storages_of(output)
                 call.completed = True
@@ -186,6 +199,7 @@ class Recorder(DispatchMode):
                 raise
             finally:
                 self._leave(call)
+                python.resume(was_on=was_on)
             return output
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
@@ -241,7 +255,13 @@ class Recorder(DispatchMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         """Run one operator and note it."""
-        kwargs = kwargs or {}
+        was_on = self._python.pause()
+        try:
+            return self._run(func, args, kwargs or {})
+        finally:
+            self._python.resume(was_on=was_on)
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
         if facts.is_composite and facts.name not in self._fused:
             first_op = len(self._ops)
@@ -398,6 +418,7 @@ class Recorder(DispatchMode):
                 output_storages=call.output_storages,
                 phase=call.phase,
                 completed=call.completed,
+                python_calls=call.python_calls,
             )
             for call in self.calls
         )

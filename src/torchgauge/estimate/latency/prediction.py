@@ -58,6 +58,12 @@ class Prediction:
         outside = self.total_seconds - (self.kernels[-1].end if self.kernels else 0.0)
         for kernel in self.kernels:
             spent = kernel.idle + kernel.seconds
+            for call, seconds in kernel.waits:
+                spent -= seconds
+                if call < 0:
+                    outside += seconds
+                else:
+                    forward[call] += seconds
             if kernel.call < 0 or kernel.phase is Phase.OPTIMIZER:
                 outside += spent
             elif kernel.phase is Phase.BACKWARD:

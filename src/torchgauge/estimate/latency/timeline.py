@@ -55,6 +55,8 @@ class KernelRun:
     """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
     flops: float
     nbytes: float
+    waits: tuple[tuple[int, float], ...] = ()
+    """What of ``idle`` was the Python of other module calls: their indices, and seconds."""
 
     @property
     def seconds(self) -> float:

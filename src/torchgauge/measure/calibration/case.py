@@ -1,14 +1,14 @@
 """One operator to time, and the tensors that it is given: new ones for every run, as in a step.
 
-A layer's input was written just now by the layer before it, to memory that had other contents; its
-weight was last used one step ago. An operator that is called again and again with the same tensors
-finds all of them in the cache, and is up to twice as fast as in a model.
+A layer's input was written just now by the layer before it; its weight was last used one step ago.
+An operator that is called again and again with the same tensors finds all of them in the cache, and
+is up to twice as fast as in a model. What it makes goes to memory that was freed just before, as in
+inference; what it takes where that is not so is timed by itself (``distances.py``).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from math import exp, log, prod
 from typing import Any, Final
@@ -19,9 +19,6 @@ _POOL_BYTES: Final = 192 * 2**20
 """More than any cache of today's processors holds next to what else a step touches."""
 _EVICTING_BYTES: Final = 64 * 2**20
 """What a step touches, at the least, of a model that is worth timing."""
-_KEPT: Final = 4
-"""Results that stay alive: as in an inference step, the allocator gives memory to the next that was
-in use a few layers before. Small tensors are then found in the cache, large ones are not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +58,6 @@ class Memory:
     def __init__(self) -> None:
         self._pool = torch.randn(_POOL_BYTES // 4, generator=torch.Generator().manual_seed(0))
         self._at = 0
-        self._kept: deque[Any] = deque(maxlen=_KEPT)
 
     def arguments(self, case: Case) -> list[Any]:
         """Return the arguments of the next run."""
@@ -70,10 +66,6 @@ class Memory:
     def evict(self) -> None:
         """Push what is in the caches out, as the rest of a step does."""
         self._slice((_EVICTING_BYTES // 4,)).sum()
-
-    def keep(self, tensors: Sequence[torch.Tensor]) -> None:
-        """Keep results alive for a while."""
-        self._kept.extend(tensors)
 
     def _made(self, value: Any) -> Any:
         if isinstance(value, list):
@@ -84,7 +76,6 @@ class Memory:
         if isinstance(value, Fresh):
             layout = torch.channels_last if value.channels_last else torch.contiguous_format
             tensor = self._slice(value.shape).clone(memory_format=layout)
-            self.keep([tensor])
             return tensor.abs_().add_(0.1) if value.is_positive else tensor
         return value
 

@@ -34,6 +34,8 @@ def convolutions() -> Iterator[Case]:
         (_dense(_POINTS, channels_last=False), 320),
         (_dense(_WINDOWS, channels_last=True), 70),
         (_dense(_POINTS, channels_last=True), 60),
+        (_patches(channels_last=False), 70),
+        (_patches(channels_last=True), 50),
         (_of_images(channels_last=False), 100),
         (_of_images(channels_last=True), 20),
         (_of_one_small_image(), 140),
@@ -44,6 +46,9 @@ def convolutions() -> Iterator[Case]:
     ):
         for found in islice(cases, count):
             yield from found
+    for cases, count in ((_staged(3, 3, 3, 5), 150), (_staged(1), 200), (_staged_depthwise(), 150)):
+        for found in islice(cases, count):
+            yield next(found)  # without its gradients
 
 
 def _convolution(
@@ -54,13 +59,19 @@ def _convolution(
     groups: int = 1,
     transposed: bool = False,
     channels_last: bool = False,
+    plain_weight: bool = False,
 ) -> Iterator[Case]:
-    """Yield a convolution, and the gradients of its operands."""
+    """Yield a convolution, and the gradients of its operands.
+
+    Where a network permutes its images, ``plain_weight`` is the format of a weight that nobody
+    permuted with them.
+    """
     o, i, h, w = weight
     # The first layer, whose images have few channels, begins the step.
     is_first = groups == 1 and not transposed and i <= _MOST_OF_IMAGES
     x = Fresh(source, channels_last=channels_last)
-    filters = Cold((o, h, w, i), order=(0, 3, 1, 2)) if channels_last else Cold(weight)
+    is_permuted = channels_last and not plain_weight
+    filters = Cold((o, h, w, i), order=(0, 3, 1, 2)) if is_permuted else Cold(weight)
     pad = [h // 2, w // 2] if stride < h else [0, 0]
     rest = ([stride] * 2, pad, [1, 1], transposed, [0, 0], groups)
     forward = (x, filters, None, *rest)
@@ -83,8 +94,7 @@ def _fits(n: int, pixels: int, inputs: int, outputs: int, window: int, groups: i
     )
 
 
-_WINDOWS: Final = (2, 3, 3, 3, 5, 7)
-"""Windows of 2 × 2 stand side by side, between the stages of hierarchical transformers."""
+_WINDOWS: Final = (3, 3, 3, 5, 7)
 _POINTS: Final = (1,)
 _FIRST: Final = ((3, 1), (3, 2), (3, 2), (7, 2), (4, 4), (16, 16))
 """Kernel and stride of first layers."""
@@ -95,12 +105,24 @@ def _dense(kernels: tuple[int, ...], *, channels_last: bool) -> Cases:
     for batch, image, inputs, outputs, kernel, step in Spread(6, seed=seed):
         n, size = between(batch, 1, 16), side(image, 4, 112)
         i, o = channels(inputs, 16, 1024), channels(outputs, 16, 1024)
-        k = chosen(kernel, *kernels)
-        stride = 2 if k == 2 else chosen(step, 1, 1, 1, 2)
+        k, stride = chosen(kernel, *kernels), chosen(step, 1, 1, 1, 2)
         if _fits(n, size * size, i, o, k * k):
             yield _convolution(
                 (n, i, size * stride, size * stride), (o, i, k, k), stride=stride,
                 channels_last=channels_last,
+            )  # fmt: skip
+
+
+def _patches(*, channels_last: bool) -> Cases:
+    """Windows side by side, as between the stages of hierarchical transformers."""
+    for batch, image, inputs, outputs, kernel in Spread(5, seed=18 + channels_last):
+        n, size = between(batch, 1, 16), side(image, 4, 56)
+        i, o = channels(inputs, 16, 1024), channels(outputs, 16, 1024)
+        k = chosen(kernel, 2, 2, 2, 4)
+        if _fits(n, size * size * k * k, i, o, 1) and 4.0 * n * i * (k * size) ** 2 <= MOST_BYTES:
+            yield _convolution(
+                (n, i, size * k, size * k), (o, i, k, k), stride=k,
+                channels_last=channels_last, plain_weight=channels_last,
             )  # fmt: skip
 
 
@@ -134,6 +156,36 @@ def _depthwise(*, channels_last: bool) -> Cases:
                 (n, c, size * stride, size * stride), (c, 1, k, k), stride=stride, groups=c,
                 channels_last=channels_last,
             )  # fmt: skip
+
+
+def _stage(image: float, width: float, other: float) -> tuple[int, int, int]:
+    """Return a side and two counts of channels of a network for images of 224 pixels.
+
+    From stage to stage the side is halved, and there are more channels.
+    """
+    size = chosen(image, 112, 56, 28, 14, 7)
+    least, most = 896 / size, 14_336 / size
+    return size, channels(width, least, most), channels(other, least, most)
+
+
+def _staged(*kernels: int) -> Cases:
+    for batch, image, inputs, outputs, kernel, step in Spread(6, seed=30 + len(kernels)):
+        n = chosen(batch, 1, 2, 4, 8)
+        (size, i, o), k = _stage(image, inputs, outputs), chosen(kernel, *kernels)
+        stride = chosen(step, 1, 1, 1, 2)
+        if _fits(n, size * size, i, o, k * k) and size * stride <= 112:
+            yield _convolution((n, i, size * stride, size * stride), (o, i, k, k), stride=stride)
+
+
+def _staged_depthwise() -> Cases:
+    for batch, image, width, kernel, step in Spread(5, seed=36):
+        n = chosen(batch, 1, 2, 4, 8)
+        size, c, _ = _stage(image, width, 0.0)
+        k, stride = chosen(kernel, 3, 3, 5, 7), chosen(step, 1, 1, 2)
+        if _fits(n, size * size * stride**2, c, c, k * k, c) and size * stride <= 112:
+            yield _convolution(
+                (n, c, size * stride, size * stride), (c, 1, k, k), stride=stride, groups=c
+            )
 
 
 def _grouped() -> Cases:

@@ -30,7 +30,8 @@ MOST_BYTES: Final = 30e6
 
 def products() -> Iterator[Case]:
     """Yield all of them, spread over the sizes that networks have."""
-    yield from islice(_matrix_products(), 300)
+    yield from islice(_matrix_products(32, 8192), 400)
+    yield from islice(_matrix_products(4, 31), 80)
     yield from islice(_large_weights(), 30)
     yield from islice(_batched_products(), 70)
     for causal in (False, True):
@@ -39,23 +40,36 @@ def products() -> Iterator[Case]:
     yield from islice(_recurrent(), 80)
 
 
-def _matrix_products() -> Iterator[Case]:
-    """``[m, k] · [k, n] + bias``: the weight is cold, stored as ``[n, k]``, as in ``Linear``."""
-    for rows, columns, inner in Spread(3, seed=1):
+def _matrix_products(least: int, most: int) -> Iterator[Case]:
+    """``[m, k] · [k, n]``, with a bias or without; the weight is stored as in ``Linear``.
+
+    Of columns and of what is multiplied there are ``least`` and more; those of one are ``most``
+    at the most.
+    """
+    for rows, columns, inner, bias in Spread(4, seed=1):
         m = between(rows, 1, 4096)
-        n, k = channels(columns, 4, 8192), channels(inner, 4, 8192)
-        if FEWEST_FLOPS <= 2.0 * m * n * k <= MOST_FLOPS and 4 * m * max(n, k) <= MOST_BYTES:
-            weight = Cold((n, k), order=(1, 0))
-            yield Case(op=aten.addmm.default, given=(Cold((n,)), Fresh((m, k)), weight))
+        n, k = channels(columns, least, 8192), channels(inner, least, 8192)
+        if (
+            min(n, k) <= most
+            and FEWEST_FLOPS <= 2.0 * m * n * k <= MOST_FLOPS
+            and 4 * m * max(n, k) <= MOST_BYTES
+        ):
+            yield _linear(m, n, k, has_bias=bias < 0.5)
+
+
+def _linear(m: int, n: int, k: int, *, has_bias: bool) -> Case:
+    x, weight = Fresh((m, k)), Cold((n, k), order=(1, 0))
+    if has_bias:
+        return Case(op=aten.addmm.default, given=(Cold((n,)), x, weight))
+    return Case(op=aten.mm.default, given=(x, weight))
 
 
 def _large_weights() -> Iterator[Case]:
     """Few rows by weights of many megabytes: reading those is all that counts."""
-    for rows, columns, inner in Spread(3, seed=15):
+    for rows, columns, inner, bias in Spread(4, seed=15):
         m, n, k = between(rows, 1, 8), channels(columns, 256, 32_768), channels(inner, 256, 32_768)
         if 1e6 <= n * k <= 4e7:
-            weight = Cold((n, k), order=(1, 0))
-            yield Case(op=aten.addmm.default, given=(Cold((n,)), Fresh((m, k)), weight))
+            yield _linear(m, n, k, has_bias=bias < 0.5)
 
 
 def _batched_products() -> Iterator[Case]:

@@ -15,6 +15,7 @@ from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, d
 from torchgauge.machine import cpu_name
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
+from torchgauge.measure.calibration.distances import caches
 from torchgauge.measure.calibration.dtypes import DTYPES, slower
 from torchgauge.measure.calibration.fit import quantile, roof_of, surfaces_of
 from torchgauge.measure.calibration.networks import NETWORKS
@@ -40,13 +41,16 @@ def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list
     settle_allocator()
     with neutral():
         samples = timed(list(cases()), on_progress)
+        on_progress("timing what is not in the caches")
+        from_memory, python_us = caches()
         on_progress("fitting")
         roof = roof_of(samples)
         calibration = Calibration(
             cpu=cpu_name(),
             measured_on=datetime.date.today().isoformat(),
             roof=roof,
-            overheads=NOTHING,
+            overheads=replace(NOTHING, python_us=python_us),
+            caches=from_memory,
             dtypes={dtype_name(dtype): slower(dtype) for dtype in DTYPES},
             error=1.0,
             surfaces=surfaces_of(samples, roof),

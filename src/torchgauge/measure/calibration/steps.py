@@ -26,7 +26,13 @@ _SECONDS: Final = 0.4
 _FEWEST: Final = 7
 _MICROSECONDS: Final = 1e6
 NOTHING: Final = Overheads(
-    module_us=0.0, op_us=0.0, view_us=0.0, gradient_us=0.0, backward_us=0.0, page_us=0.0
+    module_us=0.0,
+    op_us=0.0,
+    view_us=0.0,
+    python_us=0.0,
+    gradient_us=0.0,
+    backward_us=0.0,
+    page_us=0.0,
 )
 _MAPPED_FLOATS: Final = 12 * 2**20
 """48 MiB, which the C library maps from the system and unmaps each time."""
@@ -40,7 +46,7 @@ def overheads(calibration: Calibration) -> Overheads:
         module_us = _median(lambda: empty(x)) * _MICROSECONDS / len(list(empty.modules()))
         views = Views()
         view_us = _median(lambda: views(x)) * _MICROSECONDS / Views.COUNT
-    known = replace(NOTHING, module_us=module_us, view_us=view_us, page_us=_page_us())
+    known = replace(calibration.overheads, module_us=module_us, view_us=view_us, page_us=_page_us())
     bare = replace(calibration, overheads=known)
     model = small().eval()
     with torch.no_grad():

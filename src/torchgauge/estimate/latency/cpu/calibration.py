@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any, Final
 
 from torchgauge.errors import DeviceError
+from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches
 from torchgauge.estimate.latency.cpu.surface import Roof, Surface
 from torchgauge.estimate.latency.cpu.work import CpuWork
 from torchgauge.estimate.latency.kinds import Kind
@@ -21,7 +22,7 @@ VARIABLE: Final = "TORCHGAUGE_CPU"
 """The environment variable with the path of a file; empty for none."""
 HOME_FILE: Final = ".config/torchgauge/cpu.json"
 """The file in the home directory."""
-_SCHEMA: Final = 3
+_SCHEMA: Final = 4
 _UNLIKE_OTHERS: Final = ("cumsum", "bernoulli_", "native_dropout")
 """One element after the other, or with random numbers: no measure for operators not timed."""
 _HINT: Final = "torchgauge measure --calibrate makes it anew"
@@ -50,6 +51,8 @@ class Overheads:
     """An operator called from a model, beyond the bare operator that was timed."""
     view_us: float
     """An operator that moves nothing."""
+    python_us: float
+    """A call of a Python function, with what it does itself."""
     gradient_us: float
     """An operator of the forward that notes what the backward needs."""
     backward_us: float
@@ -67,6 +70,7 @@ class Calibration:
     """The day, as ``2026-11-24``."""
     roof: Roof
     overheads: Overheads
+    caches: Caches
     dtypes: Mapping[str, Mapping[str, float]]
     """How many times the float32 time products take in another dtype: by dtype, then by
     ``"matmul"`` and ``"convolution"``."""
@@ -103,7 +107,9 @@ class Calibration:
         content = {
             "schema_version": _SCHEMA,
             **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARTS},
-            **{name: asdict(getattr(self, name)) for name in ("cpu", "roof", "overheads")},
+            **{
+                name: asdict(getattr(self, name)) for name in ("cpu", "roof", "overheads", "caches")
+            },
             "surfaces": {
                 name: {"kind": self.kinds[name], **_rounded(asdict(surface))}
                 for name, surface in self.surfaces.items()
@@ -112,7 +118,7 @@ class Calibration:
         return json.dumps(content, indent=1)
 
 
-_PARTS: Final = ("cpu", "roof", "overheads", "surfaces", "kinds")
+_PARTS: Final = ("cpu", "roof", "overheads", "caches", "surfaces", "kinds")
 
 
 def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -149,6 +155,7 @@ def from_json(text: str, source: str) -> Calibration:
             measured_on=content["measured_on"],
             roof=Roof(**content["roof"]),
             overheads=Overheads(**content["overheads"]),
+            caches=_caches(content["caches"]),
             dtypes=content["dtypes"],
             error=content["error"],
             surfaces=surfaces,
@@ -158,6 +165,11 @@ def from_json(text: str, source: str) -> Calibration:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DeviceError(f"{source} is no calibration of a CPU: {error!r}", hint=_HINT) from error
     return found
+
+
+def _caches(content: Mapping[str, Any]) -> Caches:
+    curves = {name: tuple(content[name]) for name in ("distances", "code", "read", "written")}
+    return Caches(**curves, code_us=content["code_us"])
 
 
 def _check(found: Calibration) -> None:
@@ -171,6 +183,7 @@ def _check(found: Calibration) -> None:
     _check_numbers("roof", astuple(found.roof), above=0.0)
     _check_numbers("overheads", astuple(found.overheads))
     _check_numbers("error", (found.error,), above=0.0)
+    _check_caches(found.caches)
     for name, groups in found.dtypes.items():
         _check_numbers(name, groups.values(), above=0.0)
     for name, surface in found.surfaces.items():
@@ -187,6 +200,20 @@ def _check(found: Calibration) -> None:
         )
         if not is_whole:
             raise ValueError(f"{name}: points, weights and scales do not belong together")
+
+
+def _check_caches(found: Caches) -> None:
+    _check_numbers("distances", found.distances, above=0.0)
+    if not found.distances or list(found.distances) != sorted(set(found.distances)):
+        raise ValueError("distances: they do not rise")
+    for name, values in (("code", found.code), ("read", found.read), ("written", found.written)):
+        _check_numbers(name, values)
+        if len(values) != len(found.distances):
+            raise ValueError(f"{name}: not one for each distance")
+    _check_numbers("code_us", found.code_us.values())
+    missing = {MODULE, VIEW, PYTHON, Kind.ELEMENTWISE} - found.code_us.keys()
+    if missing:
+        raise ValueError(f"code_us: nothing for {', '.join(sorted(missing))}")
 
 
 def _check_numbers(what: str, values: Iterable[Any], above: float = -inf) -> None:

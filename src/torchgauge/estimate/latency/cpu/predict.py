@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
+from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Traffic, kind_name
 from torchgauge.estimate.latency.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.latency.cpu.page_faults import PAGE, faulted_bytes
 from torchgauge.estimate.latency.cpu.work import CpuWork, work_of
@@ -12,13 +13,18 @@ from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.steady import is_first_step_only
 from torchgauge.estimate.latency.timeline import KernelRun
-from torchgauge.report.model import OpRecord, Phase, Trace
+from torchgauge.estimate.workspaces import Target, Workspaces, workspaces_for
+from torchgauge.report.model import ModuleCall, OpRecord, Phase, Trace
 
 _MICROSECOND = 1e-6
 _MOVED_BYTES = 8.0
 """Per element of an element-wise operator in float32: one read, one written."""
 _OF_STRANGE = 1.0
 """Error of an operator that was not timed: a factor of two."""
+_FIRST = ".first"
+"""In the name of a surface: first layers, which are timed with nothing in the caches."""
+_TIMED_WITHIN = 32.0 * 2**20
+"""Bytes that lie at the most between two uses of the memory in which operators were timed."""
 _DTYPE_GROUPS = {
     Kind.MATMUL: "matmul",
     Kind.ATTENTION: "matmul",
@@ -46,15 +52,20 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     """
     kernels: list[KernelRun] = []
     now = end = excess = 0.0
-    for op, work, overhead, seconds in _ops(trace, calibration):
-        now += overhead
+    waits: list[tuple[int, float]] = []
+    for step in _Steps(trace, calibration):
+        waits += step.waits
+        now += step.overhead + sum(seconds for _, seconds in step.waits)
+        op, work = step.op, step.work
         if op is None or work is None:
             continue
         surface = calibration.surface_of(work)
         error = _OF_STRANGE if surface is None else surface.error
-        excess += seconds * max(0.0, error - calibration.error)
-        kernels.append(_kernel(op, work, calibration, begin=now, idle=now - end, seconds=seconds))
-        now = end = now + seconds
+        excess += step.seconds * max(0.0, error - calibration.error)
+        kernel = _kernel(op, work, calibration, now, idle=now - end, seconds=step.seconds)
+        kernels.append(replace(kernel, waits=tuple(waits)))
+        waits = []
+        now = end = now + step.seconds
     return Prediction(
         name=str(calibration.cpu),
         kernels=tuple(kernels),
@@ -69,8 +80,8 @@ def _kernel(
     op: OpRecord,
     work: CpuWork,
     calibration: Calibration,
-    *,
     begin: float,
+    *,
     idle: float,
     seconds: float,
 ) -> KernelRun:
@@ -96,33 +107,91 @@ def _kernel(
     )
 
 
-def _ops(
-    trace: Trace, calibration: Calibration
-) -> Iterator[tuple[OpRecord | None, CpuWork | None, float, float]]:
-    """Yield each operator with the seconds before it and its own; last what comes after all."""
-    entered = Counter(call.first_op for call in trace.calls)
-    known: dict[CpuWork, float] = {}
-    faulted = faulted_bytes(trace, calibration.cpu.threads)
-    page_us, module_us = calibration.overheads.page_us, calibration.overheads.module_us
-    left = sum(entered.values())
-    waiting = 0
-    for op in trace.ops:
-        waiting += entered[op.index]
-        left -= entered[op.index]
-        if is_first_step_only(trace, op):
-            continue
-        work = work_of(op, calibration.cpu.threads)
-        overhead = _overhead(op, work, trace, calibration.overheads)
-        overhead += waiting * module_us
-        waiting = 0
-        seconds = 0.0
-        if work is not None:
-            if work not in known:
-                known[work] = op_seconds(work, calibration)
-            pages = faulted.get(op.index, 0) / PAGE
-            seconds = known[work] + pages * page_us * _MICROSECOND
-        yield op, work, overhead * _MICROSECOND, seconds
-    yield None, None, (left + waiting) * module_us * _MICROSECOND, 0.0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """An operator and what comes before it; without one, what comes after all."""
+
+    op: OpRecord | None = None
+    work: CpuWork | None = None
+    waits: tuple[tuple[int, float], ...] = ()
+    """Module calls, and the seconds of their own Python."""
+    overhead: float = 0.0
+    """Seconds of dispatch and autograd."""
+    seconds: float = 0.0
+
+
+class _Steps:
+    """The operators of a trace in order, with their times."""
+
+    def __init__(self, trace: Trace, calibration: Calibration) -> None:
+        self._trace = trace
+        self._calibration = calibration
+        threads = calibration.cpu.threads
+        self._faulted = faulted_bytes(trace, threads)
+        self._works = {
+            op.index: work_of(op, threads) for op in trace.ops if not is_first_step_only(trace, op)
+        }
+        scratch = workspaces_for(Target(type="cpu", threads=threads))
+        self._traffic = Traffic(trace, self._moved(scratch))
+        self._known: dict[CpuWork, float] = {}
+        self._types = {module.path: module.type for module in trace.modules}
+
+    def _moved(self, scratch: Workspaces) -> dict[int, float]:
+        """Return the bytes that each operator moves: scratch memory is written and read."""
+        return {
+            op.index: work.nbytes + 2.0 * sum(scratch(op))
+            for op in self._trace.ops
+            if (work := self._works.get(op.index)) is not None
+        }
+
+    def __iter__(self) -> Iterator[_Step]:
+        calls = sorted(self._trace.calls, key=lambda call: call.first_op)
+        entered = 0
+        waits: list[tuple[int, float]] = []
+        for op in self._trace.ops:
+            while entered < len(calls) and calls[entered].first_op <= op.index:
+                waits += self._python(calls[entered])
+                entered += 1
+            if op.index in self._works:
+                yield self._step(op, self._works[op.index], tuple(waits))
+                waits = []
+        for call in calls[entered:]:
+            waits += self._python(call)
+        yield _Step(waits=tuple(waits))
+
+    def _python(self, call: ModuleCall) -> Iterator[tuple[int, float]]:
+        """Yield what entering a call takes of the one around it, and its own Python."""
+        overheads, caches = self._calibration.overheads, self._calibration.caches
+        distance = self._traffic.code(MODULE)
+        entering = overheads.module_us * _MICROSECOND + caches.code_seconds(MODULE, distance)
+        yield call.parent, entering
+        if call.python_calls:
+            distance = self._traffic.code(f"{PYTHON} of {self._types.get(call.path)}")
+            per_call = overheads.python_us * _MICROSECOND + caches.code_seconds(PYTHON, distance)
+            yield call.index, call.python_calls * per_call
+
+    def _step(
+        self, op: OpRecord, work: CpuWork | None, waits: tuple[tuple[int, float], ...]
+    ) -> _Step:
+        calibration, caches = self._calibration, self._calibration.caches
+        overhead = _overhead(op, work, self._trace, calibration.overheads) * _MICROSECOND
+        distance = self._traffic.code(op.name)
+        read, made = self._traffic.data(op)
+        if work is None:
+            overhead += caches.code_seconds(VIEW, distance)
+            return _Step(op=op, waits=waits, overhead=overhead)
+        if work not in self._known:
+            self._known[work] = op_seconds(work, calibration)
+        pages = self._faulted.get(op.index, 0) / PAGE
+        seconds = self._known[work] + pages * calibration.overheads.page_us * _MICROSECOND
+        if _FIRST in work.surface:
+            return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
+        overhead += caches.code_seconds(kind_name(work.kind), distance, work.nbytes)
+        for nbytes, since in read:
+            seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
+        for nbytes, since in made:
+            seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
+        return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
 
 
 def _overhead(op: OpRecord, work: CpuWork | None, trace: Trace, c: Overheads) -> float:

@@ -106,7 +106,7 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
     if packet_of(op.name) in ("mv", "addmv") and matrices:
         # A matrix by a vector: as one row by a weight, stored as [columns, inner].
         columns, inner = matrices[0].shape
-        return _Place(surface="mm", sizes=(1, columns, inner), flops=2.0 * columns * inner)
+        return _product(1, columns, inner, has_bias=packet_of(op.name) == "addmv")
     if len(matrices) < 2 or not op.outputs:
         return None
     inner, output = matrices[0].shape[-1], op.outputs[0].shape
@@ -116,7 +116,16 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
     flops = 2.0 * batch * rows * columns * inner
     if batch > 1:
         return _Place(surface="bmm", sizes=(batch, rows, columns, inner), flops=flops)
-    return _Place(surface="mm", sizes=(rows, columns, inner), flops=flops)
+    return _product(rows, columns, inner, has_bias=len(given_tensors(op)) > len(matrices))
+
+
+def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
+    """``[rows, inner] · [inner, columns]``, narrow ones by themselves: few vectors, left-overs."""
+    return _Place(
+        surface="mm.narrow" if min(columns, inner) < _SHORT else "mm",
+        sizes=(rows, columns, inner, 2.0 if has_bias else 1.0),
+        flops=2.0 * rows * columns * inner,
+    )
 
 
 def _attention(op: OpRecord, threads: int) -> _Place | None:
@@ -215,6 +224,13 @@ def _of_convolution(name: str, case: Convolution) -> _Place:
             surface=f"{name}.first{last}",
             sizes=(pixels, first, second, window, step, batch, _filled(first)),
             flops=flops,
+        )
+    if window > 1 and case.kernel == case.stride:
+        return _Place(
+            surface=f"{name}.patches{last}",
+            sizes=(pixels, first, second, window, batch, *filled),
+            flops=flops,
+            padded_flops=flops * prod(filled),
         )
     point = ".pointwise" if window == 1 else ""
     sizes = (step, batch) if point else (window, step, batch)

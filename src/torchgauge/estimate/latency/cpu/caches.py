@@ -1,0 +1,151 @@
+"""What it costs that something has left the caches since it was last used.
+
+Python, dispatch and kernels take up to ten times as long when what ran in between has pushed their
+code and tables out; data that was written or read long ago comes from main memory. How much runs in
+between is in the trace: a distance is the bytes that operators have moved since (J. Mattson et al.,
+"Evaluation techniques for storage hierarchies", 1970: a stack distance, with what was moved twice
+counted twice).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import log
+from typing import Final
+
+from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.latency.moved import given_tensors
+from torchgauge.report.model import OpRecord, Role, Trace
+
+MODULE: Final = "module"
+VIEW: Final = "view"
+PYTHON: Final = "python"
+_LEAST: Final = 2048.0
+"""Bytes of a block that is worth keeping for another tensor."""
+_LIKE: Final = {
+    Kind.ATTENTION: Kind.MATMUL,
+    Kind.DEPTHWISE: Kind.CONVOLUTION,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """What was measured, by the bytes that were moved since the last use."""
+
+    distances: tuple[float, ...]
+    """Bytes, rising."""
+    code: tuple[float, ...]
+    """At each distance, the share of the cost of code that has left all caches: 0 to 1."""
+    read: tuple[float, ...]
+    """At each distance, seconds that reading a byte takes."""
+    written: tuple[float, ...]
+    """At each distance, seconds that writing a byte takes."""
+    code_us: Mapping[str, float]
+    """Microseconds that code takes longer out of the caches: an operator by its kind, ``"module"``
+    for entering one, ``"view"``, and ``"python"`` for a call of a function."""
+
+    def code_seconds(self, name: str, distance: float, own: float = 0.0) -> float:
+        """Return what code takes longer at a distance than at that at which it was timed."""
+        share = self._at(self.code, distance) - (self._at(self.code, own) if own else 0.0)
+        return max(0.0, share) * self.code_us.get(name, self.code_us[Kind.ELEMENTWISE]) * 1e-6
+
+    def read_seconds(self, nbytes: float, distance: float, own: float) -> float:
+        """Return what reading takes longer than at the distance ``own``."""
+        return nbytes * max(0.0, self._at(self.read, distance) - self._at(self.read, own))
+
+    def written_seconds(self, nbytes: float, distance: float, own: float) -> float:
+        """Return what writing takes longer than at the distance ``own``."""
+        return nbytes * max(0.0, self._at(self.written, distance) - self._at(self.written, own))
+
+    def _at(self, values: Sequence[float], distance: float) -> float:
+        """Interpolate over the logarithm of the distance; the edges go on."""
+        places = self.distances
+        above = bisect_right(places, distance)
+        if above == 0:
+            return values[0]
+        if above == len(places):
+            return values[-1]
+        left, right = places[above - 1], places[above]
+        share = log(distance / left) / log(right / left)
+        return (1.0 - share) * values[above - 1] + share * values[above]
+
+
+def kind_name(kind: Kind) -> str:
+    """Return the name under which a kind's code was timed."""
+    return _LIKE.get(kind, kind)
+
+
+class Traffic:
+    """How far back each thing was last used, while a step's operators go by.
+
+    A step is one of many: what it uses for the first time was last used a whole step ago. New
+    tensors get memory that was freed before in the same step where there is a block of that size,
+    as an allocator would give it out, the most recently used first.
+    """
+
+    def __init__(self, trace: Trace, moved: Mapping[int, float]) -> None:
+        self._trace = trace
+        self._moved = moved
+        self._now = 0.0
+        self._whole = sum(moved.values())
+        self._used: dict[str | int, float] = {}
+        """When, by the name of code or the index of a storage."""
+        self._freed: list[tuple[float, float]] = []
+        """Bytes and last use of blocks, in the order in which they were freed."""
+        self._event = 0
+
+    def code(self, name: str) -> float:
+        """Return the distance to the last use of some code, and note that it is used."""
+        distance = self._since(name)
+        self._used[name] = self._now
+        return distance
+
+    def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
+        """Return bytes and distance of what an operator reads, and of what it makes.
+
+        Parameters aside, and what it changes in place.
+        """
+        storages = self._trace.storages
+        made = [
+            (float(storages[index].nbytes), self._taken(float(storages[index].nbytes)))
+            for index in self._begun(op.index)
+        ]
+        read = []
+        for tensor, index in zip(given_tensors(op), op.reads, strict=False):
+            if storages[index].role is not Role.PARAMETER:
+                read.append((float(tensor.nbytes), self._since(index)))
+        self._now += self._moved.get(op.index, 0.0)
+        for index in (*op.reads, *op.writes):
+            self._used[index] = self._now
+        return read, made
+
+    def _since(self, thing: str | int) -> float:
+        return self._now - self._used.get(thing, self._now - self._whole)
+
+    def _begun(self, op: int) -> list[int]:
+        """Return the storages that begin with an operator, after noting those that ended."""
+        events, begun = self._trace.events, []
+        while self._event < len(events) and events[self._event].op <= op:
+            event = events[self._event]
+            self._event += 1
+            if not event.is_free:
+                if event.op >= 0:
+                    begun.append(event.storage)
+            elif event.storage in self._used:
+                nbytes = float(self._trace.storages[event.storage].nbytes)
+                self._freed.append((nbytes, self._used[event.storage]))
+        return begun
+
+    def _taken(self, nbytes: float) -> float:
+        """Take a block that was freed; return the distance to its last use."""
+        for place in range(len(self._freed) - 1, -1, -1):
+            size, used = self._freed[place]
+            if size >= nbytes:
+                if size - nbytes < _LEAST:
+                    del self._freed[place]
+                else:
+                    self._freed[place] = (size - nbytes, used)
+                return self._now - used
+        return self._whole

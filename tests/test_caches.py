@@ -1,0 +1,156 @@
+"""What it costs that something has left the caches: the curves, and how far back things lie."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import cpu_calibration as stand_in
+import torchgauge as tg
+from torchgauge.analyze import run_model
+from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
+from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
+from torchgauge.measure.calibration import distances
+from torchgauge.report.model import Phase, Trace
+
+MIB = 2**20
+CURVES = Caches(
+    distances=(MIB, 4 * MIB, 64 * MIB),
+    code=(0.0, 0.5, 1.0),
+    read=(1e-10, 2e-10, 4e-10),
+    written=(1e-10, 1e-10, 3e-10),
+    code_us={MODULE: 8.0, VIEW: 4.0, PYTHON: 2.0, "elementwise": 20.0, "matmul": 40.0},
+)
+
+
+def traced(model: nn.Module, *size: int, mode: str = "inference") -> Trace:
+    made = run_model(model, size, as_given=True, scenario=tg.Scenario(mode=mode))
+    return made.outcome.trace
+
+
+def test_between_the_measured_distances_the_logarithm_decides() -> None:
+    assert CURVES.code_seconds("matmul", 4 * MIB) == pytest.approx(20e-6)
+    assert CURVES.code_seconds("matmul", 2 * MIB) == pytest.approx(10e-6)
+    assert CURVES.code_seconds("matmul", 16 * MIB) == pytest.approx(30e-6)
+    assert CURVES.read_seconds(1e6, 4 * MIB, MIB) == pytest.approx(1e-4)
+
+
+def test_outside_of_them_the_edges_hold() -> None:
+    assert CURVES.code_seconds("matmul", 1.0) == 0.0
+    assert CURVES.code_seconds("matmul", 1e12) == pytest.approx(40e-6)
+    assert CURVES.written_seconds(1e6, 1e12, 1.0) == pytest.approx(2e-4)
+
+
+def test_a_kind_that_was_not_timed_is_like_element_wise_work() -> None:
+    assert CURVES.code_seconds("pooling", 1e12) == CURVES.code_seconds("elementwise", 1e12)
+
+
+@given(st.floats(1.0, 1e12), st.floats(1.0, 1e12))
+def test_nothing_is_faster_for_lying_near(distance: float, own: float) -> None:
+    costs = (
+        CURVES.code_seconds("matmul", distance, own),
+        CURVES.read_seconds(1e6, distance, own),
+        CURVES.written_seconds(1e6, distance, own),
+    )
+    assert all(cost == 0.0 if distance <= own else cost >= 0.0 for cost in costs)
+
+
+def test_code_was_last_used_as_many_bytes_ago_as_were_moved_since() -> None:
+    trace = traced(nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.ReLU()), 4)
+    moved = {op.index: 100.0 * (op.index + 1) for op in trace.ops}
+    traffic = Traffic(trace, moved)
+    found = []
+    for op in trace.ops:
+        found.append(traffic.code(op.name))
+        traffic.data(op)
+    # Both names come up first after a whole step of 600 bytes; ReLU again after 100 and 200.
+    assert found == [600.0, 600.0, 300.0]
+
+
+def test_what_is_made_takes_the_memory_that_was_freed_last() -> None:
+    layers = nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.ReLU())
+    trace = traced(layers, 64, 64)
+    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    found = [traffic.data(op) for op in trace.ops]
+    # The first two have nothing to take, and the step before is 4,000 bytes away; the third takes
+    # the first one's, which the second read just before, and the fourth the second one's.
+    assert [made for _, made in found] == [
+        [(16_384.0, 4000.0)], [(16_384.0, 4000.0)], [(16_384.0, 0.0)], [(16_384.0, 0.0)],
+    ]  # fmt: skip
+    assert [read for read, _ in found[1:]] == [[(16_384.0, 0.0)]] * 3
+
+
+def test_memory_that_the_backward_needs_is_not_given_out_again() -> None:
+    layers = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Tanh())
+    trace = traced(layers, 64, 64, mode="training")
+    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    whole = 1000.0 * len(trace.ops)
+    forward = [traffic.data(op)[1] for op in trace.ops if op.phase is Phase.FORWARD]
+    # Sigmoid keeps its result, not what it was given: Tanh takes that.
+    assert [made for made in forward if made] == [
+        [(16_384.0, whole)], [(16_384.0, whole)], [(16_384.0, 1000.0)],
+    ]  # fmt: skip
+
+
+def test_an_operator_takes_longer_that_was_last_run_a_large_step_ago() -> None:
+    trace = traced(nn.Sequential(nn.Linear(1024, 1024), nn.Sigmoid()), 64, 1024)
+    near = stand_in.calibration()
+    far = replace(near, caches=replace(CURVES, code_us={**CURVES.code_us, MODULE: 0.0}))
+    longer = predict_on_cpu(trace, far).total_seconds - predict_on_cpu(trace, near).total_seconds
+    product = 4.0 * (1024 * 1024 + 2 * 64 * 1024 + 1024)
+    sigmoid = 4.0 * 2 * 64 * 1024
+    whole = product + sigmoid
+    assert longer == pytest.approx(
+        # When they were timed, too, an operator's own bytes lay between its runs.
+        CURVES.code_seconds("matmul", whole, product)
+        + CURVES.code_seconds("elementwise", whole, sigmoid)
+        + CURVES.code_seconds(VIEW, whole)
+    )
+    assert longer > 10e-6
+
+
+class Wordy(nn.Module):
+    """Calls 50 functions around a layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(50):
+            self.nothing()
+        result: torch.Tensor = self.layer(x)
+        return result
+
+    def nothing(self) -> None:
+        """Do nothing."""
+
+
+def test_python_is_the_time_of_the_module_that_runs_it() -> None:
+    trace = traced(nn.Sequential(Wordy(), nn.ReLU()), 8)
+    prediction = predict_on_cpu(trace, stand_in.calibration(("relu",)))
+    forward, _, outside = prediction.call_seconds(len(trace.calls))
+    own = {call.path: forward[call.index] for call in trace.calls}
+    o = stand_in.OVERHEADS
+    # Entering a module is the time of the one around it; its own forward is a call too.
+    assert own[""] == pytest.approx(2e-6 * o.module_us)
+    assert own["0"] == pytest.approx(1e-6 * (o.module_us + 51 * o.python_us))
+    assert own["0.layer"] == pytest.approx(own["1"])
+    assert outside == pytest.approx(1e-6 * o.module_us)
+    assert sum(own.values()) + outside == pytest.approx(prediction.total_seconds)
+
+
+def test_on_this_machine_far_code_and_data_take_longer() -> None:
+    found, python_us = distances.caches()
+    assert python_us > 0
+    assert found.code[0] == 0.0 and found.code[-1] == pytest.approx(1.0)
+    for curve in (found.code, found.read, found.written):
+        assert list(curve) == sorted(curve)
+    assert found.read[0] > 0 and found.written[0] > 0
+    assert all(microseconds >= 0 for microseconds in found.code_us.values())
+    assert found.code_us[MODULE] > 0 and found.code_us["convolution"] > 0

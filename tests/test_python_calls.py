@@ -1,0 +1,90 @@
+"""How many Python functions a model's forwards call."""
+
+from __future__ import annotations
+
+import cProfile
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import torchgauge as tg
+from torchgauge.analyze import run_model
+from torchgauge.errors import ModelError
+
+
+def helper() -> int:
+    return 1
+
+
+class Talks(nn.Module):
+    """Calls three functions of its own, its forward aside, and PyTorch's."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        helper()
+        x = nn.functional.gelu(self.inner(self.twice(x)))
+        return x
+
+    def twice(self, x: torch.Tensor) -> torch.Tensor:
+        return helper() * 2 * x
+
+
+def calls_of(model: nn.Module, mode: str = "inference") -> dict[str, int]:
+    made = run_model(model, (2, 4), as_given=True, scenario=tg.Scenario(mode=mode))
+    return {call.path: call.python_calls for call in made.outcome.trace.calls}
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_models_own_functions_count_and_those_of_pytorch_do_not(mode: str) -> None:
+    assert calls_of(Talks(), mode) == {"": 4, "inner": 0}
+
+
+def test_each_module_has_its_own() -> None:
+    assert calls_of(nn.Sequential(Talks(), nn.Identity(), Talks())) == {
+        "": 0, "0": 4, "0.inner": 0, "1": 0, "2": 4, "2.inner": 0,
+    }  # fmt: skip
+
+
+def test_what_is_imported_on_the_way_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "late_module.py").write_text("def f():\n    pass\nfor _ in range(100):\n    f()\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    class Late(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            import late_module  # type: ignore[import-not-found]
+
+            late_module.f()
+            return x + 1
+
+    assert calls_of(Late())[""] == 2
+    assert "late_module" in sys.modules
+    assert calls_of(Late())[""] == 2
+
+
+def test_nothing_is_left_behind_when_a_model_fails() -> None:
+    class Fails(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("no")
+
+    with pytest.raises(ModelError):
+        tg.analyze(nn.Sequential(Fails()), (2, 4))
+    assert sys.getprofile() is None
+
+
+def test_another_profiler_is_left_alone() -> None:
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        before = sys.getprofile()
+        assert calls_of(Talks()) == {"": 0, "inner": 0}
+        assert sys.getprofile() is before is not None
+    finally:
+        profiler.disable()
