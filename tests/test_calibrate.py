@@ -20,7 +20,7 @@ from torchgauge.measure.calibration import run as calibration_run
 from torchgauge.measure.calibration.case import Case, Cold, Fresh, Memory
 from torchgauge.measure.calibration.convolutions import convolutions
 from torchgauge.measure.calibration.networks import NETWORKS
-from torchgauge.measure.calibration.timing import _runs, timed
+from torchgauge.measure.calibration.timing import runs, timed
 
 
 def few_cases() -> list[Case]:
@@ -57,7 +57,7 @@ def test_a_run_that_faults_pages_in_is_no_sample() -> None:
             time.sleep(0.02)
         return x
 
-    seconds = _runs(Case(op=op, given=(Fresh((8,)),)), Memory())
+    seconds = runs(Case(op=op, given=(Fresh((8,)),)), Memory())
     assert seconds and max(seconds) < 0.02
 
 
@@ -68,7 +68,7 @@ def test_what_always_faults_pages_in_has_no_sample() -> None:
             block.write(bytes(2**20))
         return x
 
-    assert _runs(Case(op=op, given=(Fresh((8,)),)), Memory()) == []
+    assert runs(Case(op=op, given=(Fresh((8,)),)), Memory()) == []
 
 
 def test_the_layers_that_images_go_to_are_timed_with_cold_caches() -> None:

@@ -1,7 +1,6 @@
 """Time code and data that have left the caches, by the bytes that were moved since their last use.
 
-What is timed is called at once after a stream of that many bytes, which all threads read and write,
-as operators of a step do.
+What is timed is called at once after layers that move that many bytes.
 """
 
 from __future__ import annotations
@@ -34,8 +33,14 @@ from torchgauge.report.scenario import Scenario
 
 _MIB: Final = 2**20
 DISTANCES: Final = tuple(mib * _MIB for mib in (0.25, 1, 2, 4, 8, 16, 32, 64, 128, 256))
-"""Bytes that are moved in between, half of them read, half of them written."""
+"""Bytes in between: moved, for code; distinct ones, for data."""
 _POOL: Final = 256 * _MIB
+_CHANNELS: Final = 16
+_PASSES: Final = 6
+"""Times the bytes of an image that a convolution moves: it reads one and writes one, and both are
+written and read once more as blocks of channels."""
+_LARGEST: Final = 8 * _MIB
+"""In one pass."""
 _BLOCK: Final = _MIB
 """Of data: smaller than any second-level cache of today, for each of several threads."""
 _RUNS: Final = 12
@@ -48,26 +53,47 @@ _MODULES: Final[Mapping[str, tuple[Callable[[], nn.Module], ...]]] = {
     Kind.NORM: (lambda: nn.LayerNorm(4),),
     Kind.BATCH_NORM: (lambda: nn.BatchNorm2d(8),),
     Kind.MATMUL: (lambda: nn.Linear(4, 4),),
-    Kind.CONVOLUTION: (lambda: nn.Conv2d(8, 8, 3),),
     Kind.POOLING: (lambda: nn.MaxPool2d(2),),
 }
 """What runs an operator of each kind."""
+_CONVOLUTION: Final = (lambda: nn.Conv2d(8, 8, 3),)
 
 
 class _Stream:
-    """Moves bytes that nothing else uses."""
+    """Moves bytes that nothing else uses, as layers do.
 
-    def __init__(self) -> None:
+    By convolutions: they write and read what they make several times, and all of that counts as
+    moved. Numbers that pass by once leave more of the code as it was, and tell of half of what a
+    step does to it. They have to do where the code of convolutions is what is timed; and for data,
+    whose distance is in distinct bytes.
+    """
+
+    def __init__(self, *, by_convolutions: bool = True) -> None:
         self._pool = torch.ones(_POOL // 4)
         self._at = 0
+        self._weight = torch.zeros(_CHANNELS, _CHANNELS, 3, 3) if by_convolutions else None
 
     def move(self, nbytes: float) -> None:
-        """Read and write half as many bytes."""
-        size = min(self._pool.numel(), int(nbytes / 8))
+        """Read and write as many bytes in all; without convolutions each of them."""
+        left = nbytes
+        while left > 0.0:
+            part = min(left, _LARGEST)
+            self._pass(part)
+            left -= part
+
+    def _pass(self, nbytes: float) -> None:
+        if self._weight is None:
+            self._next(int(nbytes / 4)).mul_(1.0)
+            return
+        side = max(1, round((nbytes / _PASSES / 4 / _CHANNELS) ** 0.5))
+        image = self._next(_CHANNELS * side * side).view(1, _CHANNELS, side, side)
+        torch.conv2d(image, self._weight, padding=1)
+
+    def _next(self, size: int) -> torch.Tensor:
         if self._at + size > self._pool.numel():
             self._at = 0
-        self._pool[self._at : self._at + size].mul_(1.0)
         self._at += size
+        return self._pool[self._at - size : self._at]
 
 
 def caches() -> tuple[Caches, float]:
@@ -78,24 +104,38 @@ def caches() -> tuple[Caches, float]:
     stream = _Stream()
     with torch.no_grad():
         code = {kind: _code_times(makers, stream) for kind, makers in _MODULES.items()}
-        python = _python_times(stream)
-        read, written = _data_times(stream)
-    for kind, times in code.items():
-        if kind != MODULE:  # a module around an operator
-            code[kind] = [a - b for a, b in zip(times, code[MODULE], strict=True)]
-    code[PYTHON] = python
-    rising = {kind: list(accumulate(times, max)) for kind, times in code.items()}
-    longer = {kind: times[-1] - times[0] for kind, times in rising.items()}
-    together = [sum(times) for times in zip(*rising.values(), strict=True)]
+        for kind, times in code.items():
+            if kind != MODULE:  # a module around an operator
+                code[kind] = _less(times, code[MODULE])
+        code[PYTHON] = _python_times(stream)
+        python_us = code[PYTHON][0] * _MICROSECONDS
+        plain = _Stream(by_convolutions=False)
+        read, written = _data_times(plain)
+        around = _code_times(_MODULES[MODULE], plain)
+        convolution = _rising(_less(_code_times(_CONVOLUTION, plain), around))
+    curves = {kind: _rising(times) for kind, times in code.items()}
+    together = [sum(times) for times in zip(*curves.values(), strict=True)]
+    curves[Kind.CONVOLUTION] = convolution
     whole = together[-1] - together[0]
     found = Caches(
         distances=DISTANCES,
         code=tuple((seconds - together[0]) / whole if whole else 0.0 for seconds in together),
-        read=tuple(accumulate(read, max)),
-        written=tuple(accumulate(written, max)),
-        code_us={str(kind): seconds * _MICROSECONDS for kind, seconds in longer.items()},
+        read=tuple(_rising(read)),
+        written=tuple(_rising(written)),
+        code_us={
+            str(kind): (times[-1] - times[0]) * _MICROSECONDS for kind, times in curves.items()
+        },
     )
-    return found, python[0] * _MICROSECONDS
+    return found, python_us
+
+
+def _less(times: Sequence[float], others: Sequence[float]) -> list[float]:
+    return [a - b for a, b in zip(times, others, strict=True)]
+
+
+def _rising(times: Sequence[float]) -> list[float]:
+    """Return the times with those that chance made shorter than at a shorter distance raised."""
+    return list(accumulate(times, max))
 
 
 def _after(stream: _Stream, prepare: Callable[[], Any], run: Callable[[], Any]) -> list[float]:

@@ -14,14 +14,21 @@ from torch import nn
 from torchgauge.analyze import run_model
 from torchgauge.estimate.latency.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.latency.cpu.page_faults import PAGE
-from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
+from torchgauge.estimate.latency.cpu.predict import op_seconds, predict_on_cpu
+from torchgauge.estimate.latency.cpu.work import work_of
 from torchgauge.estimate.latency.prediction import Prediction
+from torchgauge.measure.calibration.case import Case, Fresh, Memory
 from torchgauge.measure.calibration.networks import Network, Views, modules, small
+from torchgauge.measure.calibration.timing import recorded, runs
 from torchgauge.measure.step import RealStep
 from torchgauge.report.model import Phase
 from torchgauge.report.scenario import Mode, Scenario
 
 _SIZE: Final = (2, 8, 4, 4)
+_SMALL: Final = tuple(
+    getattr(torch.ops.aten, name).default for name in ("relu", "gelu", "sigmoid", "silu", "tanh")
+)
+"""Operators of the small network, to see how fast the machine is by now."""
 _SECONDS: Final = 0.4
 _FEWEST: Final = 7
 _MICROSECONDS: Final = 1e6
@@ -53,7 +60,8 @@ def overheads(calibration: Calibration) -> Overheads:
         forward = _median(lambda: model(x))
     predicted = predicted_step(model, _SIZE, bare, Mode.INFERENCE)
     ops = _count(predicted, Phase.FORWARD)
-    op_us = (forward - predicted.total_seconds) * _MICROSECONDS / ops
+    drift = _drift(calibration)
+    op_us = (forward - drift * predicted.total_seconds) * _MICROSECONDS / ops
     model.train()
     noted = _median(lambda: model(x))
     with torch.no_grad():
@@ -61,7 +69,7 @@ def overheads(calibration: Calibration) -> Overheads:
     gradient_us = (noted - plain) * _MICROSECONDS / ops
     both = _median(lambda: model(x).sum().backward())
     training = predicted_step(model, _SIZE, bare, Mode.TRAINING)
-    backward = training.phase_seconds()[Phase.BACKWARD]
+    backward = drift * training.phase_seconds()[Phase.BACKWARD]
     backward_us = (both - noted - backward) * _MICROSECONDS / _count(training, Phase.BACKWARD)
     return replace(
         known,
@@ -69,6 +77,22 @@ def overheads(calibration: Calibration) -> Overheads:
         gradient_us=max(0.0, gradient_us),
         backward_us=max(0.0, backward_us),
     )
+
+
+def _drift(calibration: Calibration) -> float:
+    """Return how many times as long small operators take now as when they were timed.
+
+    What is left of a step beyond its operators is little; a machine that became faster in between
+    would leave nothing.
+    """
+    memory = Memory()
+    ratios = []
+    for op in _SMALL:
+        case = Case(op=op, given=(Fresh(_SIZE),))
+        work = work_of(recorded(case, memory), torch.get_num_threads())
+        assert work is not None
+        ratios += [seconds / op_seconds(work, calibration) for seconds in runs(case, memory)]
+    return median(ratios)
 
 
 def _median(step: Callable[[], object]) -> float:

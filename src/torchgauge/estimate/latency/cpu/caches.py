@@ -2,9 +2,9 @@
 
 Python, dispatch and kernels take up to ten times as long when what ran in between has pushed their
 code and tables out; data that was written or read long ago comes from main memory. How much runs in
-between is in the trace: a distance is the bytes that operators have moved since (J. Mattson et al.,
-"Evaluation techniques for storage hierarchies", 1970: a stack distance, with what was moved twice
-counted twice).
+between is in the trace. For data a distance is in distinct bytes (R. L. Mattson et al., "Evaluation
+techniques for storage hierarchies", 1970: a stack distance): no more than the whole step touches.
+For code it is what was moved, and what was moved twice counts twice.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from math import log
 from typing import Final
 
+from torchgauge.estimate.latency.cpu.heap import Heap
+from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM
 from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.moved import given_tensors
 from torchgauge.report.model import OpRecord, Role, Trace
@@ -22,8 +24,6 @@ from torchgauge.report.model import OpRecord, Role, Trace
 MODULE: Final = "module"
 VIEW: Final = "view"
 PYTHON: Final = "python"
-_LEAST: Final = 2048.0
-"""Bytes of a block that is worth keeping for another tensor."""
 _LIKE: Final = {
     Kind.ATTENTION: Kind.MATMUL,
     Kind.DEPTHWISE: Kind.CONVOLUTION,
@@ -35,7 +35,7 @@ class Caches:
     """What was measured, by the bytes that were moved since the last use."""
 
     distances: tuple[float, ...]
-    """Bytes, rising."""
+    """Bytes since the last use, rising: those moved for code, distinct ones for data."""
     code: tuple[float, ...]
     """At each distance, the share of the cost of code that has left all caches: 0 to 1."""
     read: tuple[float, ...]
@@ -80,21 +80,40 @@ def kind_name(kind: Kind) -> str:
 class Traffic:
     """How far back each thing was last used, while a step's operators go by.
 
-    A step is one of many: what it uses for the first time was last used a whole step ago. New
-    tensors get memory that was freed before in the same step where there is a block of that size,
-    as an allocator would give it out, the most recently used first.
+    A step is one of many, all alike: what it uses for the first time was last used a whole step
+    ago, and new tensors get the memory that the steps before have left. No data is further away
+    than all memory that a step touches.
     """
 
-    def __init__(self, trace: Trace, moved: Mapping[int, float]) -> None:
+    def __init__(
+        self,
+        trace: Trace,
+        moved: Mapping[int, float],
+        scratch: Mapping[int, Sequence[int]] | None = None,
+    ) -> None:
+        """Begin a step.
+
+        Args:
+            trace: of the step.
+            moved: by operator, the bytes that it moves.
+            scratch: by operator, the bytes of each block that it takes for itself.
+        """
         self._trace = trace
         self._moved = moved
+        self._scratch = scratch or {}
         self._now = 0.0
-        self._whole = sum(moved.values())
+        self._whole = self._most = sum(moved.values())
         self._used: dict[str | int, float] = {}
         """When, by the name of code or the index of a storage."""
-        self._freed: list[tuple[float, float]] = []
-        """Bytes and last use of blocks, in the order in which they were freed."""
+        self._heap = Heap()
         self._event = 0
+        for op in trace.ops:
+            if op.index in moved:
+                self.data(op)
+        self._heap.free_all()
+        self._event = 0
+        standing = sum(s.nbytes for s in trace.storages if s.op < 0 and not s.is_host)
+        self._most = float(standing + self._heap.nbytes)
 
     def code(self, name: str) -> float:
         """Return the distance to the last use of some code, and note that it is used."""
@@ -103,22 +122,28 @@ class Traffic:
         return distance
 
     def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """Return bytes and distance of what an operator reads, and of what it makes.
+        """Return bytes, and distance in distinct bytes, of what an operator reads and makes.
 
-        Parameters aside, and what it changes in place.
+        Parameters aside, what it changes in place, and blocks that are mapped by themselves.
         """
         storages = self._trace.storages
-        made = [
-            (float(storages[index].nbytes), self._taken(float(storages[index].nbytes)))
-            for index in self._begun(op.index)
-        ]
+        made = []
+        for index in self._begun(op.index):
+            made += self._taken(index, storages[index].nbytes)
+        names = range(-1, -1 - len(self._scratch.get(op.index, ())), -1)
+        for name, nbytes in zip(names, self._scratch.get(op.index, ()), strict=True):
+            made += self._taken(name, nbytes)
         read = []
         for tensor, index in zip(given_tensors(op), op.reads, strict=False):
             if storages[index].role is not Role.PARAMETER:
-                read.append((float(tensor.nbytes), self._since(index)))
+                read.append((float(tensor.nbytes), min(self._since(index), self._most)))
         self._now += self._moved.get(op.index, 0.0)
-        for index in (*op.reads, *op.writes):
+        for index in dict.fromkeys((*op.reads, *op.writes)):
             self._used[index] = self._now
+            self._heap.use(index, self._now)
+        for name in names:
+            self._heap.use(name, self._now)
+            self._heap.free(name)
         return read, made
 
     def _since(self, thing: str | int) -> float:
@@ -130,22 +155,16 @@ class Traffic:
         while self._event < len(events) and events[self._event].op <= op:
             event = events[self._event]
             self._event += 1
-            if not event.is_free:
-                if event.op >= 0:
-                    begun.append(event.storage)
-            elif event.storage in self._used:
-                nbytes = float(self._trace.storages[event.storage].nbytes)
-                self._freed.append((nbytes, self._used[event.storage]))
+            if event.is_free:
+                self._heap.free(event.storage)
+            elif event.op >= 0:
+                begun.append(event.storage)
         return begun
 
-    def _taken(self, nbytes: float) -> float:
-        """Take a block that was freed; return the distance to its last use."""
-        for place in range(len(self._freed) - 1, -1, -1):
-            size, used = self._freed[place]
-            if size >= nbytes:
-                if size - nbytes < _LEAST:
-                    del self._freed[place]
-                else:
-                    self._freed[place] = (size - nbytes, used)
-                return self._now - used
-        return self._whole
+    def _taken(self, name: int, nbytes: int) -> list[tuple[float, float]]:
+        if nbytes == 0 or nbytes >= MAPPED_FROM:
+            return []
+        return [
+            (float(size), self._most if used is None else min(self._now - used, self._most))
+            for size, used in self._heap.take(name, nbytes)
+        ]

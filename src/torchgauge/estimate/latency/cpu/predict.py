@@ -13,7 +13,7 @@ from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.steady import is_first_step_only
 from torchgauge.estimate.latency.timeline import KernelRun
-from torchgauge.estimate.workspaces import Target, Workspaces, workspaces_for
+from torchgauge.estimate.workspaces import Target, workspaces_for
 from torchgauge.report.model import ModuleCall, OpRecord, Phase, Trace
 
 _MICROSECOND = 1e-6
@@ -131,18 +131,17 @@ class _Steps:
         self._works = {
             op.index: work_of(op, threads) for op in trace.ops if not is_first_step_only(trace, op)
         }
-        scratch = workspaces_for(Target(type="cpu", threads=threads))
-        self._traffic = Traffic(trace, self._moved(scratch))
+        workspaces = workspaces_for(Target(type="cpu", threads=threads))
+        scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self._works}
+        # Scratch memory is written and read.
+        self._moved = {
+            index: work.nbytes + 2.0 * sum(scratch[index])
+            for index, work in self._works.items()
+            if work is not None
+        }
+        self._traffic = Traffic(trace, self._moved, scratch)
         self._known: dict[CpuWork, float] = {}
         self._types = {module.path: module.type for module in trace.modules}
-
-    def _moved(self, scratch: Workspaces) -> dict[int, float]:
-        """Return the bytes that each operator moves: scratch memory is written and read."""
-        return {
-            op.index: work.nbytes + 2.0 * sum(scratch(op))
-            for op in self._trace.ops
-            if (work := self._works.get(op.index)) is not None
-        }
 
     def __iter__(self) -> Iterator[_Step]:
         calls = sorted(self._trace.calls, key=lambda call: call.first_op)
@@ -186,7 +185,7 @@ class _Steps:
         seconds = self._known[work] + pages * calibration.overheads.page_us * _MICROSECOND
         if _FIRST in work.surface:
             return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
-        overhead += caches.code_seconds(kind_name(work.kind), distance, work.nbytes)
+        overhead += caches.code_seconds(kind_name(work.kind), distance, self._moved[op.index])
         for nbytes, since in read:
             seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
         for nbytes, since in made:
