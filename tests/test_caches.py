@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ import cpu_calibration as stand_in
 import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
+from torchgauge.estimate.latency.cpu.heap import Heap
 from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
 from torchgauge.measure.calibration import distances
 from torchgauge.report.model import Phase, Trace
@@ -72,15 +74,15 @@ def test_code_was_last_used_as_many_bytes_ago_as_were_moved_since() -> None:
     assert found == [600.0, 600.0, 300.0]
 
 
-def test_what_is_made_takes_the_memory_that_was_freed_last() -> None:
+def test_what_is_made_takes_memory_that_an_earlier_layer_has_left() -> None:
     layers = nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.ReLU())
     trace = traced(layers, 64, 64)
     traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
     found = [traffic.data(op) for op in trace.ops]
-    # The first two have nothing to take, and the step before is 4,000 bytes away; the third takes
-    # the first one's, which the second read just before, and the fourth the second one's.
+    # Two blocks in turn, each of which the layer before has just read. Only the second layer finds
+    # one that was last used at the end of the step before, with the first layer in between.
     assert [made for _, made in found] == [
-        [(16_384.0, 4000.0)], [(16_384.0, 4000.0)], [(16_384.0, 0.0)], [(16_384.0, 0.0)],
+        [(16_384.0, 0.0)], [(16_384.0, 1000.0)], [(16_384.0, 0.0)], [(16_384.0, 0.0)],
     ]  # fmt: skip
     assert [read for read, _ in found[1:]] == [[(16_384.0, 0.0)]] * 3
 
@@ -89,12 +91,83 @@ def test_memory_that_the_backward_needs_is_not_given_out_again() -> None:
     layers = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Tanh())
     trace = traced(layers, 64, 64, mode="training")
     traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
-    whole = 1000.0 * len(trace.ops)
     forward = [traffic.data(op)[1] for op in trace.ops if op.phase is Phase.FORWARD]
-    # Sigmoid keeps its result, not what it was given: Tanh takes that.
-    assert [made for made in forward if made] == [
-        [(16_384.0, whole)], [(16_384.0, whole)], [(16_384.0, 1000.0)],
-    ]  # fmt: skip
+    first, second, third = [made for made in forward if made]
+    # Sigmoid keeps its result, not what it was given: Tanh takes that. The others take memory that
+    # was in use when the step before ran its backward and its optimizer.
+    assert third == [(16_384.0, 1000.0)]
+    assert sum(nbytes for nbytes, _ in first) == sum(nbytes for nbytes, _ in second) == 16_384
+    assert all(distance > 1000.0 for _, distance in (*first, *second))
+
+
+def test_scratch_memory_pushes_out_as_well() -> None:
+    trace = traced(nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.ReLU()), 64, 64)
+    moved = {op.index: 1000.0 for op in trace.ops}
+    traffic = Traffic(trace, moved, {1: (5_000, 70_000)})
+    found = [traffic.data(op)[1] for op in trace.ops]
+    assert [sum(nbytes for nbytes, _ in made) for made in found] == [16_384, 91_384, 16_384]
+
+
+# ---------------------------------------------------------------------------- the heap
+
+
+def test_the_smallest_block_that_is_large_enough_is_given_out() -> None:
+    heap = Heap()
+    for name, size in enumerate((100, 10, 50, 10)):
+        heap.take(name, size)
+        heap.use(name, float(name))
+    heap.free(0)
+    heap.free(2)
+    assert heap.take(4, 40) == [(40, 2.0)]
+    assert heap.take(5, 60) == [(60, 0.0)]
+    # Of the first block 40 are left; 70 at the end are new.
+    assert heap.take(6, 70) == [(70, None)]
+    assert heap.take(7, 40) == [(40, 0.0)]
+
+
+def test_neighbours_that_are_free_are_one_block() -> None:
+    heap = Heap()
+    for name in range(4):
+        heap.take(name, 10)
+        heap.use(name, float(name))
+    heap.free(0)
+    heap.free(2)
+    heap.free(1)
+    assert heap.take(4, 30) == [(10, 0.0), (10, 1.0), (10, 2.0)]
+
+
+def test_the_heap_grows_from_its_last_free_block_on() -> None:
+    heap = Heap()
+    heap.take(0, 10)
+    heap.use(0, 5.0)
+    heap.free(0)
+    assert heap.take(1, 25) == [(10, 5.0), (15, None)]
+    heap.use(1, 6.0)
+    heap.free_all()
+    assert heap.take(2, 25) == [(25, 6.0)]
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 100)), max_size=60))
+def test_no_memory_is_given_out_twice(requests: list[tuple[int, int]]) -> None:
+    """Each name is taken when it has nothing, else freed: what it wrote is still there then."""
+    heap, sizes = Heap(), {}
+    for time, (name, size) in enumerate(requests):
+        if name in sizes:
+            # Were another tensor's bytes among them, their last use would be another.
+            heap.free(name)
+            assert sum(nbytes for nbytes, _ in heap.take(name, sizes[name])) == sizes[name]
+            heap.free(name)
+            del sizes[name]
+        else:
+            assert sum(nbytes for nbytes, _ in heap.take(name, size)) == size
+            heap.use(name, float(time))
+            sizes[name] = size
+        taken = sorted(heap._taken.values())
+        assert all(before[1] <= after[0] for before, after in pairwise(taken))
+        free = sorted((begin, begin + size) for size, begin in heap._free)
+        assert all(before[1] < after[0] for before, after in pairwise(free))
+        everything = sorted([*taken, *free])
+        assert all(before[1] == after[0] for before, after in pairwise(everything))
 
 
 def test_an_operator_takes_longer_that_was_last_run_a_large_step_ago() -> None:

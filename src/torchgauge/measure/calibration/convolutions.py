@@ -40,7 +40,7 @@ def convolutions() -> Iterator[Case]:
         (_of_images(channels_last=True), 20),
         (_of_one_small_image(), 140),
         (_depthwise(channels_last=False), 200),
-        (_depthwise(channels_last=True), 40),
+        (_depthwise(channels_last=True), 80),
         (_grouped(), 60),
         (_transposed(), 80),
     ):

@@ -2,9 +2,9 @@
 
 Python, dispatch and kernels take up to ten times as long when what ran in between has pushed their
 code and tables out; data that was written or read long ago comes from main memory. How much runs in
-between is in the trace. For data a distance is in distinct bytes (R. L. Mattson et al., "Evaluation
-techniques for storage hierarchies", 1970: a stack distance): no more than the whole step touches.
-For code it is what was moved, and what was moved twice counts twice.
+between is in the trace. A distance is the bytes that operators have moved since the last use, their
+scratch memory included (R. L. Mattson et al., "Evaluation techniques for storage hierarchies",
+1970: a stack distance, where what was moved twice counts twice).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Caches:
     """What was measured, by the bytes that were moved since the last use."""
 
     distances: tuple[float, ...]
-    """Bytes since the last use, rising: those moved for code, distinct ones for data."""
+    """Bytes moved since the last use, rising."""
     code: tuple[float, ...]
     """At each distance, the share of the cost of code that has left all caches: 0 to 1."""
     read: tuple[float, ...]
@@ -81,8 +81,7 @@ class Traffic:
     """How far back each thing was last used, while a step's operators go by.
 
     A step is one of many, all alike: what it uses for the first time was last used a whole step
-    ago, and new tensors get the memory that the steps before have left. No data is further away
-    than all memory that a step touches.
+    ago, and new tensors get the memory that the steps before have left.
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Traffic:
         self._moved = moved
         self._scratch = scratch or {}
         self._now = 0.0
-        self._whole = self._most = sum(moved.values())
+        self._whole = sum(moved.values())
         self._used: dict[str | int, float] = {}
         """When, by the name of code or the index of a storage."""
         self._heap = Heap()
@@ -112,8 +111,6 @@ class Traffic:
                 self.data(op)
         self._heap.free_all()
         self._event = 0
-        standing = sum(s.nbytes for s in trace.storages if s.op < 0 and not s.is_host)
-        self._most = float(standing + self._heap.nbytes)
 
     def code(self, name: str) -> float:
         """Return the distance to the last use of some code, and note that it is used."""
@@ -122,7 +119,7 @@ class Traffic:
         return distance
 
     def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
-        """Return bytes, and distance in distinct bytes, of what an operator reads and makes.
+        """Return bytes and distance of what an operator reads, and of what it makes.
 
         Parameters aside, what it changes in place, and blocks that are mapped by themselves.
         """
@@ -136,7 +133,7 @@ class Traffic:
         read = []
         for tensor, index in zip(given_tensors(op), op.reads, strict=False):
             if storages[index].role is not Role.PARAMETER:
-                read.append((float(tensor.nbytes), min(self._since(index), self._most)))
+                read.append((float(tensor.nbytes), self._since(index)))
         self._now += self._moved.get(op.index, 0.0)
         for index in dict.fromkeys((*op.reads, *op.writes)):
             self._used[index] = self._now
@@ -165,6 +162,6 @@ class Traffic:
         if nbytes == 0 or nbytes >= MAPPED_FROM:
             return []
         return [
-            (float(size), self._most if used is None else min(self._now - used, self._most))
+            (float(size), self._whole if used is None else self._now - used)
             for size, used in self._heap.take(name, nbytes)
         ]

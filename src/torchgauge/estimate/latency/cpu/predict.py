@@ -23,7 +23,7 @@ _OF_STRANGE = 1.0
 """Error of an operator that was not timed: a factor of two."""
 _FIRST = ".first"
 """In the name of a surface: first layers, which are timed with nothing in the caches."""
-_TIMED_WITHIN = 32.0 * 2**20
+_TIMED_WITHIN = 8.0 * 2**20
 """Bytes that lie at the most between two uses of the memory in which operators were timed."""
 _DTYPE_GROUPS = {
     Kind.MATMUL: "matmul",
