@@ -18,21 +18,19 @@ ATTEMPTS = 2
 came and measured while it was there, every model is off by as much."""
 
 
-GUARD = 14
-"""Models whose three slowest layers must be right. The aim is 16 of 20; six runs on one machine had
-15, 15, 17, 17, 17 and 19, as ties between convolutions and pooling fall with the machine's state.
-docs/accuracy.md shows the last one recorded."""
+AGREEING = 16
+"""Models whose three slowest layers must be right: 80 %."""
 
 
 def test_twenty_models_and_their_slowest_layers_are_predicted(tmp_path: Path) -> None:
-    """The median error is at most 15 %; the slowest layers are right as often as before."""
+    """The median error is at most 15 %, and the slowest layers are right in 16 of them."""
     error, agreeing = 1.0, 0
     for attempt in range(ATTEMPTS):
         rows = cpu_time.measured(tmp_path / f"cpu{attempt}.json", tg.Scenario())
         cpu_time.report(rows)
         assert len(rows) == 20
         error, agreeing = median(row.error for row in rows), sum(row.agrees for row in rows)
-        if error <= 0.15 and agreeing >= GUARD:
+        if error <= 0.15 and agreeing >= AGREEING:
             break
     assert error <= 0.15
-    assert agreeing >= GUARD
+    assert agreeing >= AGREEING
