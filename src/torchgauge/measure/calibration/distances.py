@@ -33,7 +33,7 @@ from torchgauge.report.scenario import Scenario
 
 _MIB: Final = 2**20
 DISTANCES: Final = tuple(mib * _MIB for mib in (0.25, 1, 2, 4, 8, 16, 32, 64, 128, 256))
-"""Bytes that are moved in between, half of them written."""
+"""Bytes that are moved in between."""
 _POOL: Final = 256 * _MIB
 _CHANNELS: Final = 16
 _PASSES: Final = 6
@@ -62,9 +62,10 @@ _CONVOLUTION: Final = (lambda: nn.Conv2d(8, 8, 3),)
 class _Stream:
     """Moves bytes that nothing else uses, as layers do.
 
-    By convolutions: they write and read what they make several times, and all of that counts as
-    moved. Numbers that pass by once leave more of the caches as it was, and tell of half of what a
-    step does to them. They have to do where the code of convolutions is what is timed.
+    By convolutions, for code: they write and read what they make several times, and all of that
+    counts as moved. Numbers that pass by once leave more code where it was, and tell of half of
+    what a step does to it; they have to do where the code of convolutions is what is timed. For
+    data they are what counts: what is moved again and again pushes no other data out.
     """
 
     def __init__(self, *, by_convolutions: bool = True) -> None:
@@ -73,7 +74,7 @@ class _Stream:
         self._weight = torch.zeros(_CHANNELS, _CHANNELS, 3, 3) if by_convolutions else None
 
     def move(self, nbytes: float) -> None:
-        """Read and write as many bytes in all."""
+        """Move as many bytes in all; what passes by once is changed in place, and counts once."""
         left = nbytes
         while left > 0.0:
             part = min(left, _LARGEST)
@@ -82,7 +83,7 @@ class _Stream:
 
     def _pass(self, nbytes: float) -> None:
         if self._weight is None:
-            self._next(int(nbytes / 8)).mul_(1.0)
+            self._next(int(nbytes / 4)).mul_(1.0)
             return
         side = max(1, round((nbytes / _PASSES / 4 / _CHANNELS) ** 0.5))
         image = self._next(_CHANNELS * side * side).view(1, _CHANNELS, side, side)
@@ -108,8 +109,8 @@ def caches() -> tuple[Caches, float]:
                 code[kind] = _less(times, code[MODULE])
         code[PYTHON] = _python_times(stream)
         python_us = code[PYTHON][0] * _MICROSECONDS
-        read, written = _data_times(stream)
         plain = _Stream(by_convolutions=False)
+        read, written = _data_times(plain)
         around = _code_times(_MODULES[MODULE], plain)
         convolution = _rising(_less(_code_times(_CONVOLUTION, plain), around))
     curves = {kind: _rising(times) for kind, times in code.items()}

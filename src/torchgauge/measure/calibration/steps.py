@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -41,8 +42,8 @@ NOTHING: Final = Overheads(
     backward_us=0.0,
     page_us=0.0,
 )
-_MAPPED_FLOATS: Final = 12 * 2**20
-"""48 MiB, which the C library maps from the system and unmaps each time."""
+_MAPPED_BYTES: Final = 48 * 2**20
+"""More than the C library takes from its heap."""
 
 
 def overheads(calibration: Calibration) -> Overheads:
@@ -107,11 +108,17 @@ def _median(step: Callable[[], object]) -> float:
 
 
 def _page_us() -> float:
-    """Return what the first touch of a page costs, beyond that of a page in use."""
-    used = torch.zeros(_MAPPED_FLOATS)
+    """Return what the first touch of a page costs, beyond that of a page in use.
+
+    The memory comes from the system by itself: the C library would give out what it has.
+    """
+    used = torch.zeros(_MAPPED_BYTES, dtype=torch.uint8)
+
+    def first_touch() -> None:
+        torch.frombuffer(mmap.mmap(-1, _MAPPED_BYTES), dtype=torch.uint8).zero_()
+
     again = _median(lambda: used.zero_())
-    first = _median(lambda: torch.empty(_MAPPED_FLOATS).zero_())
-    return max(0.0, first - again) * _MICROSECONDS / (used.nbytes / PAGE)
+    return max(0.0, _median(first_touch) - again) * _MICROSECONDS / (_MAPPED_BYTES / PAGE)
 
 
 def _count(prediction: Prediction, phase: Phase) -> int:

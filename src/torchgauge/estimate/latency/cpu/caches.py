@@ -3,8 +3,9 @@
 Python, dispatch and kernels take up to ten times as long when what ran in between has pushed their
 code and tables out; data that was written or read long ago comes from main memory. How much runs in
 between is in the trace. A distance is the bytes that operators have moved since the last use, their
-scratch memory included (R. L. Mattson et al., "Evaluation techniques for storage hierarchies",
-1970: a stack distance, where what was moved twice counts twice).
+scratch memory included: a stack distance (R. L. Mattson et al., "Evaluation techniques for storage
+hierarchies", 1970), where what was moved twice counts twice. For data it is at the most all memory
+that a step touches.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torchgauge.estimate.latency.cpu.heap import Heap
 from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM
 from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.moved import given_tensors
-from torchgauge.report.model import OpRecord, Role, Trace
+from torchgauge.report.model import OpRecord, Phase, Role, Trace
 
 MODULE: Final = "module"
 VIEW: Final = "view"
@@ -81,7 +82,8 @@ class Traffic:
     """How far back each thing was last used, while a step's operators go by.
 
     A step is one of many, all alike: what it uses for the first time was last used a whole step
-    ago, and new tensors get the memory that the steps before have left.
+    ago, and new tensors get the memory that the steps before have left. No data is further away
+    than all memory that a step touches.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Traffic:
         self._moved = moved
         self._scratch = scratch or {}
         self._now = 0.0
-        self._whole = sum(moved.values())
+        self._whole = self._most = sum(moved.values())
         self._used: dict[str | int, float] = {}
         """When, by the name of code or the index of a storage."""
         self._heap = Heap()
@@ -111,6 +113,8 @@ class Traffic:
                 self.data(op)
         self._heap.free_all()
         self._event = 0
+        standing = sum(s.nbytes for s in trace.storages if s.op < 0 and not s.is_host)
+        self._most = float(standing + self._heap.nbytes)
 
     def code(self, name: str) -> float:
         """Return the distance to the last use of some code, and note that it is used."""
@@ -121,7 +125,8 @@ class Traffic:
     def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Return bytes and distance of what an operator reads, and of what it makes.
 
-        Parameters aside, what it changes in place, and blocks that are mapped by themselves.
+        Blocks aside that are mapped by themselves, and weights of layers: those were timed lying in
+        main memory.
         """
         storages = self._trace.storages
         made = []
@@ -132,8 +137,8 @@ class Traffic:
             made += self._taken(name, nbytes)
         read = []
         for tensor, index in zip(given_tensors(op), op.reads, strict=False):
-            if storages[index].role is not Role.PARAMETER:
-                read.append((float(tensor.nbytes), self._since(index)))
+            if op.phase is Phase.OPTIMIZER or storages[index].role is not Role.PARAMETER:
+                read.append((float(tensor.nbytes), min(self._since(index), self._most)))
         self._now += self._moved.get(op.index, 0.0)
         for index in dict.fromkeys((*op.reads, *op.writes)):
             self._used[index] = self._now
@@ -162,6 +167,6 @@ class Traffic:
         if nbytes == 0 or nbytes >= MAPPED_FROM:
             return []
         return [
-            (float(size), self._whole if used is None else self._now - used)
+            (float(size), self._most if used is None else min(self._now - used, self._most))
             for size, used in self._heap.take(name, nbytes)
         ]

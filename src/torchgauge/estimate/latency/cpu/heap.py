@@ -25,6 +25,11 @@ class Heap:
         self._times: list[float | None] = []
         """Where stretches of one last use begin, and that use; ``None``: never."""
 
+    @property
+    def nbytes(self) -> int:
+        """Return how large the heap has become."""
+        return self._end
+
     def take(self, name: int, nbytes: int) -> list[tuple[int, float | None]]:
         """Give memory to a tensor; return the bytes of each part and when it was last used."""
         place = bisect_left(self._free, (nbytes, -1))
