@@ -18,7 +18,7 @@ from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches,
 from torchgauge.estimate.latency.cpu.heap import Heap
 from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
 from torchgauge.measure.calibration import distances
-from torchgauge.report.model import Phase, Trace
+from torchgauge.report.model import Phase, Role, Trace
 
 MIB = 2**20
 CURVES = Caches(
@@ -70,8 +70,8 @@ def test_code_was_last_used_as_many_bytes_ago_as_were_moved_since() -> None:
     for op in trace.ops:
         found.append(traffic.code(op.name))
         traffic.data(op)
-    # Both names come up first after a whole step of 600 bytes; ReLU again after 100 and 200.
-    assert found == [600.0, 600.0, 300.0]
+    # ReLU was run last in the step before, before its last 300 bytes, and again 300 bytes later.
+    assert found == [300.0, 600.0, 300.0]
 
 
 def test_what_is_made_takes_memory_that_an_earlier_layer_has_left() -> None:
@@ -106,6 +106,28 @@ def test_scratch_memory_pushes_out_as_well() -> None:
     traffic = Traffic(trace, moved, {1: (5_000, 70_000)})
     found = [traffic.data(op)[1] for op in trace.ops]
     assert [sum(nbytes for nbytes, _ in made) for made in found] == [16_384, 91_384, 16_384]
+
+
+def test_states_of_an_optimizer_are_there_before_and_after() -> None:
+    """They are made in the first step; no later one writes them anew."""
+    scenario = tg.Scenario(mode="training", optimizer="adamw")
+    made = run_model(nn.Linear(256, 256), (4, 256), as_given=True, scenario=scenario)
+    trace = made.outcome.trace
+    states = {s.index for s in trace.storages if s.role is Role.OPTIMIZER_STATE}
+    assert states
+    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    begun = [storage for op in trace.ops for storage in traffic._begun(op.index)]
+    assert begun and not states & set(begun)
+
+
+def test_no_data_is_further_away_than_what_a_step_touches() -> None:
+    trace = traced(nn.Sequential(*(nn.Sigmoid() for _ in range(50))), 64, 64)
+    traffic = Traffic(trace, {op.index: 1e9 for op in trace.ops})
+    # The input and two blocks in turn.
+    assert (
+        max(distance for op in trace.ops for part in traffic.data(op) for _, distance in part)
+        <= 3 * 16_384
+    )
 
 
 # ---------------------------------------------------------------------------- the heap

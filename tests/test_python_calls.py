@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-import cProfile
 import sys
 from pathlib import Path
+from threading import Thread
+from types import FrameType
 
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.errors import ModelError
+from torchgauge.report.model import Phase
 
 
 def helper() -> int:
@@ -80,11 +83,53 @@ def test_nothing_is_left_behind_when_a_model_fails() -> None:
 
 
 def test_another_profiler_is_left_alone() -> None:
-    profiler = cProfile.Profile()
-    profiler.enable()
+    def profile(frame: FrameType, event: str, given: object) -> None:
+        pass
+
+    sys.setprofile(profile)
     try:
-        before = sys.getprofile()
         assert calls_of(Talks()) == {"": 0, "inner": 0}
-        assert sys.getprofile() is before is not None
+        assert sys.getprofile() is profile
     finally:
-        profiler.disable()
+        sys.setprofile(None)
+
+
+def test_a_thread_of_the_model_keeps_no_profile_and_ends_none() -> None:
+    found = []
+
+    class Pooled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Talks()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            def run() -> None:
+                self.inner(x)
+                found.append(sys.getprofile())
+
+            thread = Thread(target=run)
+            thread.start()
+            thread.join()
+            helper()
+            return x + 1
+
+    assert calls_of(Pooled())[""] >= 2  # the main thread counts to its end
+    assert found == [None]
+    assert sys.getprofile() is None
+
+
+def test_a_block_that_is_computed_again_counts_again() -> None:
+    class Again(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Talks()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = checkpoint(self.block, x, use_reentrant=False)
+            return result
+
+    made = run_model(Again(), (2, 4), as_given=True, scenario=tg.Scenario(mode="training"))
+    blocks = [c for c in made.outcome.trace.calls if c.path == "block"]
+    assert [call.phase for call in blocks] == [Phase.FORWARD, Phase.BACKWARD]
+    assert blocks[0].python_calls == 4
+    assert blocks[1].python_calls >= 4  # what the checkpoint itself calls of Python's library, too

@@ -1,8 +1,9 @@
-"""How many Python functions a model's forwards call, PyTorch's own aside.
+"""How many Python functions a model's forwards call, those in PyTorch's files aside.
 
 A module that looks up configurations, builds masks or wraps outputs spends its time in Python, not
 in operators: the number of calls says how much. What PyTorch's functions take belongs to the
-operators and modules that they are for, and what is imported on the way is imported once.
+operators and modules that they are for, and what is imported on the way is imported once. The file
+of a function decides: one of Python's library counts, whoever calls it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from threading import get_ident
 from types import FrameType
 from typing import Any, Final, Protocol
 
@@ -43,6 +45,8 @@ class PythonCalls:
     def __init__(self, stack: Sequence[Counted]) -> None:
         self._stack = stack
         self._is_on = False
+        self._thread = 0
+        """Where it was started: a profile is that of one thread."""
         self._importing = 0
         self._kinds: dict[str, int] = {}
         """By the file of the code."""
@@ -50,12 +54,13 @@ class PythonCalls:
     def start(self) -> None:
         """Begin to count, unless another profiler is there."""
         if sys.getprofile() is None:
+            self._thread = get_ident()
             self._importing = 0
             self.resume(was_on=True)
 
     def pause(self) -> bool:
         """Count nothing from here on; return whether something was counted until here."""
-        was_on = self._is_on
+        was_on = self._is_on and get_ident() == self._thread
         if was_on:
             sys.setprofile(None)
             self._is_on = False

@@ -181,7 +181,7 @@ class Recorder(DispatchMode):
             python = self._python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
-            is_outermost = self._keep_ops and self.phase is Phase.FORWARD and call.parent < 0
+            is_outermost = self._keep_ops and call.parent < 0
             python.resume(was_on=was_on)
             try:
                 if is_outermost:

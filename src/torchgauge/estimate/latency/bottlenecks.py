@@ -38,7 +38,8 @@ class _Sum:
             self.compute += running
         else:
             self.memory += running
-        self.launch += kernel.launch_seconds + kernel.idle
+        waited = sum(seconds for _, seconds in kernel.waits)  # the Python of other modules
+        self.launch += kernel.launch_seconds + kernel.idle - waited
 
 
 def bottlenecks(trace: Trace, prediction: Prediction) -> tuple[Bottleneck, ...]:

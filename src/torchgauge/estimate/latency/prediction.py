@@ -62,6 +62,8 @@ class Prediction:
                 spent -= seconds
                 if call < 0:
                     outside += seconds
+                elif kernel.phase is Phase.BACKWARD:  # a block that is computed again
+                    backward[call] += seconds
                 else:
                     forward[call] += seconds
             if kernel.call < 0 or kernel.phase is Phase.OPTIMIZER:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,10 @@ NOTHING: Final = Overheads(
     backward_us=0.0,
     page_us=0.0,
 )
+_PRIVATE: Final[dict[str, int]] = (
+    {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+)
+"""Memory as the C library maps it, not shared."""
 _MAPPED_BYTES: Final = 48 * 2**20
 """More than the C library takes from its heap."""
 
@@ -62,7 +67,7 @@ def overheads(calibration: Calibration) -> Overheads:
     predicted = predicted_step(model, _SIZE, bare, Mode.INFERENCE)
     ops = _count(predicted, Phase.FORWARD)
     drift = _drift(calibration)
-    op_us = (forward - drift * predicted.total_seconds) * _MICROSECONDS / ops
+    op_us = (forward - _now(predicted, drift)) * _MICROSECONDS / ops
     model.train()
     noted = _median(lambda: model(x))
     with torch.no_grad():
@@ -70,7 +75,7 @@ def overheads(calibration: Calibration) -> Overheads:
     gradient_us = (noted - plain) * _MICROSECONDS / ops
     both = _median(lambda: model(x).sum().backward())
     training = predicted_step(model, _SIZE, bare, Mode.TRAINING)
-    backward = drift * training.phase_seconds()[Phase.BACKWARD]
+    backward = _now(training, drift, Phase.BACKWARD)
     backward_us = (both - noted - backward) * _MICROSECONDS / _count(training, Phase.BACKWARD)
     return replace(
         known,
@@ -78,6 +83,12 @@ def overheads(calibration: Calibration) -> Overheads:
         gradient_us=max(0.0, gradient_us),
         backward_us=max(0.0, backward_us),
     )
+
+
+def _now(prediction: Prediction, drift: float, phase: Phase = Phase.FORWARD) -> float:
+    """Return what a phase takes while operators, and they alone, take so many times as long."""
+    running = sum(kernel.seconds for kernel in prediction.kernels if kernel.phase is phase)
+    return prediction.phase_seconds()[phase] + (drift - 1.0) * running
 
 
 def _drift(calibration: Calibration) -> float:
@@ -115,7 +126,7 @@ def _page_us() -> float:
     used = torch.zeros(_MAPPED_BYTES, dtype=torch.uint8)
 
     def first_touch() -> None:
-        torch.frombuffer(mmap.mmap(-1, _MAPPED_BYTES), dtype=torch.uint8).zero_()
+        torch.frombuffer(mmap.mmap(-1, _MAPPED_BYTES, **_PRIVATE), dtype=torch.uint8).zero_()
 
     again = _median(lambda: used.zero_())
     return max(0.0, _median(first_touch) - again) * _MICROSECONDS / (_MAPPED_BYTES / PAGE)

@@ -20,7 +20,14 @@ from torchgauge.estimate.latency.cpu.heap import Heap
 from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM
 from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.moved import given_tensors
-from torchgauge.report.model import OpRecord, Phase, Role, Trace
+from torchgauge.report.model import (
+    OpRecord,
+    Phase,
+    Role,
+    StorageEvent,
+    StorageRecord,
+    Trace,
+)
 
 MODULE: Final = "module"
 VIEW: Final = "view"
@@ -108,13 +115,17 @@ class Traffic:
         """When, by the name of code or the index of a storage."""
         self._heap = Heap()
         self._event = 0
-        for op in trace.ops:
-            if op.index in moved:
-                self.data(op)
+        self._mapped: dict[int, int] = {}
+        """Blocks alive that are mapped by themselves."""
+        self._most_mapped = 0
+        for op in trace.ops:  # the step before
+            self.code(op.name)
+            self.data(op)
         self._heap.free_all()
+        self._mapped.clear()
         self._event = 0
-        standing = sum(s.nbytes for s in trace.storages if s.op < 0 and not s.is_host)
-        self._most = float(standing + self._heap.nbytes)
+        standing = sum(s.nbytes for s in trace.storages if self._stands(s))
+        self._most = float(standing + self._heap.nbytes + self._most_mapped)
 
     def code(self, name: str) -> float:
         """Return the distance to the last use of some code, and note that it is used."""
@@ -125,11 +136,11 @@ class Traffic:
     def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Return bytes and distance of what an operator reads, and of what it makes.
 
-        Blocks aside that are mapped by themselves, and weights of layers: those were timed lying in
-        main memory.
+        Blocks aside that are mapped by themselves, and parameters in the forward and the backward:
+        weights of layers were timed lying in main memory.
         """
         storages = self._trace.storages
-        made = []
+        made: list[tuple[float, float]] = []
         for index in self._begun(op.index):
             made += self._taken(index, storages[index].nbytes)
         names = range(-1, -1 - len(self._scratch.get(op.index, ())), -1)
@@ -138,7 +149,8 @@ class Traffic:
         read = []
         for tensor, index in zip(given_tensors(op), op.reads, strict=False):
             if op.phase is Phase.OPTIMIZER or storages[index].role is not Role.PARAMETER:
-                read.append((float(tensor.nbytes), min(self._since(index), self._most)))
+                size = float(min(tensor.nbytes, storages[index].nbytes))
+                read.append((size, min(self._since(index), self._most)))
         self._now += self._moved.get(op.index, 0.0)
         for index in dict.fromkeys((*op.reads, *op.writes)):
             self._used[index] = self._now
@@ -153,18 +165,32 @@ class Traffic:
 
     def _begun(self, op: int) -> list[int]:
         """Return the storages that begin with an operator, after noting those that ended."""
-        events, begun = self._trace.events, []
+        events: Sequence[StorageEvent] = self._trace.events
+        begun: dict[int, None] = {}
         while self._event < len(events) and events[self._event].op <= op:
             event = events[self._event]
             self._event += 1
             if event.is_free:
                 self._heap.free(event.storage)
-            elif event.op >= 0:
-                begun.append(event.storage)
-        return begun
+                self._mapped.pop(event.storage, None)
+                begun.pop(event.storage, None)
+            elif not self._stands(self._trace.storages[event.storage]):
+                begun[event.storage] = None
+        return list(begun)
+
+    @staticmethod
+    def _stands(storage: StorageRecord) -> bool:
+        """Return whether memory is there before and after the step: weights, states, inputs."""
+        is_kept = storage.op < 0 or storage.role is Role.OPTIMIZER_STATE
+        return is_kept and not storage.is_host
 
     def _taken(self, name: int, nbytes: int) -> list[tuple[float, float]]:
-        if nbytes == 0 or nbytes >= MAPPED_FROM:
+        if nbytes >= MAPPED_FROM:
+            if name >= 0:
+                self._mapped[name] = nbytes
+                self._most_mapped = max(self._most_mapped, sum(self._mapped.values()))
+            return []
+        if nbytes == 0:
             return []
         return [
             (float(size), self._most if used is None else min(self._now - used, self._most))

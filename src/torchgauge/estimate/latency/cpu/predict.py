@@ -24,7 +24,8 @@ _OF_STRANGE = 1.0
 _FIRST = ".first"
 """In the name of a surface: first layers, which are timed with nothing in the caches."""
 _TIMED_WITHIN = 8.0 * 2**20
-"""Bytes that lie at the most between two uses of the memory in which operators were timed."""
+"""Bytes between two uses of the memory in which most operators were timed; large ones have some
+tens of MiB between them, but there the curves are flat."""
 _DTYPE_GROUPS = {
     Kind.MATMUL: "matmul",
     Kind.ATTENTION: "matmul",
