@@ -283,7 +283,8 @@ Where it must not be trusted:
 - *Python in a model's own forward* is predicted by how many functions it calls, each at what those
   of Python's library take: a forward that loops within one function takes longer than that.
 - *After the machine has become slower or faster* (a neighbour, its clock) than it was in the
-  calibration: every time is off by as much.
+  calibration: every time is off by as much. The training steps of the table were measured an hour
+  before its calibration; measured at a slower time, an earlier build predicted them 24 % too fast.
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before:
