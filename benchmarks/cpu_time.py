@@ -279,7 +279,7 @@ Where it must not be trusted:
 - *Which layers are the slowest*, where several take about as long: one convolution or product is
   predicted to within 9 to 27 %, four times of five, short rows of a softmax to within 40 %. Layers
   that are closer than that may change places: of the 20 models in inference the three slowest
-  agreed in 19, 18, 18, 19 and, recorded, 19, the first three while this was still being built.
+  agreed in 19, 18, 18 and 19 while this was being built, and in 19 of the record.
 - *Python in a model's own forward* is predicted by how many functions it calls, each at what those
   of Python's library take: a forward that loops within one function takes longer than that.
 - *After the machine has become slower or faster* (a neighbour, its clock) than it was in the
