@@ -288,8 +288,8 @@ Where it must not be trusted:
 - *While something else runs*, on this machine or beside it: a time is that of a quiet one.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
   cost a fault per page where the C library maps them; whether it does depends on what came before:
-  it is predicted for a process that does nothing else, and GPT-2 in the table was measured in one
-  whose heap had room for its logits (by itself it takes 48 ms and not 35).
+  it is predicted to, and GPT-2 in the table was measured in a process whose heap had room for its
+  logits (in another one, with the faults, it took 48 ms and not 35).
   So does whether it gives the end of its heap back in every step (16,000 faults of a ResNet-50 at
   batch 4, nothing of which is predicted).
 - *Max pooling* is timed on random numbers; over images that are mostly zero it takes little more
