@@ -16,7 +16,9 @@ import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
 from torchgauge.estimate.latency.cpu.heap import Heap
-from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
+from torchgauge.estimate.latency.cpu.predict import _Steps, predict_on_cpu
+from torchgauge.estimate.latency.cpu.work import work_of
+from torchgauge.estimate.workspaces import Target, workspaces_for
 from torchgauge.measure.calibration import distances
 from torchgauge.report.model import Phase, Role, Trace
 
@@ -28,6 +30,9 @@ CURVES = Caches(
     written=(1e-10, 1e-10, 3e-10),
     code_us={MODULE: 8.0, VIEW: 4.0, PYTHON: 2.0, "elementwise": 20.0, "matmul": 40.0},
 )
+
+
+CALIBRATION = stand_in.calibration()
 
 
 def traced(model: nn.Module, *size: int, mode: str = "inference") -> Trace:
@@ -106,6 +111,21 @@ def test_scratch_memory_pushes_out_as_well() -> None:
     traffic = Traffic(trace, moved, {1: (5_000, 70_000)})
     found = [traffic.data(op)[1] for op in trace.ops]
     assert [sum(nbytes for nbytes, _ in made) for made in found] == [16_384, 91_384, 16_384]
+    far = Traffic(trace, {op.index: 1e9 for op in trace.ops}, {1: (5_000, 70_000)})
+    distances = [distance for op in trace.ops for part in far.data(op) for _, distance in part]
+    # The step touches the input, two blocks in turn, and the scratch memory beside both.
+    assert max(distances) == 3 * 16_384 + 75_000
+
+
+def test_scratch_memory_is_moved_twice() -> None:
+    layer = nn.Conv2d(32, 32, 3, padding=1)
+    trace = traced(nn.Sequential(layer, nn.ReLU()), 1, 32, 28, 28)
+    (op,) = [op for op in trace.ops if op.name == "aten.convolution.default"]
+    scratch = sum(workspaces_for(Target(type="cpu", threads=2))(op))
+    steps = _Steps(trace, replace(CALIBRATION, cpu=replace(CALIBRATION.cpu, threads=2)))
+    work = work_of(op, 2)
+    assert work is not None and scratch > 0
+    assert steps._moved[op.index] == work.nbytes + 2 * scratch
 
 
 def test_states_of_an_optimizer_are_there_before_and_after() -> None:
@@ -246,6 +266,6 @@ def test_on_this_machine_far_code_and_data_take_longer() -> None:
     assert found.code[0] == 0.0 and found.code[-1] == pytest.approx(1.0)
     for curve in (found.code, found.read, found.written):
         assert list(curve) == sorted(curve)
-    assert found.read[0] > 0 and found.written[0] > 0
+    assert 0 < found.read[0] < found.read[-1] and 0 < found.written[0] < found.written[-1]
     assert all(microseconds >= 0 for microseconds in found.code_us.values())
     assert found.code_us[MODULE] > 0 and found.code_us["convolution"] > 0

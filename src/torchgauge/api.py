@@ -156,7 +156,7 @@ def calibrate(
 ) -> Calibrated:
     """Time this machine's CPU, so that ``analyze`` predicts the time of a step on it.
 
-    Some 6,000 operators of sizes that networks have are timed one by one, each with tensors that
+    Some 7,000 operators of sizes that networks have are timed one by one, each with tensors that
     lie where a step finds them, and a few networks are timed whole to say how good predictions are.
     That takes six to nine minutes, in which nothing else should run. The result holds for this
     processor, number of threads and version of torch: another one is not predicted with it.

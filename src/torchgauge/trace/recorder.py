@@ -181,11 +181,11 @@ class Recorder(DispatchMode):
             python = self._python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
-            is_outermost = self._keep_ops and call.parent < 0
-            python.resume(was_on=was_on)
             try:
-                if is_outermost:
+                if self._keep_ops and call.parent < 0:
                     python.start()
+                else:
+                    python.resume(was_on=was_on)
                 try:
                     output = inner(*args, **kwargs)
                 finally:

@@ -42,7 +42,7 @@ written and read once more as blocks of channels."""
 _LARGEST: Final = 8 * _MIB
 """In one pass."""
 _BLOCK: Final = _MIB
-"""Of data: smaller than any second-level cache of today, for each of several threads."""
+"""Of data: what a server's core holds in its second-level cache."""
 _RUNS: Final = 12
 _MICROSECONDS: Final = 1e6
 _SIZE: Final = (2, 8, 4, 4)

@@ -43,8 +43,7 @@ def products() -> Iterator[Case]:
 def _matrix_products(least: int, most: int) -> Iterator[Case]:
     """``[m, k] · [k, n]``, with a bias or without; the weight is stored as in ``Linear``.
 
-    Of columns and of what is multiplied there are ``least`` and more; those of one are ``most``
-    at the most.
+    The smaller of ``n`` and ``k`` lies between ``least`` and ``most``.
     """
     for rows, columns, inner, bias in Spread(4, seed=1):
         m = between(rows, 1, 4096)

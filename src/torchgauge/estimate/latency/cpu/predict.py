@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Traffic, kind_name
 from torchgauge.estimate.latency.cpu.calibration import Calibration, Overheads
@@ -63,8 +63,17 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
         surface = calibration.surface_of(work)
         error = _OF_STRANGE if surface is None else surface.error
         excess += step.seconds * max(0.0, error - calibration.error)
-        kernel = _kernel(op, work, calibration, now, idle=now - end, seconds=step.seconds)
-        kernels.append(replace(kernel, waits=tuple(waits)))
+        kernels.append(
+            _kernel(
+                op,
+                work,
+                calibration,
+                waits=tuple(waits),
+                begin=now,
+                idle=now - end,
+                seconds=step.seconds,
+            )
+        )
         waits = []
         now = end = now + step.seconds
     return Prediction(
@@ -81,8 +90,9 @@ def _kernel(
     op: OpRecord,
     work: CpuWork,
     calibration: Calibration,
-    begin: float,
     *,
+    waits: tuple[tuple[int, float], ...],
+    begin: float,
     idle: float,
     seconds: float,
 ) -> KernelRun:
@@ -105,6 +115,7 @@ def _kernel(
         roof_seconds=max(compute, memory),
         flops=work.flops,
         nbytes=work.nbytes,
+        waits=waits,
     )
 
 
