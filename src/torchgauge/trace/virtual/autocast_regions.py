@@ -172,8 +172,6 @@ class Regions:
         Decorators are made with their class. Where no GPU is found they switch themselves off,
         and then look as if ``enabled=False`` had been written.
         """
-        if region.fast_dtype is not torch.get_autocast_dtype("cuda"):
-            return True  # a dtype was named, for which there is no reason with enabled=False
         frame = sys._getframe(1)
         for _ in range(_FRAMES):
             if frame.f_code.co_name == "decorate_autocast":
@@ -183,6 +181,8 @@ class Regions:
             if frame.f_back is None:
                 break
             frame = frame.f_back
+        if region.fast_dtype is not torch.float16:  # a dtype was named, which is for being on
+            return True
         self._assume(_MADE_BEFORE)
         return False
 
