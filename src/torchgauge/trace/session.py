@@ -17,6 +17,7 @@ from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role,
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
 from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -34,6 +35,7 @@ from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
+    higher_order_kernels,
     higher_order_operators,
     meta_kernels,
     without_modes,
@@ -145,6 +147,7 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
+            higher_order_kernels(control_flow(self._decide)),
             self._devices(),
             self._autocast_installed(),
         ):
@@ -156,6 +159,17 @@ class Session:
 
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
+
+    def _decide(self, predicate: torch.Tensor, what: str) -> bool:
+        """Return what the tensor says that ``what`` depends on."""
+        if self._simulation is None and self._request.plan.tensors_to_make():
+            self._notes.assumptions.append(
+                f"{what} followed values of inputs that were made from their sizes alone"
+            )
+        with without_modes():  # to look is not part of the run
+            if self._simulation is not None:
+                predicate = self._simulation.values.decide(predicate, what)
+            return bool(predicate)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
