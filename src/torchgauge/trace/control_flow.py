@@ -124,7 +124,9 @@ class _Written:
             self.outputs = [
                 value
                 if value is None
-                else torch.empty([self._steps, *value.shape], dtype=value.dtype, device=value.device)
+                else torch.empty(
+                    [self._steps, *value.shape], dtype=value.dtype, device=value.device
+                )
                 for value in values
             ]
             self._indices = [
