@@ -28,16 +28,35 @@ from torchgauge.trace.torch_internals import (
 Function: TypeAlias = Callable[..., Any]
 Decide: TypeAlias = Callable[[torch.Tensor, str], bool]
 """Takes a tensor of one element and what depends on it; returns whether it is true."""
+_DIFFERENTIATED = (
+    "the backward of {what} was taken as that of the functions that it runs; what PyTorch's own "
+    "backward of it keeps besides is not in the memory"
+)
 
 
-def control_flow(decide: Decide) -> dict[str, Function]:
-    """Return what runs instead of each higher-order operator, by its name."""
+def control_flow(decide: Decide, assume: Callable[[str], None]) -> dict[str, Function]:
+    """Return what runs instead of each higher-order operator, by its name.
+
+    ``assume`` hears of operators that are differentiated.
+    """
+
+    def noted(what: str, run: Function) -> Function:
+        def kernel(*args: Any, **kwargs: Any) -> Any:
+            result = run(*args, **kwargs)
+            if torch.is_grad_enabled() and any(
+                isinstance(leaf, torch.Tensor) and leaf.requires_grad for leaf in _leaves(result)
+            ):
+                assume(_DIFFERENTIATED.format(what=what))
+            return result
+
+        return kernel
+
     return {
-        "cond": partial(_cond, decide),
-        "while_loop": partial(_while_loop, decide),
-        "map_impl": _map,
-        "scan": _scan,
-        "associative_scan": _associative_scan,
+        "cond": noted("torch.cond", partial(_cond, decide)),
+        "while_loop": noted("while_loop", partial(_while_loop, decide)),
+        "map_impl": noted("map", _map),
+        "scan": noted("scan", _scan),
+        "associative_scan": noted("associative_scan", _associative_scan),
     }
 
 
@@ -58,7 +77,7 @@ def _while_loop(
 ) -> Any:
     """Call the body as long as the condition holds, with what it returned before."""
     leaves, result = list(carried), None
-    while _truth(decide, condition(*leaves, *additional), "torch.while_loop"):
+    while _truth(decide, condition(*leaves, *additional), "while_loop"):
         result = _again_in_backward(body, *leaves, *additional)
         leaves = _leaves(result)
     if result is None:

@@ -147,7 +147,7 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
-            higher_order_kernels(control_flow(self._decide)),
+            higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
             self._devices(),
             self._autocast_installed(),
         ):

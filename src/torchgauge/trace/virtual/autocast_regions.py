@@ -31,7 +31,7 @@ _MADE_BEFORE = (
 )
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 _FRAMES = 4
-"""How far the function that an instance decorates is from its ``__enter__``, subclasses included."""
+"""How far the function that an instance decorates is from its ``__enter__``, at most."""
 
 
 class Regions:
