@@ -103,17 +103,20 @@ def higher_order_operators() -> Iterator[None]:
 def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
 
-    Tensors inside ``vmap`` and the like keep PyTorch's own way. The other operators fall through
+    A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other operators fall through
     autocast, as on every device. ``HigherOrderOperator.__call__``: 2.6–2.13.
     """
     call = HigherOrderOperator.__call__
 
     def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         kernel = kernels.get(self.name())
-        if kernel is None or torch._C._functorch.peek_interpreter_stack() is not None:
+        result: Any = NotImplemented
+        if kernel is not None and torch._C._functorch.peek_interpreter_stack() is None:
+            result = kernel(*args, **kwargs)
+        if result is NotImplemented:
             with outside_autocast_key():
-                return call(self, *args, **kwargs)
-        return kernel(*args, **kwargs)
+                result = call(self, *args, **kwargs)
+        return result
 
     HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
     try:
