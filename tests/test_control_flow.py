@@ -113,9 +113,8 @@ def test_inference_assumes_nothing_about_a_known_branch() -> None:
 def test_a_choice_by_made_inputs_is_an_assumption() -> None:
     model = Two(lambda m, x: torch.cond(x.sum() > 0, m.a, m.a, (x,)))
     report = tg.analyze(model, (2, 64))
-    assert any(
-        "torch.cond followed values of inputs that were made" in a for a in report.assumptions
-    )
+    said = "torch.cond followed values of inputs that were made from their sizes alone"
+    assert said in report.assumptions
 
 
 def test_an_unknown_choice_of_a_large_model_is_refused() -> None:
@@ -204,7 +203,7 @@ def test_a_loop_until_the_data_is_small_is_run_for_real() -> None:
 
 
 @_NEW
-@pytest.mark.parametrize("run", [nested, looped, mapped, scanned])
+@pytest.mark.parametrize("run", [nested, looped])
 def test_an_exported_program_follows_too(run: Any) -> None:
     inputs = (torch.ones(2, 64),)
     program = torch.export.export(Two(run), inputs).module()

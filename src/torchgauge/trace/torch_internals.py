@@ -103,10 +103,10 @@ def higher_order_operators() -> Iterator[None]:
 def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
 
-    A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other operators fall through
-    autocast, as on every device. ``HigherOrderOperator.__call__``: 2.6–2.13.
+    A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other
+    operators fall through autocast, as on every device. ``HigherOrderOperator.__call__``: 2.6–2.13.
     """
-    call = HigherOrderOperator.__call__
+    call: Callable[..., Any] = HigherOrderOperator.__call__
 
     def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         kernel = kernels.get(self.name())
@@ -245,7 +245,7 @@ def has_no_cuda() -> bool:
 
     ``torch.cuda.amp.common.amp_definitely_not_available``: 2.6–2.13.
     """
-    return torch.cuda.amp.common.amp_definitely_not_available()  # type: ignore[no-untyped-call]
+    return bool(torch.cuda.amp.common.amp_definitely_not_available())
 
 
 @functools.cache
