@@ -25,6 +25,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from torchgauge.trace.geometry import view_over
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
 _SHARED = frozenset((
@@ -334,20 +335,13 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        key = storage_key(storage)
-        shared = self._storages.get(key)
+        shared = self._storages.get(storage_key(storage))
         if shared is None:
-            nbytes = storage.nbytes()
-            if nbytes == tensor.numel() * tensor.element_size():
-                twin = torch.empty_strided(
-                    tensor.shape, tensor.stride(), dtype=dtype, device="meta"
-                )
-                self._storages[key] = twin.untyped_storage()
-                return twin
-            nbytes = nbytes // tensor.element_size() * dtype.itemsize
-            shared = torch.UntypedStorage(nbytes, device="meta")
-            self._storages[key] = shared
-        return _over(shared, tensor, dtype)
+            shared = torch.UntypedStorage(storage.nbytes(), device="meta")
+            self._storages[storage_key(storage)] = shared
+        twin = view_over(shared, tensor)
+        # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
+        return twin if dtype == tensor.dtype else torch.empty_like(twin, dtype=dtype)
 
 
 class CpuConverter:
@@ -371,7 +365,7 @@ class CpuConverter:
         """Return the copy."""
         if not _is_plain(tensor):
             return tensor.detach().to(self.device, copy=True)
-        if self.dtype is not None and tensor.dtype.is_floating_point:
+        if self.dtype not in (None, tensor.dtype) and tensor.dtype.is_floating_point:
             return self._filled(tensor).to(self.dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
@@ -383,14 +377,16 @@ class CpuConverter:
             self._storages[key] = twin
             if tensor.is_meta:
                 self._note()
-                _over(twin, tensor).fill_(_FILL if tensor.dtype.is_floating_point else 0)
-        return _over(twin, tensor)
+                whole = torch.empty(0, dtype=tensor.dtype, device=self.device).set_(twin)
+                whole.fill_(_FILL if tensor.dtype.is_floating_point else 0)
+        return view_over(twin, tensor)
 
     def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_meta:
             return tensor.detach().to(self.device, copy=True)
         self._note()
-        return torch.full(tensor.shape, _FILL, dtype=tensor.dtype, device=self.device)
+        filled = torch.empty_like(tensor, device=self.device, requires_grad=False)
+        return filled.fill_(_FILL)
 
     def _note(self) -> None:
         note = f"tensors on the meta device have no values; the real run used {_FILL} for them"
@@ -399,14 +395,6 @@ class CpuConverter:
 
 
 _FILL = 0.01
-
-
-def _over(
-    storage: torch.UntypedStorage, like: torch.Tensor, dtype: torch.dtype | None = None
-) -> torch.Tensor:
-    view = torch.empty(0, dtype=dtype or like.dtype, device=storage.device)
-    view.set_(storage, like.storage_offset(), like.shape, like.stride())
-    return view
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

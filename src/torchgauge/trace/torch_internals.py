@@ -402,6 +402,14 @@ def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def negative_view(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the view whose values are negated when they are read (``torch._neg_view``: 2.6–2.13).
+
+    The imaginary part of a conjugate is one.
+    """
+    return torch._neg_view(tensor)
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     if isinstance(module, torch.jit.ScriptModule):
