@@ -156,6 +156,8 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.is_inside_operator = False
+        """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -267,10 +269,12 @@ class Recorder(DispatchMode):
         if types and any_wrapper(types):
             return NotImplemented
         was_on = self._python.pause()
+        was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
             with without_torch_function():  # looking at an argument is none of its class's business
                 return self._run(func, args, kwargs or {})
         finally:
+            self.is_inside_operator = was_inside
             self._python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -32,10 +32,16 @@ from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, request
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
-from torchgauge.trace.subclasses import attached_tensors, has_attributes, stored_tensors
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    has_attributes,
+    has_special_parameters,
+    stored_tensors,
+)
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
     higher_order_operators,
+    meta_answers_as,
     meta_kernels,
     without_modes,
 )
@@ -150,13 +156,24 @@ class Session:
             self._autocast_installed() as self._autocast_region,
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
+                with (
+                    constants_on_cpu(),
+                    flex_attention_kernel(flex_attention, any_device=True),
+                    self._answers(),
+                ):
                     return self._run()
             with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
                 return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
+
+    def _answers(self) -> AbstractContextManager[Any]:
+        """Let the classes of quantized weights find the CPU where the CPU is simulated."""
+        if self._target.type != "cpu" or not has_special_parameters(self._request.model):
+            return nullcontext()
+        recorder = self._recorder
+        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder

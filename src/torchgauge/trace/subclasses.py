@@ -128,6 +128,10 @@ def slots(kind: type) -> Iterator[str]:
                 yield name
 
 
+def _slot_values(value: Any) -> list[Any]:
+    return [getattr(value, name, None) for name in slots(type(value))]
+
+
 def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the tensors with data that a tensor consists of; most often itself alone."""
     kind = type(tensor)
@@ -135,14 +139,21 @@ def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
         return [tensor]
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
-        inside = list(tensor.__dict__.values()) + [
-            getattr(tensor, name, None) for name in slots(kind)
-        ]
+        inside = [*tensor.__dict__.values(), *_slot_values(tensor)]
     else:
         inside = [getattr(tensor, name) for name in flatten()[0]]
     return [
         part for item in inside if isinstance(item, torch.Tensor) for part in stored_tensors(item)
     ]
+
+
+def has_special_parameters(root: nn.Module) -> bool:
+    """Return whether a parameter or buffer has a class of its own, whose code may ask for a device.
+
+    Kernels that such a class chooses between, by ``x.device.type``, are those of the device.
+    """
+    tensors = (*root.parameters(), *root.buffers())
+    return any(type(t) not in _ORDINARY and not is_lazy(t) for t in tensors)
 
 
 def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -152,9 +163,7 @@ def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     inside = {id(part) for part in stored_tensors(tensor)}
     found: dict[int, torch.Tensor] = {}
     seen: set[int] = {id(tensor)}
-    values = [*tensor.__dict__.values()]
-    values += [getattr(tensor, name, None) for name in slots(type(tensor))]
-    for value in values:
+    for value in (*tensor.__dict__.values(), *_slot_values(tensor)):
         _collect(value, found, seen, 0)
     return [part for key, part in found.items() if key not in inside]
 
@@ -172,7 +181,6 @@ def _collect(value: Any, found: dict[int, torch.Tensor], seen: set[int], depth: 
     elif isinstance(value, (list, tuple, set, frozenset)):
         items = list(value)
     else:
-        items = list(getattr(value, "__dict__", {}).values())
-        items += [getattr(value, name, None) for name in slots(type(value))]
+        items = [*getattr(value, "__dict__", {}).values(), *_slot_values(value)]
     for item in items:
         _collect(item, found, seen, depth + 1)

@@ -424,12 +424,31 @@ def without_torch_function() -> Any:
     return torch._C.DisableTorchFunctionSubclass()
 
 
+@contextmanager
+def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+    """Let meta tensors say that they are on ``device`` while the context is open.
+
+    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
+    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
+    """
+    descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+
+    def answer(tensor: torch.Tensor) -> Any:
+        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+
+    torch.Tensor.device = property(answer)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.device
+
+
 def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
     """Return a tensor without data of the same class, sizes and dtype, on another device.
 
     ``torch.Tensor._make_wrapper_subclass``: 2.6–2.13.
     """
-    make: Any = torch.Tensor._make_wrapper_subclass  # type: ignore[attr-defined]
+    make: Any = torch.Tensor._make_wrapper_subclass
     made: torch.Tensor = make(
         type(original),
         torch.Tensor.size(original),
