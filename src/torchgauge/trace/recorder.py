@@ -37,6 +37,7 @@ from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
+from torchgauge.trace.subclasses import any_wrapper, stored_tensors
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
@@ -45,6 +46,7 @@ from torchgauge.trace.torch_internals import (
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_torch_function,
     without_transforms,
 )
 
@@ -154,6 +156,8 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.is_inside_operator = False
+        """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -235,7 +239,11 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
-        tensors = [without_transforms(tensor) for tensor in tensors_in(output)]
+        tensors = [
+            without_transforms(part)
+            for tensor in tensors_in(output)
+            for part in stored_tensors(tensor)
+        ]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
@@ -254,11 +262,19 @@ class Recorder(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and note it."""
+        """Run one operator and note it.
+
+        Where an argument's class runs its operators itself, what it runs them by comes here.
+        """
+        if types and any_wrapper(types):
+            return NotImplemented
         was_on = self._python.pause()
+        was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
-            return self._run(func, args, kwargs or {})
+            with without_torch_function():  # looking at an argument is none of its class's business
+                return self._run(func, args, kwargs or {})
         finally:
+            self.is_inside_operator = was_inside
             self._python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

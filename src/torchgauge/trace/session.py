@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -32,9 +32,16 @@ from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, request
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    has_attributes,
+    has_special_parameters,
+    stored_tensors,
+)
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
     higher_order_operators,
+    meta_answers_as,
     meta_kernels,
     without_modes,
 )
@@ -149,13 +156,24 @@ class Session:
             self._autocast_installed() as self._autocast_region,
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
+                with (
+                    constants_on_cpu(),
+                    flex_attention_kernel(flex_attention, any_device=True),
+                    self._answers(),
+                ):
                     return self._run()
             with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
                 return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
+
+    def _answers(self) -> AbstractContextManager[Any]:
+        """Let the classes of quantized weights find the CPU where the CPU is simulated."""
+        if self._target.type != "cpu" or not has_special_parameters(self._request.model):
+            return nullcontext()
+        recorder = self._recorder
+        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
@@ -243,8 +261,9 @@ class Session:
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
-            if tensor.layout is torch.strided:
-                storages.set_role(storages.index_of(tensor, -1), Role.OUTPUT)
+            for part in stored_tensors(tensor):
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
         self._end_phase(Phase.FORWARD)
 
@@ -338,16 +357,19 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
-            if parameter.grad is not None and parameter.grad.layout is torch.strided:
-                storages.set_role(storages.index_of(parameter.grad, -1), Role.GRADIENT, name)
+            parts = [] if parameter.grad is None else stored_tensors(parameter.grad)
+            for part in parts:
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
         on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
-                if isinstance(tensor, torch.Tensor):
-                    index = storages.index_of(tensor, -1)
+                parts = stored_tensors(tensor) if isinstance(tensor, torch.Tensor) else ()
+                for part in parts:
+                    index = storages.index_of(part, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
                     if name in on_host:
                         storages.set_host(index)
@@ -373,7 +395,7 @@ class Session:
                 ) from error
 
     def _register(self, root: nn.Module) -> None:
-        storages = self._recorder.storages
+        attached: list[tuple[torch.Tensor, Role, str]] = []
         for role, named in (
             (Role.PARAMETER, root.named_parameters()),
             (Role.BUFFER, root.named_buffers()),
@@ -381,13 +403,21 @@ class Session:
             for name, tensor in named:
                 if not _is_lazy(tensor):
                     self._registered.add(id(tensor))
-                    if tensor.layout is torch.strided:
-                        storages.register(tensor, role, name)
+                    self._register_parts(stored_tensors(tensor), role, name)
+                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+        for tensor, role, name in attached:  # after all that have a role of their own
+            self._register_parts(attached_tensors(tensor), role, name)
+
+    def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
+        for part in parts:
+            if part.layout is torch.strided:
+                self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
         hidden = twin.hidden_parameters()
         for parameter in hidden:
-            self._recorder.storages.register(parameter, Role.PARAMETER, "")
+            parts = (*stored_tensors(parameter), *attached_tensors(parameter))
+            self._register_parts(parts, Role.PARAMETER, "")
         if hidden:
             elements = sum(parameter.numel() for parameter in hidden)
             self._notes.warnings.append(
@@ -400,11 +430,9 @@ class Session:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
-        storages = self._recorder.storages
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
-                if tensor.layout is torch.strided:
-                    storages.register(tensor, Role.INPUT, name)
+                self._register_parts(stored_tensors(tensor), Role.INPUT, name)
         return args, kwargs
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:

@@ -16,16 +16,17 @@ import types
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from torchgauge.trace.geometry import view_over
+from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
 _SHARED = frozenset((
@@ -176,26 +177,50 @@ class Twin:
         self._kept.append(original)
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
-        twin: torch.Tensor
+        """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if is_wrapper(type(original)):
+            with self._as_stored():
+                twin = self._cast(rebuilt(original, self._convert, self.value, self._device))
+        else:
+            convert = self._uninitialized if is_lazy(original) else self._convert
+            twin = rebuilt(original, convert, self.value, self._device)
+        self._remember(original, twin)
+        if has_attributes(original):
+            with self._as_stored():
+                copy_attributes(original, twin, self.value)
+        if isinstance(twin, nn.Parameter):
+            self._parameters.append(twin)
+        return twin
+
+    @contextmanager
+    def _as_stored(self) -> Iterator[None]:
+        """Keep every dtype: ``module.to(dtype)`` casts parameters, not what they hold."""
+        convert: Any = self._convert
+        before = getattr(convert, "dtype", None)
+        if before is None:
+            yield
+            return
+        convert.dtype = None
+        try:
+            yield
+        finally:
+            convert.dtype = before
+
+    def _cast(self, twin: torch.Tensor) -> torch.Tensor:
+        """Cast a tensor that has tensors inside as its class does it, where it can."""
+        if self._dtype is None or not twin.dtype.is_floating_point or twin.dtype == self._dtype:
+            return twin
+        try:
+            with torch.no_grad():
+                return twin.to(self._dtype).requires_grad_(twin.requires_grad)
+        except (NotImplementedError, RuntimeError, TypeError, AssertionError):
+            return twin  # then a module cannot cast it either
+
+    def _uninitialized(self, original: torch.Tensor) -> torch.Tensor:
         dtype = original.dtype
         if self._dtype is not None and dtype.is_floating_point:
             dtype = self._dtype
-        if isinstance(original, UninitializedParameter):
-            lazy: Any = UninitializedParameter  # its stub has no arguments
-            twin = lazy(requires_grad=original.requires_grad, device=self._device, dtype=dtype)
-        elif isinstance(original, UninitializedBuffer):
-            lazy = UninitializedBuffer
-            twin = lazy(device=self._device, dtype=dtype)
-        else:
-            plain = self._convert(original)
-            if isinstance(original, nn.Parameter):
-                twin = nn.Parameter(plain, requires_grad=original.requires_grad)
-            else:
-                twin = plain.requires_grad_(original.requires_grad and original.is_leaf)
-        if isinstance(twin, nn.Parameter):
-            self._parameters.append(twin)
-        self._remember(original, twin)
-        return twin
+        return torch.empty(0, device=self._device, dtype=dtype)
 
     def _hooks(self, original: OrderedDict[int, Any]) -> Any:
         """Copy hooks, without those that shard; the handles of the others still remove them."""
@@ -238,7 +263,7 @@ class Twin:
                 state[name] = type(value)()
             else:
                 state[name] = self.value(value)
-        for name in _slots(type(original)):
+        for name in slots(type(original)):
             if hasattr(original, name):
                 object.__setattr__(twin, name, self.value(getattr(original, name)))
         self._path = outer
@@ -256,14 +281,6 @@ def unsharded_class(kind: type) -> type:
 def _shards(hook: Any) -> bool:
     """Return whether a hook gathers or frees shards."""
     return type(getattr(hook, "__self__", None)).__module__.startswith(_SHARDING)
-
-
-def _slots(kind: type) -> Iterator[str]:
-    for base in kind.__mro__:
-        names = base.__dict__.get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name not in ("__dict__", "__weakref__"):
-                yield name
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:

@@ -418,18 +418,55 @@ def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     return module if original is None else original
 
 
-def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:
-    """Return the plain tensors inside a wrapper subclass, ``None`` for other tensors.
+def is_default_dispatch(kind: type) -> bool:
+    """Return whether operators on tensors of a class run as on any tensor (2.6–2.13)."""
+    own = getattr(kind, "__torch_dispatch__", None)
+    return own is None or own in (
+        torch.Tensor.__torch_dispatch__,
+        torch._C._disabled_torch_dispatch_impl,
+    )
 
-    ``__tensor_flatten__`` is the protocol of traceable subclasses (2.6–2.13).
+
+def without_torch_function() -> Any:
+    """Return a context in which ``__torch_function__`` of subclasses is not called (2.6–2.13)."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
+@contextmanager
+def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+    """Let meta tensors say that they are on ``device`` while the context is open.
+
+    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
+    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
     """
-    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
-        return None
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None:
-        return None
-    names, _ = flatten()
-    return [getattr(tensor, name) for name in names]
+    descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+
+    def answer(tensor: torch.Tensor) -> Any:
+        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+
+    torch.Tensor.device = property(answer)  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.device
+
+
+def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor without data of the same class, sizes and dtype, on another device.
+
+    ``torch.Tensor._make_wrapper_subclass``: 2.6–2.13.
+    """
+    make: Any = torch.Tensor._make_wrapper_subclass
+    made: torch.Tensor = make(
+        type(original),
+        torch.Tensor.size(original),
+        strides=torch.Tensor.stride(original),
+        storage_offset=torch.Tensor.storage_offset(original),
+        dtype=original.dtype,
+        layout=original.layout,
+        device=device,
+    )
+    return made
 
 
 # ---------------------------------------------------------------------------- nested structures
