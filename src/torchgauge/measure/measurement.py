@@ -47,7 +47,7 @@ from torchgauge.trace.isolation import neutral, untouched
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request, Session, structure
-from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.shadow import unwrap, whole_model
 from torchgauge.trace.tree import type_name
 from torchgauge.units import format_bytes
 
@@ -243,7 +243,7 @@ class _Runs:
     def _out_of_memory(self, error: Exception, doing: str) -> ModelError:
         request = self._request
         asked, free = requested_bytes(error), free_bytes(self._device)
-        root = unwrap(request.model)
+        root, _ = whole_model(request.model)
         failure = Failure(
             path="",
             module_type=type_name(root),

@@ -68,6 +68,4 @@ class Spans:
     def cover(self, tensor: torch.Tensor) -> bool:
         """Return whether all that a tensor reads is known."""
         start, end = span_of(tensor)
-        return start == end or any(
-            first <= start and end <= last for first, last in self._ranges
-        )
+        return start == end or any(first <= start and end <= last for first, last in self._ranges)

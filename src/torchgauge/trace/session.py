@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -188,6 +188,7 @@ class Session:
             twin = Twin(request.model, convert)
         root = twin.root
         self._notes.warnings += twin.notes
+        self._notes.assumptions += twin.assumptions
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
@@ -564,7 +565,9 @@ class Session:
         return tuple(dict.fromkeys(self._input_names[k] for k in keys if k in self._input_names))
 
 
-def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
+def structure(
+    model: nn.Module, scenario: Scenario, model_name: str, *, assumptions: Sequence[str] = ()
+) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
         torch_version=torch.__version__,
@@ -572,6 +575,7 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         model_name=model_name,
         scenario=scenario,
         modules=module_infos(model),
+        assumptions=tuple(assumptions),
     )
 
 

@@ -15,7 +15,7 @@ import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -26,8 +26,24 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from torchgauge.trace.geometry import view_over
+from torchgauge.trace.restored import (
+    FLAT,
+    Restored,
+    RestoredParameters,
+    answer_as,
+    is_distributed,
+    whole,
+)
 from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
-from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
+from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.wrappers import (
+    COMPOSED_STATE,
+    distributes,
+    is_of_distributed,
+    user_class,
+    without_offloading,
+)
+from torchgauge.trace.wrappers import unwrap as unwrap
 
 _SHARED = frozenset((
     bool, int, float, complex, str, bytes, type(None), type, types.BuiltinFunctionType,
@@ -40,17 +56,12 @@ _LEFT_OUT = ("_compiled_call_impl",)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 """Where modules keep what runs around their forward."""
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-_SHARDING = "torch.distributed.fsdp"
-_SHARDING_STATE = "__composable_api_state_key"
-"""What FSDP2 adds to a module besides hooks (2.6–2.13)."""
-
 
 class Twin:
     """A copy of a module tree whose tensors come from ``convert``.
 
-    ``root`` is the copied model. ``tensors`` maps the identity of each original tensor to its
-    copy. ``notes`` names the attributes that could not be copied and are shared.
+    ``root`` is the copied model. ``notes`` names the attributes that could not be copied and are
+    shared, ``assumptions`` what of a wrapped model's wrapping is left out.
     """
 
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
@@ -62,7 +73,15 @@ class Twin:
         self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
         self._path = ""
+        self._has_values = self._device.type != "meta"
+        self._restored = RestoredParameters(model, with_values=self._has_values)
+        self.assumptions = self._restored.notes
         self.root: nn.Module = self._module(unwrap(model))
+
+    @property
+    def is_sharded(self) -> bool:
+        """Return whether the model's parameters were taken apart by a wrapper."""
+        return self._restored.is_sharded
 
     def hidden_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the model reaches but has not registered."""
@@ -108,6 +127,8 @@ class Twin:
         if kind is types.FunctionType:
             return self._function(original)
         if callable(original) and isinstance(original, type):
+            return original
+        if is_of_distributed(kind):
             return original
         try:
             with _TensorTwins(self):
@@ -178,6 +199,8 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if is_distributed(original):
+            return self._distributed(original)
         if is_wrapper(type(original)):
             with self._as_stored():
                 twin = self._cast(rebuilt(original, self._convert, self.value, self._device))
@@ -190,6 +213,21 @@ class Twin:
                 copy_attributes(original, twin, self.value)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
+        return twin
+
+    def _distributed(self, original: torch.Tensor) -> torch.Tensor:
+        """Return a plain tensor of a DTensor's global shape, which answers as a DTensor would."""
+        source = whole(original, with_values=self._has_values).detach()
+        if isinstance(original, nn.Parameter):
+            source = nn.Parameter(source, requires_grad=original.requires_grad)
+        else:
+            source.requires_grad_(original.requires_grad and original.is_leaf)
+        self._kept.append(source)
+        twin = self._tensor(source)
+        self._remember(original, twin)
+        answer_as(original, twin)
+        for name, item in original.__dict__.items():
+            twin.__dict__.setdefault(name, self.value(item))
         return twin
 
     @contextmanager
@@ -222,11 +260,43 @@ class Twin:
             dtype = self._dtype
         return torch.empty(0, device=self._device, dtype=dtype)
 
+    def _own(
+        self, module: nn.Module, kind: str, restored: Mapping[str, Restored]
+    ) -> dict[str, Any]:
+        """Copy a module's parameters or buffers, with what its wrapper took in its place."""
+        held: dict[str, Any] = dict(module.__dict__[kind])
+        is_parameter = kind == "_parameters"
+        if is_parameter:
+            held.pop(FLAT, None)
+            gone = (name for name in restored if name not in (*held, *module._buffers))
+            held.update(dict.fromkeys(gone))
+        twins: dict[str, Any] = {}
+        for name, tensor in held.items():
+            found = restored.get(name)
+            if found is None:
+                twins[name] = self.value(tensor)
+                continue
+            twins[name] = self._whole(found, is_parameter=is_parameter)
+            if tensor is not None:
+                self._remember(tensor, twins[name])
+        return twins
+
+    def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:
+        known = self._memo.get(id(restored))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        source = restored.tensor
+        if is_parameter and type(source) is torch.Tensor:
+            source = nn.Parameter(source.detach(), requires_grad=restored.requires_grad)
+        twin = self._tensor(source)
+        self._remember(restored, twin)
+        return twin
+
     def _hooks(self, original: OrderedDict[int, Any]) -> Any:
         """Copy hooks, without those that shard; the handles of the others still remove them."""
         twin = self._memo.get(id(original))
         if twin is None:
-            kept = ((key, hook) for key, hook in original.items() if not _shards(hook))
+            kept = ((key, hook) for key, hook in original.items() if not distributes(hook))
             twin = self.value(OrderedDict(kept))
             self._remember(original, twin)
         return twin
@@ -246,15 +316,18 @@ class Twin:
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(unsharded_class(type(original)))
+        twin: nn.Module = object.__new__(user_class(type(original)))
         self._remember(original, twin)
         state = twin.__dict__
         outer, self._path = self._path, type(original).__name__
-        for name, value in original.__dict__.items():
+        restored = self._restored.of(original)
+        for name, value in without_offloading(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
-            elif name.startswith(_SHARDING_STATE):
+            elif name.startswith(COMPOSED_STATE) or name in restored:
                 continue
+            elif name in ("_parameters", "_buffers") and (restored or FLAT in value):
+                state[name] = self._own(original, name, restored)
             elif name in _HOOKS:
                 state[name] = self._hooks(value)
             elif type(value) in _SHARED:
@@ -270,17 +343,15 @@ class Twin:
         return twin
 
 
-def unsharded_class(kind: type) -> type:
-    """Return the user's class behind the one that ``fully_shard`` made of it."""
-    sharded = any(base.__module__.startswith(_SHARDING) for base in kind.__mro__[:2])
-    if not sharded:
-        return kind
-    return next(base for base in kind.__mro__ if not base.__module__.startswith(_SHARDING))
+def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return the user's model behind wrappers, and what of the wrapping that leaves out.
 
-
-def _shards(hook: Any) -> bool:
-    """Return whether a hook gathers or frees shards."""
-    return type(getattr(hook, "__self__", None)).__module__.startswith(_SHARDING)
+    A copy on the meta device where a wrapper took parameters apart.
+    """
+    restored = RestoredParameters(model, with_values=False)
+    if not restored.is_sharded:
+        return unwrap(model), restored.notes
+    return Twin(model, MetaConverter()).root, restored.notes
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:
@@ -288,20 +359,6 @@ def _same_contents(left: types.CellType, right: types.CellType) -> bool:
         return left.cell_contents is right.cell_contents
     except ValueError:  # both are empty
         return True
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """Return the user's module behind ``torch.compile``, DataParallel and DDP wrappers."""
-    while True:
-        inner = unwrap_compiled(module)
-        if inner is module and type(module).__name__ in (
-            "DataParallel", "DistributedDataParallel", "FullyShardedDataParallel",
-        ):  # fmt: skip
-            wrapped = module._modules.get("module") or module._modules.get("_fsdp_wrapped_module")
-            inner = wrapped if wrapped is not None else module
-        if inner is module:
-            return module
-        module = inner
 
 
 class _TensorTwins(TorchFunctionMode):
