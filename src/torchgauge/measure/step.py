@@ -24,7 +24,6 @@ from torchgauge.trace.training import (
     to_channels_last,
 )
 from torchgauge.trace.tree import has_forward, walk
-from torchgauge.trace.virtual.autocast import outermost_autocast
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Takes a module's path and its forward, returns the forward to run instead."""
@@ -112,7 +111,7 @@ class RealStep:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_dtype is None:
             return nullcontext()
-        return outermost_autocast(self.device.type, self._autocast_dtype)
+        return torch.autocast(self.device.type, dtype=self._autocast_dtype)
 
     def _offload(self) -> AbstractContextManager[Any]:
         return offload(None) if self._scenario.offload_activations else nullcontext()

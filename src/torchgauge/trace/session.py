@@ -54,7 +54,7 @@ from torchgauge.trace.training import (
 )
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
-from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
+from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
 
 CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
@@ -153,7 +153,7 @@ class Session:
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             self._devices(),
-            self._autocast_installed() as self._autocast_region,
+            self._autocast_installed(),
         ):
             if self._simulation is not None:
                 with (
@@ -321,17 +321,31 @@ class Session:
     def _autocast_dtype(self) -> torch.dtype | None:
         return dtype_named(Precision(self._request.scenario.precision).autocast_dtype)
 
-    def _autocast_installed(self) -> AbstractContextManager[Any]:
-        """Return a context that gives the function which opens a region of autocast."""
-        if self._autocast_dtype is None:
-            return nullcontext(lambda dtype: nullcontext())
-        if self._simulation is None:
-            return nullcontext(partial(outermost_autocast, self._device.type))
-        return autocast_installed(self._target.autocast, is_cpu=self._target.type == "cpu")
+    @property
+    def _autocast_device(self) -> str:
+        """Return the type of device whose autocast acts: a run on the CPU may stand for a GPU."""
+        on_cpu = self._simulation is not None or self._device.type == "cpu"
+        return self._target.type if on_cpu else self._device.type
+
+    def _autocast_installed(self) -> AbstractContextManager[None]:
+        """Return a context in which regions of autocast act as on the target device.
+
+        A real run on the target itself needs none.
+        """
+        if self._simulation is None and self._device.type == self._autocast_device:
+            return nullcontext()
+        return autocast_installed(
+            self._target.autocast,
+            target=self._target.type,
+            aliases=("meta" if self._simulation is not None else self._device.type,),
+            note=self._notes.warnings.append,
+            assume=self._notes.assumptions.append,
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)
-        return region
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._autocast_device, dtype=self._autocast_dtype)
 
     def _offload(self) -> AbstractContextManager[Any]:
         if not self._request.scenario.offload_activations:
