@@ -13,15 +13,12 @@ from torch import nn
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.missing_data import needs_values
 from torchgauge.trace.session import Outcome, Request, Session
-from torchgauge.trace.values import DataDependentError
 
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
-_META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
-               "data_ptr", "no data", " meta ", "unallocated storage",
-               "data is not allocated", "fake impl")  # fmt: skip
 
 
 def run(request: Request) -> Outcome:
@@ -52,18 +49,6 @@ def run(request: Request) -> Outcome:
         first = first or outcome
     assert first is not None
     return first
-
-
-def needs_values(error: BaseException) -> bool:
-    """Return whether a run failed because meta tensors have no data."""
-    for link in _chain(error):
-        if isinstance(link, (DataDependentError, NotImplementedError)):
-            return True
-        if isinstance(link, (RuntimeError, ValueError, TypeError)) and any(
-            mark in str(link) for mark in _META_MARKS
-        ):
-            return True
-    return False
 
 
 def _simulate(request: Request) -> Outcome:
@@ -119,12 +104,3 @@ def _free_memory() -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return 1 << 62
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
