@@ -175,7 +175,7 @@ def report_of(
         memory=memory,
         modules=table,
         batch_size=trace.batch_size,
-        not_counted=(*compute.not_counted, *never_used(trace)),
+        not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
         assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
         warnings=(*trace.warnings, *machine.warnings),
         failure=trace.failure,

@@ -28,6 +28,7 @@ from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
+from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
@@ -122,6 +123,7 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._outside = OutsideWork(self._recorder)
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -147,6 +149,7 @@ class Session:
             higher_order_operators(),
             self._devices(),
             self._autocast_installed() as self._autocast_region,
+            self._outside.watched(),
         ):
             if self._simulation is not None:
                 with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
@@ -506,6 +509,7 @@ class Session:
             assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
             warnings=tuple(dict.fromkeys(self._notes.warnings)),
             failure=failure,
+            not_counted=self._outside.not_counted(),
         )
 
     def _failure(
