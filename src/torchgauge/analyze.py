@@ -55,7 +55,8 @@ def analyze_model(
         trace = outcome.trace
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
-            trace = name_batch(replace(run.request, plan=plan), trace)
+            request = replace(run.request, plan=plan, gradients=outcome.gradients)
+            trace = name_batch(request, trace)
         machine = calibrated(run.machine)
         report = report_of(trace, model_spec, machine)
         if timeline is not None:

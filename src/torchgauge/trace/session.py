@@ -72,6 +72,8 @@ class Request:
     """Read accelerators that the model names as the device of the run."""
     fast_paths: bool = False
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
+    gradients: bool = False
+    """Run an inference with gradients on, because its forward computes some."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
     target: VirtualDevice = cpu.DEVICE
@@ -92,6 +94,8 @@ class Outcome:
     error: Exception | None = None
     plan: InputPlan | None = None
     """The reading of the inputs that was run."""
+    gradients: bool = False
+    """Whether an inference ran with gradients on."""
     observed: tuple[tuple[int, Any], ...] = ()
     """Index of the call and what ``Request.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
@@ -130,6 +134,11 @@ class Session:
         if request.ignore_devices:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
+            )
+        if request.gradients:
+            self._notes.assumptions.append(
+                "the forward computes gradients, so the inference ran with gradients on, as a "
+                "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
@@ -217,6 +226,7 @@ class Session:
             trace=trace,
             error=error,
             plan=request.plan,
+            gradients=request.gradients,
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
             float_index_inputs=floats,
@@ -240,8 +250,12 @@ class Session:
     ) -> None:
         self._progress("forward")
         whole = self._recorder.composites is not None
-        gradients_off = torch.inference_mode() if whole else torch.no_grad()
-        with gradients_off, self._recorder, self._autocast():
+        gradients: AbstractContextManager[Any]
+        if self._request.gradients:
+            gradients = torch.enable_grad()
+        else:
+            gradients = torch.inference_mode() if whole else torch.no_grad()
+        with gradients, self._recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
