@@ -142,7 +142,8 @@ class _Runs:
         """
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
-            self._request = replace(self._request, plan=outcome.plan or self._request.plan)
+            plan = outcome.plan or self._request.plan
+            self._request = replace(self._request, plan=plan, gradients=outcome.gradients)
             outcome = self._guarded(self._recorded, "copying the model")
         trace = self._with_batch(outcome.trace)
         report = self._report = report_of(trace, self._model_spec)

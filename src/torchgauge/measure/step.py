@@ -41,6 +41,7 @@ class RealStep:
         self.device = torch.device(scenario.device)
         self._scenario = scenario
         self._custom_loss = request.loss
+        self._gradients = request.gradients
         precision = Precision(scenario.precision)
         dtype = dtype_named(precision.parameter_dtype)
         self._autocast_dtype = dtype_named(precision.autocast_dtype)
@@ -83,7 +84,7 @@ class RealStep:
         if self._trainer is not None:
             self._train(self._trainer, note)
         else:
-            with torch.no_grad(), self._autocast():
+            with torch.set_grad_enabled(self._gradients), self._autocast():
                 output = self._call(*self._args, **self._kwargs)
                 del output
             note(Phase.FORWARD)

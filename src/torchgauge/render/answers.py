@@ -12,6 +12,7 @@ from torchgauge.render.figures import share
 from torchgauge.render.parts import Part, innermost
 from torchgauge.render.shapes import one_line, shape_text
 from torchgauge.report.model import (
+    OUTSIDE,
     Measurement,
     MemoryEstimate,
     NamedValue,
@@ -191,7 +192,8 @@ def _compute(report: Report) -> Iterator[str]:
     missing = missing_formulas(report)
     if missing:
         calls = sum(entry.calls for entry in missing)
-        kinds = "1 operator" if len(missing) == 1 else f"{len(missing)} operators"
+        noun = "part" if any(entry.op.startswith(OUTSIDE) for entry in missing) else "operator"
+        kinds = f"1 {noun}" if len(missing) == 1 else f"{len(missing)} {noun}s"
         times = "1 call" if calls == 1 else f"{format_integer(calls)} calls"
         yield f"{kinds} not counted ({times}), see below"
     elif report.failure is None:

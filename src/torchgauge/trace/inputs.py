@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
@@ -35,6 +36,7 @@ _INTEGER_NAMES = frozenset(
     ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
      "token_ids", "input_tokens", "edge_index", "idx", "indices")
 )  # fmt: skip
+_MOST_BYTES = 2**63 - 1
 _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_mask", "mask"])
 
 
@@ -265,8 +267,7 @@ def _plan_sizes(
     forward_kwargs: Mapping[str, Any],
     as_given: bool,
 ) -> InputPlan:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size={batch_size} is not positive", hint="use 1 or more")
+    _check_batch(batch_size, batch_dim)
     explicit = batch_size is not None or batch_dim is not None
     dim, batch = batch_dim or 0, 1 if batch_size is None else batch_size
     with_batch = [(name, kw, _insert(size, dim, batch)) for name, kw, size in named]
@@ -302,6 +303,25 @@ def _plan_sizes(
     return replace(batched, alternatives=(added,))
 
 
+def _check_batch(batch_size: int | None, batch_dim: int | None) -> None:
+    """Raise an InputError for what is no batch size, or no place for one."""
+    for name, value in (("batch_size", batch_size), ("batch_dim", batch_dim)):
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
+            raise InputError(f"{name}={value!r} is not a whole number", hint=f"write {name}=8")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size} is not positive", hint="use 1 or more")
+
+
+def _check_room(name: str, shape: Size, dtype: torch.dtype) -> None:
+    """Raise an InputError for a tensor whose bytes no 64-bit integer can count."""
+    if prod(shape) * dtype.itemsize > _MOST_BYTES:
+        raise InputError(
+            f"input {name} of shape {list(shape)} is larger than 2^63 bytes, more than any "
+            "machine can address",
+            hint="use a smaller batch or input size",
+        )
+
+
 def _insert(size: Size, dim: int, batch: int) -> Size:
     position = dim if dim >= 0 else len(size) + 1 + dim
     if not 0 <= position <= len(size):
@@ -333,6 +353,7 @@ def _input(
     guess = float_dtype
     if is_mask or name in _INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
         guess = torch.int64
+    _check_room(name, size, dtype or guess)
     return InputTensor(
         name=name,
         keyword=keyword,

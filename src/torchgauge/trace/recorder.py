@@ -51,6 +51,7 @@ from torchgauge.trace.torch_internals import (
 )
 
 _COPY = "aten._to_copy.default"
+_READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
 
 
@@ -165,8 +166,10 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.on_read: Callable[[torch.Tensor, int], None] | None = None
+        """Hears of each tensor whose value is read, and in which call."""
         self._keep_ops = keep_ops
-        self._python = PythonCalls(self.stack)
+        self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
@@ -182,7 +185,7 @@ class Recorder(DispatchMode):
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            python = self._python
+            python = self.python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
@@ -247,6 +250,13 @@ class Recorder(DispatchMode):
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
+    def current_call(self) -> int:
+        """Return the innermost module call, in a backward the one whose forward it is for."""
+        if self.stack:
+            return self.stack[-1].index
+        node = current_autograd_node() if self.phase is Phase.BACKWARD else None
+        return -1 if node is None else self._call_of_node(node)
+
     def _call_of_node(self, node: Any) -> int:
         number = node_sequence_nr(node)
         if number >= NO_SEQUENCE_NR:
@@ -268,14 +278,14 @@ class Recorder(DispatchMode):
         """
         if types and any_wrapper(types):
             return NotImplemented
-        was_on = self._python.pause()
+        was_on = self.python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
             with without_torch_function():  # looking at an argument is none of its class's business
                 return self._run(func, args, kwargs or {})
         finally:
             self.is_inside_operator = was_inside
-            self._python.resume(was_on=was_on)
+            self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
@@ -318,6 +328,8 @@ class Recorder(DispatchMode):
             call = self.stack[-1].index
         else:
             call = -1 if node is None else self._call_of_node(node)
+        if facts.name == _READ and self.on_read is not None:
+            self.on_read(args[0], call)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         try:

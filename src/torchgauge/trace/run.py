@@ -19,6 +19,8 @@ from torchgauge.trace.session import Outcome, Request, Session
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
+_GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
+"""What ``autograd.grad``, ``backward``, ``register_hook`` and ``retain_grad`` say without it."""
 
 
 def run(request: Request) -> Outcome:
@@ -38,17 +40,29 @@ def run(request: Request) -> Outcome:
         if outcome.error is not None and names_accelerator(outcome.error):
             request = replace(request, ignore_devices=True)
             outcome = _simulate(replace(request, plan=plan))
+        if outcome.error is not None and lacks_gradients(request, outcome.error):
+            request = replace(request, gradients=True)
+            outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
         if needs_values(outcome.error):
             reason = str(outcome.error).splitlines()[0]
             real = _run_for_real(replace(request, plan=plan), reason)
+            if real is not None and lacks_gradients(request, real.error):
+                request = replace(request, gradients=True)
+                real = _run_for_real(replace(request, plan=plan), reason)
             if real is not None and real.error is None:
                 return real
             outcome = real or outcome
         first = first or outcome
     assert first is not None
     return first
+
+
+def lacks_gradients(request: Request, error: BaseException | None) -> bool:
+    """Return whether an inference failed because its forward differentiates, which was off."""
+    off = not (request.scenario.is_training or request.gradients)
+    return off and isinstance(error, RuntimeError) and any(m in str(error) for m in _GRADIENT_MARKS)
 
 
 def _simulate(request: Request) -> Outcome:

@@ -29,6 +29,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
@@ -78,6 +79,8 @@ class Request:
     """Read accelerators that the model names as the device of the run."""
     fast_paths: bool = False
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
+    gradients: bool = False
+    """Run an inference with gradients on, because its forward computes some."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
     target: VirtualDevice = cpu.DEVICE
@@ -98,6 +101,8 @@ class Outcome:
     error: Exception | None = None
     plan: InputPlan | None = None
     """The reading of the inputs that was run."""
+    gradients: bool = False
+    """Whether an inference ran with gradients on."""
     observed: tuple[tuple[int, Any], ...] = ()
     """Index of the call and what ``Request.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
@@ -129,12 +134,18 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._outside = OutsideWork(self._recorder)
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
         if request.ignore_devices:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
+            )
+        if request.gradients:
+            self._notes.assumptions.append(
+                "the forward computes gradients, so the inference ran with gradients on, as a "
+                "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
@@ -154,6 +165,7 @@ class Session:
             higher_order_operators(),
             self._devices(),
             self._autocast_installed(),
+            self._outside.watched(),
         ):
             if self._simulation is not None:
                 with (
@@ -233,6 +245,7 @@ class Session:
             trace=trace,
             error=error,
             plan=request.plan,
+            gradients=request.gradients,
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
             float_index_inputs=floats,
@@ -256,8 +269,12 @@ class Session:
     ) -> None:
         self._progress("forward")
         whole = self._recorder.composites is not None
-        gradients_off = torch.inference_mode() if whole else torch.no_grad()
-        with gradients_off, self._recorder, self._autocast():
+        gradients: AbstractContextManager[Any]
+        if self._request.gradients:
+            gradients = torch.enable_grad()
+        else:
+            gradients = torch.inference_mode() if whole else torch.no_grad()
+        with gradients, self._recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
@@ -549,6 +566,7 @@ class Session:
             assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
             warnings=tuple(dict.fromkeys(self._notes.warnings)),
             failure=failure,
+            not_counted=self._outside.not_counted(),
         )
 
     def _failure(

@@ -72,6 +72,12 @@ def without_modes() -> Iterator[None]:
             _push_function_mode(mode)
 
 
+def dispatch_modes() -> list[Any]:
+    """Return the dispatch modes that are active in this thread, the innermost last."""
+    modes: list[Any] = _get_current_dispatch_mode_stack()
+    return modes
+
+
 @contextmanager
 def higher_order_operators() -> Iterator[None]:
     """Let our dispatch modes see higher-order operators while the context is open.

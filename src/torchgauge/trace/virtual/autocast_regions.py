@@ -95,7 +95,9 @@ class Regions:
 
     def _device_of(self, tensor: torch.Tensor, device_type: str) -> str:
         here = tensor.device.type
-        return here if self._named(device_type) == self._target == self._named(here) else device_type
+        return (
+            here if self._named(device_type) == self._target == self._named(here) else device_type
+        )
 
     # ------------------------------------------------------------------ replacements
 
