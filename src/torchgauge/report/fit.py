@@ -165,6 +165,8 @@ class FitReport:
     model_spec: str | None
     scenario: Scenario
     """With the first device."""
+    parameter_dtypes: tuple[str, ...] = ()
+    """Of the model as it ran, the one of most elements first."""
     batch_size: int | None
     inputs: tuple[str, ...]
     """As text: ``"input_ids [1, 2048] int64"``."""
@@ -210,6 +212,7 @@ class FitReport:
             "torch_version": self.torch_version,
             "model": {"name": self.model_name, "spec": self.model_spec},
             "scenario": self.scenario.to_dict(),
+            "parameter_dtypes": list(self.parameter_dtypes),
             "batch_size": self.batch_size,
             "inputs": list(self.inputs),
             "fits": self.fits,

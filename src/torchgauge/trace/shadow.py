@@ -25,6 +25,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
 _SHARED = frozenset((
@@ -54,7 +55,7 @@ class Twin:
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
         self._device = getattr(convert, "device", torch.device("meta"))
-        self._dtype: torch.dtype | None = getattr(convert, "dtype", None)
+        self._casting: Casting | None = getattr(convert, "casting", None)
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
@@ -176,9 +177,7 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         twin: torch.Tensor
-        dtype = original.dtype
-        if self._dtype is not None and dtype.is_floating_point:
-            dtype = self._dtype
+        dtype = original.dtype if self._casting is None else self._casting(original)
         if isinstance(original, UninitializedParameter):
             lazy: Any = UninitializedParameter  # its stub has no arguments
             twin = lazy(requires_grad=original.requires_grad, device=self._device, dtype=dtype)
@@ -216,6 +215,8 @@ class Twin:
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
+            if self._casting is not None:
+                self._casting.script(scripted)
             for copied, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
@@ -304,24 +305,22 @@ class _TensorTwins(TorchFunctionMode):
 class MetaConverter:
     """Turn real tensors into meta tensors that share storages where the originals do.
 
-    ``dtype`` replaces every floating-point dtype when given (pure bf16 and fp16 runs).
-    ``on_new`` hears of each original and its copy.
+    ``casting`` says which of them get another dtype. ``on_new`` hears of each original and its
+    copy.
     """
 
     def __init__(
         self,
-        dtype: torch.dtype | None = None,
+        casting: Casting | None = None,
         on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.casting = casting
         self._on_new = on_new
-        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._storages: dict[tuple[int, torch.dtype | None], torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
-        dtype = tensor.dtype
-        if self.dtype is not None and dtype.is_floating_point:
-            dtype = self.dtype
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if tensor.layout is not torch.strided:
             twin = tensor.detach().to(device="meta", dtype=dtype)
         elif not _is_plain(tensor):
@@ -334,7 +333,8 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        key = storage_key(storage)
+        # What is cast leaves the memory that it shared with what is not.
+        key = storage_key(storage), None if dtype is tensor.dtype else dtype
         shared = self._storages.get(key)
         if shared is None:
             nbytes = storage.nbytes()
@@ -358,21 +358,22 @@ class CpuConverter:
 
     def __init__(
         self,
-        dtype: torch.dtype | None,
+        casting: Casting | None,
         assumptions: list[str],
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.dtype = dtype
+        self.casting = casting
         self._assumptions = assumptions
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the copy."""
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if not _is_plain(tensor):
-            return tensor.detach().to(self.device, copy=True)
-        if self.dtype is not None and tensor.dtype.is_floating_point:
-            return self._filled(tensor).to(self.dtype)
+            return tensor.detach().to(self.device, copy=True).to(dtype)
+        if dtype is not tensor.dtype:
+            return self._filled(tensor).to(dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         twin = self._storages.get(key)
