@@ -15,6 +15,7 @@ from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.fit import breakdown, judge
 from torchgauge.estimate.gpu import estimate_on_gpu, loop_of
 from torchgauge.estimate.memory import LiveBytes, estimate_memory, live_bytes
+from torchgauge.estimate.modules import never_used
 from torchgauge.estimate.workspaces import workspaces_for
 from torchgauge.fit.alternatives import Finder
 from torchgauge.fit.bench import Bench, Setup, Weighed
@@ -188,6 +189,7 @@ class _Answer:
             not_tried=tuple(finder.not_tried),
             cache=cache,
             traces=self._bench.traces,
+            not_counted=(*base.not_counted, *never_used(trace)),
             assumptions=(*trace.assumptions, *self._device_assumptions()),
             warnings=(*trace.warnings, *self._machine.warnings_of(trace), *left_out),
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from torchgauge.render.page import Column, Page, Table
+from torchgauge.render.shapes import one_line
 from torchgauge.report.fit import (
     Alternative,
     CacheFit,
@@ -266,5 +267,7 @@ def _notes(report: FitReport) -> Iterator[str]:
     if report.not_tried:
         listed = "; ".join(f"{item.name} ({item.why})" for item in report.not_tried)
         yield f"not tried: {listed}"
+    for gap in report.not_counted:
+        yield f"not counted: {one_line(gap.op)} ({gap.calls} ×): {one_line(gap.why)}"
     for text in report.assumptions:
         yield f"assumed: {text}"

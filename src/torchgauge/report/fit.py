@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from torchgauge.report.guess import guesses
+from torchgauge.report.model import NotCounted
 from torchgauge.report.scenario import Scenario
 
 FIT_SCHEMA_VERSION = 1
@@ -186,6 +188,8 @@ class FitReport:
     cache: CacheFit | None = None
     traces: int = 1
     """How many steps were traced for this answer."""
+    not_counted: tuple[NotCounted, ...] = ()
+    """Work that ``total_flops`` lacks; memory is complete all the same."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -226,7 +230,9 @@ class FitReport:
             "not_tried": [_fields(item) for item in self.not_tried],
             "cache": None if self.cache is None else _cache(self.cache),
             "traces": self.traces,
+            "not_counted": [_fields(item) for item in self.not_counted],
             "assumptions": list(self.assumptions),
+            "guesses": list(guesses(self.assumptions)),
             "warnings": list(self.warnings),
         }
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
@@ -482,14 +483,14 @@ class Session:
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
-                    f"{what} was decided on an input that was made from its size alone"
+                    Guess(f"{what} was decided on an input that was made from its size alone")
                 )
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
             ):
                 self._notes.assumptions.append(
-                    "the optimizer reads values of tensors; 1.0 was taken for each"
+                    Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
         return Trace(
             torch_version=torch.__version__,

@@ -25,6 +25,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_l
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
@@ -394,7 +395,9 @@ class CpuConverter:
         return torch.full(tensor.shape, _FILL, dtype=tensor.dtype, device=self.device)
 
     def _note(self) -> None:
-        note = f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        note = Guess(
+            f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        )
         if note not in self._assumptions:
             self._assumptions.append(note)
 
