@@ -179,7 +179,7 @@ def report_of(
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
         assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
-        warnings=(*trace.warnings, *machine.warnings),
+        warnings=(*trace.warnings, *machine.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
     )

@@ -604,6 +604,7 @@ class Report:
     batch_size: int | None = None
     not_counted: tuple[NotCounted, ...] = ()
     assumptions: tuple[str, ...] = ()
+    """How the figures are made; those of the class ``Guess`` are not known to be so."""
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     time: StepTime | None = None

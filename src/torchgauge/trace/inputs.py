@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import InputError
+from torchgauge.report.guess import Guess
 
 Size: TypeAlias = tuple[int, ...]
 InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
@@ -294,11 +295,11 @@ def _plan_sizes(
         return plan(with_batch, True, "")
     if as_given:
         return plan(named, False, "")
-    added = plan(
-        with_batch, True, "the input size was read without a batch dimension; B = 1 was added"
-    )
+    lacks_batch, is_known = _lacks_batch(model, named[0][2])
+    note = "the input size was read without a batch dimension; B = 1 was added"
+    added = plan(with_batch, True, note if is_known else Guess(note))
     batched = plan(named, False, "the first dimension of the input size was read as the batch")
-    if _lacks_batch(model, named[0][2]):
+    if lacks_batch:
         return replace(added, alternatives=(batched,))
     return replace(batched, alternatives=(added,))
 
@@ -329,15 +330,18 @@ def _insert(size: Size, dim: int, batch: int) -> Size:
     return (*size[:position], batch, *size[position:])
 
 
-def _lacks_batch(model: nn.Module, size: Size) -> bool:
-    """Return whether the first layer that consumes an input expects more dimensions."""
+def _lacks_batch(model: nn.Module, size: Size) -> tuple[bool, bool]:
+    """Return whether the first layer that consumes an input expects more dimensions.
+
+    And whether there is such a layer: without one it is a guess from the number of dimensions.
+    """
     for module in model.modules():
         for kinds, rank in _RANKS:
             if isinstance(module, kinds):
                 if isinstance(module, _AT_LEAST):
-                    return len(size) < rank
-                return len(size) == rank - 1
-    return len(size) in (1, 3)
+                    return len(size) < rank, True
+                return len(size) == rank - 1, True
+    return len(size) in (1, 3), False
 
 
 def _input(

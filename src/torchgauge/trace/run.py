@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
@@ -31,7 +32,8 @@ def run(request: Request) -> Outcome:
     does not have, the same on real CPU tensors.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
-        outcome = _run_for_real(request, "scripted code runs on real tensors only")
+        reason = "scripted code runs on real tensors only"
+        outcome = _run_for_real(request, reason, asks_for_values=False)
         if outcome is not None:
             return outcome
     first: Outcome | None = None
@@ -92,7 +94,7 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, reason: str) -> Outcome | None:
+def _run_for_real(request: Request, reason: str, *, asks_for_values: bool = True) -> Outcome | None:
     """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
     if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
         return None
@@ -100,6 +102,9 @@ def _run_for_real(request: Request, reason: str) -> Outcome | None:
         request.on_progress("real run on the CPU")
     outcome = Session(request, Execution.REAL).run()
     note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
+    is_made_up = asks_for_values and bool(request.plan.tensors_to_make())
+    if is_made_up or request.target.type != "cpu":  # made-up values, or another device's kernels
+        note = Guess(note)
     trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
     return replace(outcome, trace=trace)
 

@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.describe import (
     call_inputs,
@@ -154,7 +156,7 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._device = torch.device(request.real_device)
-        self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
+        self._casting = Casting(request.scenario, request.model, request.plan)
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
@@ -191,9 +193,9 @@ class Session:
         request, recorder = self._request, self._recorder
         simulated = self._simulation is not None
         convert = (
-            MetaConverter(self._dtype, self._keep_value)
+            MetaConverter(self._casting, self._keep_value)
             if simulated
-            else CpuConverter(self._dtype, self._notes.assumptions, self._device)
+            else CpuConverter(self._casting, self._notes.assumptions, self._device)
         )
         with warnings.catch_warnings():  # what a copied attribute's class deprecates
             warnings.simplefilter("ignore")
@@ -471,8 +473,7 @@ class Session:
         return real_or_made(twin.value(value), self._make_tensor)
 
     def _make_tensor(self, planned: InputTensor) -> torch.Tensor:
-        if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
-            planned = planned.with_dtype(self._dtype)
+        planned = self._casting.made(planned)
         if self._simulation is None:
             made = planned.make("cpu").to(self._device)
             return as_channels_last(made) if self._request.scenario.channels_last else made
@@ -537,24 +538,26 @@ class Session:
         failure: Failure | None,
     ) -> Trace:
         recorder = self._recorder
+        modules = module_infos(root, lazy)
+        self._notes.assumptions += self._casting.left_out(modules)
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
-                    f"{what} was decided on an input that was made from its size alone"
+                    Guess(f"{what} was decided on an input that was made from its size alone")
                 )
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
             ):
                 self._notes.assumptions.append(
-                    "the optimizer reads values of tensors; 1.0 was taken for each"
+                    Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
-            modules=module_infos(root, lazy),
+            modules=modules,
             calls=recorder.call_records(),
             ops=recorder.op_records(),
             storages=recorder.storages.records(recorder.op_name),

@@ -15,8 +15,9 @@ import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from torchgauge.report.guess import Guess
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.geometry import view_over
 from torchgauge.trace.restored import (
     FLAT,
@@ -67,7 +70,7 @@ class Twin:
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
         self._device = getattr(convert, "device", torch.device("meta"))
-        self._dtype: torch.dtype | None = getattr(convert, "dtype", None)
+        self._casting: Casting | None = getattr(convert, "casting", None)
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
@@ -201,19 +204,23 @@ class Twin:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
         if is_distributed(original):
             return self._distributed(original)
+        convert = self._uninitialized if is_lazy(original) else partial(self._plain, original)
+        twin = rebuilt(original, convert, self.value, self._device)
         if is_wrapper(type(original)):
-            with self._as_stored():
-                twin = self._cast(rebuilt(original, self._convert, self.value, self._device))
-        else:
-            convert = self._uninitialized if is_lazy(original) else self._convert
-            twin = rebuilt(original, convert, self.value, self._device)
+            twin = self._cast(original, twin)
         self._remember(original, twin)
         if has_attributes(original):
-            with self._as_stored():
-                copy_attributes(original, twin, self.value)
+            copy_attributes(original, twin, self.value)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
         return twin
+
+    def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+        """Convert the data of a tensor, cast as the tensor is."""
+        if self._casting is not None and data is not original:
+            self._casting.follow(original, data)
+            self._kept.append(data)
+        return self._convert(data)
 
     def _distributed(self, original: torch.Tensor) -> torch.Tensor:
         """Return a plain tensor of a DTensor's global shape, which answers as a DTensor would."""
@@ -223,6 +230,8 @@ class Twin:
         else:
             source.requires_grad_(original.requires_grad and original.is_leaf)
         self._kept.append(source)
+        if self._casting is not None:
+            self._casting.follow(original, source)
         twin = self._tensor(source)
         self._remember(original, twin)
         answer_as(original, twin)
@@ -230,34 +239,19 @@ class Twin:
             twin.__dict__.setdefault(name, self.value(item))
         return twin
 
-    @contextmanager
-    def _as_stored(self) -> Iterator[None]:
-        """Keep every dtype: ``module.to(dtype)`` casts parameters, not what they hold."""
-        convert: Any = self._convert
-        before = getattr(convert, "dtype", None)
-        if before is None:
-            yield
-            return
-        convert.dtype = None
-        try:
-            yield
-        finally:
-            convert.dtype = before
-
-    def _cast(self, twin: torch.Tensor) -> torch.Tensor:
+    def _cast(self, original: torch.Tensor, twin: torch.Tensor) -> torch.Tensor:
         """Cast a tensor that has tensors inside as its class does it, where it can."""
-        if self._dtype is None or not twin.dtype.is_floating_point or twin.dtype == self._dtype:
+        dtype = twin.dtype if self._casting is None else self._casting(original)
+        if dtype == twin.dtype:
             return twin
         try:
             with torch.no_grad():
-                return twin.to(self._dtype).requires_grad_(twin.requires_grad)
+                return twin.to(dtype).requires_grad_(twin.requires_grad)
         except (NotImplementedError, RuntimeError, TypeError, AssertionError):
             return twin  # then a module cannot cast it either
 
     def _uninitialized(self, original: torch.Tensor) -> torch.Tensor:
-        dtype = original.dtype
-        if self._dtype is not None and dtype.is_floating_point:
-            dtype = self._dtype
+        dtype = original.dtype if self._casting is None else self._casting(original)
         return torch.empty(0, device=self._device, dtype=dtype)
 
     def _own(
@@ -288,7 +282,10 @@ class Twin:
         source = restored.tensor
         if is_parameter and type(source) is torch.Tensor:
             source = nn.Parameter(source.detach(), requires_grad=restored.requires_grad)
+        if self._casting is not None:
+            self._casting.add(source)
         twin = self._tensor(source)
+        self._kept.append(source)
         self._remember(restored, twin)
         return twin
 
@@ -312,6 +309,8 @@ class Twin:
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
+            if self._casting is not None:
+                self._casting.script(scripted)
             for copied, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
@@ -379,24 +378,22 @@ class _TensorTwins(TorchFunctionMode):
 class MetaConverter:
     """Turn real tensors into meta tensors that share storages where the originals do.
 
-    ``dtype`` replaces every floating-point dtype when given (pure bf16 and fp16 runs).
-    ``on_new`` hears of each original and its copy.
+    ``casting`` says which of them get another dtype. ``on_new`` hears of each original and its
+    copy.
     """
 
     def __init__(
         self,
-        dtype: torch.dtype | None = None,
+        casting: Casting | None = None,
         on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.casting = casting
         self._on_new = on_new
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
-        dtype = tensor.dtype
-        if self.dtype is not None and dtype.is_floating_point:
-            dtype = self.dtype
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if tensor.layout is not torch.strided:
             twin = tensor.detach().to(device="meta", dtype=dtype)
         elif not _is_plain(tensor):
@@ -426,21 +423,22 @@ class CpuConverter:
 
     def __init__(
         self,
-        dtype: torch.dtype | None,
+        casting: Casting | None,
         assumptions: list[str],
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.dtype = dtype
+        self.casting = casting
         self._assumptions = assumptions
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the copy."""
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if not _is_plain(tensor):
-            return tensor.detach().to(self.device, copy=True)
-        if self.dtype not in (None, tensor.dtype) and tensor.dtype.is_floating_point:
-            return self._filled(tensor).to(self.dtype)
+            return tensor.detach().to(self.device, copy=True).to(dtype)
+        if dtype != tensor.dtype:
+            return self._filled(tensor).to(dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         twin = self._storages.get(key)
@@ -463,7 +461,9 @@ class CpuConverter:
         return filled.fill_(_FILL)
 
     def _note(self) -> None:
-        note = f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        note = Guess(
+            f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        )
         if note not in self._assumptions:
             self._assumptions.append(note)
 
