@@ -12,7 +12,6 @@ from torchgauge.compare.streams import DifferenceKind
 from torchgauge.errors import ModelError
 from torchgauge.report.model import Role, TensorSpec, Trace
 from torchgauge.trace.isolation import neutral
-
 from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
 
 A100 = "A100-SXM-40GB"

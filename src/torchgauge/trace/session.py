@@ -19,6 +19,7 @@ from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -43,6 +44,7 @@ from torchgauge.trace.subclasses import (
 )
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
+    higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
     meta_kernels,
@@ -165,6 +167,7 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
+            higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
             self._devices(),
             self._autocast_installed(),
             self._outside.watched(),
@@ -188,6 +191,17 @@ class Session:
             return nullcontext()
         recorder = self._recorder
         return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
+
+    def _decide(self, predicate: torch.Tensor, what: str) -> bool:
+        """Return what the tensor says that ``what`` depends on."""
+        if self._simulation is None and self._request.plan.tensors_to_make():
+            self._notes.assumptions.append(
+                f"{what} followed values of inputs that were made from their sizes alone"
+            )
+        with without_modes():  # to look is not part of the run
+            if self._simulation is not None:
+                predicate = self._simulation.values.decide(predicate, what)
+            return bool(predicate)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder

@@ -129,8 +129,8 @@ class Simulation:
             if facts.is_mutating:
                 self._invalidate(output, args)
             return
-        for meta, value in zip(outputs, flat(real), strict=False):
-            if isinstance(value, torch.Tensor):
+        for meta, value in zip(flat(output), flat(real), strict=False):
+            if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                 self.values.set(meta, value, guessed=guessed, keep=True)
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:

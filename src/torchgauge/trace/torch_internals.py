@@ -105,6 +105,38 @@ def higher_order_operators() -> Iterator[None]:
         HigherOrderOperator.dispatch = dispatch  # type: ignore[method-assign]
 
 
+@contextmanager
+def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
+
+    Tensors inside ``vmap`` and the like keep PyTorch's own way. ``HigherOrderOperator.__call__``:
+    2.6–2.13.
+    """
+    call = HigherOrderOperator.__call__
+
+    def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        kernel = kernels.get(self.name())
+        if kernel is None or torch._C._functorch.peek_interpreter_stack() is not None:
+            return call(self, *args, **kwargs)
+        return kernel(*args, **kwargs)
+
+    HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        HigherOrderOperator.__call__ = call  # type: ignore[method-assign]
+
+
+def scan_by_halves(
+    function: Callable[..., Any], scanned: Sequence[Any], additional: Sequence[Any]
+) -> list[Any]:
+    """Return ``torch._higher_order_ops.associative_scan.generic_associative_scan`` (2.6–2.13)."""
+    from torch._higher_order_ops.associative_scan import generic_associative_scan
+
+    extra = {"additional_inputs": additional} if additional else {}
+    return list(generic_associative_scan(function, list(scanned), **extra))
+
+
 def current_autograd_node() -> Any:
     """Return the backward node that the engine is executing, ``None`` outside of backward.
 

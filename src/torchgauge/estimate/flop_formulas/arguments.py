@@ -64,6 +64,24 @@ def as_tuple(value: ArgumentValue) -> Iterable[ArgumentValue]:
     return value if isinstance(value, tuple) else ()
 
 
+def real_products(op: OpRecord) -> int:
+    """Return how many real multiply-adds one multiply-add of an operator is: 4 if complex, else 1.
+
+    ``(a + bi)(c + di) = (ac − bd) + (ad + bc)i`` and the sum: 4 multiplications, 4 additions.
+    Source: LAPACK Working Note 41 (Blackford and Dongarra), appendix C. cuBLAS and MKL multiply
+    so, unless their ``3m`` variants are called.
+    """
+    return 4 if any(tensor.dtype.startswith("complex") for tensor in _tensors(op.args)) else 1
+
+
+def _tensors(values: Iterable[ArgumentValue]) -> Iterable[TensorSpec]:
+    for value in values:
+        if isinstance(value, TensorSpec):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _tensors(value)
+
+
 def output_shape(op: OpRecord, position: int = 0) -> Shape:
     """Return the shape of one of the outputs."""
     if position >= len(op.outputs):

@@ -31,7 +31,7 @@ _MADE_BEFORE = (
 )
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 _FRAMES = 4
-"""How far the function that an instance decorates is from its ``__enter__``, subclasses included."""
+"""How far the function that an instance decorates is from its ``__enter__``, at most."""
 
 
 class Regions:
@@ -174,8 +174,6 @@ class Regions:
         Decorators are made with their class. Where no GPU is found they switch themselves off,
         and then look as if ``enabled=False`` had been written.
         """
-        if region.fast_dtype is not torch.get_autocast_dtype("cuda"):
-            return True  # a dtype was named, for which there is no reason with enabled=False
         frame = sys._getframe(1)
         for _ in range(_FRAMES):
             if frame.f_code.co_name == "decorate_autocast":
@@ -185,6 +183,8 @@ class Regions:
             if frame.f_back is None:
                 break
             frame = frame.f_back
+        if region.fast_dtype is not torch.float16:  # a dtype was named, which is for being on
+            return True
         self._assume(_MADE_BEFORE)
         return False
 
