@@ -34,6 +34,7 @@ from torchgauge.trace.describe import (
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
@@ -47,6 +48,7 @@ from torchgauge.trace.torch_internals import (
     storage_key,
     without_transforms,
 )
+from torchgauge.trace.wrappers import is_of_distributed
 
 _COPY = "aten._to_copy.default"
 _SCALARS = (int, float, bool, str, type(None))
@@ -161,6 +163,8 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.sees_shards = False
+        """Whether an operator took a tensor that is distributed over ranks."""
         self._keep_ops = keep_ops
         self._python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -235,7 +239,7 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
-        tensors = [without_transforms(tensor) for tensor in tensors_in(output)]
+        tensors = [without_transforms(local_part(tensor)) for tensor in tensors_in(output)]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
@@ -254,7 +258,12 @@ class Recorder(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and note it."""
+        """Run one operator and note it; one of DTensors comes back as those of its shards."""
+        if types and any(map(is_of_distributed, types)):
+            self.sees_shards = True
+            return NotImplemented
+        if types and any(kind.__name__ == "FakeTensor" for kind in types):
+            return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
         was_on = self._python.pause()
         try:
             return self._run(func, args, kwargs or {})

@@ -30,6 +30,7 @@ from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.recorder import CompositeCall, Recorder
+from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.torch_internals import (
@@ -135,6 +136,7 @@ class Session:
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
+        self._wrapping_hint = ""
         self._device = torch.device(request.real_device)
         self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
 
@@ -145,6 +147,7 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
+            plain_means_replicated(),
             self._devices(),
             self._autocast_installed() as self._autocast_region,
         ):
@@ -171,6 +174,11 @@ class Session:
         root = twin.root
         self._notes.warnings += twin.notes
         self._notes.assumptions += twin.assumptions
+        if twin.is_sharded:
+            self._wrapping_hint = (
+                "the copy that ran is the unsharded model; where its forward counts on a rank's "
+                "share, analyse the model before it is sharded or offloaded"
+            )
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
@@ -243,7 +251,7 @@ class Session:
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
-        for tensor in tensors_in(output):
+        for tensor in map(local_part, tensors_in(output)):
             if tensor.layout is torch.strided:
                 storages.set_role(storages.index_of(tensor, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
@@ -339,6 +347,8 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
+            if parameter.grad is not None:  # beside a DTensor that of a plain one is one too
+                parameter.grad = local_part(parameter.grad)
             if parameter.grad is not None and parameter.grad.layout is torch.strided:
                 storages.set_role(storages.index_of(parameter.grad, -1), Role.GRADIENT, name)
 
@@ -490,6 +500,10 @@ class Session:
                 self._notes.assumptions.append(
                     "the optimizer reads values of tensors; 1.0 was taken for each"
                 )
+        if recorder.sees_shards:
+            self._notes.assumptions.append(
+                "DTensors in the forward: what this rank computes is counted, not what it sends"
+            )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
@@ -526,7 +540,7 @@ class Session:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
-            hint=explain(module, given, error),
+            hint=self._wrapping_hint or explain(module, given, error),
             requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
             free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )

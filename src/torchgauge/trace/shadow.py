@@ -38,8 +38,8 @@ from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     distributes,
     is_of_distributed,
+    own_attributes,
     user_class,
-    without_offloading,
 )
 from torchgauge.trace.wrappers import unwrap as unwrap
 
@@ -263,13 +263,16 @@ class Twin:
         return twin
 
     def _module(self, original: nn.Module) -> nn.Module:
+        twin: nn.Module
         known = self._memo.get(id(original))
         if known is not None:
             return known  # type: ignore[no-any-return]
-        original = unwrap(original)
-        known = self._memo.get(id(original))
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        wrapper, original = original, unwrap(original)
+        if wrapper is not original:
+            twin = self._module(original)
+            if not hasattr(twin, "module"):  # code that knows of the wrapper asks for it
+                twin.__dict__["module"] = weakref.proxy(twin)
+            return twin
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
@@ -277,12 +280,12 @@ class Twin:
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(user_class(type(original)))
+        twin = object.__new__(user_class(type(original)))
         self._remember(original, twin)
-        state = twin.__dict__
+        state: dict[str, Any] = twin.__dict__
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
-        for name, value in without_offloading(original).items():
+        for name, value in own_attributes(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
             elif name.startswith(COMPOSED_STATE) or name in restored:
