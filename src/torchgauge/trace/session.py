@@ -29,9 +29,10 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.outside import Outside
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
-from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
+from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
@@ -203,18 +204,23 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
+        functions = () if request.loss is None else (request.loss,)
+        outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
-            if request.scenario.is_training:
-                self._train(root, partial(self._forward, root, call), args, kwargs, held)
-            else:
-                self._infer(partial(self._forward, root, call), args, kwargs, held)
-        except Exception as raised:
-            error = raised
-            failure = self._failure(root, raised, inputs)
-        except SystemExit as stop:  # it must not end the caller's process without a word
-            error = RuntimeError(f"the model called sys.exit({stop.code!r})")
-            failure = self._failure(root, error, inputs)
-        recorder.storages.stop()
+            try:
+                if request.scenario.is_training:
+                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
+                else:
+                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+            except Exception as raised:
+                error = raised
+                failure = self._failure(root, raised, inputs)
+            except SystemExit as stop:  # it must not end the caller's process without a word
+                error = RuntimeError(f"the model called sys.exit({stop.code!r})")
+                failure = self._failure(root, error, inputs)
+            recorder.storages.stop()
+        finally:
+            self._notes.warnings += outside.put_back(root, simulated=simulated)
         del held
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()

@@ -70,6 +70,8 @@ class Twin:
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
+        self.shared: list[Any] = []
+        """Objects that could not be copied: the copy's are the model's own."""
         self._path = ""
         self._has_values = self._device.type != "meta"
         self._restored = RestoredParameters(model, with_values=self._has_values)
@@ -136,6 +138,7 @@ class Twin:
                 f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
                 "and is shared with the analysed copy"
             )
+            self.shared.append(original)
             twin = original
         self._remember(original, twin)
         return twin
