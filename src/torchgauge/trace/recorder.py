@@ -34,6 +34,7 @@ from torchgauge.trace.describe import (
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
@@ -49,6 +50,7 @@ from torchgauge.trace.torch_internals import (
     without_torch_function,
     without_transforms,
 )
+from torchgauge.trace.wrappers import is_of_distributed
 
 _COPY = "aten._to_copy.default"
 _READ = "aten._local_scalar_dense.default"
@@ -168,6 +170,8 @@ class Recorder(DispatchMode):
         """Where to note calls of composite operators, which only inference mode shows whole."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
         """Hears of each tensor whose value is read, and in which call."""
+        self.sees_shards = False
+        """Whether an operator took a tensor that is distributed over ranks."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -245,7 +249,7 @@ class Recorder(DispatchMode):
         tensors = [
             without_transforms(part)
             for tensor in tensors_in(output)
-            for part in stored_tensors(tensor)
+            for part in stored_tensors(local_part(tensor))
         ]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
@@ -274,10 +278,17 @@ class Recorder(DispatchMode):
     ) -> Any:
         """Run one operator and note it.
 
-        Where an argument's class runs its operators itself, what it runs them by comes here.
+        Where an argument's class runs its operators itself, what it runs them by comes here: the
+        operators of a DTensor's shards, those of what is inside a quantized weight.
         """
-        if types and any_wrapper(types):
-            return NotImplemented
+        if types:
+            if any(map(is_of_distributed, types)):
+                self.sees_shards = True
+                return NotImplemented
+            if any_wrapper(types):
+                return NotImplemented
+            if any(kind.__name__ == "FakeTensor" for kind in types):
+                return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
         was_on = self.python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:

@@ -30,11 +30,13 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.recorder import CompositeCall, Recorder
-from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
+from torchgauge.trace.restored import local_part, plain_means_replicated
+from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.subclasses import (
     attached_tensors,
@@ -157,6 +159,7 @@ class Session:
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
+        self._wrapping_hint = ""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -168,6 +171,7 @@ class Session:
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
+            plain_means_replicated(),
             self._devices(),
             self._autocast_installed(),
             self._outside.watched(),
@@ -217,6 +221,11 @@ class Session:
         root = twin.root
         self._notes.warnings += twin.notes
         self._notes.assumptions += twin.assumptions
+        if twin.is_sharded:
+            self._wrapping_hint = (
+                "the copy that ran is the unsharded model; where its forward counts on a rank's "
+                "share, analyse the model before it is sharded or offloaded"
+            )
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
@@ -241,18 +250,23 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
+        functions = () if request.loss is None else (request.loss,)
+        outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
-            if request.scenario.is_training:
-                self._train(root, partial(self._forward, root, call), args, kwargs, held)
-            else:
-                self._infer(partial(self._forward, root, call), args, kwargs, held)
-        except Exception as raised:
-            error = raised
-            failure = self._failure(root, raised, inputs)
-        except SystemExit as stop:  # it must not end the caller's process without a word
-            error = RuntimeError(f"the model called sys.exit({stop.code!r})")
-            failure = self._failure(root, error, inputs)
-        recorder.storages.stop()
+            try:
+                if request.scenario.is_training:
+                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
+                else:
+                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+            except Exception as raised:
+                error = raised
+                failure = self._failure(root, raised, inputs)
+            except SystemExit as stop:  # it must not end the caller's process without a word
+                error = RuntimeError(f"the model called sys.exit({stop.code!r})")
+                failure = self._failure(root, error, inputs)
+            recorder.storages.stop()
+        finally:
+            self._notes.warnings += outside.put_back(root, simulated=simulated)
         del held
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()
@@ -295,7 +309,7 @@ class Session:
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
-            for part in stored_tensors(tensor):
+            for part in stored_tensors(local_part(tensor)):
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
@@ -405,8 +419,10 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
-            parts = [] if parameter.grad is None else stored_tensors(parameter.grad)
-            for part in parts:
+            if parameter.grad is None:
+                continue
+            parameter.grad = local_part(parameter.grad)  # beside a DTensor that of a plain one too
+            for part in stored_tensors(parameter.grad):
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
@@ -566,6 +582,10 @@ class Session:
                 self._notes.assumptions.append(
                     Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
+        if recorder.sees_shards:
+            self._notes.assumptions.append(
+                "DTensors in the forward: what this rank computes is counted, not what it sends"
+            )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
@@ -603,7 +623,7 @@ class Session:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
-            hint=explain(module, given, error),
+            hint=self._wrapping_hint or explain(module, given, error),
             requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
             free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )

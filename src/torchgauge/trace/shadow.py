@@ -43,8 +43,8 @@ from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     distributes,
     is_of_distributed,
+    own_attributes,
     user_class,
-    without_offloading,
 )
 from torchgauge.trace.wrappers import unwrap as unwrap
 
@@ -75,6 +75,8 @@ class Twin:
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
+        self.shared: list[Any] = []
+        """Objects that could not be copied: the copy's are the model's own."""
         self._path = ""
         self._has_values = self._device.type != "meta"
         self._restored = RestoredParameters(model, with_values=self._has_values)
@@ -141,6 +143,7 @@ class Twin:
                 f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
                 "and is shared with the analysed copy"
             )
+            self.shared.append(original)
             twin = original
         self._remember(original, twin)
         return twin
@@ -299,13 +302,16 @@ class Twin:
         return twin
 
     def _module(self, original: nn.Module) -> nn.Module:
+        twin: nn.Module
         known = self._memo.get(id(original))
         if known is not None:
             return known  # type: ignore[no-any-return]
-        original = unwrap(original)
-        known = self._memo.get(id(original))
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        wrapper, original = original, unwrap(original)
+        if wrapper is not original:
+            twin = self._module(original)
+            if not hasattr(twin, "module"):  # code that knows of the wrapper asks for it
+                twin.__dict__["module"] = weakref.proxy(twin)
+            return twin
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
@@ -315,12 +321,12 @@ class Twin:
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(user_class(type(original)))
+        twin = object.__new__(user_class(type(original)))
         self._remember(original, twin)
-        state = twin.__dict__
+        state: dict[str, Any] = twin.__dict__
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
-        for name, value in without_offloading(original).items():
+        for name, value in own_attributes(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
             elif name.startswith(COMPOSED_STATE) or name in restored:

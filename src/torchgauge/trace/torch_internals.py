@@ -293,6 +293,16 @@ def list_kernels_on_meta() -> Iterator[None]:
             setattr(module, name, function)
 
 
+def global_module_hooks() -> list[Callable[..., Any]]:
+    """Return the hooks that run around every module, in ``torch.nn.modules.module`` (2.6–2.13)."""
+    names = (
+        "_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )  # fmt: skip
+    module = torch.nn.modules.module
+    return [hook for name in names for hook in getattr(module, name, {}).values()]
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
