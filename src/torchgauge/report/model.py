@@ -87,6 +87,8 @@ class Layout(Flag):
     """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
     SUGGESTS_CHANNELS_LAST = auto()
     """Results are made with their channels last (``suggest_memory_format``)."""
+    MATRIX = auto()
+    """BLAS takes its matrices as they are: rows or columns lie one after the other."""
 
 
 ArgumentValue: TypeAlias = (

@@ -177,7 +177,20 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
+    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
+        layout |= Layout.MATRIX
     return layout
+
+
+def _is_matrix(tensor: torch.Tensor) -> bool:
+    """Return whether BLAS takes a matrix as it is: as rows, or transposed as columns.
+
+    It reads conjugates of what is transposed only. The condition is that of ``addmm_impl_cpu_``.
+    """
+    *_, height, width = tensor.shape
+    *_, down, right = tensor.stride()
+    by_rows = right == 1 and down >= max(1, width) and not tensor.is_conj()
+    return by_rows or (down == 1 and right >= max(1, height))
 
 
 _CHANNELS_LAST = {

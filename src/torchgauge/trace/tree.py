@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.describe import dtype_name
+from torchgauge.trace.geometry import span_of
 from torchgauge.trace.subclasses import attached_tensors, is_wrapper, stored_tensors
 from torchgauge.trace.torch_internals import storage_key, without_torch_function
 
@@ -173,7 +174,7 @@ def _place(tensor: torch.Tensor) -> Any:
     if tensor.layout is not torch.strided:
         return id(tensor)
     storage = tensor.untyped_storage()
-    return (storage_key(storage), tensor.storage_offset(), tensor.numel(), tensor.dtype)
+    return (storage_key(storage), span_of(tensor), tensor.numel(), tensor.dtype)
 
 
 def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[int, ...]:
@@ -200,7 +201,8 @@ def _stored_bytes(tensor: torch.Tensor) -> int:
 def _plain_bytes(tensor: torch.Tensor) -> int:
     if tensor.layout is not torch.strided:
         return sum(item.numel() * item.element_size() for item in _sparse_parts(tensor))
-    return tensor.numel() * tensor.element_size()
+    start, end = span_of(tensor)
+    return min(tensor.numel() * tensor.element_size(), end - start)  # less where expanded
 
 
 def _sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
