@@ -141,6 +141,10 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
      "the device has too little memory left; use a smaller batch or input, precision bf16, or "
      "checkpointing"),
+    (r"EOF when reading a line|lost sys.stdin",
+     "the model reads from the standard input; pass what it asks for as an argument"),
+    (r"maximum recursion depth exceeded",
+     "the model calls itself without end; the lines are in the traceback of the original error"),
     (r"missing \d+ required (positional|keyword-only) argument",
      "give every argument of forward: several --input-size, or input_data={...}"),
     (r"unexpected keyword argument|got multiple values for argument",
