@@ -24,6 +24,7 @@ from typing import NoReturn
 
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.output import close_stdout
+from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
 from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import TorchGaugeError, UsageError
 
@@ -47,7 +48,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises for what a user did."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_stderr():
+        status = _status(list(sys.argv[1:] if argv is None else argv))
+        if argv is None:  # what the model's code prints at exit is not part of the result
+            give_stdout_up()
+        return status
+
+
+def _status(arguments: list[str]) -> int:
     search_path = list(sys.path)
     try:
         status = _dispatch(arguments)

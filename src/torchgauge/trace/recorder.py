@@ -254,6 +254,10 @@ class Recorder(DispatchMode):
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
+    def current_path(self) -> str:
+        """Return the path of the module that is running, ``""`` for the root and outside."""
+        return self.stack[-1].path if self.stack else ""
+
     def current_call(self) -> int:
         """Return the innermost module call, in a backward the one whose forward it is for."""
         if self.stack:

@@ -27,10 +27,11 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
-from torchgauge.trace.hints import explain
+from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
+from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
@@ -153,6 +154,7 @@ class Session:
                 "the forward computes gradients, so the inference ran with gradients on, as a "
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
+        self._lost = LostGradients(self._recorder.current_path)
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
@@ -259,8 +261,8 @@ class Session:
                 else:
                     self._infer(partial(self._forward, root, call), args, kwargs, held)
             except Exception as raised:
-                error = raised
-                failure = self._failure(root, raised, inputs)
+                error = self._lost.explained(raised)
+                failure = self._failure(root, error, inputs)
             except SystemExit as stop:  # it must not end the caller's process without a word
                 error = RuntimeError(f"the model called sys.exit({stop.code!r})")
                 failure = self._failure(root, error, inputs)
@@ -327,7 +329,11 @@ class Session:
         trainer = Trainer(root, scenario, foreach=self._foreach)
         self._register_kept(trainer)
         before = recorder.storages.alive()
-        with torch.enable_grad(), recorder:
+        with (
+            torch.enable_grad(),
+            recorder,
+            self._lost.noticed(),
+        ):
             trainer.begin()
             for _ in range(scenario.accumulation):
                 held.clear()
@@ -601,7 +607,7 @@ class Session:
             phase_ends=tuple(self._phase_ends),
             batch_size=self._request.plan.batch_size,
             assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
-            warnings=tuple(dict.fromkeys(self._notes.warnings)),
+            warnings=tuple(dict.fromkeys((*self._notes.warnings, *self._lost.warnings()))),
             failure=failure,
             not_counted=self._outside.not_counted(),
         )
@@ -609,6 +615,16 @@ class Session:
     def _failure(
         self, root: nn.Module, error: Exception, inputs: tuple[NamedValue, ...]
     ) -> Failure:
+        if self._recorder.phase is Phase.OPTIMIZER:
+            return Failure(
+                path="",
+                module_type=(self._request.scenario.optimizer or "").rpartition(":")[2],
+                inputs=(),
+                error_type=type(error).__name__,
+                error=str(error).strip() or type(error).__name__,
+                phase=Phase.OPTIMIZER,
+                hint=explain_optimizer(error),
+            )
         call = self._recorder.failed_call
         path = call.path if call is not None else ""
         try:
@@ -623,10 +639,16 @@ class Session:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
-            hint=self._wrapping_hint or explain(module, given, error),
+            hint=self._wrapping_hint or self._hint(module, given, error),
             requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
             free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )
+
+    def _hint(self, module: nn.Module, given: tuple[NamedValue, ...], error: Exception) -> str:
+        if self._recorder.phase is Phase.BACKWARD and (lost := self._lost.hint()):
+            return lost
+        guessed = self._simulation.values.decided_on_guess if self._simulation is not None else []
+        return explain(module, given, error) or (guessed_hint(guessed[0]) if guessed else "")
 
     def _floats_into_embeddings(self) -> tuple[str, ...]:
         assert self._simulation is not None

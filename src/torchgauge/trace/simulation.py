@@ -196,6 +196,11 @@ class Simulation:
         The batch sizes stay on the CPU, where recurrent layers read them.
         """
         known = self.values.decide(lengths, "the lengths of a packed sequence")
+        if int(known.min()) <= 0:
+            raise RuntimeError(
+                "Length of all samples has to be greater than 0, but found an element in "
+                "'lengths' that is <= 0"
+            )
         steps = torch.arange(int(known[0]), device=CPU)
         batch_sizes = (known[:, None] > steps).sum(0)
         features = source.shape[2:]
