@@ -163,7 +163,8 @@ WHOLE_TENSOR_OPS_ELSEWHERE = _names(
 READS_BY_INDEX = _names(
     """
     _unsafe_index _unsafe_masked_index embedding gather index index_select masked_select take
-    take_along_dim torchvision.ps_roi_align torchvision.ps_roi_pool torchvision.roi_align
+    take_along_dim quantized.embedding_2bit quantized.embedding_4bit quantized.embedding_byte
+    torchvision.ps_roi_align torchvision.ps_roi_pool torchvision.roi_align
     torchvision.roi_pool
     """
 )
@@ -191,7 +192,8 @@ EMBEDDING_BAGS = _names(
     """
     _embedding_bag _embedding_bag_backward _embedding_bag_dense_backward
     _embedding_bag_forward_only _embedding_bag_per_sample_weights_backward
-    _embedding_bag_sparse_backward embedding_bag
+    _embedding_bag_sparse_backward embedding_bag quantized.embedding_bag_2bit
+    quantized.embedding_bag_4bit quantized.embedding_bag_byte
     """
 )
 """One operation per element of every row looked up."""

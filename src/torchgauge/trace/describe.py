@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.trace.packed import is_packed, packed_tensors
 
 _MAX_DEPTH = 12
 _GRAPHS = ("Data", "DataBatch")
@@ -23,12 +24,25 @@ class SpecTable:
     def __init__(self, device: str) -> None:
         self.device = device
         self._specs: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
+        self._packed: dict[int, tuple[Any, ArgumentValue]] = {}
 
     def of(self, tensor: torch.Tensor) -> TensorSpec:
         """Return the spec of a tensor."""
         key = (tensor.shape, tensor.dtype)
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec
+
+    def packed(self, value: Any) -> ArgumentValue:
+        """Return the specs of the weights in a packed object; see ``packed.py``."""
+        known = self._packed.get(id(value))
+        if known is None:
+            weights = [t for t in packed_tensors(value) if t.name.startswith("weight")]
+            specs = tuple(
+                TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
+                for t in weights
+            )
+            known = self._packed[id(value)] = (value, specs[0] if len(specs) == 1 else specs)
+        return known[1]
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key
@@ -62,6 +76,8 @@ def argument(value: Any, specs: SpecTable) -> ArgumentValue:
         return dtype_name(value)
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return str(value)
+    if is_packed(value):
+        return specs.packed(value)
     if callable(value):  # its text would hold an address
         return f"<{getattr(value, '__name__', type(value).__name__)}>"
     return str(value).removeprefix("torch.")

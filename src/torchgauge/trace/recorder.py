@@ -32,6 +32,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.shape_rules import layout_of
@@ -320,8 +321,11 @@ class Recorder(DispatchMode):
             call = -1 if node is None else self._call_of_node(node)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
+        workspace = 0
         try:
-            if simulation is None:
+            if simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+                output, workspace = run_measured(lambda: func(*args, **kwargs))
+            elif simulation is None:
                 output = func(*args, **kwargs)
             else:
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
@@ -334,6 +338,8 @@ class Recorder(DispatchMode):
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
+        if workspace:
+            storages.note_workspace(workspace, call)
         if to_host and not self._is_cpu:
             for index in writes:
                 storages.set_host(index)

@@ -13,6 +13,7 @@ from torch import nn
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.session import Outcome, Request, Session
 from torchgauge.trace.values import DataDependentError
 
@@ -35,6 +36,10 @@ def run(request: Request) -> Outcome:
         outcome = _run_for_real(request, "scripted code runs on real tensors only")
         if outcome is not None:
             return outcome
+    if holds_packed(request.model):
+        outcome = _run_packed(request)
+        if outcome is not None:
+            return outcome
     first: Outcome | None = None
     for plan in (request.plan, *request.plan.alternatives):
         outcome = _simulate(replace(request, plan=plan))
@@ -52,6 +57,17 @@ def run(request: Request) -> Outcome:
         first = first or outcome
     assert first is not None
     return first
+
+
+def _run_packed(request: Request) -> Outcome | None:
+    """Run a quantized model for real, in the first reading of its inputs that it takes."""
+    for plan in (request.plan, *request.plan.alternatives):
+        outcome = _run_for_real(
+            replace(request, plan=plan), "the kernels of quantized weights run on real tensors only"
+        )
+        if outcome is None or outcome.error is None:
+            return outcome
+    return None
 
 
 def needs_values(error: BaseException) -> bool:

@@ -29,6 +29,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.packed import PackedWeights
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
@@ -194,6 +195,7 @@ class Session:
             to_channels_last(root)
         self._register(root)
         self._register_hidden(twin)
+        self._register_packed(root)
         args, kwargs = self._make_inputs(twin)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
@@ -425,6 +427,20 @@ class Session:
                 "registered, in a plain list for instance: neither counted nor trained; "
                 "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"
             )
+
+    def _register_packed(self, root: nn.Module) -> None:
+        """Give what quantized modules hold packed its place in memory; it is in no tensor."""
+        weights = PackedWeights()
+        for path, module, shared_with in walk(root):
+            if shared_with is None:
+                for name, packed in weights.of(path, module):
+                    kept = module.__dict__.get(name.rpartition(".")[2])
+                    if isinstance(kept, torch.Tensor):  # a bias that the module also keeps
+                        self._register_parts([kept], Role.PARAMETER, name)
+                    else:
+                        self._recorder.storages.register_bytes(
+                            packed.stored_bytes, Role.PARAMETER, name
+                        )
 
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan

@@ -25,6 +25,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from torchgauge.trace.packed import is_packed
 from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
 from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
 
@@ -106,8 +107,8 @@ class Twin:
             return self._handle(original)
         if kind is types.FunctionType:
             return self._function(original)
-        if callable(original) and isinstance(original, type):
-            return original
+        if (callable(original) and isinstance(original, type)) or is_packed(original):
+            return original  # nothing changes what is packed
         try:
             with _TensorTwins(self):
                 twin = self._copied(original, kind)

@@ -257,6 +257,24 @@ def storage_key(storage: torch.UntypedStorage) -> int:
     return key
 
 
+def profiler_is_on() -> bool:
+    """Return whether a profiler runs in this thread (``torch._C._autograd``: 2.6–2.13)."""
+    on: bool = torch._C._autograd._profiler_enabled()
+    return on
+
+
+def memory_events(run: Callable[[], None]) -> list[int]:
+    """Run a function; return the bytes allocated (positive) and freed meanwhile, in order.
+
+    ``torch.autograd.profiler.profile.kineto_results``: 2.6–2.13.
+    """
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    found = [event for event in results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
+
+
 def profiler_range(name: str) -> Any:
     """Return a context manager that the profiler shows as one event of that name.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.describe import dtype_name
+from torchgauge.trace.packed import PackedWeights
 from torchgauge.trace.subclasses import attached_tensors, is_wrapper, stored_tensors
 from torchgauge.trace.torch_internals import storage_key, without_torch_function
 
@@ -89,6 +91,7 @@ class _Owners:
 
     def __init__(self, root: nn.Module) -> None:
         self._names: dict[Any, str] = {}
+        self._packed = PackedWeights()
         self._attached = {
             _place(part)
             for tensor in (*root.parameters(), *root.buffers())
@@ -106,7 +109,11 @@ class _Owners:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     yield self._info(prefix + name, tensor, module, name, is_buffer, lazy)
-        yield from _packed(prefix, module)
+        for name, packed in self._packed.of(path, module):
+            yield ParameterInfo(
+                name=name, shape=packed.shape, dtype=packed.dtype, numel=prod(packed.shape),
+                stored_bytes=packed.stored_bytes, trainable=False,
+            )  # fmt: skip
 
     def _info(
         self,
@@ -126,14 +133,11 @@ class _Owners:
         shape = _logical_shape(tensor, module, short)
         # GPTQ and AWQ register packed weights as buffers; they are parameters all the same.
         is_buffer = is_buffer and shape == tuple(tensor.shape)
-        numel = 1
-        for size in shape:
-            numel *= size
         return ParameterInfo(
             name=name,
             shape=shape,
             dtype=dtype_name(tensor.dtype),
-            numel=numel,
+            numel=prod(shape),
             stored_bytes=_stored_bytes(tensor) + self._attached_bytes(tensor),
             trainable=bool(tensor.requires_grad) and not is_buffer,
             is_buffer=is_buffer,
@@ -207,24 +211,3 @@ def _sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if tensor.layout is torch.sparse_coo:
         return (tensor._indices(), tensor._values())
     return (tensor.crow_indices(), tensor.col_indices(), tensor.values())
-
-
-def _packed(prefix: str, module: nn.Module) -> Iterator[ParameterInfo]:
-    """Yield the weights that torch's quantized modules keep inside a packed object."""
-    if "_packed_params" not in module.__dict__ and "_packed_params" not in module._modules:
-        return
-    for name in ("weight", "bias"):
-        read = getattr(module, name, None)
-        try:
-            tensor = read() if callable(read) else None
-        except (RuntimeError, AttributeError, TypeError):
-            continue
-        if isinstance(tensor, torch.Tensor):
-            yield ParameterInfo(
-                name=f"{prefix}{name}",
-                shape=tuple(int(size) for size in tensor.shape),
-                dtype=dtype_name(tensor.dtype),
-                numel=tensor.numel(),
-                stored_bytes=tensor.numel() * tensor.element_size(),
-                trainable=False,
-            )
