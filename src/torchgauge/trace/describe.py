@@ -24,7 +24,6 @@ class SpecTable:
     def __init__(self, device: str) -> None:
         self.device = device
         self._specs: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
-        self._packed: dict[int, tuple[Any, ArgumentValue]] = {}
 
     def of(self, tensor: torch.Tensor) -> TensorSpec:
         """Return the spec of a tensor."""
@@ -34,15 +33,12 @@ class SpecTable:
 
     def packed(self, value: Any) -> ArgumentValue:
         """Return the specs of the weights in a packed object; see ``packed.py``."""
-        known = self._packed.get(id(value))
-        if known is None:
-            weights = [t for t in packed_tensors(value) if t.name.startswith("weight")]
-            specs = tuple(
-                TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
-                for t in weights
-            )
-            known = self._packed[id(value)] = (value, specs[0] if len(specs) == 1 else specs)
-        return known[1]
+        specs = tuple(
+            TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
+            for t in packed_tensors(value)
+            if t.name.startswith("weight")
+        )
+        return specs[0] if len(specs) == 1 else specs
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key

@@ -103,15 +103,29 @@ class PackedWeights:
         self._seen: list[Any] = []
 
     def of(self, path: str, module: nn.Module) -> Iterator[tuple[str, PackedTensor]]:
-        """Yield the full name of each tensor that a module, or its packed child, holds packed."""
+        """Yield the full name of each tensor that a module holds packed.
+
+        What a quantized layer keeps in a child that is never called counts as its own.
+        """
         prefix = f"{path}." if path else ""
         child = module._modules.get("_packed_params")
-        states = (module.__dict__, {} if child is None else child.__dict__)
-        for attribute, value in (pair for state in states for pair in state.items()):
-            if is_packed(value) and not any(value is seen for seen in self._seen):
-                self._seen.append(value)
-                for tensor in packed_tensors(value):
+        for state in (module.__dict__, {} if child is None else child.__dict__):
+            for attribute, value in state.items():
+                for tensor in self._first(value):
                     yield prefix + _name(attribute, tensor.name), tensor
+        layers = module._modules.get("_all_weight_values")
+        directions = 2 if getattr(module, "bidirectional", False) else 1
+        for index, layer in enumerate(() if layers is None else layers.children()):
+            suffix = f"l{index // directions}" + ("_reverse" if index % directions else "")
+            for tensor in self._first(layer.__dict__.get("param")):
+                yield f"{prefix}{tensor.name}_{suffix}", tensor
+
+    def _first(self, value: Any) -> tuple[PackedTensor, ...]:
+        """Return what an object holds the first time that it is met."""
+        if not is_packed(value) or any(value is seen for seen in self._seen):
+            return ()
+        self._seen.append(value)
+        return packed_tensors(value)
 
 
 def _name(attribute: str, name: str) -> str:

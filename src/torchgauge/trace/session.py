@@ -29,7 +29,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.packed import PackedWeights
+from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
@@ -53,7 +53,14 @@ from torchgauge.trace.training import (
     dtype_named,
     to_channels_last,
 )
-from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
+from torchgauge.trace.tree import (
+    has_forward,
+    is_quantized,
+    lazy_names,
+    module_infos,
+    type_name,
+    walk,
+)
 from torchgauge.trace.virtual import cpu
 from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
 from torchgauge.trace.virtual.base import VirtualDevice
@@ -430,6 +437,16 @@ class Session:
 
     def _register_packed(self, root: nn.Module) -> None:
         """Give what quantized modules hold packed its place in memory; it is in no tensor."""
+        if not holds_packed(root):
+            return
+        self._notes.assumptions.append(
+            "packed weights: the bytes that their modules give; a backend's own copy of them "
+            "(oneDNN, FBGEMM) lies outside of PyTorch's allocator"
+        )
+        if self._simulation is not None:
+            self._notes.assumptions.append(
+                "simulated: what kernels of packed weights take for themselves is not in the memory"
+            )
         weights = PackedWeights()
         for path, module, shared_with in walk(root):
             if shared_with is None:
@@ -533,12 +550,18 @@ class Session:
                 self._notes.assumptions.append(
                     "the optimizer reads values of tensors; 1.0 was taken for each"
                 )
+        modules = module_infos(root, lazy)
+        if any(is_quantized(item) for module in modules for item in module.parameters):
+            self._notes.assumptions.append(
+                "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
+                "are element-wise work, and part of the kernel where it does them itself"
+            )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
-            modules=module_infos(root, lazy),
+            modules=modules,
             calls=recorder.call_records(),
             ops=recorder.op_records(),
             storages=recorder.storages.records(recorder.op_name),

@@ -62,9 +62,8 @@ class StorageTracker:
         return index
 
     def register_bytes(self, nbytes: int, role: Role, label: str) -> None:
-        """Note memory that is there throughout the step and that no tensor stands for."""
-        index = self._note(nbytes, -1, -1)
-        self.set_role(index, role, label)
+        """Note memory that is there throughout the step, in an object that is no tensor."""
+        self.set_role(self._note(nbytes, -1, -1), role, label)
 
     def note_workspace(self, nbytes: int, call: int) -> None:
         """Note memory that the kernel that runs now took for itself and gave back."""

@@ -454,7 +454,7 @@ def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterato
     def answer(tensor: torch.Tensor) -> Any:
         return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
 
-    torch.Tensor.device = property(answer)  # type: ignore[misc, assignment]
+    torch.Tensor.device = property(answer)  # type: ignore[assignment]
     try:
         yield
     finally:

@@ -62,6 +62,16 @@ def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]
         )
 
 
+def is_quantized(item: ParameterInfo) -> bool:
+    """Return whether a parameter is stored in fewer bits than it is computed with."""
+    if item.is_buffer or not item.numel:
+        return False
+    if not item.dtype.startswith(("float", "bfloat", "complex")) or "float8" in item.dtype:
+        return True
+    dtype: torch.dtype = getattr(torch, item.dtype)
+    return item.stored_bytes < item.numel * dtype.itemsize
+
+
 def lazy_names(root: nn.Module) -> frozenset[str]:
     """Return the names of parameters that have no shape yet."""
     return frozenset(
