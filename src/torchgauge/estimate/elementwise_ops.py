@@ -124,7 +124,11 @@ WHOLE_TENSOR_OPS = _names(
 
 WHOLE_TENSOR_OPS_ELSEWHERE = _names(
     """
-    _quantized.add inductor.accumulate_grad onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d
+    _quantized.add bitsandbytes.dequantize_4bit bitsandbytes.dequantize_blockwise
+    bitsandbytes.int8_double_quant bitsandbytes.int8_mm_dequant
+    bitsandbytes.int8_vectorwise_dequant bitsandbytes.int8_vectorwise_quant
+    bitsandbytes.quantize_4bit bitsandbytes.quantize_blockwise inductor.accumulate_grad
+    onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d
     onednn.qmul prims.abs prims.acos prims.acosh prims.add prims.amax prims.amin prims.asin
     prims.asinh prims.atan prims.atan2 prims.atanh prims.bessel_i0 prims.bessel_i0e
     prims.bessel_i1 prims.bessel_i1e prims.bessel_j0 prims.bessel_j1 prims.bitwise_and

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from torchgauge.report.model import (
     TensorSpec,
 )
 from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -157,6 +159,7 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.assumptions: list[str] = []
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
@@ -292,6 +295,10 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.name.startswith("bitsandbytes."):
+            output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
         found = _Found()
         try:
             noted = found.note_all(args, self.specs)
@@ -360,6 +367,20 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _run_inside(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a library's kernel by the operators that it calls, so that each is noted."""
+        simulation = self.simulation
+        kernels = CPU_KERNELS if self._is_cpu else {} if simulation is None else GPU_KERNELS
+        if simulation is not None:
+            self.assumptions.append(assumption(facts.name, args, is_cpu=self._is_cpu))
+        if facts.name not in kernels:
+            return NotImplemented
+        no_outliers = nullcontext() if simulation is None else simulation.values.assumed(0.0)
+        with self, no_outliers:
+            return kernels[facts.name](func)(*args, **kwargs)
 
     def _composite(
         self,

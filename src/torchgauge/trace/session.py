@@ -16,6 +16,7 @@ from torchgauge.errors import UsageError
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.describe import (
     call_inputs,
@@ -38,6 +39,7 @@ from torchgauge.trace.subclasses import (
     has_attributes,
     has_special_parameters,
     stored_tensors,
+    tensors_held,
 )
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
@@ -137,6 +139,8 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._running = self._recorder
+        """The recorder that is at work."""
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -180,8 +184,7 @@ class Session:
         """Let the classes of quantized weights find the CPU where the CPU is simulated."""
         if self._target.type != "cpu" or not has_special_parameters(self._request.model):
             return nullcontext()
-        recorder = self._recorder
-        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
+        return meta_answers_as(torch.device("cpu"), unless=lambda: self._running.is_inside_operator)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
@@ -200,10 +203,13 @@ class Session:
         self._set_flags(root)
         if request.scenario.channels_last:
             to_channels_last(root)
+        args, kwargs = self._make_inputs(twin)
+        if has_bitsandbytes(root):
+            self._settle(root, args, kwargs)
         self._register(root)
         self._register_hidden(twin)
         self._register_packed(root)
-        args, kwargs = self._make_inputs(twin)
+        self._register_inputs(args, kwargs)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
@@ -416,6 +422,9 @@ class Session:
                     attached += [(tensor, role, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
+        for path, module, _ in walk(root):
+            for state in quantization_states(module):
+                self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
 
     def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
         for part in parts:
@@ -463,10 +472,29 @@ class Session:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
+        return args, kwargs
+
+    def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the model once unrecorded, for layers that rearrange their weights when first run."""
+        unrecorded = Recorder(
+            device=self._recorder.specs.device,
+            simulation=self._simulation,
+            kernels=self._target.kernels,
+            keep_ops=False,
+        )
+        self._running = unrecorded
+        try:
+            with torch.no_grad(), unrecorded, self._autocast():
+                root(*args, **kwargs)
+        except Exception:  # the run that is recorded fails again, and says where
+            return
+        finally:
+            self._running = self._recorder
+
+    def _register_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
                 self._register_parts(stored_tensors(tensor), Role.INPUT, name)
-        return args, kwargs
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:
         return real_or_made(twin.value(value), self._make_tensor)
@@ -550,6 +578,7 @@ class Session:
                 self._notes.assumptions.append(
                     "the optimizer reads values of tensors; 1.0 was taken for each"
                 )
+        self._notes.assumptions += filter(None, recorder.assumptions)
         modules = module_infos(root, lazy)
         if any(is_quantized(item) for module in modules for item in module.parameters):
             self._notes.assumptions.append(

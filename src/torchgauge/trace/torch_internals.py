@@ -379,6 +379,16 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call the kernel that an operator has for the CPU, or for all devices, on any tensors.
+
+    Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
+    """
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
 FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
 """How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
 

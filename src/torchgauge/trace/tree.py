@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Any
 
@@ -11,9 +11,15 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
+from torchgauge.trace.bitsandbytes import quantization_states
 from torchgauge.trace.describe import dtype_name
 from torchgauge.trace.packed import PackedWeights
-from torchgauge.trace.subclasses import attached_tensors, is_wrapper, stored_tensors
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    is_wrapper,
+    stored_tensors,
+    tensors_held,
+)
 from torchgauge.trace.torch_internals import storage_key, without_torch_function
 
 
@@ -140,6 +146,9 @@ class _Owners:
                 trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
             )  # fmt: skip
         shared_with = self._names.setdefault(_identity(tensor), name)
+        attached = attached_tensors(tensor)
+        if short == "weight":
+            attached += [t for s in quantization_states(module) for t in tensors_held(s)]
         shape = _logical_shape(tensor, module, short)
         # GPTQ and AWQ register packed weights as buffers; they are parameters all the same.
         is_buffer = is_buffer and shape == tuple(tensor.shape)
@@ -148,17 +157,17 @@ class _Owners:
             shape=shape,
             dtype=dtype_name(tensor.dtype),
             numel=prod(shape),
-            stored_bytes=_stored_bytes(tensor) + self._attached_bytes(tensor),
+            stored_bytes=_stored_bytes(tensor) + self._attached_bytes(attached),
             trainable=bool(tensor.requires_grad) and not is_buffer,
             is_buffer=is_buffer,
             shared_with=None if shared_with == name else shared_with,
             is_lazy=name in lazy,
         )
 
-    def _attached_bytes(self, tensor: torch.Tensor) -> int:
+    def _attached_bytes(self, parts: Iterable[torch.Tensor]) -> int:
         """Return the bytes of what a tensor keeps in attributes and nothing before it has kept."""
         total = 0
-        for part in attached_tensors(tensor):
+        for part in parts:
             place = _place(part)
             if place not in self._attached:
                 self._attached.add(place)

@@ -70,3 +70,21 @@ def product_in_another_dtype(op: OpRecord) -> int:
     if "mm" not in str(op.args[0]):
         raise ShapeNotVisibleError(f"{op.args[0]} is no matrix product")
     return 2 * output_numel(op) * shape(op, 2)[-1]
+
+
+@register_flop_formula("bitsandbytes.gemm_4bit", "bitsandbytes.gemv_4bit")
+def four_bit_product(op: OpRecord) -> int:
+    """``(x: […, k], packed weight, [n, k], …)``: ``2 · numel(out) · k``."""
+    return 2 * output_numel(op) * shape(op, 0)[-1]
+
+
+@register_flop_formula("bitsandbytes.int8_scaled_mm", "bitsandbytes.int8_linear_matmul")
+def eight_bit_product(op: OpRecord) -> int:
+    """``(a: […, k], b: [n, k], …)``: ``2 · numel(out) · k``."""
+    return 2 * output_numel(op) * shape(op, 0)[-1]
+
+
+@register_flop_formula("bitsandbytes.int8_mixed_scaled_mm")
+def eight_bit_product_with_outliers(op: OpRecord) -> int:
+    """``(x, a: […, k], b: [n, k], …)``; outlier columns, whose number is data, count once."""
+    return 2 * output_numel(op) * shape(op, 1)[-1]
