@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from torchgauge.report.model import (
     TensorSpec,
 )
 from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -32,6 +34,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.restored import local_part
@@ -159,6 +162,7 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.assumptions: list[str] = []
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
@@ -316,6 +320,10 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.name.startswith("bitsandbytes."):
+            output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
         found = _Found()
         try:
             noted = found.note_all(args, self.specs)
@@ -347,8 +355,11 @@ class Recorder(DispatchMode):
             self.on_read(args[0], call)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
+        workspace = 0
         try:
-            if simulation is None:
+            if simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+                output, workspace = run_measured(lambda: func(*args, **kwargs))
+            elif simulation is None:
                 output = func(*args, **kwargs)
             else:
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
@@ -361,6 +372,8 @@ class Recorder(DispatchMode):
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
+        if workspace:
+            storages.note_workspace(workspace, call)
         if to_host and not self._is_cpu:
             for index in writes:
                 storages.set_host(index)
@@ -381,6 +394,20 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _run_inside(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a library's kernel by the operators that it calls, so that each is noted."""
+        simulation = self.simulation
+        kernels = CPU_KERNELS if self._is_cpu else {} if simulation is None else GPU_KERNELS
+        if simulation is not None:
+            self.assumptions.append(assumption(facts.name, args, is_cpu=self._is_cpu))
+        if facts.name not in kernels:
+            return NotImplemented
+        no_outliers = nullcontext() if simulation is None else simulation.values.assumed(0.0)
+        with self, no_outliers:
+            return kernels[facts.name](func)(*args, **kwargs)
 
     def _composite(
         self,

@@ -17,6 +17,7 @@ from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.control_flow import control_flow
@@ -35,6 +36,7 @@ from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
+from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
@@ -44,6 +46,7 @@ from torchgauge.trace.subclasses import (
     has_attributes,
     has_special_parameters,
     stored_tensors,
+    tensors_held,
 )
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
@@ -60,7 +63,14 @@ from torchgauge.trace.training import (
     dtype_named,
     to_channels_last,
 )
-from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
+from torchgauge.trace.tree import (
+    has_forward,
+    is_quantized,
+    lazy_names,
+    module_infos,
+    type_name,
+    walk,
+)
 from torchgauge.trace.virtual import cpu
 from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
@@ -142,6 +152,8 @@ class Session:
             keep_ops=keep_ops,
         )
         self._outside = OutsideWork(self._recorder)
+        self._running = self._recorder
+        """The recorder that is at work."""
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -195,8 +207,7 @@ class Session:
         """Let the classes of quantized weights find the CPU where the CPU is simulated."""
         if self._target.type != "cpu" or not has_special_parameters(self._request.model):
             return nullcontext()
-        recorder = self._recorder
-        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
+        return meta_answers_as(torch.device("cpu"), unless=lambda: self._running.is_inside_operator)
 
     def _decide(self, predicate: torch.Tensor, what: str) -> bool:
         """Return what the tensor says that ``what`` depends on."""
@@ -232,9 +243,13 @@ class Session:
         self._set_flags(root)
         if request.scenario.channels_last:
             to_channels_last(root)
+        args, kwargs = self._make_inputs(twin)
+        if has_bitsandbytes(root):
+            self._settle(root, args, kwargs)
         self._register(root)
         self._register_hidden(twin)
-        args, kwargs = self._make_inputs(twin)
+        self._register_packed(root)
+        self._register_inputs(args, kwargs)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
@@ -477,6 +492,9 @@ class Session:
                     attached += [(tensor, role, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
+        for path, module, _ in walk(root):
+            for state in quantization_states(module):
+                self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
 
     def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
         for part in parts:
@@ -496,14 +514,57 @@ class Session:
                 "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"
             )
 
+    def _register_packed(self, root: nn.Module) -> None:
+        """Give what quantized modules hold packed its place in memory; it is in no tensor."""
+        if not holds_packed(root):
+            return
+        self._notes.assumptions.append(
+            "packed weights: the bytes that their modules give; a backend's own copy of them "
+            "(oneDNN, FBGEMM) lies outside of PyTorch's allocator"
+        )
+        if self._simulation is not None:
+            self._notes.assumptions.append(
+                "simulated: what kernels of packed weights take for themselves is not in the memory"
+            )
+        weights = PackedWeights()
+        for path, module, shared_with in walk(root):
+            if shared_with is None:
+                for name, packed in weights.of(path, module):
+                    kept = module.__dict__.get(name.rpartition(".")[2])
+                    if isinstance(kept, torch.Tensor):  # a bias that the module also keeps
+                        self._register_parts([kept], Role.PARAMETER, name)
+                    else:
+                        self._recorder.storages.register_bytes(
+                            packed.stored_bytes, Role.PARAMETER, name
+                        )
+
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
+        return args, kwargs
+
+    def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the model once unrecorded, for layers that rearrange their weights when first run."""
+        unrecorded = Recorder(
+            device=self._recorder.specs.device,
+            simulation=self._simulation,
+            kernels=self._target.kernels,
+            keep_ops=False,
+        )
+        self._running = unrecorded
+        try:
+            with torch.no_grad(), unrecorded, self._autocast():
+                root(*args, **kwargs)
+        except Exception:  # the run that is recorded fails again, and says where
+            return
+        finally:
+            self._running = self._recorder
+
+    def _register_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
                 self._register_parts(stored_tensors(tensor), Role.INPUT, name)
-        return args, kwargs
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:
         return real_or_made(twin.value(value), self._make_tensor)
@@ -591,6 +652,13 @@ class Session:
         if recorder.sees_shards:
             self._notes.assumptions.append(
                 "DTensors in the forward: what this rank computes is counted, not what it sends"
+            )
+        self._notes.assumptions += filter(None, recorder.assumptions)
+        modules = module_infos(root, lazy)
+        if any(is_quantized(item) for module in modules for item in module.parameters):
+            self._notes.assumptions.append(
+                "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
+                "are element-wise work, and part of the kernel where it does them itself"
             )
         return Trace(
             torch_version=torch.__version__,

@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.geometry import view_over
+from torchgauge.trace.packed import is_packed
 from torchgauge.trace.restored import (
     FLAT,
     Restored,
@@ -133,8 +134,8 @@ class Twin:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
-        if is_of_distributed(kind):
-            return original
+        if is_of_distributed(kind) or is_packed(original):
+            return original  # nothing changes what is packed
         try:
             with _TensorTwins(self):
                 twin = self._copied(original, kind)

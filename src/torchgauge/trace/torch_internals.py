@@ -309,6 +309,24 @@ def storage_key(storage: torch.UntypedStorage) -> int:
     return key
 
 
+def profiler_is_on() -> bool:
+    """Return whether a profiler runs in this thread (``torch._C._autograd``: 2.6–2.13)."""
+    on: bool = torch._C._autograd._profiler_enabled()
+    return on
+
+
+def memory_events(run: Callable[[], None]) -> list[int]:
+    """Run a function; return the bytes allocated (positive) and freed meanwhile, in order.
+
+    ``torch.autograd.profiler.profile.kineto_results``: 2.6–2.13.
+    """
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    found = [event for event in results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
+
+
 def profiler_range(name: str) -> Any:
     """Return a context manager that the profiler shows as one event of that name.
 
@@ -413,6 +431,16 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call the kernel that an operator has for the CPU, or for all devices, on any tensors.
+
+    Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
+    """
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
 FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
 """How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
 
@@ -496,7 +524,7 @@ def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterato
     def answer(tensor: torch.Tensor) -> Any:
         return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
 
-    torch.Tensor.device = property(answer)  # type: ignore[misc, assignment]
+    torch.Tensor.device = property(answer)  # type: ignore[assignment]
     try:
         yield
     finally:
