@@ -54,7 +54,7 @@ class ModelBuild:
     notes: tuple[str, ...] = ()
     """For the user to read, on stderr; nothing that a number depends on."""
     assumptions: tuple[str, ...] = ()
-    """What was guessed; goes into the report."""
+    """Goes into the report; a ``Guess`` where ``--strict`` should refuse it."""
     warnings: tuple[str, ...] = ()
 
 

@@ -14,7 +14,7 @@ from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
-from torchgauge.errors import CheckFailed, ModelError, UsageError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.report.model import Report
 
 Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
@@ -65,7 +65,7 @@ def report_model(
     if failure is not None:
         raise failure
     if arguments.strict:
-        _check_strict(report)
+        output.check_strict(report)
     return 0
 
 
@@ -161,13 +161,6 @@ def _print_notes(build: ModelBuild, request: InputRequest) -> None:
         )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _check_strict(report: Report) -> None:
-    findings = output.strict_findings(report)
-    if findings:
-        listed = "".join(f"\n  {line}" for line in findings)
-        raise CheckFailed(f"--strict: the report is not free of doubt{listed}")
 
 
 @contextlib.contextmanager

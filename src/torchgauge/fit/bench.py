@@ -14,7 +14,7 @@ from torchgauge.estimate.fit import Weight, weigh
 from torchgauge.estimate.gpu import Gpu, loop_of
 from torchgauge.estimate.modules import estimate_compute
 from torchgauge.machine import Machine, machine_of
-from torchgauge.report.model import Trace
+from torchgauge.report.model import NotCounted, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputPlan, InputTensor
 from torchgauge.trace.run import run
@@ -96,10 +96,12 @@ class Bench:
     def weighed(self, trace: Trace, gpu: Gpu) -> Weighed:
         """Return what a traced setup takes on a GPU."""
         loop = loop_of(trace, gpu, self.workload.steps)
-        flops = estimate_compute(trace).totals
+        compute = estimate_compute(trace)
+        flops = compute.totals
         return Weighed(
             weight=weigh(loop, gpu),
             total_flops=flops["forward"] + flops["backward"] + flops["optimizer"],
+            not_counted=compute.not_counted,
             warnings=trace.warnings,
         )
 
@@ -122,6 +124,7 @@ class Weighed:
 
     weight: Weight
     total_flops: int
+    not_counted: tuple[NotCounted, ...] = ()
     warnings: tuple[str, ...] = ()
 
 

@@ -47,7 +47,7 @@ from torchgauge.trace.isolation import neutral, untouched
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request, Session, structure
-from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.shadow import unwrap, whole_model
 from torchgauge.trace.tree import type_name
 from torchgauge.units import format_bytes
 
@@ -142,7 +142,8 @@ class _Runs:
         """
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
-            self._request = replace(self._request, plan=outcome.plan or self._request.plan)
+            plan = outcome.plan or self._request.plan
+            self._request = replace(self._request, plan=plan, gradients=outcome.gradients)
             outcome = self._guarded(self._recorded, "copying the model")
         trace = self._with_batch(outcome.trace)
         report = self._report = report_of(trace, self._model_spec)
@@ -243,7 +244,7 @@ class _Runs:
     def _out_of_memory(self, error: Exception, doing: str) -> ModelError:
         request = self._request
         asked, free = requested_bytes(error), free_bytes(self._device)
-        root = unwrap(request.model)
+        root, _ = whole_model(request.model)
         failure = Failure(
             path="",
             module_type=type_name(root),

@@ -15,6 +15,7 @@ from typing import Any
 
 from torchgauge.errors import ReportFormatError
 from torchgauge.report.decode import decode_report
+from torchgauge.report.guess import guesses
 from torchgauge.report.model import (
     SCHEMA_VERSION,
     AliveTensor,
@@ -66,6 +67,7 @@ def report_to_dict(report: Report) -> dict[str, Any]:
             {"op": entry.op, "calls": entry.calls, "why": entry.why} for entry in report.not_counted
         ],
         "assumptions": list(report.assumptions),
+        "guesses": list(guesses(report.assumptions)),
         "warnings": list(report.warnings),
         "batch_size": report.batch_size,
         "failure": None if report.failure is None else _failure(report.failure),

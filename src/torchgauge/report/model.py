@@ -16,6 +16,8 @@ from typing import TypeAlias
 from torchgauge.report.scenario import Scenario
 
 SCHEMA_VERSION = 1
+OUTSIDE = "outside torch"
+"""How the name of an entry of ``not_counted`` begins that no operator stands for."""
 
 
 class Phase(StrEnum):
@@ -268,6 +270,8 @@ class Trace:
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
+    not_counted: tuple[NotCounted, ...] = ()
+    """What happened without an operator that stands for it."""
 
 
 # ---------------------------------------------------------------------------- report
@@ -550,7 +554,7 @@ class ModuleReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCounted:
-    """Ops for which no FLOP formula is known, or modules that never ran."""
+    """Ops for which no FLOP formula is known, work outside torch, or modules that never ran."""
 
     op: str
     calls: int
@@ -600,6 +604,7 @@ class Report:
     batch_size: int | None = None
     not_counted: tuple[NotCounted, ...] = ()
     assumptions: tuple[str, ...] = ()
+    """How the figures are made; those of the class ``Guess`` are not known to be so."""
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     time: StepTime | None = None

@@ -12,6 +12,7 @@ import torch
 from torchgauge.trace.isolation import untouched
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.simulation import Simulation, flat
+from torchgauge.trace.subclasses import any_wrapper
 from torchgauge.trace.torch_internals import DispatchMode, storage_key
 
 
@@ -39,6 +40,8 @@ class _Construction(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if types and any_wrapper(types):
+            return NotImplemented
         simulation = self._simulation
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}

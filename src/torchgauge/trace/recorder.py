@@ -37,6 +37,7 @@ from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
+from torchgauge.trace.subclasses import any_wrapper, stored_tensors
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
@@ -45,10 +46,12 @@ from torchgauge.trace.torch_internals import (
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_torch_function,
     without_transforms,
 )
 
 _COPY = "aten._to_copy.default"
+_READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
 
 
@@ -154,6 +157,8 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.is_inside_operator = False
+        """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -161,8 +166,10 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.on_read: Callable[[torch.Tensor, int], None] | None = None
+        """Hears of each tensor whose value is read, and in which call."""
         self._keep_ops = keep_ops
-        self._python = PythonCalls(self.stack)
+        self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
@@ -178,7 +185,7 @@ class Recorder(DispatchMode):
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
-            python = self._python
+            python = self.python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
@@ -235,9 +242,20 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
-        tensors = [without_transforms(tensor) for tensor in tensors_in(output)]
+        tensors = [
+            without_transforms(part)
+            for tensor in tensors_in(output)
+            for part in stored_tensors(tensor)
+        ]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
+
+    def current_call(self) -> int:
+        """Return the innermost module call, in a backward the one whose forward it is for."""
+        if self.stack:
+            return self.stack[-1].index
+        node = current_autograd_node() if self.phase is Phase.BACKWARD else None
+        return -1 if node is None else self._call_of_node(node)
 
     def _call_of_node(self, node: Any) -> int:
         number = node_sequence_nr(node)
@@ -254,12 +272,20 @@ class Recorder(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and note it."""
-        was_on = self._python.pause()
+        """Run one operator and note it.
+
+        Where an argument's class runs its operators itself, what it runs them by comes here.
+        """
+        if types and any_wrapper(types):
+            return NotImplemented
+        was_on = self.python.pause()
+        was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
-            return self._run(func, args, kwargs or {})
+            with without_torch_function():  # looking at an argument is none of its class's business
+                return self._run(func, args, kwargs or {})
         finally:
-            self._python.resume(was_on=was_on)
+            self.is_inside_operator = was_inside
+            self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
@@ -302,6 +328,8 @@ class Recorder(DispatchMode):
             call = self.stack[-1].index
         else:
             call = -1 if node is None else self._call_of_node(node)
+        if facts.name == _READ and self.on_read is not None:
+            self.on_read(args[0], call)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         try:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
@@ -19,6 +20,8 @@ from torchgauge.trace.session import Outcome, Request, Session
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
+_GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
+"""What ``autograd.grad``, ``backward``, ``register_hook`` and ``retain_grad`` say without it."""
 
 
 def run(request: Request) -> Outcome:
@@ -29,7 +32,8 @@ def run(request: Request) -> Outcome:
     does not have, the same on real CPU tensors.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
-        outcome = _run_for_real(request, "scripted code runs on real tensors only")
+        reason = "scripted code runs on real tensors only"
+        outcome = _run_for_real(request, reason, asks_for_values=False)
         if outcome is not None:
             return outcome
     first: Outcome | None = None
@@ -38,17 +42,29 @@ def run(request: Request) -> Outcome:
         if outcome.error is not None and names_accelerator(outcome.error):
             request = replace(request, ignore_devices=True)
             outcome = _simulate(replace(request, plan=plan))
+        if outcome.error is not None and lacks_gradients(request, outcome.error):
+            request = replace(request, gradients=True)
+            outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
         if needs_values(outcome.error):
             reason = str(outcome.error).splitlines()[0]
             real = _run_for_real(replace(request, plan=plan), reason)
+            if real is not None and lacks_gradients(request, real.error):
+                request = replace(request, gradients=True)
+                real = _run_for_real(replace(request, plan=plan), reason)
             if real is not None and real.error is None:
                 return real
             outcome = real or outcome
         first = first or outcome
     assert first is not None
     return first
+
+
+def lacks_gradients(request: Request, error: BaseException | None) -> bool:
+    """Return whether an inference failed because its forward differentiates, which was off."""
+    off = not (request.scenario.is_training or request.gradients)
+    return off and isinstance(error, RuntimeError) and any(m in str(error) for m in _GRADIENT_MARKS)
 
 
 def _simulate(request: Request) -> Outcome:
@@ -78,7 +94,7 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, reason: str) -> Outcome | None:
+def _run_for_real(request: Request, reason: str, *, asks_for_values: bool = True) -> Outcome | None:
     """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
     if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
         return None
@@ -86,6 +102,9 @@ def _run_for_real(request: Request, reason: str) -> Outcome | None:
         request.on_progress("real run on the CPU")
     outcome = Session(request, Execution.REAL).run()
     note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
+    is_made_up = asks_for_values and bool(request.plan.tensors_to_make())
+    if is_made_up or request.target.type != "cpu":  # made-up values, or another device's kernels
+        note = Guess(note)
     trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
     return replace(outcome, trace=trace)
 

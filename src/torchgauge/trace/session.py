@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -13,9 +13,11 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.describe import (
     call_inputs,
@@ -29,12 +31,20 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    has_attributes,
+    has_special_parameters,
+    stored_tensors,
+)
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
     higher_order_operators,
+    meta_answers_as,
     meta_kernels,
     without_modes,
 )
@@ -47,7 +57,7 @@ from torchgauge.trace.training import (
 )
 from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
 from torchgauge.trace.virtual import cpu
-from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
+from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
 
 CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
@@ -71,6 +81,8 @@ class Request:
     """Read accelerators that the model names as the device of the run."""
     fast_paths: bool = False
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
+    gradients: bool = False
+    """Run an inference with gradients on, because its forward computes some."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
     target: VirtualDevice = cpu.DEVICE
@@ -91,6 +103,8 @@ class Outcome:
     error: Exception | None = None
     plan: InputPlan | None = None
     """The reading of the inputs that was run."""
+    gradients: bool = False
+    """Whether an inference ran with gradients on."""
     observed: tuple[tuple[int, Any], ...] = ()
     """Index of the call and what ``Request.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
@@ -122,12 +136,18 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._outside = OutsideWork(self._recorder)
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
         if request.ignore_devices:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
+            )
+        if request.gradients:
+            self._notes.assumptions.append(
+                "the forward computes gradients, so the inference ran with gradients on, as a "
+                "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
@@ -136,7 +156,7 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._device = torch.device(request.real_device)
-        self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
+        self._casting = Casting(request.scenario, request.model, request.plan)
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
@@ -146,10 +166,15 @@ class Session:
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             self._devices(),
-            self._autocast_installed() as self._autocast_region,
+            self._autocast_installed(),
+            self._outside.watched(),
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
+                with (
+                    constants_on_cpu(),
+                    flex_attention_kernel(flex_attention, any_device=True),
+                    self._answers(),
+                ):
                     return self._run()
             with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
                 return self._run()
@@ -157,19 +182,27 @@ class Session:
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
 
+    def _answers(self) -> AbstractContextManager[Any]:
+        """Let the classes of quantized weights find the CPU where the CPU is simulated."""
+        if self._target.type != "cpu" or not has_special_parameters(self._request.model):
+            return nullcontext()
+        recorder = self._recorder
+        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
+
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
         simulated = self._simulation is not None
         convert = (
-            MetaConverter(self._dtype, self._keep_value)
+            MetaConverter(self._casting, self._keep_value)
             if simulated
-            else CpuConverter(self._dtype, self._notes.assumptions, self._device)
+            else CpuConverter(self._casting, self._notes.assumptions, self._device)
         )
         with warnings.catch_warnings():  # what a copied attribute's class deprecates
             warnings.simplefilter("ignore")
             twin = Twin(request.model, convert)
         root = twin.root
         self._notes.warnings += twin.notes
+        self._notes.assumptions += twin.assumptions
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
@@ -214,6 +247,7 @@ class Session:
             trace=trace,
             error=error,
             plan=request.plan,
+            gradients=request.gradients,
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
             float_index_inputs=floats,
@@ -237,14 +271,19 @@ class Session:
     ) -> None:
         self._progress("forward")
         whole = self._recorder.composites is not None
-        gradients_off = torch.inference_mode() if whole else torch.no_grad()
-        with gradients_off, self._recorder, self._autocast():
+        gradients: AbstractContextManager[Any]
+        if self._request.gradients:
+            gradients = torch.enable_grad()
+        else:
+            gradients = torch.inference_mode() if whole else torch.no_grad()
+        with gradients, self._recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
-            if tensor.layout is torch.strided:
-                storages.set_role(storages.index_of(tensor, -1), Role.OUTPUT)
+            for part in stored_tensors(tensor):
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
         self._end_phase(Phase.FORWARD)
 
@@ -301,17 +340,31 @@ class Session:
     def _autocast_dtype(self) -> torch.dtype | None:
         return dtype_named(Precision(self._request.scenario.precision).autocast_dtype)
 
-    def _autocast_installed(self) -> AbstractContextManager[Any]:
-        """Return a context that gives the function which opens a region of autocast."""
-        if self._autocast_dtype is None:
-            return nullcontext(lambda dtype: nullcontext())
-        if self._simulation is None:
-            return nullcontext(partial(outermost_autocast, self._device.type))
-        return autocast_installed(self._target.autocast, is_cpu=self._target.type == "cpu")
+    @property
+    def _autocast_device(self) -> str:
+        """Return the type of device whose autocast acts: a run on the CPU may stand for a GPU."""
+        on_cpu = self._simulation is not None or self._device.type == "cpu"
+        return self._target.type if on_cpu else self._device.type
+
+    def _autocast_installed(self) -> AbstractContextManager[None]:
+        """Return a context in which regions of autocast act as on the target device.
+
+        A real run on the target itself needs none.
+        """
+        if self._simulation is None and self._device.type == self._autocast_device:
+            return nullcontext()
+        return autocast_installed(
+            self._target.autocast,
+            target=self._target.type,
+            aliases=("meta" if self._simulation is not None else self._device.type,),
+            note=self._notes.warnings.append,
+            assume=self._notes.assumptions.append,
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)
-        return region
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._autocast_device, dtype=self._autocast_dtype)
 
     def _offload(self) -> AbstractContextManager[Any]:
         if not self._request.scenario.offload_activations:
@@ -338,16 +391,19 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
-            if parameter.grad is not None and parameter.grad.layout is torch.strided:
-                storages.set_role(storages.index_of(parameter.grad, -1), Role.GRADIENT, name)
+            parts = [] if parameter.grad is None else stored_tensors(parameter.grad)
+            for part in parts:
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
         on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
-                if isinstance(tensor, torch.Tensor):
-                    index = storages.index_of(tensor, -1)
+                parts = stored_tensors(tensor) if isinstance(tensor, torch.Tensor) else ()
+                for part in parts:
+                    index = storages.index_of(part, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
                     if name in on_host:
                         storages.set_host(index)
@@ -373,7 +429,7 @@ class Session:
                 ) from error
 
     def _register(self, root: nn.Module) -> None:
-        storages = self._recorder.storages
+        attached: list[tuple[torch.Tensor, Role, str]] = []
         for role, named in (
             (Role.PARAMETER, root.named_parameters()),
             (Role.BUFFER, root.named_buffers()),
@@ -381,13 +437,21 @@ class Session:
             for name, tensor in named:
                 if not _is_lazy(tensor):
                     self._registered.add(id(tensor))
-                    if tensor.layout is torch.strided:
-                        storages.register(tensor, role, name)
+                    self._register_parts(stored_tensors(tensor), role, name)
+                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+        for tensor, role, name in attached:  # after all that have a role of their own
+            self._register_parts(attached_tensors(tensor), role, name)
+
+    def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
+        for part in parts:
+            if part.layout is torch.strided:
+                self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
         hidden = twin.hidden_parameters()
         for parameter in hidden:
-            self._recorder.storages.register(parameter, Role.PARAMETER, "")
+            parts = (*stored_tensors(parameter), *attached_tensors(parameter))
+            self._register_parts(parts, Role.PARAMETER, "")
         if hidden:
             elements = sum(parameter.numel() for parameter in hidden)
             self._notes.warnings.append(
@@ -400,19 +464,16 @@ class Session:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
-        storages = self._recorder.storages
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
-                if tensor.layout is torch.strided:
-                    storages.register(tensor, Role.INPUT, name)
+                self._register_parts(stored_tensors(tensor), Role.INPUT, name)
         return args, kwargs
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:
         return real_or_made(twin.value(value), self._make_tensor)
 
     def _make_tensor(self, planned: InputTensor) -> torch.Tensor:
-        if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
-            planned = planned.with_dtype(self._dtype)
+        planned = self._casting.made(planned)
         if self._simulation is None:
             made = planned.make("cpu").to(self._device)
             return as_channels_last(made) if self._request.scenario.channels_last else made
@@ -479,24 +540,26 @@ class Session:
         failure: Failure | None,
     ) -> Trace:
         recorder = self._recorder
+        modules = module_infos(root, lazy)
+        self._notes.assumptions += self._casting.left_out(modules)
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
-                    f"{what} was decided on an input that was made from its size alone"
+                    Guess(f"{what} was decided on an input that was made from its size alone")
                 )
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
             ):
                 self._notes.assumptions.append(
-                    "the optimizer reads values of tensors; 1.0 was taken for each"
+                    Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
-            modules=module_infos(root, lazy),
+            modules=modules,
             calls=recorder.call_records(),
             ops=recorder.op_records(),
             storages=recorder.storages.records(recorder.op_name),
@@ -508,6 +571,7 @@ class Session:
             assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
             warnings=tuple(dict.fromkeys(self._notes.warnings)),
             failure=failure,
+            not_counted=self._outside.not_counted(),
         )
 
     def _failure(
@@ -538,7 +602,9 @@ class Session:
         return tuple(dict.fromkeys(self._input_names[k] for k in keys if k in self._input_names))
 
 
-def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
+def structure(
+    model: nn.Module, scenario: Scenario, model_name: str, *, assumptions: Sequence[str] = ()
+) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
         torch_version=torch.__version__,
@@ -546,6 +612,7 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         model_name=model_name,
         scenario=scenario,
         modules=module_infos(model),
+        assumptions=tuple(assumptions),
     )
 
 

@@ -11,7 +11,8 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.describe import dtype_name
-from torchgauge.trace.torch_internals import flatten_subclass, storage_key
+from torchgauge.trace.subclasses import attached_tensors, is_wrapper, stored_tensors
+from torchgauge.trace.torch_internals import storage_key, without_torch_function
 
 
 def walk(root: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
@@ -41,21 +42,22 @@ def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[M
 
     ``lazy`` holds the names of parameters that were uninitialized before the forward ran.
     """
-    owners = _Owners()
-    infos = []
+    with without_torch_function():
+        return tuple(_module_infos(root, lazy))
+
+
+def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
+    owners = _Owners(root)
     for path, module, shared_with in walk(root):
         own = () if shared_with is not None else tuple(owners.parameters(path, module, lazy))
-        infos.append(
-            ModuleInfo(
-                path=path,
-                type=type_name(module),
-                depth=path.count(".") + 1 if path else 0,
-                parameters=own,
-                shared_with=shared_with,
-                has_forward=has_forward(module),
-            )
+        yield ModuleInfo(
+            path=path,
+            type=type_name(module),
+            depth=path.count(".") + 1 if path else 0,
+            parameters=own,
+            shared_with=shared_with,
+            has_forward=has_forward(module),
         )
-    return tuple(infos)
 
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
@@ -83,10 +85,17 @@ def has_forward(module: nn.Module) -> bool:
 
 
 class _Owners:
-    """Finds out which names stand for the same tensor."""
+    """Finds out which names stand for the same tensor, and what each one stores."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: nn.Module) -> None:
         self._names: dict[Any, str] = {}
+        self._attached = {
+            _place(part)
+            for tensor in (*root.parameters(), *root.buffers())
+            if not is_lazy(tensor)
+            for part in stored_tensors(tensor)
+        }
+        """Tensors that a name stands for; what is attached to several names counts once."""
 
     def parameters(
         self, path: str, module: nn.Module, lazy: frozenset[str]
@@ -125,12 +134,22 @@ class _Owners:
             shape=shape,
             dtype=dtype_name(tensor.dtype),
             numel=numel,
-            stored_bytes=_stored_bytes(tensor),
+            stored_bytes=_stored_bytes(tensor) + self._attached_bytes(tensor),
             trainable=bool(tensor.requires_grad) and not is_buffer,
             is_buffer=is_buffer,
             shared_with=None if shared_with == name else shared_with,
             is_lazy=name in lazy,
         )
+
+    def _attached_bytes(self, tensor: torch.Tensor) -> int:
+        """Return the bytes of what a tensor keeps in attributes and nothing before it has kept."""
+        total = 0
+        for part in attached_tensors(tensor):
+            place = _place(part)
+            if place not in self._attached:
+                self._attached.add(place)
+                total += _plain_bytes(part)
+        return total
 
 
 def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
@@ -147,7 +166,11 @@ def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
 
 def _identity(tensor: torch.Tensor) -> Any:
     """Return what two names share when they are the same numbers in the same place."""
-    if tensor.layout is not torch.strided or flatten_subclass(tensor) is not None:
+    return id(tensor) if is_wrapper(type(tensor)) else _place(tensor)
+
+
+def _place(tensor: torch.Tensor) -> Any:
+    if tensor.layout is not torch.strided:
         return id(tensor)
     storage = tensor.untyped_storage()
     return (storage_key(storage), tensor.storage_offset(), tensor.numel(), tensor.dtype)
@@ -171,9 +194,10 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:
-    inner = flatten_subclass(tensor)
-    if inner is not None:
-        return sum(_stored_bytes(item) for item in inner)
+    return sum(map(_plain_bytes, stored_tensors(tensor)))
+
+
+def _plain_bytes(tensor: torch.Tensor) -> int:
     if tensor.layout is not torch.strided:
         return sum(item.numel() * item.element_size() for item in _sparse_parts(tensor))
     return tensor.numel() * tensor.element_size()

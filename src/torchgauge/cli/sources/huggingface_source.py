@@ -26,6 +26,7 @@ from torchgauge.cli.sources.library import (
 )
 from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import ModelSpecError, TorchGaugeError
+from torchgauge.report.guess import Guess
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +65,9 @@ def build(spec: ModelSpec) -> ModelBuild:
         found = default_inputs(model, config)
     if quantization := getattr(config, "quantization_config", None):
         method = _entry(quantization, "quant_method") or "quantization"
-        assumptions += (f"{method} in the configuration is not applied: counted unquantized",)
+        assumptions += (
+            Guess(f"{method} in the configuration is not applied: counted unquantized"),
+        )
     return ModelBuild(
         model=model,
         name=type(model).__name__,
