@@ -121,6 +121,14 @@ def model_inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
                 hint="add --input-size as well",
             )
         return {"input_data": defaults.data, **defaults.keywords}
+    if defaults.tensors:
+        if request.dtypes or request.batch_dim is not None:
+            raise UsageError(
+                "--dtype and --batch-dim need a size to act on",
+                hint="add --input-size for each input: " + defaults.why,
+            )
+        batch = request.batch_size or 1
+        return {"input_data": {t.name: t.with_batch(batch) for t in defaults.tensors}}
     # Default sizes have no batch dimension; saying a batch size tells analyze so.
     dtypes = {"dtypes": list(defaults.dtypes)} if defaults.dtypes else {}
     return {"input_size": defaults.sizes, "batch_size": 1, **dtypes, **given}

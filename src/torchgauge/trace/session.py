@@ -577,7 +577,9 @@ class Session:
         tensor = planned.make("meta")
         if self._request.scenario.channels_last:
             tensor = as_channels_last(tensor)
-        if planned.dtype.is_floating_point:
+        if planned.values is not None:
+            self._simulation.values.copy_of(tensor, planned.make("cpu"))
+        elif planned.dtype.is_floating_point:
             if planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name
         else:
