@@ -108,12 +108,13 @@ class PackedWeights:
         What a quantized layer keeps in a child that is never called counts as its own.
         """
         prefix = f"{path}." if path else ""
-        child = module._modules.get("_packed_params")
+        children = dict(module._modules.items())  # what scripted modules have is no dict
+        child = children.get("_packed_params")
         for state in (module.__dict__, {} if child is None else child.__dict__):
             for attribute, value in state.items():
                 for tensor in self._first(value):
                     yield prefix + _name(attribute, tensor.name), tensor
-        layers = module._modules.get("_all_weight_values")
+        layers = children.get("_all_weight_values")
         directions = 2 if getattr(module, "bidirectional", False) else 1
         for index, layer in enumerate(() if layers is None else layers.children()):
             suffix = f"l{index // directions}" + ("_reverse" if index % directions else "")
