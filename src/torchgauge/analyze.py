@@ -30,7 +30,7 @@ from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
 from torchgauge.trace.run import run
 from torchgauge.trace.session import CallObserver, Outcome, Request, structure
-from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.shadow import whole_model
 
 
 def analyze_model(
@@ -55,7 +55,8 @@ def analyze_model(
         trace = outcome.trace
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
-            trace = name_batch(replace(run.request, plan=plan), trace)
+            request = replace(run.request, plan=plan, gradients=outcome.gradients)
+            trace = name_batch(request, trace)
         machine = calibrated(run.machine)
         report = report_of(trace, model_spec, machine)
         if timeline is not None:
@@ -99,9 +100,10 @@ def run_model(
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
     model = as_module(model)
-    name = model_name or type(unwrap(model)).__name__
+    whole, wrapping = whole_model(model)
+    name = model_name or type(whole).__name__
     plan = plan_inputs(
-        model,
+        whole,
         input_size,
         input_data,
         batch_size=batch_size,
@@ -111,7 +113,7 @@ def run_model(
         as_given=as_given,
     )
     if plan is None:
-        trace = structure(unwrap(model), scenario, name)
+        trace = structure(whole, scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), machine=machine)
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
@@ -175,9 +177,9 @@ def report_of(
         memory=memory,
         modules=table,
         batch_size=trace.batch_size,
-        not_counted=(*compute.not_counted, *never_used(trace)),
+        not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
         assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
-        warnings=(*trace.warnings, *machine.warnings),
+        warnings=(*trace.warnings, *machine.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
     )

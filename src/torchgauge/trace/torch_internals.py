@@ -72,6 +72,12 @@ def without_modes() -> Iterator[None]:
             _push_function_mode(mode)
 
 
+def dispatch_modes() -> list[Any]:
+    """Return the dispatch modes that are active in this thread, the innermost last."""
+    modes: list[Any] = _get_current_dispatch_mode_stack()
+    return modes
+
+
 @contextmanager
 def higher_order_operators() -> Iterator[None]:
     """Let our dispatch modes see higher-order operators while the context is open.
@@ -291,10 +297,38 @@ def list_kernels_on_meta() -> Iterator[None]:
             setattr(module, name, function)
 
 
+def global_module_hooks() -> list[Callable[..., Any]]:
+    """Return the hooks that run around every module, in ``torch.nn.modules.module`` (2.6–2.13)."""
+    names = (
+        "_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )  # fmt: skip
+    module = torch.nn.modules.module
+    return [hook for name in names for hook in getattr(module, name, {}).values()]
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
     return key
+
+
+def profiler_is_on() -> bool:
+    """Return whether a profiler runs in this thread (``torch._C._autograd``: 2.6–2.13)."""
+    on: bool = torch._C._autograd._profiler_enabled()
+    return on
+
+
+def memory_events(run: Callable[[], None]) -> list[int]:
+    """Run a function; return the bytes allocated (positive) and freed meanwhile, in order.
+
+    ``torch.autograd.profiler.profile.kineto_results``: 2.6–2.13.
+    """
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    found = [event for event in results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
 
 
 def profiler_range(name: str) -> Any:
@@ -401,6 +435,16 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call the kernel that an operator has for the CPU, or for all devices, on any tensors.
+
+    Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
+    """
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
 FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
 """How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
 
@@ -442,6 +486,14 @@ def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def negative_view(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the view whose values are negated when they are read (``torch._neg_view``: 2.6–2.13).
+
+    The imaginary part of a conjugate is one.
+    """
+    return torch._neg_view(tensor)
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     if isinstance(module, torch.jit.ScriptModule):
@@ -450,18 +502,55 @@ def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     return module if original is None else original
 
 
-def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:
-    """Return the plain tensors inside a wrapper subclass, ``None`` for other tensors.
+def is_default_dispatch(kind: type) -> bool:
+    """Return whether operators on tensors of a class run as on any tensor (2.6–2.13)."""
+    own = getattr(kind, "__torch_dispatch__", None)
+    return own is None or own in (
+        torch.Tensor.__torch_dispatch__,
+        torch._C._disabled_torch_dispatch_impl,
+    )
 
-    ``__tensor_flatten__`` is the protocol of traceable subclasses (2.6–2.13).
+
+def without_torch_function() -> Any:
+    """Return a context in which ``__torch_function__`` of subclasses is not called (2.6–2.13)."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
+@contextmanager
+def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+    """Let meta tensors say that they are on ``device`` while the context is open.
+
+    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
+    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
     """
-    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
-        return None
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None:
-        return None
-    names, _ = flatten()
-    return [getattr(tensor, name) for name in names]
+    descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+
+    def answer(tensor: torch.Tensor) -> Any:
+        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+
+    torch.Tensor.device = property(answer)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.device
+
+
+def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor without data of the same class, sizes and dtype, on another device.
+
+    ``torch.Tensor._make_wrapper_subclass``: 2.6–2.13.
+    """
+    make: Any = torch.Tensor._make_wrapper_subclass
+    made: torch.Tensor = make(
+        type(original),
+        torch.Tensor.size(original),
+        strides=torch.Tensor.stride(original),
+        storage_offset=torch.Tensor.storage_offset(original),
+        dtype=original.dtype,
+        layout=original.layout,
+        device=device,
+    )
+    return made
 
 
 # ---------------------------------------------------------------------------- nested structures

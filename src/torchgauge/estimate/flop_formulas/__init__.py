@@ -18,7 +18,8 @@ from torchgauge.estimate.flop_formulas import (
     distance,
     linalg,
     matmul,
+    packed,
     recurrent,
 )
 
-__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "recurrent"]
+__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "packed", "recurrent"]

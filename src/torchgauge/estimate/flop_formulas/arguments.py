@@ -30,11 +30,12 @@ def shape(op: OpRecord, position: int) -> Shape:
 
 
 def shapes(op: OpRecord, position: int) -> tuple[Shape, ...]:
-    """Return the shapes of a list of tensors; absent ones (``None``) are left out."""
+    """Return the shapes of a list of tensors, also grouped; absent ones (``None``) are left out."""
     value = argument(op, position)
     if not isinstance(value, tuple):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} is no list of tensors")
-    tensors = [item for item in value if item is not None]
+    flat = [part for item in value for part in (item if isinstance(item, tuple) else (item,))]
+    tensors = [item for item in flat if item is not None]
     if not all(isinstance(item, TensorSpec) for item in tensors):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} holds packed objects")
     return tuple(item.shape for item in tensors if isinstance(item, TensorSpec))

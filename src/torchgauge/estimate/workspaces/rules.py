@@ -12,6 +12,7 @@ from torchgauge.estimate.workspaces import (
     cuda_attention,
     cuda_convolution,
     cuda_kernels,
+    matrices,
 )
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import OpRecord
@@ -25,6 +26,7 @@ _RULES: dict[str, dict[str, Rule]] = {
         **cuda_convolution.RULES,
         **cuda_kernels.RULES,
         **complex_kernels.RULES,
+        **matrices.RULES,
     },
 }
 
