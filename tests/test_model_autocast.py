@@ -14,6 +14,7 @@ from torch import nn
 import torchgauge as tg
 from autocast_models import BF16, FOR_THE_CPU, FP16, WITH_A_KIND, Block, Inside, Island
 from small_models import streams, trace
+from torchgauge.errors import ModelError
 from torchgauge.report.model import Execution, Role, Trace
 from torchgauge.trace.isolation import neutral
 
@@ -290,3 +291,24 @@ def test_the_callers_region_is_left_and_entered_again() -> None:
             assert not torch.is_autocast_enabled("cpu")
     assert products(found) == ["float32"] * 2
     assert products(inside) == ["bfloat16"] * 2
+
+
+class Forgetful(Block):
+    """Takes what a region returned to a layer in float32, as PyTorch refuses to do."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.region(x, dtype=BF16):
+            x = self.up(x)
+        result: torch.Tensor = self.down(x)
+        return result
+
+
+@pytest.mark.parametrize("device", ["cpu", GPU])
+def test_a_cast_that_is_missing_after_a_region_is_refused(device: str) -> None:
+    with pytest.raises(RuntimeError, match="same dtype"):
+        Forgetful()(torch.ones(8, 16))
+    with pytest.raises(ModelError, match="must have the same dtype") as caught:
+        tg.analyze(Forgetful(None), (8, 16), scenario=tg.Scenario(device=device))
+    message = str(caught.value)
+    assert message.startswith("down (Linear) failed in forward")
+    assert "x.float() where a region of autocast ends" in message
