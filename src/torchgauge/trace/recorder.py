@@ -38,6 +38,7 @@ from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
+from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
@@ -153,7 +154,7 @@ class Recorder(DispatchMode):
         self.storages = StorageTracker()
         self.simulation = simulation
         self.phase = Phase.FORWARD
-        self.stack: list[_OpenCall] = []
+        self.threads = Threads(simulated=simulation is not None)
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
         self.owners: dict[int, int] = {}
@@ -176,12 +177,19 @@ class Recorder(DispatchMode):
 
     # ------------------------------------------------------------------ module calls
 
+    @property
+    def stack(self) -> list[_OpenCall]:
+        """Return the module calls that are open in this thread."""
+        return self.threads.local.stack
+
     def wrap_forward(
         self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.threads.is_foreign():
+                return self.threads.in_thread(forward)(*args, **kwargs)
             python = self._python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
@@ -212,20 +220,21 @@ class Recorder(DispatchMode):
     def _enter(
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> _OpenCall:
-        stack = self.stack
-        call = _OpenCall(
-            index=len(self.calls),
-            path=path,
-            parent=stack[-1].index if stack else -1,
-            inputs=call_inputs(names, args, kwargs, self.specs),
-            first_op=len(self._ops),
-            first_event=len(self.storages.events),
-            phase=self.phase,
-        )
-        self.calls.append(call)
-        stack.append(call)
-        self._boundaries.append(next_sequence_nr())
-        self._boundary_calls.append(call.index)
+        with self.threads.lock:
+            stack = self.stack
+            call = _OpenCall(
+                index=len(self.calls),
+                path=path,
+                parent=stack[-1].index if stack else -1,
+                inputs=call_inputs(names, args, kwargs, self.specs),
+                first_op=len(self._ops),
+                first_event=len(self.storages.events),
+                phase=self.phase,
+            )
+            self.calls.append(call)
+            stack.append(call)
+            self._boundaries.append(next_sequence_nr())
+            self._boundary_calls.append(call.index)
         return call
 
     def _leave(self, call: _OpenCall) -> None:
@@ -264,9 +273,15 @@ class Recorder(DispatchMode):
             return NotImplemented
         if types and any(kind.__name__ == "FakeTensor" for kind in types):
             return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
+        threads = self.threads
         was_on = self._python.pause()
         try:
-            return self._run(func, args, kwargs or {})
+            if not threads.is_several:
+                return self._run(func, args, kwargs or {})
+            with threads.lock:
+                if not threads.note_op():  # the run is over, this thread is not
+                    return func(*args, **kwargs or {})
+                return self._run(func, args, kwargs or {})
         finally:
             self._python.resume(was_on=was_on)
 

@@ -213,8 +213,8 @@ class Session:
                 else:
                     self._infer(partial(self._forward, root, call), args, kwargs, held)
             except Exception as raised:
-                error = raised
-                failure = self._failure(root, raised, inputs)
+                error = recorder.threads.failure or raised
+                failure = self._failure(root, error, inputs)
             except SystemExit as stop:  # it must not end the caller's process without a word
                 error = RuntimeError(f"the model called sys.exit({stop.code!r})")
                 failure = self._failure(root, error, inputs)
@@ -239,6 +239,7 @@ class Session:
     def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
+        self._recorder.threads.check()
         if any(id(t) not in self._registered for t in (*root.parameters(), *root.buffers())):
             self._register(root)
         return output
@@ -253,7 +254,8 @@ class Session:
         self._progress("forward")
         whole = self._recorder.composites is not None
         gradients_off = torch.inference_mode() if whole else torch.no_grad()
-        with gradients_off, self._recorder, self._autocast():
+        recorder = self._recorder
+        with gradients_off, recorder.threads.followed(recorder), recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
@@ -275,7 +277,7 @@ class Session:
         trainer = Trainer(root, scenario, foreach=self._foreach)
         self._register_kept(trainer)
         before = recorder.storages.alive()
-        with torch.enable_grad(), recorder:
+        with torch.enable_grad(), recorder.threads.followed(recorder), recorder:
             trainer.begin()
             for _ in range(scenario.accumulation):
                 held.clear()
@@ -506,6 +508,11 @@ class Session:
                 self._notes.assumptions.append(
                     "the optimizer reads values of tensors; 1.0 was taken for each"
                 )
+        if recorder.threads.ran_side_by_side:
+            self._notes.assumptions.append(
+                "threads of the forward wait for each other: their operators were recorded as "
+                "they came, each under the layer that ran in its thread"
+            )
         if recorder.sees_shards:
             self._notes.assumptions.append(
                 "DTensors in the forward: what this rank computes is counted, not what it sends"

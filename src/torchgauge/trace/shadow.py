@@ -33,6 +33,7 @@ from torchgauge.trace.restored import (
     is_distributed,
     whole,
 )
+from torchgauge.trace.threads import WORKERS
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
@@ -128,7 +129,7 @@ class Twin:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
-        if is_of_distributed(kind):
+        if is_of_distributed(kind) or isinstance(original, WORKERS):
             return original
         try:
             with _TensorTwins(self):
