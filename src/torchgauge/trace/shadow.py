@@ -33,7 +33,7 @@ from torchgauge.trace.restored import (
     is_distributed,
     whole,
 )
-from torchgauge.trace.threads import WORKERS
+from torchgauge.trace.threads import is_of_threads
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
@@ -129,7 +129,8 @@ class Twin:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
-        if is_of_distributed(kind) or isinstance(original, WORKERS):
+        if is_of_distributed(kind) or is_of_threads(kind):
+            self.shared.append(original)
             return original
         try:
             with _TensorTwins(self):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import multiprocessing.pool
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
@@ -21,8 +21,7 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
-WORKERS = (threading.Thread, Executor, multiprocessing.pool.Pool)
-"""What runs code in threads: a copy of a model has the model's own."""
+_PACKAGES = ("threading", "_thread", "queue", "_queue", "concurrent", "multiprocessing", "asyncio")
 _PATIENCE_S = 1.0
 """After so long without an operator a thread is taken to wait for another one."""
 _SLICE_S = 0.02
@@ -30,6 +29,16 @@ _POOLS = ("concurrent.futures.thread", "multiprocessing.pool")
 """Whose threads live on between tasks: their tasks are followed instead."""
 _POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 """Methods of ``multiprocessing.pool.Pool`` that take a function first (Python 3.10–3.14)."""
+
+
+def is_of_threads(kind: type) -> bool:
+    """Return whether a class is one of threads, pools, queues and locks.
+
+    A copy of a model has the model's own: on the other side of a copied queue is nobody.
+    """
+    if issubclass(kind, threading.local):
+        return False
+    return any(base.__module__.partition(".")[0] in _PACKAGES for base in kind.__mro__)
 
 
 class _Local(threading.local):
