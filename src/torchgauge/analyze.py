@@ -55,7 +55,8 @@ def analyze_model(
         trace = outcome.trace
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
-            trace = name_batch(replace(run.request, plan=plan), trace)
+            request = replace(run.request, plan=plan, gradients=outcome.gradients)
+            trace = name_batch(request, trace)
         machine = calibrated(run.machine)
         report = report_of(trace, model_spec, machine)
         if timeline is not None:
@@ -176,9 +177,9 @@ def report_of(
         memory=memory,
         modules=table,
         batch_size=trace.batch_size,
-        not_counted=(*compute.not_counted, *never_used(trace)),
+        not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
         assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
-        warnings=(*trace.warnings, *machine.warnings),
+        warnings=(*trace.warnings, *machine.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
     )

@@ -2,9 +2,10 @@
 
 ====  ==========================================================================
 0     fine
-1     a check failed (``--strict``)
+1     a check failed (does not fit, over the budget)
 2     bad usage or bad input
 3     the model itself failed; what ran before that is printed all the same
+4     ``--strict``, and something was not counted or guessed
 70    a bug in torchgauge
 130   interrupted (Ctrl-C)
 141   the reader of the output went away (``| head``), as for any Unix program
@@ -23,6 +24,7 @@ from typing import NoReturn
 
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.output import close_stdout
+from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
 from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import TorchGaugeError, UsageError
 
@@ -32,8 +34,8 @@ INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
 
 _EXIT_STATUSES = (
-    "exit status: 0 fine, 1 a check failed (--strict), 2 bad usage or input, "
-    "3 the model itself failed"
+    "exit status: 0 fine, 1 a check failed, 2 bad usage or input, 3 the model itself failed, "
+    "4 --strict and something was not counted or guessed"
 )
 
 
@@ -46,7 +48,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises for what a user did."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_stderr():
+        status = _status(list(sys.argv[1:] if argv is None else argv))
+        if argv is None:  # what the model's code prints at exit is not part of the result
+            give_stdout_up()
+        return status
+
+
+def _status(arguments: list[str]) -> int:
     search_path = list(sys.path)
     try:
         status = _dispatch(arguments)

@@ -176,7 +176,8 @@ def batch_named(run: ModelRun) -> ModelRun:
     request, outcome = run.run.request, run.run.outcome
     if request is None:
         return run
-    request = replace(request, plan=outcome.plan or request.plan, on_call=None)
+    plan = outcome.plan or request.plan
+    request = replace(request, plan=plan, gradients=outcome.gradients, on_call=None)
     named = replace(outcome, trace=name_batch(request, run.trace))
     return replace(run, run=replace(run.run, outcome=named))
 

@@ -44,8 +44,8 @@ from torchgauge.report.timeline import Timeline
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import neutral, untouched
+from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.outside import Outside
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request, Session, structure
 from torchgauge.trace.shadow import unwrap, whole_model
@@ -146,7 +146,8 @@ class _Runs:
         """
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
-            self._request = replace(self._request, plan=outcome.plan or self._request.plan)
+            plan = outcome.plan or self._request.plan
+            self._request = replace(self._request, plan=plan, gradients=outcome.gradients)
             outcome = self._guarded(self._recorded, "copying the model")
         trace = self._with_batch(outcome.trace)
         report = self._report = report_of(trace, self._model_spec)

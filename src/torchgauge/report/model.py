@@ -16,6 +16,8 @@ from typing import TypeAlias
 from torchgauge.report.scenario import Scenario
 
 SCHEMA_VERSION = 1
+OUTSIDE = "outside torch"
+"""How the name of an entry of ``not_counted`` begins that no operator stands for."""
 
 
 class Phase(StrEnum):
@@ -85,6 +87,8 @@ class Layout(Flag):
     """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
     SUGGESTS_CHANNELS_LAST = auto()
     """Results are made with their channels last (``suggest_memory_format``)."""
+    MATRIX = auto()
+    """BLAS takes its matrices as they are: rows or columns lie one after the other."""
 
 
 ArgumentValue: TypeAlias = (
@@ -268,6 +272,8 @@ class Trace:
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
+    not_counted: tuple[NotCounted, ...] = ()
+    """What happened without an operator that stands for it."""
 
 
 # ---------------------------------------------------------------------------- report
@@ -550,7 +556,7 @@ class ModuleReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCounted:
-    """Ops for which no FLOP formula is known, or modules that never ran."""
+    """Ops for which no FLOP formula is known, work outside torch, or modules that never ran."""
 
     op: str
     calls: int
@@ -600,6 +606,7 @@ class Report:
     batch_size: int | None = None
     not_counted: tuple[NotCounted, ...] = ()
     assumptions: tuple[str, ...] = ()
+    """How the figures are made; those of the class ``Guess`` are not known to be so."""
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     time: StepTime | None = None

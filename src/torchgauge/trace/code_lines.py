@@ -25,17 +25,32 @@ def code_line() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if name == _SESSION:  # what called the model is not part of it
+        if is_session(name):
             return ""
-        place = _place(name)
-        if place:
-            return f"{place}:{frame.f_lineno}"
+        found = place(name)
+        if found:
+            return f"{found}:{frame.f_lineno}"
         frame = frame.f_back
     return ""
 
 
+def is_session(name: str) -> bool:
+    """Return whether a file is the one that calls the model: what called it is not part of it."""
+    return name == _SESSION
+
+
+def is_torch(name: str) -> bool:
+    """Return whether a file belongs to PyTorch."""
+    return name.startswith(_TORCH)
+
+
+def is_ours(name: str) -> bool:
+    """Return whether a file belongs to torchgauge."""
+    return name.startswith(_OURS)
+
+
 @cache
-def _place(name: str) -> str:
+def place(name: str) -> str:
     """Return a file's name as it is on every machine, ``""`` for a file that is not looked at.
 
     An installed package's from the package on, others from the working directory if they are

@@ -9,12 +9,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
 
 from torchgauge.errors import InputError
+from torchgauge.report.guess import Guess
 
 Size: TypeAlias = tuple[int, ...]
 InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
@@ -35,6 +37,7 @@ _INTEGER_NAMES = frozenset(
     ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
      "token_ids", "input_tokens", "edge_index", "idx", "indices")
 )  # fmt: skip
+_MOST_BYTES = 2**63 - 1
 _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_mask", "mask"])
 
 
@@ -42,7 +45,9 @@ _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_ma
 class InputTensor:
     """One tensor to make: its argument, full shape (batch included) and dtype.
 
-    ``is_guess`` marks a dtype that was not asked for and may be corrected.
+    ``is_guess`` marks a dtype that was not asked for and may be corrected. ``values`` are those of
+    one sample, row by row, where they are known. ``per_sample`` rows of the first dimension belong
+    to each sample of the batch: models that pack the patches of all images have many.
     """
 
     name: str
@@ -51,6 +56,23 @@ class InputTensor:
     dtype: torch.dtype
     is_guess: bool = True
     ones: bool = False
+    values: tuple[Any, ...] | None = None
+    per_sample: int = 1
+
+    def with_batch(self, batch: int, dim: int = 0) -> InputTensor:
+        """Return the same input for another number of samples."""
+        shape = list(self.shape)
+        shape[dim] = batch * self.per_sample
+        return replace(self, shape=tuple(shape))
+
+    def has_batch(self, batch: int | None, dim: int = 0) -> bool:
+        """Return whether the dimension ``dim`` holds ``batch`` samples."""
+        shape = self.shape
+        return (
+            batch is not None
+            and -len(shape) <= dim < len(shape)
+            and shape[dim] == batch * self.per_sample
+        )
 
     def with_dtype(self, dtype: torch.dtype) -> InputTensor:
         """Return the same input in another dtype."""
@@ -62,6 +84,10 @@ class InputTensor:
         Of mean 0 and variance 1, as normalized data: on noise that is all positive half of the
         channels after a first ReLU would be dead, and pooling them faster.
         """
+        if self.values is not None:
+            samples = self.shape[0] // self.per_sample
+            repeats = (samples, *(1 for _ in self.shape[1:]))
+            return torch.tensor(self.values, dtype=self.dtype, device=device).repeat(repeats)
         if self.ones:
             return torch.ones(self.shape, dtype=self.dtype, device=device)
         if device == "meta" or not self.dtype.is_floating_point:
@@ -180,8 +206,9 @@ def _tensors(data: Any) -> Any:
 
 
 def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor) and v.dim() > 0]
-    sizes = {tensor.shape[0] for tensor in tensors}
+    values = (*args, *kwargs.values())
+    sizes = {v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim() > 0}
+    sizes |= {v.shape[0] // v.per_sample for v in values if isinstance(v, InputTensor)}
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
@@ -265,8 +292,7 @@ def _plan_sizes(
     forward_kwargs: Mapping[str, Any],
     as_given: bool,
 ) -> InputPlan:
-    if batch_size is not None and batch_size < 1:
-        raise InputError(f"batch_size={batch_size} is not positive", hint="use 1 or more")
+    _check_batch(batch_size, batch_dim)
     explicit = batch_size is not None or batch_dim is not None
     dim, batch = batch_dim or 0, 1 if batch_size is None else batch_size
     with_batch = [(name, kw, _insert(size, dim, batch)) for name, kw, size in named]
@@ -293,13 +319,32 @@ def _plan_sizes(
         return plan(with_batch, True, "")
     if as_given:
         return plan(named, False, "")
-    added = plan(
-        with_batch, True, "the input size was read without a batch dimension; B = 1 was added"
-    )
+    lacks_batch, is_known = _lacks_batch(model, named[0][2])
+    note = "the input size was read without a batch dimension; B = 1 was added"
+    added = plan(with_batch, True, note if is_known else Guess(note))
     batched = plan(named, False, "the first dimension of the input size was read as the batch")
-    if _lacks_batch(model, named[0][2]):
+    if lacks_batch:
         return replace(added, alternatives=(batched,))
     return replace(batched, alternatives=(added,))
+
+
+def _check_batch(batch_size: int | None, batch_dim: int | None) -> None:
+    """Raise an InputError for what is no batch size, or no place for one."""
+    for name, value in (("batch_size", batch_size), ("batch_dim", batch_dim)):
+        if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
+            raise InputError(f"{name}={value!r} is not a whole number", hint=f"write {name}=8")
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size={batch_size} is not positive", hint="use 1 or more")
+
+
+def _check_room(name: str, shape: Size, dtype: torch.dtype) -> None:
+    """Raise an InputError for a tensor whose bytes no 64-bit integer can count."""
+    if prod(shape) * dtype.itemsize > _MOST_BYTES:
+        raise InputError(
+            f"input {name} of shape {list(shape)} is larger than 2^63 bytes, more than any "
+            "machine can address",
+            hint="use a smaller batch or input size",
+        )
 
 
 def _insert(size: Size, dim: int, batch: int) -> Size:
@@ -309,15 +354,18 @@ def _insert(size: Size, dim: int, batch: int) -> Size:
     return (*size[:position], batch, *size[position:])
 
 
-def _lacks_batch(model: nn.Module, size: Size) -> bool:
-    """Return whether the first layer that consumes an input expects more dimensions."""
+def _lacks_batch(model: nn.Module, size: Size) -> tuple[bool, bool]:
+    """Return whether the first layer that consumes an input expects more dimensions.
+
+    And whether there is such a layer: without one it is a guess from the number of dimensions.
+    """
     for module in model.modules():
         for kinds, rank in _RANKS:
             if isinstance(module, kinds):
                 if isinstance(module, _AT_LEAST):
-                    return len(size) < rank
-                return len(size) == rank - 1
-    return len(size) in (1, 3)
+                    return len(size) < rank, True
+                return len(size) == rank - 1, True
+    return len(size) in (1, 3), False
 
 
 def _input(
@@ -333,6 +381,7 @@ def _input(
     guess = float_dtype
     if is_mask or name in _INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
         guess = torch.int64
+    _check_room(name, size, dtype or guess)
     return InputTensor(
         name=name,
         keyword=keyword,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import random
 import sys
 import threading
@@ -85,13 +86,50 @@ def neutral() -> Iterator[None]:
         _one_at_a_time,
         without_modes(),
         torch.inference_mode(False),
-        torch.autocast("cpu", enabled=False),
+        _outside_autocast(),
         torch.autograd.set_detect_anomaly(False),
     ):
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def _outside_autocast() -> Iterator[None]:
+    """Step out of the caller's regions of autocast; a model's own one is then the outermost.
+
+    PyTorch lets go of the casts of weights when the outermost region ends. A region that is
+    switched off would count as one, and they would outlive the region that made them.
+    """
+    enabled = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
+    dtypes = {kind: torch.get_autocast_dtype(kind) for kind in enabled}
+    caches = torch.is_autocast_cache_enabled()
+    depth = _leave_regions()
+    if depth:
+        torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(True)
+    for kind in enabled:
+        torch.set_autocast_enabled(kind, False)
+    try:
+        yield
+    finally:
+        _leave_regions()
+        torch.clear_autocast_cache()
+        for _ in range(depth):
+            torch.autocast_increment_nesting()
+        torch.set_autocast_cache_enabled(caches)
+        for kind, was_on in enabled.items():
+            torch.set_autocast_enabled(kind, was_on)
+            torch.set_autocast_dtype(kind, dtypes[kind])
+
+
+def _leave_regions() -> int:
+    """Set the depth of nested regions of autocast to zero and return what it was."""
+    depth = torch.autocast_increment_nesting() - 1
+    while torch.autocast_decrement_nesting() > 0:
+        pass
+    return depth
 
 
 @contextmanager
@@ -141,7 +179,7 @@ def collector_paused() -> Iterator[None]:
 
 @contextmanager
 def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[None]:
-    """Restore RNG states and the grad mode; keep the cycle collector out of the run.
+    """Restore RNG states, grad mode and working directory; keep the cycle collector out of the run.
 
     The collector frees reference cycles at moments that differ from machine to machine, and a
     storage's lifetime is part of the answer. What is timed runs as the user's code would: with
@@ -149,6 +187,14 @@ def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[No
     """
     with _one_at_a_time, _restored(fast_paths=fast_paths, collect=collect):
         yield
+
+
+def _working_directory() -> str | None:
+    """Return the working directory, ``None`` where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -162,6 +208,7 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
     collecting = gc.isenabled()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     recursion_limit = sys.getrecursionlimit()
+    folder = _working_directory()
     # The recorder's frames stand between the model's: what Python runs without them still runs.
     sys.setrecursionlimit(2 * recursion_limit)
     if not collect:
@@ -181,5 +228,7 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
         torch.set_grad_enabled(grad_enabled)
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         sys.setrecursionlimit(recursion_limit)
+        if folder != _working_directory() and folder is not None:
+            os.chdir(folder)
         if collecting:
             gc.enable()

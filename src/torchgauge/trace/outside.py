@@ -1,236 +1,357 @@
-"""What a model's code keeps outside of the model: noted before a run, put back after it.
+"""What a model computes outside torch: tensors that become arrays, values that are read in loops.
 
-The usual feature hook writes into a dictionary of its script: ``features["fc"] = output``. The
-modules of a run are copies, but such a dictionary is the user's own, and after the run it would
-hold tensors without data. So whatever the code can reach by name is noted before the run: global
-names, containers, attributes of objects, classes and functions, closures, caches. Where the run
-has left tensors or modules of its own, the note is put back, and the report says so.
+No operator stands for such work, so nothing is known of it but that it happens. Each place where a
+tensor leaves torch is noted, and becomes an entry of what was not counted:
+
+- arrays of tensors: ``numpy()``, ``np.asarray(tensor)`` and every function that calls it (SciPy,
+  pandas, Pillow), DLPack, the address of the data handed to C code, ``apply_`` and ``map_``;
+- functions of C++ extensions that take tensors;
+- values read into Python, when there are many in one call of a layer: loops over them;
+- arrays that come in without being constants of the model: they were computed in the forward.
+
+A value here and there (a length, a threshold, a flag) is read by every second model and is not
+work. PyTorch's own functions that convert tensors are not either: the caller's file decides.
 """
 
 from __future__ import annotations
 
-import functools
-import queue
 import sys
-import threading
-import types
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable
-from typing import Any
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
-from torchgauge.trace.places import (
-    CACHE,
-    CachePlace,
-    CellPlace,
-    ListPlace,
-    MappingPlace,
-    Ours,
-    Place,
-    attributes_of,
-    content,
-    functions_of,
-    items_of,
-    named_items_of,
-    names_in,
-)
-from torchgauge.trace.torch_internals import global_module_hooks
+from torchgauge.report.model import OUTSIDE, NotCounted, Phase
+from torchgauge.trace.code_lines import is_ours, is_session, is_torch, place
+from torchgauge.trace.torch_internals import dispatch_modes, without_modes
+from torchgauge.trace.values import DataDependentError
 
-_PLACES = 20_000
-"""Places to note at most; the code of a large language model reaches about a thousand."""
-_DEPTH = 6
-_NOT_THEIRS = frozenset({"torch", "numpy", "torchgauge", *sys.stdlib_module_names}) - {"__main__"}
-"""Packages whose functions store no tensors outside of what they are given."""
-_NAMESPACES = (types.SimpleNamespace, threading.local, queue.Queue)
-"""Classes of Python's library that hold what others put there."""
-_INSTALLED = ("site-packages", "dist-packages")
-_NO_CODE = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
-_PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
+if TYPE_CHECKING:
+    from torchgauge.trace.recorder import Recorder
+
+_FEW_FLOATS = 8
+_FEW_INTEGERS = 1 << 10
+"""Up to so many values may be read in one call of a layer (a list of lengths, the experts of a
+mixture, a threshold) before it counts as a loop over values."""
+_ARRAY_LIBRARIES = ("numpy/", "scipy/", "pandas/", "PIL/", "numba/", "cv2/", "skimage/", "sklearn/")
+"""Not the line to name: the one that calls them is."""
+_COMPARE_ADDRESSES = ("accelerate/", "transformers/", "peft/", "diffusers/", "safetensors/")
+"""Libraries that take the address of a tensor to recognize it, not to read there."""
+_NOT_SEEN = "what is computed with it there is not seen, nor its memory and time"
 
 
-class Outside:
-    """The places outside of a model that its code and ``functions`` can reach by name.
+@dataclass(slots=True)
+class _Place:
+    """Work outside torch at one line of one layer."""
 
-    ``shared`` are objects of the model that its copy shares with it. Code of the user's is
-    followed to the functions and classes that it names, that of installed libraries is not: of
-    theirs the places count that the model's own classes and hooks name themselves.
-    """
+    calls: set[int]
+    times: int = 0
 
-    def __init__(
-        self, model: nn.Module, functions: Iterable[Any] = (), shared: Iterable[Any] = ()
+
+class OutsideWork:
+    """Notes where tensors leave torch while ``recorder`` is on."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._places: dict[tuple[str, str, str, bool], _Place] = {}
+        """By layer, line, what happened, and whether it happened in the backward."""
+        self._read: dict[tuple[int, bool], int] = {}
+        """Values read, by call and whether they are floating-point numbers."""
+        self._left: set[int] = set()
+        """Calls in which a tensor became an array."""
+        self._arrived: list[tuple[str, int, str]] = []
+        """How, in which call and at which line an array came in."""
+        recorder.on_read = self._note_read
+        recorder.python.on_compiled = self._note_compiled
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Note what leaves torch while the context is open."""
+        undo: list[Callable[[], None]] = []
+        try:
+            for name in _ARRAYS:
+                _replace(torch.Tensor, name, self._leaving(name), undo)
+            for name in _LOOPS:
+                _replace(torch.Tensor, name, self._looping(name), undo)
+            for holder, name in _ADDRESSES:
+                _replace(holder, name, self._addressed(name), undo)
+            for holder, name in _READS:
+                _replace(holder, name, self._reading, undo)
+            _replace(torch.utils.dlpack, "to_dlpack", self._leaving("__dlpack__"), undo)
+            for module, name in _IMPORTS:
+                _replace(module, name, self._arriving(name), undo)
+            yield
+        finally:
+            while undo:
+                undo.pop()()
+
+    def not_counted(self) -> tuple[NotCounted, ...]:
+        """Return an entry for each line of each layer that works outside torch."""
+        for what, call, line in self._arrived:
+            if call not in self._left:  # else it comes from the tensors that left
+                self._add(what, call, line)
+        self._arrived.clear()
+        return tuple(
+            NotCounted(
+                op=f"{OUTSIDE} in {layer or 'the model itself'}{f' at {line}' if line else ''}"
+                + (" (backward)" if in_backward else ""),
+                calls=found.times,
+                why=what,
+            )
+            for (layer, line, what, in_backward), found in self._places.items()
+        )
+
+    # ------------------------------------------------------------------ what is put in place
+
+    def _leaving(self, name: str) -> Callable[[Any], Any]:
+        """Return what makes a replacement for a method that turns a tensor into an array."""
+        what = f"a tensor became an array ({_SHOWN.get(name, name)}); {_NOT_SEEN}"
+
+        def replacement(original: Any) -> Any:
+            def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+                if not self._is_on:
+                    return original(tensor, *args, **kwargs)
+                if name != "__dlpack_device__":
+                    self._note(what, _caller())
+                value = self._value(tensor, name)
+                return original(tensor if value is None else value, *args, **kwargs)
+
+            return method
+
+        return replacement
+
+    def _looping(self, name: str) -> Callable[[Any], Any]:
+        """Return what makes a replacement for a method that calls Python for each element."""
+        what = f"a Python function ran for each element (Tensor.{name}); {_NOT_SEEN}"
+
+        def replacement(original: Any) -> Any:
+            def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
+                if self._is_on:
+                    self._note(what, _caller())
+                    _needs_memory(tensor, f"Tensor.{name}")
+                return original(tensor, *args, **kwargs)
+
+            return method
+
+        return replacement
+
+    def _addressed(self, name: str) -> Callable[[Any], Any]:
+        """Return what makes a replacement for a method that gives the memory itself away."""
+        what = f"the memory of a tensor was handed out ({name}); {_NOT_SEEN}"
+
+        def replacement(original: Any) -> Any:
+            def method(owner: Any, *args: Any, **kwargs: Any) -> Any:
+                if self._is_on:
+                    caller = _caller()
+                    compared = place(caller.f_code.co_filename).startswith(_COMPARE_ADDRESSES)
+                    if not compared and self._note(what, caller):
+                        _needs_memory(owner, name)
+                return original(owner, *args, **kwargs)
+
+            return method
+
+        return replacement
+
+    def _reading(self, original: Any) -> Any:
+        def method(owner: Any, *args: Any, **kwargs: Any) -> Any:
+            if self._is_on and not _is_in_torch(frame := _caller()):
+                self._count_read(owner, self._call(), frame)
+            return original(owner, *args, **kwargs)
+
+        return method
+
+    def _arriving(self, name: str) -> Callable[[Any], Any]:
+        """Return what makes a replacement for a function that turns an array into a tensor."""
+        what = f"an array became a tensor (torch.{name}); what computed it is not seen"
+
+        def replacement(original: Any) -> Any:
+            def function(*args: Any, **kwargs: Any) -> Any:
+                if self._is_on and args:
+                    frame = _caller()
+                    if _is_computed(args[0], frame) and not _is_in_torch(frame):
+                        self._arrived.append((what, self._call(), _line(frame)))
+                return original(*args, **kwargs)
+
+            return function
+
+        return replacement
+
+    # ------------------------------------------------------------------ notes
+
+    @property
+    def _is_on(self) -> bool:
+        """Return whether the model's own code is running, not an operator, and not our code."""
+        recorder = self._recorder
+        return recorder.phase is not Phase.OPTIMIZER and recorder in dispatch_modes()
+
+    def _call(self) -> int:
+        return self._recorder.current_call()
+
+    def _value(self, tensor: torch.Tensor, name: str) -> torch.Tensor | None:
+        """Return the known values of a tensor without data, which share their memory with it.
+
+        Raises:
+            DataDependentError: there are none.
+        """
+        simulation = self._recorder.simulation
+        if simulation is None or not tensor.is_meta or tensor.is_conj() or tensor.requires_grad:
+            return None
+        with without_modes():  # what is made here is no part of the run
+            return simulation.values.decide(tensor, _SHOWN.get(name, name))
+
+    def _note_read(self, tensor: torch.Tensor, call: int) -> None:
+        """Note one value that was read with ``.item()``, ``float()``, ``bool()`` and the like."""
+        frame = _caller()
+        if self._recorder.phase is not Phase.OPTIMIZER and not _is_in_torch(frame):
+            self._count_read(tensor, call, frame)
+
+    def _note_compiled(self, function: Any, frame: FrameType) -> None:
+        """Note a compiled function that takes tensors; its operators are seen, its loops are not.
+
+        Raises:
+            DataDependentError: in a simulation, where its loops would end the process.
+        """
+        module = str(function.__module__ or "")
+        takes_tensors = "Tensor" in str(function.__doc__)
+        if not takes_tensors or module.partition(".")[0] == "torch" or _is_in_torch(frame):
+            return
+        name = f"{module}.{function.__name__}"
+        self._note(f"compiled code was called ({name}); what it computes in loops of its own is "
+                   "not seen", frame)  # fmt: skip
+        if self._recorder.simulation is not None:
+            raise DataDependentError(f"the compiled function {name} needs the memory of tensors")
+
+    def _count_read(
+        self, owner: torch.Tensor | torch.UntypedStorage, call: int, frame: FrameType
     ) -> None:
-        self._places: list[Place] = []
-        self._seen: set[int] = set()
-        self._names: dict[int, set[str]] = {}
-        self._kept: list[Any] = []
-        for module in model.modules():
-            self._class(type(module))
-            for name, value in module.__dict__.items():
-                is_empty = type(value) in (dict, OrderedDict) and not value
-                if name not in _NO_CODE and type(value) not in _PLAIN and not is_empty:
-                    self._copied(value, 0)
-        for function in (*functions, *global_module_hooks()):
-            self._value(function, getattr(function, "__name__", "a function"), 0)
-        for value in shared:
-            self._value(value, type(value).__name__, 0)
+        """Count what is read of a tensor, or a byte of a storage."""
+        is_float, count = True, 1
+        if isinstance(owner, torch.Tensor):
+            is_float = owner.dtype.is_floating_point or owner.dtype.is_complex
+            count = owner.numel()
+        key = call, is_float
+        self._read[key] = self._read.get(key, 0) + count
+        if self._read[key] > (_FEW_FLOATS if is_float else _FEW_INTEGERS):
+            self._add(_READ_IN_LOOP, call, _line(frame))
 
-    def put_back(self, copy: nn.Module | None, *, simulated: bool) -> list[str]:
-        """Take out what a run of the model's copy has left; return a sentence where it has."""
-        ours = Ours(copy, simulated=simulated)
-        changed = [place.label for place in self._places if place.put_back(ours)]
-        self._places.clear()
-        if not changed:
-            return []
-        named = list(dict.fromkeys(changed))
-        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
-        return [
-            "the model's code stored tensors of the analysed copy outside of the model "
-            f"({', '.join(named[:5])}{more}); they were taken out again"
-        ]
-
-    def _is_new(self, value: Any, *, copied: bool = False) -> bool:
-        if type(value) in _PLAIN or len(self._places) >= _PLACES:
+    def _note(self, what: str, caller: FrameType) -> bool:
+        """Note that a tensor left torch; return whether it did: torch's own files may do so."""
+        if _is_in_torch(caller):
             return False
-        key = ~id(value) if copied else id(value)
-        if key in self._seen:
-            return False
-        self._seen.add(key)
-        self._kept.append(value)
+        call = self._call()
+        self._left.add(call)
+        self._add(what, call, _line(caller))
         return True
 
-    # ------------------------------------------------------------------ what the model holds
-
-    def _copied(self, value: Any, depth: int) -> None:
-        """Look for code in what is copied with the model; only what it refers to is outside."""
-        kind = type(value)
-        if depth > _DEPTH or not self._is_new(value, copied=True):
-            return
-        for function in functions_of(value):
-            self._function(function, is_copied=True)
-        if issubclass(kind, (nn.Module, torch.Tensor)):
-            return
-        for item in items_of(value):
-            self._copied(item, depth + 1)
-        if _is_followed(kind.__module__):
-            self._class(kind)
-            for item in list(attributes_of(value).values()):
-                self._copied(item, depth + 1)
-
-    # ------------------------------------------------------------------ code
-
-    def _class(self, kind: type) -> None:
-        for base in kind.__mro__:
-            if _package(base.__module__) in _NOT_THEIRS or not self._is_new(base):
-                continue
-            put, remove = functools.partial(setattr, base), functools.partial(delattr, base)
-            read = functools.partial(vars, base)
-            self._places.append(MappingPlace(base.__name__, read, put, remove, separator="."))
-            for name, value in list(vars(base).items()):
-                for function in functions_of(value):
-                    self._function(function)
-                self._value(value, f"{base.__name__}.{name}", 1)
-
-    def _function(self, function: Any, *, is_copied: bool = False) -> None:
-        if isinstance(function, CACHE):
-            self._cache(function)
-            return
-        if type(function) is not types.FunctionType or not self._is_new(function):
-            return
-        namespace = function.__globals__
-        if _package(namespace.get("__name__")) in _NOT_THEIRS:
-            return
-        follows = _is_followed(namespace.get("__name__"))
-        self._globals(namespace, set(names_in(function.__code__)), follows=follows)
-        if follows:
-            self._mapping(attributes_of(function), function.__name__, ".")
-        cells = function.__closure__ or ()
-        if is_copied:
-            for cell in cells:
-                self._copied(content(cell), 1)
-            return
-        for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-            self._places.append(CellPlace(name, cell))
-            self._value(content(cell), name, 1)
-        for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
-            self._value(value, f"a default of {function.__name__}", 1)
-
-    def _cache(self, function: Any) -> None:
-        if self._is_new(function):
-            self._places.append(CachePlace(function.__name__, function))
-            self._function(function.__wrapped__)
-
-    def _globals(self, namespace: dict[str, Any], names: set[str], *, follows: bool) -> None:
-        known = self._names.setdefault(id(namespace), set())
-        new = names - known
-        if not new:
-            return
-        known |= new
-
-        def read() -> dict[str, Any]:
-            return {name: namespace[name] for name in new if name in namespace}
-
-        self._places.append(MappingPlace("", read, namespace.__setitem__, namespace.__delitem__))
-        for name, value in read().items():
-            kind = type(value)
-            if follows and kind is types.ModuleType:
-                if _is_followed(value.__name__):
-                    self._globals(vars(value), names, follows=True)
-            elif follows or issubclass(kind, (dict, list, set, deque)):
-                self._value(value, name, 0)
-            elif isinstance(value, CACHE):
-                self._cache(value)
-
-    # ------------------------------------------------------------------ values
-
-    def _value(self, value: Any, label: str, depth: int) -> None:
-        """Note a value outside of the model, and what can be reached from it."""
-        kind = type(value)
-        if depth > _DEPTH or issubclass(kind, (torch.Tensor, types.ModuleType)):
-            return
-        for function in functions_of(value):
-            self._function(function)
-        if issubclass(kind, type):
-            if depth <= 1 and _is_followed(value.__module__):
-                self._class(value)
-            return
-        if self._is_new(value):
-            if issubclass(kind, dict):
-                self._mapping(value, label, "[")
-            elif issubclass(kind, (list, set, deque)):
-                self._places.append(ListPlace(label, value))
-            for key, item in named_items_of(value):
-                self._value(item, f"{label}[{key!r}]", depth + 1)
-            self._attributes(value, label, depth)
-
-    def _attributes(self, value: Any, label: str, depth: int) -> None:
-        kind = type(value)
-        attributes = value.__dict__ if kind in _NAMESPACES else attributes_of(value)
-        if not issubclass(kind, (types.FunctionType, nn.Module, *_NAMESPACES)):
-            if not _is_followed(kind.__module__):
-                return
-            self._class(kind)
-        self._mapping(attributes, label, ".")
-        for name, item in list(attributes.items()):
-            self._value(item, f"{label}.{name}", depth + 1)
-
-    def _mapping(self, value: dict[Any, Any], label: str, separator: str) -> None:
-        self._kept.append(value)
-        base = OrderedDict if issubclass(type(value), OrderedDict) else dict
-        put = functools.partial(base.__setitem__, value)
-        remove = functools.partial(base.__delitem__, value)
-        read: Callable[[], dict[Any, Any]] = functools.partial(dict, dict.items(value))
-        self._places.append(MappingPlace(label, read, put, remove, separator=separator))
+    def _add(self, what: str, call: int, line: str) -> None:
+        recorder = self._recorder
+        layer = recorder.calls[call].path if call >= 0 else ""
+        key = layer, line, what, recorder.phase is Phase.BACKWARD
+        found = self._places.setdefault(key, _Place(set()))
+        if what != _READ_IN_LOOP or call not in found.calls:  # a loop counts once per call
+            found.times += 1
+        found.calls.add(call)
 
 
-def _is_followed(name: Any) -> bool:
-    """Return whether code of a module is the user's: neither installed nor Python's own."""
-    if _package(name) in _NOT_THEIRS:
+_READ_IN_LOOP = (
+    "many values of tensors were read into Python (item, tolist, float); what is computed with "
+    "them there is not seen, nor its time"
+)
+_ARRAYS = ("numpy", "__array__", "__dlpack__", "__dlpack_device__")
+_ADDRESSES = ((torch.Tensor, "data_ptr"), (torch.Tensor, "storage"),
+              (torch.UntypedStorage, "data_ptr"), (torch.UntypedStorage, "tolist"),
+              (torch.UntypedStorage, "__iter__"))  # fmt: skip
+_READS = ((torch.Tensor, "tolist"), (torch.UntypedStorage, "__getitem__"))
+_LOOPS = ("apply_", "map_", "map2_")
+_SHOWN = {"numpy": ".numpy()", "__array__": "np.asarray", "__dlpack__": "DLPack",
+          "__dlpack_device__": "DLPack"}  # fmt: skip
+_IMPORTS = ((torch, "from_numpy"), (torch, "as_tensor"), (torch, "asarray"), (torch, "tensor"),
+            (torch, "frombuffer"))  # fmt: skip
+
+
+def _replace(
+    holder: Any, name: str, make: Callable[[Any], Any], undo: list[Callable[[], None]]
+) -> None:
+    """Put a replacement of a function in its place, and note how to take it away."""
+    inherited = name not in vars(holder)
+    original = getattr(holder, name, None)
+    if original is None:
+        return
+    setattr(holder, name, make(original))
+    undo.append(
+        (lambda: delattr(holder, name)) if inherited else (lambda: setattr(holder, name, original))
+    )
+
+
+def _caller() -> FrameType:
+    """Return the innermost frame that is not ours: who called what we put in place."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and is_ours(frame.f_code.co_filename):
+        frame = frame.f_back
+    return frame
+
+
+def _is_in_torch(frame: FrameType) -> bool:
+    return is_torch(frame.f_code.co_filename)
+
+
+def _needs_memory(owner: torch.Tensor | torch.UntypedStorage, what: str) -> None:
+    """Refuse a tensor without data: what reads at its address would end the process.
+
+    Raises:
+        DataDependentError: always for a tensor or a storage on the meta device.
+    """
+    if owner.device.type == "meta":
+        raise DataDependentError(f"{what} needs the memory of a tensor")
+
+
+def _is_computed(data: Any, frame: FrameType) -> bool:
+    """Return whether an array of some size is none of the constants that ``frame`` can reach."""
+    if isinstance(data, (bytearray, memoryview, array)):
+        size, few = memoryview(data).nbytes, _FEW_FLOATS
+    elif hasattr(data, "__array_interface__"):
+        size, few = data.size, _FEW_FLOATS if data.dtype.kind in "fc" else _FEW_INTEGERS
+    else:
         return False
-    file = getattr(sys.modules.get(str(name)), "__file__", None) or ""
-    return not any(folder in file for folder in _INSTALLED)
+    if size <= few:
+        return False
+    owner = data
+    known = {id(value) for value in _constants(frame)}
+    while owner is not None:
+        if id(owner) in known:
+            return False
+        owner = getattr(owner, "base", None)
+    return True
 
 
-def _package(name: Any) -> str:
-    return str(name).partition(".")[0]
+def _constants(frame: FrameType) -> Iterator[Any]:
+    """Yield what the module that is running and its file hold, and what is inside of lists."""
+    own = frame.f_locals.get("self")
+    for values in (getattr(own, "__dict__", {}), frame.f_globals):
+        for value in tuple(values.values()):
+            yield value
+            if isinstance(value, dict):
+                yield from value.values()
+            elif isinstance(value, Sequence) and not isinstance(value, str):
+                yield from value
+
+
+def _line(frame: FrameType | None) -> str:
+    """Return ``file.py:12``: the line of the model's code from which an array library was called.
+
+    Where the library's own lines are all there is, the innermost of them.
+    """
+    library = ""
+    while frame is not None and not is_session(frame.f_code.co_filename):
+        found = place(frame.f_code.co_filename)
+        if found:
+            line = f"{found}:{frame.f_lineno}"
+            if not found.startswith(_ARRAY_LIBRARIES):
+                return line
+            library = library or line
+        frame = frame.f_back
+    return library

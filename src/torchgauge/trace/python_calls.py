@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from threading import get_ident
@@ -19,6 +19,8 @@ from typing import Any, Final, Protocol
 
 _IMPORTING: Final = "<frozen importlib"
 _THEIRS, _OURS, _IMPORT = range(3)
+_COMPILED: Final = ("pybind11_detail_function_record", "PyCapsule")
+"""What functions are bound to that pybind11 made, of its releases from 2025 on and before."""
 
 
 class Counted(Protocol):
@@ -50,6 +52,8 @@ class PythonCalls:
         self._importing = 0
         self._kinds: dict[str, int] = {}
         """By the file of the code."""
+        self.on_compiled: Callable[[Any, FrameType], None] | None = None
+        """Hears of each call of a function that pybind11 made, before it runs: it may raise."""
 
     def start(self) -> None:
         """Begin to count, unless another profiler is there."""
@@ -72,8 +76,12 @@ class PythonCalls:
             self._is_on = True
             sys.setprofile(self._note)
 
-    def _note(self, frame: FrameType, event: str, _: Any) -> None:
-        if event == "call":
+    def _note(self, frame: FrameType, event: str, called: Any) -> None:
+        if event == "c_call":
+            owner = type(getattr(called, "__self__", None)).__name__
+            if owner.startswith(_COMPILED) and self.on_compiled is not None:
+                self.on_compiled(called, frame)
+        elif event == "call":
             kind = self._kind(frame.f_code.co_filename)
             if kind == _IMPORT:
                 self._importing += 1

@@ -167,7 +167,8 @@ def _find_address_space(allocator: CachingAllocator, pool: Pool, size: int) -> B
             return first
     page = SMALL_SEGMENT if pool.small else allocator.settings.large_segment_bytes
     total = allocator.device.total_bytes
-    span = -(-(total + total // 8) // page) * page
+    # A replay without a capacity may ask for more than the device has.
+    span = -(-max(total + total // 8, size) // page) * page
     segment = ExpandableSegment(allocator.device.take(span), span, page)
     block = Block(pool, segment.address, span, segment, UNMAPPED)
     pool.add_unmapped(block)
