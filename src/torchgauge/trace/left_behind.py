@@ -10,6 +10,7 @@ has left tensors or modules of its own, the note is put back, and the report say
 from __future__ import annotations
 
 import functools
+import queue
 import sys
 import threading
 import types
@@ -42,7 +43,7 @@ _PLACES = 20_000
 _DEPTH = 6
 _NOT_THEIRS = frozenset({"torch", "numpy", "torchgauge", *sys.stdlib_module_names}) - {"__main__"}
 """Packages whose functions store no tensors outside of what they are given."""
-_NAMESPACES = (types.SimpleNamespace, threading.local)
+_NAMESPACES = (types.SimpleNamespace, threading.local, queue.Queue)
 """Classes of Python's library that hold what others put there."""
 _INSTALLED = ("site-packages", "dist-packages")
 _NO_CODE = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
@@ -216,8 +217,9 @@ class Outside:
 
     def _mapping(self, value: dict[Any, Any], label: str, separator: str) -> None:
         self._kept.append(value)
-        put = functools.partial(dict.__setitem__, value)
-        remove = functools.partial(dict.__delitem__, value)
+        base = OrderedDict if issubclass(type(value), OrderedDict) else dict
+        put = functools.partial(base.__setitem__, value)
+        remove = functools.partial(base.__delitem__, value)
         read: Callable[[], dict[Any, Any]] = functools.partial(dict, dict.items(value))
         self._places.append(MappingPlace(label, read, put, remove, separator=separator))
 

@@ -42,6 +42,7 @@ from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import any_wrapper, stored_tensors
+from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
@@ -159,7 +160,7 @@ class Recorder(DispatchMode):
         self.storages = StorageTracker()
         self.simulation = simulation
         self.phase = Phase.FORWARD
-        self.stack: list[_OpenCall] = []
+        self.threads = Threads(simulated=simulation is not None)
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
         self.assumptions: list[str] = []
@@ -187,12 +188,19 @@ class Recorder(DispatchMode):
 
     # ------------------------------------------------------------------ module calls
 
+    @property
+    def stack(self) -> list[_OpenCall]:
+        """Return the module calls that are open in this thread."""
+        return self.threads.local.stack
+
     def wrap_forward(
         self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.threads.is_foreign():
+                return self.threads.in_thread(forward)(*args, **kwargs)
             python = self.python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
@@ -223,20 +231,21 @@ class Recorder(DispatchMode):
     def _enter(
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> _OpenCall:
-        stack = self.stack
-        call = _OpenCall(
-            index=len(self.calls),
-            path=path,
-            parent=stack[-1].index if stack else -1,
-            inputs=call_inputs(names, args, kwargs, self.specs),
-            first_op=len(self._ops),
-            first_event=len(self.storages.events),
-            phase=self.phase,
-        )
-        self.calls.append(call)
-        stack.append(call)
-        self._boundaries.append(next_sequence_nr())
-        self._boundary_calls.append(call.index)
+        with self.threads.lock:
+            stack = self.stack
+            call = _OpenCall(
+                index=len(self.calls),
+                path=path,
+                parent=stack[-1].index if stack else -1,
+                inputs=call_inputs(names, args, kwargs, self.specs),
+                first_op=len(self._ops),
+                first_event=len(self.storages.events),
+                phase=self.phase,
+            )
+            self.calls.append(call)
+            stack.append(call)
+            self._boundaries.append(next_sequence_nr())
+            self._boundary_calls.append(call.index)
         return call
 
     def _leave(self, call: _OpenCall) -> None:
@@ -297,11 +306,19 @@ class Recorder(DispatchMode):
                 return NotImplemented
             if any(kind.__name__ == "FakeTensor" for kind in types):
                 return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
+        if not self.threads.is_several:
+            return self._run_as_operator(func, args, kwargs or {})
+        with self.threads.lock:
+            if not self.threads.note_op():  # the run is over, this thread is not
+                return func(*args, **kwargs or {})
+            return self._run_as_operator(func, args, kwargs or {})
+
+    def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         was_on = self.python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
             with without_torch_function():  # looking at an argument is none of its class's business
-                return self._run(func, args, kwargs or {})
+                return self._run(func, args, kwargs)
         finally:
             self.is_inside_operator = was_inside
             self.python.resume(was_on=was_on)

@@ -40,6 +40,7 @@ class RestoredParameters:
     def __init__(self, model: nn.Module, *, with_values: bool) -> None:
         self._with_values = with_values
         self._by_module: dict[int, dict[str, Restored]] = {}
+        self._ties: dict[Any, Restored] = {}
         self.notes: list[str] = []
         self.is_sharded = False
         """Whether a parameter was taken apart, or lies elsewhere."""
@@ -64,9 +65,13 @@ class RestoredParameters:
     def _read_replicas(self, module: nn.Module) -> None:
         if type(module) is nn.SyncBatchNorm:
             self.notes.append("SyncBatchNorm: statistics of one rank, without the exchange")
-        if wrapped_as(module) != "module" or not hasattr(module, "process_group"):
+        if wrapped_as(module) != "module":
             return
         wrapper: Any = module
+        if not hasattr(wrapper, "process_group"):
+            if len(wrapper.device_ids) > 1:
+                self.notes.append("DataParallel: the figures are those of one device with it all")
+            return
         self._note_replicas(wrapper.process_group.size(), "DistributedDataParallel")
         if wrapper.mixed_precision is not None:
             self.notes.append("the mixed precision of DistributedDataParallel is not modelled")
@@ -165,11 +170,21 @@ class RestoredParameters:
                     if tensor is None or not tensor.is_meta:
                         continue
                     found = _offloaded(hook.weights_map, key, read=self._with_values)
-                    if found is not None:
-                        restored = Restored(
-                            tensor=found.detach(), requires_grad=tensor.requires_grad
-                        )
-                        self._add(owner, name, restored)
+                    restored = Restored(
+                        tensor=(tensor if found is None else found).detach(),
+                        requires_grad=tensor.requires_grad,
+                    )
+                    if key in hook.tied_params_names and _offloaded(hook.weights_map, key) is None:
+                        restored = self._tied(hook, restored)
+                    elif found is None:
+                        continue
+                    self._add(owner, name, restored)
+
+    def _tied(self, hook: Any, restored: Restored) -> Restored:
+        """Return the one weight of tied ones on the disk, which has each of them by itself."""
+        self.notes.append("offloaded weights of one shape that accelerate ties were read as one")
+        key = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
+        return self._ties.setdefault(key, restored)
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -298,7 +313,7 @@ def _replicas(module: nn.Module) -> int | None:
     return None
 
 
-def _offloaded(weights: Any, key: str, *, read: bool) -> torch.Tensor | None:
+def _offloaded(weights: Any, key: str, *, read: bool = False) -> torch.Tensor | None:
     """Return a weight that accelerate keeps in memory or, with ``read``, on the disk.
 
     ``PrefixedDataset`` and ``OffloadedWeightsLoader`` of ``accelerate.utils.offload`` (1.x).

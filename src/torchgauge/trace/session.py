@@ -276,7 +276,7 @@ class Session:
                 else:
                     self._infer(partial(self._forward, root, call), args, kwargs, held)
             except Exception as raised:
-                error = self._lost.explained(raised)
+                error = self._lost.explained(recorder.threads.failure or raised)
                 failure = self._failure(root, error, inputs)
             except SystemExit as stop:  # it must not end the caller's process without a word
                 error = RuntimeError(f"the model called sys.exit({stop.code!r})")
@@ -303,6 +303,7 @@ class Session:
     def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
+        self._recorder.threads.check()
         if any(id(t) not in self._registered for t in (*root.parameters(), *root.buffers())):
             self._register(root)
         return output
@@ -321,7 +322,8 @@ class Session:
             gradients = torch.enable_grad()
         else:
             gradients = torch.inference_mode() if whole else torch.no_grad()
-        with gradients, self._recorder, self._autocast():
+        recorder = self._recorder
+        with gradients, recorder.threads.followed(recorder), recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
@@ -346,6 +348,7 @@ class Session:
         before = recorder.storages.alive()
         with (
             torch.enable_grad(),
+            recorder.threads.followed(recorder),
             recorder,
             self._lost.noticed(),
         ):
@@ -651,6 +654,11 @@ class Session:
                 self._notes.assumptions.append(
                     Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
+        if recorder.threads.ran_side_by_side:
+            self._notes.assumptions.append(
+                "threads of the forward wait for each other: their operators were recorded as "
+                "they came, each under the layer that ran in its thread"
+            )
         if recorder.sees_shards:
             self._notes.assumptions.append(
                 "DTensors in the forward: what this rank computes is counted, not what it sends"

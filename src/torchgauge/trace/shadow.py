@@ -39,6 +39,7 @@ from torchgauge.trace.restored import (
     whole,
 )
 from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
+from torchgauge.trace.threads import is_of_threads
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
@@ -136,6 +137,9 @@ class Twin:
             return original
         if is_of_distributed(kind) or is_packed(original):
             return original  # nothing changes what is packed
+        if is_of_threads(kind):
+            self.shared.append(original)
+            return original
         try:
             with _TensorTwins(self):
                 twin = self._copied(original, kind)
