@@ -314,3 +314,15 @@ def test_compiled_functions_that_take_tensors_are_listed(module, document, liste
     entries = work.not_counted()
     assert len(entries) == listed
     assert all("extension.function" in entry.why for entry in entries)
+
+
+def test_a_number_in_a_message_needs_no_real_run(capsys):
+    def told(self, x):
+        print(f"mean {x.mean():.3f}, lengths {self.lengths.sum():d}, {(x > 0).sum():4d} positive")
+        return x
+
+    report = tg.analyze(layer(told), (BATCH, WIDTH))
+    assert report.execution == "simulated"
+    assert capsys.readouterr().out.splitlines()[0] == "mean nan, lengths 10,    0 positive"
+    (said,) = [text for text in report.assumptions if "written as text" in text]
+    assert "test_outside_torch.py" in said

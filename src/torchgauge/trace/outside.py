@@ -15,6 +15,7 @@ work. PyTorch's own functions that convert tensors are not either: the caller's 
 
 from __future__ import annotations
 
+import math
 import sys
 from array import array
 from collections.abc import Callable, Iterator, Sequence
@@ -65,6 +66,8 @@ class OutsideWork:
         """Calls in which a tensor became an array."""
         self._arrived: list[tuple[str, int, str]] = []
         """How, in which call and at which line an array came in."""
+        self.assumptions: dict[str, None] = {}
+        """What to say of the run, in order."""
         recorder.on_read = self._note_read
         recorder.python.on_compiled = self._note_compiled
 
@@ -81,6 +84,7 @@ class OutsideWork:
                 _replace(holder, name, self._addressed(name), undo)
             for holder, name in _READS:
                 _replace(holder, name, self._reading, undo)
+            _replace(torch.Tensor, "__format__", self._written, undo)
             _replace(torch.utils.dlpack, "to_dlpack", self._leaving("__dlpack__"), undo)
             for module, name in _IMPORTS:
                 _replace(module, name, self._arriving(name), undo)
@@ -164,6 +168,26 @@ class OutsideWork:
 
         return method
 
+    def _written(self, original: Any) -> Any:
+        """Write a number that has no value as nan or 0: a message is not worth a real run."""
+
+        def written(tensor: Any, specification: str) -> Any:
+            simulation = self._recorder.simulation
+            is_known = not tensor.is_meta or tensor.dim() > 0 or not specification
+            if simulation is None or is_known or not self._is_on:
+                return original(tensor, specification)
+            with without_modes():
+                value = simulation.values.get(tensor)
+            if value is not None:
+                return original(value, specification)
+            self.assumptions[
+                f"a tensor was written as text at {_line(_caller())}; its value is not known in a "
+                "simulated run, another stands for it"
+            ] = None
+            return format(math.nan if tensor.is_floating_point() else 0, specification)
+
+        return written
+
     def _arriving(self, name: str) -> Callable[[Any], Any]:
         """Return what makes a replacement for a function that turns an array into a tensor."""
         what = f"an array became a tensor (torch.{name}); what computed it is not seen"
@@ -236,6 +260,7 @@ class OutsideWork:
         key = call, is_float
         self._read[key] = self._read.get(key, 0) + count
         if self._read[key] > (_FEW_FLOATS if is_float else _FEW_INTEGERS):
+            self._left.add(call)
             self._add(_READ_IN_LOOP, call, _line(frame))
 
     def _note(self, what: str, caller: FrameType) -> bool:
