@@ -186,7 +186,11 @@ class _Answer:
             not_tried=tuple(finder.not_tried),
             cache=cache,
             traces=self._bench.traces,
-            assumptions=(*trace.assumptions, *self._device_assumptions()),
+            assumptions=(
+                *trace.assumptions,
+                *(f"not counted: {gap.op}: {gap.why}" for gap in trace.not_counted),
+                *self._device_assumptions(),
+            ),
             warnings=(*trace.warnings, *self._machine.warnings, *left_out),
         )
 
