@@ -12,7 +12,6 @@ from torchgauge.compare.streams import DifferenceKind
 from torchgauge.errors import ModelError
 from torchgauge.report.model import Role, TensorSpec, Trace
 from torchgauge.trace.isolation import neutral
-from torchgauge.trace.virtual.autocast import outermost_autocast
 from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
 
 A100 = "A100-SXM-40GB"
@@ -165,7 +164,7 @@ def test_casts_end_with_their_region_inside_of_another() -> None:
     results = []
     with neutral():
         for _ in range(2):
-            with outermost_autocast("cpu", torch.bfloat16):
+            with torch.autocast("cpu", torch.bfloat16):
                 results.append(linear(torch.ones(1, 4)).detach())
             with torch.no_grad():
                 linear.weight.add_(1.0)

@@ -21,6 +21,7 @@ import torchgauge.render
 from torchgauge.cli import output
 from torchgauge.cli.main import main
 from torchgauge.errors import ModelError
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, ModuleTable, NotCounted, Report, Totals
 from torchgauge.report.scenario import Scenario
 
@@ -477,20 +478,21 @@ def test_an_output_that_takes_nothing_is_no_bug(redirection, message):
             {"not_counted": (NotCounted(op="my.op", calls=3, why="no formula"),)},
             "not counted: my.op (3 ×): no formula",
         ),
-        ({"assumptions": ("x is an image",)}, "assumption: x is an image"),
+        ({"assumptions": ("as usual", Guess("x is an image"))}, "guessed: x is an image"),
         ({"warnings": ("layer2 never ran",)}, "warning: layer2 never ran"),
     ],
 )
-def test_strict_exits_with_1_and_lists_what_is_in_doubt(change, line, summary, analysis):
+def test_strict_exits_with_4_and_lists_what_is_in_doubt(change, line, summary, analysis):
     analysis.report = dataclasses.replace(REPORT, **change)
     assert summary("net.py:Net", "--input-size", "4")[0] == 0
     status, out, err = summary("net.py:Net", "--input-size", "4", "--strict", "--format", "json")
-    assert status == 1
+    assert status == 4
     assert json.loads(out)["params"] == 10
     assert f"--strict: the report is not free of doubt\n  {line}\n" in err
 
 
-def test_strict_is_fine_with_a_report_free_of_doubt(summary):
+def test_strict_is_fine_with_a_report_free_of_doubt(summary, analysis):
+    analysis.report = dataclasses.replace(REPORT, assumptions=("read as a batch",))
     assert summary("net.py:Net", "--input-size", "4", "--strict")[0] == 0
 
 

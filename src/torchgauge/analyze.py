@@ -30,7 +30,7 @@ from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
 from torchgauge.trace.run import run
 from torchgauge.trace.session import CallObserver, Outcome, Request, structure
-from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.shadow import whole_model
 
 
 def analyze_model(
@@ -100,9 +100,10 @@ def run_model(
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
     model = as_module(model)
-    name = model_name or type(unwrap(model)).__name__
+    whole, wrapping = whole_model(model)
+    name = model_name or type(whole).__name__
     plan = plan_inputs(
-        model,
+        whole,
         input_size,
         input_data,
         batch_size=batch_size,
@@ -112,7 +113,7 @@ def run_model(
         as_given=as_given,
     )
     if plan is None:
-        trace = structure(unwrap(model), scenario, name)
+        trace = structure(whole, scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), machine=machine)
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
@@ -178,7 +179,7 @@ def report_of(
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
         assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
-        warnings=(*trace.warnings, *machine.warnings),
+        warnings=(*trace.warnings, *machine.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
     )

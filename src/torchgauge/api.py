@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def analyze(
         batch_size: says that the sizes have no batch dimension, and how large it is.
         batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
         dtypes: one dtype for all inputs or one per input; inferred otherwise.
-        scenario: what is run; inference in float32 by default.
+        scenario: what is run; inference of the model as built by default.
         loss: for training: a function from the model's output to a scalar.
         model_name: the name shown; the class name by default.
         model_spec: where the model came from, for the report.
@@ -93,8 +94,10 @@ def analyze(
     64
     """
     from torchgauge.analyze import analyze_model
+    from torchgauge.trace.keywords import check_keywords
 
-    return analyze_model(
+    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
+    report = analyze_model(
         model,
         input_size,
         input_data=input_data,
@@ -110,6 +113,7 @@ def analyze(
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )
+    return replace(report, assumptions=(*report.assumptions, *notes))
 
 
 def summary(
@@ -128,7 +132,8 @@ def summary(
 
     Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
     ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
-    in characters (the terminal's by default), and the ``file`` to print to.
+    in characters (the terminal's by default, as much as it takes elsewhere), and the ``file`` to
+    print to.
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
@@ -209,7 +214,7 @@ def measure(
         batch_size: says that the sizes have no batch dimension, and how large it is.
         batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
         dtypes: one dtype for all inputs or one per input; inferred otherwise.
-        scenario: what is run, and on which device; inference in float32 on the CPU by default.
+        scenario: what is run, and on which device; inference as built on the CPU by default.
         loss: for training: a function from the model's output to a scalar.
         model_name: the name shown; the class name by default.
         model_spec: where the model came from, for the report.
@@ -238,8 +243,10 @@ def measure(
     True
     """
     from torchgauge.measure.measurement import measure_model
+    from torchgauge.trace.keywords import check_keywords
 
-    return measure_model(
+    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
+    report = measure_model(
         model,
         input_size,
         input_data=input_data,
@@ -257,6 +264,7 @@ def measure(
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )
+    return replace(report, assumptions=(*report.assumptions, *notes))
 
 
 def fits(
@@ -289,7 +297,7 @@ def fits(
         input_size: as ``analyze`` takes it.
         device: a GPU that ``torchgauge devices`` lists, several of them, ``"all"``, or ``"cuda"``
             for the one of this machine. With several there is one row for each, and no search.
-        scenario: what is run; inference in float32 by default. ``device`` takes the place of its
+        scenario: what is run; inference as built by default. ``device`` takes the place of its
             device, unless that is the only one named.
         input_data: instead of sizes, as ``analyze`` takes it.
         batch_size: says that the sizes have no batch dimension, and how large it is.
@@ -318,12 +326,14 @@ def fits(
     ('fits', True)
     """
     from torchgauge.fit.finder import Wishes, fit_model
+    from torchgauge.trace.keywords import check_keywords
 
+    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
     scenario = scenario or Scenario()
     names = [device] if isinstance(device, str) else list(device)
     if names == ["cuda"] and scenario.device != "cpu":
         names = [scenario.device]
-    return fit_model(
+    report = fit_model(
         model,
         input_size,
         input_data=input_data,
@@ -339,6 +349,7 @@ def fits(
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )
+    return replace(report, assumptions=(*report.assumptions, *notes))
 
 
 def load(path: str | Path) -> Report:

@@ -14,7 +14,8 @@
     │   └── MissingExtraError         2   an optional package is not installed
     ├── ModelError                    3   the model itself failed; carries the partial report
     ├── SimulatedOutOfMemoryError     1   the simulated device has no memory left
-    └── CheckFailed                   1   a check said no (strict, budget, does not fit)
+    ├── CheckFailed                   1   a check said no (budget, does not fit)
+    └── InDoubt                       4   --strict, and something was not counted or guessed
 
 Each carries ``hint``: one sentence that says what to do next.
 """
@@ -130,3 +131,9 @@ class CheckFailed(TorchGaugeError):
     """A check that the user asked for came out negative."""
 
     exit_status = 1
+
+
+class InDoubt(TorchGaugeError):
+    """``--strict`` was asked for, and something was not counted, guessed or warned about."""
+
+    exit_status = 4

@@ -18,6 +18,8 @@ from torchgauge.estimate.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.gpu import Gpu
 from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, CpuName, load
 from torchgauge.estimate.workspaces import Target
+from torchgauge.report.model import Trace
+from torchgauge.report.precision import dtypes_of, short_dtype
 from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.local_gpus import local_gpus
 from torchgauge.trace.virtual import cpu, cuda
@@ -36,6 +38,17 @@ class Machine:
     """Of the CPU at hand, if it has one."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    def warnings_of(self, trace: Trace) -> tuple[str, ...]:
+        """Return the warnings, with what the device lacks for a model as it is built."""
+        if self.device is None or trace.scenario.precision is not Precision.AS_BUILT:
+            return self.warnings
+        found = [
+            _lacking(self.device, name)
+            for name in map(short_dtype, dtypes_of(trace))
+            if name in (Precision.BF16, Precision.FP16)
+        ]
+        return (*self.warnings, *(text for texts in found for text in texts))
 
 
 def calibrated(machine: Machine) -> Machine:
@@ -170,10 +183,15 @@ def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, 
 
 
 def _warnings(device: Device, scenario: Scenario) -> tuple[str, ...]:
-    """Say what precision the device lacks, and what takes its place."""
+    """Say what precision the device lacks; of a model as built that is known only once it ran."""
     precision = Precision(scenario.precision)
-    if precision is Precision.FP32:
+    if precision in (Precision.AS_BUILT, Precision.FP32):
         return ()
+    return _lacking(device, precision)
+
+
+def _lacking(device: Device, precision: str) -> tuple[str, ...]:
+    """Say that the device lacks a precision, if it does, and what takes its place."""
     support = device.supports(precision)
     if support:
         return ()

@@ -2,9 +2,10 @@
 
 ====  ==========================================================================
 0     fine
-1     a check failed (``--strict``)
+1     a check failed (does not fit, over the budget)
 2     bad usage or bad input
 3     the model itself failed; what ran before that is printed all the same
+4     ``--strict``, and something was not counted or guessed
 70    a bug in torchgauge
 130   interrupted (Ctrl-C)
 141   the reader of the output went away (``| head``), as for any Unix program
@@ -33,8 +34,8 @@ INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
 
 _EXIT_STATUSES = (
-    "exit status: 0 fine, 1 a check failed (--strict), 2 bad usage or input, "
-    "3 the model itself failed"
+    "exit status: 0 fine, 1 a check failed, 2 bad usage or input, 3 the model itself failed, "
+    "4 --strict and something was not counted or guessed"
 )
 
 

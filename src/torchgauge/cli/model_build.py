@@ -12,9 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.errors import ModelSpecError, TorchGaugeError
+from torchgauge.units import format_bytes
 
 if TYPE_CHECKING:
     import torch
+
+    from torchgauge.trace.inputs import InputTensor
+
+
+_MEMORY_SHARE = 0.6
+"""Share of the free memory that a model built for real may take."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +29,7 @@ class DefaultInputs:
     """The inputs to take when the user names none.
 
     ``sizes`` are without a batch dimension. ``data`` (positional arguments) and ``keywords`` are
-    real example inputs, with theirs.
+    real example inputs, with theirs. ``tensors`` are still to be made, each for one sample.
     """
 
     why: str
@@ -31,6 +38,7 @@ class DefaultInputs:
     dtypes: tuple[str, ...] = ()
     data: tuple[Any, ...] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    tensors: tuple[InputTensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +54,7 @@ class ModelBuild:
     notes: tuple[str, ...] = ()
     """For the user to read, on stderr; nothing that a number depends on."""
     assumptions: tuple[str, ...] = ()
-    """What was guessed; goes into the report."""
+    """Goes into the report; a ``Guess`` where ``--strict`` should refuse it."""
     warnings: tuple[str, ...] = ()
 
 
@@ -64,17 +72,21 @@ def building(*, with_weights: bool) -> Iterator[None]:
 
 
 def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ...]]:
-    """Call ``factory`` with its parameters on the meta device, for real when that fails.
+    """Call ``factory`` with its parameters on the meta device.
 
+    It is called for real where it reads values that tensors on the meta device do not have
+    (torchvision's regnet once did), and the memory is there. Any other error would come again.
     Within ``building(with_weights=True)`` it is called for real at once.
 
     Returns:
         What the factory returned, and the warnings.
 
     Raises:
-        Exception: whatever the factory raises when it is called for real.
+        ModelSpecError: it needs values, and more memory than is free.
+        Exception: whatever the factory raises.
     """
     from torchgauge.api import meta_construction
+    from torchgauge.trace.missing_data import needs_values
 
     if _with_weights.get():
         return factory(), ()
@@ -84,13 +96,31 @@ def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ..
     except TorchGaugeError:
         raise
     except Exception as error:
-        # Constructors that compute with their own weights cannot run on meta: torchvision's
-        # regnet is one. A constructor that is simply wrong raises again below.
+        if not needs_values(error):
+            raise
         reason = first_line(error)
-    model = factory()
-    return model, (
-        f"{name} could not be built without memory ({reason}), so it was built for real",
+    size = _room_for(factory, name, reason)
+    return factory(), (
+        f"{name} could not be built without memory ({reason}), so it was built for real: {size}",
     )
+
+
+def _room_for(factory: Callable[[], Any], name: str, reason: str) -> str:
+    """Return how much memory a real construction takes; refuse one that does not fit."""
+    import torch
+
+    from torchgauge.trace.build import construction_bytes
+    from torchgauge.trace.out_of_memory import free_bytes
+
+    needed, free = construction_bytes(factory), free_bytes(torch.device("cpu"))
+    if free is not None and needed > free * _MEMORY_SHARE:
+        raise ModelSpecError(
+            f"{name} cannot be built without memory ({reason}), and for real it takes at least "
+            f"{format_bytes(needed)}; {format_bytes(free)} are free",
+            hint="make it smaller with --set, such as fewer layers, or use a machine with more "
+            "memory",
+        )
+    return format_bytes(needed)
 
 
 def first_line(error: BaseException) -> str:

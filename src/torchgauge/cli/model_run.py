@@ -16,7 +16,7 @@ from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
-from torchgauge.errors import CheckFailed, ModelError, UsageError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.report.model import Report
 
 Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
@@ -67,7 +67,7 @@ def report_model(
     if failure is not None:
         raise failure
     if arguments.strict:
-        _check_strict(report)
+        output.check_strict(report)
     return 0
 
 
@@ -121,6 +121,14 @@ def model_inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
                 hint="add --input-size as well",
             )
         return {"input_data": defaults.data, **defaults.keywords}
+    if defaults.tensors:
+        if request.dtypes or request.batch_dim is not None:
+            raise UsageError(
+                "--dtype and --batch-dim need a size to act on",
+                hint="add --input-size for each input: " + defaults.why,
+            )
+        batch = request.batch_size or 1
+        return {"input_data": {t.name: t.with_batch(batch) for t in defaults.tensors}}
     # Default sizes have no batch dimension; saying a batch size tells analyze so.
     dtypes = {"dtypes": list(defaults.dtypes)} if defaults.dtypes else {}
     return {"input_size": defaults.sizes, "batch_size": 1, **dtypes, **given}
@@ -155,13 +163,6 @@ def _print_notes(build: ModelBuild, request: InputRequest) -> None:
         )
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-
-
-def _check_strict(report: Report) -> None:
-    findings = output.strict_findings(report)
-    if findings:
-        listed = "".join(f"\n  {line}" for line in findings)
-        raise CheckFailed(f"--strict: the report is not free of doubt{listed}")
 
 
 @contextlib.contextmanager

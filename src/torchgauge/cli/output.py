@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
-from torchgauge.errors import UsageError
+from torchgauge.errors import InDoubt, UsageError
+from torchgauge.report.guess import guesses
 from torchgauge.report.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.render import Renderer
+    from torchgauge.report.fit import FitReport
     from torchgauge.report.model import Report
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -60,7 +62,7 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     output.add_argument(
         "--strict",
         action="store_true",
-        help="exit 1 when anything was not counted, assumed or warned about",
+        help="exit 4 when anything was not counted, guessed or warned about",
     )
     output.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
     output.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -99,12 +101,20 @@ def deliver(text: str, output: Path | None) -> None:
         ) from error
 
 
-def strict_findings(report: Report) -> list[str]:
-    """Return what ``--strict`` does not accept, one line each."""
+def check_strict(report: Report | FitReport) -> None:
+    """Refuse a report that is incomplete, or of which a figure hangs on a guess.
+
+    Assumptions that say how the figures are made are no reason.
+
+    Raises:
+        InDoubt: lists what is in doubt.
+    """
     lines = [f"not counted: {gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
-    lines += [f"assumption: {text}" for text in report.assumptions]
+    lines += [f"guessed: {text}" for text in guesses(report.assumptions)]
     lines += [f"warning: {text}" for text in report.warnings]
-    return lines
+    if lines:
+        listed = "".join(f"\n  {line}" for line in lines)
+        raise InDoubt(f"--strict: the report is not free of doubt{listed}")
 
 
 # ---------------------------------------------------------------------------- choices
@@ -153,7 +163,7 @@ def page_options(arguments: argparse.Namespace, format: str) -> tuple[int, bool]
 
     target = sys.stdout if arguments.output is None else io.StringIO()
     chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
-    return chosen["width"], chosen["ascii"]
+    return chosen["width"] or 80, chosen["ascii"]
 
 
 def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:

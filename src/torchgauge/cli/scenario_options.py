@@ -39,9 +39,10 @@ def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True
     group.add_argument(
         "--precision",
         type=one_of(Precision),
-        default=Precision.FP32.value,
+        default=Precision.AS_BUILT.value,
         metavar="NAME",
-        help=", ".join(Precision),
+        help="as-built (default: nothing is cast), or one that the model is cast to: "
+        + ", ".join(name for name in Precision if name is not Precision.AS_BUILT),
     )
     group.add_argument(
         "--channels-last", action="store_true", help="images with their channels last"

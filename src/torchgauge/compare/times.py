@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from torchgauge.errors import UsageError
 from torchgauge.report.model import Phase, Report, StepTime
+from torchgauge.report.precision import dtypes_of, precision_text
 from torchgauge.report.query import own_costs
 from torchgauge.report.times import OUTSIDE, TimeComparison, TimeRow
 
@@ -30,7 +31,7 @@ def compare_times(predicted: Report, measured: Report) -> TimeComparison:
         )
     for what, one, other in (
         ("batch size", predicted.batch_size, measured.batch_size),
-        ("precision", predicted.scenario.precision, measured.scenario.precision),
+        ("precision", _precision_of(predicted), _precision_of(measured)),
         ("kind of device", _device_of(predicted), _device_of(measured)),
     ):
         if one != other:
@@ -48,6 +49,12 @@ def compare_times(predicted: Report, measured: Report) -> TimeComparison:
         modules=_worst_first(_modules(predicted, measured, ours, theirs)),
         operators=_worst_first(_operators(ours, theirs)),
     )
+
+
+def _precision_of(report: Report) -> str:
+    """Return the precision; of a model as built of one dtype, the one that casts nothing in it."""
+    text = precision_text(report.scenario.precision, dtypes_of(report))
+    return text.removeprefix("as built: ")
 
 
 def _device_of(report: Report) -> str:

@@ -15,8 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Importing the package registers every built-in formula.
-from torchgauge.estimate import flop_formulas as _built_in  # noqa: F401
+from torchgauge.estimate import flop_formulas as _built_in
 from torchgauge.estimate.elementwise import find_element_count, no_elements
+from torchgauge.estimate.flop_formulas.arguments import real_products
 from torchgauge.estimate.flop_registry import (
     FlopFormula,
     ShapeNotVisibleError,
@@ -72,11 +73,17 @@ def op_cost(op: OpRecord) -> OpCost | None:
             return _FREE
     try:
         return OpCost(
-            flops=formula(op) if formula else 0,
+            flops=_real_flops(formula, op) if formula else 0,
             elementwise=count(op) if count else 0,
         )
     except ShapeNotVisibleError:
         return None
+
+
+def _real_flops(formula: FlopFormula, op: OpRecord) -> int:
+    """Return FLOPs of real numbers; a formula that a user has registered says them itself."""
+    is_own = formula.__module__.startswith(_built_in.__name__)
+    return formula(op) * (real_products(op) if is_own else 1)
 
 
 def not_counted_reason(op: OpRecord) -> str:

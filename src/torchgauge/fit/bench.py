@@ -14,7 +14,7 @@ from torchgauge.estimate.fit import Weight, weigh
 from torchgauge.estimate.gpu import Gpu, loop_of
 from torchgauge.estimate.modules import estimate_compute
 from torchgauge.machine import Machine, machine_of
-from torchgauge.report.model import Trace
+from torchgauge.report.model import NotCounted, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputPlan, InputTensor
 from torchgauge.trace.run import run
@@ -96,10 +96,12 @@ class Bench:
     def weighed(self, trace: Trace, gpu: Gpu) -> Weighed:
         """Return what a traced setup takes on a GPU."""
         loop = loop_of(trace, gpu, self.workload.steps)
-        flops = estimate_compute(trace).totals
+        compute = estimate_compute(trace)
+        flops = compute.totals
         return Weighed(
             weight=weigh(loop, gpu),
             total_flops=flops["forward"] + flops["backward"] + flops["optimizer"],
+            not_counted=compute.not_counted,
             warnings=trace.warnings,
         )
 
@@ -122,6 +124,7 @@ class Weighed:
 
     weight: Weight
     total_flops: int
+    not_counted: tuple[NotCounted, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -149,11 +152,9 @@ def resized(plan: InputPlan, batch: int) -> InputPlan | None:
     def resize(value: Any) -> Any:
         nonlocal changed
         if isinstance(value, InputTensor):
-            shape, dim = list(value.shape), plan.batch_dim
-            if -len(shape) <= dim < len(shape) and shape[dim] == before:
+            if value.has_batch(before, plan.batch_dim):
                 changed += 1
-                shape[dim] = batch
-                return replace(value, shape=tuple(shape))
+                return value.with_batch(batch, plan.batch_dim)
         elif isinstance(value, torch.Tensor):
             if value.dim() > 0 and value.shape[0] == before:
                 changed += 1

@@ -8,6 +8,7 @@ from typing import Any
 
 from torchgauge.devices import Device
 from torchgauge.fit.bench import Setup
+from torchgauge.report.precision import arithmetic_of, is_all_half
 from torchgauge.report.scenario import (
     FUSED_OPTIMIZERS,
     OptimizerImplementation,
@@ -25,6 +26,8 @@ class Situation:
     device: Device
     largest_batch: int | None
     """That runs, where it is known; 0 when not even one sample does."""
+    dtypes: tuple[str, ...] = ()
+    """Of the parameters, the one of most elements first."""
 
     @property
     def scenario(self) -> Scenario:
@@ -54,8 +57,6 @@ class Candidate:
     training_only: bool = True
 
 
-_AUTOCAST = (Precision.FP32, Precision.TF32)
-_HALVES = (Precision.BF16, Precision.FP16)
 _STATE_FREE = ("sgd", "none")
 _ADAMS = ("adam", "adamw", "nadam", "radam", "adamax")
 
@@ -92,7 +93,9 @@ def micro_batch(now: Situation, micro: int) -> Change:
 
 
 def _autocast(now: Situation) -> Change | str:
-    if now.scenario.precision not in _AUTOCAST:
+    precision = now.scenario.precision
+    is_autocast = Precision(precision).autocast_dtype is not None
+    if is_autocast or arithmetic_of(precision, now.dtypes) not in ("fp32", "tf32"):
         return ""
     native = bool(now.device.supports("bf16"))
     chosen = Precision.BF16_AUTOCAST if native else Precision.FP16_AUTOCAST
@@ -103,7 +106,7 @@ def _autocast(now: Situation) -> Change | str:
 
 
 def _half(now: Situation) -> Change | str:
-    if now.scenario.precision in _HALVES:
+    if is_all_half(now.scenario.precision, now.dtypes):
         return ""
     chosen = Precision.BF16 if now.device.supports("bf16") else Precision.FP16
     if not now.device.supports(chosen):

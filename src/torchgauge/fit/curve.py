@@ -17,6 +17,7 @@ from torchgauge.fit.workloads import PlainRun
 from torchgauge.machine import Machine, machine_of
 from torchgauge.report.curve import BatchCurve, BatchPoint
 from torchgauge.report.fit import Verdict
+from torchgauge.report.precision import dtypes_of
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
@@ -89,6 +90,7 @@ def batch_curve(
         device=scenario.device if machine.device is None else machine.device.name,
         mode=str(scenario.mode),
         precision=str(scenario.precision),
+        parameter_dtypes=dtypes_of(first.trace),
         error=max(error for _, error in found),
         points=tuple(point for point, _ in found),
     )

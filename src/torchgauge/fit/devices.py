@@ -98,7 +98,7 @@ class ManyDevices:
             context_bytes=weight.context_bytes,
             allocated_bytes=weight.allocated_bytes,
             reserved_bytes=weight.reserved_bytes,
-            warnings=machine.warnings,
+            warnings=machine.warnings_of(trace),
         )
 
     def _trace_for(self, device: Device, machine: Machine, setup: Setup) -> Trace:

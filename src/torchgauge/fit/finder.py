@@ -15,6 +15,7 @@ from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.fit import breakdown, judge
 from torchgauge.estimate.gpu import estimate_on_gpu, loop_of
 from torchgauge.estimate.memory import LiveBytes, estimate_memory, live_bytes
+from torchgauge.estimate.modules import never_used
 from torchgauge.estimate.workspaces import workspaces_for
 from torchgauge.fit.alternatives import Finder
 from torchgauge.fit.bench import Bench, Setup, Weighed
@@ -30,6 +31,7 @@ from torchgauge.fit.workloads import (
 from torchgauge.machine import Machine, machine_of
 from torchgauge.report.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
 from torchgauge.report.model import MemoryEstimate, NamedValue, Role, Trace
+from torchgauge.report.precision import dtypes_of
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import collector_paused
@@ -174,6 +176,7 @@ class _Answer:
             model_name=trace.model_name,
             model_spec=self._spec,
             scenario=trace.scenario,
+            parameter_dtypes=dtypes_of(trace),
             batch_size=self._setup.batch,
             inputs=tuple(_text(value) for value in trace.inputs),
             devices=tuple(devices),
@@ -186,12 +189,9 @@ class _Answer:
             not_tried=tuple(finder.not_tried),
             cache=cache,
             traces=self._bench.traces,
-            assumptions=(
-                *trace.assumptions,
-                *(f"not counted: {gap.op}: {gap.why}" for gap in trace.not_counted),
-                *self._device_assumptions(),
-            ),
-            warnings=(*trace.warnings, *self._machine.warnings, *left_out),
+            not_counted=(*base.not_counted, *trace.not_counted, *never_used(trace)),
+            assumptions=(*trace.assumptions, *self._device_assumptions()),
+            warnings=(*trace.warnings, *self._machine.warnings_of(trace), *left_out),
         )
 
     # ------------------------------------------------------------------ the step itself
@@ -251,7 +251,7 @@ class _Answer:
             allocated_bytes=memory.peak_allocated_bytes,
             reserved_bytes=reserved,
             minimum_bytes=memory.minimum_bytes,
-            warnings=machine.warnings,
+            warnings=machine.warnings_of(self._trace),
         )
 
     def _device_assumptions(self) -> tuple[str, ...]:
@@ -266,7 +266,12 @@ class _Answer:
     def _situation(self, largest: Largest | None) -> Situation:
         assert self._machine.device is not None
         known = None if largest is None else largest.runs or 0
-        return Situation(setup=self._setup, device=self._machine.device, largest_batch=known)
+        return Situation(
+            setup=self._setup,
+            device=self._machine.device,
+            largest_batch=known,
+            dtypes=dtypes_of(self._trace),
+        )
 
     # ------------------------------------------------------------------ larger and smaller
 

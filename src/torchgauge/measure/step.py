@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import Phase
 from torchgauge.report.scenario import Precision
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.inputs import InputTensor, real_or_made
 from torchgauge.trace.offload import offload
@@ -24,7 +25,6 @@ from torchgauge.trace.training import (
     to_channels_last,
 )
 from torchgauge.trace.tree import has_forward, walk
-from torchgauge.trace.virtual.autocast import outermost_autocast
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Takes a module's path and its forward, returns the forward to run instead."""
@@ -43,10 +43,9 @@ class RealStep:
         self._scenario = scenario
         self._custom_loss = request.loss
         self._gradients = request.gradients
-        precision = Precision(scenario.precision)
-        dtype = dtype_named(precision.parameter_dtype)
-        self._autocast_dtype = dtype_named(precision.autocast_dtype)
-        twin = Twin(request.model, CpuConverter(dtype, [], self.device))
+        self._autocast_dtype = dtype_named(Precision(scenario.precision).autocast_dtype)
+        casting = Casting(scenario, request.model, request.plan)
+        twin = Twin(request.model, CpuConverter(casting, [], self.device))
         self._root = twin.root
         if self._root.training != scenario.is_training:
             with suppress(NotImplementedError):  # exported programs have their mode built in
@@ -56,9 +55,7 @@ class RealStep:
             to_channels_last(self._root)
 
         def make(planned: InputTensor) -> torch.Tensor:
-            if dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
-                planned = planned.with_dtype(dtype)
-            made = planned.make("cpu").to(self.device)
+            made = casting.made(planned).make("cpu").to(self.device)
             return as_channels_last(made) if scenario.channels_last else made
 
         plan = request.plan
@@ -113,7 +110,7 @@ class RealStep:
     def _autocast(self) -> AbstractContextManager[Any]:
         if self._autocast_dtype is None:
             return nullcontext()
-        return outermost_autocast(self.device.type, self._autocast_dtype)
+        return torch.autocast(self.device.type, dtype=self._autocast_dtype)
 
     def _offload(self) -> AbstractContextManager[Any]:
         return offload(None) if self._scenario.offload_activations else nullcontext()

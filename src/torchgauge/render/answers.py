@@ -22,8 +22,9 @@ from torchgauge.report.model import (
     StepTime,
     TimePrediction,
 )
+from torchgauge.report.precision import dtypes_of, precision_text
 from torchgauge.report.query import has_run, own_costs
-from torchgauge.report.scenario import Scenario, ZeroGrad
+from torchgauge.report.scenario import Precision, Scenario, ZeroGrad
 from torchgauge.units import (
     format_bytes,
     format_count,
@@ -119,8 +120,7 @@ def _scenario(report: Report) -> str:
     details: list[str] = []
     if scenario.is_training:
         details += [f"optimizer {scenario.optimizer}", f"loss {scenario.loss}"]
-    if scenario.precision != "fp32":
-        details.append(str(scenario.precision))
+    details += _precision(report)
     if scenario.device != "cpu":
         details.append(f"for {one_line(scenario.device)}")
     if scenario.checkpointing:
@@ -132,6 +132,14 @@ def _scenario(report: Report) -> str:
         details.append(f"{scenario.accumulation} micro-batches")
     details += _less_common(scenario)
     return f"{scenario.mode} ({', '.join(details)})" if details else str(scenario.mode)
+
+
+def _precision(report: Report) -> Iterator[str]:
+    """Yield the precision; float32 all over goes without saying unless it was asked for."""
+    dtypes = dtypes_of(report)
+    as_usual = report.scenario.precision == Precision.AS_BUILT and set(dtypes) <= {"float32"}
+    if not as_usual:
+        yield precision_text(report.scenario.precision, dtypes)
 
 
 def _less_common(scenario: Scenario) -> Iterator[str]:

@@ -8,6 +8,7 @@ import io
 from torchgauge.render.fit_view import VERDICTS
 from torchgauge.render.page import Column, Page, Table, render_page
 from torchgauge.report.curve import KNEE_SHARE, BatchCurve, BatchPoint
+from torchgauge.report.precision import precision_text
 from torchgauge.units import format_bytes, format_milliseconds, format_percent, format_rate
 
 FORMATS = ("text", "json", "markdown", "csv", "latex")
@@ -26,6 +27,7 @@ def render_curve(
 
 def _page(curve: BatchCurve) -> Page:
     knee = curve.knee
+    precision = precision_text(curve.precision, curve.parameter_dtypes)
     share = format_percent(KNEE_SHARE, 1.0)
     verdict = "No batch size that was traced fits."
     if knee is not None:
@@ -35,7 +37,7 @@ def _page(curve: BatchCurve) -> Page:
             f"{rate} samples/s in {size}."
         )
     return Page(
-        head=(curve.model_name, curve.mode, curve.precision, curve.device),
+        head=(curve.model_name, curve.mode, precision, curve.device),
         verdict=(verdict,),
         tables=(
             Table(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from torchgauge.render.page import Column, Page, Table
+from torchgauge.render.shapes import one_line
 from torchgauge.report.fit import (
     Alternative,
     CacheFit,
@@ -15,7 +16,8 @@ from torchgauge.report.fit import (
     Part,
     Verdict,
 )
-from torchgauge.report.scenario import Scenario, ZeroGrad
+from torchgauge.report.precision import precision_text
+from torchgauge.report.scenario import ZeroGrad
 from torchgauge.units import format_bytes, format_count, format_percent
 
 FAST = 8
@@ -37,7 +39,7 @@ def view_of(report: FitReport) -> Page:
     if useful:
         tables.append(_alternatives(report, useful))
     return Page(
-        head=(report.model_name, *report.inputs, *_scenario(report.scenario, single)),
+        head=(report.model_name, *report.inputs, *_scenario(report, single)),
         verdict=tuple(_verdict(report.devices[0])) if single else (_count(report),),
         tables=tuple(tables),
         facts=tuple(_facts(report)),
@@ -48,12 +50,13 @@ def view_of(report: FitReport) -> Page:
 # ---------------------------------------------------------------------------- verdict
 
 
-def _scenario(scenario: Scenario, single: bool) -> Iterator[str]:
+def _scenario(report: FitReport, single: bool) -> Iterator[str]:
+    scenario = report.scenario
     if scenario.is_training:
         yield f"training, {scenario.optimizer}"
     else:
         yield str(scenario.mode)
-    yield str(scenario.precision)
+    yield precision_text(scenario.precision, report.parameter_dtypes)
     for field in ("checkpointing", "ema", "gradient_clipping", "channels_last"):
         if getattr(scenario, field):
             yield field.replace("_", " ")
@@ -264,5 +267,7 @@ def _notes(report: FitReport) -> Iterator[str]:
     if report.not_tried:
         listed = "; ".join(f"{item.name} ({item.why})" for item in report.not_tried)
         yield f"not tried: {listed}"
+    for gap in report.not_counted:
+        yield f"not counted: {one_line(gap.op)} ({gap.calls} ×): {one_line(gap.why)}"
     for text in report.assumptions:
         yield f"assumed: {text}"

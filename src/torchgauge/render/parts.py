@@ -159,9 +159,9 @@ class _Builder:
             )
 
     def _folded(self, parts: list[Part], label: str) -> list[Part]:
+        """Fold runs of equal siblings whose names count up: those of other names differ in role."""
         folded: list[Part] = []
-        for _, group in groupby(parts, key=self._identity):
-            equal = list(group)
+        for equal in self._runs(parts):
             fewest = _FEWEST_BLOCKS if equal[0].children else _FEWEST_LAYERS
             if len(equal) < fewest:
                 folded.extend(equal)
@@ -175,6 +175,20 @@ class _Builder:
                 )
             )
         return folded
+
+    def _runs(self, parts: list[Part]) -> list[list[Part]]:
+        runs: list[list[Part]] = []
+        for part in parts:
+            before = runs[-1][-1] if runs else None
+            if (
+                before is not None
+                and _follows(before.name, part.name)
+                and (self._identity(before) == self._identity(part))
+            ):
+                runs[-1].append(part)
+            else:
+                runs.append([part])
+        return runs
 
     def _identity(self, part: Part) -> int:
         """Return a number that is the same for parts that look and cost the same."""
@@ -212,14 +226,28 @@ def _without_measures(cost: Cost) -> Cost:
 
 
 def range_name(first: str, last: str) -> str:
-    """Name a run of siblings; a beginning that numbered names share is not repeated.
+    """Name a run of numbered siblings; the beginning that they share is not repeated.
 
-    >>> range_name("0", "11"), range_name("block_0", "block_11"), range_name("a", "c")
-    ('0–11', 'block_0–11', 'a–c')
+    >>> range_name("0", "11"), range_name("block_0", "block_11")
+    ('0–11', 'block_0–11')
     """
-    stem, last_stem = first.rstrip("0123456789"), last.rstrip("0123456789")
-    numbered = stem == last_stem and stem not in (first, last)
-    return f"{first}–{last.removeprefix(stem) if numbered else last}"
+    return f"{first}–{last.removeprefix(_numbered(first)[0])}"
+
+
+def _follows(before: str, name: str) -> bool:
+    """Return whether a name is the next one of a count.
+
+    >>> _follows("9", "10"), _follows("block1", "block2"), _follows("query", "key")
+    (True, True, False)
+    """
+    (stem, number), (other, following) = _numbered(before), _numbered(name)
+    return bool(number and following) and stem == other and int(following) == int(number) + 1
+
+
+def _numbered(name: str) -> tuple[str, str]:
+    """Return a name without the number at its end, and that number."""
+    stem = name.rstrip("0123456789")
+    return stem, name.removeprefix(stem)
 
 
 def _join(label: str, name: str) -> str:

@@ -40,6 +40,8 @@ class BatchCurve:
     error: float
     """Relative error of the predicted times: ±0.2 is ±20 %."""
     points: tuple[BatchPoint, ...]
+    parameter_dtypes: tuple[str, ...] = ()
+    """Of the model as it ran, the one of most elements first."""
 
     @property
     def knee(self) -> BatchPoint | None:
@@ -52,8 +54,10 @@ class BatchCurve:
         """Return the curve as a JSON object."""
         about = {
             name: getattr(self, name)
-            for name in ("model_name", "device", "mode", "precision", "error")
-        }
+            for name in (
+                "model_name", "device", "mode", "precision", "parameter_dtypes", "error"
+            )
+        }  # fmt: skip
         points = [
             {**asdict(point), "samples_per_second": point.samples_per_second}
             for point in self.points

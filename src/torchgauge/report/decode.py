@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from torchgauge.errors import ReportFormatError, ScenarioError
+from torchgauge.report.guess import with_guesses
 from torchgauge.report.model import (
     AliveTensor,
     Bottleneck,
@@ -62,7 +63,9 @@ def decode_report(data: Mapping[str, Any]) -> Report:
         memory=report.optional("memory", _memory),
         modules=ModuleTable(modules),
         not_counted=report.each("not_counted", _not_counted),
-        assumptions=report.texts("assumptions"),
+        assumptions=with_guesses(
+            report.texts("assumptions"), report.texts("guesses") if report.has("guesses") else ()
+        ),
         warnings=report.texts("warnings"),
         batch_size=report.integer_or_none("batch_size"),
         failure=report.optional("failure", _failure),

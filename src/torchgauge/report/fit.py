@@ -9,6 +9,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from torchgauge.report.guess import guesses
+from torchgauge.report.model import NotCounted
 from torchgauge.report.scenario import Scenario
 
 FIT_SCHEMA_VERSION = 1
@@ -165,6 +167,8 @@ class FitReport:
     model_spec: str | None
     scenario: Scenario
     """With the first device."""
+    parameter_dtypes: tuple[str, ...] = ()
+    """Of the model as it ran, the one of most elements first."""
     batch_size: int | None
     inputs: tuple[str, ...]
     """As text: ``"input_ids [1, 2048] int64"``."""
@@ -184,6 +188,8 @@ class FitReport:
     cache: CacheFit | None = None
     traces: int = 1
     """How many steps were traced for this answer."""
+    not_counted: tuple[NotCounted, ...] = ()
+    """Work that ``total_flops`` lacks; memory is complete all the same."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -210,6 +216,7 @@ class FitReport:
             "torch_version": self.torch_version,
             "model": {"name": self.model_name, "spec": self.model_spec},
             "scenario": self.scenario.to_dict(),
+            "parameter_dtypes": list(self.parameter_dtypes),
             "batch_size": self.batch_size,
             "inputs": list(self.inputs),
             "fits": self.fits,
@@ -223,7 +230,9 @@ class FitReport:
             "not_tried": [_fields(item) for item in self.not_tried],
             "cache": None if self.cache is None else _cache(self.cache),
             "traces": self.traces,
+            "not_counted": [_fields(item) for item in self.not_counted],
             "assumptions": list(self.assumptions),
+            "guesses": list(guesses(self.assumptions)),
             "warnings": list(self.warnings),
         }
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from torchgauge.errors import ReportFormatError
 from torchgauge.report.decode import decode_report
+from torchgauge.report.guess import guesses
 from torchgauge.report.model import (
     SCHEMA_VERSION,
     AliveTensor,
@@ -69,8 +70,9 @@ def report_to_dict(report: Report) -> dict[str, Any]:
         "warnings": list(report.warnings),
         "batch_size": report.batch_size,
         "failure": None if report.failure is None else _failure(report.failure),
+        "guesses": list(guesses(report.assumptions)),
     }
-    for name in ("time", "phase_memory"):  # left out, not empty, where nothing was measured
+    for name in ("time", "phase_memory", "guesses"):  # left out, not empty, where there is none
         if not data[name]:
             del data[name]
     return data

@@ -87,6 +87,8 @@ class Layout(Flag):
     """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
     SUGGESTS_CHANNELS_LAST = auto()
     """Results are made with their channels last (``suggest_memory_format``)."""
+    MATRIX = auto()
+    """BLAS takes its matrices as they are: rows or columns lie one after the other."""
 
 
 ArgumentValue: TypeAlias = (
@@ -604,6 +606,7 @@ class Report:
     batch_size: int | None = None
     not_counted: tuple[NotCounted, ...] = ()
     assumptions: tuple[str, ...] = ()
+    """How the figures are made; those of the class ``Guess`` are not known to be so."""
     warnings: tuple[str, ...] = ()
     failure: Failure | None = None
     time: StepTime | None = None

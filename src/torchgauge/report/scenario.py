@@ -21,9 +21,16 @@ class Mode(StrEnum):
 
 
 class Precision(StrEnum):
-    """The arithmetic of the run."""
+    """The arithmetic of the run.
 
+    All but ``AS_BUILT`` cast the model as ``model.float()``, ``.bfloat16()`` and ``.half()`` do:
+    floating-point parameters and buffers, those of a quantized layer left out.
+    """
+
+    AS_BUILT = "as-built"
+    """Nothing is cast: every parameter, buffer and input is computed with in its own dtype."""
     FP32 = "fp32"
+    """Parameters, inputs and arithmetic in float32."""
     TF32 = "tf32"
     """float32 storage, TF32 matmuls on GPUs that have them; same bytes and FLOPs as fp32."""
     BF16 = "bf16"
@@ -39,8 +46,18 @@ class Precision(StrEnum):
 
     @property
     def parameter_dtype(self) -> str | None:
-        """Return the dtype that floating parameters are stored in, ``None`` for as they are."""
-        return {"bf16": "bfloat16", "fp16": "float16"}.get(self.value)
+        """Return the dtype that floating parameters are cast to, ``None`` for none."""
+        if self is Precision.AS_BUILT:
+            return None
+        return {"bf16": "bfloat16", "fp16": "float16"}.get(self.value, "float32")
+
+    @property
+    def input_dtype(self) -> str | None:
+        """Return the dtype that floating inputs are cast to, ``None`` for none.
+
+        Autocast casts what its operators get, not what the model is called with.
+        """
+        return None if self.autocast_dtype is not None else self.parameter_dtype
 
     @property
     def autocast_dtype(self) -> str | None:
@@ -126,7 +143,7 @@ class Scenario:
     mode: Mode | str = Mode.INFERENCE
     device: str = "cpu"
     """``"cpu"``, ``"cuda"`` (the GPU at hand) or a name that ``torchgauge devices`` lists."""
-    precision: Precision | str = Precision.FP32
+    precision: Precision | str = Precision.AS_BUILT
     optimizer: str | None = None
     """A name of ``OPTIMIZERS``, or ``package.module:Class`` of a ``torch.optim.Optimizer``."""
     loss: str | None = None

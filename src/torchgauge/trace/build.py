@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,15 +12,26 @@ import torch
 from torchgauge.trace.isolation import untouched
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.simulation import Simulation, flat
-from torchgauge.trace.torch_internals import DispatchMode
+from torchgauge.trace.subclasses import any_wrapper
+from torchgauge.trace.torch_internals import DispatchMode, storage_key
 
 
 class _Construction(DispatchMode):
     """Send every factory to the meta device and keep small values beside."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, guessing: bool = False) -> None:
         super().__init__()
         self._simulation = Simulation()
+        self._made: dict[int, weakref.ref[torch.UntypedStorage]] | None = None
+        if guessing:
+            self._simulation.values.default = 1.0
+            self._made = {}
+
+    @property
+    def alive_bytes(self) -> int:
+        """Return the bytes of what was made here and is still held."""
+        alive = (made() for made in (self._made or {}).values())
+        return sum(storage.nbytes() for storage in alive if storage is not None)
 
     def __torch_dispatch__(
         self,
@@ -28,12 +40,37 @@ class _Construction(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
+        if types and any_wrapper(types):
+            return NotImplemented
         simulation = self._simulation
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}
         leaves = flat((args, *kwargs.values()))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        return simulation.run(func, facts_of(func), args, kwargs, tensors)
+        output = simulation.run(func, facts_of(func), args, kwargs, tensors)
+        if self._made is not None:
+            for made in flat(output):
+                if isinstance(made, torch.Tensor) and made.layout is torch.strided:
+                    storage = made.untyped_storage()
+                    self._made[storage_key(storage)] = weakref.ref(storage)
+        return output
+
+
+def construction_bytes(factory: Callable[[], Any]) -> int:
+    """Return what the tensors that ``factory`` makes would hold, at least.
+
+    Unknown values are read as 1. Where the factory fails, what it had made by then counts.
+    """
+    mode = _Construction(guessing=True)
+    held: Any
+    with untouched(), mode:
+        try:
+            held = factory()
+        except Exception as error:
+            held = error  # its frames hold what they had made
+    found = mode.alive_bytes
+    del held
+    return found
 
 
 @contextmanager

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import InputError
+from torchgauge.report.guess import Guess
 
 Size: TypeAlias = tuple[int, ...]
 InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
@@ -44,7 +45,9 @@ _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_ma
 class InputTensor:
     """One tensor to make: its argument, full shape (batch included) and dtype.
 
-    ``is_guess`` marks a dtype that was not asked for and may be corrected.
+    ``is_guess`` marks a dtype that was not asked for and may be corrected. ``values`` are those of
+    one sample, row by row, where they are known. ``per_sample`` rows of the first dimension belong
+    to each sample of the batch: models that pack the patches of all images have many.
     """
 
     name: str
@@ -53,6 +56,23 @@ class InputTensor:
     dtype: torch.dtype
     is_guess: bool = True
     ones: bool = False
+    values: tuple[Any, ...] | None = None
+    per_sample: int = 1
+
+    def with_batch(self, batch: int, dim: int = 0) -> InputTensor:
+        """Return the same input for another number of samples."""
+        shape = list(self.shape)
+        shape[dim] = batch * self.per_sample
+        return replace(self, shape=tuple(shape))
+
+    def has_batch(self, batch: int | None, dim: int = 0) -> bool:
+        """Return whether the dimension ``dim`` holds ``batch`` samples."""
+        shape = self.shape
+        return (
+            batch is not None
+            and -len(shape) <= dim < len(shape)
+            and shape[dim] == batch * self.per_sample
+        )
 
     def with_dtype(self, dtype: torch.dtype) -> InputTensor:
         """Return the same input in another dtype."""
@@ -64,6 +84,10 @@ class InputTensor:
         Of mean 0 and variance 1, as normalized data: on noise that is all positive half of the
         channels after a first ReLU would be dead, and pooling them faster.
         """
+        if self.values is not None:
+            samples = self.shape[0] // self.per_sample
+            repeats = (samples, *(1 for _ in self.shape[1:]))
+            return torch.tensor(self.values, dtype=self.dtype, device=device).repeat(repeats)
         if self.ones:
             return torch.ones(self.shape, dtype=self.dtype, device=device)
         if device == "meta" or not self.dtype.is_floating_point:
@@ -182,8 +206,9 @@ def _tensors(data: Any) -> Any:
 
 
 def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor) and v.dim() > 0]
-    sizes = {tensor.shape[0] for tensor in tensors}
+    values = (*args, *kwargs.values())
+    sizes = {v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim() > 0}
+    sizes |= {v.shape[0] // v.per_sample for v in values if isinstance(v, InputTensor)}
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
@@ -294,11 +319,11 @@ def _plan_sizes(
         return plan(with_batch, True, "")
     if as_given:
         return plan(named, False, "")
-    added = plan(
-        with_batch, True, "the input size was read without a batch dimension; B = 1 was added"
-    )
+    lacks_batch, is_known = _lacks_batch(model, named[0][2])
+    note = "the input size was read without a batch dimension; B = 1 was added"
+    added = plan(with_batch, True, note if is_known else Guess(note))
     batched = plan(named, False, "the first dimension of the input size was read as the batch")
-    if _lacks_batch(model, named[0][2]):
+    if lacks_batch:
         return replace(added, alternatives=(batched,))
     return replace(batched, alternatives=(added,))
 
@@ -329,15 +354,18 @@ def _insert(size: Size, dim: int, batch: int) -> Size:
     return (*size[:position], batch, *size[position:])
 
 
-def _lacks_batch(model: nn.Module, size: Size) -> bool:
-    """Return whether the first layer that consumes an input expects more dimensions."""
+def _lacks_batch(model: nn.Module, size: Size) -> tuple[bool, bool]:
+    """Return whether the first layer that consumes an input expects more dimensions.
+
+    And whether there is such a layer: without one it is a guess from the number of dimensions.
+    """
     for module in model.modules():
         for kinds, rank in _RANKS:
             if isinstance(module, kinds):
                 if isinstance(module, _AT_LEAST):
-                    return len(size) < rank
-                return len(size) == rank - 1
-    return len(size) in (1, 3)
+                    return len(size) < rank, True
+                return len(size) == rank - 1, True
+    return len(size) in (1, 3), False
 
 
 def _input(

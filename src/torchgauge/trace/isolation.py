@@ -86,13 +86,50 @@ def neutral() -> Iterator[None]:
         _one_at_a_time,
         without_modes(),
         torch.inference_mode(False),
-        torch.autocast("cpu", enabled=False),
+        _outside_autocast(),
         torch.autograd.set_detect_anomaly(False),
     ):
         try:
             yield
         finally:
             torch.set_default_dtype(dtype)
+
+
+@contextmanager
+def _outside_autocast() -> Iterator[None]:
+    """Step out of the caller's regions of autocast; a model's own one is then the outermost.
+
+    PyTorch lets go of the casts of weights when the outermost region ends. A region that is
+    switched off would count as one, and they would outlive the region that made them.
+    """
+    enabled = {kind: torch.is_autocast_enabled(kind) for kind in ("cpu", "cuda")}
+    dtypes = {kind: torch.get_autocast_dtype(kind) for kind in enabled}
+    caches = torch.is_autocast_cache_enabled()
+    depth = _leave_regions()
+    if depth:
+        torch.clear_autocast_cache()
+    torch.set_autocast_cache_enabled(True)
+    for kind in enabled:
+        torch.set_autocast_enabled(kind, False)
+    try:
+        yield
+    finally:
+        _leave_regions()
+        torch.clear_autocast_cache()
+        for _ in range(depth):
+            torch.autocast_increment_nesting()
+        torch.set_autocast_cache_enabled(caches)
+        for kind, was_on in enabled.items():
+            torch.set_autocast_enabled(kind, was_on)
+            torch.set_autocast_dtype(kind, dtypes[kind])
+
+
+def _leave_regions() -> int:
+    """Set the depth of nested regions of autocast to zero and return what it was."""
+    depth = torch.autocast_increment_nesting() - 1
+    while torch.autocast_decrement_nesting() > 0:
+        pass
+    return depth
 
 
 @contextmanager

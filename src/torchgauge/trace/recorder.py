@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from torchgauge.report.model import (
     TensorSpec,
 )
 from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -32,11 +34,14 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
+from torchgauge.trace.subclasses import any_wrapper, stored_tensors
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
@@ -45,8 +50,10 @@ from torchgauge.trace.torch_internals import (
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_torch_function,
     without_transforms,
 )
+from torchgauge.trace.wrappers import is_of_distributed
 
 _COPY = "aten._to_copy.default"
 _READ = "aten._local_scalar_dense.default"
@@ -155,6 +162,9 @@ class Recorder(DispatchMode):
         self.stack: list[_OpenCall] = []
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.assumptions: list[str] = []
+        self.is_inside_operator = False
+        """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -164,6 +174,8 @@ class Recorder(DispatchMode):
         """Where to note calls of composite operators, which only inference mode shows whole."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
         """Hears of each tensor whose value is read, and in which call."""
+        self.sees_shards = False
+        """Whether an operator took a tensor that is distributed over ranks."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -238,7 +250,11 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
-        tensors = [without_transforms(tensor) for tensor in tensors_in(output)]
+        tensors = [
+            without_transforms(part)
+            for tensor in tensors_in(output)
+            for part in stored_tensors(local_part(tensor))
+        ]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
@@ -268,11 +284,26 @@ class Recorder(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and note it."""
+        """Run one operator and note it.
+
+        Where an argument's class runs its operators itself, what it runs them by comes here: the
+        operators of a DTensor's shards, those of what is inside a quantized weight.
+        """
+        if types:
+            if any(map(is_of_distributed, types)):
+                self.sees_shards = True
+                return NotImplemented
+            if any_wrapper(types):
+                return NotImplemented
+            if any(kind.__name__ == "FakeTensor" for kind in types):
+                return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
         was_on = self.python.pause()
+        was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
-            return self._run(func, args, kwargs or {})
+            with without_torch_function():  # looking at an argument is none of its class's business
+                return self._run(func, args, kwargs or {})
         finally:
+            self.is_inside_operator = was_inside
             self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -289,6 +320,10 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.name.startswith("bitsandbytes."):
+            output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
         found = _Found()
         try:
             noted = found.note_all(args, self.specs)
@@ -320,8 +355,11 @@ class Recorder(DispatchMode):
             self.on_read(args[0], call)
         reads = [storages.index_of(tensor, call) for tensor in found.tensors]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
+        workspace = 0
         try:
-            if simulation is None:
+            if simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+                output, workspace = run_measured(lambda: func(*args, **kwargs))
+            elif simulation is None:
                 output = func(*args, **kwargs)
             else:
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
@@ -334,6 +372,8 @@ class Recorder(DispatchMode):
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
+        if workspace:
+            storages.note_workspace(workspace, call)
         if to_host and not self._is_cpu:
             for index in writes:
                 storages.set_host(index)
@@ -354,6 +394,20 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _run_inside(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a library's kernel by the operators that it calls, so that each is noted."""
+        simulation = self.simulation
+        kernels = CPU_KERNELS if self._is_cpu else {} if simulation is None else GPU_KERNELS
+        if simulation is not None:
+            self.assumptions.append(assumption(facts.name, args, is_cpu=self._is_cpu))
+        if facts.name not in kernels:
+            return NotImplemented
+        no_outliers = nullcontext() if simulation is None else simulation.values.assumed(0.0)
+        with self, no_outliers:
+            return kernels[facts.name](func)(*args, **kwargs)
 
     def _composite(
         self,

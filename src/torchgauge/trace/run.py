@@ -10,21 +10,20 @@ from dataclasses import replace
 import torch
 from torch import nn
 
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
 from torchgauge.trace.isolation import unheard
+from torchgauge.trace.missing_data import needs_values
+from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.session import Outcome, Request, Session
-from torchgauge.trace.values import DataDependentError
 
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
 """What ``autograd.grad``, ``backward``, ``register_hook`` and ``retain_grad`` say without it."""
-_META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
-               "data_ptr", "no data", " meta ", "unallocated storage",
-               "data is not allocated", "fake impl")  # fmt: skip
 
 
 def run(request: Request) -> Outcome:
@@ -35,7 +34,12 @@ def run(request: Request) -> Outcome:
     does not have, the same on real CPU tensors.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
-        outcome = _run_for_real(request, "scripted code runs on real tensors only")
+        reason = "scripted code runs on real tensors only"
+        outcome = _run_for_real(request, reason, asks_for_values=False)
+        if outcome is not None:
+            return outcome
+    if holds_packed(request.model):
+        outcome = _run_packed(request)
         if outcome is not None:
             return outcome
     first: Outcome | None = None
@@ -63,22 +67,21 @@ def run(request: Request) -> Outcome:
     return first
 
 
-def needs_values(error: BaseException) -> bool:
-    """Return whether a run failed because meta tensors have no data."""
-    for link in _chain(error):
-        if isinstance(link, (DataDependentError, NotImplementedError)):
-            return True
-        if isinstance(link, (RuntimeError, ValueError, TypeError)) and any(
-            mark in str(link) for mark in _META_MARKS
-        ):
-            return True
-    return False
-
-
 def lacks_gradients(request: Request, error: BaseException | None) -> bool:
     """Return whether an inference failed because its forward differentiates, which was off."""
     off = not (request.scenario.is_training or request.gradients)
     return off and isinstance(error, RuntimeError) and any(m in str(error) for m in _GRADIENT_MARKS)
+
+
+def _run_packed(request: Request) -> Outcome | None:
+    """Run a quantized model for real, in the first reading of its inputs that it takes."""
+    for plan in (request.plan, *request.plan.alternatives):
+        outcome = _run_for_real(
+            replace(request, plan=plan), "the kernels of quantized weights run on real tensors only"
+        )
+        if outcome is None or outcome.error is None:
+            return outcome
+    return None
 
 
 def _simulate(request: Request) -> Outcome:
@@ -109,7 +112,7 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, reason: str) -> Outcome | None:
+def _run_for_real(request: Request, reason: str, *, asks_for_values: bool = True) -> Outcome | None:
     """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
     if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
         return None
@@ -117,6 +120,9 @@ def _run_for_real(request: Request, reason: str) -> Outcome | None:
         request.on_progress("real run on the CPU")
     outcome = Session(request, Execution.REAL).run()
     note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
+    is_made_up = asks_for_values and bool(request.plan.tensors_to_make())
+    if is_made_up or request.target.type != "cpu":  # made-up values, or another device's kernels
+        note = Guess(note)
     trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
     return replace(outcome, trace=trace)
 
@@ -135,12 +141,3 @@ def _free_memory() -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return 1 << 62
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -13,10 +13,14 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
+from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
+from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -27,16 +31,28 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
+from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.recorder import CompositeCall, Recorder
-from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
+from torchgauge.trace.restored import local_part, plain_means_replicated
+from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    has_attributes,
+    has_special_parameters,
+    stored_tensors,
+    tensors_held,
+)
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
+    higher_order_kernels,
     higher_order_operators,
+    meta_answers_as,
     meta_kernels,
     without_modes,
 )
@@ -47,9 +63,16 @@ from torchgauge.trace.training import (
     dtype_named,
     to_channels_last,
 )
-from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
+from torchgauge.trace.tree import (
+    has_forward,
+    is_quantized,
+    lazy_names,
+    module_infos,
+    type_name,
+    walk,
+)
 from torchgauge.trace.virtual import cpu
-from torchgauge.trace.virtual.autocast import autocast_installed, outermost_autocast
+from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
 
 CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
@@ -129,6 +152,8 @@ class Session:
             keep_ops=keep_ops,
         )
         self._outside = OutsideWork(self._recorder)
+        self._running = self._recorder
+        """The recorder that is at work."""
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -148,8 +173,9 @@ class Session:
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
+        self._wrapping_hint = ""
         self._device = torch.device(request.real_device)
-        self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
+        self._casting = Casting(request.scenario, request.model, request.plan)
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
@@ -158,12 +184,18 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
+            higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
+            plain_means_replicated(),
             self._devices(),
-            self._autocast_installed() as self._autocast_region,
+            self._autocast_installed(),
             self._outside.watched(),
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
+                with (
+                    constants_on_cpu(),
+                    flex_attention_kernel(flex_attention, any_device=True),
+                    self._answers(),
+                ):
                     return self._run()
             with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
                 return self._run()
@@ -171,26 +203,53 @@ class Session:
     def _devices(self) -> AbstractContextManager[Any]:
         return StayOnMeta() if self._request.ignore_devices else nullcontext()
 
+    def _answers(self) -> AbstractContextManager[Any]:
+        """Let the classes of quantized weights find the CPU where the CPU is simulated."""
+        if self._target.type != "cpu" or not has_special_parameters(self._request.model):
+            return nullcontext()
+        return meta_answers_as(torch.device("cpu"), unless=lambda: self._running.is_inside_operator)
+
+    def _decide(self, predicate: torch.Tensor, what: str) -> bool:
+        """Return what the tensor says that ``what`` depends on."""
+        if self._simulation is None and self._request.plan.tensors_to_make():
+            self._notes.assumptions.append(
+                f"{what} followed values of inputs that were made from their sizes alone"
+            )
+        with without_modes():  # to look is not part of the run
+            if self._simulation is not None:
+                predicate = self._simulation.values.decide(predicate, what)
+            return bool(predicate)
+
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
         simulated = self._simulation is not None
         convert = (
-            MetaConverter(self._dtype, self._keep_value)
+            MetaConverter(self._casting, self._keep_value)
             if simulated
-            else CpuConverter(self._dtype, self._notes.assumptions, self._device)
+            else CpuConverter(self._casting, self._notes.assumptions, self._device)
         )
         with warnings.catch_warnings():  # what a copied attribute's class deprecates
             warnings.simplefilter("ignore")
             twin = Twin(request.model, convert)
         root = twin.root
         self._notes.warnings += twin.notes
+        self._notes.assumptions += twin.assumptions
+        if twin.is_sharded:
+            self._wrapping_hint = (
+                "the copy that ran is the unsharded model; where its forward counts on a rank's "
+                "share, analyse the model before it is sharded or offloaded"
+            )
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
             to_channels_last(root)
+        args, kwargs = self._make_inputs(twin)
+        if has_bitsandbytes(root):
+            self._settle(root, args, kwargs)
         self._register(root)
         self._register_hidden(twin)
-        args, kwargs = self._make_inputs(twin)
+        self._register_packed(root)
+        self._register_inputs(args, kwargs)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
@@ -208,18 +267,23 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
+        functions = () if request.loss is None else (request.loss,)
+        outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
-            if request.scenario.is_training:
-                self._train(root, partial(self._forward, root, call), args, kwargs, held)
-            else:
-                self._infer(partial(self._forward, root, call), args, kwargs, held)
-        except Exception as raised:
-            error = self._lost.explained(raised)
-            failure = self._failure(root, error, inputs)
-        except SystemExit as stop:  # it must not end the caller's process without a word
-            error = RuntimeError(f"the model called sys.exit({stop.code!r})")
-            failure = self._failure(root, error, inputs)
-        recorder.storages.stop()
+            try:
+                if request.scenario.is_training:
+                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
+                else:
+                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+            except Exception as raised:
+                error = self._lost.explained(raised)
+                failure = self._failure(root, error, inputs)
+            except SystemExit as stop:  # it must not end the caller's process without a word
+                error = RuntimeError(f"the model called sys.exit({stop.code!r})")
+                failure = self._failure(root, error, inputs)
+            recorder.storages.stop()
+        finally:
+            self._notes.warnings += outside.put_back(root, simulated=simulated)
         del held
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()
@@ -262,8 +326,9 @@ class Session:
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
-            if tensor.layout is torch.strided:
-                storages.set_role(storages.index_of(tensor, -1), Role.OUTPUT)
+            for part in stored_tensors(local_part(tensor)):
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
         self._end_phase(Phase.FORWARD)
 
@@ -324,17 +389,31 @@ class Session:
     def _autocast_dtype(self) -> torch.dtype | None:
         return dtype_named(Precision(self._request.scenario.precision).autocast_dtype)
 
-    def _autocast_installed(self) -> AbstractContextManager[Any]:
-        """Return a context that gives the function which opens a region of autocast."""
-        if self._autocast_dtype is None:
-            return nullcontext(lambda dtype: nullcontext())
-        if self._simulation is None:
-            return nullcontext(partial(outermost_autocast, self._device.type))
-        return autocast_installed(self._target.autocast, is_cpu=self._target.type == "cpu")
+    @property
+    def _autocast_device(self) -> str:
+        """Return the type of device whose autocast acts: a run on the CPU may stand for a GPU."""
+        on_cpu = self._simulation is not None or self._device.type == "cpu"
+        return self._target.type if on_cpu else self._device.type
+
+    def _autocast_installed(self) -> AbstractContextManager[None]:
+        """Return a context in which regions of autocast act as on the target device.
+
+        A real run on the target itself needs none.
+        """
+        if self._simulation is None and self._device.type == self._autocast_device:
+            return nullcontext()
+        return autocast_installed(
+            self._target.autocast,
+            target=self._target.type,
+            aliases=("meta" if self._simulation is not None else self._device.type,),
+            note=self._notes.warnings.append,
+            assume=self._notes.assumptions.append,
+        )
 
     def _autocast(self) -> AbstractContextManager[Any]:
-        region: AbstractContextManager[Any] = self._autocast_region(self._autocast_dtype)
-        return region
+        if self._autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self._autocast_device, dtype=self._autocast_dtype)
 
     def _offload(self) -> AbstractContextManager[Any]:
         if not self._request.scenario.offload_activations:
@@ -361,16 +440,21 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
-            if parameter.grad is not None and parameter.grad.layout is torch.strided:
-                storages.set_role(storages.index_of(parameter.grad, -1), Role.GRADIENT, name)
+            if parameter.grad is None:
+                continue
+            parameter.grad = local_part(parameter.grad)  # beside a DTensor that of a plain one too
+            for part in stored_tensors(parameter.grad):
+                if part.layout is torch.strided:
+                    storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
     def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
         storages = self._recorder.storages
         on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
-                if isinstance(tensor, torch.Tensor):
-                    index = storages.index_of(tensor, -1)
+                parts = stored_tensors(tensor) if isinstance(tensor, torch.Tensor) else ()
+                for part in parts:
+                    index = storages.index_of(part, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
                     if name in on_host:
                         storages.set_host(index)
@@ -396,7 +480,7 @@ class Session:
                 ) from error
 
     def _register(self, root: nn.Module) -> None:
-        storages = self._recorder.storages
+        attached: list[tuple[torch.Tensor, Role, str]] = []
         for role, named in (
             (Role.PARAMETER, root.named_parameters()),
             (Role.BUFFER, root.named_buffers()),
@@ -404,13 +488,24 @@ class Session:
             for name, tensor in named:
                 if not _is_lazy(tensor):
                     self._registered.add(id(tensor))
-                    if tensor.layout is torch.strided:
-                        storages.register(tensor, role, name)
+                    self._register_parts(stored_tensors(tensor), role, name)
+                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+        for tensor, role, name in attached:  # after all that have a role of their own
+            self._register_parts(attached_tensors(tensor), role, name)
+        for path, module, _ in walk(root):
+            for state in quantization_states(module):
+                self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
+
+    def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
+        for part in parts:
+            if part.layout is torch.strided:
+                self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
         hidden = twin.hidden_parameters()
         for parameter in hidden:
-            self._recorder.storages.register(parameter, Role.PARAMETER, "")
+            parts = (*stored_tensors(parameter), *attached_tensors(parameter))
+            self._register_parts(parts, Role.PARAMETER, "")
         if hidden:
             elements = sum(parameter.numel() for parameter in hidden)
             self._notes.warnings.append(
@@ -419,30 +514,72 @@ class Session:
                 "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"
             )
 
+    def _register_packed(self, root: nn.Module) -> None:
+        """Give what quantized modules hold packed its place in memory; it is in no tensor."""
+        if not holds_packed(root):
+            return
+        self._notes.assumptions.append(
+            "packed weights: the bytes that their modules give; a backend's own copy of them "
+            "(oneDNN, FBGEMM) lies outside of PyTorch's allocator"
+        )
+        if self._simulation is not None:
+            self._notes.assumptions.append(
+                "simulated: what kernels of packed weights take for themselves is not in the memory"
+            )
+        weights = PackedWeights()
+        for path, module, shared_with in walk(root):
+            if shared_with is None:
+                for name, packed in weights.of(path, module):
+                    kept = module.__dict__.get(name.rpartition(".")[2])
+                    if isinstance(kept, torch.Tensor):  # a bias that the module also keeps
+                        self._register_parts([kept], Role.PARAMETER, name)
+                    else:
+                        self._recorder.storages.register_bytes(
+                            packed.stored_bytes, Role.PARAMETER, name
+                        )
+
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
-        storages = self._recorder.storages
+        return args, kwargs
+
+    def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the model once unrecorded, for layers that rearrange their weights when first run."""
+        unrecorded = Recorder(
+            device=self._recorder.specs.device,
+            simulation=self._simulation,
+            kernels=self._target.kernels,
+            keep_ops=False,
+        )
+        self._running = unrecorded
+        try:
+            with torch.no_grad(), unrecorded, self._autocast():
+                root(*args, **kwargs)
+        except Exception:  # the run that is recorded fails again, and says where
+            return
+        finally:
+            self._running = self._recorder
+
+    def _register_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
-                if tensor.layout is torch.strided:
-                    storages.register(tensor, Role.INPUT, name)
-        return args, kwargs
+                self._register_parts(stored_tensors(tensor), Role.INPUT, name)
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:
         return real_or_made(twin.value(value), self._make_tensor)
 
     def _make_tensor(self, planned: InputTensor) -> torch.Tensor:
-        if self._dtype is not None and planned.is_guess and planned.dtype.is_floating_point:
-            planned = planned.with_dtype(self._dtype)
+        planned = self._casting.made(planned)
         if self._simulation is None:
             made = planned.make("cpu").to(self._device)
             return as_channels_last(made) if self._request.scenario.channels_last else made
         tensor = planned.make("meta")
         if self._request.scenario.channels_last:
             tensor = as_channels_last(tensor)
-        if planned.dtype.is_floating_point:
+        if planned.values is not None:
+            self._simulation.values.copy_of(tensor, planned.make("cpu"))
+        elif planned.dtype.is_floating_point:
             if planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name
         else:
@@ -500,24 +637,37 @@ class Session:
         failure: Failure | None,
     ) -> Trace:
         recorder = self._recorder
+        modules = module_infos(root, lazy)
+        self._notes.assumptions += self._casting.left_out(modules)
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
-                    f"{what} was decided on an input that was made from its size alone"
+                    Guess(f"{what} was decided on an input that was made from its size alone")
                 )
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
             ):
                 self._notes.assumptions.append(
-                    "the optimizer reads values of tensors; 1.0 was taken for each"
+                    Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
+        if recorder.sees_shards:
+            self._notes.assumptions.append(
+                "DTensors in the forward: what this rank computes is counted, not what it sends"
+            )
+        self._notes.assumptions += filter(None, recorder.assumptions)
+        modules = module_infos(root, lazy)
+        if any(is_quantized(item) for module in modules for item in module.parameters):
+            self._notes.assumptions.append(
+                "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
+                "are element-wise work, and part of the kernel where it does them itself"
+            )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
-            modules=module_infos(root, lazy),
+            modules=modules,
             calls=recorder.call_records(),
             ops=recorder.op_records(),
             storages=recorder.storages.records(recorder.op_name),
@@ -561,7 +711,7 @@ class Session:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
-            hint=self._hint(module, given, error),
+            hint=self._wrapping_hint or self._hint(module, given, error),
             requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
             free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )
@@ -578,7 +728,9 @@ class Session:
         return tuple(dict.fromkeys(self._input_names[k] for k in keys if k in self._input_names))
 
 
-def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
+def structure(
+    model: nn.Module, scenario: Scenario, model_name: str, *, assumptions: Sequence[str] = ()
+) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
         torch_version=torch.__version__,
@@ -586,6 +738,7 @@ def structure(model: nn.Module, scenario: Scenario, model_name: str) -> Trace:
         model_name=model_name,
         scenario=scenario,
         modules=module_infos(model),
+        assumptions=tuple(assumptions),
     )
 
 

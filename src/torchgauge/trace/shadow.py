@@ -15,17 +15,39 @@ import operator
 import types
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
+from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from torchgauge.trace.torch_internals import storage_key, unwrap_compiled
+from torchgauge.report.guess import Guess
+from torchgauge.trace.casting import Casting
+from torchgauge.trace.geometry import view_over
+from torchgauge.trace.packed import is_packed
+from torchgauge.trace.restored import (
+    FLAT,
+    Restored,
+    RestoredParameters,
+    answer_as,
+    is_distributed,
+    whole,
+)
+from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
+from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.wrappers import (
+    COMPOSED_STATE,
+    distributes,
+    is_of_distributed,
+    own_attributes,
+    user_class,
+)
+from torchgauge.trace.wrappers import unwrap as unwrap
 
 _SHARED = frozenset((
     bool, int, float, complex, str, bytes, type(None), type, types.BuiltinFunctionType,
@@ -38,29 +60,34 @@ _LEFT_OUT = ("_compiled_call_impl",)
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks")
 """Where modules keep what runs around their forward."""
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks")
-_SHARDING = "torch.distributed.fsdp"
-_SHARDING_STATE = "__composable_api_state_key"
-"""What FSDP2 adds to a module besides hooks (2.6–2.13)."""
-
 
 class Twin:
     """A copy of a module tree whose tensors come from ``convert``.
 
-    ``root`` is the copied model. ``tensors`` maps the identity of each original tensor to its
-    copy. ``notes`` names the attributes that could not be copied and are shared.
+    ``root`` is the copied model. ``notes`` names the attributes that could not be copied and are
+    shared, ``assumptions`` what of a wrapped model's wrapping is left out.
     """
 
     def __init__(self, model: nn.Module, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self._convert = convert
         self._device = getattr(convert, "device", torch.device("meta"))
-        self._dtype: torch.dtype | None = getattr(convert, "dtype", None)
+        self._casting: Casting | None = getattr(convert, "casting", None)
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
+        self.shared: list[Any] = []
+        """Objects that could not be copied: the copy's are the model's own."""
         self._path = ""
+        self._has_values = self._device.type != "meta"
+        self._restored = RestoredParameters(model, with_values=self._has_values)
+        self.assumptions = self._restored.notes
         self.root: nn.Module = self._module(unwrap(model))
+
+    @property
+    def is_sharded(self) -> bool:
+        """Return whether the model's parameters were taken apart by a wrapper."""
+        return self._restored.is_sharded
 
     def hidden_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the model reaches but has not registered."""
@@ -107,6 +134,8 @@ class Twin:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
+        if is_of_distributed(kind) or is_packed(original):
+            return original  # nothing changes what is packed
         try:
             with _TensorTwins(self):
                 twin = self._copied(original, kind)
@@ -115,6 +144,7 @@ class Twin:
                 f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
                 "and is shared with the analysed copy"
             )
+            self.shared.append(original)
             twin = original
         self._remember(original, twin)
         return twin
@@ -175,60 +205,135 @@ class Twin:
         self._kept.append(original)
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
-        twin: torch.Tensor
-        dtype = original.dtype
-        if self._dtype is not None and dtype.is_floating_point:
-            dtype = self._dtype
-        if isinstance(original, UninitializedParameter):
-            lazy: Any = UninitializedParameter  # its stub has no arguments
-            twin = lazy(requires_grad=original.requires_grad, device=self._device, dtype=dtype)
-        elif isinstance(original, UninitializedBuffer):
-            lazy = UninitializedBuffer
-            twin = lazy(device=self._device, dtype=dtype)
-        else:
-            plain = self._convert(original)
-            if isinstance(original, nn.Parameter):
-                twin = nn.Parameter(plain, requires_grad=original.requires_grad)
-            else:
-                twin = plain.requires_grad_(original.requires_grad and original.is_leaf)
+        """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if is_distributed(original):
+            return self._distributed(original)
+        convert = self._uninitialized if is_lazy(original) else partial(self._plain, original)
+        twin = rebuilt(original, convert, self.value, self._device)
+        if is_wrapper(type(original)):
+            twin = self._cast(original, twin)
+        self._remember(original, twin)
+        if has_attributes(original):
+            copy_attributes(original, twin, self.value)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
+        return twin
+
+    def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
+        """Convert the data of a tensor, cast as the tensor is."""
+        if self._casting is not None and data is not original:
+            self._casting.follow(original, data)
+            self._kept.append(data)
+        return self._convert(data)
+
+    def _distributed(self, original: torch.Tensor) -> torch.Tensor:
+        """Return a plain tensor of a DTensor's global shape, which answers as a DTensor would."""
+        source = whole(original, with_values=self._has_values).detach()
+        if isinstance(original, nn.Parameter):
+            source = nn.Parameter(source, requires_grad=original.requires_grad)
+        else:
+            source.requires_grad_(original.requires_grad and original.is_leaf)
+        self._kept.append(source)
+        if self._casting is not None:
+            self._casting.follow(original, source)
+        twin = self._tensor(source)
         self._remember(original, twin)
+        answer_as(original, twin)
+        for name, item in original.__dict__.items():
+            twin.__dict__.setdefault(name, self.value(item))
+        return twin
+
+    def _cast(self, original: torch.Tensor, twin: torch.Tensor) -> torch.Tensor:
+        """Cast a tensor that has tensors inside as its class does it, where it can."""
+        dtype = twin.dtype if self._casting is None else self._casting(original)
+        if dtype == twin.dtype:
+            return twin
+        try:
+            with torch.no_grad():
+                return twin.to(dtype).requires_grad_(twin.requires_grad)
+        except (NotImplementedError, RuntimeError, TypeError, AssertionError):
+            return twin  # then a module cannot cast it either
+
+    def _uninitialized(self, original: torch.Tensor) -> torch.Tensor:
+        dtype = original.dtype if self._casting is None else self._casting(original)
+        return torch.empty(0, device=self._device, dtype=dtype)
+
+    def _own(
+        self, module: nn.Module, kind: str, restored: Mapping[str, Restored]
+    ) -> dict[str, Any]:
+        """Copy a module's parameters or buffers, with what its wrapper took in its place."""
+        held: dict[str, Any] = dict(module.__dict__[kind])
+        is_parameter = kind == "_parameters"
+        if is_parameter:
+            held.pop(FLAT, None)
+            gone = (name for name in restored if name not in (*held, *module._buffers))
+            held.update(dict.fromkeys(gone))
+        twins: dict[str, Any] = {}
+        for name, tensor in held.items():
+            found = restored.get(name)
+            if found is None:
+                twins[name] = self.value(tensor)
+                continue
+            twins[name] = self._whole(found, is_parameter=is_parameter)
+            if tensor is not None:
+                self._remember(tensor, twins[name])
+        return twins
+
+    def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:
+        known = self._memo.get(id(restored))
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        source = restored.tensor
+        if is_parameter and type(source) is torch.Tensor:
+            source = nn.Parameter(source.detach(), requires_grad=restored.requires_grad)
+        if self._casting is not None:
+            self._casting.add(source)
+        twin = self._tensor(source)
+        self._kept.append(source)
+        self._remember(restored, twin)
         return twin
 
     def _hooks(self, original: OrderedDict[int, Any]) -> Any:
         """Copy hooks, without those that shard; the handles of the others still remove them."""
         twin = self._memo.get(id(original))
         if twin is None:
-            kept = ((key, hook) for key, hook in original.items() if not _shards(hook))
+            kept = ((key, hook) for key, hook in original.items() if not distributes(hook))
             twin = self.value(OrderedDict(kept))
             self._remember(original, twin)
         return twin
 
     def _module(self, original: nn.Module) -> nn.Module:
+        twin: nn.Module
         known = self._memo.get(id(original))
         if known is not None:
             return known  # type: ignore[no-any-return]
-        original = unwrap(original)
-        known = self._memo.get(id(original))
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        wrapper, original = original, unwrap(original)
+        if wrapper is not original:
+            twin = self._module(original)
+            if not hasattr(twin, "module"):  # code that knows of the wrapper asks for it
+                twin.__dict__["module"] = weakref.proxy(twin)
+            return twin
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
+            if self._casting is not None:
+                self._casting.script(scripted)
             for copied, parameter in zip(scripted.parameters(), original.parameters(), strict=True):
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(unsharded_class(type(original)))
+        twin = object.__new__(user_class(type(original)))
         self._remember(original, twin)
-        state = twin.__dict__
+        state: dict[str, Any] = twin.__dict__
         outer, self._path = self._path, type(original).__name__
-        for name, value in original.__dict__.items():
+        restored = self._restored.of(original)
+        for name, value in own_attributes(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
-            elif name.startswith(_SHARDING_STATE):
+            elif name.startswith(COMPOSED_STATE) or name in restored:
                 continue
+            elif name in ("_parameters", "_buffers") and (restored or FLAT in value):
+                state[name] = self._own(original, name, restored)
             elif name in _HOOKS:
                 state[name] = self._hooks(value)
             elif type(value) in _SHARED:
@@ -237,32 +342,22 @@ class Twin:
                 state[name] = type(value)()
             else:
                 state[name] = self.value(value)
-        for name in _slots(type(original)):
+        for name in slots(type(original)):
             if hasattr(original, name):
                 object.__setattr__(twin, name, self.value(getattr(original, name)))
         self._path = outer
         return twin
 
 
-def unsharded_class(kind: type) -> type:
-    """Return the user's class behind the one that ``fully_shard`` made of it."""
-    sharded = any(base.__module__.startswith(_SHARDING) for base in kind.__mro__[:2])
-    if not sharded:
-        return kind
-    return next(base for base in kind.__mro__ if not base.__module__.startswith(_SHARDING))
+def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
+    """Return the user's model behind wrappers, and what of the wrapping that leaves out.
 
-
-def _shards(hook: Any) -> bool:
-    """Return whether a hook gathers or frees shards."""
-    return type(getattr(hook, "__self__", None)).__module__.startswith(_SHARDING)
-
-
-def _slots(kind: type) -> Iterator[str]:
-    for base in kind.__mro__:
-        names = base.__dict__.get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name not in ("__dict__", "__weakref__"):
-                yield name
+    A copy on the meta device where a wrapper took parameters apart.
+    """
+    restored = RestoredParameters(model, with_values=False)
+    if not restored.is_sharded:
+        return unwrap(model), restored.notes
+    return Twin(model, MetaConverter()).root, restored.notes
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:
@@ -270,20 +365,6 @@ def _same_contents(left: types.CellType, right: types.CellType) -> bool:
         return left.cell_contents is right.cell_contents
     except ValueError:  # both are empty
         return True
-
-
-def unwrap(module: nn.Module) -> nn.Module:
-    """Return the user's module behind ``torch.compile``, DataParallel and DDP wrappers."""
-    while True:
-        inner = unwrap_compiled(module)
-        if inner is module and type(module).__name__ in (
-            "DataParallel", "DistributedDataParallel", "FullyShardedDataParallel",
-        ):  # fmt: skip
-            wrapped = module._modules.get("module") or module._modules.get("_fsdp_wrapped_module")
-            inner = wrapped if wrapped is not None else module
-        if inner is module:
-            return module
-        module = inner
 
 
 class _TensorTwins(TorchFunctionMode):
@@ -304,24 +385,22 @@ class _TensorTwins(TorchFunctionMode):
 class MetaConverter:
     """Turn real tensors into meta tensors that share storages where the originals do.
 
-    ``dtype`` replaces every floating-point dtype when given (pure bf16 and fp16 runs).
-    ``on_new`` hears of each original and its copy.
+    ``casting`` says which of them get another dtype. ``on_new`` hears of each original and its
+    copy.
     """
 
     def __init__(
         self,
-        dtype: torch.dtype | None = None,
+        casting: Casting | None = None,
         on_new: Callable[[torch.Tensor, torch.Tensor], None] | None = None,
     ) -> None:
-        self.dtype = dtype
+        self.casting = casting
         self._on_new = on_new
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
-        dtype = tensor.dtype
-        if self.dtype is not None and dtype.is_floating_point:
-            dtype = self.dtype
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if tensor.layout is not torch.strided:
             twin = tensor.detach().to(device="meta", dtype=dtype)
         elif not _is_plain(tensor):
@@ -334,20 +413,13 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        key = storage_key(storage)
-        shared = self._storages.get(key)
+        shared = self._storages.get(storage_key(storage))
         if shared is None:
-            nbytes = storage.nbytes()
-            if nbytes == tensor.numel() * tensor.element_size():
-                twin = torch.empty_strided(
-                    tensor.shape, tensor.stride(), dtype=dtype, device="meta"
-                )
-                self._storages[key] = twin.untyped_storage()
-                return twin
-            nbytes = nbytes // tensor.element_size() * dtype.itemsize
-            shared = torch.UntypedStorage(nbytes, device="meta")
-            self._storages[key] = shared
-        return _over(shared, tensor, dtype)
+            shared = torch.UntypedStorage(storage.nbytes(), device="meta")
+            self._storages[storage_key(storage)] = shared
+        twin = view_over(shared, tensor)
+        # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
+        return twin if dtype == tensor.dtype else torch.empty_like(twin, dtype=dtype)
 
 
 class CpuConverter:
@@ -358,21 +430,22 @@ class CpuConverter:
 
     def __init__(
         self,
-        dtype: torch.dtype | None,
+        casting: Casting | None,
         assumptions: list[str],
         device: torch.device | None = None,
     ) -> None:
         self.device = device or torch.device("cpu")
-        self.dtype = dtype
+        self.casting = casting
         self._assumptions = assumptions
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the copy."""
+        dtype = tensor.dtype if self.casting is None else self.casting(tensor)
         if not _is_plain(tensor):
-            return tensor.detach().to(self.device, copy=True)
-        if self.dtype is not None and tensor.dtype.is_floating_point:
-            return self._filled(tensor).to(self.dtype)
+            return tensor.detach().to(self.device, copy=True).to(dtype)
+        if dtype != tensor.dtype:
+            return self._filled(tensor).to(dtype)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         twin = self._storages.get(key)
@@ -383,30 +456,26 @@ class CpuConverter:
             self._storages[key] = twin
             if tensor.is_meta:
                 self._note()
-                _over(twin, tensor).fill_(_FILL if tensor.dtype.is_floating_point else 0)
-        return _over(twin, tensor)
+                whole = torch.empty(0, dtype=tensor.dtype, device=self.device).set_(twin)
+                whole.fill_(_FILL if tensor.dtype.is_floating_point else 0)
+        return view_over(twin, tensor)
 
     def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
         if not tensor.is_meta:
             return tensor.detach().to(self.device, copy=True)
         self._note()
-        return torch.full(tensor.shape, _FILL, dtype=tensor.dtype, device=self.device)
+        filled = torch.empty_like(tensor, device=self.device, requires_grad=False)
+        return filled.fill_(_FILL)
 
     def _note(self) -> None:
-        note = f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        note = Guess(
+            f"tensors on the meta device have no values; the real run used {_FILL} for them"
+        )
         if note not in self._assumptions:
             self._assumptions.append(note)
 
 
 _FILL = 0.01
-
-
-def _over(
-    storage: torch.UntypedStorage, like: torch.Tensor, dtype: torch.dtype | None = None
-) -> torch.Tensor:
-    view = torch.empty(0, dtype=dtype or like.dtype, device=storage.device)
-    view.set_(storage, like.storage_offset(), like.shape, like.stride())
-    return view
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.geometry import view_over
 from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
@@ -50,7 +51,7 @@ class Simulation:
             entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
-        twin = _view(entry[1], tensor, META)
+        twin = view_over(entry[1], tensor)
         if storage_key(entry[1]) not in self.values and not tensor.is_meta:
             numel = storage.nbytes() // max(1, tensor.element_size())
             if has_small_value((numel,), tensor.dtype):
@@ -112,8 +113,7 @@ class Simulation:
         return output
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
-        values = self.values
-        return all(storage_key(tensor.untyped_storage()) in values for tensor in tensors)
+        return all(self.values.knows(tensor) for tensor in tensors)
 
     def _follow(
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -129,8 +129,8 @@ class Simulation:
             if facts.is_mutating:
                 self._invalidate(output, args)
             return
-        for meta, value in zip(outputs, flat(real), strict=False):
-            if isinstance(value, torch.Tensor):
+        for meta, value in zip(flat(output), flat(real), strict=False):
+            if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                 self.values.set(meta, value, guessed=guessed, keep=True)
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -235,11 +235,6 @@ def flat(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in flat(item)]
     return [value]
-
-
-def _view(storage: torch.UntypedStorage, like: torch.Tensor, device: torch.device) -> torch.Tensor:
-    view = torch.empty(0, dtype=like.dtype, device=device)
-    return view.set_(storage, like.storage_offset(), like.shape, like.stride())
 
 
 def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:

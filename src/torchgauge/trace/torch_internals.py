@@ -105,6 +105,38 @@ def higher_order_operators() -> Iterator[None]:
         HigherOrderOperator.dispatch = dispatch  # type: ignore[method-assign]
 
 
+@contextmanager
+def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
+
+    Tensors inside ``vmap`` and the like keep PyTorch's own way. ``HigherOrderOperator.__call__``:
+    2.6–2.13.
+    """
+    call = HigherOrderOperator.__call__
+
+    def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        kernel = kernels.get(self.name())
+        if kernel is None or torch._C._functorch.peek_interpreter_stack() is not None:
+            return call(self, *args, **kwargs)
+        return kernel(*args, **kwargs)
+
+    HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        HigherOrderOperator.__call__ = call  # type: ignore[method-assign]
+
+
+def scan_by_halves(
+    function: Callable[..., Any], scanned: Sequence[Any], additional: Sequence[Any]
+) -> list[Any]:
+    """Return ``torch._higher_order_ops.associative_scan.generic_associative_scan`` (2.6–2.13)."""
+    from torch._higher_order_ops.associative_scan import generic_associative_scan
+
+    extra = {"additional_inputs": additional} if additional else {}
+    return list(generic_associative_scan(function, list(scanned), **extra))
+
+
 def current_autograd_node() -> Any:
     """Return the backward node that the engine is executing, ``None`` outside of backward.
 
@@ -149,30 +181,38 @@ def node_variable(node: Any) -> torch.Tensor | None:
 
 
 _AUTOCAST_KEY: Any = getattr(DispatchKey, "AutocastIPU")  # noqa: B009  # not in the stubs
-_AUTOCAST_DEVICE = "ipu"
-"""A key above autograd that no device of today uses (2.6–2.13)."""
+"""A key above autograd that no device of today uses (2.6–2.13). Excluded where nothing asks."""
 
 
 @contextmanager
-def autocast_key(kernels: dict[str, Callable[..., Any]]) -> Iterator[None]:
-    """Let operators of ``aten`` go through ``kernels``, above autograd, for tensors of all kinds.
+def autocast_key(
+    kernels: Callable[[], dict[str, Callable[..., Any]]],
+) -> Iterator[Callable[[bool], None]]:
+    """Yield a switch that sends the operators of ``aten`` through ``kernels``, above autograd.
 
-    ``torch._C._IncludeDispatchKeyGuard``: 2.6–2.13. Other operators fall through the key.
+    The switch acts on tensors of all kinds, in the thread that calls it; other operators fall
+    through the key. ``kernels`` is called, and its kernels are registered, when the switch is
+    first turned on. ``torch._C._dispatch_tls_set_dispatch_key_included`` and ``…_excluded``:
+    2.6–2.13.
     """
-    others = torch.library.Library("_", "IMPL")
-    library = torch.library.Library("aten", "IMPL")
-    before = torch.is_autocast_enabled(_AUTOCAST_DEVICE)
+    libraries: list[Any] = []
+
+    def switch(on: bool) -> None:
+        if on and not libraries:
+            others, library = (torch.library.Library(name, "IMPL") for name in ("_", "aten"))
+            libraries.extend((library, others))
+            others.fallback(torch.library.fallthrough_kernel, _AUTOCAST_KEY.name)
+            for name, kernel in kernels().items():
+                library.impl(name.removesuffix(".default"), kernel, _AUTOCAST_KEY.name)
+        torch._C._dispatch_tls_set_dispatch_key_included(_AUTOCAST_KEY, on)
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, not on)
+
     try:
-        others.fallback(torch.library.fallthrough_kernel, _AUTOCAST_KEY.name)
-        for name, kernel in kernels.items():
-            library.impl(name.removesuffix(".default"), kernel, _AUTOCAST_KEY.name)
-        torch.set_autocast_enabled(_AUTOCAST_DEVICE, True)
-        with torch._C._IncludeDispatchKeyGuard(_AUTOCAST_KEY):
-            yield
+        yield switch
     finally:
-        torch.set_autocast_enabled(_AUTOCAST_DEVICE, before)
-        library._destroy()
-        others._destroy()
+        switch(False)
+        for library in libraries:
+            library._destroy()
 
 
 def outside_autocast_key() -> Any:
@@ -181,37 +221,33 @@ def outside_autocast_key() -> Any:
 
 
 @contextmanager
-def autocast_means_cpu(on_clear: Callable[[], None], *, asked_too: bool) -> Iterator[None]:
-    """Read every ``torch.autocast`` as that of the CPU; ``on_clear`` hears of dropped caches.
+def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -> Iterator[None]:
+    """Let ``torch.amp.custom_fwd`` cast tensors that are elsewhere than on the device it names.
 
-    With ``asked_too``, whoever asks whether autocast is on for another device, as
-    ``torch.amp.custom_fwd`` does, hears of the CPU's.
-
-    ``torch.clear_autocast_cache`` is what ``torch.autocast`` calls when the outermost region
-    ends (2.6–2.13).
+    ``device_of`` gives the type of device to look for, by a tensor and the type named.
+    ``torch.amp.autocast_mode._cast``: 2.6–2.13.
     """
-    kind = torch.amp.autocast_mode.autocast
-    init, clear = kind.__init__, torch.clear_autocast_cache
+    module: Any = torch.amp.autocast_mode
+    cast = module._cast
 
-    def init_for_cpu(self: Any, device_type: str, *args: Any, **kwargs: Any) -> None:
-        init(self, "cpu" if isinstance(device_type, str) else device_type, *args, **kwargs)
+    def cast_for_device(value: Any, device_type: str, dtype: torch.dtype) -> Any:
+        if isinstance(value, torch.Tensor):
+            device_type = device_of(value, device_type)
+        return cast(value, device_type, dtype)
 
-    def clear_both() -> None:
-        on_clear()
-        clear()
-
-    is_enabled, dtype = torch.is_autocast_enabled, torch.get_autocast_dtype
-    kind.__init__ = init_for_cpu  # type: ignore[method-assign]
-    torch.clear_autocast_cache = clear_both
-    if asked_too:
-        torch.is_autocast_enabled = lambda *_: is_enabled("cpu")
-        torch.get_autocast_dtype = lambda *_: dtype("cpu")
+    module._cast = cast_for_device
     try:
         yield
     finally:
-        kind.__init__ = init  # type: ignore[method-assign]
-        torch.clear_autocast_cache = clear
-        torch.is_autocast_enabled, torch.get_autocast_dtype = is_enabled, dtype
+        module._cast = cast
+
+
+def has_no_cuda() -> bool:
+    """Return whether ``torch.autocast("cuda")`` switches itself off when it is made.
+
+    ``torch.cuda.amp.common.amp_definitely_not_available``: 2.6–2.13.
+    """
+    return torch.cuda.amp.common.amp_definitely_not_available()  # type: ignore[no-untyped-call]
 
 
 @functools.cache
@@ -257,10 +293,38 @@ def list_kernels_on_meta() -> Iterator[None]:
             setattr(module, name, function)
 
 
+def global_module_hooks() -> list[Callable[..., Any]]:
+    """Return the hooks that run around every module, in ``torch.nn.modules.module`` (2.6–2.13)."""
+    names = (
+        "_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )  # fmt: skip
+    module = torch.nn.modules.module
+    return [hook for name in names for hook in getattr(module, name, {}).values()]
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
     return key
+
+
+def profiler_is_on() -> bool:
+    """Return whether a profiler runs in this thread (``torch._C._autograd``: 2.6–2.13)."""
+    on: bool = torch._C._autograd._profiler_enabled()
+    return on
+
+
+def memory_events(run: Callable[[], None]) -> list[int]:
+    """Run a function; return the bytes allocated (positive) and freed meanwhile, in order.
+
+    ``torch.autograd.profiler.profile.kineto_results``: 2.6–2.13.
+    """
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    found = [event for event in results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
 
 
 def profiler_range(name: str) -> Any:
@@ -367,6 +431,16 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call the kernel that an operator has for the CPU, or for all devices, on any tensors.
+
+    Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
+    """
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
 FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
 """How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
 
@@ -408,6 +482,14 @@ def without_transforms(tensor: torch.Tensor) -> torch.Tensor:
     return tensor
 
 
+def negative_view(tensor: torch.Tensor) -> torch.Tensor:
+    """Return the view whose values are negated when they are read (``torch._neg_view``: 2.6–2.13).
+
+    The imaginary part of a conjugate is one.
+    """
+    return torch._neg_view(tensor)
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     if isinstance(module, torch.jit.ScriptModule):
@@ -416,18 +498,55 @@ def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     return module if original is None else original
 
 
-def flatten_subclass(tensor: torch.Tensor) -> list[torch.Tensor] | None:
-    """Return the plain tensors inside a wrapper subclass, ``None`` for other tensors.
+def is_default_dispatch(kind: type) -> bool:
+    """Return whether operators on tensors of a class run as on any tensor (2.6–2.13)."""
+    own = getattr(kind, "__torch_dispatch__", None)
+    return own is None or own in (
+        torch.Tensor.__torch_dispatch__,
+        torch._C._disabled_torch_dispatch_impl,
+    )
 
-    ``__tensor_flatten__`` is the protocol of traceable subclasses (2.6–2.13).
+
+def without_torch_function() -> Any:
+    """Return a context in which ``__torch_function__`` of subclasses is not called (2.6–2.13)."""
+    return torch._C.DisableTorchFunctionSubclass()
+
+
+@contextmanager
+def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+    """Let meta tensors say that they are on ``device`` while the context is open.
+
+    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
+    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
     """
-    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
-        return None
-    flatten = getattr(tensor, "__tensor_flatten__", None)
-    if flatten is None:
-        return None
-    names, _ = flatten()
-    return [getattr(tensor, name) for name in names]
+    descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+
+    def answer(tensor: torch.Tensor) -> Any:
+        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+
+    torch.Tensor.device = property(answer)  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del torch.Tensor.device
+
+
+def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor without data of the same class, sizes and dtype, on another device.
+
+    ``torch.Tensor._make_wrapper_subclass``: 2.6–2.13.
+    """
+    make: Any = torch.Tensor._make_wrapper_subclass
+    made: torch.Tensor = make(
+        type(original),
+        torch.Tensor.size(original),
+        strides=torch.Tensor.stride(original),
+        storage_offset=torch.Tensor.storage_offset(original),
+        dtype=original.dtype,
+        layout=original.layout,
+        device=device,
+    )
+    return made
 
 
 # ---------------------------------------------------------------------------- nested structures

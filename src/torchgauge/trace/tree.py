@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Any
 
 import torch
@@ -10,8 +11,17 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
+from torchgauge.trace.bitsandbytes import quantization_states
 from torchgauge.trace.describe import dtype_name
-from torchgauge.trace.torch_internals import flatten_subclass, storage_key
+from torchgauge.trace.geometry import span_of
+from torchgauge.trace.packed import PackedWeights
+from torchgauge.trace.subclasses import (
+    attached_tensors,
+    is_wrapper,
+    stored_tensors,
+    tensors_held,
+)
+from torchgauge.trace.torch_internals import storage_key, without_torch_function
 
 
 def walk(root: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:
@@ -41,21 +51,32 @@ def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[M
 
     ``lazy`` holds the names of parameters that were uninitialized before the forward ran.
     """
-    owners = _Owners()
-    infos = []
+    with without_torch_function():
+        return tuple(_module_infos(root, lazy))
+
+
+def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
+    owners = _Owners(root)
     for path, module, shared_with in walk(root):
         own = () if shared_with is not None else tuple(owners.parameters(path, module, lazy))
-        infos.append(
-            ModuleInfo(
-                path=path,
-                type=type_name(module),
-                depth=path.count(".") + 1 if path else 0,
-                parameters=own,
-                shared_with=shared_with,
-                has_forward=has_forward(module),
-            )
+        yield ModuleInfo(
+            path=path,
+            type=type_name(module),
+            depth=path.count(".") + 1 if path else 0,
+            parameters=own,
+            shared_with=shared_with,
+            has_forward=has_forward(module),
         )
-    return tuple(infos)
+
+
+def is_quantized(item: ParameterInfo) -> bool:
+    """Return whether a parameter is stored in fewer bits than it is computed with."""
+    if item.is_buffer or not item.numel:
+        return False
+    if not item.dtype.startswith(("float", "bfloat", "complex")) or "float8" in item.dtype:
+        return True
+    dtype: torch.dtype = getattr(torch, item.dtype)
+    return item.stored_bytes < item.numel * dtype.itemsize
 
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
@@ -83,10 +104,18 @@ def has_forward(module: nn.Module) -> bool:
 
 
 class _Owners:
-    """Finds out which names stand for the same tensor."""
+    """Finds out which names stand for the same tensor, and what each one stores."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: nn.Module) -> None:
         self._names: dict[Any, str] = {}
+        self._packed = PackedWeights()
+        self._attached = {
+            _place(part)
+            for tensor in (*root.parameters(), *root.buffers())
+            if not is_lazy(tensor)
+            for part in stored_tensors(tensor)
+        }
+        """Tensors that a name stands for; what is attached to several names counts once."""
 
     def parameters(
         self, path: str, module: nn.Module, lazy: frozenset[str]
@@ -97,7 +126,11 @@ class _Owners:
             for name, tensor in tensors.items():
                 if tensor is not None:
                     yield self._info(prefix + name, tensor, module, name, is_buffer, lazy)
-        yield from _packed(prefix, module)
+        for name, packed in self._packed.of(path, module):
+            yield ParameterInfo(
+                name=name, shape=packed.shape, dtype=packed.dtype, numel=prod(packed.shape),
+                stored_bytes=packed.stored_bytes, trainable=False,
+            )  # fmt: skip
 
     def _info(
         self,
@@ -114,23 +147,33 @@ class _Owners:
                 trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
             )  # fmt: skip
         shared_with = self._names.setdefault(_identity(tensor), name)
+        attached = attached_tensors(tensor)
+        if short == "weight":
+            attached += [t for s in quantization_states(module) for t in tensors_held(s)]
         shape = _logical_shape(tensor, module, short)
         # GPTQ and AWQ register packed weights as buffers; they are parameters all the same.
         is_buffer = is_buffer and shape == tuple(tensor.shape)
-        numel = 1
-        for size in shape:
-            numel *= size
         return ParameterInfo(
             name=name,
             shape=shape,
             dtype=dtype_name(tensor.dtype),
-            numel=numel,
-            stored_bytes=_stored_bytes(tensor),
+            numel=prod(shape),
+            stored_bytes=_stored_bytes(tensor) + self._attached_bytes(attached),
             trainable=bool(tensor.requires_grad) and not is_buffer,
             is_buffer=is_buffer,
             shared_with=None if shared_with == name else shared_with,
             is_lazy=name in lazy,
         )
+
+    def _attached_bytes(self, parts: Iterable[torch.Tensor]) -> int:
+        """Return the bytes of what a tensor keeps in attributes and nothing before it has kept."""
+        total = 0
+        for part in parts:
+            place = _place(part)
+            if place not in self._attached:
+                self._attached.add(place)
+                total += _plain_bytes(part)
+        return total
 
 
 def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
@@ -147,10 +190,14 @@ def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
 
 def _identity(tensor: torch.Tensor) -> Any:
     """Return what two names share when they are the same numbers in the same place."""
-    if tensor.layout is not torch.strided or flatten_subclass(tensor) is not None:
+    return id(tensor) if is_wrapper(type(tensor)) else _place(tensor)
+
+
+def _place(tensor: torch.Tensor) -> Any:
+    if tensor.layout is not torch.strided:
         return id(tensor)
     storage = tensor.untyped_storage()
-    return (storage_key(storage), tensor.storage_offset(), tensor.numel(), tensor.dtype)
+    return (storage_key(storage), span_of(tensor), tensor.numel(), tensor.dtype)
 
 
 def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[int, ...]:
@@ -171,36 +218,17 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:
-    inner = flatten_subclass(tensor)
-    if inner is not None:
-        return sum(_stored_bytes(item) for item in inner)
+    return sum(map(_plain_bytes, stored_tensors(tensor)))
+
+
+def _plain_bytes(tensor: torch.Tensor) -> int:
     if tensor.layout is not torch.strided:
         return sum(item.numel() * item.element_size() for item in _sparse_parts(tensor))
-    return tensor.numel() * tensor.element_size()
+    start, end = span_of(tensor)
+    return min(tensor.numel() * tensor.element_size(), end - start)  # less where expanded
 
 
 def _sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
     if tensor.layout is torch.sparse_coo:
         return (tensor._indices(), tensor._values())
     return (tensor.crow_indices(), tensor.col_indices(), tensor.values())
-
-
-def _packed(prefix: str, module: nn.Module) -> Iterator[ParameterInfo]:
-    """Yield the weights that torch's quantized modules keep inside a packed object."""
-    if "_packed_params" not in module.__dict__ and "_packed_params" not in module._modules:
-        return
-    for name in ("weight", "bias"):
-        read = getattr(module, name, None)
-        try:
-            tensor = read() if callable(read) else None
-        except (RuntimeError, AttributeError, TypeError):
-            continue
-        if isinstance(tensor, torch.Tensor):
-            yield ParameterInfo(
-                name=f"{prefix}{name}",
-                shape=tuple(int(size) for size in tensor.shape),
-                dtype=dtype_name(tensor.dtype),
-                numel=tensor.numel(),
-                stored_bytes=tensor.numel() * tensor.element_size(),
-                trainable=False,
-            )

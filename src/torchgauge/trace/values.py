@@ -10,17 +10,21 @@ decision taken on it is written into the report's assumptions.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
+from torchgauge.trace.geometry import Spans, copy_bytes, has_same_place, span_of, view_over
 from torchgauge.trace.torch_internals import storage_key
 
 INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""
 FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
+SPAN_LIMIT = 1 << 26
+"""Bytes of a storage up to which what a small view of it spans is copied."""
 
 
 class DataDependentError(RuntimeError):
@@ -41,6 +45,8 @@ class ValueStore:
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._spans: dict[int, Spans] = {}
+        """What is known of the storages of which not all is."""
         self._guessed: set[int] = set()
         self.decided_on_guess: list[str] = []
         self.default: float | None = None
@@ -57,6 +63,7 @@ class ValueStore:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
         self._storages.pop(key, None)
         self._watches.pop(key, None)
+        self._spans.pop(key, None)
         self._guessed.discard(key)
 
     def set(
@@ -77,7 +84,7 @@ class ValueStore:
             twin = value.untyped_storage()
         else:
             twin = torch.UntypedStorage(storage.nbytes())
-            self._view(twin, meta).copy_(value)
+            view_over(twin, meta).copy_(value)
         self.adopt(storage, twin, guessed=guessed)
 
     def adopt(
@@ -97,15 +104,40 @@ class ValueStore:
             self.set(meta, torch.full(meta.shape, fill, dtype=meta.dtype), guessed=True)
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
-        """Remember a copy of a small real tensor for its meta twin."""
+        """Remember a copy of a small real tensor for its meta twin.
+
+        Of a storage that is larger, the rest is not known until other views of it are copied.
+        """
         is_strided = original.layout is torch.strided
-        if is_strided and has_small_value(original.shape, original.dtype):
+        if not is_strided or not has_small_value(original.shape, original.dtype):
+            return
+        storage = meta.untyped_storage()
+        key = storage_key(storage)
+        if not has_same_place(meta, original):
             self.set(meta, original.detach().to("cpu", copy=True), keep=True)
+            return
+        start, end = span_of(original)
+        if end - start > SPAN_LIMIT:
+            return
+        if key not in self._storages:
+            self.adopt(storage, torch.UntypedStorage(storage.nbytes()))
+            self._spans[key] = Spans()
+        if key in self._spans:
+            copy_bytes(self._storages[key], original.untyped_storage(), start, end)
+            self._spans[key].add(start, end)
 
     def get(self, meta: torch.Tensor) -> torch.Tensor | None:
         """Return a real view with the geometry of ``meta``, ``None`` when it has no value."""
-        twin = self._storages.get(storage_key(meta.untyped_storage()))
-        return None if twin is None else self._view(twin, meta)
+        key = storage_key(meta.untyped_storage())
+        return view_over(self._storages[key], meta) if self._knows(key, meta) else None
+
+    def knows(self, meta: torch.Tensor) -> bool:
+        """Return whether a tensor has a value."""
+        return self._knows(storage_key(meta.untyped_storage()), meta)
+
+    def _knows(self, key: int, meta: torch.Tensor) -> bool:
+        spans = self._spans.get(key)
+        return key in self._storages and (spans is None or spans.cover(meta))
 
     def is_guessed(self, meta: torch.Tensor) -> bool:
         """Return whether the value goes back to an input that was made from a shape."""
@@ -129,6 +161,16 @@ class ValueStore:
         if self.is_guessed(meta) and what not in self.decided_on_guess:
             self.decided_on_guess.append(what)
         return value
+
+    @contextmanager
+    def assumed(self, default: float) -> Iterator[None]:
+        """Take unknown scalars to be ``default`` while the context is open."""
+        before = self.default, self.used_default
+        self.default = default
+        try:
+            yield
+        finally:
+            self.default, self.used_default = before
 
     def compute(
         self,
@@ -157,8 +199,3 @@ class ValueStore:
             if "device" in real_kwargs:
                 real_kwargs["device"] = torch.device("cpu")
             return func(*real_args, **real_kwargs), guessed
-
-    @staticmethod
-    def _view(storage: torch.UntypedStorage, like: torch.Tensor) -> torch.Tensor:
-        empty = torch.empty(0, dtype=like.dtype, device="cpu")
-        return empty.set_(storage, like.storage_offset(), like.shape, like.stride())

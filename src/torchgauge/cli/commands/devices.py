@@ -9,7 +9,7 @@ from pathlib import Path
 from torchgauge.cli import options, output
 from torchgauge.devices import Device, all_devices, search_devices
 from torchgauge.devices.user_file import USER_FILE
-from torchgauge.errors import CheckFailed, DeviceError, UsageError
+from torchgauge.errors import DeviceError, InDoubt, UsageError
 
 _FORMATS = ("text", "json", "csv", "markdown", "latex")
 
@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--strict",
         action="store_true",
-        help="exit 1 when a figure of a listed device is given by a rule and stated by no source",
+        help="exit 4 when a figure of a listed device is given by a rule and stated by no source",
     )
     group.add_argument("--quiet", action="store_true", help="no notes on stderr")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         UsageError: an option without meaning in the format, or nothing is found.
         DeviceError: a file of the user's devices is not right.
-        CheckFailed: with ``--strict``, for figures given by a rule.
+        InDoubt: with ``--strict``, for figures given by a rule.
     """
     format = output.chosen_format(arguments)
     width, ascii = output.page_options(arguments, format)
@@ -87,4 +87,4 @@ def _check_strict(devices: tuple[Device, ...]) -> None:
     doubtful = [device for device in devices if device.derived]
     if doubtful:
         listed = "".join(f"\n  {item.name}: {', '.join(item.derived)}" for item in doubtful)
-        raise CheckFailed(f"--strict: figures that a rule gives and no source states{listed}")
+        raise InDoubt(f"--strict: figures that a rule gives and no source states{listed}")

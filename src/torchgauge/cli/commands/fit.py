@@ -18,7 +18,7 @@ from torchgauge.cli.model_run import (
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
-from torchgauge.errors import CheckFailed, UsageError
+from torchgauge.errors import UsageError
 
 if TYPE_CHECKING:
     from torchgauge.report.curve import BatchCurve
@@ -83,7 +83,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
     )
     group.add_argument(
-        "--strict", action="store_true", help="exit 1 when anything was assumed or warned about"
+        "--strict",
+        action="store_true",
+        help="exit 4 when anything was not counted, guessed or warned about",
     )
     group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -92,7 +94,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print whether it fits; the exit status is 1 where it does not.
 
-    With ``--device all`` it is 1 where it fits on none.
+    With ``--device all`` it is 1 where it fits on none. With ``--strict`` doubt goes first: a
+    verdict that hangs on a guess is none.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request or the model.
@@ -122,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
         for note in build.notes:
             print(f"note: {note}", file=sys.stderr)
     if arguments.strict:
-        _check_strict(report)
+        output.check_strict(report)
     enough = report.fits_somewhere if _ALL in names else report.fits
     return 0 if enough else 1
 
@@ -248,11 +251,3 @@ def _completed(
         assumptions=(*assumptions, *report.assumptions),
         warnings=(*warnings, *report.warnings),
     )
-
-
-def _check_strict(report: FitReport) -> None:
-    findings = [f"assumption: {text}" for text in report.assumptions]
-    findings += [f"warning: {text}" for text in report.warnings]
-    if findings:
-        listed = "".join(f"\n  {line}" for line in findings)
-        raise CheckFailed(f"--strict: the report is not free of doubt{listed}")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import ModelBuild
+from torchgauge.report.guess import Guess
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,10 @@ def _assumptions(packed: int) -> tuple[str, ...]:
     ]
     if packed:
         lines.append(
-            f"{packed} packed integer tensors are counted as stored: how many weights they "
-            "stand for is not in the file"
+            Guess(
+                f"{packed} packed integer tensors are counted as stored: how many weights they "
+                "stand for is not in the file"
+            )
         )
     return tuple(lines)
 

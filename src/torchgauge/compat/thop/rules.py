@@ -13,7 +13,7 @@ from torch import nn
 from torchgauge.compat.running import ModelRun
 from torchgauge.errors import UsageError
 from torchgauge.trace.describe import tensors_in
-from torchgauge.trace.run import needs_values
+from torchgauge.trace.missing_data import needs_values
 from torchgauge.trace.torch_internals import DispatchMode
 from torchgauge.trace.values import DataDependentError
 
@@ -55,7 +55,7 @@ class RuleObserver:
                 rule(counted, args, output)
                 return _number(counted.total_ops)
         except Exception as error:
-            return _Failed(error=_about_values(rule, error) if _wants_values(error) else error)
+            return _Failed(error=_about_values(rule, error) if needs_values(error) else error)
 
     def counts(self, run: ModelRun) -> dict[int, float]:
         """Return what rules said, by the index of the call.
@@ -98,12 +98,6 @@ class _ShapesAlone(DispatchMode):
         if len({tensor.is_meta for tensor in tensors}) > 1:
             raise DataDependentError(str(func))
         return func(*args, **kwargs)
-
-
-def _wants_values(error: Exception) -> bool:
-    """Return whether a rule failed for want of values; its own ``NotImplementedError`` is not."""
-    is_own = isinstance(error, NotImplementedError) and "meta" not in str(error)
-    return needs_values(error) and not is_own
 
 
 def _about_values(rule: Rule, error: Exception) -> UsageError:

@@ -19,7 +19,7 @@ from torchgauge.estimate.latency.prediction import Prediction
 from torchgauge.estimate.latency.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.latency.timeline import Issue, KernelRun, dispatch_seconds, run
 from torchgauge.report.model import Trace
-from torchgauge.report.scenario import Scenario
+from torchgauge.report.precision import arithmetic_of, dtypes_of
 
 _PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
 _HALF = ("float16", "bfloat16")
@@ -49,13 +49,13 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         gpu=model.device,
         kernels=tuple(run(issues, model)),
         cpu_seconds=sum(issue.dispatch_seconds for issue in issues),
-        peak_flops_per_second=model.device.peak_rate(_arithmetic(trace.scenario)),
+        peak_flops_per_second=model.device.peak_rate(_arithmetic(trace)),
     )
     return replace(found, error=_error(found, model))
 
 
-def _arithmetic(scenario: Scenario) -> Arithmetic:
-    return Arithmetic(str(scenario.precision).removesuffix("-autocast"))
+def _arithmetic(trace: Trace) -> Arithmetic:
+    return Arithmetic(arithmetic_of(trace.scenario.precision, dtypes_of(trace)))
 
 
 def _error(prediction: Prediction, model: DeviceModel) -> float:

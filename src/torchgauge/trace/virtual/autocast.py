@@ -1,9 +1,9 @@
 """``torch.autocast`` for meta tensors, as the target device has it.
 
 Autocast works at a dispatch key that belongs to the type of a tensor's device, and meta tensors
-have none. While a run is simulated, a key that no device uses is added to every operator, with
-Python kernels that follow the target's lists. Whether autocast is on, and its dtype, are those
-of ``torch.autocast("cpu")``, so that ``torch.utils.checkpoint`` saves and restores them.
+have none. While autocast is on for the target, a key that no device uses is added to every
+operator, with Python kernels that follow the target's lists. Whether it is on, and its dtype,
+are PyTorch's own state for the target's type of device (``autocast_regions.py``).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 
 from torchgauge.trace.torch_internals import (
     autocast_key,
-    autocast_means_cpu,
     cached_casts_require_grad,
     outside_autocast_key,
 )
 from torchgauge.trace.virtual.autocast_lists import WITH_DTYPE, Policy
+from torchgauge.trace.virtual.autocast_regions import Regions
 
 _HALF = (torch.float16, torch.bfloat16)
 _FIXED = {Policy.FLOAT32: torch.float32, Policy.FLOAT16: torch.float16}
@@ -59,39 +59,33 @@ class _WeightCache:
 
 @contextmanager
 def autocast_installed(
-    policies: Mapping[str, Policy], *, is_cpu: bool
-) -> Iterator[Callable[[torch.dtype], Any]]:
-    """Install the kernels for a run; yields a function that opens a region of autocast.
+    policies: Mapping[str, Policy],
+    *,
+    target: str,
+    aliases: tuple[str, ...],
+    note: Callable[[str], None],
+    assume: Callable[[str], None],
+) -> Iterator[None]:
+    """Let regions of autocast act on the tensors of a run as on the ``target`` type of device.
 
-    ``torch.autocast`` in a model's own code then acts too, whichever device it names.
+    ``aliases`` are the types of device that these tensors have in the run. ``note`` hears of
+    regions without effect, ``assume`` of guesses.
     """
     cache = _WeightCache()
-    kernels = {
-        name: _kernel(operator, policy, cache)
-        for name, policy in policies.items()
-        if (operator := _operator(name)) is not None
-    }
 
-    @contextmanager
-    def region(dtype: torch.dtype) -> Iterator[None]:
-        with outermost_autocast("cpu", dtype):
+    def kernels() -> dict[str, Callable[..., Any]]:
+        return {
+            name: _kernel(operator, policy, cache, target)
+            for name, policy in policies.items()
+            if (operator := _operator(name)) is not None
+        }
+
+    with autocast_key(kernels) as switch:
+        regions = Regions(
+            target, aliases, switch=switch, on_clear=cache.clear, note=note, assume=assume
+        )
+        with regions.followed():
             yield
-
-    with autocast_key(kernels), autocast_means_cpu(cache.clear, asked_too=not is_cpu):
-        yield region
-
-
-@contextmanager
-def outermost_autocast(device_type: str, dtype: torch.dtype) -> Iterator[None]:
-    """Open a real region of autocast whose casts are let go at its end.
-
-    A region inside another one, as in ``neutral()``, would keep them until the outer one ends.
-    """
-    try:
-        with torch.autocast(device_type, dtype=dtype):
-            yield
-    finally:
-        torch.clear_autocast_cache()
 
 
 def _operator(name: str) -> Any:
@@ -100,14 +94,14 @@ def _operator(name: str) -> Any:
     return getattr(packet, overload, None)
 
 
-def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[..., Any]:
-    run = _runs(operator, policy, cache)
+def _kernel(
+    operator: Any, policy: Policy, cache: _WeightCache, device_type: str
+) -> Callable[..., Any]:
+    run = _runs(operator, policy, cache, device_type)
 
     def kernel(*args: Any, **kwargs: Any) -> Any:
         with outside_autocast_key():
-            if torch.is_autocast_enabled("cpu"):
-                return run(args, kwargs)
-            return operator(*args, **kwargs)
+            return run(args, kwargs)
 
     return kernel
 
@@ -115,8 +109,8 @@ def _kernel(operator: Any, policy: Policy, cache: _WeightCache) -> Callable[...,
 _Run: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
-def _runs(operator: Any, policy: Policy, cache: _WeightCache) -> _Run:
-    """Return how an operator runs while autocast is on."""
+def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) -> _Run:
+    """Return how an operator runs while autocast is on for a type of device."""
     if policy is Policy.FLOAT32_OUTPUT:
         return _with_float32_output(operator)
     if policy is Policy.FLOAT32_APPENDED:
@@ -125,7 +119,7 @@ def _runs(operator: Any, policy: Policy, cache: _WeightCache) -> _Run:
         return _refusing(operator)
 
     def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        dtype = _target_dtype(policy, args)
+        dtype = _target_dtype(policy, args, device_type)
         if policy is Policy.FLOAT16:
             args = tuple(_weights_anew(value, dtype) for value in args)
         args, kwargs = _cast_all(args, kwargs, dtype, cache)
@@ -183,13 +177,14 @@ def _refusing(operator: Any) -> _Run:
     return run
 
 
-def _target_dtype(policy: Policy, args: tuple[Any, ...]) -> torch.dtype:
-    if policy is Policy.LOWER:
-        return torch.get_autocast_dtype("cpu")
+def _target_dtype(policy: Policy, args: tuple[Any, ...], device_type: str) -> torch.dtype:
     if policy in _FIXED:
         return _FIXED[policy]
+    lower = torch.get_autocast_dtype(device_type)
+    if policy is Policy.LOWER:
+        return lower
     dtypes = [tensor.dtype for tensor in _tensors(args) if tensor.dtype in _RANK]
-    return max(dtypes, key=_RANK.__getitem__, default=torch.get_autocast_dtype("cpu"))
+    return max(dtypes, key=_RANK.__getitem__, default=lower)
 
 
 def _asking_for_float32(

@@ -1,0 +1,71 @@
+"""Where a tensor lies in its storage, and the same view of another storage."""
+
+from __future__ import annotations
+
+import torch
+
+from torchgauge.trace.torch_internals import negative_view
+
+
+def view_over(
+    storage: torch.UntypedStorage, like: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Return the view of ``storage`` that ``like`` is of its own: also conjugate and negative."""
+    view = torch.empty(0, dtype=dtype or like.dtype, device=storage.device)
+    view.set_(storage, like.storage_offset(), like.shape, like.stride())
+    if like.is_conj():
+        view = view.conj()
+    return negative_view(view) if like.is_neg() else view
+
+
+def span_of(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return the first byte of its storage that a tensor reads, and the one after the last."""
+    size = tensor.element_size()
+    first = tensor.storage_offset() * size
+    if tensor.numel() == 0:
+        return first, first
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    return first, first + (sum((n - 1) * stride for n, stride in steps) + 1) * size
+
+
+def has_same_place(left: torch.Tensor, right: torch.Tensor) -> bool:
+    """Return whether two tensors are the same view of storages of the same size."""
+    return (
+        left.stride() == right.stride()
+        and left.storage_offset() == right.storage_offset()
+        and left.untyped_storage().nbytes() == right.untyped_storage().nbytes()
+    )
+
+
+def copy_bytes(
+    target: torch.UntypedStorage, source: torch.UntypedStorage, start: int, end: int
+) -> None:
+    """Copy a range of bytes from one storage to the same place in another."""
+    _bytes(target, start, end).copy_(_bytes(source, start, end))
+
+
+def _bytes(storage: torch.UntypedStorage, start: int, end: int) -> torch.Tensor:
+    view = torch.empty(0, dtype=torch.uint8, device=storage.device)
+    return view.set_(storage, start, (end - start,), (1,))
+
+
+class Spans:
+    """The parts of a storage that are known, as ranges of bytes that do not touch."""
+
+    def __init__(self) -> None:
+        self._ranges: list[tuple[int, int]] = []
+
+    def add(self, start: int, end: int) -> None:
+        """Take a range in, joined with those that it touches."""
+        apart = []
+        for first, last in self._ranges:
+            if last < start or end < first:
+                apart.append((first, last))
+            else:
+                start, end = min(start, first), max(end, last)
+        self._ranges = [*apart, (start, end)]
+
+    def cover(self, tensor: torch.Tensor) -> bool:
+        """Return whether all that a tensor reads is known."""
+        start, end = span_of(tensor)
+        return start == end or any(first <= start and end <= last for first, last in self._ranges)
