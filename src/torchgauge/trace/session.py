@@ -684,7 +684,9 @@ class Session:
             outputs=self._outputs,
             phase_ends=tuple(self._phase_ends),
             batch_size=self._request.plan.batch_size,
-            assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
+            assumptions=tuple(
+                dict.fromkeys((*self._notes.assumptions, *self._outside.assumptions))
+            ),
             warnings=tuple(dict.fromkeys((*self._notes.warnings, *self._lost.warnings()))),
             failure=failure,
             not_counted=self._outside.not_counted(),
