@@ -157,8 +157,10 @@ WITHOUT_OPERATORS = """
 PROGRAMS = {
     "late": "from torchinfo import summary\ndef run():\n    from torchvision import ready\nrun()",
     "through a library": "import library",  # timm and transformers import it
-    "looked for": "import importlib.util as u\nassert u.find_spec('torchvision')\nimport torchvision",
-    "with a repair of its own": "import torch\nown = torch.library.Library('torchvision', 'FRAGMENT')\n"
+    "looked for": "import importlib.util as util\nassert util.find_spec('torchvision')\n"
+    "import torchvision",
+    "with a repair of its own": "from torch.library import Library\n"
+    "own = Library('torchvision', 'FRAGMENT')\n"
     "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
     "import torchvision",
 }
