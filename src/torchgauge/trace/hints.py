@@ -50,7 +50,7 @@ def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception)
 
 def _values(error: BaseException) -> str:
     """Say what to do about values that only a real run has: there was none, or it failed too."""
-    line = _line_of(error)
+    line = line_of(error)
     return (
         f"{line or 'the model'} decides on values that a simulated run does not have, and no real "
         "run was made; have more memory free, use a smaller configuration of the model, or, where "
@@ -58,7 +58,7 @@ def _values(error: BaseException) -> str:
     )
 
 
-def _line_of(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """Return ``file.py:12``: the innermost line of the model's code that an error went through."""
     found, traceback = "", error.__traceback__
     while traceback is not None:
