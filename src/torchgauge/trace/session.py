@@ -28,6 +28,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.irregular import refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
@@ -228,6 +229,8 @@ class Session:
         failure: Failure | None = None
         held: list[Any] = []
         try:
+            if isinstance(convert, MetaConverter) and convert.irregular is not None:
+                refuse(nested=convert.irregular.is_nested)
             if request.scenario.is_training:
                 self._train(root, partial(self._forward, root, call), args, kwargs, held)
             else:
