@@ -11,8 +11,9 @@ from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import torch
+from torch import nn
 
-from torchgauge.report.model import ArgumentValue, TensorSpec
+from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.torch_internals import (
     compressed_parts,
     coordinate_parts,
@@ -171,3 +172,34 @@ def refuse(*, nested: bool) -> NoReturn:
         if nested
         else "what sparse tensors cost depends on the elements that they hold"
     )
+
+
+def padding_notes(root: nn.Module, calls: Iterable[Any], *, pads_nested: bool) -> list[str]:
+    """Return what is to be said of rows that were padded though PyTorch might not have done so.
+
+    ``calls`` are those of modules, with ``path`` and ``inputs``.
+    """
+    notes = []
+    if pads_nested:
+        notes.append(
+            "products of two nested tensors are counted padded to the longest row, as PyTorch's "
+            "CPU kernel computes them"
+        )
+    masked = {call.path for call in calls if any(_is_padding_mask(value) for value in call.inputs)}
+    encoders = [
+        path
+        for path, module in root.named_modules()
+        if path in masked and isinstance(module, nn.TransformerEncoder)
+        and getattr(module, "use_nested_tensor", False) and not module.training
+    ]  # fmt: skip
+    if encoders:
+        notes.append(
+            f"{', '.join(path or 'the model' for path in encoders)}: counted layer by layer on "
+            "padded rows; PyTorch's fused fast path of an inference, which skips the padding that "
+            "src_key_padding_mask marks, is off in an analysis"
+        )
+    return notes
+
+
+def _is_padding_mask(value: NamedValue) -> bool:
+    return value.name == "src_key_padding_mask" and value.tensor is not None

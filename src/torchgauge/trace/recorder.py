@@ -61,6 +61,7 @@ from torchgauge.trace.torch_internals import (
 )
 
 _CLONE = "aten.clone.default"
+_MATMUL = "aten.matmul.default"
 _COPY = "aten._to_copy.default"
 _READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
@@ -184,6 +185,8 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.pads_nested = False
+        """Whether nested tensors were multiplied, which is done on padded ones."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
         """Hears of each tensor whose value is read, and in which call."""
         self._keep_ops = keep_ops
@@ -359,7 +362,7 @@ class Recorder(DispatchMode):
         first_op = len(self._ops)
         kernel = None
         inspected = found.irregular
-        if facts.makes_sparse and inspected is None:
+        if (facts.makes_sparse or facts.makes_nested) and inspected is None and found.tensors:
             inspected = found.tensors[0]
         if inspected is not None and simulation is None:
             kernel = irregular_kernel(func, inspected)
@@ -386,6 +389,7 @@ class Recorder(DispatchMode):
         if found.irregular is not None and kernel is not None:
             inner = ((other.name, arguments) for other, arguments, *_ in self._ops[first_op:])
             if is_recorded_inside(facts.name, inner, nested=found.irregular.is_nested):
+                self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
                 return output
             noted_kwargs += meetings(facts.name, args)
         if facts.resizes:
