@@ -365,7 +365,7 @@ class Recorder(DispatchMode):
         if (facts.makes_sparse or facts.makes_nested) and inspected is None and found.tensors:
             inspected = found.tensors[0]
         if inspected is not None and simulation is None:
-            kernel = irregular_kernel(func, inspected)
+            kernel = irregular_kernel(func, args, inspected)
         try:
             if kernel is not None:
                 with self:  # what it calls is recorded

@@ -517,11 +517,14 @@ def jagged_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [getattr(tensor, name) for name in names]
 
 
-def irregular_kernel(func: OpOverload, tensor: torch.Tensor) -> Callable[..., Any] | None:
+def irregular_kernel(
+    func: OpOverload, args: Sequence[Any], tensor: torch.Tensor
+) -> Callable[..., Any] | None:
     """Return the kernel of an operator for that kind of tensor, ``None`` without one.
 
-    Called with it, what the kernel calls passes the active modes. ``OpOverload.redispatch`` and
-    ``torch._C._dispatch_has_computed_kernel_for_dispatch_key``: 2.6–2.13.
+    Called with it, what the kernel calls passes the active modes; it takes no number for a tensor.
+    ``OpOverload.redispatch`` and ``torch._C._dispatch_has_computed_kernel_for_dispatch_key``:
+    2.6–2.13.
     """
     kind = "NestedTensor"
     if not tensor.is_nested:
@@ -531,6 +534,9 @@ def irregular_kernel(func: OpOverload, tensor: torch.Tensor) -> Callable[..., An
     if key is None or not isinstance(func, OpOverload):
         return None
     if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), name):
+        return None
+    taken = zip(func._schema.arguments, args, strict=False)
+    if any(str(a.type) == "Tensor" and isinstance(v, (int, float, complex)) for a, v in taken):
         return None
     return functools.partial(func.redispatch, torch._C.DispatchKeySet(key))
 
