@@ -7,7 +7,7 @@ allocate and multiply is recorded like anything else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import torch
@@ -75,13 +75,14 @@ def sparse_over(
     like: torch.Tensor, indices: list[torch.Tensor], values: torch.Tensor
 ) -> torch.Tensor:
     """Return a sparse tensor of the same layout and shape over other parts."""
+    options: dict[str, Any] = {"check_invariants": False}
+    make: Callable[..., torch.Tensor] = torch.sparse_compressed_tensor
     if like.layout is torch.sparse_coo:
-        return torch.sparse_coo_tensor(
-            *indices, values, like.shape, is_coalesced=like.is_coalesced(), check_invariants=False
-        )
-    return torch.sparse_compressed_tensor(
-        *indices, values, like.shape, layout=like.layout, check_invariants=False
-    )
+        make = torch.sparse_coo_tensor
+        options["is_coalesced"] = like.is_coalesced()
+    else:
+        options["layout"] = like.layout
+    return make(*indices, values, like.shape, **options)
 
 
 def sparse_alias(tensor: torch.Tensor) -> torch.Tensor:
