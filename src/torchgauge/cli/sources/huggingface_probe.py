@@ -25,6 +25,8 @@ class Probe:
     failure: Failure | None = None
     outputs: tuple[tuple[int, ...], ...] = ()
     """Shapes of the tensors that came back."""
+    calls: int = 0
+    """How many modules had been called."""
 
     @property
     def runs(self) -> bool:
@@ -53,7 +55,7 @@ def probe(model: nn.Module, inputs: Mapping[str, InputTensor]) -> Probe:
         outcome = Session(request, Execution.SIMULATED, keep_ops=False).run()
     trace = outcome.trace
     shapes = tuple(value.tensor.shape for value in trace.outputs if value.tensor is not None)
-    return Probe(error=outcome.error, failure=trace.failure, outputs=shapes)
+    return Probe(error=outcome.error, failure=trace.failure, outputs=shapes, calls=len(trace.calls))
 
 
 # ---------------------------------------------------------------------------- what is missing
