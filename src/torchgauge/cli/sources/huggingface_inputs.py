@@ -30,6 +30,9 @@ _BY_SIZE_ALONE = ("pixel_values", "input_values", "input_features", "input_ids",
 """Inputs whose dtype follows from their name."""
 
 
+_ALSO_NEEDED = {
+    "xmod": ("lang_ids",),  # "Input language unknown" does not name the argument
+}
 _SECONDS = 25.0
 """After which no further try begins: no inputs are a better answer than none for a minute."""
 
@@ -77,7 +80,8 @@ def _searches(
         counts = ", ".join(f"{tower.count} for the {tower.name}" for tower in found)
         yield Search(model, config, arguments, given), needed, counts
         found.pop()
-    for first in _starts(model, config, arguments, text_alone=mixes):
+    starts = _starts(model, config, arguments, text_alone=mixes)
+    for first in starts[:1] if mixes else starts:
         yield Search(model, config, arguments), first, "text alone" if mixes else ""
 
 
@@ -101,6 +105,7 @@ def _needed(config: Any, arguments: Mapping[str, bool]) -> list[str]:
     needed = [name for name, is_needed in arguments.items() if is_needed]
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
         needed.append("decoder_input_ids")
+    needed += _ALSO_NEEDED.get(getattr(config, "model_type", ""), ())
     return list(dict.fromkeys(needed))
 
 

@@ -99,9 +99,8 @@ class Search:
                 return True
         if "bool" in str(failed.error) and self._take(lambda t: str(t.dtype) == "torch.bool"):
             return True
-        if failed.failure is not None:
-            better = repaired(self._module, failed.failure, self._free())
-            if better is not None and self._replace(better):
+        for better in repaired(self._module, failed, self._free()):
+            if self._replace(better):
                 return True
         return self._take(lambda t: True)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torchgauge.trace.inputs import InputTensor
 
 _NOT_MADE = ("inputs_embeds", "past_key_values", "cache", "labels", "encoder_outputs", "output_",
-             "return_", "use_", "position_ids", "head_mask", "session")  # fmt: skip
+             "return_", "use_", "head_mask", "session")  # fmt: skip
 """Arguments that are never made: another way to say the same, or not a tensor."""
 
 
@@ -165,6 +165,8 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
     image = (fields.channels(config), *fields.image_size(config, part=part))
     side, clip = fields.patch_size(config), fields.frames(config)
     _, rows, columns = fields.patch_grid(config)
+    if "prompt_pixel_values" in arguments:  # both stand on top of each other
+        image = (image[0], image[1] // 2, image[2])
     if "pixel_mask" in arguments and fields.find(config, "image_size", "img_size") is None:
         image = (image[0], 640, 640)  # detectors take any size; transformers trains them on COCO
     if {"grid_thw", "image_grid_thw"} & arguments:
@@ -179,7 +181,7 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
         yield floats(wanted, 1, *image)
     yield floats(wanted, *image)
     yield floats(wanted, 1, *image)
-    yield floats(wanted, 2, *image)
+    yield floats(wanted, 8, *image)
     if "patch_size" in dir(config) or part == "":
         yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
         yield floats(wanted, rows * columns, fields.patch_elements(config))
@@ -245,10 +247,10 @@ def _spectrogram(wanted: Wanted) -> Iterator[InputTensor]:
     bins, frames = fields.spectrogram(wanted.config)
     first = floats(wanted, bins, frames)
     second = floats(wanted, frames, bins)
-    if frames == 1000 or "attention_mask" in wanted.arguments:
+    if frames > bins or "attention_mask" in wanted.arguments:
         first, second = second, first
     yield from (first, second)
-    yield floats(wanted, 1, 1001, bins)
+    yield floats(wanted, 1, 1001, bins)  # CLAP: ten seconds at 48 kHz, a frame per 480 samples
 
 
 def _waveform(wanted: Wanted) -> Iterator[InputTensor]:
@@ -269,10 +271,9 @@ def _mask(wanted: Wanted) -> Iterator[InputTensor]:
     prefix = wanted.name.rpartition("attention_mask")[0]
     named = [wanted.given[n] for n in (f"{prefix}input_ids", *partners) if n in wanted.given]
     for partner in named[:1]:
-        bins, _ = fields.spectrogram(wanted.config)
-        lengths = [size for size in partner.shape[1:] if size != bins] or list(partner.shape[1:])
-        yield ones(wanted, lengths[-1])
-        yield ones(wanted, lengths[-1], is_bool=True)
+        steps = partner.shape[1] if partner.name.endswith("ids") else max(partner.shape[1:])
+        yield ones(wanted, steps)
+        yield ones(wanted, steps, is_bool=True)
 
 
 def _scalar_flag(wanted: Wanted) -> Iterator[InputTensor]:
@@ -311,13 +312,15 @@ def _ends(*words: str) -> Callable[[str], bool]:
 
 _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTensor]]], ...] = (
     (_ends("input_ids"), _tokens),
-    (_ends("token_type_ids", "lang_ids", "langs", "_ids_type"), _like_tokens),
+    (_ends("lang_ids"), lambda wanted: iter((integers(wanted),))),
+    (_ends("token_type_ids", "langs"), _like_tokens),
     (_ends("bbox"), _boxes),
     (_ends("task_inputs"), _task),
     (_ends("grid_thw"), _grid),
     (_ends("image_sizes"), _sizes),
     (_ends("spatial_shapes", "target_sizes"), _rows_and_columns),
     (_ends("pixel_position_ids", "image_position_ids"), _positions),
+    (_ends("position_ids"), lambda wanted: iter(())),
     (_ends("merge_sizes"), _merges),
     (_ends("pixel_values_videos"), _videos),
     (_ends("pixel_values"), _images),
