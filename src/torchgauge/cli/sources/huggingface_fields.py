@@ -66,6 +66,9 @@ def image_size(config: Any, *, part: str = "") -> tuple[int, int]:
     """Return height and width: as configured, 224 where any would do."""
     within = (part,) if part else VISION
     side = find(config, "image_size", "img_size", "crop_size", "max_img_size", within=within)
+    ratios = find(config, "scaled_images_ratios")
+    if isinstance(ratios, (list, tuple)) and ratios:  # depth_pro: the smallest is one patch
+        side = round(number(config, "patch_size", otherwise=16) / min(ratios))
     if isinstance(side, int):
         return (side, side)
     if isinstance(side, (list, tuple)) and len(side) >= 2:

@@ -7,6 +7,7 @@ import linecache
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -84,16 +85,21 @@ def missing_arguments(
 
 
 def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
-    """Return the frames of the model's own code, the innermost first, each with its line."""
+    """Return the frames of the model's own code, the innermost first, each with what it called."""
     found = []
     traceback = error.__traceback__
     while traceback is not None:
         module = str(traceback.tb_frame.f_globals.get("__name__", ""))
         if not module.startswith(("torch.", "torchgauge.")):
-            found.append((traceback.tb_frame, traceback.tb_lineno))
+            found.append((traceback.tb_frame, traceback.tb_lineno, traceback.tb_lasti))
         traceback = traceback.tb_next
-    for frame, number in reversed(found):
-        yield frame, linecache.getline(frame.f_code.co_filename, number)
+    for frame, first, instruction in reversed(found):
+        last = first
+        if hasattr(frame.f_code, "co_positions"):  # since Python 3.11: a call over several lines
+            position = next(islice(frame.f_code.co_positions(), instruction // 2, None), None)
+            last = (position[1] if position else None) or first
+        lines = (linecache.getline(frame.f_code.co_filename, n) for n in range(first, last + 1))
+        yield frame, " ".join(lines)
 
 
 # ---------------------------------------------------------------------------- what has a wrong size
@@ -101,8 +107,8 @@ def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
 
 def wanted_rank(error: Exception) -> int | None:
     """Return how many dimensions the model wanted to unpack, where that is what failed."""
-    match = re.search(r"values to unpack \(expected (\d+)", str(error))
-    return int(match[1]) if match else None
+    match = re.search(r"values to unpack \(expected (\d+)|\b(\d)D tensor", str(error))
+    return int(match[1] or match[2]) if match else None
 
 
 _PAIRS = (
@@ -122,14 +128,21 @@ def repaired(
     free = [tensor for tensor in inputs.values() if tensor.values is None]
     if failed.failure is not None and (wanted := _wanted_size(model, failed.failure)):
         yield from _for_layer(failed.failure, wanted, free)
+    if match := re.search(r"multiple of [^.,]*?(\d+)\D*(?:[.,]|$)", str(failed.error)):
+        step = int(match[1])
+        for tensor in free:
+            longest = max(tensor.shape[1:], default=0)
+            yield _resized(tensor, longest, -(-longest // step) * step)
     for pattern in _PAIRS:
         if match := re.search(pattern, str(failed.error)):
             first, second = int(match[1]), int(match[2])
             for got, size in ((first, second), (second, first)):
-                for tensor in free:
-                    shape = (tensor.shape[0], *(size if n == got else n for n in tensor.shape[1:]))
-                    if shape != tensor.shape and 0 not in shape:
-                        yield replace(tensor, shape=shape)
+                yield from (_resized(tensor, got, size) for tensor in free if size)
+
+
+def _resized(tensor: InputTensor, got: int, size: int) -> InputTensor:
+    shape = (tensor.shape[0], *(size if n == got else n for n in tensor.shape[1:]))
+    return replace(tensor, shape=shape)
 
 
 def _for_layer(

@@ -6,7 +6,7 @@ Several where models of the same argument differ; which one is right, a run find
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.sources import huggingface_fields as fields
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torchgauge.trace.inputs import InputTensor
 
-_NOT_MADE = ("inputs_embeds", "past_key_values", "cache", "labels", "encoder_outputs", "output_",
+_NOT_MADE = ("past_key_values", "cache", "labels", "encoder_outputs", "output_",
              "return_", "use_", "head_mask", "session")  # fmt: skip
 """Arguments that are never made: another way to say the same, or not a tensor."""
 
@@ -38,6 +38,8 @@ class Wanted:
 def candidates(wanted: Wanted) -> list[InputTensor]:
     """Return the tensors that the argument may take, the likeliest first, for one sample."""
     name = wanted.name
+    if name == "inputs_embeds" and "input_ids" in wanted.arguments:
+        return []
     if any(word in name for word in _NOT_MADE):
         return []
     for applies, make in _RULES:
@@ -106,12 +108,30 @@ def known(name: str, *rows: Any) -> InputTensor:
 
 
 def _tokens(wanted: Wanted) -> Iterator[InputTensor]:
+    """Numbers of tokens; those of sound come in several books for each step."""
     count = fields.token_count(wanted.config)
-    books = fields.number(wanted.config, "num_codebooks", "n_codes_total", "num_quantizers")
     yield integers(wanted, count)
-    if books:
-        yield from (integers(wanted, count, books + 1), integers(wanted, count, books))
-        yield integers(wanted, books, count)
+    is_decoder = wanted.name.startswith("decoder")
+    if "decoder_input_ids" in wanted.arguments and not is_decoder:
+        return  # text
+    names = ("num_codebooks", "n_codes_total", "num_quantizers")
+    part = getattr(wanted.config, "decoder_config", None) or getattr(wanted.config, "decoder", None)
+    books = fields.number(part, *names, "num_channels") if is_decoder and part else 0
+    books = books or fields.number(wanted.config, *names)
+    if not books:
+        return
+    rows = replace(integers(wanted, count), shape=(books, count), per_sample=books)
+    if is_decoder:
+        yield from (rows, integers(wanted, count, books))
+    yield from (integers(wanted, count, books + 1), integers(wanted, count, books))
+    yield from (integers(wanted, books, count), rows)
+
+
+def _regions(wanted: Wanted) -> Iterator[InputTensor]:
+    """What a detector found in an image, 36 regions as LXMERT and VisualBERT were trained with."""
+    names = ("visual_feat_dim", "visual_embedding_dim")
+    width = fields.number(wanted.config, *names, otherwise=2048)
+    yield floats(wanted, 36, 4 if wanted.name.endswith("pos") else width)
 
 
 def _like_tokens(wanted: Wanted) -> Iterator[InputTensor]:
@@ -181,7 +201,7 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
         yield floats(wanted, 1, *image)
     yield floats(wanted, *image)
     yield floats(wanted, 1, *image)
-    yield floats(wanted, 8, *image)
+    yield from (floats(wanted, 8, *image), floats(wanted, 2, *image))
     if "patch_size" in dir(config) or part == "":
         yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
         yield floats(wanted, rows * columns, fields.patch_elements(config))
@@ -232,6 +252,13 @@ def _pixel_mask(wanted: Wanted) -> Iterator[InputTensor]:
 def _images_seen(wanted: Wanted) -> Iterator[InputTensor]:
     """Which token sees which image."""
     yield ones(wanted, fields.token_count(wanted.config), 1)
+
+
+def _image_places(wanted: Wanted) -> Iterator[InputTensor]:
+    """Which tokens the features of the image stand in for: the first of them (KOSMOS-2)."""
+    tokens = fields.token_count(wanted.config)
+    count = min(tokens, fields.number(wanted.config, "latent_query_num", otherwise=tokens))
+    yield known(wanted.name, (1,) * count + (0,) * (tokens - count))
 
 
 def _prompt_masks(wanted: Wanted) -> Iterator[InputTensor]:
@@ -326,6 +353,7 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (_ends("pixel_values"), _images),
     (_ends("prompt_masks"), _prompt_masks),
     (_ends("image_attention_mask"), _images_seen),
+    (_ends("image_embeds_position_mask"), _image_places),
     (_ends("pixel_mask", "pixel_attention_mask", "patch_attention_mask"), _pixel_mask),
     (_ends("input_features", "audio_mel"), _spectrogram),
     (_ends("input_values"), _waveform),
@@ -333,7 +361,8 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (lambda name: name.startswith(("past_", "future_")), _series),
     (_ends("freq"), lambda wanted: iter((integers(wanted), integers(wanted, 1)))),
     (_ends("mask"), _mask),
-    (_ends("hidden_states", "query_embeds", "action_embeds"), _hidden),
+    (_ends("hidden_states", "query_embeds", "action_embeds", "inputs_embeds", "inputs"), _hidden),
+    (_ends("visual_feats", "visual_pos", "visual_embeds"), _regions),
     (_ends("latents"), _latents),
     (_ends("states", "actions", "rewards", "returns_to_go", "timesteps"), _trajectory),
 )
