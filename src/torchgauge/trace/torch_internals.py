@@ -553,6 +553,68 @@ def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tens
     return made
 
 
+# ---------------------------------------------------------------------------- sparse and nested
+
+
+def coordinate_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return indices and values of a COO tensor, coalesced or not (2.6–2.13)."""
+    return [tensor._indices(), tensor._values()]
+
+
+def compressed_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the parts of a CSR, CSC, BSR or BSC tensor, values last; none of other layouts."""
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+def nested_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a strided nested tensor, then its sizes, strides and offsets.
+
+    ``_nested_tensor_size``, ``_nested_tensor_strides``, ``_nested_tensor_storage_offsets``:
+    2.6–2.13.
+    """
+    return [
+        tensor.values(),
+        tensor._nested_tensor_size(),
+        tensor._nested_tensor_strides(),
+        tensor._nested_tensor_storage_offsets(),
+    ]
+
+
+def jagged_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a jagged nested tensor, then its offsets and what else it keeps."""
+    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    names = sorted(names, key=lambda name: name != "_values")
+    return [getattr(tensor, name) for name in names]
+
+
+def irregular_kernel(
+    func: OpOverload, args: Sequence[Any], tensor: torch.Tensor
+) -> Callable[..., Any] | None:
+    """Return the kernel of an operator for that kind of tensor, ``None`` without one.
+
+    Called with it, what the kernel calls passes the active modes; it takes no number for a tensor.
+    ``OpOverload.redispatch`` and ``torch._C._dispatch_has_computed_kernel_for_dispatch_key``:
+    2.6–2.13.
+    """
+    kind = "NestedTensor"
+    if not tensor.is_nested:
+        kind = {torch.strided: "", torch.sparse_coo: "Sparse"}.get(tensor.layout, "SparseCsr")
+    name = kind + tensor.device.type.upper()
+    key = getattr(DispatchKey, name, None)
+    if key is None or not isinstance(func, OpOverload):
+        return None
+    if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), name):
+        return None
+    taken = zip(func._schema.arguments, args, strict=False)
+    if any(str(a.type) == "Tensor" and isinstance(v, (int, float, complex)) for a, v in taken):
+        return None
+    return functools.partial(func.redispatch, torch._C.DispatchKeySet(key))
+
+
 # ---------------------------------------------------------------------------- nested structures
 
 
