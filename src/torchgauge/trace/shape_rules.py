@@ -181,6 +181,8 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
     elif tensor.dim() in (2, 3) and _is_matrix(tensor):
         layout |= Layout.MATRIX
+    if tensor.is_conj():
+        layout |= Layout.CONJUGATED
     return layout
 
 
