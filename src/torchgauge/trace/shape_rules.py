@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace import product_rules
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
@@ -181,6 +182,8 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
     elif tensor.dim() in (2, 3) and _is_matrix(tensor):
         layout |= Layout.MATRIX
+    if tensor.is_conj():
+        layout |= Layout.CONJUGATED
     return layout
 
 
@@ -261,6 +264,7 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
 
 
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    **product_rules.RULES,
     "aten.clone.default": _clone,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
