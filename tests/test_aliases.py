@@ -7,11 +7,11 @@ from typing import Any
 import numpy
 import pytest
 import torch
-from real_step import bytes_there, predicted_peak, real_peak, storage_bytes
 from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
+from real_step import bytes_there, predicted_peak, real_peak, storage_bytes
 
 TRAINING = tg.Scenario(mode="training", optimizer="none")
 

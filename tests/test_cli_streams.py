@@ -82,6 +82,11 @@ class Asks(Net):
         return super().forward(x) * float(input("scale? "))
 
 
+class Stops(Net):
+    def forward(self, x):
+        raise BaseException("no Exception")
+
+
 class Endless(Net):
     def forward(self, x):
         return self.forward(x)
@@ -183,6 +188,13 @@ def test_a_model_that_changes_the_directory_moves_no_file(folder, name):
 def test_an_interrupt_in_the_forward_is_one(folder, capfd):
     assert summary("Interrupted") == 130
     assert "torchgauge: interrupted" in capfd.readouterr().err
+
+
+def test_what_is_no_exception_ends_with_a_message_and_no_traceback(folder, capfd):
+    assert summary("Stops") == 3
+    said = capfd.readouterr().err
+    assert "the model's code raised BaseException: no Exception" in said
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(

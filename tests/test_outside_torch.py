@@ -6,6 +6,7 @@ import ctypes
 import json
 import math
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Layer(nn.Module):
         super().__init__()
         self.fc = nn.Linear(WIDTH, WIDTH)
         self.table = np.ones((WIDTH, WIDTH), dtype=np.float32)
+        self.settings = SimpleNamespace(tables=[np.eye(WIDTH, dtype=np.float32)])
         self.register_buffer("basis", torch.ones(WIDTH, WIDTH))
         self.register_buffer("lengths", torch.tensor([4, 3, 2, 1]))
 
@@ -138,6 +140,21 @@ def constant_table(self, x):
     return x @ torch.from_numpy(self.table)
 
 
+TABLES = {"eye": np.eye(WIDTH, dtype=np.float32)}
+
+
+def table_of_the_file(self, x):
+    return x @ torch.as_tensor(TABLES["eye"])
+
+
+def from_elsewhere(array):
+    return torch.from_numpy(array)
+
+
+def table_in_a_setting(self, x):
+    return x @ from_elsewhere(self.settings.tables[0])
+
+
 def scaled_by_a_number(self, x):
     return x / np.sqrt(x.shape[-1])
 
@@ -165,8 +182,8 @@ def constants(self, x):
 
 
 NOT_SEEN = [
-    constant_table, scaled_by_a_number, read_a_threshold, read_lengths, split_by_lengths, checked,
-    constants,
+    constant_table, table_of_the_file, table_in_a_setting, scaled_by_a_number, read_a_threshold,
+    read_lengths, split_by_lengths, checked, constants,
 ]  # fmt: skip
 
 
@@ -314,3 +331,15 @@ def test_compiled_functions_that_take_tensors_are_listed(module, document, liste
     entries = work.not_counted()
     assert len(entries) == listed
     assert all("extension.function" in entry.why for entry in entries)
+
+
+def test_a_number_in_a_message_needs_no_real_run(capsys):
+    def told(self, x):
+        print(f"mean {x.mean():.3f}, lengths {self.lengths.sum():d}, {(x > 0).sum():4d} positive")
+        return x
+
+    report = tg.analyze(layer(told), (BATCH, WIDTH))
+    assert report.execution == "simulated"
+    assert capsys.readouterr().out.splitlines()[0] == "mean nan, lengths 10,    0 positive"
+    (said,) = [text for text in report.assumptions if "written as text" in text]
+    assert "test_outside_torch.py" in said

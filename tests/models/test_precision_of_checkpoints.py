@@ -13,6 +13,7 @@ pytest.importorskip("transformers")
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.cli.model_spec import build_model, parse_model_spec
+from torchgauge.report.fit import Part
 from torchgauge.report.scenario import Precision
 
 pytestmark = pytest.mark.models
@@ -73,6 +74,10 @@ def test_keys_and_values(llama, precision):
     per_token = 2 * LAYERS * KV_HEADS * HEAD * SIZES[precision]
     assert report.cache.bytes_per_token == per_token
     assert report.cache.cache_bytes == per_token * CONTEXT * BATCH
+    assert report.breakdown[Part.PARAMETERS] >= SIZES[precision] * PARAMETERS
+    # What is returned, in the prompt or the last token: the cache and one position's logits.
+    logits = 4 * BATCH * VOCABULARY
+    assert 0 < report.breakdown[Part.OUTPUTS] <= report.cache.cache_bytes + logits
 
 
 def test_what_autocast_keeps():

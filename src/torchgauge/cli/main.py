@@ -26,7 +26,7 @@ from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.output import close_stdout
 from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
 from torchgauge.cli.suggest import did_you_mean
-from torchgauge.errors import TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 
 PROGRAM = "torchgauge"
 INTERNAL_ERROR_STATUS = 70
@@ -83,6 +83,14 @@ def _status(arguments: list[str]) -> int:
             "  this is a bug in torchgauge; please report it with the output of --debug"
         )
         return INTERNAL_ERROR_STATUS
+    except BaseException as stop:  # only the model's code raises what is no Exception
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(
+            f"error: the model's code raised {type(stop).__name__}: {stop}\n"
+            "  try: raise an Exception; add --debug for the whole traceback"
+        )
+        return ModelError.exit_status
     finally:
         sys.path[:] = search_path
 

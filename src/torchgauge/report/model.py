@@ -65,6 +65,9 @@ class TensorSpec:
     device: str
     nbytes: int
     """Bytes of the elements of this view (numel × element size), not of the storage behind it."""
+    stored: int | None = field(default=None, compare=False)
+    """Elements that a sparse tensor holds; ``None`` for all others. ``shape`` is the logical one,
+    that of a nested tensor its values' (rows of all lengths one after the other)."""
 
     @property
     def numel(self) -> int:

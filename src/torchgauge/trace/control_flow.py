@@ -100,14 +100,17 @@ def _scan(
     function: Function,
     carried: Sequence[Any],
     scanned: Sequence[Any],
-    additional: Sequence[Any] = (),
-    **options: Any,
+    additional: Any = (),
+    *others: Any,
 ) -> Any:
     """Call the function for each slice in turn, with what the call before has carried over.
 
     A function of an exported graph returns, and gets back, flat values; one that the model gives
-    to ``scan`` returns the carried values and the outputs.
+    to ``scan`` returns the carried values and the outputs. Early releases scan along any
+    dimension, in both directions; that is left to them.
     """
+    if others or not isinstance(additional, (list, tuple)):
+        return NotImplemented
     count, steps = len(carried), scanned[0].shape[0]
     state = list(carried)
     rows: list[list[Any]] = []
@@ -158,9 +161,11 @@ class _Written:
 
 
 def _associative_scan(
-    function: Function, scanned: Sequence[Any], additional: Sequence[Any] = (), **options: Any
+    function: Function, scanned: Sequence[Any], additional: Any = (), *others: Any
 ) -> Any:
     """Combine neighbours in pairs, as PyTorch does where no kernel is generated for it."""
+    if others or not isinstance(additional, (list, tuple)):
+        return NotImplemented
     outputs = scan_by_halves(function, scanned, additional)
     structure = getattr(function, "keywords", {}).get("spec")
     return outputs if structure is None else unflatten(outputs, structure)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.trace.irregular import counted_shape, dense_parts, is_irregular
 from torchgauge.trace.packed import is_packed, packed_tensors
 
 _MAX_DEPTH = 12
@@ -27,6 +28,8 @@ class SpecTable:
 
     def of(self, tensor: torch.Tensor) -> TensorSpec:
         """Return the spec of a tensor."""
+        if is_irregular(tensor):
+            return self._irregular(tensor)
         key = (tensor.shape, tensor.dtype)
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec
@@ -39,6 +42,16 @@ class SpecTable:
             if t.name.startswith("weight")
         )
         return specs[0] if len(specs) == 1 else specs
+
+    def _irregular(self, tensor: torch.Tensor) -> TensorSpec:
+        shape, stored = counted_shape(tensor)
+        return TensorSpec(
+            shape=shape,
+            dtype=dtype_name(tensor.dtype),
+            device=self.device,
+            nbytes=sum(part.numel() * part.element_size() for part in dense_parts(tensor)),
+            stored=stored,
+        )
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key

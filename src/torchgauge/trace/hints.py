@@ -138,6 +138,9 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 )
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
+    (r"what (sparse|nested) tensors cost depends on",
+     "sparse and nested tensors are run for real, which this model is too large for here, or which "
+     "was ruled out; use a smaller model or input, or dense (padded) tensors"),
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
      "the device has too little memory left; use a smaller batch or input, precision bf16, or "
      "checkpointing"),
@@ -174,12 +177,22 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
+    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same",
+     "two operands differ in dtype; cast one of them: x.to(weight.dtype), or x.float() where a "
+     "region of autocast ends"),
     (r"Expected attn_mask dtype to be bool",
      "the mask of attention is true or false, or a number that is added; pass one, or name its "
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
-    (r"CUDA|cuda", "the model names a CUDA device; move tensors to x.device instead"),
+    (r"is only available for these backends",
+     "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
+     "instance, or a dense tensor"),
+    (r"[Oo]nly (CUDA|supports? CUDA|supported (on|for) CUDA|available (on|for) CUDA)",
+     "the operator runs on CUDA devices only; put a dense layer in its place for the analysis"),
+    (r"compiled with CUDA|CUDA (error|driver|GPU|device)|NVIDIA driver|\bdevice\b.*\bcuda\b|"
+     r"\bcuda(:\d+)? and\b|\band cuda\b|'cuda",
+     "the model names a CUDA device; move tensors to x.device instead"),
 )  # fmt: skip
 
 

@@ -34,6 +34,15 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.irregular import (
+    dense_parts,
+    irregular_in,
+    is_irregular,
+    is_recorded_inside,
+    meetings,
+    refuse,
+    sparse_alias,
+)
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
@@ -47,6 +56,7 @@ from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
     current_autograd_node,
+    irregular_kernel,
     next_sequence_nr,
     node_sequence_nr,
     node_variable,
@@ -56,6 +66,8 @@ from torchgauge.trace.torch_internals import (
 )
 from torchgauge.trace.wrappers import is_of_distributed
 
+_CLONE = "aten.clone.default"
+_MATMUL = "aten.matmul.default"
 _COPY = "aten._to_copy.default"
 _READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
@@ -112,10 +124,14 @@ class _OpenCall:
 class _Found:
     """The arguments of one operator: their specs, and the tensors among them."""
 
-    __slots__ = ("is_foreign", "tensors")
+    __slots__ = ("irregular", "is_foreign", "parts", "tensors")
 
     def __init__(self) -> None:
         self.tensors: list[torch.Tensor] = []
+        self.irregular: torch.Tensor | None = None
+        """The last sparse or nested tensor."""
+        self.parts: list[torch.Tensor] = []
+        """The dense tensors inside the sparse and nested ones."""
         self.is_foreign = False
         """Whether a tensor is not on the meta device."""
 
@@ -126,7 +142,10 @@ class _Found:
     def note(self, value: Any, specs: SpecTable) -> Any:
         """Return an argument as plain data and remember the tensors in it."""
         if isinstance(value, torch.Tensor):
-            if value.layout is torch.strided:
+            if is_irregular(value):
+                self.irregular = value
+                self.parts += dense_parts(value)
+            else:
                 self.tensors.append(value)
             if not value.is_meta:
                 self.is_foreign = True
@@ -173,6 +192,8 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.pads_nested = False
+        """Whether nested tensors were multiplied, which is done on padded ones."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
         """Hears of each tensor whose value is read, and in which call."""
         self.sees_shards = False
@@ -325,7 +346,11 @@ class Recorder(DispatchMode):
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
-        if facts.is_composite and facts.name not in self._fused:
+        if (
+            facts.is_composite
+            and facts.name not in self._fused
+            and (self.simulation is not None or irregular_in(args) is None)
+        ):
             first_op = len(self._ops)
             with self:
                 replacement = self._kernels.get(facts.name)
@@ -364,28 +389,54 @@ class Recorder(DispatchMode):
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
+        if facts.name == _CLONE and found.irregular is not None and node_variable(node) is not None:
+            return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
         if self.stack:
             call = self.stack[-1].index
         else:
             call = -1 if node is None else self._call_of_node(node)
         if facts.name == _READ and self.on_read is not None:
             self.on_read(args[0], call)
-        reads = [storages.index_of(tensor, call) for tensor in found.tensors]
+        reads = [storages.index_of(tensor, call) for tensor in (*found.tensors, *found.parts)]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
-        workspace = 0
+        first_op = len(self._ops)
+        kernel, workspace = None, 0
+        inspected = found.irregular
+        if (facts.makes_sparse or facts.makes_nested) and inspected is None and found.tensors:
+            inspected = found.tensors[0]
+        if inspected is not None and simulation is None:
+            kernel = irregular_kernel(func, args, inspected)
         try:
-            if simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+            if kernel is not None:
+                with self:  # what it calls is recorded
+                    output = kernel(*args, **kwargs)
+            elif simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
                 output = func(*args, **kwargs)
             else:
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
-        except Exception:
+        except Exception as error:
+            if (
+                simulation is not None
+                and isinstance(error, NotImplementedError)
+                and (found.irregular is not None or facts.makes_sparse)
+            ):
+                refuse(nested=False)
             if node is not None and call >= 0 and self.failed_call is None:
                 self.failed_call = self.calls[call]  # in the backward no module is running
             raise
         if not self._keep_ops or facts.is_marker:
             return output
+        if found.irregular is not None and kernel is not None:
+            inner = ((other.name, arguments) for other, arguments, *_ in self._ops[first_op:])
+            if is_recorded_inside(facts.name, inner, nested=found.irregular.is_nested):
+                self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
+                return output
+            noted_kwargs += meetings(facts.name, args)
+        if facts.resizes:
+            for tensor in found.tensors:
+                storages.note_size(tensor, call)
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
@@ -454,8 +505,8 @@ class Recorder(DispatchMode):
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):
             specs.append(self.specs.of(value))
-            if value.layout is torch.strided:
-                writes.append(self.storages.index_of(value, call))
+            parts = dense_parts(value) if is_irregular(value) else (value,)
+            writes += [self.storages.index_of(part, call) for part in parts]
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self._note_outputs(item, specs, writes, call)

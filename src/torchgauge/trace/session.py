@@ -16,10 +16,11 @@ from torchgauge.errors import UsageError
 from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
-from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.accelerators import StayOnDevice
 from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.constructed import constructed_value
 from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
@@ -30,6 +31,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.irregular import padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.lost_gradients import LostGradients
@@ -157,10 +159,7 @@ class Session:
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
-        if request.ignore_devices:
-            self._notes.assumptions.append(
-                "the model names an accelerator in its code; the run stayed on its own device"
-            )
+        self._stay = StayOnDevice(torch.device("meta" if simulated else request.real_device))
         if request.gradients:
             self._notes.assumptions.append(
                 "the forward computes gradients, so the inference ran with gradients on, as a "
@@ -201,7 +200,7 @@ class Session:
                 return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:
-        return StayOnMeta() if self._request.ignore_devices else nullcontext()
+        return self._stay if self._request.ignore_devices else nullcontext()
 
     def _answers(self) -> AbstractContextManager[Any]:
         """Let the classes of quantized weights find the CPU where the CPU is simulated."""
@@ -271,6 +270,8 @@ class Session:
         outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
             try:
+                if isinstance(convert, MetaConverter) and convert.irregular is not None:
+                    refuse(nested=convert.irregular.is_nested)
                 if request.scenario.is_training:
                     self._train(root, partial(self._forward, root, call), args, kwargs, held)
                 else:
@@ -593,9 +594,10 @@ class Session:
         """Keep the value of a small tensor of the model or of its inputs beside its twin."""
         assert self._simulation is not None
         limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
-        if original.is_meta or limit_floats or original.dtype != twin.dtype:
+        value = constructed_value(original) if original.is_meta else original
+        if value is None or limit_floats or original.dtype != twin.dtype:
             return
-        self._simulation.values.copy_of(twin, original)
+        self._simulation.values.copy_of(twin, value)
 
     def _wrap(self, root: nn.Module) -> None:
         recorder = self._recorder
@@ -642,6 +644,12 @@ class Session:
         recorder = self._recorder
         modules = module_infos(root, lazy)
         self._notes.assumptions += self._casting.left_out(modules)
+        if self._stay.has_replaced:
+            self._notes.assumptions.append(
+                "the model names an accelerator in its code; the run stayed on its own device"
+            )
+        calls = () if self._request.fast_paths else recorder.calls
+        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
@@ -684,7 +692,9 @@ class Session:
             outputs=self._outputs,
             phase_ends=tuple(self._phase_ends),
             batch_size=self._request.plan.batch_size,
-            assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
+            assumptions=tuple(
+                dict.fromkeys((*self._notes.assumptions, *self._outside.assumptions))
+            ),
             warnings=tuple(dict.fromkeys((*self._notes.warnings, *self._lost.warnings()))),
             failure=failure,
             not_counted=self._outside.not_counted(),

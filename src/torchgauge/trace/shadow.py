@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.geometry import view_over
+from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
 from torchgauge.trace.packed import is_packed
 from torchgauge.trace.restored import (
     FLAT,
@@ -400,14 +401,17 @@ class MetaConverter:
     ) -> None:
         self.casting = casting
         self._on_new = on_new
+        self.irregular: torch.Tensor | None = None
+        """The last sparse or nested tensor that was met; it has no copy without data."""
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
         dtype = tensor.dtype if self.casting is None else self.casting(tensor)
-        if tensor.layout is not torch.strided:
-            twin = tensor.detach().to(device="meta", dtype=dtype)
-        elif not _is_plain(tensor):
+        if is_irregular(tensor):
+            self.irregular = tensor
+            return torch.empty(0, dtype=dtype, device="meta")
+        if not _is_plain(tensor):
             twin = torch.empty(tensor.shape, dtype=dtype, device="meta")
         else:
             twin = self._strided(tensor, dtype)
@@ -446,6 +450,9 @@ class CpuConverter:
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the copy."""
         dtype = tensor.dtype if self.casting is None else self.casting(tensor)
+        if is_irregular(tensor) and not tensor.is_nested and dense_parts(tensor):
+            *indices, values = (self(part) for part in dense_parts(tensor))
+            return sparse_over(tensor, indices, values.to(dtype))
         if not _is_plain(tensor):
             return tensor.detach().to(self.device, copy=True).to(dtype)
         if dtype != tensor.dtype:
@@ -488,6 +495,6 @@ def _is_plain(tensor: torch.Tensor) -> bool:
             type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
             or type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
         )
-        and tensor.layout is torch.strided
+        and not is_irregular(tensor)
         and not tensor.is_quantized
     )

@@ -71,6 +71,19 @@ class StorageTracker:
         self.set_role(index, Role.WORKSPACE)
         self.events.append((index, True, self.op))
 
+    def note_size(self, tensor: torch.Tensor, call: int) -> None:
+        """Note a storage that has been given another size: a new block, with the old one's role."""
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        old = self.live.get(key)
+        if old is None or self._facts[old][0] == storage.nbytes():
+            return
+        self._refs.pop(old, None)
+        new = self._add(storage, key, self.op, call)
+        self.events.append((old, True, self.op))
+        if old in self._roles:
+            self.set_role(new, self._roles[old], self._labels.get(old, ""))
+
     def set_role(self, index: int, role: Role, label: str = "") -> None:
         """Give a storage its role; the first role stays, so tied weights remain parameters."""
         self._roles.setdefault(index, role)

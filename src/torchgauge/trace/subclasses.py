@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from torchgauge.trace.irregular import dense_parts, is_irregular
 from torchgauge.trace.torch_internals import (
     is_default_dispatch,
     without_torch_function,
@@ -24,7 +25,7 @@ from torchgauge.trace.torch_internals import (
 )
 from torchgauge.trace.wrappers import is_of_distributed
 
-_LEFT_TO_OTHERS = ("torch.distributed", "torch.nested", "torch._subclasses")
+_LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""
 _ORDINARY = (torch.Tensor, nn.Parameter)
 _MAX_DEPTH = 6
@@ -61,6 +62,8 @@ def rebuilt(
     kind = type(original)
     with without_torch_function():
         requires_grad = original.requires_grad and original.is_leaf
+        if original.is_nested and device.type == "meta":
+            return convert(original)
         if is_wrapper(kind):
             twin = _wrapper(original, value, device)
             return twin.requires_grad_(requires_grad) if requires_grad else twin
@@ -136,6 +139,8 @@ def _slot_values(value: Any) -> list[Any]:
 def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the tensors with data that a tensor consists of; most often itself alone."""
     kind = type(tensor)
+    if is_irregular(tensor):
+        return dense_parts(tensor)
     if kind in _ORDINARY or not is_wrapper(kind):
         return [tensor]
     flatten = getattr(tensor, "__tensor_flatten__", None)

@@ -109,16 +109,20 @@ def higher_order_operators() -> Iterator[None]:
 def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
     """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
 
-    Tensors inside ``vmap`` and the like keep PyTorch's own way. ``HigherOrderOperator.__call__``:
-    2.6–2.13.
+    A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other
+    operators fall through autocast, as on every device. ``HigherOrderOperator.__call__``: 2.6–2.13.
     """
-    call = HigherOrderOperator.__call__
+    call: Callable[..., Any] = HigherOrderOperator.__call__
 
     def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
         kernel = kernels.get(self.name())
-        if kernel is None or torch._C._functorch.peek_interpreter_stack() is not None:
-            return call(self, *args, **kwargs)
-        return kernel(*args, **kwargs)
+        result: Any = NotImplemented
+        if kernel is not None and torch._C._functorch.peek_interpreter_stack() is None:
+            result = kernel(*args, **kwargs)
+        if result is NotImplemented:
+            with outside_autocast_key():
+                result = call(self, *args, **kwargs)
+        return result
 
     HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
     try:
@@ -247,7 +251,7 @@ def has_no_cuda() -> bool:
 
     ``torch.cuda.amp.common.amp_definitely_not_available``: 2.6–2.13.
     """
-    return torch.cuda.amp.common.amp_definitely_not_available()  # type: ignore[no-untyped-call]
+    return bool(torch.cuda.amp.common.amp_definitely_not_available())
 
 
 @functools.cache
@@ -547,6 +551,68 @@ def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tens
         device=device,
     )
     return made
+
+
+# ---------------------------------------------------------------------------- sparse and nested
+
+
+def coordinate_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return indices and values of a COO tensor, coalesced or not (2.6–2.13)."""
+    return [tensor._indices(), tensor._values()]
+
+
+def compressed_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the parts of a CSR, CSC, BSR or BSC tensor, values last; none of other layouts."""
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+def nested_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a strided nested tensor, then its sizes, strides and offsets.
+
+    ``_nested_tensor_size``, ``_nested_tensor_strides``, ``_nested_tensor_storage_offsets``:
+    2.6–2.13.
+    """
+    return [
+        tensor.values(),
+        tensor._nested_tensor_size(),
+        tensor._nested_tensor_strides(),
+        tensor._nested_tensor_storage_offsets(),
+    ]
+
+
+def jagged_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a jagged nested tensor, then its offsets and what else it keeps."""
+    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    names = sorted(names, key=lambda name: name != "_values")
+    return [getattr(tensor, name) for name in names]
+
+
+def irregular_kernel(
+    func: OpOverload, args: Sequence[Any], tensor: torch.Tensor
+) -> Callable[..., Any] | None:
+    """Return the kernel of an operator for that kind of tensor, ``None`` without one.
+
+    Called with it, what the kernel calls passes the active modes; it takes no number for a tensor.
+    ``OpOverload.redispatch`` and ``torch._C._dispatch_has_computed_kernel_for_dispatch_key``:
+    2.6–2.13.
+    """
+    kind = "NestedTensor"
+    if not tensor.is_nested:
+        kind = {torch.strided: "", torch.sparse_coo: "Sparse"}.get(tensor.layout, "SparseCsr")
+    name = kind + tensor.device.type.upper()
+    key = getattr(DispatchKey, name, None)
+    if key is None or not isinstance(func, OpOverload):
+        return None
+    if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), name):
+        return None
+    taken = zip(func._schema.arguments, args, strict=False)
+    if any(str(a.type) == "Tensor" and isinstance(v, (int, float, complex)) for a, v in taken):
+        return None
+    return functools.partial(func.redispatch, torch._C.DispatchKeySet(key))
 
 
 # ---------------------------------------------------------------------------- nested structures

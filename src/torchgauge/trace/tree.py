@@ -14,6 +14,7 @@ from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.bitsandbytes import quantization_states
 from torchgauge.trace.describe import dtype_name
 from torchgauge.trace.geometry import span_of
+from torchgauge.trace.irregular import counted_shape, is_irregular
 from torchgauge.trace.packed import PackedWeights
 from torchgauge.trace.subclasses import (
     attached_tensors,
@@ -194,7 +195,7 @@ def _identity(tensor: torch.Tensor) -> Any:
 
 
 def _place(tensor: torch.Tensor) -> Any:
-    if tensor.layout is not torch.strided:
+    if is_irregular(tensor):
         return id(tensor)
     storage = tensor.untyped_storage()
     return (storage_key(storage), span_of(tensor), tensor.numel(), tensor.dtype)
@@ -208,6 +209,8 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
     """
     state = getattr(tensor, "quant_state", None)
     packed = getattr(state, "shape", None)
+    if packed is None and tensor.is_nested:
+        return counted_shape(tensor)[0]
     if packed is not None:
         return tuple(int(size) for size in packed)
     if name == "qweight" and tensor.dtype == torch.int32:
@@ -222,13 +225,5 @@ def _stored_bytes(tensor: torch.Tensor) -> int:
 
 
 def _plain_bytes(tensor: torch.Tensor) -> int:
-    if tensor.layout is not torch.strided:
-        return sum(item.numel() * item.element_size() for item in _sparse_parts(tensor))
     start, end = span_of(tensor)
     return min(tensor.numel() * tensor.element_size(), end - start)  # less where expanded
-
-
-def _sparse_parts(tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    if tensor.layout is torch.sparse_coo:
-        return (tensor._indices(), tensor._values())
-    return (tensor.crow_indices(), tensor.col_indices(), tensor.values())

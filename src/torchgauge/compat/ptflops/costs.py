@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from torchgauge.compat.running import ModelRun
-from torchgauge.estimate.flop_formulas.arguments import real_products
 from torchgauge.estimate.flop_registry import find_flop_formula
 from torchgauge.estimate.flops import op_cost
 from torchgauge.report.model import ArgumentValue, OpRecord, TensorSpec
@@ -121,7 +120,7 @@ def _macs(op: OpRecord, packet: str, hooks: Mapping[str, Callable[..., Any]]) ->
     if find_flop_formula(op.name) is None:
         return None
     cost = op_cost(op)
-    return None if cost is None else cost.flops // 2 // real_products(op)  # as ptflops counts
+    return None if cost is None else cost.flops // 2
 
 
 def _tensor(value: ArgumentValue) -> Any:

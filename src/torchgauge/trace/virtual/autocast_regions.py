@@ -30,6 +30,8 @@ _MADE_BEFORE = (
     "switches itself off; it was taken as off (make it in the forward, or name its dtype)"
 )
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
+_OF_TRANSFORMERS = "maybe_autocast"
+"""Opens a region where one is open, or is asked for; in ``transformers.utils.generic`` (5.0)."""
 _FRAMES = 4
 """How far the function that an instance decorates is from its ``__enter__``, at most."""
 
@@ -80,6 +82,7 @@ class Regions:
             (torch, "set_autocast_dtype"),
             (torch.amp, "is_autocast_available"),
             (torch.amp.autocast_mode, "is_autocast_available"),
+            *((module, _OF_TRANSFORMERS) for module in _users_of_transformers()),
         ]
         replaced += [(owner, name, self._asking(getattr(owner, name))) for owner, name in askers]
         with ExitStack() as stack:
@@ -187,6 +190,15 @@ class Regions:
             return True
         self._assume(_MADE_BEFORE)
         return False
+
+
+def _users_of_transformers() -> list[Any]:
+    """Return the modules that use transformers' own function, which leaves meta tensors alone."""
+    return [
+        module
+        for name, module in tuple(sys.modules.items())
+        if name.startswith("transformers.") and _OF_TRANSFORMERS in getattr(module, "__dict__", ())
+    ]
 
 
 def _written_as_enabled(function: Any) -> bool | None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, TypeAlias
 
-from torchgauge.estimate.flop_formulas.arguments import real_products
 from torchgauge.estimate.flops import op_cost
 from torchgauge.report.model import ArgumentValue, OpRecord, Phase, TensorSpec
 
@@ -54,7 +53,7 @@ def _product(name: str, *, positions: slice = slice(None), counts_as: str = "") 
         )
         cost = op_cost(record)
         assert cost is not None, name
-        macs = cost.flops // 2 // real_products(record)  # fvcore knows no complex numbers
+        macs = cost.flops // 2
         return Counter({counts_as: macs}) if counts_as else macs
 
     return count
