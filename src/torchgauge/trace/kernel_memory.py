@@ -27,7 +27,10 @@ def is_opaque(name: str, tensors: list[torch.Tensor]) -> bool:
 
 
 def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
-    """Run a kernel; return its output and the most bytes it held beyond what it leaves."""
+    """Run a kernel; return its output and the most bytes it held beyond what it leaves.
+
+    On one thread: each further one adds a share of its own.
+    """
     if profiler_is_on():  # someone else is profiling
         return run(), 0
     output: Any = None
@@ -36,8 +39,13 @@ def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
         nonlocal output
         output = run()
 
-    with quiet_profiler():
-        changes = memory_events(keep)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with quiet_profiler():
+            changes = memory_events(keep)
+    finally:
+        torch.set_num_threads(threads)
     held = highest = 0
     for change in changes:
         held += change

@@ -2,8 +2,8 @@
 
 ``torch.ao.nn.quantized`` holds no parameter: a weight and its bias are in an object of C++ that
 only the operators of ``torch.ops.quantized`` read. It is asked once what it holds (``unpack``). The
-bytes are those of the weight, of its scales and zero points per channel, and of its bias. A copy
-that the backend keeps (oneDNN) or pads (FBGEMM) lies outside of PyTorch's allocator.
+bytes are those of the weight, of its scales and zero points per channel, and of its bias. What the
+backend keeps besides (a copy in oneDNN, padding in FBGEMM) differs from machine to machine.
 """
 
 from __future__ import annotations

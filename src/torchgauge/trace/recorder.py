@@ -172,6 +172,7 @@ class Recorder(DispatchMode):
         self._keep_ops = keep_ops
         self._python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
+        self._measures = simulation is None and self._is_cpu and keep_ops
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
             f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
@@ -330,7 +331,7 @@ class Recorder(DispatchMode):
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         workspace = 0
         try:
-            if simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+            if self._measures and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
                 output = func(*args, **kwargs)
