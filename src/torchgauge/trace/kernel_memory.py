@@ -39,18 +39,24 @@ def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
         nonlocal output
         output = run()
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with quiet_profiler():
-            changes = memory_events(keep)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), quiet_profiler():
+        changes = memory_events(keep)
     held = highest = 0
     for change in changes:
         held += change
         highest = max(highest, held)
     return output, highest - max(held, 0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run kernels on one thread while the context is open."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from torch import nn
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.kernel_memory import one_thread
 from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.session import Outcome, Request, Session
 from torchgauge.trace.values import DataDependentError
@@ -62,9 +63,11 @@ def run(request: Request) -> Outcome:
 def _run_packed(request: Request) -> Outcome | None:
     """Run a quantized model for real, in the first reading of its inputs that it takes."""
     for plan in (request.plan, *request.plan.alternatives):
-        outcome = _run_for_real(
-            replace(request, plan=plan), "the kernels of quantized weights run on real tensors only"
-        )
+        with one_thread():  # how a backend lays out its copy depends on their number
+            outcome = _run_for_real(
+                replace(request, plan=plan),
+                "the kernels of quantized weights run on real tensors only",
+            )
         if outcome is None or outcome.error is None:
             return outcome
     return None
