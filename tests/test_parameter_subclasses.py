@@ -206,7 +206,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], int, int, int, int]] = {
     # model, MACs of four rows, parameters, their bytes, bytes of buffers
     "data and statistics": (Int8, 4 * 64 * 128, 128 * 64, 128 * 64 + 512, 0),
     "marks": (Marked, 4 * 64 * 8, 8 * 64, 8 * 64 * 4 + 32 + 256, 0),
-    "packed bytes": (GgufLinear, 4 * 64 * 16, 16 * 68, 16 * 68, 0),
+    "packed bytes": (GgufLinear, 4 * 64 * 16, 16 * 64, 16 * 68, 0),
     "torch function": (Label, 4 * 64 * 8 + 4 * 64, 72, 288, 64 * 8 * 4),
     "wrapper": (lambda: Quantized(Wrapped), 4 * 128 * 68, 128 * 68, 128 * 64 + 512 + 2048, 0),
     "flattened": (lambda: Quantized(Flattened), 4 * 128 * 68, 128 * 68, 128 * 64 + 512 + 2048, 0),

@@ -222,6 +222,14 @@ def test_layers_that_share_their_packed_weights_count_once() -> None:
     assert report.totals.forward_macs == 2 * 4 * 256
 
 
+def test_a_scripted_quantized_model_has_the_same_bytes() -> None:
+    build, x, _, params, stored = CASES["convolutions"]
+    report = tg.analyze(torch.jit.trace(build(), x), input_data=x)
+    assert report.memory is not None
+    assert report.totals.params == params
+    assert report.totals.param_bytes == report.memory.parameter_bytes == stored
+
+
 def test_the_structure_alone_has_the_same_figures() -> None:
     build, _, _, params, stored = CASES["lstm"]
     totals = tg.analyze(build()).totals

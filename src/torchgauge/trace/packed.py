@@ -108,16 +108,17 @@ class PackedWeights:
         What a quantized layer keeps in a child that is never called counts as its own.
         """
         prefix = f"{path}." if path else ""
-        child = module._modules.get("_packed_params")
-        for state in (module.__dict__, {} if child is None else child.__dict__):
+        children = dict(module.named_children())
+        child = children.get("_packed_params")
+        for state in (_state(module), {} if child is None else _state(child)):
             for attribute, value in state.items():
                 for tensor in self._first(value):
                     yield prefix + _name(attribute, tensor.name), tensor
-        layers = module._modules.get("_all_weight_values")
+        layers = children.get("_all_weight_values")
         directions = 2 if getattr(module, "bidirectional", False) else 1
         for index, layer in enumerate(() if layers is None else layers.children()):
             suffix = f"l{index // directions}" + ("_reverse" if index % directions else "")
-            for tensor in self._first(layer.__dict__.get("param")):
+            for tensor in self._first(_state(layer).get("param")):
                 yield f"{prefix}{tensor.name}_{suffix}", tensor
 
     def _first(self, value: Any) -> tuple[PackedTensor, ...]:
@@ -148,4 +149,14 @@ def _name(attribute: str, name: str) -> str:
 
 def holds_packed(root: nn.Module) -> bool:
     """Return whether a module of a model holds packed weights."""
-    return any(is_packed(value) for module in root.modules() for value in module.__dict__.values())
+    return any(is_packed(value) for module in root.modules() for value in _state(module).values())
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    """Return a module's attributes; a scripted one is asked for those that hold packed weights."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return module.__dict__
+    return {name: getattr(module, name) for name in _HOLDERS if hasattr(module, name)}
+
+
+_HOLDERS = ("_packed_params", "_packed_weight", "_packed_weight_ih", "_packed_weight_hh", "param")
