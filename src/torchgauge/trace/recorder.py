@@ -201,6 +201,7 @@ class Recorder(DispatchMode):
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
+        self._measures = simulation is None and self._is_cpu and keep_ops
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
             f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
@@ -410,7 +411,7 @@ class Recorder(DispatchMode):
             if kernel is not None:
                 with self:  # what it calls is recorded
                     output = kernel(*args, **kwargs)
-            elif simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+            elif self._measures and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
                 output = func(*args, **kwargs)
