@@ -17,6 +17,8 @@ from torchgauge.units import format_bytes
 if TYPE_CHECKING:
     import torch
 
+    from torchgauge.trace.inputs import InputTensor
+
 
 _MEMORY_SHARE = 0.6
 """Share of the free memory that a model built for real may take."""
@@ -27,7 +29,7 @@ class DefaultInputs:
     """The inputs to take when the user names none.
 
     ``sizes`` are without a batch dimension. ``data`` (positional arguments) and ``keywords`` are
-    real example inputs, with theirs.
+    real example inputs, with theirs. ``tensors`` are still to be made, each for one sample.
     """
 
     why: str
@@ -36,6 +38,7 @@ class DefaultInputs:
     dtypes: tuple[str, ...] = ()
     data: tuple[Any, ...] | None = None
     keywords: Mapping[str, Any] = field(default_factory=dict)
+    tensors: tuple[InputTensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
+from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.report.model import Report
 
@@ -119,6 +121,14 @@ def model_inputs(build: ModelBuild, request: InputRequest) -> dict[str, Any]:
                 hint="add --input-size as well",
             )
         return {"input_data": defaults.data, **defaults.keywords}
+    if defaults.tensors:
+        if request.dtypes or request.batch_dim is not None:
+            raise UsageError(
+                "--dtype and --batch-dim need a size to act on",
+                hint="add --input-size for each input: " + defaults.why,
+            )
+        batch = request.batch_size or 1
+        return {"input_data": {t.name: t.with_batch(batch) for t in defaults.tensors}}
     # Default sizes have no batch dimension; saying a batch size tells analyze so.
     dtypes = {"dtypes": list(defaults.dtypes)} if defaults.dtypes else {}
     return {"input_size": defaults.sizes, "batch_size": 1, **dtypes, **given}
@@ -157,6 +167,13 @@ def _print_notes(build: ModelBuild, request: InputRequest) -> None:
 
 @contextlib.contextmanager
 def user_code_prints_to_stderr() -> Iterator[None]:
-    """Keep stdout for the result: what a model's code prints goes to stderr."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+    """Keep stdout for the result, and the working directory for what the user has named.
+
+    What a model's code prints goes to stderr; a ``chdir`` of it ends with it.
+    """
+    folder = os.getcwd()
+    try:
+        with stdout_kept_free():
+            yield
+    finally:
+        os.chdir(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -92,10 +92,9 @@ def _real(value: Any, plan: InputPlan) -> Any:
     """Return a real tensor for a planned one, with the batch grown to the smallest allowed."""
     batch = _batch(plan)
     if isinstance(value, InputTensor):
-        shape = list(value.shape)
-        if batch is not None and _has_batch(value.shape, plan.batch_dim, plan.batch_size):
-            shape[plan.batch_dim] = batch
-        return replace(value, shape=tuple(shape)).make("cpu")
+        if batch is not None and value.has_batch(plan.batch_size, plan.batch_dim):
+            value = value.with_batch(batch, plan.batch_dim)
+        return value.make("cpu")
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         if value.is_meta:

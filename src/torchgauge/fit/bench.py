@@ -152,11 +152,9 @@ def resized(plan: InputPlan, batch: int) -> InputPlan | None:
     def resize(value: Any) -> Any:
         nonlocal changed
         if isinstance(value, InputTensor):
-            shape, dim = list(value.shape), plan.batch_dim
-            if -len(shape) <= dim < len(shape) and shape[dim] == before:
+            if value.has_batch(before, plan.batch_dim):
                 changed += 1
-                shape[dim] = batch
-                return replace(value, shape=tuple(shape))
+                return value.with_batch(batch, plan.batch_dim)
         elif isinstance(value, torch.Tensor):
             if value.dim() > 0 and value.shape[0] == before:
                 changed += 1

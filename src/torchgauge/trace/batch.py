@@ -82,10 +82,9 @@ def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
     def grow(value: Any) -> Any:
         nonlocal grown
         if isinstance(value, InputTensor):
-            shape = value.shape
-            if len(shape) > plan.batch_dim and shape[plan.batch_dim] == batch:
+            if value.has_batch(batch, plan.batch_dim):
                 grown += 1
-                return replace(value, shape=_longer(shape, plan.batch_dim))
+                return value.with_batch(batch + 1, plan.batch_dim)
         elif isinstance(value, torch.Tensor):
             if value.dim() > 0 and value.shape[0] == batch:
                 grown += 1

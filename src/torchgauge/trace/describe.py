@@ -12,6 +12,7 @@ import torch
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.irregular import counted_shape, dense_parts, is_irregular
+from torchgauge.trace.packed import is_packed, packed_tensors
 
 _MAX_DEPTH = 12
 _GRAPHS = ("Data", "DataBatch")
@@ -42,6 +43,15 @@ class SpecTable:
             nbytes=sum(part.numel() * part.element_size() for part in dense_parts(tensor)),
             stored=stored,
         )
+
+    def packed(self, value: Any) -> ArgumentValue:
+        """Return the specs of the weights in a packed object; see ``packed.py``."""
+        specs = tuple(
+            TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
+            for t in packed_tensors(value)
+            if t.name.startswith("weight")
+        )
+        return specs[0] if len(specs) == 1 else specs
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key
@@ -75,6 +85,8 @@ def argument(value: Any, specs: SpecTable) -> ArgumentValue:
         return dtype_name(value)
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return str(value)
+    if is_packed(value):
+        return specs.packed(value)
     if callable(value):  # its text would hold an address
         return f"<{getattr(value, '__name__', type(value).__name__)}>"
     return str(value).removeprefix("torch.")

@@ -45,7 +45,9 @@ _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_ma
 class InputTensor:
     """One tensor to make: its argument, full shape (batch included) and dtype.
 
-    ``is_guess`` marks a dtype that was not asked for and may be corrected.
+    ``is_guess`` marks a dtype that was not asked for and may be corrected. ``values`` are those of
+    one sample, row by row, where they are known. ``per_sample`` rows of the first dimension belong
+    to each sample of the batch: models that pack the patches of all images have many.
     """
 
     name: str
@@ -54,6 +56,23 @@ class InputTensor:
     dtype: torch.dtype
     is_guess: bool = True
     ones: bool = False
+    values: tuple[Any, ...] | None = None
+    per_sample: int = 1
+
+    def with_batch(self, batch: int, dim: int = 0) -> InputTensor:
+        """Return the same input for another number of samples."""
+        shape = list(self.shape)
+        shape[dim] = batch * self.per_sample
+        return replace(self, shape=tuple(shape))
+
+    def has_batch(self, batch: int | None, dim: int = 0) -> bool:
+        """Return whether the dimension ``dim`` holds ``batch`` samples."""
+        shape = self.shape
+        return (
+            batch is not None
+            and -len(shape) <= dim < len(shape)
+            and shape[dim] == batch * self.per_sample
+        )
 
     def with_dtype(self, dtype: torch.dtype) -> InputTensor:
         """Return the same input in another dtype."""
@@ -65,6 +84,10 @@ class InputTensor:
         Of mean 0 and variance 1, as normalized data: on noise that is all positive half of the
         channels after a first ReLU would be dead, and pooling them faster.
         """
+        if self.values is not None:
+            samples = self.shape[0] // self.per_sample
+            repeats = (samples, *(1 for _ in self.shape[1:]))
+            return torch.tensor(self.values, dtype=self.dtype, device=device).repeat(repeats)
         if self.ones:
             return torch.ones(self.shape, dtype=self.dtype, device=device)
         if device == "meta" or not self.dtype.is_floating_point:
@@ -178,8 +201,9 @@ def _tensors(data: Any) -> Any:
 
 
 def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
-    tensors = [v for v in (*args, *kwargs.values()) if isinstance(v, torch.Tensor) and v.dim() > 0]
-    sizes = {tensor.size(0) for tensor in tensors}
+    values = (*args, *kwargs.values())
+    sizes = {v.size(0) for v in values if isinstance(v, torch.Tensor) and v.dim() > 0}
+    sizes |= {v.shape[0] // v.per_sample for v in values if isinstance(v, InputTensor)}
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 

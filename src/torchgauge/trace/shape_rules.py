@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
+from torchgauge.trace.packed_rules import PACKED_RULES
 
 META = torch.device("meta")
 
@@ -272,6 +274,8 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    **PACKED_RULES,
+    **BITSANDBYTES_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

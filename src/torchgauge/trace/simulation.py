@@ -138,8 +138,8 @@ class Simulation:
             if facts.is_mutating:
                 self._invalidate(output, args)
             return
-        for meta, value in zip(outputs, flat(real), strict=False):
-            if isinstance(value, torch.Tensor):
+        for meta, value in zip(flat(output), flat(real), strict=False):
+            if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                 self.values.set(meta, value, guessed=guessed, keep=True)
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -205,6 +205,11 @@ class Simulation:
         The batch sizes stay on the CPU, where recurrent layers read them.
         """
         known = self.values.decide(lengths, "the lengths of a packed sequence")
+        if int(known.min()) <= 0:
+            raise RuntimeError(
+                "Length of all samples has to be greater than 0, but found an element in "
+                "'lengths' that is <= 0"
+            )
         steps = torch.arange(int(known[0]), device=CPU)
         batch_sizes = (known[:, None] > steps).sum(0)
         features = source.shape[2:]

@@ -173,6 +173,13 @@ def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [part for key, part in found.items() if key not in inside]
 
 
+def tensors_held(value: Any) -> list[torch.Tensor]:
+    """Return the tensors with data inside containers and objects."""
+    found: dict[int, torch.Tensor] = {}
+    _collect(value, found, set(), 0)
+    return list(found.values())
+
+
 def _collect(value: Any, found: dict[int, torch.Tensor], seen: set[int], depth: int) -> None:
     """Add the tensors inside containers and objects, those in modules and functions left out."""
     if value is None or id(value) in seen or isinstance(value, _NO_TENSORS) or depth > _MAX_DEPTH:

@@ -1,76 +1,176 @@
-"""Inputs for a transformers model when the user names none: from its configuration."""
+"""Inputs for a transformers model when the user names none: from its configuration, and tried.
+
+Text of 128 tokens, images and spectrograms as configured. What else a forward needs, its
+errors tell (``huggingface_search``); images among tokens are in ``huggingface_tokens``.
+"""
 
 from __future__ import annotations
 
-import inspect
-from typing import Any
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import DefaultInputs
+from torchgauge.cli.sources.huggingface_fields import token_count
+from torchgauge.cli.sources.huggingface_probe import signature
+from torchgauge.cli.sources.huggingface_search import Search
+from torchgauge.cli.sources.huggingface_tokens import mixes_tokens, token_inputs, towers
 
-_TOKENS = 128
-_SECOND_OF_AUDIO = 16_000
-"""Samples of one second at 16 kHz, what the speech models of transformers are trained on."""
+if TYPE_CHECKING:
+    from torch import nn
 
-_Sizes = dict[str, tuple[int, ...]]
+    from torchgauge.trace.inputs import InputTensor
+
+_CHOOSE = "(choose with --input-size)"
+_BY_SIZE_ALONE = ("pixel_values", "input_values", "input_features", "input_ids",
+                  "decoder_input_ids")  # fmt: skip
+"""Inputs whose dtype follows from their name."""
 
 
-def default_inputs(model: Any, config: Any) -> DefaultInputs | None:
-    """Return sizes by argument name, ``None`` for a kind of input that is not known here.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """The inputs, or one line on what to pass."""
 
-    Tokens: 128, or as many as the model has positions for. Images, spectrograms: as configured.
-    """
-    main = getattr(model, "main_input_name", "input_ids")
-    sizes = _main_size(main, config)
-    if sizes is None:
-        return None
-    arguments = inspect.signature(model.forward).parameters
+    inputs: DefaultInputs | None = None
+    note: str = ""
+
+
+def default_inputs(model: nn.Module, config: Any) -> Finding:
+    """Return inputs with which the model's forward runs, tried on tensors without data."""
+    arguments = signature(model.forward)
+    if _is_language_model(model, arguments):  # nothing that a try could tell
+        return Finding(inputs=_sizes({"input_ids": (token_count(config),)}, config))
+    error: Exception | None = None
+    unsure: DefaultInputs | None = None
+    for search, first, remark in _searches(model, config, arguments):
+        if found := search.run(first):
+            made = _made(search.inputs, config, remark)
+            if found.error is None:
+                return Finding(inputs=made)
+            unsure = unsure or made  # it reads values: whether it runs, a real run will tell
+        elif unsure is not None:
+            break
+        error = error or search.error
+    if unsure is not None:
+        return Finding(inputs=unsure)
+    return Finding(note=_what_to_pass(model, arguments, error))
+
+
+def _searches(
+    model: nn.Module, config: Any, arguments: Mapping[str, bool]
+) -> Iterator[tuple[Search, list[str], str]]:
+    """Return what to try, the richest inputs first: with which arguments, and what to say of it."""
+    mixes = "input_ids" in arguments and mixes_tokens(model, config)
+    found = list(towers(model, config)) if mixes else []
+    while found:
+        given = token_inputs(config, found, arguments)
+        needed = [name for name in _needed(config, arguments) if name not in given]
+        counts = ", ".join(f"{tower.count} for the {tower.name}" for tower in found)
+        yield Search(model, config, arguments, given), needed, counts
+        found.pop()
+    for first in _starts(model, config, arguments, text_alone=mixes):
+        yield Search(model, config, arguments), first, "text alone" if mixes else ""
+
+
+def _is_language_model(model: nn.Module, arguments: Mapping[str, bool]) -> bool:
+    """Return whether tokens are all that the model takes."""
+    generates = getattr(model, "can_generate", lambda: False)()
+    others = [name for name, is_needed in arguments.items() if is_needed and name != "input_ids"]
+    is_decoder = not getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    takes_more = {"pixel_values", "input_features", "input_values"} & set(arguments)
+    return bool(generates and is_decoder and "input_ids" in arguments) and not (
+        others or takes_more or _codebooks(model)
+    )
+
+
+def _codebooks(model: nn.Module) -> bool:
+    return getattr(getattr(model, "config", None), "num_codebooks", None) is not None
+
+
+def _needed(config: Any, arguments: Mapping[str, bool]) -> list[str]:
+    """Return what cannot be left out: required arguments, and a decoder's tokens."""
+    needed = [name for name, is_needed in arguments.items() if is_needed]
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
-        sizes["decoder_input_ids"] = (_token_count(config),)
-    if main == "input_ids" and "pixel_values" in arguments and not _generates(model):
-        sizes |= _image_size(config) or {}  # CLIP and its kind need both
-    if not set(sizes) <= set(arguments):
-        return None
+        needed.append("decoder_input_ids")
+    return list(dict.fromkeys(needed))
+
+
+def _starts(
+    model: nn.Module, config: Any, arguments: Mapping[str, bool], *, text_alone: bool
+) -> list[list[str]]:
+    """Return with which arguments to begin, the likeliest first."""
+    main = getattr(model, "main_input_name", "input_ids")
+    mains = [name for name in ([main] if isinstance(main, str) else main) if name in arguments]
+    needed = _needed(config, arguments)
+    starts = []
+    needs_both = "pixel_values" in arguments and not text_alone and not _generates(model)
+    if mains == ["input_ids"] and needs_both:
+        starts.append(["input_ids", "pixel_values", *needed])  # CLIP and its kind need both
+    starts += [[*mains, *needed], needed]
+    others = ("input_ids", "pixel_values", "pixel_values_videos", "input_features", "input_values",
+              "past_values", "hidden_states", "states")  # fmt: skip
+    starts += [[name, *needed] for name in others if name in arguments and name not in mains]
+    unique = [list(dict.fromkeys(start)) for start in starts]
+    return [start for index, start in enumerate(unique) if start and start not in unique[:index]]
+
+
+def _generates(model: nn.Module) -> bool:
+    return bool(getattr(model, "can_generate", lambda: False)())
+
+
+# ---------------------------------------------------------------------------- saying so
+
+
+def _made(inputs: Mapping[str, InputTensor], config: Any, remark: str) -> DefaultInputs:
+    """Return the inputs by size alone where that says all, else as they were made."""
+    plain = all(
+        name in _BY_SIZE_ALONE
+        and tensor.per_sample == 1
+        and tensor.values is None
+        and tensor.dtype.is_floating_point != name.endswith("ids")
+        for name, tensor in inputs.items()
+    )
+    if plain:
+        sizes = {name: tensor.shape[1:] for name, tensor in inputs.items()}
+        return _sizes(sizes, config, remark)
+    shown = "; ".join(_shown(tensor, remark) for tensor in inputs.values())
+    return DefaultInputs(
+        tensors=tuple(inputs.values()),
+        why=f"inputs made from the configuration of {config.model_type}, and tried: "
+        f"{shown} {_CHOOSE}",
+    )
+
+
+def _shown(tensor: InputTensor, remark: str) -> str:
+    text = f"{tensor.name} {list(tensor.shape)}"
+    if tensor.name == "input_ids" and remark:
+        return f"{text} ({remark})"
+    if tensor.values is not None and prod(tensor.shape) <= 4:
+        return f"{text} = {','.join(re.findall(r'[0-9]+', str(tensor.values)))}"
+    return f"{text} of ones" if tensor.ones else text
+
+
+def _sizes(sizes: dict[str, tuple[int, ...]], config: Any, remark: str = "") -> DefaultInputs:
     text = " ".join(f"{name}={','.join(map(str, size))}" for name, size in sizes.items())
     is_tokens = all(name.endswith("input_ids") for name in sizes)
     return DefaultInputs(
         sizes=sizes,
         dtypes=("int64",) * len(sizes) if is_tokens else (),
-        why=f"input size {text} per sample, the usual for {config.model_type} "
-        "(choose with --input-size)",
+        why=f"input size {text} per sample, the usual for {config.model_type}"
+        f"{f', {remark}' if remark else ''} {_CHOOSE}",
     )
 
 
-def _main_size(name: str, config: Any) -> _Sizes | None:
-    if name == "input_ids":
-        return {"input_ids": (_token_count(config),)}
-    if name == "pixel_values":
-        return _image_size(config)
-    if name == "input_values":
-        return {"input_values": (_SECOND_OF_AUDIO,)}
-    bins = getattr(config, "num_mel_bins", None)
-    positions = getattr(config, "max_source_positions", None)
-    if name == "input_features" and bins and positions:
-        # Whisper's encoder halves the number of frames before it adds the positions.
-        return {"input_features": (bins, 2 * positions)}
-    return None
-
-
-def _token_count(config: Any) -> int:
-    text = getattr(config, "text_config", None) or config
-    positions = getattr(text, "max_position_embeddings", None)
-    if isinstance(positions, int) and positions > 0:
-        return min(_TOKENS, positions)
-    return _TOKENS
-
-
-def _image_size(config: Any) -> _Sizes | None:
-    vision = getattr(config, "vision_config", None) or config
-    side = getattr(vision, "image_size", None)
-    if not side:
-        return None
-    height, width = (side, side) if isinstance(side, int) else tuple(side)[:2]
-    return {"pixel_values": (getattr(vision, "num_channels", 3), height, width)}
-
-
-def _generates(model: Any) -> bool:
-    return bool(getattr(model, "can_generate", lambda: False)())
+def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], error: Exception | None) -> str:
+    """Return one line for a model whose inputs could not be made."""
+    needed = [name for name, is_needed in arguments.items() if is_needed]
+    named = needed or [n for n in arguments if n.endswith(("ids", "values", "features"))][:3]
+    lines = str(error).strip().splitlines() if error is not None else []
+    said = f"; the last try said: {type(error).__name__}: {lines[0][:160]}" if lines else ""
+    options = " ".join(f"--input-size {name}=…" for name in named)
+    return (
+        f"no inputs could be made for {type(model).__name__}{said}"
+        f"{f'; name them with {options}' if options else '; its forward takes no tensor by name'}"
+    )

@@ -7,8 +7,11 @@ its class is looked up in the installed transformers, and the model is built fro
 from __future__ import annotations
 
 import contextlib
+import importlib
+import inspect
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +62,7 @@ def build(spec: ModelSpec) -> ModelBuild:
                 hint="install a transformers (and torchvision, torchaudio) that fits this torch",
             ) from error
         model, warnings = _construct(spec, architecture, config)
+        found = default_inputs(model, config)
     if quantization := getattr(config, "quantization_config", None):
         method = _entry(quantization, "quant_method") or "quantization"
         assumptions += (
@@ -68,7 +72,8 @@ def build(spec: ModelSpec) -> ModelBuild:
         model=model,
         name=type(model).__name__,
         spec=spec.text,
-        default_inputs=default_inputs(model, config),
+        default_inputs=found.inputs,
+        notes=(found.note,) if found.note else (),
         assumptions=assumptions,
         warnings=warnings,
     )
@@ -186,10 +191,7 @@ def _architecture(transformers: Any, spec: ModelSpec, config: Any) -> tuple[Any,
     names = getattr(config, "architectures", None)
     if names:
         return _named_architecture(transformers, spec, str(names[0])), ()
-    auto = _natural_auto_class(transformers, config)
-    chosen = auto[type(config)]
-    if isinstance(chosen, tuple | list):
-        chosen = chosen[0]
+    chosen = _natural_class(transformers, config)
     return chosen, (
         f"architecture {chosen.__name__}: the usual one for {config.model_type} "
         f"(choose with --set \"architectures=['…']\")",
@@ -212,8 +214,8 @@ def _named_architecture(transformers: Any, spec: ModelSpec, name: str) -> Any:
     )
 
 
-def _natural_auto_class(transformers: Any, config: Any) -> Any:
-    """Return the mapping from configuration to model class that fits the model type best.
+def _natural_class(transformers: Any, config: Any) -> Any:
+    """Return the model class that fits the model type best.
 
     Language models that only decode get their head. Those that can also fill masks (BERT) are
     encoders first, so they are built bare, as is everything else.
@@ -228,16 +230,42 @@ def _natural_auto_class(transformers: Any, config: Any) -> Any:
             transformers.MODEL_MAPPING,
         )
     elif kind in causal and kind not in transformers.MODEL_FOR_MASKED_LM_MAPPING:
-        order = (causal,)
+        order = (causal, transformers.MODEL_MAPPING)
     else:
         order = (transformers.MODEL_MAPPING, causal)
     for mapping in order:
-        if kind in mapping:
-            return mapping
+        found = mapping.get(kind, ())
+        for chosen in found if isinstance(found, tuple | list) else [found]:
+            # llama4 is listed with a class that takes a part of its configuration.
+            if issubclass(kind, getattr(chosen, "config_class", None) or kind):
+                return chosen
+    if chosen := _class_beside(transformers, kind):
+        return chosen
     raise ModelSpecError(
         f"transformers has no model of its own for {config.model_type}",
         hint="choose one with --set \"architectures=['…']\"",
     )
+
+
+def _class_beside(transformers: Any, kind: type) -> Any:
+    """Return the largest of the classes of this configuration in the module beside it.
+
+    Models of one task only (zoedepth, superpoint) are in no mapping of models without a head.
+    """
+    name = kind.__module__.replace(".configuration_", ".modeling_")
+    try:
+        module = importlib.import_module(name)
+    except ImportError:
+        return None
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, transformers.PreTrainedModel)
+        and getattr(value, "config_class", None) is kind
+        and not value.__name__.endswith("PreTrainedModel")
+    ]
+    return found[-1] if found else None  # a module ends with what the parts before are for
 
 
 # ---------------------------------------------------------------------------- building
@@ -251,7 +279,30 @@ def _construct(spec: ModelSpec, architecture: Any, config: Any) -> tuple[Any, tu
     except TorchGaugeError:
         raise
     except Exception as error:
-        raise failed_to_build(spec, error) from error
+        unset = _unset_settings(error)
+        hint = f"not set in this configuration: {', '.join(unset)}; give them with --set NAME=…"
+        raise failed_to_build(spec, error, hint=hint if unset else "") from error
+
+
+def _unset_settings(error: Exception) -> list[str]:
+    """Return the settings without a value that the constructor read where it failed.
+
+    ``torch.empty(None, 2, 3)`` says "empty() takes 1 positional argument but 3 were given".
+    """
+    traceback, frames = error.__traceback__, []
+    while traceback is not None:
+        frames.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    for frame in reversed(frames):
+        config = frame.f_locals.get("config")
+        if hasattr(config, "model_type") and frame.f_code.co_name == "__init__":
+            try:
+                source = inspect.getsource(frame.f_code)
+            except OSError:
+                return []
+            read = dict.fromkeys(re.findall(r"config\.(\w+)", source))
+            return [name for name in read if getattr(config, name, "") is None]
+    return []
 
 
 @contextlib.contextmanager

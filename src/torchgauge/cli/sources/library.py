@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from torchgauge.cli.model_build import first_line
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 from torchgauge.errors import MissingExtraError, ModelSpecError
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 if TYPE_CHECKING:
     from torchgauge.cli.model_spec import ModelSpec
@@ -72,11 +72,12 @@ def check_keywords_only(spec: ModelSpec, *, refused: tuple[str, ...] = ()) -> No
             )
 
 
-def failed_to_build(spec: ModelSpec, error: Exception) -> ModelSpecError:
+def failed_to_build(spec: ModelSpec, error: Exception, *, hint: str = "") -> ModelSpecError:
     """Return the error for a library that would not build the model with these arguments."""
     given = ", ".join(f"{key}={value!r}" for key, value in spec.keywords.items())
     return ModelSpecError(
         f"{spec.without_arguments} cannot be built"
         f"{f' with {given}' if given else ''}: {first_line(error)}",
-        hint="check the arguments given with --set" if given else "add --debug for the traceback",
+        hint=hint
+        or ("check the arguments given with --set" if given else "add --debug for the traceback"),
     )

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TypeAlias
 
 from torchgauge.estimate.workspaces import (
+    complex_kernels,
     cpu,
     cuda_attention,
     cuda_convolution,
@@ -19,11 +20,12 @@ from torchgauge.report.model import OpRecord
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "cpu": cpu.RULES,
+    "cpu": {**cpu.RULES, **complex_kernels.RULES},
     "cuda": {
         **cuda_attention.RULES,
         **cuda_convolution.RULES,
         **cuda_kernels.RULES,
+        **complex_kernels.RULES,
         **matrices.RULES,
     },
 }
