@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.constructed import CONSTRUCTED
 from torchgauge.trace.isolation import untouched
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.simulation import Simulation, flat
@@ -26,6 +27,8 @@ class _Construction(DispatchMode):
         if guessing:
             self._simulation.values.default = 1.0
             self._made = {}
+        else:
+            self._simulation.values = CONSTRUCTED
 
     @property
     def alive_bytes(self) -> int:

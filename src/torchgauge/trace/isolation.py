@@ -58,6 +58,8 @@ def _from_cpu(constructor: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(constructor)
     def construct(data: Any, *args: Any, **kwargs: Any) -> Any:
         device = kwargs.get("device")
+        if isinstance(data, (list, tuple)):
+            data = _numbers(data)
         if (
             device is not None
             and torch.device(device).type == "meta"
@@ -67,6 +69,15 @@ def _from_cpu(constructor: Callable[..., Any]) -> Callable[..., Any]:
         return constructor(data, *args, **kwargs)
 
     return construct
+
+
+def _numbers(data: Any) -> Any:
+    """Return lists of scalar meta tensors as numbers; torch would read those past the recorder."""
+    if isinstance(data, (list, tuple)):
+        return type(data)(_numbers(item) for item in data) if not hasattr(data, "_fields") else data
+    if isinstance(data, torch.Tensor) and data.is_meta and data.dim() == 0:
+        return data.item()
+    return data
 
 
 def _written_as(model: Any = None, **options: Any) -> Any:

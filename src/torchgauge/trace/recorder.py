@@ -401,7 +401,7 @@ class Recorder(DispatchMode):
         reads = [storages.index_of(tensor, call) for tensor in (*found.tensors, *found.parts)]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         first_op = len(self._ops)
-        kernel = None
+        kernel, workspace = None, 0
         inspected = found.irregular
         if (facts.makes_sparse or facts.makes_nested) and inspected is None and found.tensors:
             inspected = found.tensors[0]

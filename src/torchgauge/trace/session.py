@@ -20,6 +20,7 @@ from torchgauge.trace.accelerators import StayOnDevice
 from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
+from torchgauge.trace.constructed import constructed_value
 from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
@@ -593,9 +594,10 @@ class Session:
         """Keep the value of a small tensor of the model or of its inputs beside its twin."""
         assert self._simulation is not None
         limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
-        if original.is_meta or limit_floats or original.dtype != twin.dtype:
+        value = constructed_value(original) if original.is_meta else original
+        if value is None or limit_floats or original.dtype != twin.dtype:
             return
-        self._simulation.values.copy_of(twin, original)
+        self._simulation.values.copy_of(twin, value)
 
     def _wrap(self, root: nn.Module) -> None:
         recorder = self._recorder

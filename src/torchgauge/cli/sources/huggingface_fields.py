@@ -7,6 +7,8 @@ from math import prod
 from typing import Any
 
 _TOKENS = 128
+_FRAMES = 8 * _TOKENS
+"""Ten seconds at 10 ms each: as many as give 128 steps where an encoder joins 8."""
 _DEFAULT_SIDE = 224
 """Of images where a convolutional network takes any: what ImageNet models are evaluated with."""
 
@@ -64,6 +66,9 @@ def image_size(config: Any, *, part: str = "") -> tuple[int, int]:
     """Return height and width: as configured, 224 where any would do."""
     within = (part,) if part else VISION
     side = find(config, "image_size", "img_size", "crop_size", "max_img_size", within=within)
+    ratios = find(config, "scaled_images_ratios")
+    if isinstance(ratios, (list, tuple)) and ratios:  # depth_pro: the smallest is one patch
+        side = round(number(config, "patch_size", otherwise=16) / min(ratios))
     if isinstance(side, int):
         return (side, side)
     if isinstance(side, (list, tuple)) and len(side) >= 2:
@@ -103,8 +108,9 @@ def frames(config: Any) -> int:
 def patch_grid(config: Any) -> tuple[int, int, int]:
     """Return frames, rows and columns of the patches of one image of 448 × 448 at most."""
     merge = number(
-        config, "spatial_merge_size", "merge_size", "merge_kernel_size", within=VISION, otherwise=1
-    )
+        config, "spatial_merge_size", "merge_size", "merge_kernel_size", "pooling_kernel_size",
+        within=VISION, otherwise=1,
+    )  # fmt: skip
     step = patch_size(config) * merge
     rows, columns = (
         max(1, min(side, 448) // step) * merge
@@ -141,4 +147,5 @@ def spectrogram(config: Any) -> tuple[int, int]:
     )  # fmt: skip
     positions = number(config, "max_source_positions", within=SPEECH)
     # Whisper's encoder halves the number of frames before it adds the positions.
-    return bins, 2 * positions if 0 < positions <= 1500 else 1000
+    bins *= number(config, "num_stacked_frames", otherwise=1)
+    return bins, 2 * positions if 0 < positions <= 1500 else _FRAMES

@@ -7,6 +7,7 @@ errors tell (``huggingface_search``); images among tokens are in ``huggingface_t
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import DefaultInputs
 from torchgauge.cli.sources.huggingface_fields import token_count
-from torchgauge.cli.sources.huggingface_probe import signature
+from torchgauge.cli.sources.huggingface_probe import Probe, signature
 from torchgauge.cli.sources.huggingface_search import Search
 from torchgauge.cli.sources.huggingface_tokens import mixes_tokens, token_inputs, towers
 
@@ -27,6 +28,13 @@ _CHOOSE = "(choose with --input-size)"
 _BY_SIZE_ALONE = ("pixel_values", "input_values", "input_features", "input_ids",
                   "decoder_input_ids")  # fmt: skip
 """Inputs whose dtype follows from their name."""
+
+
+_ALSO_NEEDED = {
+    "xmod": ("lang_ids",),  # "Input language unknown" does not name the argument
+}
+_SECONDS = 25.0
+"""After which no further try begins: no inputs are a better answer than none for a minute."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,35 +50,38 @@ def default_inputs(model: nn.Module, config: Any) -> Finding:
     arguments = signature(model.forward)
     if _is_language_model(model, arguments):  # nothing that a try could tell
         return Finding(inputs=_sizes({"input_ids": (token_count(config),)}, config))
-    error: Exception | None = None
+    tries: list[Probe] = []
     unsure: DefaultInputs | None = None
-    for search, first, remark in _searches(model, config, arguments):
-        if found := search.run(first):
+    until = time.monotonic() + _SECONDS
+    for search, first, remark in _searches(model, config, arguments, until):
+        if found := search.run(first, until=until):
             made = _made(search.inputs, config, remark)
             if found.error is None:
                 return Finding(inputs=made)
             unsure = unsure or made  # it reads values: whether it runs, a real run will tell
         elif unsure is not None:
             break
-        error = error or search.error
+        if search.furthest is not None:
+            tries.append(search.furthest)
     if unsure is not None:
         return Finding(inputs=unsure)
-    return Finding(note=_what_to_pass(model, arguments, error))
+    return Finding(note=_what_to_pass(model, arguments, tries))
 
 
 def _searches(
-    model: nn.Module, config: Any, arguments: Mapping[str, bool]
+    model: nn.Module, config: Any, arguments: Mapping[str, bool], until: float
 ) -> Iterator[tuple[Search, list[str], str]]:
     """Return what to try, the richest inputs first: with which arguments, and what to say of it."""
     mixes = "input_ids" in arguments and mixes_tokens(model, config)
-    found = list(towers(model, config)) if mixes else []
+    found = list(towers(model, config, until)) if mixes else []
     while found:
         given = token_inputs(config, found, arguments)
         needed = [name for name in _needed(config, arguments) if name not in given]
         counts = ", ".join(f"{tower.count} for the {tower.name}" for tower in found)
         yield Search(model, config, arguments, given), needed, counts
         found.pop()
-    for first in _starts(model, config, arguments, text_alone=mixes):
+    starts = _starts(model, config, arguments, text_alone=mixes)
+    for first in starts[:1] if mixes else starts:
         yield Search(model, config, arguments), first, "text alone" if mixes else ""
 
 
@@ -94,6 +105,7 @@ def _needed(config: Any, arguments: Mapping[str, bool]) -> list[str]:
     needed = [name for name, is_needed in arguments.items() if is_needed]
     if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" in arguments:
         needed.append("decoder_input_ids")
+    needed += _ALSO_NEEDED.get(getattr(config, "model_type", ""), ())
     return list(dict.fromkeys(needed))
 
 
@@ -163,14 +175,17 @@ def _sizes(sizes: dict[str, tuple[int, ...]], config: Any, remark: str = "") -> 
     )
 
 
-def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], error: Exception | None) -> str:
+def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], tries: list[Probe]) -> str:
     """Return one line for a model whose inputs could not be made."""
     needed = [name for name, is_needed in arguments.items() if is_needed]
-    named = needed or [n for n in arguments if n.endswith(("ids", "values", "features"))][:3]
+    ends = ("ids", "values", "features")
+    named = needed or [n for n in arguments if n.endswith(ends) and n != "position_ids"][:2]
+    error = max(tries, key=lambda found: found.calls).error if tries else None
     lines = str(error).strip().splitlines() if error is not None else []
-    said = f"; the last try said: {type(error).__name__}: {lines[0][:160]}" if lines else ""
+    said = f": {type(error).__name__}: {lines[0][:160]}" if lines else ""
     options = " ".join(f"--input-size {name}=…" for name in named)
     return (
-        f"no inputs could be made for {type(model).__name__}{said}"
-        f"{f'; name them with {options}' if options else '; its forward takes no tensor by name'}"
+        f"no inputs were found with which {type(model).__name__} runs{said}. "
+        + (f"Name them: {options}" if options else "Its forward takes no tensor by name")
+        + ". A default configuration may not run at all: name a model's own, hf:PATH/config.json"
     )

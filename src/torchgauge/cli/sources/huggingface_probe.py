@@ -7,6 +7,7 @@ import linecache
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,8 @@ class Probe:
     failure: Failure | None = None
     outputs: tuple[tuple[int, ...], ...] = ()
     """Shapes of the tensors that came back."""
+    calls: int = 0
+    """How many modules had been called."""
 
     @property
     def runs(self) -> bool:
@@ -53,7 +56,7 @@ def probe(model: nn.Module, inputs: Mapping[str, InputTensor]) -> Probe:
         outcome = Session(request, Execution.SIMULATED, keep_ops=False).run()
     trace = outcome.trace
     shapes = tuple(value.tensor.shape for value in trace.outputs if value.tensor is not None)
-    return Probe(error=outcome.error, failure=trace.failure, outputs=shapes)
+    return Probe(error=outcome.error, failure=trace.failure, outputs=shapes, calls=len(trace.calls))
 
 
 # ---------------------------------------------------------------------------- what is missing
@@ -63,12 +66,17 @@ def missing_arguments(
     error: Exception, arguments: Iterable[str], given: Iterable[str]
 ) -> Iterator[str]:
     """Return arguments of the forward that the error asks for, the surest first."""
-    absent = [name for name in arguments if name not in set(given)]
+    known = set(given)
+    of_video = any("video" in name for name in known)
+    absent = sorted(  # of image_grid_thw and video_grid_thw the one beside which it would stand
+        (name for name in arguments if name not in known),
+        key=lambda name: (name.startswith("video") != of_video, name),
+    )
     text = str(error)
     if match := re.search(r"missing \d+ required .*arguments?: (.*)", text):
         named = re.findall(r"'(\w+)'", match[1])
         yield from (name for name in named if name in absent)
-    for frame, line in _frames(error):
+    for frame, line in _frames(error) if "None" in text else ():
         for word in re.findall(r"[A-Za-z_]\w*", line):
             if word in frame.f_locals and frame.f_locals[word] is None:
                 yield from (n for n in absent if n == word or n.endswith(f"_{word}"))
@@ -77,16 +85,21 @@ def missing_arguments(
 
 
 def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
-    """Return the frames of the model's own code, the innermost first, each with its line."""
+    """Return the frames of the model's own code, the innermost first, each with what it called."""
     found = []
     traceback = error.__traceback__
     while traceback is not None:
         module = str(traceback.tb_frame.f_globals.get("__name__", ""))
         if not module.startswith(("torch.", "torchgauge.")):
-            found.append((traceback.tb_frame, traceback.tb_lineno))
+            found.append((traceback.tb_frame, traceback.tb_lineno, traceback.tb_lasti))
         traceback = traceback.tb_next
-    for frame, number in reversed(found):
-        yield frame, linecache.getline(frame.f_code.co_filename, number)
+    for frame, first, instruction in reversed(found):
+        last = first
+        if hasattr(frame.f_code, "co_positions"):  # since Python 3.11: a call over several lines
+            position = next(islice(frame.f_code.co_positions(), instruction // 2, None), None)
+            last = (position[1] if position else None) or first
+        lines = (linecache.getline(frame.f_code.co_filename, n) for n in range(first, last + 1))
+        yield frame, " ".join(lines)
 
 
 # ---------------------------------------------------------------------------- what has a wrong size
@@ -94,36 +107,65 @@ def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
 
 def wanted_rank(error: Exception) -> int | None:
     """Return how many dimensions the model wanted to unpack, where that is what failed."""
-    match = re.search(r"values to unpack \(expected (\d+)", str(error))
-    return int(match[1]) if match else None
+    match = re.search(r"values to unpack \(expected (\d+)|\b(\d)D tensor", str(error))
+    return int(match[1] or match[2]) if match else None
+
+
+_PAIRS = (
+    r"Expected (?:size )?(\d+) .*?but got (?:size )?(\d+)",
+    r"tensor a \((\d+)\) must match the size of tensor b \((\d+)\)",
+    r"dimension of length (\d+) at .*?broadcastable to \[.*?(\d+)(?=, \d+\]|\]$)",
+    r"(\d+)\)? doesn't match\D*(\d+)",
+    r"sequence length`?: (\d+) and max_position_embeddings: (\d+)",
+)
+"""Texts of two sizes that should be one."""
 
 
 def repaired(
-    model: nn.Module, failure: Failure, inputs: Mapping[str, InputTensor]
-) -> InputTensor | None:
-    """Return the input with the size that the layer at which the run failed takes.
+    model: nn.Module, failed: Probe, inputs: Mapping[str, InputTensor]
+) -> Iterator[InputTensor]:
+    """Return inputs with the size that the layer wants at which the run failed."""
+    free = [tensor for tensor in inputs.values() if tensor.values is None]
+    if failed.failure is not None and (wanted := _wanted_size(model, failed.failure)):
+        yield from _for_layer(failed.failure, wanted, free)
+    if match := re.search(r"multiple of [^.,]*?(\d+)\D*(?:[.,]|$)", str(failed.error)):
+        step = int(match[1])
+        for tensor in free:
+            longest = max(tensor.shape[1:], default=0)
+            yield _resized(tensor, longest, -(-longest // step) * step)
+    for pattern in _PAIRS:
+        if match := re.search(pattern, str(failed.error)):
+            first, second = int(match[1]), int(match[2])
+            for got, size in ((first, second), (second, first)):
+                yield from (_resized(tensor, got, size) for tensor in free if size)
 
-    Only where the layer got the input as it is, up to its leading dimensions.
-    """
-    wanted = _wanted_size(model, failure)
+
+def _resized(tensor: InputTensor, got: int, size: int) -> InputTensor:
+    shape = (tensor.shape[0], *(size if n == got else n for n in tensor.shape[1:]))
+    return replace(tensor, shape=shape)
+
+
+def _for_layer(
+    failure: Failure, wanted: tuple[int, int], free: list[InputTensor]
+) -> Iterator[InputTensor]:
     got = next((value.tensor.shape for value in failure.inputs if value.tensor is not None), ())
-    if wanted is None or len(got) < wanted[0]:
-        return None
     from_end, size = wanted
-    for tensor in inputs.values():
+    if len(got) < from_end:
+        return
+    for tensor in free:
         shape = list(tensor.shape)
-        if tensor.values is not None or not tensor.dtype.is_floating_point:
+        if not tensor.dtype.is_floating_point or len(shape) <= from_end:
             continue
-        if len(shape) <= from_end or tuple(shape[-2:]) != tuple(got[-2:]):
-            continue
-        if size in shape[1:]:  # the dimensions stand in another order
-            other = len(shape) - 1 - shape[::-1].index(size)
-            shape[-from_end], shape[other] = shape[other], shape[-from_end]
-        else:
-            shape[-from_end] = size
-        if tuple(shape) != tensor.shape:
-            return replace(tensor, shape=tuple(shape))
-    return None
+        if shape[-from_end] == got[-from_end]:  # it came to the layer as it is
+            if size in shape[1:]:  # the dimensions stand in another order
+                other = len(shape) - 1 - shape[::-1].index(size)
+                shape[-from_end], shape[other] = shape[other], shape[-from_end]
+            else:
+                shape[-from_end] = size
+            yield replace(tensor, shape=tuple(shape))
+        elif len(shape) == 3 and shape[-1] * size % got[-from_end] == 0:
+            # The bins of a spectrogram, halved and multiplied by channels on their way.
+            yield replace(tensor, shape=(*shape[:-1], shape[-1] * size // got[-from_end]))
 
 
 def _wanted_size(model: nn.Module, failure: Failure) -> tuple[int, int] | None:

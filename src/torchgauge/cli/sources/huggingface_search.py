@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from torchgauge.trace.inputs import InputTensor
 
 _TRIES = 16
-_SECONDS = 20.0
-"""After which no further try begins: an answer without inputs is better than none for a minute."""
 
 
 class Search:
@@ -43,8 +41,8 @@ class Search:
         given: Mapping[str, InputTensor] | None = None,
     ) -> None:
         self.inputs: dict[str, InputTensor] = dict(given or {})
-        self.error: Exception | None = None
-        """What the last try failed with."""
+        self.furthest: Probe | None = None
+        """The try that called most modules."""
         self._module = module
         self._config = config
         self._arguments = frozenset(arguments)
@@ -53,18 +51,21 @@ class Search:
         self._fixed = frozenset(self.inputs)
         self._tried: set[tuple[Any, ...]] = set()
 
-    def run(self, first: Iterable[str]) -> Probe | None:
-        """Try the arguments named ``first``, and what the errors lead to; ``None`` in vain."""
+    def run(self, first: Iterable[str], *, until: float) -> Probe | None:
+        """Try the arguments named ``first``, and what the errors lead to; ``None`` in vain.
+
+        No further try begins after ``until``, a time of ``time.monotonic``.
+        """
         if not all([self._add(name) for name in first]):
             return None
-        end = time.monotonic() + _SECONDS
         for _ in range(_TRIES):
             self._tried.add(self._state())
             found = probe(self._module, self.inputs)
-            self.error = found.error
+            if self.furthest is None or found.calls > self.furthest.calls:
+                self.furthest = found
             if found.runs:
                 return found
-            if time.monotonic() > end or not self._changed(found):
+            if time.monotonic() > until or not self._changed(found):
                 return None
         return None
 
@@ -98,9 +99,8 @@ class Search:
                 return True
         if "bool" in str(failed.error) and self._take(lambda t: str(t.dtype) == "torch.bool"):
             return True
-        if failed.failure is not None:
-            better = repaired(self._module, failed.failure, self._free())
-            if better is not None and self._replace(better):
+        for better in repaired(self._module, failed, self._free()):
+            if self._replace(better):
                 return True
         return self._take(lambda t: True)
 

@@ -6,7 +6,7 @@ Several where models of the same argument differ; which one is right, a run find
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.sources import huggingface_fields as fields
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from torchgauge.trace.inputs import InputTensor
 
-_NOT_MADE = ("inputs_embeds", "past_key_values", "cache", "labels", "encoder_outputs", "output_",
-             "return_", "use_", "position_ids", "head_mask", "session")  # fmt: skip
+_NOT_MADE = ("past_key_values", "cache", "labels", "encoder_outputs", "output_",
+             "return_", "use_", "head_mask", "session")  # fmt: skip
 """Arguments that are never made: another way to say the same, or not a tensor."""
 
 
@@ -38,6 +38,8 @@ class Wanted:
 def candidates(wanted: Wanted) -> list[InputTensor]:
     """Return the tensors that the argument may take, the likeliest first, for one sample."""
     name = wanted.name
+    if name == "inputs_embeds" and "input_ids" in wanted.arguments:
+        return []
     if any(word in name for word in _NOT_MADE):
         return []
     for applies, make in _RULES:
@@ -106,12 +108,30 @@ def known(name: str, *rows: Any) -> InputTensor:
 
 
 def _tokens(wanted: Wanted) -> Iterator[InputTensor]:
+    """Numbers of tokens; those of sound come in several books for each step."""
     count = fields.token_count(wanted.config)
-    books = fields.number(wanted.config, "num_codebooks", "n_codes_total", "num_quantizers")
     yield integers(wanted, count)
-    if books:
-        yield from (integers(wanted, count, books + 1), integers(wanted, count, books))
-        yield integers(wanted, books, count)
+    is_decoder = wanted.name.startswith("decoder")
+    if "decoder_input_ids" in wanted.arguments and not is_decoder:
+        return  # text
+    names = ("num_codebooks", "n_codes_total", "num_quantizers")
+    part = getattr(wanted.config, "decoder_config", None) or getattr(wanted.config, "decoder", None)
+    books = fields.number(part, *names, "num_channels") if is_decoder and part else 0
+    books = books or fields.number(wanted.config, *names)
+    if not books:
+        return
+    rows = replace(integers(wanted, count), shape=(books, count), per_sample=books)
+    if is_decoder:
+        yield from (rows, integers(wanted, count, books))
+    yield from (integers(wanted, count, books + 1), integers(wanted, count, books))
+    yield from (integers(wanted, books, count), rows)
+
+
+def _regions(wanted: Wanted) -> Iterator[InputTensor]:
+    """What a detector found in an image, 36 regions as LXMERT and VisualBERT were trained with."""
+    names = ("visual_feat_dim", "visual_embedding_dim")
+    width = fields.number(wanted.config, *names, otherwise=2048)
+    yield floats(wanted, 36, 4 if wanted.name.endswith("pos") else width)
 
 
 def _like_tokens(wanted: Wanted) -> Iterator[InputTensor]:
@@ -165,6 +185,8 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
     image = (fields.channels(config), *fields.image_size(config, part=part))
     side, clip = fields.patch_size(config), fields.frames(config)
     _, rows, columns = fields.patch_grid(config)
+    if "prompt_pixel_values" in arguments:  # both stand on top of each other
+        image = (image[0], image[1] // 2, image[2])
     if "pixel_mask" in arguments and fields.find(config, "image_size", "img_size") is None:
         image = (image[0], 640, 640)  # detectors take any size; transformers trains them on COCO
     if {"grid_thw", "image_grid_thw"} & arguments:
@@ -179,7 +201,7 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
         yield floats(wanted, 1, *image)
     yield floats(wanted, *image)
     yield floats(wanted, 1, *image)
-    yield floats(wanted, 2, *image)
+    yield from (floats(wanted, 8, *image), floats(wanted, 2, *image))
     if "patch_size" in dir(config) or part == "":
         yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
         yield floats(wanted, rows * columns, fields.patch_elements(config))
@@ -232,6 +254,13 @@ def _images_seen(wanted: Wanted) -> Iterator[InputTensor]:
     yield ones(wanted, fields.token_count(wanted.config), 1)
 
 
+def _image_places(wanted: Wanted) -> Iterator[InputTensor]:
+    """Which tokens the features of the image stand in for: the first of them (KOSMOS-2)."""
+    tokens = fields.token_count(wanted.config)
+    count = min(tokens, fields.number(wanted.config, "latent_query_num", otherwise=tokens))
+    yield known(wanted.name, (1,) * count + (0,) * (tokens - count))
+
+
 def _prompt_masks(wanted: Wanted) -> Iterator[InputTensor]:
     pixels = wanted.given.get("pixel_values")
     if pixels is not None:
@@ -245,10 +274,10 @@ def _spectrogram(wanted: Wanted) -> Iterator[InputTensor]:
     bins, frames = fields.spectrogram(wanted.config)
     first = floats(wanted, bins, frames)
     second = floats(wanted, frames, bins)
-    if frames == 1000 or "attention_mask" in wanted.arguments:
+    if frames > bins or "attention_mask" in wanted.arguments:
         first, second = second, first
     yield from (first, second)
-    yield floats(wanted, 1, 1001, bins)
+    yield floats(wanted, 1, 1001, bins)  # CLAP: ten seconds at 48 kHz, a frame per 480 samples
 
 
 def _waveform(wanted: Wanted) -> Iterator[InputTensor]:
@@ -269,10 +298,9 @@ def _mask(wanted: Wanted) -> Iterator[InputTensor]:
     prefix = wanted.name.rpartition("attention_mask")[0]
     named = [wanted.given[n] for n in (f"{prefix}input_ids", *partners) if n in wanted.given]
     for partner in named[:1]:
-        bins, _ = fields.spectrogram(wanted.config)
-        lengths = [size for size in partner.shape[1:] if size != bins] or list(partner.shape[1:])
-        yield ones(wanted, lengths[-1])
-        yield ones(wanted, lengths[-1], is_bool=True)
+        steps = partner.shape[1] if partner.name.endswith("ids") else max(partner.shape[1:])
+        yield ones(wanted, steps)
+        yield ones(wanted, steps, is_bool=True)
 
 
 def _scalar_flag(wanted: Wanted) -> Iterator[InputTensor]:
@@ -311,18 +339,21 @@ def _ends(*words: str) -> Callable[[str], bool]:
 
 _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTensor]]], ...] = (
     (_ends("input_ids"), _tokens),
-    (_ends("token_type_ids", "lang_ids", "langs", "_ids_type"), _like_tokens),
+    (_ends("lang_ids"), lambda wanted: iter((integers(wanted),))),
+    (_ends("token_type_ids", "langs"), _like_tokens),
     (_ends("bbox"), _boxes),
     (_ends("task_inputs"), _task),
     (_ends("grid_thw"), _grid),
     (_ends("image_sizes"), _sizes),
     (_ends("spatial_shapes", "target_sizes"), _rows_and_columns),
     (_ends("pixel_position_ids", "image_position_ids"), _positions),
+    (_ends("position_ids"), lambda wanted: iter(())),
     (_ends("merge_sizes"), _merges),
     (_ends("pixel_values_videos"), _videos),
     (_ends("pixel_values"), _images),
     (_ends("prompt_masks"), _prompt_masks),
     (_ends("image_attention_mask"), _images_seen),
+    (_ends("image_embeds_position_mask"), _image_places),
     (_ends("pixel_mask", "pixel_attention_mask", "patch_attention_mask"), _pixel_mask),
     (_ends("input_features", "audio_mel"), _spectrogram),
     (_ends("input_values"), _waveform),
@@ -330,7 +361,8 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (lambda name: name.startswith(("past_", "future_")), _series),
     (_ends("freq"), lambda wanted: iter((integers(wanted), integers(wanted, 1)))),
     (_ends("mask"), _mask),
-    (_ends("hidden_states", "query_embeds", "action_embeds"), _hidden),
+    (_ends("hidden_states", "query_embeds", "action_embeds", "inputs_embeds", "inputs"), _hidden),
+    (_ends("visual_feats", "visual_pos", "visual_embeds"), _regions),
     (_ends("latents"), _latents),
     (_ends("states", "actions", "rewards", "returns_to_go", "timesteps"), _trajectory),
 )

@@ -233,18 +233,24 @@ def _natural_class(transformers: Any, config: Any) -> Any:
         order = (causal, transformers.MODEL_MAPPING)
     else:
         order = (transformers.MODEL_MAPPING, causal)
-    for mapping in order:
-        found = mapping.get(kind, ())
-        for chosen in found if isinstance(found, tuple | list) else [found]:
-            # llama4 is listed with a class that takes a part of its configuration.
-            if issubclass(kind, getattr(chosen, "config_class", None) or kind):
-                return chosen
-    if chosen := _class_beside(transformers, kind):
+    listed = [chosen for mapping in order for chosen in _listed(mapping, kind)]
+    for chosen in listed:  # llama4 is listed with a class that takes a part of its configuration
+        if issubclass(kind, getattr(chosen, "config_class", None) or kind):
+            return chosen
+    if chosen := _class_beside(transformers, kind) or next(iter(listed), None):
         return chosen
     raise ModelSpecError(
         f"transformers has no model of its own for {config.model_type}",
         hint="choose one with --set \"architectures=['…']\"",
     )
+
+
+def _listed(mapping: Any, kind: type) -> list[Any]:
+    try:
+        found = mapping.get(kind, ())
+    except ValueError:  # transformers lists a class that it does not have
+        return []
+    return list(found) if isinstance(found, tuple | list) else [found]
 
 
 def _class_beside(transformers: Any, kind: type) -> Any:

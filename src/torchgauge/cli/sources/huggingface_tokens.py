@@ -83,7 +83,7 @@ def _token(config: Any, modality: _Modality) -> int | None:
     return next((token for token in found if isinstance(token, int)), None)
 
 
-def towers(model: nn.Module, config: Any) -> Iterator[Tower]:
+def towers(model: nn.Module, config: Any, until: float) -> Iterator[Tower]:
     """Return what each tower of the model takes, video only where there is nothing else."""
     found = False
     for modality in _MODALITIES:
@@ -91,17 +91,19 @@ def towers(model: nn.Module, config: Any) -> Iterator[Tower]:
         if token is not None and hasattr(model, modality.method):
             if found and modality.name == "video":
                 continue
-            if tower := _tower(model, config, modality, token):
+            if tower := _tower(model, config, modality, token, until):
                 found = True
                 yield tower
 
 
-def _tower(model: nn.Module, config: Any, modality: _Modality, token: int) -> Tower | None:
+def _tower(
+    model: nn.Module, config: Any, modality: _Modality, token: int, until: float
+) -> Tower | None:
     arguments = signature(getattr(model, modality.method))
     first = [name for name, is_needed in arguments.items() if is_needed]
     first = first or [name for name in modality.main if name in arguments]
     search = Search(_alone(model, modality.method), config, arguments)
-    found = search.run(first)
+    found = search.run(first, until=until)
     width = _embedding_width(model)
     if found is None or not width:
         return None

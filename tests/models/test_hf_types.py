@@ -1,0 +1,137 @@
+"""Model types of transformers by their name alone: inputs are made, tried, stated, and scale."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from math import prod
+from typing import Any
+
+import pytest
+
+import torchgauge as tg
+from torchgauge.cli.main import main
+from torchgauge.cli.model_build import ModelBuild
+from torchgauge.cli.model_run import model_inputs
+from torchgauge.cli.model_spec import build_model, parse_model_spec
+from torchgauge.cli.options import InputRequest
+from torchgauge.cli.sources.torchvision_operators import define_missing_operators
+from torchgauge.errors import ModelSpecError
+from torchgauge.report.model import Report
+
+pytestmark = pytest.mark.models
+os.environ["HF_HUB_OFFLINE"] = "1"
+define_missing_operators()
+transformers = pytest.importorskip("transformers", exc_type=ImportError)
+
+
+def build(text: str, **settings: Any) -> ModelBuild:
+    return build_model(parse_model_spec(text, settings))
+
+
+def analyzed(made: ModelBuild, batch: int | None = None) -> Report:
+    return tg.analyze(made.model, **model_inputs(made, InputRequest(batch_size=batch)))
+
+
+def shapes(report: Report) -> dict[str, tuple[int, ...]]:
+    return {value.name: value.tensor.shape for value in report.inputs if value.tensor is not None}
+
+
+SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
+         "intermediate_size": 64}  # fmt: skip
+
+FAMILIES = {
+    "boxes of words": ("bros", SMALL, {"input_ids": (1, 128), "bbox": (1, 128, 4)}),
+    "clips": ("videomae", SMALL, {"pixel_values": (1, 16, 3, 224, 224)}),
+    "any image size": ("segformer", {}, {"pixel_values": (1, 3, 224, 224)}),
+    "raw sound": ("encodec", {}, {"input_values": (1, 1, 24_000)}),
+    "spectrogram": ("audio-spectrogram-transformer", SMALL, {"input_values": (1, 1024, 128)}),
+    "time series": ("timesfm", {"num_hidden_layers": 2},
+                    {"past_values": (1, 512), "past_values_padding": (1, 512), "freq": (1,)}),
+    "patches": ("siglip2", {},
+                {"input_ids": (1, 64), "pixel_values": (1, 784, 768), "spatial_shapes": (1, 2)}),
+    "queries": ("blip_2_qformer", {},
+                {"query_embeds": (1, 128, 768), "encoder_hidden_states": (1, 128, 1408)}),
+    "packed patches": ("qwen2_5_vl_vision", {"depth": 2, "hidden_size": 64, "num_heads": 4},
+                       {"hidden_states": (1024, 1176), "grid_thw": (1, 3)}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings", "wanted"), FAMILIES.values(), ids=FAMILIES)
+def test_each_family_gets_its_inputs(name: str, settings: Any, wanted: Any) -> None:
+    made = build(f"hf:{name}", **settings)
+    report = analyzed(made)
+    assert shapes(report) == wanted
+    assert report.execution == "simulated"
+    assert report.totals.forward_macs > 0
+
+
+def test_an_image_stands_among_the_tokens_and_its_tower_is_counted() -> None:
+    made = build("hf:llava", **{"text_config.num_hidden_layers": 1})
+    report = analyzed(made)
+    patches = (336 // 14) ** 2
+    assert shapes(report) == {
+        "input_ids": (1, 128 + patches), "pixel_values": (1, 3, 336, 336),
+    }  # fmt: skip
+    assert f"{patches} for the image" in made.default_inputs.why
+    convolution = report.modules["vision_tower.embeddings.patch_embedding"]
+    assert convolution.macs == patches * 1024 * 3 * 14 * 14
+    assert shapes(analyzed(made, batch=2)) == {
+        "input_ids": (2, 128 + patches), "pixel_values": (2, 3, 336, 336),
+    }  # fmt: skip
+
+
+def test_packed_patches_grow_with_the_batch() -> None:
+    made = build("hf:qwen2_5_vl_vision", depth=2, hidden_size=64, num_heads=4)
+    assert shapes(analyzed(made, batch=3)) == {"hidden_states": (3072, 1176), "grid_thw": (3, 3)}
+
+
+def test_the_report_says_what_was_made(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "hf:bros", "--format", "json"]) == 0
+    (said, *_) = json.loads(capsys.readouterr().out)["assumptions"]
+    assert said == (
+        "inputs made from the configuration of bros, and tried: input_ids [1, 128]; "
+        "bbox [1, 128, 4] (choose with --input-size)"
+    )
+
+
+def test_what_cannot_be_made_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "hf:omdet-turbo", "--depth", "1"]) == 0
+    (note, *_) = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
+    assert "no inputs were found with which OmDetTurboForObjectDetection runs" in note
+    assert "--input-size classes_input_ids=…" in note
+
+
+def test_a_setting_without_a_value_is_named_in_place_of_what_torch_says_of_it() -> None:
+    with pytest.raises(ModelSpecError) as caught:
+        build("hf:dots1")
+    assert "empty() takes 1 positional argument but 3 were given" in caught.value.message
+    assert "not set in this configuration: num_local_experts" in caught.value.hint
+
+
+def test_a_type_is_built_with_the_class_of_its_own_configuration() -> None:
+    assert build("hf:llama4", **{"text_config.num_hidden_layers": 1}).name == (
+        "Llama4ForConditionalGeneration"
+    )
+
+
+def test_types_drawn_by_chance() -> None:
+    from transformers.models.auto import modeling_auto
+
+    names = random.Random(1).sample(sorted(modeling_auto.MODEL_MAPPING_NAMES), 8)
+    made = {}
+    for name in names:
+        if name in transformers.CONFIG_MAPPING:
+            try:
+                found = build(f"hf:{name}")
+            except ModelSpecError:  # its library is not here, or its defaults make no model
+                continue
+            made[name] = found.default_inputs is not None or bool(found.notes)
+    assert len(made) >= len(names) - 2
+    assert all(made.values())  # inputs, or one line on what to pass
+
+
+def test_sizes_are_those_of_one_sample() -> None:
+    defaults = build("hf:vit", **SMALL).default_inputs
+    assert prod(defaults.sizes["pixel_values"]) == 3 * 224 * 224
