@@ -50,6 +50,11 @@ def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception)
 
 def _values(error: BaseException) -> str:
     """Say what to do about values that only a real run has: there was none, or it failed too."""
+    if re.match(r"what (sparse|nested) tensors cost", str(error)):
+        return (
+            "sparse and nested tensors are run for real, and no real run was made; have more "
+            "memory free, use a smaller model or input, or dense (padded) tensors"
+        )
     line = line_of(error)
     return (
         f"{line or 'the model'} decides on values that a simulated run does not have, and no real "
@@ -138,9 +143,6 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 )
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
-    (r"what (sparse|nested) tensors cost depends on",
-     "sparse and nested tensors are run for real, which this model is too large for here, or which "
-     "was ruled out; use a smaller model or input, or dense (padded) tensors"),
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
      "the device has too little memory left; use a smaller batch or input, precision bf16, or "
      "checkpointing"),

@@ -37,6 +37,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.irregular import (
     dense_parts,
     irregular_in,
+    is_coordinates,
     is_irregular,
     is_recorded_inside,
     meetings,
@@ -390,7 +391,7 @@ class Recorder(DispatchMode):
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
-        if facts.name == _CLONE and found.irregular is not None and node_variable(node) is not None:
+        if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
         if self.stack:
             call = self.stack[-1].index
@@ -407,6 +408,7 @@ class Recorder(DispatchMode):
             inspected = found.tensors[0]
         if inspected is not None and simulation is None:
             kernel = irregular_kernel(func, args, inspected)
+        workspace = 0
         try:
             if kernel is not None:
                 with self:  # what it calls is recorded
