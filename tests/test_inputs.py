@@ -235,11 +235,3 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_impossible_inputs_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         tg.analyze(nn.Conv2d(3, 4, 3), **options)
-
-
-def test_nested_tensors_are_refused() -> None:
-    rows = [torch.zeros(2, 4), torch.zeros(3, 4)]
-    for layout in (torch.strided, torch.jagged):
-        nested = torch.nested.nested_tensor(rows, layout=layout)
-        with pytest.raises(InputError, match="nested tensors cannot be analysed"):
-            tg.analyze(nn.Linear(4, 4), input_data=[nested])

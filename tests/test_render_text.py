@@ -15,7 +15,7 @@ from torchgauge.errors import UsageError
 from torchgauge.render import FORMATS, get_renderer
 from torchgauge.render.layout import ColumnSize, fit, shorten, wrap
 from torchgauge.render.text import TextRenderer
-from torchgauge.report.model import Failure, NotCounted, Phase
+from torchgauge.report.model import Failure, ModuleTable, NotCounted, Phase
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 
@@ -100,9 +100,44 @@ def test_what_has_no_room_is_said():
     assert "no room" not in text(build.simple_cnn(), width=80)
 
 
-def test_the_width_is_80_unless_given():
-    report = build.transformer()
-    assert text(report) == text(report, width=80) != text(report, width=81)
+def test_without_a_width_sentences_are_wrapped_at_80_and_nothing_of_the_table_is_cut():
+    report = build.transformer(embedding="a_name_that_leaves_no_room_at_a_width_of_80_at_all_" * 2)
+    shown = text(report)
+    assert "…" not in shown and "no room" not in shown
+    assert "…" in text(report, width=80)
+    table = shown.split("─\n")
+    assert_fits(table[0].rsplit("\n", 2)[0] + table[-1], 80)
+
+
+LONG = (1234567, 3, 102400, 102400)
+
+
+def with_long_shapes(report):
+    def longer(values):
+        return tuple(
+            replace(v, tensor=replace(v.tensor, shape=LONG), batch_dims=()) if v.tensor else v
+            for v in values
+        )
+
+    modules = [
+        replace(module, calls=tuple(replace(c, outputs=longer(c.outputs)) for c in module.calls))
+        for module in report.modules.values()
+    ]
+    return replace(report, modules=ModuleTable(tuple(modules)))
+
+
+@pytest.mark.parametrize("columns", [None, ("type", "output", "params", "dtype", "calls")])
+@pytest.mark.parametrize("name", ["transformer", "detector", "shared", "failed"])
+def test_names_are_cut_and_shapes_and_figures_never(name, columns):
+    """A column that has no room leaves; "[1234…400]" would be a wrong number."""
+    report = with_long_shapes(build.ALL[name]())
+    whole = text(report, columns=columns)
+    assert str(list(LONG)) in whole
+    for width in (40, 52, 64, 80, 90, 100, 120):
+        shown = text(report, width=width, columns=columns)
+        assert_fits(shown, width)
+        for line in shown.split("\n"):
+            assert not re.search(r"\[[^\]]*…|…[^\[]*\]", line), line
 
 
 def test_colour_changes_no_character():

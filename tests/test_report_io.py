@@ -292,7 +292,7 @@ LATER = {
 OPTIONAL = {
     "name", "total_flops", "text", "at_peak", "time", "phase_memory", "time_ms", "total",
     "backward_time_ms", "requested_bytes", "free_bytes", "alive_at_peak", "own_gradient_bytes",
-    "intervals",
+    "intervals", "guesses",
 }  # fmt: skip
 
 

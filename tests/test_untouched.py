@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import random
 import sys
 import threading
@@ -247,3 +248,15 @@ def test_other_threads_are_heard_while_a_run_is_not(capsys: pytest.CaptureFixtur
         raise RuntimeError("on demand")
     assert sys.stdout is before
     assert capsys.readouterr().out == "from a thread\n"
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_the_working_directory_is_restored(tmp_path, monkeypatch, mode):
+    class Moves(nn.Linear):
+        def forward(self, x):
+            os.chdir("/")
+            return super().forward(x)
+
+    monkeypatch.chdir(tmp_path)
+    tg.analyze(Moves(4, 4), (2, 4), scenario=tg.Scenario(mode=mode))
+    assert os.getcwd() == str(tmp_path)

@@ -132,7 +132,8 @@ def summary(
 
     Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
     ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
-    in characters (the terminal's by default), and the ``file`` to print to.
+    in characters (the terminal's by default, as much as it takes elsewhere), and the ``file`` to
+    print to.
 
     Raises:
         ModelError: after printing the table up to the layer that failed.

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 import torchgauge.compat
@@ -142,6 +143,41 @@ def test_a_module_runs_unchanged(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "['--epochs', '1'] torchgauge.compat.thop" in done.stdout
+
+
+WITHOUT_OPERATORS = """
+    import torch
+    for name in ("nms", "qnms"):
+        @torch.library.register_fake(f"torchvision::{name}")
+        def shape(dets, scores, iou_threshold):
+            return dets
+    ready = True
+"""
+"""What ``import torchvision`` does where its compiled operators do not load."""
+PROGRAMS = {
+    "late": "from torchinfo import summary\ndef run():\n    from torchvision import ready\nrun()",
+    "through a library": "import library",  # timm and transformers import it
+    "looked for": "import importlib.util as util\nassert util.find_spec('torchvision')\n"
+    "import torchvision",
+    "with a repair of its own": "from torch.library import Library\n"
+    "own = Library('torchvision', 'FRAGMENT')\n"
+    "own.define('nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')\n"
+    "import torchvision",
+}
+
+
+@pytest.mark.skipif(torch.version.cuda is not None, reason="with CUDA a mismatch is to be heard of")
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_torchvision_is_imported_without_its_compiled_operators(tmp_path, program):
+    package = tmp_path / "torchvision"
+    package.mkdir()
+    (package / "__init__.py").write_text(textwrap.dedent(WITHOUT_OPERATORS))
+    (tmp_path / "library.py").write_text("from torchvision import ready\n")
+    code = PROGRAMS[program] + "\nprint('it ran')\n"
+    if program == "through a library":
+        assert "operator torchvision::nms does not exist" in run_script(tmp_path, code).stderr
+    done = run_script(tmp_path, code, "-m", "torchgauge.compat")
+    assert (done.returncode, done.stdout) == (0, "it ran\n"), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -485,19 +485,19 @@ def footer(result: ModelStatistics) -> list[str]:
 def test_units_are_settings_of_the_result() -> None:
     result = quiet(tm.SingleInputNet(), DIGITS)
     assert footer(result)[0] == "Total params: 21,840"
-    assert footer(result)[3:5] == ["Total mult-adds (M): 7.69", "Input size (kB): 50.18"]
-    assert footer(result)[6] == "Params size (kB): 87.36"
+    assert footer(result)[3:5] == ["Total mult-adds (M): 7.69", "Input size (MB): 0.05"]
+    assert footer(result)[6] == "Params size (MB): 0.09"
     result.formatting.macs_units = Units.NONE
-    result.formatting.params_size_units = Units.MEGABYTES
+    result.formatting.params_size_units = Units.KILOBYTES
     result.formatting.params_count_units = Units.KILOBYTES
     assert footer(result)[0] == "Total params (k): 21.84"
-    assert footer(result)[3:5] == ["Total mult-adds: 7,688,000", "Input size (MB): 0.05"]
+    assert footer(result)[3:5] == ["Total mult-adds: 7,688,000", "Input size (kB): 50.18"]
     result.formatting.macs_units = "T"
     result.formatting.params_units = "M"  # the name of 1.8.0
     assert footer(result)[0] == "Total params (M): 0.02"
     assert footer(result)[3] == "Total mult-adds (T): 0.00"
     result.formatting.params_size_units = "auto"
-    assert footer(result)[4] == "Input size (kB): 50.18"
+    assert footer(result)[4] == "Input size (MB): 0.05"
 
 
 def test_other_settings_act_too() -> None:
@@ -509,13 +509,13 @@ def test_other_settings_act_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"),
-    [(0, ": 0"), (999, ": 999"), (1000, " (k): 1"), (1234, " (k): 1.23"), (5_000_000, " (M): 5"),
-     (2_500_000_000, " (G): 2.50"), (3 * 10**12, " (T): 3"), (4 * 10**15, " (T): 4,000")],
+    ("number", "text", "with_bytes"),
+    [(0, " (M): 0", " (MB): 0.00"), (999, " (M): 0.00", " (MB): 0.00"),
+     (123_456, " (M): 0.12", " (MB): 0.12"), (5_000_000, " (M): 5", " (MB): 5.00"),
+     (2_500_000_000, " (G): 2.50", " (GB): 2.50"), (4 * 10**15, " (T): 4,000", " (TB): 4000.00")],
 )  # fmt: skip
-def test_a_number_takes_the_unit_that_fits(number: int, text: str) -> None:
+def test_a_number_takes_the_unit_that_fits(number: int, text: str, with_bytes: str) -> None:
     assert ModelStatistics.format_output_num(number, Units.AUTO, False) == text
-    with_bytes = text.replace(")", "B)")
     assert ModelStatistics.format_output_num(number, Units.AUTO, True) == with_bytes
 
 

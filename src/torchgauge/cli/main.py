@@ -24,8 +24,9 @@ from typing import NoReturn
 
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.output import close_stdout
+from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
 from torchgauge.cli.suggest import did_you_mean
-from torchgauge.errors import TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 
 PROGRAM = "torchgauge"
 INTERNAL_ERROR_STATUS = 70
@@ -47,7 +48,14 @@ class _Parser(argparse.ArgumentParser):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises for what a user did."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_stderr():
+        status = _status(list(sys.argv[1:] if argv is None else argv))
+        if argv is None:  # what the model's code prints at exit is not part of the result
+            give_stdout_up()
+        return status
+
+
+def _status(arguments: list[str]) -> int:
     search_path = list(sys.path)
     try:
         status = _dispatch(arguments)
@@ -75,6 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             "  this is a bug in torchgauge; please report it with the output of --debug"
         )
         return INTERNAL_ERROR_STATUS
+    except BaseException as stop:  # only the model's code raises what is no Exception
+        if "--debug" in arguments:
+            traceback.print_exc()
+        _say(
+            f"error: the model's code raised {type(stop).__name__}: {stop}\n"
+            "  try: raise an Exception; add --debug for the whole traceback"
+        )
+        return ModelError.exit_status
     finally:
         sys.path[:] = search_path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
+from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.report.model import Report
 
@@ -165,6 +167,13 @@ def _print_notes(build: ModelBuild, request: InputRequest) -> None:
 
 @contextlib.contextmanager
 def user_code_prints_to_stderr() -> Iterator[None]:
-    """Keep stdout for the result: what a model's code prints goes to stderr."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+    """Keep stdout for the result, and the working directory for what the user has named.
+
+    What a model's code prints goes to stderr; a ``chdir`` of it ends with it.
+    """
+    folder = os.getcwd()
+    try:
+        with stdout_kept_free():
+            yield
+    finally:
+        os.chdir(folder)

@@ -163,7 +163,7 @@ def page_options(arguments: argparse.Namespace, format: str) -> tuple[int, bool]
 
     target = sys.stdout if arguments.output is None else io.StringIO()
     chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
-    return chosen["width"], chosen["ascii"]
+    return chosen["width"] or 80, chosen["ascii"]
 
 
 def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:

@@ -124,7 +124,11 @@ WHOLE_TENSOR_OPS = _names(
 
 WHOLE_TENSOR_OPS_ELSEWHERE = _names(
     """
-    _quantized.add inductor.accumulate_grad onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d
+    _quantized.add bitsandbytes.dequantize_4bit bitsandbytes.dequantize_blockwise
+    bitsandbytes.int8_double_quant bitsandbytes.int8_mm_dequant
+    bitsandbytes.int8_vectorwise_dequant bitsandbytes.int8_vectorwise_quant
+    bitsandbytes.quantize_4bit bitsandbytes.quantize_blockwise inductor.accumulate_grad
+    onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d
     onednn.qmul prims.abs prims.acos prims.acosh prims.add prims.amax prims.amin prims.asin
     prims.asinh prims.atan prims.atan2 prims.atanh prims.bessel_i0 prims.bessel_i0e
     prims.bessel_i1 prims.bessel_i1e prims.bessel_j0 prims.bessel_j1 prims.bitwise_and
@@ -163,7 +167,8 @@ WHOLE_TENSOR_OPS_ELSEWHERE = _names(
 READS_BY_INDEX = _names(
     """
     _unsafe_index _unsafe_masked_index embedding gather index index_select masked_select take
-    take_along_dim torchvision.ps_roi_align torchvision.ps_roi_pool torchvision.roi_align
+    take_along_dim quantized.embedding_2bit quantized.embedding_4bit quantized.embedding_byte
+    torchvision.ps_roi_align torchvision.ps_roi_pool torchvision.roi_align
     torchvision.roi_pool
     """
 )
@@ -191,7 +196,8 @@ EMBEDDING_BAGS = _names(
     """
     _embedding_bag _embedding_bag_backward _embedding_bag_dense_backward
     _embedding_bag_forward_only _embedding_bag_per_sample_weights_backward
-    _embedding_bag_sparse_backward embedding_bag
+    _embedding_bag_sparse_backward embedding_bag quantized.embedding_bag_2bit
+    quantized.embedding_bag_4bit quantized.embedding_bag_byte
     """
 )
 """One operation per element of every row looked up."""

@@ -189,7 +189,7 @@ class _Answer:
             not_tried=tuple(finder.not_tried),
             cache=cache,
             traces=self._bench.traces,
-            not_counted=(*base.not_counted, *never_used(trace)),
+            not_counted=(*base.not_counted, *trace.not_counted, *never_used(trace)),
             assumptions=(*trace.assumptions, *self._device_assumptions()),
             warnings=(*trace.warnings, *self._machine.warnings_of(trace), *left_out),
         )

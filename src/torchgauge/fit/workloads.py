@@ -13,7 +13,7 @@ from torch import nn
 from torchgauge.errors import MissingExtraError, UsageError
 from torchgauge.fit.bench import Setup, SetupError, resized
 from torchgauge.fit.lora import adapted
-from torchgauge.report.model import Role, Trace
+from torchgauge.report.model import Role, StorageRecord, Trace
 from torchgauge.trace.inputs import InputPlan, InputTensor
 
 
@@ -102,7 +102,7 @@ class GenerationRun:
         """Return the trace with what the first forward leaves behind as outputs.
 
         The second replaces the keys and values of a dynamic cache, so the recorder takes those
-        of the first for temporaries.
+        of the first for temporaries. Weights that autocast keeps in 16 bits are none of them.
         """
         first = next(call for call in trace.calls if call.path == "model")
         alive: set[int] = set()
@@ -110,11 +110,21 @@ class GenerationRun:
             (alive.discard if event.is_free else alive.add)(event.storage)
         storages = tuple(
             replace(storage, role=Role.OUTPUT)
-            if storage.index in alive and storage.role is Role.TEMPORARY
+            if storage.index in alive
+            and storage.role is Role.TEMPORARY
+            and not _is_cast_weight(trace, storage)
             else storage
             for storage in trace.storages
         )
         return replace(trace, storages=storages)
+
+
+def _is_cast_weight(trace: Trace, storage: StorageRecord) -> bool:
+    """Return whether a storage holds a parameter in another dtype."""
+    if storage.op < 0 or trace.ops[storage.op].name != "aten._to_copy.default":
+        return False
+    reads = trace.ops[storage.op].reads
+    return all(trace.storages[index].role is Role.PARAMETER for index in reads)
 
 
 def check_generates(model: nn.Module, context: int) -> None:

@@ -6,11 +6,9 @@ here. They are scaled, phase by phase, to the medians of the undisturbed step.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
@@ -20,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from torchgauge.measure.step import RealStep
 from torchgauge.report.model import OpTime, Phase, Trace
+from torchgauge.trace.kernel_memory import quiet_profiler
 from torchgauge.trace.torch_internals import next_sequence_nr, profiler_range
 
 MARK = "torchgauge:"
@@ -404,17 +403,3 @@ def _recorded_name(profiled: str) -> str:
 
 def _ignore(phase: Phase) -> None:
     """Note nothing."""
-
-
-@contextmanager
-def quiet_profiler() -> Iterator[None]:
-    """Keep the profiler's own log lines (``USDT:…`` in torch 2.13) out of the user's terminal."""
-    name = "KINETO_LOG_LEVEL"
-    before = os.environ.get(name)
-    if before is None:
-        os.environ[name] = "99"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]

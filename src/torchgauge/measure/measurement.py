@@ -44,6 +44,7 @@ from torchgauge.report.timeline import Timeline
 from torchgauge.trace.batch import name_batch
 from torchgauge.trace.inputs import InputSize, plan_inputs
 from torchgauge.trace.isolation import neutral, untouched
+from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.run import run
 from torchgauge.trace.session import Outcome, Request, Session, structure
@@ -81,8 +82,9 @@ def measure_model(
     scenario = scenario or Scenario()
     device = _device(scenario)
     model = as_module(model)
+    whole, _ = whole_model(model)
     plan = plan_inputs(
-        model,
+        whole,
         input_size,
         input_data,
         batch_size=batch_size,
@@ -102,13 +104,14 @@ def measure_model(
         plan=plan,
         scenario=scenario,
         loss=loss,
-        model_name=model_name or type(unwrap(model)).__name__,
+        model_name=model_name or type(whole).__name__,
         on_progress=on_progress,
         fast_paths=True,
         real_device=device.type,
     )
     runs = _Runs(request, model_spec, device)
     settle_allocator()
+    outside = Outside(unwrap(model), () if loss is None else (loss,))
     try:
         with neutral(), precision_of(request):
             report = runs.report(min_repetitions, max_seconds, confidence)
@@ -121,6 +124,7 @@ def measure_model(
             traceback.clear_frames(error.__cause__.__traceback__)
         raise
     finally:
+        outside.put_back(None, simulated=False)
         release(device)
 
 

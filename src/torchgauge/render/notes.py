@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from torchgauge.render.answers import is_module, layer_output_bytes, missing_formulas, named_value
 from torchgauge.render.figures import mebibytes
 from torchgauge.render.shapes import one_line
-from torchgauge.report.model import Report, Role
+from torchgauge.report.model import Phase, Report, Role
 from torchgauge.report.query import never_called
 from torchgauge.units import format_bytes, format_integer, format_milliseconds, format_percent
 
@@ -65,8 +65,11 @@ def failure_view(report: Report) -> FailureView | None:
         sizes.append(f"{format_bytes(failure.free_bytes)} free")
     if sizes:
         lines.append(f"memory: {', '.join(sizes)}")
+    where = f"{path} ({one_line(failure.module_type)})"
+    if failure.phase is Phase.OPTIMIZER:
+        where = one_line(failure.module_type)
     return FailureView(
-        where=f"{path} ({one_line(failure.module_type)}), in {failure.phase}",
+        where=f"{where}, in {failure.phase}",
         inputs=tuple(named_value(value, report.batch_size) for value in failure.inputs),
         error=tuple(one_line(line) for line in lines if line.strip()),
         hint=one_line(failure.hint),

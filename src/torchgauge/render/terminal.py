@@ -6,13 +6,13 @@ import os
 import shutil
 from typing import IO, TypedDict
 
-_SMALLEST, _PIPE = 40, 80
+_SMALLEST, _USUAL = 40, 80
 
 
 class TerminalOptions(TypedDict):
     """Options of ``TextRenderer`` that depend on where its text goes."""
 
-    width: int
+    width: int | None
     ascii: bool
     color: bool
 
@@ -22,18 +22,18 @@ def terminal_options(
 ) -> TerminalOptions:
     """Return width in characters, ASCII or not, colour or not.
 
-    A terminal gives its own width, anything else 80 columns; text that cannot be encoded there
-    becomes ASCII. ``color`` is ``auto`` (a terminal, unless ``NO_COLOR`` is set), ``always`` or
-    ``never``.
+    A terminal gives its own width. Anything else has none: a file or a pipe takes a table as it
+    is. Text that cannot be encoded there becomes ASCII. ``color`` is ``auto`` (a terminal, unless
+    ``NO_COLOR`` is set), ``always`` or ``never``.
     """
     is_terminal = bool(getattr(target, "isatty", lambda: False)())
-    if width is None:
-        width = shutil.get_terminal_size((_PIPE, 24)).columns if is_terminal else _PIPE
+    if width is None and is_terminal:
+        width = shutil.get_terminal_size((_USUAL, 24)).columns
     colored = color == "always" or (
         color == "auto" and is_terminal and not os.environ.get("NO_COLOR")
     )
     return {
-        "width": max(width, _SMALLEST),
+        "width": None if width is None else max(width, _SMALLEST),
         "ascii": ascii or not _can_encode(target),
         "color": colored and os.environ.get("TERM") != "dumb",
     }

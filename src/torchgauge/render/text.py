@@ -25,7 +25,9 @@ SMALLEST_WIDTH = 40
 _LABEL_WIDTH = 13
 _NO_BREAK = "\u00a0"
 _KEPT_TOGETHER = re.compile(r"(?<=\d) (?=%|[KMGTPE]?(i?B|MACs|FLOPs)\b)|(?<=\d %) |(?<=<) ")
-_SOFT_WIDTHS = {"layer": (24, 16), "type": (12, 8), "input": (14,), "output": (14,), "dtype": (8,)}
+_SOFT_WIDTHS = {"layer": (24, 16), "type": (12, 8), "dtype": (8,)}
+"""Widths to which names are cut where room is short. Shapes and figures never are."""
+_ENDLESS = 1 << 20
 _BOLD, _DIM, _RED = Style(bold=True), Style(dim=True), Style(color="red", bold=True)
 _PLAIN = Style()
 
@@ -48,15 +50,16 @@ _ASCII = _Signs("|- ", "`- ", "|  ", "-", "..", "|")
 class TextRenderer:
     """Write a report as a table with its answers before and its notes after it.
 
-    No line is wider than ``width`` and none ends in spaces. Where the width is short, columns are
-    narrowed, then left out, which a line under the table says.
+    No line is wider than ``width`` and none ends in spaces. Where the width is short, names are
+    cut, then columns left out, which a line under the table says; shapes and figures stay whole.
 
     Raises:
         UsageError: for an unknown column, a depth below 1, or a width below 40.
     """
 
     width: int | None = None
-    """Characters per line, as a terminal counts them; 80 if not given."""
+    """Characters per line, as a terminal counts them. Without it the table takes what it needs
+    and sentences are wrapped at 80."""
     ascii: bool = False
     """Use ASCII characters alone."""
     color: bool = False
@@ -79,14 +82,15 @@ class TextRenderer:
     def render(self, report: Report) -> str:
         """Return the report as text; the last line has no newline."""
         view = build_view(report, depth=self.depth, columns=self.columns, unfold=self.unfold)
-        page = _Page(view, self.width or DEFAULT_WIDTH, ascii=self.ascii, color=self.color)
+        page = _Page(view, self.width, ascii=self.ascii, color=self.color)
         return "\n".join(page.lines())
 
 
 class _Page:
-    def __init__(self, view: View, width: int, *, ascii: bool, color: bool) -> None:
+    def __init__(self, view: View, width: int | None, *, ascii: bool, color: bool) -> None:
         self._view = view
-        self._width = width
+        self._width = width or DEFAULT_WIDTH
+        self._table_width = width or _ENDLESS
         self._ascii = ascii
         self._color = color
         self._signs = _ASCII if ascii else _UNICODE
@@ -190,7 +194,7 @@ class _Page:
         yield self._style(rule, _DIM)
         dropped = [column.title for column in columns if column.name not in widths]
         if dropped:
-            text = f"no room at width {self._width}: {', '.join(dropped)}"
+            text = f"no room at width {self._table_width}: {', '.join(dropped)}"
             for line in self._wrap((text,), first=" ", indent="   "):
                 yield self._style(line, _DIM)
 
@@ -212,7 +216,7 @@ class _Page:
         sizes = [self._size(column, cells[column.name]) for column in columns]
         natural = sum(size.widths[0] for size in sizes)
         gap = 3 if natural + 3 * (len(sizes) - 1) < self._width else 2
-        return cells, fit(sizes, self._width - 1, gap), gap
+        return cells, fit(sizes, self._table_width - 1, gap), gap
 
     def _row(
         self,

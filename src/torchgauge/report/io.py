@@ -67,12 +67,12 @@ def report_to_dict(report: Report) -> dict[str, Any]:
             {"op": entry.op, "calls": entry.calls, "why": entry.why} for entry in report.not_counted
         ],
         "assumptions": list(report.assumptions),
-        "guesses": list(guesses(report.assumptions)),
         "warnings": list(report.warnings),
         "batch_size": report.batch_size,
         "failure": None if report.failure is None else _failure(report.failure),
+        "guesses": list(guesses(report.assumptions)),
     }
-    for name in ("time", "phase_memory"):  # left out, not empty, where nothing was measured
+    for name in ("time", "phase_memory", "guesses"):  # left out, not empty, where there is none
         if not data[name]:
             del data[name]
     return data

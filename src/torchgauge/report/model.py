@@ -65,6 +65,9 @@ class TensorSpec:
     device: str
     nbytes: int
     """Bytes of the elements of this view (numel × element size), not of the storage behind it."""
+    stored: int | None = field(default=None, compare=False)
+    """Elements that a sparse tensor holds; ``None`` for all others. ``shape`` is the logical one,
+    that of a nested tensor its values' (rows of all lengths one after the other)."""
 
     @property
     def numel(self) -> int:
@@ -87,6 +90,8 @@ class Layout(Flag):
     """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
     SUGGESTS_CHANNELS_LAST = auto()
     """Results are made with their channels last (``suggest_memory_format``)."""
+    MATRIX = auto()
+    """BLAS takes its matrices as they are: rows or columns lie one after the other."""
 
 
 ArgumentValue: TypeAlias = (

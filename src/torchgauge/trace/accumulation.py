@@ -31,7 +31,13 @@ def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) 
     old, new = args
     if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
         return False
-    if old.shape != new.shape or old.dtype != new.dtype or not _is_dense(old):
+    if (
+        old.is_nested
+        or new.is_nested
+        or old.shape != new.shape
+        or old.dtype != new.dtype
+        or not _is_dense(old)
+    ):
         return False
     return reference_counts(old) == last_reference()
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.trace.irregular import counted_shape, dense_parts, is_irregular
+from torchgauge.trace.packed import is_packed, packed_tensors
 
 _MAX_DEPTH = 12
 _GRAPHS = ("Data", "DataBatch")
@@ -26,9 +28,30 @@ class SpecTable:
 
     def of(self, tensor: torch.Tensor) -> TensorSpec:
         """Return the spec of a tensor."""
+        if is_irregular(tensor):
+            return self._irregular(tensor)
         key = (tensor.shape, tensor.dtype)
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec
+
+    def packed(self, value: Any) -> ArgumentValue:
+        """Return the specs of the weights in a packed object; see ``packed.py``."""
+        specs = tuple(
+            TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
+            for t in packed_tensors(value)
+            if t.name.startswith("weight")
+        )
+        return specs[0] if len(specs) == 1 else specs
+
+    def _irregular(self, tensor: torch.Tensor) -> TensorSpec:
+        shape, stored = counted_shape(tensor)
+        return TensorSpec(
+            shape=shape,
+            dtype=dtype_name(tensor.dtype),
+            device=self.device,
+            nbytes=sum(part.numel() * part.element_size() for part in dense_parts(tensor)),
+            stored=stored,
+        )
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key
@@ -62,6 +85,8 @@ def argument(value: Any, specs: SpecTable) -> ArgumentValue:
         return dtype_name(value)
     if isinstance(value, (torch.SymInt, torch.SymFloat)):
         return str(value)
+    if is_packed(value):
+        return specs.packed(value)
     if callable(value):  # its text would hold an address
         return f"<{getattr(value, '__name__', type(value).__name__)}>"
     return str(value).removeprefix("torch.")

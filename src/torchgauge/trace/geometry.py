@@ -21,11 +21,11 @@ def view_over(
 def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the first byte of its storage that a tensor reads, and the one after the last."""
     size = tensor.element_size()
-    first = tensor.storage_offset() * size
+    first = int(tensor.storage_offset()) * size
     if tensor.numel() == 0:
         return first, first
     steps = zip(tensor.shape, tensor.stride(), strict=True)
-    return first, first + (sum((n - 1) * stride for n, stride in steps) + 1) * size
+    return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
 
 
 def has_same_place(left: torch.Tensor, right: torch.Tensor) -> bool:

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from torch import nn
 
 from torchgauge.report.model import NamedValue, TensorSpec
+from torchgauge.trace.code_lines import place
+from torchgauge.trace.values import DataDependentError
+
+
+def guessed_hint(what: str) -> str:
+    """Return the hint for a failure after a decision on an input that holds made-up values."""
+    return (
+        f"{what} read an input that was made from its size alone, whose integers are zeros; pass "
+        "tensors with real values: input_data=(…) or input_data={'lengths': torch.tensor([9, 7])}"
+    )
+
+
+def explain_optimizer(error: Exception) -> str:
+    """Return one sentence on what to do when an optimizer's step fails."""
+    text = str(error)
+    if "support sparse gradients" in text:
+        return "use torch.optim:SparseAdam or sgd, or nn.Embedding without sparse=True"
+    if "support dense gradients" in text:
+        return "it takes the gradients of nn.Embedding(sparse=True) alone; use adam for the others"
+    return (
+        "its step() was called without a closure; optimizer='none' gives forward and backward, "
+        "another optimizer the whole step"
+    )
 
 
 def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception) -> str:
     """Return one sentence on what the layer needs and what it got; empty when nothing is known."""
+    for link in _chain(error):
+        if isinstance(link, DataDependentError):
+            return _values(link)
     first = next((value.tensor for value in inputs if value.tensor is not None), None)
     if first is not None:
         for kinds, rule in _RULES:
@@ -20,6 +46,34 @@ def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception)
                 if hint:
                     return hint
     return _from_message(error)
+
+
+def _values(error: BaseException) -> str:
+    """Say what to do about values that only a real run has: there was none, or it failed too."""
+    line = _line_of(error)
+    return (
+        f"{line or 'the model'} decides on values that a simulated run does not have, and no real "
+        "run was made; have more memory free, use a smaller configuration of the model, or, where "
+        "they are the values of an input, pass that one: input_data=…"
+    )
+
+
+def _line_of(error: BaseException) -> str:
+    """Return ``file.py:12``: the innermost line of the model's code that an error went through."""
+    found, traceback = "", error.__traceback__
+    while traceback is not None:
+        if name := place(traceback.tb_frame.f_code.co_filename):
+            found = f"{name}:{traceback.tb_lineno}"
+        traceback = traceback.tb_next
+    return found
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _convolution(module: nn.Module, got: TensorSpec) -> str:
@@ -84,9 +138,16 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 )
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
+    (r"what (sparse|nested) tensors cost depends on",
+     "sparse and nested tensors are run for real, which this model is too large for here, or which "
+     "was ruled out; use a smaller model or input, or dense (padded) tensors"),
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
      "the device has too little memory left; use a smaller batch or input, precision bf16, or "
      "checkpointing"),
+    (r"EOF when reading a line|lost sys.stdin",
+     "the model reads from the standard input; pass what it asks for as an argument"),
+    (r"maximum recursion depth exceeded",
+     "the model calls itself without end; the lines are in the traceback of the original error"),
     (r"missing \d+ required (positional|keyword-only) argument",
      "give every argument of forward: several --input-size, or input_data={...}"),
     (r"unexpected keyword argument|got multiple values for argument",
@@ -100,6 +161,15 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"Guard failed",
      "the program was exported for other sizes; leave the input size out, or export it with "
      "dynamic shapes"),
+    (r"Length of all samples has to be greater than 0",
+     "an input of lengths that is made from its size alone holds zeros; pass tensors: "
+     "input_data=(x, torch.tensor([9, 7, …])), or a dict by argument"),
+    (r"Storage size calculation overflowed|Overflow when unpacking long|integer multiplication "
+     r"overflow|numel.*overflow",
+     "a tensor would be larger than 2^63 bytes; use a smaller batch or input"),
+    (r"does not require grad and does not have a grad_fn",
+     "what is differentiated depends on nothing that requires a gradient, so there is no gradient "
+     "to compute; look for detach(), no_grad() and frozen parameters on the way"),
     (r"[Oo]utput size is too small|Calculated output size|Kernel size can't be greater",
      "the input is too small for the layers before; use a larger input size"),
     (r"Expected more than 1 value per channel",
@@ -107,12 +177,22 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
+    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same",
+     "two operands differ in dtype; cast one of them: x.to(weight.dtype), or x.float() where a "
+     "region of autocast ends"),
     (r"Expected attn_mask dtype to be bool",
      "the mask of attention is true or false, or a number that is added; pass one, or name its "
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
-    (r"CUDA|cuda", "the model names a CUDA device; move tensors to x.device instead"),
+    (r"is only available for these backends",
+     "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
+     "instance, or a dense tensor"),
+    (r"[Oo]nly (CUDA|supports? CUDA|supported (on|for) CUDA|available (on|for) CUDA)",
+     "the operator runs on CUDA devices only; put a dense layer in its place for the analysis"),
+    (r"compiled with CUDA|CUDA (error|driver|GPU|device)|NVIDIA driver|\bdevice\b.*\bcuda\b|"
+     r"\bcuda(:\d+)? and\b|\band cuda\b|'cuda",
+     "the model names a CUDA device; move tensors to x.device instead"),
 )  # fmt: skip
 
 

@@ -183,7 +183,7 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors.
 
     Raises:
-        InputError: for a nested tensor, and an array of what is no number.
+        InputError: for an array of what is no number.
     """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         try:
@@ -193,11 +193,6 @@ def _tensors(data: Any) -> Any:
                 f"an array of {data.dtype} cannot become a tensor",
                 hint="convert it: array.astype('float32')",
             ) from error
-    if isinstance(data, torch.Tensor) and data.is_nested:
-        raise InputError(
-            "nested tensors cannot be analysed: their rows have shapes of their own",
-            hint="pad them: torch.nested.to_padded_tensor(tensor, 0.0)",
-        )
     if isinstance(data, Mapping):
         return {key: _tensors(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
@@ -207,7 +202,7 @@ def _tensors(data: Any) -> Any:
 
 def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     values = (*args, *kwargs.values())
-    sizes = {v.shape[0] for v in values if isinstance(v, torch.Tensor) and v.dim() > 0}
+    sizes = {v.size(0) for v in values if isinstance(v, torch.Tensor) and v.dim() > 0}
     sizes |= {v.shape[0] // v.per_sample for v in values if isinstance(v, InputTensor)}
     return int(sizes.pop()) if len(sizes) == 1 else None
 

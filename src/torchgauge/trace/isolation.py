@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import random
 import sys
 import threading
@@ -189,7 +190,7 @@ def collector_paused() -> Iterator[None]:
 
 @contextmanager
 def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[None]:
-    """Restore RNG states and the grad mode; keep the cycle collector out of the run.
+    """Restore RNG states, grad mode and working directory; keep the cycle collector out of the run.
 
     The collector frees reference cycles at moments that differ from machine to machine, and a
     storage's lifetime is part of the answer. What is timed runs as the user's code would: with
@@ -197,6 +198,14 @@ def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[No
     """
     with _one_at_a_time, _restored(fast_paths=fast_paths, collect=collect):
         yield
+
+
+def _working_directory() -> str | None:
+    """Return the working directory, ``None`` where it has been removed."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -210,6 +219,7 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
     collecting = gc.isenabled()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
     recursion_limit = sys.getrecursionlimit()
+    folder = _working_directory()
     # The recorder's frames stand between the model's: what Python runs without them still runs.
     sys.setrecursionlimit(2 * recursion_limit)
     if not collect:
@@ -229,5 +239,7 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
         torch.set_grad_enabled(grad_enabled)
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         sys.setrecursionlimit(recursion_limit)
+        if folder != _working_directory() and folder is not None:
+            os.chdir(folder)
         if collecting:
             gc.enable()

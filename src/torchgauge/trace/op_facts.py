@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.pointwise import pointwise_rule
+from torchgauge.trace.product_rules import RULES as PRODUCTS
 from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
 
@@ -31,6 +32,12 @@ class OpFacts:
     is_deterministic: bool = True
     is_mutating: bool = False
     may_be_view: bool = False
+    resizes: bool = False
+    """Gives a storage another size."""
+    makes_sparse: bool = False
+    """Makes a sparse tensor of a dense one."""
+    makes_nested: bool = False
+    """Makes nested tensors or takes them apart."""
     rule: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_layouts: bool = False
@@ -51,7 +58,8 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
-                   "upsample_bilinear2d_backward")  # fmt: skip
+                   "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
+                   "baddbmm")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -81,7 +89,10 @@ def _look_up(func: Any) -> OpFacts:
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
         and not base.startswith(("empty", "new_empty", "rand", "bernoulli", "dropout")),
         is_mutating=schema.is_mutable,
-        rule=SHAPE_RULES.get(str(func)) or _pointwise(func, schema),
+        rule=SHAPE_RULES.get(str(func)) or PRODUCTS.get(str(func)) or _pointwise(func, schema),
+        resizes=base.startswith("resize_"),
+        makes_sparse=base.startswith("_to_sparse"),
+        makes_nested="_nested" in base,
         may_be_view=aliases or func.is_view,
         reads_layouts=base in _LAYOUT_READERS,
         reads_values=base in _READERS

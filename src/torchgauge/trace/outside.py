@@ -15,9 +15,9 @@ work. PyTorch's own functions that convert tensors are not either: the caller's 
 
 from __future__ import annotations
 
+import math
 import sys
-from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from torchgauge.report.model import OUTSIDE, NotCounted, Phase
+from torchgauge.trace.arrays import FEW_FLOATS, FEW_INTEGERS, is_computed
 from torchgauge.trace.code_lines import is_ours, is_session, is_torch, place
 from torchgauge.trace.torch_internals import dispatch_modes, without_modes
 from torchgauge.trace.values import DataDependentError
@@ -33,10 +34,6 @@ from torchgauge.trace.values import DataDependentError
 if TYPE_CHECKING:
     from torchgauge.trace.recorder import Recorder
 
-_FEW_FLOATS = 8
-_FEW_INTEGERS = 1 << 10
-"""Up to so many values may be read in one call of a layer (a list of lengths, the experts of a
-mixture, a threshold) before it counts as a loop over values."""
 _ARRAY_LIBRARIES = ("numpy/", "scipy/", "pandas/", "PIL/", "numba/", "cv2/", "skimage/", "sklearn/")
 """Not the line to name: the one that calls them is."""
 _COMPARE_ADDRESSES = ("accelerate/", "transformers/", "peft/", "diffusers/", "safetensors/")
@@ -65,6 +62,8 @@ class OutsideWork:
         """Calls in which a tensor became an array."""
         self._arrived: list[tuple[str, int, str]] = []
         """How, in which call and at which line an array came in."""
+        self.assumptions: dict[str, None] = {}
+        """What to say of the run, in order."""
         recorder.on_read = self._note_read
         recorder.python.on_compiled = self._note_compiled
 
@@ -81,6 +80,7 @@ class OutsideWork:
                 _replace(holder, name, self._addressed(name), undo)
             for holder, name in _READS:
                 _replace(holder, name, self._reading, undo)
+            _replace(torch.Tensor, "__format__", self._written, undo)
             _replace(torch.utils.dlpack, "to_dlpack", self._leaving("__dlpack__"), undo)
             for module, name in _IMPORTS:
                 _replace(module, name, self._arriving(name), undo)
@@ -164,6 +164,26 @@ class OutsideWork:
 
         return method
 
+    def _written(self, original: Any) -> Any:
+        """Write a number that has no value as nan or 0: a message is not worth a real run."""
+
+        def written(tensor: Any, specification: str) -> Any:
+            simulation = self._recorder.simulation
+            is_known = not tensor.is_meta or tensor.dim() > 0 or not specification
+            if simulation is None or is_known or not self._is_on:
+                return original(tensor, specification)
+            with without_modes():
+                value = simulation.values.get(tensor)
+            if value is not None:
+                return original(value, specification)
+            self.assumptions[
+                f"a tensor was written as text at {_line(_caller())}; its value is not known in a "
+                "simulated run, another stands for it"
+            ] = None
+            return format(math.nan if tensor.is_floating_point() else 0, specification)
+
+        return written
+
     def _arriving(self, name: str) -> Callable[[Any], Any]:
         """Return what makes a replacement for a function that turns an array into a tensor."""
         what = f"an array became a tensor (torch.{name}); what computed it is not seen"
@@ -172,7 +192,7 @@ class OutsideWork:
             def function(*args: Any, **kwargs: Any) -> Any:
                 if self._is_on and args:
                     frame = _caller()
-                    if _is_computed(args[0], frame) and not _is_in_torch(frame):
+                    if is_computed(args[0], frame) and not _is_in_torch(frame):
                         self._arrived.append((what, self._call(), _line(frame)))
                 return original(*args, **kwargs)
 
@@ -235,7 +255,8 @@ class OutsideWork:
             count = owner.numel()
         key = call, is_float
         self._read[key] = self._read.get(key, 0) + count
-        if self._read[key] > (_FEW_FLOATS if is_float else _FEW_INTEGERS):
+        if self._read[key] > (FEW_FLOATS if is_float else FEW_INTEGERS):
+            self._left.add(call)
             self._add(_READ_IN_LOOP, call, _line(frame))
 
     def _note(self, what: str, caller: FrameType) -> bool:
@@ -307,37 +328,6 @@ def _needs_memory(owner: torch.Tensor | torch.UntypedStorage, what: str) -> None
     """
     if owner.device.type == "meta":
         raise DataDependentError(f"{what} needs the memory of a tensor")
-
-
-def _is_computed(data: Any, frame: FrameType) -> bool:
-    """Return whether an array of some size is none of the constants that ``frame`` can reach."""
-    if isinstance(data, (bytearray, memoryview, array)):
-        size, few = memoryview(data).nbytes, _FEW_FLOATS
-    elif hasattr(data, "__array_interface__"):
-        size, few = data.size, _FEW_FLOATS if data.dtype.kind in "fc" else _FEW_INTEGERS
-    else:
-        return False
-    if size <= few:
-        return False
-    owner = data
-    known = {id(value) for value in _constants(frame)}
-    while owner is not None:
-        if id(owner) in known:
-            return False
-        owner = getattr(owner, "base", None)
-    return True
-
-
-def _constants(frame: FrameType) -> Iterator[Any]:
-    """Yield what the module that is running and its file hold, and what is inside of lists."""
-    own = frame.f_locals.get("self")
-    for values in (getattr(own, "__dict__", {}), frame.f_globals):
-        for value in tuple(values.values()):
-            yield value
-            if isinstance(value, dict):
-                yield from value.values()
-            elif isinstance(value, Sequence) and not isinstance(value, str):
-                yield from value
 
 
 def _line(frame: FrameType | None) -> str:

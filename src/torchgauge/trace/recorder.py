@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,7 @@ from torchgauge.report.model import (
     TensorSpec,
 )
 from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -32,16 +34,29 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.irregular import (
+    dense_parts,
+    irregular_in,
+    is_irregular,
+    is_recorded_inside,
+    meetings,
+    refuse,
+    sparse_alias,
+)
+from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import any_wrapper, stored_tensors
+from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
     current_autograd_node,
+    irregular_kernel,
     next_sequence_nr,
     node_sequence_nr,
     node_variable,
@@ -49,7 +64,10 @@ from torchgauge.trace.torch_internals import (
     without_torch_function,
     without_transforms,
 )
+from torchgauge.trace.wrappers import is_of_distributed
 
+_CLONE = "aten.clone.default"
+_MATMUL = "aten.matmul.default"
 _COPY = "aten._to_copy.default"
 _READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
@@ -106,10 +124,14 @@ class _OpenCall:
 class _Found:
     """The arguments of one operator: their specs, and the tensors among them."""
 
-    __slots__ = ("is_foreign", "tensors")
+    __slots__ = ("irregular", "is_foreign", "parts", "tensors")
 
     def __init__(self) -> None:
         self.tensors: list[torch.Tensor] = []
+        self.irregular: torch.Tensor | None = None
+        """The last sparse or nested tensor."""
+        self.parts: list[torch.Tensor] = []
+        """The dense tensors inside the sparse and nested ones."""
         self.is_foreign = False
         """Whether a tensor is not on the meta device."""
 
@@ -120,7 +142,10 @@ class _Found:
     def note(self, value: Any, specs: SpecTable) -> Any:
         """Return an argument as plain data and remember the tensors in it."""
         if isinstance(value, torch.Tensor):
-            if value.layout is torch.strided:
+            if is_irregular(value):
+                self.irregular = value
+                self.parts += dense_parts(value)
+            else:
                 self.tensors.append(value)
             if not value.is_meta:
                 self.is_foreign = True
@@ -154,9 +179,10 @@ class Recorder(DispatchMode):
         self.storages = StorageTracker()
         self.simulation = simulation
         self.phase = Phase.FORWARD
-        self.stack: list[_OpenCall] = []
+        self.threads = Threads(simulated=simulation is not None)
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
+        self.assumptions: list[str] = []
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
@@ -166,8 +192,12 @@ class Recorder(DispatchMode):
         self._boundary_calls: list[int] = [-1]
         self.composites: list[CompositeCall] | None = None
         """Where to note calls of composite operators, which only inference mode shows whole."""
+        self.pads_nested = False
+        """Whether nested tensors were multiplied, which is done on padded ones."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
         """Hears of each tensor whose value is read, and in which call."""
+        self.sees_shards = False
+        """Whether an operator took a tensor that is distributed over ranks."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -179,12 +209,19 @@ class Recorder(DispatchMode):
 
     # ------------------------------------------------------------------ module calls
 
+    @property
+    def stack(self) -> list[_OpenCall]:
+        """Return the module calls that are open in this thread."""
+        return self.threads.local.stack
+
     def wrap_forward(
         self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``."""
 
         def forward(*args: Any, **kwargs: Any) -> Any:
+            if self.threads.is_foreign():
+                return self.threads.in_thread(forward)(*args, **kwargs)
             python = self.python
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
@@ -215,20 +252,21 @@ class Recorder(DispatchMode):
     def _enter(
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> _OpenCall:
-        stack = self.stack
-        call = _OpenCall(
-            index=len(self.calls),
-            path=path,
-            parent=stack[-1].index if stack else -1,
-            inputs=call_inputs(names, args, kwargs, self.specs),
-            first_op=len(self._ops),
-            first_event=len(self.storages.events),
-            phase=self.phase,
-        )
-        self.calls.append(call)
-        stack.append(call)
-        self._boundaries.append(next_sequence_nr())
-        self._boundary_calls.append(call.index)
+        with self.threads.lock:
+            stack = self.stack
+            call = _OpenCall(
+                index=len(self.calls),
+                path=path,
+                parent=stack[-1].index if stack else -1,
+                inputs=call_inputs(names, args, kwargs, self.specs),
+                first_op=len(self._ops),
+                first_event=len(self.storages.events),
+                phase=self.phase,
+            )
+            self.calls.append(call)
+            stack.append(call)
+            self._boundaries.append(next_sequence_nr())
+            self._boundary_calls.append(call.index)
         return call
 
     def _leave(self, call: _OpenCall) -> None:
@@ -245,10 +283,14 @@ class Recorder(DispatchMode):
         tensors = [
             without_transforms(part)
             for tensor in tensors_in(output)
-            for part in stored_tensors(tensor)
+            for part in stored_tensors(local_part(tensor))
         ]
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
+
+    def current_path(self) -> str:
+        """Return the path of the module that is running, ``""`` for the root and outside."""
+        return self.stack[-1].path if self.stack else ""
 
     def current_call(self) -> int:
         """Return the innermost module call, in a backward the one whose forward it is for."""
@@ -274,22 +316,41 @@ class Recorder(DispatchMode):
     ) -> Any:
         """Run one operator and note it.
 
-        Where an argument's class runs its operators itself, what it runs them by comes here.
+        Where an argument's class runs its operators itself, what it runs them by comes here: the
+        operators of a DTensor's shards, those of what is inside a quantized weight.
         """
-        if types and any_wrapper(types):
-            return NotImplemented
+        if types:
+            if any(map(is_of_distributed, types)):
+                self.sees_shards = True
+                return NotImplemented
+            if any_wrapper(types):
+                return NotImplemented
+            if any(kind.__name__ == "FakeTensor" for kind in types):
+                return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
+        if not self.threads.is_several:
+            return self._run_as_operator(func, args, kwargs or {})
+        with self.threads.lock:
+            if not self.threads.note_op():  # the run is over, this thread is not
+                return func(*args, **kwargs or {})
+            return self._run_as_operator(func, args, kwargs or {})
+
+    def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         was_on = self.python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
             with without_torch_function():  # looking at an argument is none of its class's business
-                return self._run(func, args, kwargs or {})
+                return self._run(func, args, kwargs)
         finally:
             self.is_inside_operator = was_inside
             self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         facts = facts_of(func)
-        if facts.is_composite and facts.name not in self._fused:
+        if (
+            facts.is_composite
+            and facts.name not in self._fused
+            and (self.simulation is not None or irregular_in(args) is None)
+        ):
             first_op = len(self._ops)
             with self:
                 replacement = self._kernels.get(facts.name)
@@ -301,6 +362,10 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.name.startswith("bitsandbytes."):
+            output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
         found = _Found()
         try:
             noted = found.note_all(args, self.specs)
@@ -324,28 +389,59 @@ class Recorder(DispatchMode):
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
+        if facts.name == _CLONE and found.irregular is not None and node_variable(node) is not None:
+            return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
         if self.stack:
             call = self.stack[-1].index
         else:
             call = -1 if node is None else self._call_of_node(node)
         if facts.name == _READ and self.on_read is not None:
             self.on_read(args[0], call)
-        reads = [storages.index_of(tensor, call) for tensor in found.tensors]
+        reads = [storages.index_of(tensor, call) for tensor in (*found.tensors, *found.parts)]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
+        first_op = len(self._ops)
+        kernel, workspace = None, 0
+        inspected = found.irregular
+        if (facts.makes_sparse or facts.makes_nested) and inspected is None and found.tensors:
+            inspected = found.tensors[0]
+        if inspected is not None and simulation is None:
+            kernel = irregular_kernel(func, args, inspected)
         try:
-            if simulation is None:
+            if kernel is not None:
+                with self:  # what it calls is recorded
+                    output = kernel(*args, **kwargs)
+            elif simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+                output, workspace = run_measured(lambda: func(*args, **kwargs))
+            elif simulation is None:
                 output = func(*args, **kwargs)
             else:
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
-        except Exception:
+        except Exception as error:
+            if (
+                simulation is not None
+                and isinstance(error, NotImplementedError)
+                and (found.irregular is not None or facts.makes_sparse)
+            ):
+                refuse(nested=False)
             if node is not None and call >= 0 and self.failed_call is None:
                 self.failed_call = self.calls[call]  # in the backward no module is running
             raise
         if not self._keep_ops or facts.is_marker:
             return output
+        if found.irregular is not None and kernel is not None:
+            inner = ((other.name, arguments) for other, arguments, *_ in self._ops[first_op:])
+            if is_recorded_inside(facts.name, inner, nested=found.irregular.is_nested):
+                self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
+                return output
+            noted_kwargs += meetings(facts.name, args)
+        if facts.resizes:
+            for tensor in found.tensors:
+                storages.note_size(tensor, call)
         outputs: list[Any] = []
         writes: list[int] = []
         self._note_outputs(output, outputs, writes, call)
+        if workspace:
+            storages.note_workspace(workspace, call)
         if to_host and not self._is_cpu:
             for index in writes:
                 storages.set_host(index)
@@ -366,6 +462,20 @@ class Recorder(DispatchMode):
         )
         storages.op += 1
         return output
+
+    def _run_inside(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Run a library's kernel by the operators that it calls, so that each is noted."""
+        simulation = self.simulation
+        kernels = CPU_KERNELS if self._is_cpu else {} if simulation is None else GPU_KERNELS
+        if simulation is not None:
+            self.assumptions.append(assumption(facts.name, args, is_cpu=self._is_cpu))
+        if facts.name not in kernels:
+            return NotImplemented
+        no_outliers = nullcontext() if simulation is None else simulation.values.assumed(0.0)
+        with self, no_outliers:
+            return kernels[facts.name](func)(*args, **kwargs)
 
     def _composite(
         self,
@@ -395,8 +505,8 @@ class Recorder(DispatchMode):
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):
             specs.append(self.specs.of(value))
-            if value.layout is torch.strided:
-                writes.append(self.storages.index_of(value, call))
+            parts = dense_parts(value) if is_irregular(value) else (value,)
+            writes += [self.storages.index_of(part, call) for part in parts]
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self._note_outputs(item, specs, writes, call)

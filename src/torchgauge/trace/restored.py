@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.wrappers import offloading_hooks, unwrap, wrapped_as
+from torchgauge.trace.wrappers import COMPOSED_STATE, offloading_hooks, unwrap, wrapped_as
 
 FLAT = "_flat_param"
 """Under which name FSDP1 registers its flat parameter (2.6–2.13)."""
@@ -39,6 +40,7 @@ class RestoredParameters:
     def __init__(self, model: nn.Module, *, with_values: bool) -> None:
         self._with_values = with_values
         self._by_module: dict[int, dict[str, Restored]] = {}
+        self._ties: dict[Any, Restored] = {}
         self.notes: list[str] = []
         self.is_sharded = False
         """Whether a parameter was taken apart, or lies elsewhere."""
@@ -63,10 +65,15 @@ class RestoredParameters:
     def _read_replicas(self, module: nn.Module) -> None:
         if type(module) is nn.SyncBatchNorm:
             self.notes.append("SyncBatchNorm: statistics of one rank, without the exchange")
-        if wrapped_as(module) != "module" or not hasattr(module, "process_group"):
+        if wrapped_as(module) != "module":
             return
-        self._note_replicas(module.process_group.size(), "DistributedDataParallel")
-        if module.mixed_precision is not None:
+        wrapper: Any = module
+        if not hasattr(wrapper, "process_group"):
+            if len(wrapper.device_ids) > 1:
+                self.notes.append("DataParallel: the figures are those of one device with it all")
+            return
+        self._note_replicas(wrapper.process_group.size(), "DistributedDataParallel")
+        if wrapper.mixed_precision is not None:
             self.notes.append("the mixed precision of DistributedDataParallel is not modelled")
 
     def _note_replicas(self, ranks: int, by: str) -> None:
@@ -97,9 +104,12 @@ class RestoredParameters:
     # ------------------------------------------------------------------ FSDP2
 
     def _read_states(self, module: nn.Module) -> None:
+        replicas = _replicas(module)
+        if replicas is not None:
+            self._note_replicas(replicas, "replicate()")
         for parameter in _sharded_parameters(module):
             ranks = parameter.sharded_param.device_mesh.size()
-            if ranks > 1:
+            if ranks > 1 and replicas is None:
                 self._note_shards(ranks, "FSDP2")
             if getattr(parameter.mp_policy, "param_dtype", None) is not None:
                 self._note_policy("FSDP2")
@@ -160,11 +170,21 @@ class RestoredParameters:
                     if tensor is None or not tensor.is_meta:
                         continue
                     found = _offloaded(hook.weights_map, key, read=self._with_values)
-                    if found is not None:
-                        restored = Restored(
-                            tensor=found.detach(), requires_grad=tensor.requires_grad
-                        )
-                        self._add(owner, name, restored)
+                    restored = Restored(
+                        tensor=(tensor if found is None else found).detach(),
+                        requires_grad=tensor.requires_grad,
+                    )
+                    if key in hook.tied_params_names and _offloaded(hook.weights_map, key) is None:
+                        restored = self._tied(hook, restored)
+                    elif found is None:
+                        continue
+                    self._add(owner, name, restored)
+
+    def _tied(self, hook: Any, restored: Restored) -> Restored:
+        """Return the one weight of tied ones on the disk, which has each of them by itself."""
+        self.notes.append("offloaded weights of one shape that accelerate ties were read as one")
+        key = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
+        return self._ties.setdefault(key, restored)
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -187,6 +207,30 @@ def whole(tensor: torch.Tensor, *, with_values: bool) -> torch.Tensor:
     if with_values and local.numel() and not local.is_meta:
         return _repeated(local, tensor.shape)
     return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
+
+
+def local_part(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what lies in this process's memory: a DTensor's shard, other tensors as they are."""
+    return tensor._local_tensor if is_distributed(tensor) else tensor  # type: ignore[attr-defined]
+
+
+@contextmanager
+def plain_means_replicated() -> Iterator[None]:
+    """Let operators of DTensors take plain tensors, which the twin's parameters are.
+
+    As ``torch.distributed.tensor.experimental.implicit_replication`` does (2.6–2.13).
+    """
+    kind: Any = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
+    dispatcher = getattr(kind, "_op_dispatcher", None)
+    before = getattr(dispatcher, "_allow_implicit_replication", None)
+    if before is None:
+        yield
+        return
+    dispatcher._allow_implicit_replication = True  # type: ignore[union-attr]
+    try:
+        yield
+    finally:
+        dispatcher._allow_implicit_replication = before  # type: ignore[union-attr]
 
 
 def answer_as(distributed: torch.Tensor, twin: torch.Tensor) -> None:
@@ -244,9 +288,10 @@ def _sharded_parameters(module: nn.Module) -> Iterator[Any]:
 
     ``FSDPState._fsdp_param_groups``: 2.13; ``_fsdp_param_group``: 2.6.
     """
+    wrapped: Any = module
     if not hasattr(module, "_get_fsdp_state"):
         return
-    state = module._get_fsdp_state()
+    state = wrapped._get_fsdp_state()
     groups = getattr(state, "_fsdp_param_groups", None)
     if groups is None:
         group = getattr(state, "_fsdp_param_group", None)
@@ -255,7 +300,20 @@ def _sharded_parameters(module: nn.Module) -> Iterator[Any]:
         yield from group.fsdp_params
 
 
-def _offloaded(weights: Any, key: str, *, read: bool) -> torch.Tensor | None:
+def _replicas(module: nn.Module) -> int | None:
+    """Return over how many ranks ``torch.distributed._composable.replicate`` copies a module.
+
+    It keeps a ``_ReplicateState`` among the attributes of ``contract`` (2.6–2.13).
+    """
+    for name, states in module.__dict__.items():
+        found = states.values() if name.startswith(COMPOSED_STATE) else ()
+        if any(type(state).__name__ == "_ReplicateState" for state in found):
+            is_on = torch.distributed.is_initialized()
+            return torch.distributed.get_world_size() if is_on else 1
+    return None
+
+
+def _offloaded(weights: Any, key: str, *, read: bool = False) -> torch.Tensor | None:
     """Return a weight that accelerate keeps in memory or, with ``read``, on the disk.
 
     ``PrefixedDataset`` and ``OffloadedWeightsLoader`` of ``accelerate.utils.offload`` (1.x).

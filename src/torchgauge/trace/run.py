@@ -14,7 +14,9 @@ from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.isolation import unheard
 from torchgauge.trace.missing_data import needs_values
+from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.session import Outcome, Request, Session
 
 _MEMORY_SHARE = 0.6
@@ -34,6 +36,10 @@ def run(request: Request) -> Outcome:
     if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
         reason = "scripted code runs on real tensors only"
         outcome = _run_for_real(request, reason, asks_for_values=False)
+        if outcome is not None:
+            return outcome
+    if holds_packed(request.model):
+        outcome = _run_packed(request)
         if outcome is not None:
             return outcome
     first: Outcome | None = None
@@ -67,6 +73,17 @@ def lacks_gradients(request: Request, error: BaseException | None) -> bool:
     return off and isinstance(error, RuntimeError) and any(m in str(error) for m in _GRADIENT_MARKS)
 
 
+def _run_packed(request: Request) -> Outcome | None:
+    """Run a quantized model for real, in the first reading of its inputs that it takes."""
+    for plan in (request.plan, *request.plan.alternatives):
+        outcome = _run_for_real(
+            replace(request, plan=plan), "the kernels of quantized weights run on real tensors only"
+        )
+        if outcome is None or outcome.error is None:
+            return outcome
+    return None
+
+
 def _simulate(request: Request) -> Outcome:
     outcome = _session(request)
     while outcome.error is not None and outcome.float_index_inputs:
@@ -90,7 +107,8 @@ def _session(request: Request) -> Outcome:
     before = [name in sys.modules for name in _CHANGE_A_RUN]
     outcome = Session(request, Execution.SIMULATED).run()
     if before != [name in sys.modules for name in _CHANGE_A_RUN]:
-        outcome = Session(request, Execution.SIMULATED).run()
+        with unheard():  # it ran before
+            outcome = Session(request, Execution.SIMULATED).run()
     return outcome
 
 

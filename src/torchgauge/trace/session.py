@@ -16,10 +16,12 @@ from torchgauge.errors import UsageError
 from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
-from torchgauge.trace.accelerators import StayOnMeta
+from torchgauge.trace.accelerators import StayOnDevice
+from torchgauge.trace.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.constructed import constructed_value
+from torchgauge.trace.control_flow import control_flow
 from torchgauge.trace.describe import (
     call_inputs,
     call_outputs,
@@ -27,23 +29,30 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
-from torchgauge.trace.hints import explain
+from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.irregular import padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.left_behind import Outside
+from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
+from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.recorder import CompositeCall, Recorder
-from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
+from torchgauge.trace.restored import local_part, plain_means_replicated
+from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.subclasses import (
     attached_tensors,
     has_attributes,
     has_special_parameters,
     stored_tensors,
+    tensors_held,
 )
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
+    higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
     meta_kernels,
@@ -56,7 +65,14 @@ from torchgauge.trace.training import (
     dtype_named,
     to_channels_last,
 )
-from torchgauge.trace.tree import has_forward, lazy_names, module_infos, type_name, walk
+from torchgauge.trace.tree import (
+    has_forward,
+    is_quantized,
+    lazy_names,
+    module_infos,
+    type_name,
+    walk,
+)
 from torchgauge.trace.virtual import cpu
 from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
@@ -138,24 +154,25 @@ class Session:
             keep_ops=keep_ops,
         )
         self._outside = OutsideWork(self._recorder)
+        self._running = self._recorder
+        """The recorder that is at work."""
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
-        if request.ignore_devices:
-            self._notes.assumptions.append(
-                "the model names an accelerator in its code; the run stayed on its own device"
-            )
+        self._stay = StayOnDevice(torch.device("meta" if simulated else request.real_device))
         if request.gradients:
             self._notes.assumptions.append(
                 "the forward computes gradients, so the inference ran with gradients on, as a "
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
+        self._lost = LostGradients(self._recorder.current_path)
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
         self._registered: set[int] = set()
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
+        self._wrapping_hint = ""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -166,6 +183,8 @@ class Session:
             untouched(fast_paths=self._request.fast_paths),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
+            higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
+            plain_means_replicated(),
             self._devices(),
             self._autocast_installed(),
             self._outside.watched(),
@@ -181,14 +200,24 @@ class Session:
                 return self._run()
 
     def _devices(self) -> AbstractContextManager[Any]:
-        return StayOnMeta() if self._request.ignore_devices else nullcontext()
+        return self._stay if self._request.ignore_devices else nullcontext()
 
     def _answers(self) -> AbstractContextManager[Any]:
         """Let the classes of quantized weights find the CPU where the CPU is simulated."""
         if self._target.type != "cpu" or not has_special_parameters(self._request.model):
             return nullcontext()
-        recorder = self._recorder
-        return meta_answers_as(torch.device("cpu"), unless=lambda: recorder.is_inside_operator)
+        return meta_answers_as(torch.device("cpu"), unless=lambda: self._running.is_inside_operator)
+
+    def _decide(self, predicate: torch.Tensor, what: str) -> bool:
+        """Return what the tensor says that ``what`` depends on."""
+        if self._simulation is None and self._request.plan.tensors_to_make():
+            self._notes.assumptions.append(
+                f"{what} followed values of inputs that were made from their sizes alone"
+            )
+        with without_modes():  # to look is not part of the run
+            if self._simulation is not None:
+                predicate = self._simulation.values.decide(predicate, what)
+            return bool(predicate)
 
     def _run(self) -> Outcome:
         request, recorder = self._request, self._recorder
@@ -204,13 +233,22 @@ class Session:
         root = twin.root
         self._notes.warnings += twin.notes
         self._notes.assumptions += twin.assumptions
+        if twin.is_sharded:
+            self._wrapping_hint = (
+                "the copy that ran is the unsharded model; where its forward counts on a rank's "
+                "share, analyse the model before it is sharded or offloaded"
+            )
         lazy = lazy_names(root)
         self._set_flags(root)
         if request.scenario.channels_last:
             to_channels_last(root)
+        args, kwargs = self._make_inputs(twin)
+        if has_bitsandbytes(root):
+            self._settle(root, args, kwargs)
         self._register(root)
         self._register_hidden(twin)
-        args, kwargs = self._make_inputs(twin)
+        self._register_packed(root)
+        self._register_inputs(args, kwargs)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
@@ -228,18 +266,25 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
+        functions = () if request.loss is None else (request.loss,)
+        outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
-            if request.scenario.is_training:
-                self._train(root, partial(self._forward, root, call), args, kwargs, held)
-            else:
-                self._infer(partial(self._forward, root, call), args, kwargs, held)
-        except Exception as raised:
-            error = raised
-            failure = self._failure(root, raised, inputs)
-        except SystemExit as stop:  # it must not end the caller's process without a word
-            error = RuntimeError(f"the model called sys.exit({stop.code!r})")
-            failure = self._failure(root, error, inputs)
-        recorder.storages.stop()
+            try:
+                if isinstance(convert, MetaConverter) and convert.irregular is not None:
+                    refuse(nested=convert.irregular.is_nested)
+                if request.scenario.is_training:
+                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
+                else:
+                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+            except Exception as raised:
+                error = self._lost.explained(recorder.threads.failure or raised)
+                failure = self._failure(root, error, inputs)
+            except SystemExit as stop:  # it must not end the caller's process without a word
+                error = RuntimeError(f"the model called sys.exit({stop.code!r})")
+                failure = self._failure(root, error, inputs)
+            recorder.storages.stop()
+        finally:
+            self._notes.warnings += outside.put_back(root, simulated=simulated)
         del held
         trace = self._freeze(root, lazy, inputs, failure)
         floats = () if self._simulation is None else self._floats_into_embeddings()
@@ -259,6 +304,7 @@ class Session:
     def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
+        self._recorder.threads.check()
         if any(id(t) not in self._registered for t in (*root.parameters(), *root.buffers())):
             self._register(root)
         return output
@@ -277,12 +323,13 @@ class Session:
             gradients = torch.enable_grad()
         else:
             gradients = torch.inference_mode() if whole else torch.no_grad()
-        with gradients, self._recorder, self._autocast():
+        recorder = self._recorder
+        with gradients, recorder.threads.followed(recorder), recorder, self._autocast():
             output = call(*args, **kwargs)
         held.append(output)
         storages = self._recorder.storages
         for tensor in tensors_in(output):
-            for part in stored_tensors(tensor):
+            for part in stored_tensors(local_part(tensor)):
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.OUTPUT)
         self._outputs = call_outputs(output, self._recorder.specs)
@@ -300,7 +347,12 @@ class Session:
         trainer = Trainer(root, scenario, foreach=self._foreach)
         self._register_kept(trainer)
         before = recorder.storages.alive()
-        with torch.enable_grad(), recorder:
+        with (
+            torch.enable_grad(),
+            recorder.threads.followed(recorder),
+            recorder,
+            self._lost.noticed(),
+        ):
             trainer.begin()
             for _ in range(scenario.accumulation):
                 held.clear()
@@ -392,8 +444,10 @@ class Session:
     def _mark_gradients(self, root: nn.Module) -> None:
         storages = self._recorder.storages
         for name, parameter in root.named_parameters():
-            parts = [] if parameter.grad is None else stored_tensors(parameter.grad)
-            for part in parts:
+            if parameter.grad is None:
+                continue
+            parameter.grad = local_part(parameter.grad)  # beside a DTensor that of a plain one too
+            for part in stored_tensors(parameter.grad):
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
@@ -442,6 +496,9 @@ class Session:
                     attached += [(tensor, role, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
+        for path, module, _ in walk(root):
+            for state in quantization_states(module):
+                self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
 
     def _register_parts(self, parts: Iterable[torch.Tensor], role: Role, name: str) -> None:
         for part in parts:
@@ -461,14 +518,57 @@ class Session:
                 "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"
             )
 
+    def _register_packed(self, root: nn.Module) -> None:
+        """Give what quantized modules hold packed its place in memory; it is in no tensor."""
+        if not holds_packed(root):
+            return
+        self._notes.assumptions.append(
+            "packed weights: the bytes that their modules give; a backend's own copy of them "
+            "(oneDNN, FBGEMM) lies outside of PyTorch's allocator"
+        )
+        if self._simulation is not None:
+            self._notes.assumptions.append(
+                "simulated: what kernels of packed weights take for themselves is not in the memory"
+            )
+        weights = PackedWeights()
+        for path, module, shared_with in walk(root):
+            if shared_with is None:
+                for name, packed in weights.of(path, module):
+                    kept = module.__dict__.get(name.rpartition(".")[2])
+                    if isinstance(kept, torch.Tensor):  # a bias that the module also keeps
+                        self._register_parts([kept], Role.PARAMETER, name)
+                    else:
+                        self._recorder.storages.register_bytes(
+                            packed.stored_bytes, Role.PARAMETER, name
+                        )
+
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan
         args = tuple(self._make(str(i), value, twin) for i, value in enumerate(plan.args))
         kwargs = {name: self._make(name, value, twin) for name, value in plan.kwargs.items()}
+        return args, kwargs
+
+    def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Run the model once unrecorded, for layers that rearrange their weights when first run."""
+        unrecorded = Recorder(
+            device=self._recorder.specs.device,
+            simulation=self._simulation,
+            kernels=self._target.kernels,
+            keep_ops=False,
+        )
+        self._running = unrecorded
+        try:
+            with torch.no_grad(), unrecorded, self._autocast():
+                root(*args, **kwargs)
+        except Exception:  # the run that is recorded fails again, and says where
+            return
+        finally:
+            self._running = self._recorder
+
+    def _register_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         for name, value in (*((str(i), v) for i, v in enumerate(args)), *kwargs.items()):
             for tensor in tensors_in(value):
                 self._register_parts(stored_tensors(tensor), Role.INPUT, name)
-        return args, kwargs
 
     def _make(self, name: str, value: Any, twin: Twin) -> Any:
         return real_or_made(twin.value(value), self._make_tensor)
@@ -544,6 +644,12 @@ class Session:
         recorder = self._recorder
         modules = module_infos(root, lazy)
         self._notes.assumptions += self._casting.left_out(modules)
+        if self._stay.has_replaced:
+            self._notes.assumptions.append(
+                "the model names an accelerator in its code; the run stayed on its own device"
+            )
+        calls = () if self._request.fast_paths else recorder.calls
+        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
         if self._simulation is not None:
             for what in self._simulation.values.decided_on_guess:
                 self._notes.assumptions.append(
@@ -556,6 +662,22 @@ class Session:
                 self._notes.assumptions.append(
                     Guess("the optimizer reads values of tensors; 1.0 was taken for each")
                 )
+        if recorder.threads.ran_side_by_side:
+            self._notes.assumptions.append(
+                "threads of the forward wait for each other: their operators were recorded as "
+                "they came, each under the layer that ran in its thread"
+            )
+        if recorder.sees_shards:
+            self._notes.assumptions.append(
+                "DTensors in the forward: what this rank computes is counted, not what it sends"
+            )
+        self._notes.assumptions += filter(None, recorder.assumptions)
+        modules = module_infos(root, lazy)
+        if any(is_quantized(item) for module in modules for item in module.parameters):
+            self._notes.assumptions.append(
+                "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
+                "are element-wise work, and part of the kernel where it does them itself"
+            )
         return Trace(
             torch_version=torch.__version__,
             execution=self._execution,
@@ -570,8 +692,10 @@ class Session:
             outputs=self._outputs,
             phase_ends=tuple(self._phase_ends),
             batch_size=self._request.plan.batch_size,
-            assumptions=tuple(dict.fromkeys(self._notes.assumptions)),
-            warnings=tuple(dict.fromkeys(self._notes.warnings)),
+            assumptions=tuple(
+                dict.fromkeys((*self._notes.assumptions, *self._outside.assumptions))
+            ),
+            warnings=tuple(dict.fromkeys((*self._notes.warnings, *self._lost.warnings()))),
             failure=failure,
             not_counted=self._outside.not_counted(),
         )
@@ -579,6 +703,16 @@ class Session:
     def _failure(
         self, root: nn.Module, error: Exception, inputs: tuple[NamedValue, ...]
     ) -> Failure:
+        if self._recorder.phase is Phase.OPTIMIZER:
+            return Failure(
+                path="",
+                module_type=(self._request.scenario.optimizer or "").rpartition(":")[2],
+                inputs=(),
+                error_type=type(error).__name__,
+                error=str(error).strip() or type(error).__name__,
+                phase=Phase.OPTIMIZER,
+                hint=explain_optimizer(error),
+            )
         call = self._recorder.failed_call
         path = call.path if call is not None else ""
         try:
@@ -593,10 +727,16 @@ class Session:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=self._recorder.phase,
-            hint=explain(module, given, error),
+            hint=self._wrapping_hint or self._hint(module, given, error),
             requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
             free_bytes=free_bytes(self._device) if is_out_of_memory(error) else None,
         )
+
+    def _hint(self, module: nn.Module, given: tuple[NamedValue, ...], error: Exception) -> str:
+        if self._recorder.phase is Phase.BACKWARD and (lost := self._lost.hint()):
+            return lost
+        guessed = self._simulation.values.decided_on_guess if self._simulation is not None else []
+        return explain(module, given, error) or (guessed_hint(guessed[0]) if guessed else "")
 
     def _floats_into_embeddings(self) -> tuple[str, ...]:
         assert self._simulation is not None

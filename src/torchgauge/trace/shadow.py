@@ -29,6 +29,8 @@ from torch.utils.hooks import RemovableHandle
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.geometry import view_over
+from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
+from torchgauge.trace.packed import is_packed
 from torchgauge.trace.restored import (
     FLAT,
     Restored,
@@ -38,13 +40,14 @@ from torchgauge.trace.restored import (
     whole,
 )
 from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
+from torchgauge.trace.threads import is_of_threads
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     distributes,
     is_of_distributed,
+    own_attributes,
     user_class,
-    without_offloading,
 )
 from torchgauge.trace.wrappers import unwrap as unwrap
 
@@ -75,6 +78,8 @@ class Twin:
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
         self.notes: list[str] = []
+        self.shared: list[Any] = []
+        """Objects that could not be copied: the copy's are the model's own."""
         self._path = ""
         self._has_values = self._device.type != "meta"
         self._restored = RestoredParameters(model, with_values=self._has_values)
@@ -131,7 +136,10 @@ class Twin:
             return self._function(original)
         if callable(original) and isinstance(original, type):
             return original
-        if is_of_distributed(kind):
+        if is_of_distributed(kind) or is_packed(original):
+            return original  # nothing changes what is packed
+        if is_of_threads(kind):
+            self.shared.append(original)
             return original
         try:
             with _TensorTwins(self):
@@ -141,6 +149,7 @@ class Twin:
                 f"{self._path or 'model'}: a {kind.__name__} in its attributes cannot be copied "
                 "and is shared with the analysed copy"
             )
+            self.shared.append(original)
             twin = original
         self._remember(original, twin)
         return twin
@@ -299,13 +308,16 @@ class Twin:
         return twin
 
     def _module(self, original: nn.Module) -> nn.Module:
+        twin: nn.Module
         known = self._memo.get(id(original))
         if known is not None:
             return known  # type: ignore[no-any-return]
-        original = unwrap(original)
-        known = self._memo.get(id(original))
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        wrapper, original = original, unwrap(original)
+        if wrapper is not original:
+            twin = self._module(original)
+            if not hasattr(twin, "module"):  # code that knows of the wrapper asks for it
+                twin.__dict__["module"] = weakref.proxy(twin)
+            return twin
         if isinstance(original, torch.jit.ScriptModule):
             with torch.no_grad():  # with gradients the copies would not be leaves
                 scripted: nn.Module = copy.deepcopy(original)
@@ -315,12 +327,12 @@ class Twin:
                 copied.requires_grad_(parameter.requires_grad)
             self._remember(original, scripted)
             return scripted
-        twin: nn.Module = object.__new__(user_class(type(original)))
+        twin = object.__new__(user_class(type(original)))
         self._remember(original, twin)
-        state = twin.__dict__
+        state: dict[str, Any] = twin.__dict__
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
-        for name, value in without_offloading(original).items():
+        for name, value in own_attributes(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
             elif name.startswith(COMPOSED_STATE) or name in restored:
@@ -389,14 +401,17 @@ class MetaConverter:
     ) -> None:
         self.casting = casting
         self._on_new = on_new
+        self.irregular: torch.Tensor | None = None
+        """The last sparse or nested tensor that was met; it has no copy without data."""
         self._storages: dict[int, torch.UntypedStorage] = {}
 
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the meta copy."""
         dtype = tensor.dtype if self.casting is None else self.casting(tensor)
-        if tensor.layout is not torch.strided:
-            twin = tensor.detach().to(device="meta", dtype=dtype)
-        elif not _is_plain(tensor):
+        if is_irregular(tensor):
+            self.irregular = tensor
+            return torch.empty(0, dtype=dtype, device="meta")
+        if not _is_plain(tensor):
             twin = torch.empty(tensor.shape, dtype=dtype, device="meta")
         else:
             twin = self._strided(tensor, dtype)
@@ -435,6 +450,9 @@ class CpuConverter:
     def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
         """Return the copy."""
         dtype = tensor.dtype if self.casting is None else self.casting(tensor)
+        if is_irregular(tensor) and not tensor.is_nested and dense_parts(tensor):
+            *indices, values = (self(part) for part in dense_parts(tensor))
+            return sparse_over(tensor, indices, values.to(dtype))
         if not _is_plain(tensor):
             return tensor.detach().to(self.device, copy=True).to(dtype)
         if dtype != tensor.dtype:
@@ -477,6 +495,6 @@ def _is_plain(tensor: torch.Tensor) -> bool:
             type(tensor) in (torch.Tensor, nn.Parameter, nn.Buffer)
             or type(tensor).__torch_dispatch__ is torch.Tensor.__torch_dispatch__
         )
-        and tensor.layout is torch.strided
+        and not is_irregular(tensor)
         and not tensor.is_quantized
     )

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
+from torchgauge.trace.packed_rules import PACKED_RULES
 
 META = torch.device("meta")
 
@@ -177,7 +179,20 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
+    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
+        layout |= Layout.MATRIX
     return layout
+
+
+def _is_matrix(tensor: torch.Tensor) -> bool:
+    """Return whether BLAS takes a matrix as it is: as rows, or transposed as columns.
+
+    It reads conjugates of what is transposed only. The condition is that of ``addmm_impl_cpu_``.
+    """
+    *_, height, width = tensor.shape
+    *_, down, right = tensor.stride()
+    by_rows = right == 1 and down >= max(1, width) and not tensor.is_conj()
+    return by_rows or (down == 1 and right >= max(1, height))
 
 
 _CHANNELS_LAST = {
@@ -259,6 +274,8 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    **PACKED_RULES,
+    **BITSANDBYTES_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

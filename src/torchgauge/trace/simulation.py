@@ -14,6 +14,7 @@ import torch
 
 from torchgauge.trace.geometry import view_over
 from torchgauge.trace.higher_order import run_higher_order
+from torchgauge.trace.irregular import KNOWN_WITHOUT_DATA, is_irregular, refuse, sparse_clone
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
@@ -42,8 +43,8 @@ class Simulation:
 
         Without ``keep`` the twin is a new one, which lives as long as it is used.
         """
-        if tensor.layout is not torch.strided:
-            return tensor.detach().to(META)
+        if is_irregular(tensor):
+            refuse(nested=tensor.is_nested)
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         entry = self._constants.get(key)
@@ -81,6 +82,8 @@ class Simulation:
         """Run one operator; all ``tensors`` among its arguments are on the meta device."""
         if facts.name == "aten.lift_fresh.default":
             return args[0]
+        if facts.makes_nested:
+            refuse(nested=True)
         if facts.name == "aten._to_copy.default" and kwargs.get("device") == CPU:
             value = self.values.get(tensors[0])
             if value is not None:  # .tolist(), .numpy() and printing read it there
@@ -100,9 +103,15 @@ class Simulation:
         if facts.is_higher_order:
             return run_higher_order(func, args, kwargs)
         rule = self._rules.get(facts.name, facts.rule)
+        if facts.name == "aten.clone.default" and is_irregular(args[0]):
+            return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
             output = func(*args, **kwargs)
+        if isinstance(output, torch.Tensor) and is_irregular(output):
+            if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
+                refuse(nested=output.is_nested)
+            return output
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
         elif len(self.values) > 0 and tensors:
@@ -129,8 +138,8 @@ class Simulation:
             if facts.is_mutating:
                 self._invalidate(output, args)
             return
-        for meta, value in zip(outputs, flat(real), strict=False):
-            if isinstance(value, torch.Tensor):
+        for meta, value in zip(flat(output), flat(real), strict=False):
+            if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                 self.values.set(meta, value, guessed=guessed, keep=True)
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
@@ -196,6 +205,11 @@ class Simulation:
         The batch sizes stay on the CPU, where recurrent layers read them.
         """
         known = self.values.decide(lengths, "the lengths of a packed sequence")
+        if int(known.min()) <= 0:
+            raise RuntimeError(
+                "Length of all samples has to be greater than 0, but found an element in "
+                "'lengths' that is <= 0"
+            )
         steps = torch.arange(int(known[0]), device=CPU)
         batch_sizes = (known[:, None] > steps).sum(0)
         features = source.shape[2:]

@@ -61,6 +61,29 @@ class StorageTracker:
         self.set_role(index, role, label)
         return index
 
+    def register_bytes(self, nbytes: int, role: Role, label: str) -> None:
+        """Note memory that is there throughout the step, in an object that is no tensor."""
+        self.set_role(self._note(nbytes, -1, -1), role, label)
+
+    def note_workspace(self, nbytes: int, call: int) -> None:
+        """Note memory that the kernel that runs now took for itself and gave back."""
+        index = self._note(nbytes, self.op, call)
+        self.set_role(index, Role.WORKSPACE)
+        self.events.append((index, True, self.op))
+
+    def note_size(self, tensor: torch.Tensor, call: int) -> None:
+        """Note a storage that has been given another size: a new block, with the old one's role."""
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        old = self.live.get(key)
+        if old is None or self._facts[old][0] == storage.nbytes():
+            return
+        self._refs.pop(old, None)
+        new = self._add(storage, key, self.op, call)
+        self.events.append((old, True, self.op))
+        if old in self._roles:
+            self.set_role(new, self._roles[old], self._labels.get(old, ""))
+
     def set_role(self, index: int, role: Role, label: str = "") -> None:
         """Give a storage its role; the first role stays, so tied weights remain parameters."""
         self._roles.setdefault(index, role)
@@ -106,17 +129,21 @@ class StorageTracker:
         )
 
     def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
-        index = len(self._facts)
-        self.live[key] = index
         nbytes = storage.nbytes()
-        self._facts.append((nbytes, op, call))
+        index = self._note(nbytes, op, call)
+        self.live[key] = index
         if nbytes >= _CODE_FROM and op >= 0:
             self._code[index] = code_line()
-        self.events.append((index, False, op))
         ref = _StorageRef(storage, self._freed)
         ref.index = index
         ref.key = key
         self._refs[index] = ref
+        return index
+
+    def _note(self, nbytes: int, op: int, call: int) -> int:
+        index = len(self._facts)
+        self._facts.append((nbytes, op, call))
+        self.events.append((index, False, op))
         return index
 
     def _freed(self, ref: weakref.ref[torch.UntypedStorage]) -> None:

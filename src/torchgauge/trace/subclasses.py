@@ -17,13 +17,14 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from torchgauge.trace.irregular import dense_parts, is_irregular
 from torchgauge.trace.torch_internals import (
     is_default_dispatch,
     without_torch_function,
     wrapper_subclass,
 )
 
-_LEFT_TO_OTHERS = ("torch.distributed", "torch.nested", "torch._subclasses")
+_LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""
 _ORDINARY = (torch.Tensor, nn.Parameter)
 _MAX_DEPTH = 6
@@ -60,6 +61,8 @@ def rebuilt(
     kind = type(original)
     with without_torch_function():
         requires_grad = original.requires_grad and original.is_leaf
+        if original.is_nested and device.type == "meta":
+            return convert(original)
         if is_wrapper(kind):
             twin = _wrapper(original, value, device)
             return twin.requires_grad_(requires_grad) if requires_grad else twin
@@ -135,6 +138,8 @@ def _slot_values(value: Any) -> list[Any]:
 def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the tensors with data that a tensor consists of; most often itself alone."""
     kind = type(tensor)
+    if is_irregular(tensor):
+        return dense_parts(tensor)
     if kind in _ORDINARY or not is_wrapper(kind):
         return [tensor]
     flatten = getattr(tensor, "__tensor_flatten__", None)
@@ -166,6 +171,13 @@ def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     for value in (*tensor.__dict__.values(), *_slot_values(tensor)):
         _collect(value, found, seen, 0)
     return [part for key, part in found.items() if key not in inside]
+
+
+def tensors_held(value: Any) -> list[torch.Tensor]:
+    """Return the tensors with data inside containers and objects."""
+    found: dict[int, torch.Tensor] = {}
+    _collect(value, found, set(), 0)
+    return list(found.values())
 
 
 def _collect(value: Any, found: dict[int, torch.Tensor], seen: set[int], depth: int) -> None:

@@ -105,6 +105,42 @@ def higher_order_operators() -> Iterator[None]:
         HigherOrderOperator.dispatch = dispatch  # type: ignore[method-assign]
 
 
+@contextmanager
+def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
+
+    A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other
+    operators fall through autocast, as on every device. ``HigherOrderOperator.__call__``: 2.6–2.13.
+    """
+    call: Callable[..., Any] = HigherOrderOperator.__call__
+
+    def to_kernel(self: Any, /, *args: Any, **kwargs: Any) -> Any:
+        kernel = kernels.get(self.name())
+        result: Any = NotImplemented
+        if kernel is not None and torch._C._functorch.peek_interpreter_stack() is None:
+            result = kernel(*args, **kwargs)
+        if result is NotImplemented:
+            with outside_autocast_key():
+                result = call(self, *args, **kwargs)
+        return result
+
+    HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        HigherOrderOperator.__call__ = call  # type: ignore[method-assign]
+
+
+def scan_by_halves(
+    function: Callable[..., Any], scanned: Sequence[Any], additional: Sequence[Any]
+) -> list[Any]:
+    """Return ``torch._higher_order_ops.associative_scan.generic_associative_scan`` (2.6–2.13)."""
+    from torch._higher_order_ops.associative_scan import generic_associative_scan
+
+    extra = {"additional_inputs": additional} if additional else {}
+    return list(generic_associative_scan(function, list(scanned), **extra))
+
+
 def current_autograd_node() -> Any:
     """Return the backward node that the engine is executing, ``None`` outside of backward.
 
@@ -215,7 +251,7 @@ def has_no_cuda() -> bool:
 
     ``torch.cuda.amp.common.amp_definitely_not_available``: 2.6–2.13.
     """
-    return torch.cuda.amp.common.amp_definitely_not_available()  # type: ignore[no-untyped-call]
+    return bool(torch.cuda.amp.common.amp_definitely_not_available())
 
 
 @functools.cache
@@ -261,10 +297,38 @@ def list_kernels_on_meta() -> Iterator[None]:
             setattr(module, name, function)
 
 
+def global_module_hooks() -> list[Callable[..., Any]]:
+    """Return the hooks that run around every module, in ``torch.nn.modules.module`` (2.6–2.13)."""
+    names = (
+        "_global_forward_pre_hooks", "_global_forward_hooks", "_global_backward_hooks",
+        "_global_backward_pre_hooks",
+    )  # fmt: skip
+    module = torch.nn.modules.module
+    return [hook for name in names for hook in getattr(module, name, {}).values()]
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
     return key
+
+
+def profiler_is_on() -> bool:
+    """Return whether a profiler runs in this thread (``torch._C._autograd``: 2.6–2.13)."""
+    on: bool = torch._C._autograd._profiler_enabled()
+    return on
+
+
+def memory_events(run: Callable[[], None]) -> list[int]:
+    """Run a function; return the bytes allocated (positive) and freed meanwhile, in order.
+
+    ``torch.autograd.profiler.profile.kineto_results``: 2.6–2.13.
+    """
+    with torch.autograd.profiler.profile(profile_memory=True) as profiler:
+        run()
+    results: Any = profiler.kineto_results
+    found = [event for event in results.events() if event.name() == "[memory]"]
+    return [event.nbytes() for event in sorted(found, key=lambda event: event.start_ns())]
 
 
 def profiler_range(name: str) -> Any:
@@ -371,6 +435,16 @@ def is_composite(overload: OpOverload) -> bool:
     )
 
 
+def call_kernel(overload: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call the kernel that an operator has for the CPU, or for all devices, on any tensors.
+
+    Only for kernels that call other operators. ``OpOverload._op_dk``: 2.6–2.13.
+    """
+    has_kernel = torch._C._dispatch_has_kernel_for_dispatch_key
+    key = "CPU" if has_kernel(overload.name(), "CPU") else "CompositeExplicitAutograd"
+    return overload._op_dk(getattr(DispatchKey, key), *args, **kwargs)
+
+
 FLEX_STATISTICS = 1 if torch.__version__ < TorchVersion("2.9.0.dev0") else 2
 """How many statistics FlexAttention returns: log-sum-exp, and from 2.9 on the row maximum."""
 
@@ -454,7 +528,7 @@ def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterato
     def answer(tensor: torch.Tensor) -> Any:
         return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
 
-    torch.Tensor.device = property(answer)  # type: ignore[misc, assignment]
+    torch.Tensor.device = property(answer)  # type: ignore[assignment]
     try:
         yield
     finally:
@@ -477,6 +551,68 @@ def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tens
         device=device,
     )
     return made
+
+
+# ---------------------------------------------------------------------------- sparse and nested
+
+
+def coordinate_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return indices and values of a COO tensor, coalesced or not (2.6–2.13)."""
+    return [tensor._indices(), tensor._values()]
+
+
+def compressed_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the parts of a CSR, CSC, BSR or BSC tensor, values last; none of other layouts."""
+    if tensor.layout in (torch.sparse_csr, torch.sparse_bsr):
+        return [tensor.crow_indices(), tensor.col_indices(), tensor.values()]
+    if tensor.layout in (torch.sparse_csc, torch.sparse_bsc):
+        return [tensor.ccol_indices(), tensor.row_indices(), tensor.values()]
+    return []
+
+
+def nested_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a strided nested tensor, then its sizes, strides and offsets.
+
+    ``_nested_tensor_size``, ``_nested_tensor_strides``, ``_nested_tensor_storage_offsets``:
+    2.6–2.13.
+    """
+    return [
+        tensor.values(),
+        tensor._nested_tensor_size(),
+        tensor._nested_tensor_strides(),
+        tensor._nested_tensor_storage_offsets(),
+    ]
+
+
+def jagged_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+    """Return the values of a jagged nested tensor, then its offsets and what else it keeps."""
+    names, _ = tensor.__tensor_flatten__()  # type: ignore[attr-defined]
+    names = sorted(names, key=lambda name: name != "_values")
+    return [getattr(tensor, name) for name in names]
+
+
+def irregular_kernel(
+    func: OpOverload, args: Sequence[Any], tensor: torch.Tensor
+) -> Callable[..., Any] | None:
+    """Return the kernel of an operator for that kind of tensor, ``None`` without one.
+
+    Called with it, what the kernel calls passes the active modes; it takes no number for a tensor.
+    ``OpOverload.redispatch`` and ``torch._C._dispatch_has_computed_kernel_for_dispatch_key``:
+    2.6–2.13.
+    """
+    kind = "NestedTensor"
+    if not tensor.is_nested:
+        kind = {torch.strided: "", torch.sparse_coo: "Sparse"}.get(tensor.layout, "SparseCsr")
+    name = kind + tensor.device.type.upper()
+    key = getattr(DispatchKey, name, None)
+    if key is None or not isinstance(func, OpOverload):
+        return None
+    if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), name):
+        return None
+    taken = zip(func._schema.arguments, args, strict=False)
+    if any(str(a.type) == "Tensor" and isinstance(v, (int, float, complex)) for a, v in taken):
+        return None
+    return functools.partial(func.redispatch, torch._C.DispatchKeySet(key))
 
 
 # ---------------------------------------------------------------------------- nested structures

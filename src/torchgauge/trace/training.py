@@ -23,6 +23,7 @@ from torchgauge.report.scenario import (
 from torchgauge.trace.describe import tensors_in
 from torchgauge.trace.torch_internals import list_kernels_on_meta
 
+NO_GRADIENT = "no output depends on a trainable parameter, so there is no gradient to compute"
 _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd": ("SGD", {"lr": 1e-3}),
     "sgd-momentum": ("SGD", {"lr": 1e-3, "momentum": 0.9}),
@@ -61,6 +62,14 @@ def make_optimizer(
     if name == "none":
         return None
     kind, settings = _class_of(name)
+    if needed := _arguments_of_step(kind):
+        raise ScenarioError(
+            f"{name} takes a closure: its step evaluates the model again, as often as the values "
+            "ask for, which is not traced"
+            if needed == ["closure"]
+            else f"{name} takes arguments in step() that are not known: {', '.join(needed)}",
+            hint="optimizer='none' gives forward and backward of one evaluation",
+        )
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
     if not trainable:
         raise ScenarioError(
@@ -105,6 +114,16 @@ def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str
             f"{name} is no torch.optim.Optimizer", hint="name a class that is derived from it"
         )
     return found, settings
+
+
+def _arguments_of_step(kind: Callable[..., torch.optim.Optimizer]) -> list[str]:
+    """Return the arguments that an optimizer's ``step`` does not go without."""
+    try:
+        parameters = list(inspect.signature(getattr(kind, "step")).parameters.values())[1:]  # noqa: B009  # not in the stubs
+    except (AttributeError, TypeError, ValueError):
+        return []
+    variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [p.name for p in parameters if p.default is p.empty and p.kind not in variable]
 
 
 class Trainer:
@@ -257,7 +276,7 @@ def compute_loss(
     floats = [t for t in tensors_in(output) if t.requires_grad and t.is_floating_point()]
     if not floats:
         raise ScenarioError(
-            "no output depends on a trainable parameter, so there is no gradient to compute",
+            NO_GRADIENT,
             hint="return a floating-point tensor, unfreeze a layer, or use mode='inference'",
         )
     if name in ("cross_entropy", "mse"):

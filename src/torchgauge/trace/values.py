@@ -10,7 +10,8 @@ decision taken on it is written into the report's assumptions.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -160,6 +161,16 @@ class ValueStore:
         if self.is_guessed(meta) and what not in self.decided_on_guess:
             self.decided_on_guess.append(what)
         return value
+
+    @contextmanager
+    def assumed(self, default: float) -> Iterator[None]:
+        """Take unknown scalars to be ``default`` while the context is open."""
+        before = self.default, self.used_default
+        self.default = default
+        try:
+            yield
+        finally:
+            self.default, self.used_default = before
 
     def compute(
         self,

@@ -79,13 +79,21 @@ def is_of_distributed(kind: type) -> bool:
     return place.startswith((*_DISTRIBUTED, "torch._C._distributed"))
 
 
-def without_offloading(module: nn.Module) -> Mapping[str, Any]:
-    """Return a module's attributes as they were before accelerate offloaded it.
+def own_attributes(module: nn.Module) -> Mapping[str, Any]:
+    """Return a module's attributes as they were before FSDP2 and accelerate added theirs.
+
+    ``register_fsdp_forward_method`` puts a method that gathers in place of the user's.
 
     ``add_hook_to_module`` keeps the forward as ``_old_forward`` and puts one that runs
     ``_hf_hook`` around it in its place. A hook that does more than move tensors stays.
     """
-    attributes = module.__dict__
+    attributes: Mapping[str, Any] = module.__dict__
+    if any(type(value) is types.MethodType and distributes(value) for value in attributes.values()):
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if type(value) is not types.MethodType or not distributes(value)
+        }
     if "_hf_hook" not in attributes or "_old_forward" not in attributes:
         return attributes
     state = {

@@ -121,4 +121,5 @@ def _rendered(diagnosis: Diagnosis, format: str, arguments: argparse.Namespace) 
     chosen = terminal_options(
         target, width=arguments.width, ascii=arguments.ascii, color=arguments.color or "auto"
     )
-    return render_text(diagnosis, **chosen)
+    width = chosen["width"] or 80
+    return render_text(diagnosis, width=width, ascii=chosen["ascii"], color=chosen["color"])

@@ -94,6 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
     scenario = scenario_options.scenario_from(arguments)
     predictions: list[Report] = []
+    # The model's code may change the working directory before it is written.
+    timeline = arguments.timeline and arguments.timeline.absolute()
 
     def execute(
         build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]
@@ -109,7 +111,7 @@ def run(arguments: argparse.Namespace) -> int:
             model_spec=build.spec,
             min_repetitions=arguments.repetitions,
             max_seconds=arguments.max_seconds,
-            timeline=arguments.timeline,
+            timeline=timeline,
             on_progress=on_progress,
             **inputs,
         )

@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     spec = parse_model_spec(arguments.model, options.settings_from(arguments))
     inputs = options.input_request(arguments)
     _check_wheels(arguments.wheel)
+    output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.deploy.package import package_model
         from torchgauge.deploy.writing import check_output
@@ -119,7 +120,7 @@ def run(arguments: argparse.Namespace) -> int:
         build = build_model(spec, with_weights=True)
         package = package_model(
             build.model,
-            arguments.output,
+            output,
             _request(arguments, build, inputs),
             overwrite=arguments.overwrite,
             on_progress=progress.update,

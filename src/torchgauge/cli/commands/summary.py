@@ -34,6 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
             the report.
     """
     scenario = scenario_options.scenario_from(arguments)
+    # The model's code may change the working directory before it is written.
+    timeline = arguments.timeline and arguments.timeline.absolute()
 
     def execute(
         build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
             model_name=build.name,
             model_spec=build.spec,
             name_batch=True,
-            timeline=arguments.timeline,
+            timeline=timeline,
             on_progress=on_progress,
             **inputs,
         )

@@ -11,8 +11,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from torchgauge.cli.model_build import first_line
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 from torchgauge.errors import MissingExtraError, ModelSpecError
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 if TYPE_CHECKING:
     from torchgauge.cli.model_spec import ModelSpec

@@ -12,9 +12,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import ModelBuild, construct, error_place, failed, first_line
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 from torchgauge.cli.suggest import did_you_mean, nearest
 from torchgauge.errors import ModelSpecError, TorchGaugeError
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 if TYPE_CHECKING:
     from torchgauge.cli.model_spec import ModelSpec

@@ -9,6 +9,7 @@ from typing import Any
 
 from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.modules import estimate_compute
+from torchgauge.report.model import OUTSIDE
 
 ITSELF = "(itself)"
 """Name of what a module with children does or owns outside of them; no module can have it."""
@@ -90,7 +91,7 @@ def _own_macs(run: ModelRun, counts: Mapping[int, float]) -> dict[str, float]:
 
 
 def unknown_work(run: ModelRun, counts: Mapping[int, float]) -> Iterator[str]:
-    """Yield a line per operator without a formula, and per module that was never called.
+    """Yield a line per operator without a formula, module never called, work outside torch.
 
     What runs inside a module with a rule is the rule's business.
     """
@@ -103,5 +104,5 @@ def unknown_work(run: ModelRun, counts: Mapping[int, float]) -> Iterator[str]:
         calls = f"{item.calls} call" + "s" * (item.calls > 1)
         yield f"[WARN] Cannot find rule for {item.op} ({calls}). Treat it as zero Macs."
     for item in run.report.not_counted:
-        if not item.calls:
+        if not item.calls or item.op.startswith(OUTSIDE):
             yield f"[WARN] {item.op}: {item.why}."

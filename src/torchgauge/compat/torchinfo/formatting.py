@@ -50,7 +50,7 @@ class FormattingOptions:
         self.col_width = col_width
         self.row_settings = {RowSettings(name) for name in row_settings}
         self.params_count_units: Units | str = Units.NONE
-        self.params_size_units: Units | str = Units.AUTO
+        self.params_size_units: Units | str = Units.MEGABYTES
         self.macs_units: Units | str = Units.AUTO
         self.layer_name_width = _NAME_WIDTH
         self.ascii_only = RowSettings.ASCII_ONLY in self.row_settings

@@ -10,7 +10,8 @@ from torchgauge.compat.torchinfo.formatting import CONVERSION_FACTORS, Formattin
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.report.model import Report
 
-_AUTO_UNITS = (Units.TERABYTES, Units.GIGABYTES, Units.MEGABYTES, Units.KILOBYTES)
+_AUTO_UNITS = (Units.TERABYTES, Units.GIGABYTES)
+"""Above millions, in which everything else is written, as in the released torchinfo."""
 
 
 class ModelStatistics:
@@ -100,17 +101,19 @@ class ModelStatistics:
 
     @staticmethod
     def to_readable(num: int, units: Units | str = Units.AUTO) -> tuple[Units, float]:
-        """Return the unit and the number in it; ``AUTO`` takes the largest that fits."""
+        """Return the unit and the number in it; ``AUTO`` takes the largest that fits, or M."""
         chosen = Units(units)
         if chosen is Units.AUTO:
             fitting = (unit for unit in _AUTO_UNITS if num >= CONVERSION_FACTORS[unit])
-            chosen = next(fitting, Units.NONE)
+            chosen = next(fitting, Units.MEGABYTES)
         return chosen, num / CONVERSION_FACTORS[chosen]
 
     @staticmethod
     def format_output_num(num: int, units: Units | str, is_bytes: bool = False) -> str:
-        """Return what stands behind a title: `` (MB): 1.23``, ``: 12``."""
+        """Return what stands behind a title: `` (MB): 1.00``, `` (M): 1``, ``: 12``."""
         chosen, value = ModelStatistics.to_readable(num, units)
         unit = f" ({chosen.value}{'B' if is_bytes else ''})" if chosen is not Units.NONE else ""
+        if is_bytes and unit:
+            return f"{unit}: {value:.2f}"
         text = f"{int(value):,d}" if float(value).is_integer() else f"{value:,.2f}"
         return f"{unit}: {text}"

@@ -71,16 +71,13 @@ def _places(model: nn.Module) -> Iterator[_Place]:
 
 
 def _executed_rows(places: Sequence[_Place], run: ModelRun) -> list[LayerInfo]:
-    """Return a row per call, in order of entry, below the containers that hold the layer.
-
-    A module that is registered repeatedly is shown at its last place, as in torchinfo.
-    """
-    last = {id(place.module): place for place in places}
+    """Return a row per call, in order of entry, below the containers that hold the layer."""
+    called_at = _CalledAt(places)
     observed = {index: found for index, found in run.observed if isinstance(found, ShownSizes)}
     rows: list[LayerInfo] = []
     open_containers: dict[int, nn.Module] = {}
     for call in run.calls:
-        place = last[id(run.modules[call.path])]
+        place = called_at.place(call, run.modules[call.path])
         for above in place.ancestors():
             if open_containers.get(above.depth) is not above.module:
                 rows.append(above.row())
@@ -93,6 +90,29 @@ def _executed_rows(places: Sequence[_Place], run: ModelRun) -> list[LayerInfo]:
         rows[0].own_macs += run.report.totals.forward_macs - sum(row.own_macs for row in rows)
     _link(rows)
     return rows
+
+
+class _CalledAt:
+    """Finds where a call of a module that is registered repeatedly took place."""
+
+    def __init__(self, places: Sequence[_Place]) -> None:
+        self._places: dict[int, list[_Place]] = {}
+        for place in places:
+            self._places.setdefault(id(place.module), []).append(place)
+        self._by_call: dict[int, _Place] = {}
+
+    def place(self, call: ModuleCall, module: nn.Module) -> _Place:
+        """Return the place nearest below the module that called it, the last one of several.
+
+        Calls come in order of entry. torchinfo takes the last place of all, and so shows what
+        siblings share in one that has not run. What is called from elsewhere stands there too.
+        """
+        registered = self._places[id(module)]
+        caller = self._by_call.get(call.parent)
+        below = [p for p in registered if any(above is caller for above in p.ancestors())]
+        found = min(reversed(below), key=lambda place: place.depth, default=registered[-1])
+        self._by_call[call.index] = found
+        return found
 
 
 def _close(open_containers: dict[int, nn.Module], place: _Place) -> None:

@@ -2,7 +2,9 @@
 
 Conventions that hold in all of them:
 
-- 1 MAC = 2 FLOPs; a bias costs no MAC. A product of complex numbers is one MAC.
+- 1 MAC = 2 FLOPs; a bias costs no MAC.
+- A formula counts multiply-adds of numbers of any kind. Those of complex numbers are 4 of real
+  ones each (``real_products``), which ``op_cost`` and the predicted times multiply in.
 - What the kernel executes is counted: products with padding zeros are part of a convolution, a
   fused attention backward recomputes its scores, a frozen weight has no gradient.
 - Attention is dense: masks, causal ones included, take nothing off. That is the number published
@@ -16,7 +18,8 @@ from torchgauge.estimate.flop_formulas import (
     distance,
     linalg,
     matmul,
+    packed,
     recurrent,
 )
 
-__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "recurrent"]
+__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "packed", "recurrent"]

@@ -30,11 +30,12 @@ def shape(op: OpRecord, position: int) -> Shape:
 
 
 def shapes(op: OpRecord, position: int) -> tuple[Shape, ...]:
-    """Return the shapes of a list of tensors; absent ones (``None``) are left out."""
+    """Return the shapes of a list of tensors, also grouped; absent ones (``None``) are left out."""
     value = argument(op, position)
     if not isinstance(value, tuple):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} is no list of tensors")
-    tensors = [item for item in value if item is not None]
+    flat = [part for item in value for part in (item if isinstance(item, tuple) else (item,))]
+    tensors = [item for item in flat if item is not None]
     if not all(isinstance(item, TensorSpec) for item in tensors):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} holds packed objects")
     return tuple(item.shape for item in tensors if isinstance(item, TensorSpec))
@@ -62,6 +63,24 @@ def mask(op: OpRecord, position: int) -> tuple[bool, ...]:
 def as_tuple(value: ArgumentValue) -> Iterable[ArgumentValue]:
     """Return the items of a list argument, nothing for an absent one."""
     return value if isinstance(value, tuple) else ()
+
+
+def real_products(op: OpRecord) -> int:
+    """Return how many real multiply-adds one multiply-add of an operator is: 4 if complex, else 1.
+
+    ``(a + bi)(c + di) = (ac − bd) + (ad + bc)i`` and the sum: 4 multiplications, 4 additions.
+    Source: LAPACK Working Note 41 (Blackford and Dongarra), appendix C. cuBLAS and MKL multiply
+    so, unless their ``3m`` variants are called.
+    """
+    return 4 if any(tensor.dtype.startswith("complex") for tensor in _tensors(op.args)) else 1
+
+
+def _tensors(values: Iterable[ArgumentValue]) -> Iterable[TensorSpec]:
+    for value in values:
+        if isinstance(value, TensorSpec):
+            yield value
+        elif isinstance(value, tuple):
+            yield from _tensors(value)
 
 
 def output_shape(op: OpRecord, position: int = 0) -> Shape:

@@ -10,7 +10,7 @@ from math import prod
 from typing import Final
 
 from torchgauge.estimate.elementwise import find_element_count
-from torchgauge.estimate.flop_formulas.arguments import argument
+from torchgauge.estimate.flop_formulas.arguments import argument, real_products
 from torchgauge.estimate.flop_registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.latency import kinds
 from torchgauge.estimate.latency.kinds import Kind
@@ -68,7 +68,7 @@ _TABLES: Final[tuple[tuple[frozenset[str], Kind], ...]] = (
 def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
     formula = find_flop_formula(op.name)
     if formula is not None and (flops := formula(op)):
-        yield product_of_unknown_shape(op, flops)
+        yield product_of_unknown_shape(op, flops * real_products(op))
         return
     if packet.startswith(("_foreach_", "_fused_", "_amp_foreach")):
         yield moved(op, Kind.MULTI_TENSOR)

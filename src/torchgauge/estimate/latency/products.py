@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.flop_formulas.arguments import argument, mask
+from torchgauge.estimate.flop_formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.flop_registry import find_flop_formula
 from torchgauge.estimate.latency.kinds import Kind
 from torchgauge.estimate.latency.moved import given_tensors, moved
@@ -44,7 +44,7 @@ def matmul(op: OpRecord) -> Iterator[Work]:
     inner = left.shape[-1]
     columns = output.shape[-1] if output.shape else 1
     rows = output.shape[-2] if len(output.shape) > 1 else 1
-    batch = prod(output.shape[:-2])
+    batch = prod(output.shape[:-2]) * real_products(op)  # a complex one is four of real numbers
     yield Work(
         kind=Kind.MATMUL,
         dtype=left.dtype,

@@ -8,6 +8,7 @@ from torchgauge.estimate.workspaces import (
     cpu_kernels,
     cpu_recurrent,
     cpu_scalars,
+    matrices,
 )
 from torchgauge.estimate.workspaces.target import Rule
 
@@ -17,5 +18,6 @@ RULES: dict[str, Rule] = {
     **cpu_kernels.RULES,
     **cpu_recurrent.RULES,
     **cpu_scalars.RULES,
+    **matrices.RULES,
 }
 """By operator, overload included."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+from math import prod
+
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
@@ -134,7 +137,19 @@ def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (op.outputs[0].nbytes,)
 
 
+def _masked_select(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The mask as integers and their sum, which are gone when the result is made.
+
+    Source: ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
+    """
+    shapes = (_tensor(op, 0).shape, _tensor(op, 1).shape)
+    sizes = zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1)
+    count = prod(0 if 0 in pair else max(pair) for pair in sizes)
+    return (max(0, (count + 1) * _INDEX - op.outputs[0].nbytes),)
+
+
 RULES: dict[str, Rule] = {
+    "aten.masked_select.default": _masked_select,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,

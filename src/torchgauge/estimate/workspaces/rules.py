@@ -6,15 +6,28 @@ from collections.abc import Callable
 from functools import partial
 from typing import TypeAlias
 
-from torchgauge.estimate.workspaces import cpu, cuda_attention, cuda_convolution, cuda_kernels
+from torchgauge.estimate.workspaces import (
+    complex_kernels,
+    cpu,
+    cuda_attention,
+    cuda_convolution,
+    cuda_kernels,
+    matrices,
+)
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import OpRecord
 
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "cpu": cpu.RULES,
-    "cuda": {**cuda_attention.RULES, **cuda_convolution.RULES, **cuda_kernels.RULES},
+    "cpu": {**cpu.RULES, **complex_kernels.RULES},
+    "cuda": {
+        **cuda_attention.RULES,
+        **cuda_convolution.RULES,
+        **cuda_kernels.RULES,
+        **complex_kernels.RULES,
+        **matrices.RULES,
+    },
 }
 
 

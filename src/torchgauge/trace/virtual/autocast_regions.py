@@ -30,8 +30,10 @@ _MADE_BEFORE = (
     "switches itself off; it was taken as off (make it in the forward, or name its dtype)"
 )
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
+_OF_TRANSFORMERS = "maybe_autocast"
+"""Opens a region where one is open, or is asked for; in ``transformers.utils.generic`` (5.0)."""
 _FRAMES = 4
-"""How far the function that an instance decorates is from its ``__enter__``, subclasses included."""
+"""How far the function that an instance decorates is from its ``__enter__``, at most."""
 
 
 class Regions:
@@ -80,6 +82,7 @@ class Regions:
             (torch, "set_autocast_dtype"),
             (torch.amp, "is_autocast_available"),
             (torch.amp.autocast_mode, "is_autocast_available"),
+            *((module, _OF_TRANSFORMERS) for module in _users_of_transformers()),
         ]
         replaced += [(owner, name, self._asking(getattr(owner, name))) for owner, name in askers]
         with ExitStack() as stack:
@@ -174,8 +177,6 @@ class Regions:
         Decorators are made with their class. Where no GPU is found they switch themselves off,
         and then look as if ``enabled=False`` had been written.
         """
-        if region.fast_dtype is not torch.get_autocast_dtype("cuda"):
-            return True  # a dtype was named, for which there is no reason with enabled=False
         frame = sys._getframe(1)
         for _ in range(_FRAMES):
             if frame.f_code.co_name == "decorate_autocast":
@@ -185,8 +186,19 @@ class Regions:
             if frame.f_back is None:
                 break
             frame = frame.f_back
+        if region.fast_dtype is not torch.float16:  # a dtype was named, which is for being on
+            return True
         self._assume(_MADE_BEFORE)
         return False
+
+
+def _users_of_transformers() -> list[Any]:
+    """Return the modules that use transformers' own function, which leaves meta tensors alone."""
+    return [
+        module
+        for name, module in tuple(sys.modules.items())
+        if name.startswith("transformers.") and _OF_TRANSFORMERS in getattr(module, "__dict__", ())
+    ]
 
 
 def _written_as_enabled(function: Any) -> bool | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
-from torchgauge.estimate.flop_formulas.arguments import argument, mask
+from torchgauge.estimate.flop_formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.flop_registry import ShapeNotVisibleError, find_flop_formula
 from torchgauge.estimate.latency.kernels import kernels_of, packet_of
 from torchgauge.estimate.latency.kinds import Kind
@@ -109,7 +109,7 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
         return _product(1, columns, inner, has_bias=packet_of(op.name) == "addmv")
     if len(matrices) < 2 or not op.outputs:
         return None
-    inner, output = matrices[0].shape[-1], op.outputs[0].shape
+    inner, output = matrices[0].shape[-1] * real_products(op), op.outputs[0].shape
     columns = output[-1] if output else 1
     rows = output[-2] if len(output) > 1 else 1
     batch = prod(output[:-2])

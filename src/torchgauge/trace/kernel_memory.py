@@ -1,0 +1,59 @@
+"""What an opaque kernel allocates for itself in a real run on the CPU, by the profiler's events."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import memory_events, profiler_is_on
+
+_KNOWN = ("aten.", "prim.", "prims.", "profiler.")
+
+
+def is_opaque(name: str, tensors: list[torch.Tensor]) -> bool:
+    """Return whether a kernel's own memory is not known from its shapes.
+
+    Those outside of PyTorch's plain operators, and all on quantized tensors.
+    """
+    return (
+        not name.startswith(_KNOWN)
+        or name.startswith("aten.quantized_")
+        or any(tensor.is_quantized for tensor in tensors)
+    )
+
+
+def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
+    """Run a kernel; return its output and the most bytes it held beyond what it leaves."""
+    if profiler_is_on():  # someone else is profiling
+        return run(), 0
+    output: Any = None
+
+    def keep() -> None:
+        nonlocal output
+        output = run()
+
+    with quiet_profiler():
+        changes = memory_events(keep)
+    held = highest = 0
+    for change in changes:
+        held += change
+        highest = max(highest, held)
+    return output, highest - max(held, 0)
+
+
+@contextmanager
+def quiet_profiler() -> Iterator[None]:
+    """Keep the profiler's own log lines (``USDT:…`` in torch 2.13) out of the user's terminal."""
+    name = "KINETO_LOG_LEVEL"
+    before = os.environ.get(name)
+    if before is None:
+        os.environ[name] = "99"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
