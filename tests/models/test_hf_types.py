@@ -110,6 +110,17 @@ def test_a_setting_without_a_value_is_named_in_place_of_what_torch_says_of_it() 
     assert "not set in this configuration: num_local_experts" in caught.value.hint
 
 
+def test_a_default_that_does_not_run_is_completed_and_said() -> None:
+    made = build("hf:esm", **SMALL)
+    assert made.model.config.vocab_size == 33
+    assert made.assumptions[-1] == (
+        "vocab_size=33, pad_token_id=1, mask_token_id=32 was set: the default configuration of "
+        "esm does not run without"
+    )
+    assert analyzed(made).totals.forward_macs > 0
+    assert build("hf:esm", vocab_size=40, **SMALL).model.config.vocab_size == 40
+
+
 def test_a_type_is_built_with_the_class_of_its_own_configuration() -> None:
     assert build("hf:llama4", **{"text_config.num_hidden_layers": 1}).name == (
         "Llama4ForConditionalGeneration"

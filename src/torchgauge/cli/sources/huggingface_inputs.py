@@ -145,6 +145,7 @@ def _made(inputs: Mapping[str, InputTensor], config: Any, remark: str) -> Defaul
         for name, tensor in inputs.items()
     )
     if plain:
+        remark = remark if all(name.endswith("ids") for name in inputs) else ""
         sizes = {name: tensor.shape[1:] for name, tensor in inputs.items()}
         return _sizes(sizes, config, remark)
     shown = "; ".join(_shown(tensor, remark) for tensor in inputs.values())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import ModelBuild, construct, first_line
+from torchgauge.cli.sources.huggingface_defaults import open_settings, said
 from torchgauge.cli.sources.huggingface_inputs import default_inputs
 from torchgauge.cli.sources.library import (
     check_keywords_only,
@@ -63,6 +64,8 @@ def build(spec: ModelSpec) -> ModelBuild:
             ) from error
         model, warnings = _construct(spec, architecture, config)
         found = default_inputs(model, config)
+    if stored is None:
+        assumptions += said(spec.target, open_settings(spec.target, spec.keywords))
     if quantization := getattr(config, "quantization_config", None):
         method = _entry(quantization, "quant_method") or "quantization"
         assumptions += (
@@ -133,7 +136,8 @@ def _configuration(transformers: Any, spec: ModelSpec, stored: dict[str, Any] | 
         kind = transformers.CONFIG_MAPPING[model_type]
         _check_settings(kind, spec, stored)
         if stored is None:
-            return kind(**_nested(spec.keywords, {}))
+            added = open_settings(model_type, spec.keywords)
+            return kind(**_nested({**added, **spec.keywords}, {}))
         return kind.from_dict(_nested(spec.keywords, stored))
     except TorchGaugeError:
         raise

@@ -1,0 +1,50 @@
+"""Settings without which the default configuration of a model type does not run at all.
+
+transformers 5.23 leaves them open or at odds with each other, so ``hf:TYPE`` alone would lead to
+an error of the model on any input. Each is the value of the published model, or the one with which
+the other defaults fit together. Whoever names a setting or a file of their own gets none of these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+_HALF_ROTARY = {"rope_theta": 10000.0, "rope_type": "default", "partial_rotary_factor": 0.5}
+"""The rotary sections 8, 12 and 12 are a quarter of a head of 128: half of it is rotated."""
+_SERIES = {"prediction_length": 24, "num_time_features": 2}
+"""Of the models trained on tourism-monthly."""
+
+_SETTINGS: Mapping[str, Mapping[str, Any]] = {
+    "glm4v": {"text_config.rope_parameters": _HALF_ROTARY},
+    "glm46v": {"text_config.rope_parameters": _HALF_ROTARY},
+    "glm4v_text": {"rope_parameters": _HALF_ROTARY},
+    "glmga": {"text_config.rope_parameters": _HALF_ROTARY},
+    "glm_image": {"text_config.rope_parameters": _HALF_ROTARY},
+    "glm_image_text": {"rope_parameters": _HALF_ROTARY},
+    "glm4v_moe": {"text_config.head_dim": 128},  # GLM-4.5V
+    "glm4v_moe_text": {"head_dim": 128},
+    "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},  # ESM-2
+    "bamba": {"attn_layer_indices": [9, 18, 27]},  # Bamba-9B; none is an attention otherwise
+    "blip-2": {"image_token_index": 50_265},  # blip2-opt-2.7b
+    "instructblip": {"image_token_index": 50_265},
+    "instructblipvideo": {"video_token_index": 50_265},
+    "autoformer": _SERIES,
+    "informer": _SERIES,
+    "time_series_transformer": _SERIES,
+}
+
+
+def open_settings(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are needed and not given."""
+    needed = _SETTINGS.get(model_type, {})
+    parts = {name.partition(".")[0] for name in given}
+    return {name: value for name, value in needed.items() if name.partition(".")[0] not in parts}
+
+
+def said(model_type: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the line for the report's assumptions, if any setting was added."""
+    if not settings:
+        return ()
+    listed = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    return (f"{listed} was set: the default configuration of {model_type} does not run without",)
