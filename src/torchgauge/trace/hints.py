@@ -107,6 +107,9 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
+    (r"must have the same dtype|(weight|bias) type .* should be the same",
+     "cast one to the dtype of the other: x.to(self.weight.dtype). A named precision casts "
+     "parameters, buffers and inputs, no other tensor: register it as a buffer"),
     (r"Expected attn_mask dtype to be bool",
      "the mask of attention is true or false, or a number that is added; pass one, or name its "
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
