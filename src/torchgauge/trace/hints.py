@@ -179,9 +179,11 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
-    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same",
-     "two operands differ in dtype; cast one of them: x.to(weight.dtype), or x.float() where a "
-     "region of autocast ends"),
+    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same|"
+     r"(weight|bias) type .* should be the same",
+     "two operands differ in dtype; cast one of them: x.to(self.weight.dtype), or x.float() where "
+     "a region of autocast ends. A named precision casts parameters, buffers and inputs, no other "
+     "tensor: register it as a buffer"),
     (r"Expected attn_mask dtype to be bool",
      "the mask of attention is true or false, or a number that is added; pass one, or name its "
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
 
 
 def _alike(*positions: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
@@ -14,17 +16,23 @@ def _alike(*positions: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
     """
 
     def rule(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        dtypes = [args[position].dtype for position in positions]
-        first = dtypes[0]
-        for dtype in dtypes:
-            if dtype != first and first.is_floating_point and dtype.is_floating_point:
-                given = ", ".join(str(one).removeprefix("torch.") for one in dtypes)
-                raise RuntimeError(
-                    f"the operands of a product must have the same dtype, got {given}"
-                )
+        check_alike([args[position].dtype for position in positions])
         return NotImplemented
 
     return rule
+
+
+def check_alike(dtypes: Sequence[torch.dtype]) -> None:
+    """Refuse floats of several dtypes.
+
+    Raises:
+        RuntimeError: names the dtypes.
+    """
+    first = dtypes[0]
+    for dtype in dtypes:
+        if dtype != first and first.is_floating_point and dtype.is_floating_point:
+            given = ", ".join(str(one).removeprefix("torch.") for one in dtypes)
+            raise RuntimeError(f"the operands of a product must have the same dtype, got {given}")
 
 
 RULES = {

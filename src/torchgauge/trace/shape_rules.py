@@ -112,8 +112,11 @@ def _group_norm_backward(
 def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A convolution answers in the layout in which the kernel works.
 
-    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
+    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions,
+    and takes a weight of another dtype (``check_input_same_type_as_parameters`` in
+    ``aten/src/ATen/native/Convolution.cpp`` does not).
     """
+    product_rules.check_alike([args[0].dtype, args[1].dtype])
     output = torch.ops.aten.convolution.default(*args, **kwargs)
     layout = _convolution_layout(args[0], args[1])
     return output if layout is None else output.contiguous(memory_format=layout)
