@@ -27,6 +27,7 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
+from torchgauge.trace.list_indices import list_indices_known
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.recorder import CompositeCall, Recorder
@@ -149,7 +150,11 @@ class Session:
             self._autocast_installed() as self._autocast_region,
         ):
             if self._simulation is not None:
-                with constants_on_cpu(), flex_attention_kernel(flex_attention, any_device=True):
+                with (
+                    constants_on_cpu(),
+                    list_indices_known(self._simulation.values),
+                    flex_attention_kernel(flex_attention, any_device=True),
+                ):
                     return self._run()
             with flex_attention_kernel(flex_attention_without_gradients, any_device=False):
                 return self._run()

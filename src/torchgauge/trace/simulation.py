@@ -8,17 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from math import prod
 from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.constants import PICKS, covers_storage, filled_with, passed_on
 from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
-from torchgauge.trace.values import ValueStore, has_small_value
+from torchgauge.trace.values import (
+    INTEGER_LIMIT,
+    READ_LIMIT,
+    DataDependentError,
+    ValueStore,
+    has_small_value,
+)
 
 CPU = torch.device("cpu")
+_FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
+"""What may give values to a tensor that had none."""
 Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -46,6 +56,7 @@ class Simulation:
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         entry = self._constants.get(key)
+        is_new = entry is None
         if entry is None:
             entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
@@ -57,6 +68,8 @@ class Simulation:
                 whole = torch.UntypedStorage(storage.nbytes())
                 whole.copy_(storage.cpu(), False)
                 self.values.adopt(entry[1], whole, guessed=guessed)
+            elif is_new:
+                self.values.copy_of(twin, tensor)
         return twin
 
     def on_meta(self, value: Any, *, keep: bool = True) -> Any:
@@ -82,7 +95,7 @@ class Simulation:
             return args[0]
         if facts.name == "aten._to_copy.default" and kwargs.get("device") == CPU:
             value = self.values.get(tensors[0])
-            if value is not None:  # .tolist(), .numpy() and printing read it there
+            if value is not None and value.numel() <= READ_LIMIT:  # .tolist(), .numpy() read it
                 return value.to(dtype=kwargs.get("dtype") or value.dtype, copy=True)
         if facts.is_factory or "device" in kwargs:
             kwargs = {**kwargs, "device": META}
@@ -104,12 +117,29 @@ class Simulation:
             output = func(*args, **kwargs)
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
-        elif len(self.values) > 0 and tensors:
-            if facts.is_deterministic and self._all_known(tensors):
-                self._follow(func, facts, args, kwargs, output)
-            elif facts.is_mutating:
-                self._invalidate(output, args)
+        elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
+            self._pass_on(func, facts, args, kwargs, output, tensors)
         return output
+
+    def _pass_on(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        tensors: Sequence[torch.Tensor],
+    ) -> None:
+        """Give the output of an operator its values, if they are known, or drop old ones."""
+        if facts.is_deterministic and self._all_known(tensors):
+            self._follow(func, facts, args, kwargs, output)
+        elif facts.base in _FILLS_IN_PLACE or (
+            facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
+        ):
+            if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+                self._invalidate(output, args)
+        elif facts.is_mutating:
+            self._invalidate(output, args)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
         values = self.values
@@ -119,23 +149,55 @@ class Simulation:
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Compute the values of an output whose inputs all have values."""
+        values = self.values
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
-        is_computed = False  # operators on lists that work in place return nothing
-        if all(has_small_value(item.shape, item.dtype) for item in outputs):
-            with suppress(RuntimeError, NotImplementedError, TypeError):
-                real, guessed = self.values.compute(func, args, kwargs)
-                is_computed = True
-        if not is_computed:
-            if facts.is_mutating:
-                self._invalidate(output, args)
+        if outputs and not facts.is_mutating and self._all_known(outputs):  # views
             return
-        for meta, value in zip(outputs, flat(real), strict=False):
-            if isinstance(value, torch.Tensor):
-                self.values.set(meta, value, guessed=guessed, keep=True)
+        inputs = [item for item in flat((args, kwargs.values())) if isinstance(item, torch.Tensor)]
+        written = all(map(values.is_written_out, inputs))
+        readable = written or (
+            not facts.is_mutating and all(item.numel() <= INTEGER_LIMIT for item in inputs)
+        )
+        is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
+        if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
+            return
+        if readable and all(has_small_value(item.shape, item.dtype) for item in outputs):
+            with suppress(RuntimeError, NotImplementedError, TypeError):
+                real, guessed = values.compute(func, args, kwargs)
+                for meta, value in zip(outputs, flat(real), strict=False):
+                    if isinstance(value, torch.Tensor):
+                        values.set(meta, value, guessed=guessed, keep=True)
+                return  # operators on lists that work in place return nothing
+        if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+            self._invalidate(output, args)
+
+    def _fill_outputs(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> bool:
+        """Fill outputs with one number where a rule says so; return whether one did."""
+        values = self.values
+        outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
+        filled = None
+        with suppress(RuntimeError, NotImplementedError, TypeError, IndexError):
+            filled = passed_on(func, facts, args, kwargs, outputs, values.number_of)
+        guessed = any(values.is_guessed(t) for t in flat(args) if isinstance(t, torch.Tensor))
+        for meta, number in filled or ():
+            if facts.is_mutating and not covers_storage(meta):
+                before = values.number_of(meta)
+                if before is None or before != number:
+                    return False
+            else:
+                values.fill(meta, number, guessed=guessed)
+        return filled is not None
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Compute the values of a tensor that depends on shapes and scalars alone."""
-        if not isinstance(output, torch.Tensor) or not has_small_value(output.shape, output.dtype):
+        if not isinstance(output, torch.Tensor):
+            return
+        if not has_small_value(output.shape, output.dtype):
+            number = filled_with(func._schema.name.rpartition("::")[2], args, kwargs)
+            if isinstance(number, (int, float, complex)):
+                self.values.fill(output, number)
             return
         if args and isinstance(args[0], torch.Tensor):
             like = torch.empty((), dtype=args[0].dtype, device=CPU)
@@ -167,26 +229,56 @@ class Simulation:
         tensors: Sequence[torch.Tensor],
     ) -> Any:
         """Run an operator whose result depends on values."""
-        base = facts.name.split(".")[1]
+        base = facts.base
         if base in ("index", "_unsafe_index"):
             args = (args[0], self._as_positions(args[1]), *args[2:])
             output = func(*args, **kwargs)
-            if self._all_known([item for item in flat(args) if isinstance(item, torch.Tensor)]):
-                self._follow(func, facts, args, kwargs, output)
+            found = [item for item in flat(args) if isinstance(item, torch.Tensor)]
+            self._pass_on(func, facts, args, kwargs, output, found)
             return output
         if base == "repeat_interleave" and kwargs.get("output_size") is not None:
             return func(*args, **kwargs)
         if base == "masked_select" and not self._all_known(tensors[:1]):
             mask = self.values.decide(tensors[1], base)
             shape = torch.broadcast_shapes(mask.shape, tensors[0].shape)
-            size = int(mask.expand(shape).sum())
+            number = self.values.number_of(tensors[1])
+            if number is None:
+                size = int(mask.expand(shape).sum())
+            else:
+                size = prod(shape) if number else 0
             return torch.empty(size, dtype=tensors[0].dtype, device=META)
         if base == "_local_scalar_dense":
             return self.values.decide(tensors[0], ".item()").item()
+        if base == "equal" and (known := _equal_without_values(*args)) is not None:
+            return known
         for tensor in tensors:
             self.values.decide(tensor, base)
+        if any(tensor.numel() > READ_LIMIT for tensor in tensors):
+            return self._read_numbers(func, base, args, kwargs, tensors)
         real, guessed = self.values.compute(func, args, kwargs)
         return self._as_meta(real, guessed)
+
+    def _read_numbers(
+        self,
+        func: Any,
+        base: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        tensors: Sequence[torch.Tensor],
+    ) -> Any:
+        """Read tensors that are too large to be written out, each filled with one number.
+
+        Raises:
+            DataDependentError: where the number alone does not say it.
+        """
+        numbers = [self.values.number_of(tensor) for tensor in tensors]
+        if base == "nonzero" and numbers[0] is not None:
+            count = tensors[0].numel() if numbers[0] else 0
+            return torch.empty((count, tensors[0].dim()), dtype=torch.int64, device=META)
+        if base in ("equal", "allclose") and None not in numbers:
+            return func(*numbers, *args[2:], **kwargs)
+        sizes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
+        raise DataDependentError(f"{base} needs all values of {sizes}, too many to write out")
 
     def _pack(
         self, source: torch.Tensor, lengths: torch.Tensor, batch_first: bool
@@ -211,6 +303,12 @@ class Simulation:
                 continue
             mask = self.values.decide(index, "indexing with a mask")
             guessed = self.values.is_guessed(index)
+            number = None if mask.numel() <= READ_LIMIT else self.values.number_of(index)
+            if number is not None:
+                count = mask.numel() if number else 0
+                shape = (mask.dim(), count)
+                positions += torch.empty(shape, dtype=torch.int64, device=META).unbind(0)
+                continue
             found = mask.nonzero().unbind(1)
             positions += [self._as_meta(item.contiguous(), guessed) for item in found]
         return positions
@@ -230,6 +328,19 @@ def flat(value: Any) -> list[Any]:
     if isinstance(value, (list, tuple)):
         return [leaf for item in value for leaf in flat(item)]
     return [value]
+
+
+def _equal_without_values(left: torch.Tensor, right: torch.Tensor) -> bool | None:
+    """Return what ``torch.equal`` answers where shapes or identity say it, ``None`` elsewhere."""
+    if left.shape != right.shape:
+        return False
+    same = (
+        storage_key(left.untyped_storage()) == storage_key(right.untyped_storage())
+        and left.storage_offset() == right.storage_offset()
+        and left.stride() == right.stride()
+        and left.dtype == right.dtype
+    )
+    return True if same or left.numel() == 0 else None
 
 
 def _view(storage: torch.UntypedStorage, like: torch.Tensor, device: torch.device) -> torch.Tensor:

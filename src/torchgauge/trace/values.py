@@ -1,8 +1,9 @@
-"""Real values beside small meta tensors, so that code which looks at values runs unchanged.
+"""Real values beside meta tensors, so that code which looks at values runs unchanged.
 
 Masks, position indices, sequence lengths and step counters decide shapes and branches. Such
 tensors are small, so each of their storages gets a real CPU twin, and every operator whose
 inputs all have one is also run on the twins. ``.item()`` and ``nonzero`` then answer truly.
+A storage of any size that is filled with one number needs no twin: the number is kept.
 A value that was guessed (an input made from a shape) stays marked as such, and the first
 decision taken on it is written into the report's assumptions.
 """
@@ -15,12 +16,18 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.code_lines import code_line
+from torchgauge.trace.constants import covers_storage, reinterpreted
 from torchgauge.trace.torch_internals import storage_key
 
 INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""
 FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
+READ_LIMIT = 1 << 22
+"""Elements up to which a tensor that is filled with one number is written out to be read."""
+_SAMPLE = 64
+"""Elements that are compared before all of them are."""
 
 
 class DataDependentError(RuntimeError):
@@ -35,11 +42,25 @@ def has_small_value(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
     return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else INTEGER_LIMIT)
 
 
+def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
+    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
+    if value.numel() == 0:
+        return None
+    first = value[(0,) * value.dim()]
+    if value.is_contiguous() and value.numel() > _SAMPLE:
+        step = value.numel() // _SAMPLE
+        if not bool((value.view(-1)[::step] == first).all()):
+            return None
+    return first.clone() if bool((value == first).all()) else None
+
+
 class ValueStore:
-    """Real storages by the key of the meta storage that they stand beside."""
+    """Real storages, and numbers, by the key of the meta storage that they stand beside."""
 
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
+        self._numbers: dict[int, torch.Tensor] = {}
+        """The number (0-dimensional) that fills a storage which is too large for a twin."""
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._guessed: set[int] = set()
         self.decided_on_guess: list[str] = []
@@ -48,14 +69,15 @@ class ValueStore:
         self.used_default = False
 
     def __contains__(self, key: int) -> bool:
-        return key in self._storages
+        return key in self._storages or key in self._numbers
 
     def __len__(self) -> int:
-        return len(self._storages)
+        return len(self._storages) + len(self._numbers)
 
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
         self._storages.pop(key, None)
+        self._numbers.pop(key, None)
         self._watches.pop(key, None)
         self._guessed.discard(key)
 
@@ -84,28 +106,65 @@ class ValueStore:
         self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, guessed: bool = False
     ) -> None:
         """Remember a whole CPU storage for a meta storage, as long as that one lives."""
-        key = storage_key(meta)
+        key = self._watch(meta, guessed=guessed)
         self._storages[key] = real
+
+    def fill(self, meta: torch.Tensor, number: Any, *, guessed: bool = False) -> None:
+        """Remember that the whole storage of ``meta`` is filled with one number, whatever its size.
+
+        A small one gets a twin, which keeps its value when parts of it are overwritten.
+        """
+        if has_small_value(meta.shape, meta.dtype):
+            self.set(meta, torch.full_like(meta, number, device="cpu"), guessed=guessed)
+            return
+        key = self._watch(meta.untyped_storage(), guessed=guessed)
+        self._storages.pop(key, None)
+        self._numbers[key] = torch.as_tensor(number, device="cpu").to(meta.dtype).reshape(())
+
+    def _watch(self, meta: torch.UntypedStorage, *, guessed: bool) -> int:
+        key = storage_key(meta)
         # The address of a freed storage is used again; its value must not come back with it.
         self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
         if guessed:
             self._guessed.add(key)
+        return key
 
-    def guess(self, meta: torch.Tensor, fill: int) -> None:
-        """Assume that a small input is filled with one number; decisions on it are reported."""
-        if has_small_value(meta.shape, meta.dtype):
-            self.set(meta, torch.full(meta.shape, fill, dtype=meta.dtype), guessed=True)
+    def guess(self, meta: torch.Tensor, number: int) -> None:
+        """Assume that an input is filled with one number; decisions on it are reported."""
+        self.fill(meta, number, guessed=True)
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
-        """Remember a copy of a small real tensor for its meta twin."""
-        is_strided = original.layout is torch.strided
-        if is_strided and has_small_value(original.shape, original.dtype):
+        """Remember the values of a real tensor for its meta twin: small ones, and one number."""
+        if original.layout is not torch.strided or storage_key(meta.untyped_storage()) in self:
+            return
+        if has_small_value(original.shape, original.dtype):
             self.set(meta, original.detach().to("cpu", copy=True), keep=True)
+        elif original.device.type == "cpu":
+            number = number_that_fills(original.detach())
+            if number is not None and covers_storage(original):
+                self.fill(meta, number)
 
     def get(self, meta: torch.Tensor) -> torch.Tensor | None:
-        """Return a real view with the geometry of ``meta``, ``None`` when it has no value."""
-        twin = self._storages.get(storage_key(meta.untyped_storage()))
-        return None if twin is None else self._view(twin, meta)
+        """Return a real tensor with the geometry of ``meta``, ``None`` when it has no value."""
+        key = storage_key(meta.untyped_storage())
+        twin = self._storages.get(key)
+        if twin is not None:
+            return self._view(twin, meta)
+        number = self.number_of(meta) if key in self._numbers else None
+        return None if number is None else number.expand(meta.shape)
+
+    def is_written_out(self, meta: torch.Tensor) -> bool:
+        """Return whether each element of a tensor has a value of its own in memory."""
+        return storage_key(meta.untyped_storage()) in self._storages
+
+    def number_of(self, meta: torch.Tensor) -> torch.Tensor | None:
+        """Return the number (0-dimensional) that fills a tensor, ``None`` when none does."""
+        key = storage_key(meta.untyped_storage())
+        number = self._numbers.get(key)
+        if number is not None:
+            return reinterpreted(number, meta.dtype)
+        twin = self._storages.get(key)
+        return None if twin is None else number_that_fills(self._view(twin, meta))
 
     def is_guessed(self, meta: torch.Tensor) -> bool:
         """Return whether the value goes back to an input that was made from a shape."""
@@ -122,9 +181,10 @@ class ValueStore:
             self.used_default = True
             return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
         if value is None:
-            shape = tuple(meta.shape)
+            line = code_line()
             raise DataDependentError(
-                f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape {shape}"
+                f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape "
+                f"{tuple(meta.shape)}" + (f" in {line}" if line else "")
             )
         if self.is_guessed(meta) and what not in self.decided_on_guess:
             self.decided_on_guess.append(what)
