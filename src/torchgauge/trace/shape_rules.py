@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace.reader_rules import READER_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 
 META = torch.device("meta")
@@ -259,6 +260,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    **READER_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

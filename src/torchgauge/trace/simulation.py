@@ -16,6 +16,7 @@ import torch
 from torchgauge.trace.constants import PICKS, covers_storage, filled_with, passed_on
 from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.reader_rules import READER_RULES
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
@@ -107,7 +108,7 @@ class Simulation:
             )
         if facts.name == "aten._pack_padded_sequence.default":
             return self._pack(*args)
-        if facts.reads_values:
+        if facts.reads_values and facts.rule is None:
             return self._run_reader(func, facts, args, kwargs, tensors)
         if facts.is_higher_order:
             return run_higher_order(func, args, kwargs)
@@ -249,6 +250,11 @@ class Simulation:
             return torch.empty(size, dtype=tensors[0].dtype, device=META)
         if base == "_local_scalar_dense":
             return self.values.decide(tensors[0], ".item()").item()
+        if base == "_ctc_loss":  # with its lengths as tensors
+            lengths = [self.values.decide(tensor, "the lengths of a CTC loss") for tensor in args[2:4]]
+            return READER_RULES["aten._ctc_loss.default"](
+                (*args[:2], *(length.tolist() for length in lengths), *args[4:]), kwargs
+            )
         if base == "equal" and (known := _equal_without_values(*args)) is not None:
             return known
         for tensor in tensors:
