@@ -30,7 +30,8 @@ PICKS = frozenset(
      "channel_shuffle", "reflection_pad1d", "reflection_pad2d", "reflection_pad3d",
      "replication_pad1d", "replication_pad2d", "replication_pad3d", "sort", "topk", "kthvalue",
      "cummax", "cummin", "amax", "amin", "max", "min", "mean", "median", "mode", "nanmean",
-     "_unsafe_view", "_reshape_copy", "contiguous", "expand_copy", "view_copy", "permute_copy", "diagonal_copy")
+     "_unsafe_view", "_reshape_copy", "contiguous", "expand_copy", "view_copy", "permute_copy",
+     "diagonal_copy")
 )  # fmt: skip
 """Operators whose first output is made of elements of their first argument, or of their means."""
 _JOINS = frozenset(("cat", "stack"))

@@ -172,6 +172,10 @@ class Recorder(DispatchMode):
 
     # ------------------------------------------------------------------ module calls
 
+    def place(self) -> str:
+        """Return the path of the module that runs, ``""`` for the model and outside of it."""
+        return self.stack[-1].path if self.stack else ""
+
     def wrap_forward(
         self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
     ) -> Callable[..., Any]:
@@ -362,7 +366,11 @@ class Recorder(DispatchMode):
         """Return whether ``.cpu()`` would return its own tensor; values are handed out apart."""
         assert self.simulation is not None
         same = dtype is None or dtype == tensor.dtype
-        return self._is_cpu and same and self.simulation.values.get(tensor) is None
+        return (
+            self._is_cpu
+            and same
+            and storage_key(tensor.untyped_storage()) not in self.simulation.values
+        )
 
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):

@@ -33,6 +33,7 @@ from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, request
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin
 from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.spread import stated
 from torchgauge.trace.torch_internals import (
     flex_attention_kernel,
     higher_order_operators,
@@ -123,6 +124,8 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        if self._simulation is not None:
+            self._simulation.place = self._recorder.place
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -483,10 +486,7 @@ class Session:
     ) -> Trace:
         recorder = self._recorder
         if self._simulation is not None:
-            for what in self._simulation.values.decided_on_guess:
-                self._notes.assumptions.append(
-                    f"{what} was decided on an input that was made from its size alone"
-                )
+            self._notes.assumptions += stated(self._simulation.values.decided_on)
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
-from torchgauge.trace.reader_rules import READER_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
+from torchgauge.trace.reader_rules import READER_RULES
 
 META = torch.device("meta")
 

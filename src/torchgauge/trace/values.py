@@ -4,15 +4,15 @@ Masks, position indices, sequence lengths and step counters decide shapes and br
 tensors are small, so each of their storages gets a real CPU twin, and every operator whose
 inputs all have one is also run on the twins. ``.item()`` and ``nonzero`` then answer truly.
 A storage of any size that is filled with one number needs no twin: the number is kept.
-A value that was guessed (an input made from a shape) stays marked as such, and the first
-decision taken on it is written into the report's assumptions.
+A value that was guessed (an input made from a shape, an even split over choices) stays marked
+with where the guess came from, and a decision taken on it is written into the report's assumptions.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, TypeAlias
 
 import torch
 
@@ -24,8 +24,16 @@ INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""
 FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
+GUESS_LIMIT = 1 << 24
+"""Elements up to which what is computed from a guess keeps a value: masks over experts."""
 READ_LIMIT = 1 << 22
 """Elements up to which a tensor that is filled with one number is written out to be read."""
+STAND_INS = 10_000
+"""Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
+Origins: TypeAlias = "frozenset[Hashable]"
+"""What a value was guessed from."""
+KNOWN: Origins = frozenset()
+FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
 _SAMPLE = 64
 """Elements that are compared before all of them are."""
 
@@ -34,11 +42,13 @@ class DataDependentError(RuntimeError):
     """The model asked for a value that a simulated run does not have."""
 
 
-def has_small_value(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+def has_small_value(shape: tuple[int, ...], dtype: torch.dtype, *, is_guess: bool = False) -> bool:
     """Return whether a tensor of this shape and dtype is worth a real value."""
     numel = 1
     for size in shape:
         numel *= size
+    if is_guess and not (dtype.is_floating_point or dtype.is_complex):
+        return numel <= GUESS_LIMIT
     return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else INTEGER_LIMIT)
 
 
@@ -62,8 +72,11 @@ class ValueStore:
         self._numbers: dict[int, torch.Tensor] = {}
         """The number (0-dimensional) that fills a storage which is too large for a twin."""
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
-        self._guessed: set[int] = set()
-        self.decided_on_guess: list[str] = []
+        self._origins: dict[int, Origins] = {}
+        self.decided_on: dict[tuple[str, Hashable], None] = {}
+        """What was decided on a guess, and what that was made from, in order."""
+        self.asked: list[str] | None = None
+        """Where a run goes on with stand-ins for unknown values: which ones it asked for."""
         self.default: float | None = None
         """Stands for unknown scalars where no shape or branch of interest depends on them."""
         self.used_default = False
@@ -79,10 +92,15 @@ class ValueStore:
         self._storages.pop(key, None)
         self._numbers.pop(key, None)
         self._watches.pop(key, None)
-        self._guessed.discard(key)
+        self._origins.pop(key, None)
 
     def set(
-        self, meta: torch.Tensor, value: torch.Tensor, *, guessed: bool = False, keep: bool = False
+        self,
+        meta: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        origins: Origins = KNOWN,
+        keep: bool = False,
     ) -> None:
         """Remember ``value`` (CPU, same shape and dtype) for the tensor ``meta``.
 
@@ -91,6 +109,8 @@ class ValueStore:
         storage = meta.untyped_storage()
         key = storage_key(storage)
         if keep and key in self._storages:
+            if origins:
+                self._origins[key] = self._origins.get(key, KNOWN) | origins
             return
         same_layout = value.stride() == meta.stride() and value.storage_offset() == (
             meta.storage_offset()
@@ -100,38 +120,40 @@ class ValueStore:
         else:
             twin = torch.UntypedStorage(storage.nbytes())
             self._view(twin, meta).copy_(value)
-        self.adopt(storage, twin, guessed=guessed)
+        self.adopt(storage, twin, origins=origins)
 
     def adopt(
-        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, guessed: bool = False
+        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, origins: Origins = KNOWN
     ) -> None:
         """Remember a whole CPU storage for a meta storage, as long as that one lives."""
-        key = self._watch(meta, guessed=guessed)
+        key = self._watch(meta, origins=origins)
         self._storages[key] = real
 
-    def fill(self, meta: torch.Tensor, number: Any, *, guessed: bool = False) -> None:
+    def fill(self, meta: torch.Tensor, number: Any, *, origins: Origins = KNOWN) -> None:
         """Remember that the whole storage of ``meta`` is filled with one number, whatever its size.
 
         A small one gets a twin, which keeps its value when parts of it are overwritten.
         """
         if has_small_value(meta.shape, meta.dtype):
-            self.set(meta, torch.full_like(meta, number, device="cpu"), guessed=guessed)
+            self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
             return
-        key = self._watch(meta.untyped_storage(), guessed=guessed)
+        key = self._watch(meta.untyped_storage(), origins=origins)
         self._storages.pop(key, None)
         self._numbers[key] = torch.as_tensor(number, device="cpu").to(meta.dtype).reshape(())
 
-    def _watch(self, meta: torch.UntypedStorage, *, guessed: bool) -> int:
+    def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
         key = storage_key(meta)
         # The address of a freed storage is used again; its value must not come back with it.
         self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
-        if guessed:
-            self._guessed.add(key)
+        if origins:
+            self._origins[key] = origins
+        else:
+            self._origins.pop(key, None)
         return key
 
     def guess(self, meta: torch.Tensor, number: int) -> None:
         """Assume that an input is filled with one number; decisions on it are reported."""
-        self.fill(meta, number, guessed=True)
+        self.fill(meta, number, origins=FROM_SIZE)
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
         """Remember the values of a real tensor for its meta twin: small ones, and one number."""
@@ -166,9 +188,14 @@ class ValueStore:
         twin = self._storages.get(key)
         return None if twin is None else number_that_fills(self._view(twin, meta))
 
-    def is_guessed(self, meta: torch.Tensor) -> bool:
-        """Return whether the value goes back to an input that was made from a shape."""
-        return storage_key(meta.untyped_storage()) in self._guessed
+    def origins_of(self, *metas: Any) -> Origins:
+        """Return what the values of tensors were guessed from; nothing where they are known."""
+        if not self._origins:
+            return KNOWN
+        found = (m for m in metas if isinstance(m, torch.Tensor))
+        return KNOWN.union(
+            *(self._origins.get(storage_key(m.untyped_storage()), KNOWN) for m in found)
+        )
 
     def decide(self, meta: torch.Tensor, what: str) -> torch.Tensor:
         """Return the value that a branch or a shape is about to depend on.
@@ -182,31 +209,43 @@ class ValueStore:
             return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
         if value is None:
             line = code_line()
-            raise DataDependentError(
+            needed = (
                 f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape "
                 f"{tuple(meta.shape)}" + (f" in {line}" if line else "")
             )
-        if self.is_guessed(meta) and what not in self.decided_on_guess:
-            self.decided_on_guess.append(what)
+            if self.asked is None or len(self.asked) >= STAND_INS:
+                raise DataDependentError(needed)
+            self.asked.append(needed)
+            return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
+        self.note_decision(what, self.origins_of(meta))
         return value
+
+    def note_decision(self, what: str, origins: Origins) -> None:
+        """Remember that something was decided on guesses."""
+        for origin in sorted(origins, key=str):
+            self.decided_on.setdefault((what, origin))
 
     def compute(
         self,
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Any, bool]:
-        """Run ``func`` on the values of its arguments; return the result and whether it is a guess.
+    ) -> tuple[Any, Origins]:
+        """Run ``func`` on the values of its arguments; return the result and its origins.
 
         All tensor arguments must have values. Raises what ``func`` raises.
         """
-        guessed = False
+        origins = KNOWN
 
         def real(value: Any) -> Any:
-            nonlocal guessed
+            nonlocal origins
             if isinstance(value, torch.Tensor):
-                guessed = guessed or self.is_guessed(value)
-                return self.get(value)
+                if self._origins:
+                    origins = origins | self.origins_of(value)
+                found = self.get(value)
+                if found is None and self.asked is not None:
+                    return torch.ones(value.shape, dtype=value.dtype, device="cpu")
+                return found
             if isinstance(value, (list, tuple)):
                 return type(value)(real(item) for item in value)
             return value
@@ -216,7 +255,7 @@ class ValueStore:
             real_kwargs = {name: real(value) for name, value in kwargs.items()}
             if "device" in real_kwargs:
                 real_kwargs["device"] = torch.device("cpu")
-            return func(*real_args, **real_kwargs), guessed
+            return func(*real_args, **real_kwargs), origins
 
     @staticmethod
     def _view(storage: torch.UntypedStorage, like: torch.Tensor) -> torch.Tensor:
