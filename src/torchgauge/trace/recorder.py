@@ -341,6 +341,8 @@ class Recorder(DispatchMode):
             )
         )
         storages.op += 1
+        if simulation is None:
+            storages.check_limit()
         return output
 
     def _composite(

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
+from torchgauge.trace.real_run import (
+    Demand,
+    allowed_bytes,
+    decided_by_stand_ins,
+    demand,
+    refused,
+    too_large,
+)
 from torchgauge.trace.session import Outcome, Request, Session
 from torchgauge.trace.values import DataDependentError
 
-_MEMORY_SHARE = 0.6
-"""Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _META_MARKS = ("meta tensor", "meta device", "'meta'", "on meta", "Meta", "is_meta", "data pointer",
                "data_ptr", "no data", " meta ", "unallocated storage",
@@ -32,9 +36,9 @@ def run(request: Request) -> Outcome:
     does not have, the same on real CPU tensors.
     """
     if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
-        outcome = _run_for_real(request, "scripted code runs on real tensors only")
-        if outcome is not None:
-            return outcome
+        wanted = Demand(needed_bytes=0, asked=())
+        if not request.simulated_only:
+            return _run_for_real(request, "scripted code runs on real tensors only", wanted)
     first: Outcome | None = None
     for plan in (request.plan, *request.plan.alternatives):
         outcome = _simulate(replace(request, plan=plan))
@@ -43,12 +47,11 @@ def run(request: Request) -> Outcome:
             outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
-        if needs_values(outcome.error):
-            reason = str(outcome.error).splitlines()[0]
-            real = _run_for_real(replace(request, plan=plan), reason)
-            if real is not None and real.error is None:
-                return real
-            outcome = real or outcome
+        may_be_wrong = outcome.is_guess and not request.simulated_only
+        if needs_values(outcome.error) or may_be_wrong:
+            outcome = _instead(replace(request, plan=plan), outcome)
+            if outcome.error is None:
+                return outcome
         first = first or outcome
     assert first is not None
     return first
@@ -93,32 +96,29 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, reason: str) -> Outcome | None:
-    """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
-    if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
-        return None
+def _instead(request: Request, simulated: Outcome) -> Outcome:
+    """Return the outcome of a real run, where that is allowed and fits, else the simulated one."""
+    if request.simulated_only:
+        return refused(simulated, "a real run, which would know it, was ruled out")
+    wanted = demand(request, simulated.trace)
+    allowed = allowed_bytes()
+    why = too_large(wanted, allowed)
+    if why:
+        return refused(simulated, why)
+    reason = str(simulated.error).splitlines()[0]
+    return _run_for_real(replace(request, memory_limit=allowed), reason, wanted)
+
+
+def _run_for_real(request: Request, reason: str, wanted: Demand) -> Outcome:
+    """Return the outcome of a real run."""
     if request.on_progress is not None:
-        request.on_progress("real run on the CPU")
+        request.on_progress(f"real run on the CPU, a simulated run is not enough: {reason}")
     outcome = Session(request, Execution.REAL).run()
-    note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
-    trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
+    notes = [f"run for real on the CPU, because a simulated run is not enough: {reason}"]
+    if any(parameter.is_meta for parameter in request.model.parameters()):
+        notes.append(decided_by_stand_ins(wanted, reason))
+    trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, *notes))
     return replace(outcome, trace=trace)
-
-
-def _bytes_needed(request: Request) -> int:
-    factor = 4 if request.scenario.is_training else 1
-    return factor * sum(p.numel() * p.element_size() for p in _parameters(request.model))
-
-
-def _parameters(model: nn.Module) -> Iterator[torch.Tensor]:
-    return (p for p in model.parameters() if not torch.nn.parameter.is_lazy(p))
-
-
-def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 1 << 62
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

@@ -75,6 +75,8 @@ class Request:
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
+    memory_limit: int | None = None
+    """Bytes at which a real run is stopped."""
     target: VirtualDevice = cpu.DEVICE
     """Whose kernels a simulated run takes."""
     real_device: str = "cpu"
@@ -97,6 +99,8 @@ class Outcome:
     """Index of the call and what ``Request.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
     """Calls of composite operators in the order in which they ended; only where asked for."""
+    is_guess: bool = False
+    """Whether something was decided on a guess of what the model chooses."""
     float_index_inputs: tuple[str, ...] = ()
     """Inputs made as floats from a size that an embedding wanted as integers."""
 
@@ -125,7 +129,9 @@ class Session:
             keep_ops=keep_ops,
         )
         if self._simulation is not None:
-            self._simulation.place = self._recorder.place
+            self._simulation.values.place = self._recorder.place
+        else:
+            self._recorder.storages.limit_bytes = request.memory_limit
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -141,6 +147,12 @@ class Session:
         self._outputs: tuple[NamedValue, ...] = ()
         self._device = torch.device(request.real_device)
         self._dtype = dtype_named(Precision(request.scenario.precision).parameter_dtype)
+
+    def go_on_with_stand_ins(self) -> list[str]:
+        """Answer unknown values by 1 from now on; return the list of what is asked for."""
+        assert self._simulation is not None
+        self._simulation.values.asked = asked = []
+        return asked
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
@@ -224,6 +236,7 @@ class Session:
             plan=request.plan,
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
+            is_guess=self._simulation is not None and self._simulation.has_guessed_choice,
             float_index_inputs=floats,
         )
 

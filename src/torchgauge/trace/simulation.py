@@ -17,7 +17,7 @@ from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.readers import CPU, Readers
 from torchgauge.trace.shape_rules import META
-from torchgauge.trace.spread import CHOICES, spread
+from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
     INTEGER_LIMIT,
@@ -40,12 +40,15 @@ class Simulation:
     def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
         self.values = ValueStore()
         self.readers = Readers(self.values)
-        self.place: Callable[[], str] = str
-        """Returns the path of the module that runs."""
         self._rules = rules or {}
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
         self._constants: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+
+    @property
+    def has_guessed_choice(self) -> bool:
+        """Return whether something was decided on an even split."""
+        return any(isinstance(origin, Choice) for _, origin in self.values.decided_on)
 
     # ------------------------------------------------------------------ constants
 
@@ -136,7 +139,7 @@ class Simulation:
         elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
             self._pass_on(func, facts, args, kwargs, output, tensors)
         if facts.base in CHOICES:
-            spread(self.values, facts.base, args, kwargs, output, self.place())
+            spread(self.values, facts.base, args, kwargs, output, self.values.place())
         return output
 
     def _pass_on(

@@ -28,7 +28,7 @@ GUESS_LIMIT = 1 << 24
 """Elements up to which what is computed from a guess keeps a value: masks over experts."""
 READ_LIMIT = 1 << 22
 """Elements up to which a tensor that is filled with one number is written out to be read."""
-STAND_INS = 10_000
+STAND_INS = 500
 """Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
 Origins: TypeAlias = "frozenset[Hashable]"
 """What a value was guessed from."""
@@ -75,6 +75,8 @@ class ValueStore:
         self._origins: dict[int, Origins] = {}
         self.decided_on: dict[tuple[str, Hashable], None] = {}
         """What was decided on a guess, and what that was made from, in order."""
+        self.place: Callable[[], str] = str
+        """Returns the path of the module that runs."""
         self.asked: list[str] | None = None
         """Where a run goes on with stand-ins for unknown values: which ones it asked for."""
         self.default: float | None = None
@@ -215,7 +217,7 @@ class ValueStore:
             )
             if self.asked is None or len(self.asked) >= STAND_INS:
                 raise DataDependentError(needed)
-            self.asked.append(needed)
+            self.asked.append(f"{self.place() or 'the model'}: {needed}")
             return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
         self.note_decision(what, self.origins_of(meta))
         return value
