@@ -34,8 +34,9 @@ from torchgauge.trace.describe import (
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.readers import CPU
 from torchgauge.trace.shape_rules import layout_of
-from torchgauge.trace.simulation import CPU, Simulation
+from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,

@@ -151,7 +151,8 @@ class Session:
     def go_on_with_stand_ins(self) -> list[str]:
         """Answer unknown values by 1 from now on; return the list of what is asked for."""
         assert self._simulation is not None
-        self._simulation.values.asked = asked = []
+        asked: list[str] = []
+        self._simulation.values.asked = asked
         return asked
 
     def run(self) -> Outcome:

@@ -20,6 +20,8 @@ from torchgauge.trace.shape_rules import META
 from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
+    GIVEN_LIMIT,
+    GUESS_LIMIT,
     INTEGER_LIMIT,
     KNOWN,
     READ_LIMIT,
@@ -29,6 +31,7 @@ from torchgauge.trace.values import (
 )
 
 _INDEXING = ("index", "_unsafe_index")
+_EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
 Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -136,6 +139,9 @@ class Simulation:
             output = func(*args, **kwargs)
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
+        elif facts.base in _EMPTY:
+            if has_small_value(output.shape, output.dtype):  # parts may be written one by one
+                self.values.fill(output, 0)
         elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
             self._pass_on(func, facts, args, kwargs, output, tensors)
         if facts.base in CHOICES:
@@ -182,8 +188,8 @@ class Simulation:
         is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
         if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
             return
-        guess = bool(values.origins_of(*inputs))
-        if readable and all(has_small_value(o.shape, o.dtype, is_guess=guess) for o in outputs):
+        limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
+        if readable and all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs):
             with suppress(RuntimeError, NotImplementedError, TypeError):
                 real, origins = values.compute(func, args, kwargs)
                 for meta, value in zip(outputs, flat(real), strict=False):
@@ -239,6 +245,14 @@ class Simulation:
         for item in (*flat(output), *flat(written)):
             if isinstance(item, torch.Tensor):
                 self.values.forget(storage_key(item.untyped_storage()))
+
+
+def _limit(inputs: Sequence[torch.Tensor], *, is_guess: bool) -> int:
+    """Return how many whole numbers are worth computing: no more than were given as one tensor."""
+    if is_guess:
+        return GUESS_LIMIT
+    sizes = [item.untyped_storage().nbytes() // item.element_size() for item in inputs]
+    return min(max((INTEGER_LIMIT, *sizes)), GIVEN_LIMIT)
 
 
 def flat(value: Any) -> list[Any]:

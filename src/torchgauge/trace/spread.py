@@ -71,7 +71,8 @@ def _dimension(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> i
         dim = kwargs.get("dim", args[1] if len(args) > 1 else None)
         if not isinstance(dim, int):
             return None
-    return int(dim) % max(1, args[0].dim())
+    rank: int = args[0].dim()
+    return int(dim) % max(1, rank)
 
 
 def stated(decided_on: Iterable[tuple[str, Hashable]]) -> list[str]:

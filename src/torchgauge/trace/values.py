@@ -26,6 +26,8 @@ FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
 GUESS_LIMIT = 1 << 24
 """Elements up to which what is computed from a guess keeps a value: masks over experts."""
+GIVEN_LIMIT = 1 << 22
+"""Elements up to which given integers and booleans, and what is computed from them, keep values."""
 READ_LIMIT = 1 << 22
 """Elements up to which a tensor that is filled with one number is written out to be read."""
 STAND_INS = 500
@@ -42,14 +44,14 @@ class DataDependentError(RuntimeError):
     """The model asked for a value that a simulated run does not have."""
 
 
-def has_small_value(shape: tuple[int, ...], dtype: torch.dtype, *, is_guess: bool = False) -> bool:
-    """Return whether a tensor of this shape and dtype is worth a real value."""
+def has_small_value(
+    shape: tuple[int, ...], dtype: torch.dtype, *, limit: int = INTEGER_LIMIT
+) -> bool:
+    """Return whether a tensor is worth a real value; ``limit`` is that of whole numbers."""
     numel = 1
     for size in shape:
         numel *= size
-    if is_guess and not (dtype.is_floating_point or dtype.is_complex):
-        return numel <= GUESS_LIMIT
-    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else INTEGER_LIMIT)
+    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else limit)
 
 
 def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
@@ -167,6 +169,8 @@ class ValueStore:
             number = number_that_fills(original.detach())
             if number is not None and covers_storage(original):
                 self.fill(meta, number)
+            elif original.numel() <= GIVEN_LIMIT and not original.is_floating_point():
+                self.set(meta, original.detach().clone(), keep=True)
 
     def get(self, meta: torch.Tensor) -> torch.Tensor | None:
         """Return a real tensor with the geometry of ``meta``, ``None`` when it has no value."""

@@ -178,6 +178,7 @@ def _curve(
         scenario=dataclasses.replace(scenario, device=device),
         batch_sizes=arguments.batch_curve or None,
         model_name=build.name,
+        real_run=arguments.real_run,
         on_progress=progress.update,
         **inputs,
     )
