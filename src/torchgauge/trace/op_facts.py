@@ -57,7 +57,8 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
-                   "upsample_bilinear2d_backward")  # fmt: skip
+                   "upsample_bilinear2d_backward",
+                   "mkldnn_rnn_layer_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:

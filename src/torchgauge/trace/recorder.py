@@ -23,7 +23,14 @@ from torchgauge.report.model import (
     Phase,
     TensorSpec,
 )
-from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.accumulation import (
+    SELECTIONS,
+    SUM,
+    SUM_IN_PLACE,
+    is_last_reference,
+    is_of_selection,
+    last_reference,
+)
 from torchgauge.trace.describe import (
     SpecTable,
     argument,
@@ -302,6 +309,9 @@ class Recorder(DispatchMode):
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
+            facts = facts_of(func)
+        elif node is not None and func in SELECTIONS and is_of_selection(node):
+            func = SELECTIONS[func]
             facts = facts_of(func)
         if self.stack:
             call = self.stack[-1].index

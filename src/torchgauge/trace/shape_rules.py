@@ -223,8 +223,10 @@ def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.T
 def _onednn_lstm_backward(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of the input, the four weights and the two states."""
-    return tuple(torch.empty(a.shape, dtype=a.dtype, device=META) for a in args[:7])
+    """Gradients of the input, both weights, both biases ``[4 H]`` and the two states."""
+    shapes = [tensor.shape for tensor in args[:7]]
+    shapes[3] = shapes[4] = args[1].shape[:1]  # of a layer without biases too
+    return tuple(torch.empty(shape, dtype=args[0].dtype, device=META) for shape in shapes)
 
 
 def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import torch
 
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
-from torchgauge.trace.virtual import recurrent
+from torchgauge.trace.virtual import packed_recurrent, recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.losses import ctc_loss
@@ -172,6 +172,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "ctc_loss.IntList": ctc_loss,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     **recurrent.KERNELS,
+    **packed_recurrent.KERNELS,
 }
 """Composite operators that the CPU resolves by itself."""
 
