@@ -6,6 +6,7 @@ called here are not recorded.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
@@ -46,7 +47,8 @@ class Simulation:
         self._rules = rules or {}
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
-        self._constants: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
+        """By real storage: a reference that ends with it, and its meta twin."""
 
     @property
     def has_guessed_choice(self) -> bool:
@@ -69,7 +71,8 @@ class Simulation:
         entry = self._constants.get(key)
         is_new = entry is None
         if entry is None:
-            entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
+            ended = weakref.ref(storage, lambda _: self._constants.pop(key, None))
+            entry = (ended, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
         twin = _view(entry[1], tensor, META)

@@ -3,8 +3,7 @@
 The input product of all tokens comes first, then a step per point in time over the sequences that
 are still running. Source: ``PackedLayer``, ``ReversedPackedLayer`` and ``PackedBidirectionalLayer``
 in PyTorch's ``aten/src/ATen/native/RNN.cpp`` (2.6–2.13).
-Shapes: data ``[tokens, I]``, batch sizes ``[T]`` on the CPU, states ``[layers · directions, B, H]``,
-as in PyTorch.
+Shapes: data ``[tokens, I]``, batch sizes ``[T]`` on the CPU, states ``[layers, B, H]``.
 """
 
 from __future__ import annotations
