@@ -81,12 +81,11 @@ def _holds_more_than_numbers(item: Any) -> bool:
 
 def _tensor(item: Any, values: ValueStore) -> Any:
     """Return a sequence as a meta tensor; whatever else it is, and what is no index, as it is."""
-    if not isinstance(item, _SEQUENCES):
+    if not isinstance(item, _SEQUENCES) or _holds_tensors(item):
         return item
-    numbers = _numbers(item)
     with without_modes():
         try:
-            known = torch.tensor(numbers, device="cpu")
+            known = torch.tensor(item, device="cpu")
         except (TypeError, ValueError, RuntimeError):
             return item
         if known.numel() == 0:
@@ -98,10 +97,10 @@ def _tensor(item: Any, values: ValueStore) -> Any:
     return meta
 
 
-def _numbers(item: Any) -> Any:
+def _holds_tensors(item: Any) -> bool:
     if isinstance(item, _SEQUENCES):
-        return [_numbers(each) for each in item]
-    return item.item() if isinstance(item, torch.Tensor) and item.numel() == 1 else item
+        return any(map(_holds_tensors, item))
+    return isinstance(item, torch.Tensor)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.reader_rules import READER_RULES
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
-from torchgauge.trace.values import READ_LIMIT, DataDependentError, Origins, ValueStore
+from torchgauge.trace.values import FROM_SIZE, READ_LIMIT, DataDependentError, Origins, ValueStore
 
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ class Readers:
         if base == "_local_scalar_dense":
             return self.values.decide(tensors[0], ".item()").item()
         if base == "_ctc_loss":  # with its lengths as tensors
-            what = "the lengths of a CTC loss"
+            what = "the length of sequences in a CTC loss"
             lengths = [self.values.decide(tensor, what) for tensor in args[2:4]]
             return READER_RULES["aten._ctc_loss.default"](
                 (*args[:2], *(length.tolist() for length in lengths), *args[4:]), kwargs
@@ -89,9 +89,22 @@ class Readers:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Pack ``[T, B, ...]`` or ``[B, T, ...]``: the data ``[sum of lengths, ...]``, batch sizes.
 
-        The batch sizes stay on the CPU, where recurrent layers read them.
+        The batch sizes stay on the CPU, where recurrent layers read them. Lengths of which only
+        the number was given are those of the source.
+
+        Raises:
+            RuntimeError: for lengths that PyTorch refuses too.
         """
-        known = self.values.decide(lengths, "the lengths of a packed sequence")
+        longest = source.shape[1 if batch_first else 0]
+        if self.values.origins_of(lengths) >= FROM_SIZE:
+            known = torch.full(lengths.shape, longest)
+            self.values.settle_copies(FROM_SIZE)
+            self.values.note_decision(
+                f"the length of packed sequences ({longest} steps each)", FROM_SIZE
+            )
+        else:
+            known = self.values.decide(lengths, "the length of packed sequences")
+        _check_lengths(known)
         steps = torch.arange(int(known[0]), device=CPU)
         batch_sizes = (known[:, None] > steps).sum(0)
         features = source.shape[2:]
@@ -125,6 +138,19 @@ class Readers:
         if isinstance(real, (list, tuple)):
             return type(real)(self._as_meta(item, origins) for item in real)
         return real
+
+
+def _check_lengths(lengths: torch.Tensor) -> None:
+    """Refuse what ``_pack_padded_sequence`` in PyTorch's ``PackedSequence.cpp`` refuses."""
+    if int(lengths.min()) <= 0:
+        raise RuntimeError(
+            "Length of all samples has to be greater than 0, but found an element in 'lengths' "
+            "that is <= 0"
+        )
+    if bool((lengths[1:] > lengths[:-1]).any()):
+        raise RuntimeError(
+            "`lengths` array must be sorted in decreasing order when `enforce_sorted` is True"
+        )
 
 
 def _equal_without_values(left: torch.Tensor, right: torch.Tensor) -> bool | None:

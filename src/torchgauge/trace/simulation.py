@@ -90,7 +90,7 @@ class Simulation:
         """Return a copy for the CPU of a tensor's value; if it is a guess, so is the copy."""
         origins = self.values.origins_of(meta)
         if origins:
-            self.values.note_decision("a copy to the CPU", origins)
+            self.values.note_copy(origins)
             self.constant(real, origins=origins)
         return real
 

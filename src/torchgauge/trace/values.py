@@ -36,6 +36,7 @@ Origins: TypeAlias = "frozenset[Hashable]"
 """What a value was guessed from."""
 KNOWN: Origins = frozenset()
 FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
+_ON_THE_CPU = "what is done with a copy on the CPU"
 _SAMPLE = 64
 """Elements that are compared before all of them are."""
 
@@ -77,6 +78,7 @@ class ValueStore:
         self._origins: dict[int, Origins] = {}
         self.decided_on: dict[tuple[str, Hashable], None] = {}
         """What was decided on a guess, and what that was made from, in order."""
+        self._settled: Origins = KNOWN
         self.place: Callable[[], str] = str
         """Returns the path of the module that runs."""
         self.asked: list[str] | None = None
@@ -230,6 +232,16 @@ class ValueStore:
         """Remember that something was decided on guesses."""
         for origin in sorted(origins, key=str):
             self.decided_on.setdefault((what, origin))
+
+    def note_copy(self, origins: Origins) -> None:
+        """Remember that a guess is on the CPU, where nobody sees what is decided on it."""
+        self.note_decision(_ON_THE_CPU, origins - self._settled)
+
+    def settle_copies(self, origins: Origins) -> None:
+        """Do not mind such copies of a guess: it was seen what they are for."""
+        self._settled = origins
+        for origin in origins:
+            self.decided_on.pop((_ON_THE_CPU, origin), None)
 
     def compute(
         self,
