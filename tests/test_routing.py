@@ -13,9 +13,7 @@ _TOKENS, _WIDTH, _EXPERTS, _CHOSEN = 100, 16, 8, 2
 
 
 class _Experts(nn.Module):
-    def __init__(
-        self, width: int = _WIDTH, experts: int = _EXPERTS, chosen: int = _CHOSEN
-    ) -> None:
+    def __init__(self, width: int = _WIDTH, experts: int = _EXPERTS, chosen: int = _CHOSEN) -> None:
         super().__init__()
         self.gate = nn.Linear(width, experts, bias=False)
         self.experts = nn.ModuleList(nn.Linear(width, width, bias=False) for _ in range(experts))
@@ -119,7 +117,7 @@ def test_a_mixture_too_large_for_a_real_run() -> None:
 def test_nothing_is_stated_where_the_split_decides_nothing() -> None:
     class Gathered(_Experts):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            weight, chosen = self.gate(x).topk(self.chosen)
+            chosen = self.gate(x).topk(self.chosen)[1]
             stacked = torch.stack([expert.weight for expert in self.experts])
             result: torch.Tensor = (stacked[chosen] @ x[:, None, :, None]).sum((1, -1))
             return result

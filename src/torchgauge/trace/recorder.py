@@ -303,8 +303,8 @@ class Recorder(DispatchMode):
             found.note_all(args, self.specs)
             found.note_all(tuple(kwargs.values()), self.specs)
         to_host = simulation is not None and facts.name == _COPY and kwargs.get("device") == CPU
-        if to_host and self._is_there_already(args[0], kwargs.get("dtype")):
-            return args[0].detach()
+        if simulation is not None and to_host and self._is_there_already(args[0], kwargs):
+            return simulation.on_cpu(args[0])
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
@@ -375,15 +375,9 @@ class Recorder(DispatchMode):
             end_op=len(self._ops),
         )
 
-    def _is_there_already(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
-        """Return whether ``.cpu()`` would return its own tensor; values are handed out apart."""
-        assert self.simulation is not None
-        same = dtype is None or dtype == tensor.dtype
-        return (
-            self._is_cpu
-            and same
-            and storage_key(tensor.untyped_storage()) not in self.simulation.values
-        )
+    def _is_there_already(self, tensor: torch.Tensor, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether ``.cpu()`` returns its own tensor."""
+        return self._is_cpu and kwargs.get("dtype") in (None, tensor.dtype)
 
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):

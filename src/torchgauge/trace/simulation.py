@@ -86,6 +86,21 @@ class Simulation:
                 self.values.copy_of(twin, tensor)
         return twin
 
+    def on_cpu(self, meta: torch.Tensor) -> torch.Tensor:
+        """Return what a tensor that lies on the CPU is there: real where its values are known."""
+        value = self.values.get(meta)
+        if value is None or value.numel() > READ_LIMIT:
+            return meta.detach()
+        real = value.clone(memory_format=torch.contiguous_format)
+        self.values.note_copy(self.values.origins_of(meta))
+        if covers_storage(meta) and meta.is_contiguous():  # what stands for it is the tensor itself
+            storage = real.untyped_storage()
+            key = storage_key(storage)
+            ended = weakref.ref(storage, lambda _: self._constants.pop(key, None))
+            self._constants[key] = (ended, meta.untyped_storage())
+            return real
+        return self._handed_out(meta, real)
+
     def _handed_out(self, meta: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         """Return a copy for the CPU of a tensor's value; if it is a guess, so is the copy."""
         origins = self.values.origins_of(meta)
