@@ -71,7 +71,7 @@ def test_values_are_read_where_they_are(name: str) -> None:
 def test_what_lies_beside_a_known_view_is_not_known() -> None:
     """A view is small and known; the rest of its large storage is no number to decide on."""
     model, x = Steps(), torch.ones(1, 8)
-    large = torch.arange(300_000)
+    large = torch.arange(5_000_000)
     report = tg.analyze(model, input_data=(x, large[9:], large[:3]))
     assert report.execution == "real"  # in a simulation the large view has no values
     assert report.totals.forward_macs == (9 + 2 * 2) * 64

@@ -12,8 +12,9 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import torchgauge as tg
 from torchgauge.errors import InputError, ModelError, ScenarioError
+from torchgauge.report.guess import guesses
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.hints import explain
-from torchgauge.trace.values import DataDependentError
 
 TRAINING = tg.Scenario(mode="training")
 
@@ -191,9 +192,17 @@ class Chosen(nn.Module):
 
 
 @pytest.mark.parametrize("dtypes", [["float32", "int64"], None], ids=["integers", "a guess"])
-def test_lengths_by_size_say_what_to_pass(dtypes):
+def test_lengths_by_size_are_those_of_the_batch_and_that_is_said(dtypes):
+    report = tg.analyze(Packed(), [(2, 5, 8), (2,)], dtypes=dtypes)
+    real = tg.analyze(Packed(), input_data=(torch.randn(2, 5, 8), torch.tensor([5, 5])))
+    assert report.totals.forward_macs == real.totals.forward_macs > 0
+    (said,) = guesses(report.assumptions)
+    assert said.startswith("the length of packed sequences (5 steps each) was decided on an input")
+
+
+def test_lengths_of_zero_say_what_to_pass():
     with pytest.raises(ModelError, match="Length of all samples") as raised:
-        tg.analyze(Packed(), [(2, 5, 8), (2,)], dtypes=dtypes)
+        tg.analyze(Packed(), input_data=(torch.randn(2, 5, 8), torch.tensor([0, 0])))
     assert "holds zeros; pass tensors: input_data=(x, torch.tensor(" in raised.value.hint
 
 

@@ -89,6 +89,7 @@ def run_model(
     on_progress: Callable[[str], None] | None = None,
     on_call: CallObserver | None = None,
     note_composites: bool = False,
+    real_run: bool = True,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
     """Trace one execution; a failure of the model is part of what is returned.
@@ -128,6 +129,7 @@ def run_model(
         target=machine.virtual,
         on_call=on_call,
         note_composites=note_composites,
+        simulated_only=not real_run,
     )
     return Run(outcome=run(request), machine=machine, request=request)
 

@@ -56,6 +56,7 @@ def analyze(
     model_spec: str | None = None,
     name_batch: bool = False,
     timeline: str | Path | None = None,
+    real_run: bool = True,
     on_progress: Callable[[str], None] | None = None,
     **forward_kwargs: Any,
 ) -> Report:
@@ -78,7 +79,9 @@ def analyze(
         name_batch: find out which dimensions grow with the batch, by one more bare forward.
         timeline: a file to write the predicted step to, for ui.perfetto.dev; needs a scenario
             that names a GPU.
-        on_progress: called with the name of each phase when it starts.
+        real_run: whether the model may be run for real on the CPU where a simulated run is not
+            enough; the report says so where it was.
+        on_progress: called with the name of each phase when it starts, and before a real run.
         **forward_kwargs: passed to the model's forward as they are.
 
     Returns:
@@ -110,6 +113,7 @@ def analyze(
         model_spec=model_spec,
         batch_names=name_batch,
         timeline=timeline,
+        real_run=real_run,
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,
     )
@@ -282,6 +286,7 @@ def fits(
     cache: str = "dynamic",
     search: bool = True,
     alternatives: bool = True,
+    real_run: bool = True,
     model_name: str | None = None,
     model_spec: str | None = None,
     on_progress: Callable[[str], None] | None = None,
@@ -309,6 +314,8 @@ def fits(
         cache: ``"dynamic"`` (grows with each token) or ``"static"`` (as long as the context).
         search: look for the largest batch, and for the largest context.
         alternatives: trace what would make it fit, or free memory.
+        real_run: whether the step may be run for real on the CPU where a simulated run is not
+            enough.
         model_name: the name shown; the class name by default.
         model_spec: where the model came from, for the report.
         on_progress: called with what is traced.
@@ -345,6 +352,7 @@ def fits(
         loss=loss,
         model_name=model_name,
         model_spec=model_spec,
+        real_run=real_run,
         wishes=Wishes(search=search, alternatives=alternatives, context=context, cache=cache),
         on_progress=on_progress,
         forward_kwargs=forward_kwargs,

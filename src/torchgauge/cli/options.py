@@ -60,6 +60,16 @@ def add_model_options(parser: argparse.ArgumentParser, *, is_optional: bool = Fa
     )
 
 
+def add_real_run_option(parser: argparse.ArgumentParser) -> None:
+    """Declare the option that rules out real runs."""
+    parser.add_argument(
+        "--no-real-run",
+        dest="real_run",
+        action="store_false",
+        help="fail where a simulated run is not enough, instead of running the model for real",
+    )
+
+
 # ---------------------------------------------------------------------------- inputs
 
 

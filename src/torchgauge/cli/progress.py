@@ -11,14 +11,20 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 
+_LONG = "real run"
+"""What takes so long that it is said everywhere."""
+
+
 class Progress:
     """Show a status line on stderr once ``delay`` seconds have passed; remove it at the end.
 
-    Nothing is shown when stderr is no terminal or ``enabled`` is false.
+    When stderr is no terminal, nothing is shown but that a model is run for real, and nothing at
+    all when ``enabled`` is false.
     """
 
     def __init__(self, *, enabled: bool = True, delay: float = 1.0) -> None:
         self._enabled = enabled and sys.stderr.isatty()
+        self._notes = enabled and not self._enabled
         self._delay = delay
         self._text = "working"
         self._status: Status | None = None
@@ -49,6 +55,8 @@ class Progress:
 
     def update(self, text: str) -> None:
         """Say what is being done now."""
+        if self._notes and text.startswith(_LONG):
+            print(f"note: {text}", file=sys.stderr)
         with self._lock:
             self._text = text
             if self._status is not None:

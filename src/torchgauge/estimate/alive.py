@@ -33,7 +33,7 @@ def _described(trace: Trace, storage: StorageRecord) -> AliveTensor:
 
 def _first_tensor(trace: Trace, storage: StorageRecord) -> TensorSpec | None:
     """Return the tensor that the storage was made for, as its operator or its name says."""
-    if storage.op >= 0:
+    if 0 <= storage.op < len(trace.ops):  # the op that made it may have failed
         op = trace.ops[storage.op]
         return next(
             (s for s, index in zip(op.outputs, op.writes, strict=False) if index == storage.index),

@@ -53,6 +53,8 @@ class Bench:
     workload: Workload
     model_name: str
     loss: Callable[[Any], torch.Tensor] | None = None
+    real_run: bool = True
+    """Whether the step that was asked about may be run for real, if need be."""
     on_progress: Callable[[str], None] | None = None
     traces: int = 0
     _weights: dict[Setup, Weighed] = field(default_factory=dict)
@@ -71,7 +73,8 @@ class Bench:
                 model_name=self.model_name,
                 target=machine.virtual,
                 # One real run, of the step that was asked about, is enough.
-                simulated_only=self.traces > 1,
+                simulated_only=self.traces > 1 or not self.real_run,
+                on_progress=self.on_progress if self.traces == 1 else None,
             )
         )
 

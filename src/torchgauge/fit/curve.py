@@ -40,6 +40,7 @@ def batch_curve(
     dtypes: Sequence[str | torch.dtype] | None = None,
     loss: Callable[[Any], torch.Tensor] | None = None,
     model_name: str | None = None,
+    real_run: bool = True,
     on_progress: Callable[[str], None] | None = None,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> BatchCurve:
@@ -68,7 +69,13 @@ def batch_curve(
     machine = machine_of(scenario)
     name = model_name or type(unwrap(model)).__name__
     workload = PlainRun(model=model, plan=plan)
-    bench = Bench(workload=workload, model_name=name, loss=loss, on_progress=on_progress)
+    bench = Bench(
+        workload=workload,
+        model_name=name,
+        loss=loss,
+        real_run=real_run,
+        on_progress=on_progress,
+    )
     first = bench.outcome(Setup(scenario=scenario), machine)
     if first.error is not None:
         raise model_error(first, report_of(first.trace, None, machine)) from first.error

@@ -72,6 +72,7 @@ def fit_model(
     model_name: str | None = None,
     model_spec: str | None = None,
     wishes: Wishes,
+    real_run: bool = True,
     on_progress: Callable[[str], None] | None = None,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> FitReport:
@@ -103,7 +104,13 @@ def fit_model(
             )
         workload = PlainRun(model=model, plan=plan)
         setup = Setup(scenario=scenario)
-    bench = Bench(workload=workload, model_name=name, loss=loss, on_progress=on_progress)
+    bench = Bench(
+        workload=workload,
+        model_name=name,
+        loss=loss,
+        real_run=real_run,
+        on_progress=on_progress,
+    )
     return _Answer(bench, setup, wishes, names, model_spec).report()
 
 

@@ -22,6 +22,25 @@ from torchgauge.trace.torch_internals import (
 
 SUM = torch.ops.aten.add.Tensor
 SUM_IN_PLACE = torch.ops.aten.add_.Tensor
+_aten = torch.ops.aten
+SELECTIONS: dict[Any, Any] = {
+    _aten.index_add.default: _aten.index_add_.default,
+    _aten.index_put.default: _aten.index_put_.default,
+    _aten.scatter_add.default: _aten.scatter_add_.default,
+    _aten.scatter.src: _aten.scatter_.src,
+    _aten.put.default: _aten.put_.default,
+}
+"""What the gradient of a selection (``index_select``, ``gather``, ``x[i]``) adds to zeros with.
+
+A dispatch mode is shown the operator on the left, all others run that on the right, in place.
+Source: ``areAnyTensorSubclassLike`` in PyTorch's
+``aten/src/ATen/native/TensorAdvancedIndexing.cpp`` (2.6–2.13).
+"""
+
+
+def is_of_selection(node: Any) -> bool:
+    """Return whether PyTorch's own formulas, not a user's, run under a backward node."""
+    return not torch.is_grad_enabled() and not is_python_node(node)
 
 
 def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) -> bool:

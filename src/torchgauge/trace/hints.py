@@ -9,7 +9,7 @@ from torch import nn
 
 from torchgauge.report.model import NamedValue, TensorSpec
 from torchgauge.trace.code_lines import place
-from torchgauge.trace.values import DataDependentError
+from torchgauge.trace.data_dependent import DataDependentError
 
 
 def guessed_hint(what: str) -> str:

@@ -35,7 +35,8 @@ _AT_LEAST = (nn.Linear, nn.BatchNorm1d, nn.Embedding)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _INTEGER_NAMES = frozenset(
     ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
-     "token_ids", "input_tokens", "edge_index", "idx", "indices")
+     "token_ids", "input_tokens", "edge_index", "idx", "indices", "lengths", "seq_lengths",
+     "input_lengths", "target_lengths")
 )  # fmt: skip
 _MOST_BYTES = 2**63 - 1
 _MASK_NAMES = frozenset(["attention_mask", "decoder_attention_mask", "padding_mask", "mask"])

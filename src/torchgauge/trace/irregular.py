@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.torch_internals import (
     compressed_parts,
     coordinate_parts,
@@ -21,7 +22,6 @@ from torchgauge.trace.torch_internals import (
     nested_parts,
     without_modes,
 )
-from torchgauge.trace.values import DataDependentError
 
 _PRODUCTS = frozenset(
     ("linear", "linear_backward", "matmul", "matmul_backward", "bmm", "mm", "mv", "addmm", "addmv",

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from types import TracebackType
 
-from torchgauge.trace.values import DataDependentError
+from torchgauge.trace.data_dependent import DataDependentError
 
 _KINDS = (RuntimeError, TypeError, ValueError, BufferError)
 """What torch raises for want of data; ``NotImplementedError`` is a ``RuntimeError``."""

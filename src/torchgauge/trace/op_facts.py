@@ -18,6 +18,8 @@ class OpFacts:
     """Facts of one overload that the recorder and the simulation need on every call."""
 
     name: str
+    base: str = ""
+    """The name without namespace and overload."""
     is_composite: bool = False
     """Seen whole only in inference mode, and then taken apart by the recorder."""
     is_higher_order: bool = False
@@ -30,6 +32,8 @@ class OpFacts:
     """The values made depend on shapes and scalars alone (``arange``, ``ones_like``)."""
     is_deterministic: bool = True
     is_mutating: bool = False
+    is_elementwise: bool = False
+    """Each element of the result depends on the elements at its place alone."""
     may_be_view: bool = False
     resizes: bool = False
     """Gives a storage another size."""
@@ -53,12 +57,15 @@ _FILLS = ("ones", "zeros", "full", "arange", "range", "linspace", "logspace", "e
 _READERS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "unique_dim",
             "_unique2", "unique_consecutive", "unique_dim_consecutive", "bincount", "allclose",
             "repeat_interleave", "_unique")  # fmt: skip
+_ELEMENTWISE = frozenset(("_to_copy", "copy", "fill", "zero", "floor_divide", "masked_fill"))
+"""Element-wise without a tag that says so."""
 _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "native_group_norm",
                    "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
-                   "baddbmm")  # fmt: skip
+                   "baddbmm",
+                   "mkldnn_rnn_layer_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -81,6 +88,7 @@ def _look_up(func: Any) -> OpFacts:
     takes_device = any(a.name == "device" for a in schema.arguments)
     return OpFacts(
         name=str(func),
+        base=base,
         is_composite=is_composite(func),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
@@ -88,6 +96,7 @@ def _look_up(func: Any) -> OpFacts:
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
         and not base.startswith(("empty", "new_empty", "rand", "bernoulli", "dropout")),
         is_mutating=schema.is_mutable,
+        is_elementwise=_is_elementwise(func, base),
         rule=SHAPE_RULES.get(str(func)) or _pointwise(func, schema),
         resizes=base.startswith("resize_"),
         makes_sparse=base.startswith("_to_sparse"),
@@ -98,6 +107,16 @@ def _look_up(func: Any) -> OpFacts:
         or torch.Tag.dynamic_output_shape in func.tags
         or torch.Tag.data_dependent_output in func.tags,
     )
+
+
+def _is_elementwise(func: OpOverload, base: str) -> bool:
+    """Return whether PyTorch tags an operator, or the one that it does in place, as pointwise."""
+    functional = base.removesuffix("_")
+    if torch.Tag.pointwise in func.tags or functional in _ELEMENTWISE:
+        return True
+    packet = getattr(torch.ops.aten, functional, None) if functional != base else None
+    other = getattr(packet, func._overloadname, None)
+    return other is not None and torch.Tag.pointwise in other.tags
 
 
 def _pointwise(func: Any, schema: Any) -> Any:

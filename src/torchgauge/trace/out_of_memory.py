@@ -8,13 +8,23 @@ from pathlib import Path
 
 import torch
 
-from torchgauge.units import parse_bytes
+from torchgauge.units import format_bytes, parse_bytes
 
 _MARKS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
 _ASKED = (
     r"tried to allocate (\d+) bytes",  # c10/core/impl/alloc_cpu.cpp
     r"Tried to allocate ([\d.]+ [KMGT]iB)",  # c10/cuda/CUDACachingAllocator.cpp
 )
+
+
+class RealRunStopped(MemoryError):
+    """A real run was ended while there was memory left, before the system would have ended all."""
+
+    def __init__(self, held_bytes: int) -> None:
+        super().__init__(
+            f"the real run was stopped at {format_bytes(held_bytes)}, before this machine would be "
+            "out of memory"
+        )
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -28,8 +28,8 @@ import torch
 from torchgauge.report.model import OUTSIDE, NotCounted, Phase
 from torchgauge.trace.arrays import FEW_FLOATS, FEW_INTEGERS, is_computed
 from torchgauge.trace.code_lines import is_ours, is_session, is_torch, place
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.torch_internals import dispatch_modes, without_modes
-from torchgauge.trace.values import DataDependentError
 
 if TYPE_CHECKING:
     from torchgauge.trace.recorder import Recorder

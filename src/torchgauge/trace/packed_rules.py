@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.packed import packed_tensors
-from torchgauge.trace.values import DataDependentError
 
 _META = torch.device("meta")
 

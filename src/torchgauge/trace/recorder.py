@@ -24,7 +24,14 @@ from torchgauge.report.model import (
     Phase,
     TensorSpec,
 )
-from torchgauge.trace.accumulation import SUM, SUM_IN_PLACE, is_last_reference, last_reference
+from torchgauge.trace.accumulation import (
+    SELECTIONS,
+    SUM,
+    SUM_IN_PLACE,
+    is_last_reference,
+    is_of_selection,
+    last_reference,
+)
 from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
     SpecTable,
@@ -47,9 +54,10 @@ from torchgauge.trace.irregular import (
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.readers import CPU
 from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
-from torchgauge.trace.simulation import CPU, Simulation
+from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import any_wrapper, stored_tensors
 from torchgauge.trace.threads import Threads
@@ -215,6 +223,10 @@ class Recorder(DispatchMode):
     def stack(self) -> list[_OpenCall]:
         """Return the module calls that are open in this thread."""
         return self.threads.local.stack
+
+    def place(self) -> str:
+        """Return the path of the module that runs, ``""`` for the model and outside of it."""
+        return self.stack[-1].path if self.stack else ""
 
     def wrap_forward(
         self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
@@ -384,12 +396,15 @@ class Recorder(DispatchMode):
             found.note_all(args, self.specs)
             found.note_all(tuple(kwargs.values()), self.specs)
         to_host = simulation is not None and facts.name == _COPY and kwargs.get("device") == CPU
-        if to_host and self._is_there_already(args[0], kwargs.get("dtype")):
-            return args[0].detach()
+        if simulation is not None and to_host and self._is_there_already(args[0], kwargs):
+            return simulation.on_cpu(args[0])
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
+            facts = facts_of(func)
+        elif node is not None and func in SELECTIONS and is_of_selection(node):
+            func = SELECTIONS[func]
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
@@ -464,6 +479,8 @@ class Recorder(DispatchMode):
             )
         )
         storages.op += 1
+        if simulation is None:
+            storages.check_limit()
         return output
 
     def _run_inside(
@@ -499,11 +516,9 @@ class Recorder(DispatchMode):
             end_op=len(self._ops),
         )
 
-    def _is_there_already(self, tensor: torch.Tensor, dtype: torch.dtype | None) -> bool:
-        """Return whether ``.cpu()`` would return its own tensor; values are handed out apart."""
-        assert self.simulation is not None
-        same = dtype is None or dtype == tensor.dtype
-        return self._is_cpu and same and self.simulation.values.get(tensor) is None
+    def _is_there_already(self, tensor: torch.Tensor, kwargs: Mapping[str, Any]) -> bool:
+        """Return whether ``.cpu()`` returns its own tensor."""
+        return self._is_cpu and kwargs.get("dtype") in (None, tensor.dtype)
 
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
 
 from torchgauge.report.guess import Guess
 from torchgauge.report.model import Execution
@@ -18,10 +15,16 @@ from torchgauge.trace.isolation import unheard
 from torchgauge.trace.kernel_memory import one_thread
 from torchgauge.trace.missing_data import needs_values
 from torchgauge.trace.packed import holds_packed
+from torchgauge.trace.real_run import (
+    Demand,
+    allowed_bytes,
+    decided_by_stand_ins,
+    demand,
+    refused,
+    too_large,
+)
 from torchgauge.trace.session import Outcome, Request, Session
 
-_MEMORY_SHARE = 0.6
-"""Share of the free memory that a real run's parameters, gradients and states may take."""
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
 """What ``autograd.grad``, ``backward``, ``register_hook`` and ``retain_grad`` say without it."""
@@ -34,15 +37,14 @@ def run(request: Request) -> Outcome:
     integers where an embedding wants them; then, if the model asked for values that a simulation
     does not have, the same on real CPU tensors.
     """
-    if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
-        reason = "scripted code runs on real tensors only"
-        outcome = _run_for_real(request, reason, asks_for_values=False)
-        if outcome is not None:
-            return outcome
-    if holds_packed(request.model):
-        outcome = _run_packed(request)
-        if outcome is not None:
-            return outcome
+    if not request.simulated_only:
+        if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
+            reason = "scripted code runs on real tensors only"
+            return _run_for_real(request, reason, asks_for_values=False)
+        if holds_packed(request.model):
+            outcome = _run_packed(request)
+            if outcome is not None:
+                return outcome
     first: Outcome | None = None
     for plan in (request.plan, *request.plan.alternatives):
         outcome = _simulate(replace(request, plan=plan))
@@ -54,15 +56,11 @@ def run(request: Request) -> Outcome:
             outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
-        if needs_values(outcome.error):
-            reason = str(outcome.error).splitlines()[0]
-            real = _run_for_real(replace(request, plan=plan), reason)
-            if real is not None and lacks_gradients(request, real.error):
-                request = replace(request, gradients=True)
-                real = _run_for_real(replace(request, plan=plan), reason)
-            if real is not None and real.error is None:
-                return real
-            outcome = real or outcome
+        may_be_wrong = outcome.is_guess and not request.simulated_only
+        if needs_values(outcome.error) or may_be_wrong:
+            outcome = _instead(replace(request, plan=plan), outcome)
+            if outcome.error is None:
+                return outcome
         first = first or outcome
     assert first is not None
     return first
@@ -79,10 +77,10 @@ def _run_packed(request: Request) -> Outcome | None:
     for plan in (request.plan, *request.plan.alternatives):
         with one_thread():  # how a backend lays out its copy depends on their number
             outcome = _run_for_real(
-                replace(request, plan=plan),
+                replace(request, plan=plan, memory_limit=allowed_bytes()),
                 "the kernels of quantized weights run on real tensors only",
             )
-        if outcome is None or outcome.error is None:
+        if outcome.error is None:
             return outcome
     return None
 
@@ -115,32 +113,36 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _run_for_real(request: Request, reason: str, *, asks_for_values: bool = True) -> Outcome | None:
-    """Return the outcome of a real run, ``None`` when that is not allowed or memory is short."""
-    if request.simulated_only or _bytes_needed(request) > _free_memory() * _MEMORY_SHARE:
-        return None
+def _instead(request: Request, simulated: Outcome) -> Outcome:
+    """Return the outcome of a real run, where that is allowed and fits, else the simulated one."""
+    if request.simulated_only:
+        return refused(simulated, "a real run, which would know it, was ruled out")
+    wanted = demand(request, simulated.trace)
+    allowed = allowed_bytes()
+    why = too_large(wanted, allowed)
+    if why:
+        return refused(simulated, why)
+    reason = str(simulated.error).splitlines()[0]
+    request = replace(request, memory_limit=allowed)
+    real = _run_for_real(request, reason, wanted)
+    if lacks_gradients(request, real.error):
+        real = _run_for_real(replace(request, gradients=True), reason, wanted)
+    return real
+
+
+def _run_for_real(
+    request: Request, reason: str, wanted: Demand | None = None, *, asks_for_values: bool = True
+) -> Outcome:
+    """Return the outcome of a real run; ``wanted`` says which values a simulation asked for."""
     if request.on_progress is not None:
-        request.on_progress("real run on the CPU")
+        request.on_progress(f"real run on the CPU, a simulated run is not enough: {reason}")
     outcome = Session(request, Execution.REAL).run()
     note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
     is_made_up = asks_for_values and bool(request.plan.tensors_to_make())
     if is_made_up or request.target.type != "cpu":  # made-up values, or another device's kernels
         note = Guess(note)
-    trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, note))
+    notes = [note]
+    if any(parameter.is_meta for parameter in request.model.parameters()):
+        notes.append(Guess(decided_by_stand_ins(wanted.asked if wanted else (), reason)))
+    trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, *notes))
     return replace(outcome, trace=trace)
-
-
-def _bytes_needed(request: Request) -> int:
-    factor = 4 if request.scenario.is_training else 1
-    return factor * sum(p.numel() * p.element_size() for p in _parameters(request.model))
-
-
-def _parameters(model: nn.Module) -> Iterator[torch.Tensor]:
-    return (p for p in model.parameters() if not torch.nn.parameter.is_lazy(p))
-
-
-def _free_memory() -> int:
-    try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return 1 << 62

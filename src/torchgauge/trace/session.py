@@ -34,6 +34,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.irregular import padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
+from torchgauge.trace.list_indices import list_indices_known
 from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
@@ -43,6 +44,7 @@ from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
     attached_tensors,
     has_attributes,
@@ -73,6 +75,7 @@ from torchgauge.trace.tree import (
     type_name,
     walk,
 )
+from torchgauge.trace.values import FROM_SIZE
 from torchgauge.trace.virtual import cpu
 from torchgauge.trace.virtual.autocast import autocast_installed
 from torchgauge.trace.virtual.base import VirtualDevice
@@ -102,6 +105,8 @@ class Request:
     """Run an inference with gradients on, because its forward computes some."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
+    memory_limit: int | None = None
+    """Bytes at which a real run is stopped."""
     target: VirtualDevice = cpu.DEVICE
     """Whose kernels a simulated run takes."""
     real_device: str = "cpu"
@@ -126,6 +131,8 @@ class Outcome:
     """Index of the call and what ``Request.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
     """Calls of composite operators in the order in which they ended; only where asked for."""
+    is_guess: bool = False
+    """Whether something was decided on a guess of what the model chooses."""
     float_index_inputs: tuple[str, ...] = ()
     """Inputs made as floats from a size that an embedding wanted as integers."""
 
@@ -156,6 +163,10 @@ class Session:
         self._outside = OutsideWork(self._recorder)
         self._running: Recorder | None = None
         """The recorder that is at work, from when the copy is made."""
+        if self._simulation is not None:
+            self._simulation.values.place = self._recorder.place
+        else:
+            self._recorder.storages.limit_bytes = request.memory_limit
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -176,6 +187,13 @@ class Session:
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
+    def go_on_with_stand_ins(self) -> list[str]:
+        """Answer unknown values by 1 from now on; return the list of what is asked for."""
+        assert self._simulation is not None
+        asked: list[str] = []
+        self._simulation.values.asked = asked
+        return asked
+
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome."""
         with (
@@ -192,6 +210,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
+                    list_indices_known(self._simulation.values),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
                 ):
@@ -301,6 +320,7 @@ class Session:
             gradients=request.gradients,
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
+            is_guess=self._simulation is not None and self._simulation.has_guessed_choice,
             float_index_inputs=floats,
         )
 
@@ -656,10 +676,7 @@ class Session:
         calls = () if self._request.fast_paths else recorder.calls
         self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
         if self._simulation is not None:
-            for what in self._simulation.values.decided_on_guess:
-                self._notes.assumptions.append(
-                    Guess(f"{what} was decided on an input that was made from its size alone")
-                )
+            self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (
                 self._simulation.values.used_default
                 and self._request.scenario.optimizer not in OPTIMIZERS  # those read their step
@@ -740,7 +757,8 @@ class Session:
     def _hint(self, module: nn.Module, given: tuple[NamedValue, ...], error: Exception) -> str:
         if self._recorder.phase is Phase.BACKWARD and (lost := self._lost.hint()):
             return lost
-        guessed = self._simulation.values.decided_on_guess if self._simulation is not None else []
+        decided = self._simulation.values.decided_on if self._simulation is not None else {}
+        guessed = [what for what, origin in decided if origin in FROM_SIZE]
         return explain(module, given, error) or (guessed_hint(guessed[0]) if guessed else "")
 
     def _floats_into_embeddings(self) -> tuple[str, ...]:

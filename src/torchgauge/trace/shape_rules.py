@@ -17,6 +17,7 @@ from torchgauge.trace import product_rules
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
+from torchgauge.trace.reader_rules import READER_RULES
 
 META = torch.device("meta")
 
@@ -243,8 +244,10 @@ def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.T
 def _onednn_lstm_backward(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[torch.Tensor, ...]:
-    """Gradients of the input, the four weights and the two states."""
-    return tuple(torch.empty(a.shape, dtype=a.dtype, device=META) for a in args[:7])
+    """Gradients of the input, both weights, both biases ``[4 H]`` and the two states."""
+    shapes = [tensor.shape for tensor in args[:7]]
+    shapes[3] = shapes[4] = args[1].shape[:1]  # of a layer without biases too
+    return tuple(torch.empty(shape, dtype=args[0].dtype, device=META) for shape in shapes)
 
 
 def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -283,6 +286,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
+    **READER_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

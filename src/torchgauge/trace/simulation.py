@@ -6,21 +6,37 @@ called here are not recorded.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.constants import PICKS, covers_storage, filled_with, passed_on
 from torchgauge.trace.geometry import view_over
 from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.irregular import KNOWN_WITHOUT_DATA, is_irregular, refuse, sparse_clone
 from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.readers import CPU, Readers
 from torchgauge.trace.shape_rules import META
+from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.torch_internals import storage_key
-from torchgauge.trace.values import ValueStore, has_small_value
+from torchgauge.trace.values import (
+    GIVEN_LIMIT,
+    GUESS_LIMIT,
+    INTEGER_LIMIT,
+    KNOWN,
+    READ_LIMIT,
+    Origins,
+    ValueStore,
+    has_small_value,
+)
 
-CPU = torch.device("cpu")
+_INDEXING = ("index", "_unsafe_index")
+_EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+_FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
+"""What may give values to a tensor that had none."""
 Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -29,15 +45,22 @@ class Simulation:
 
     def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
         self.values = ValueStore()
+        self.readers = Readers(self.values)
         self._rules = rules or {}
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
-        self._constants: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
+        """By real storage: a reference that ends with it, and its meta twin."""
+
+    @property
+    def has_guessed_choice(self) -> bool:
+        """Return whether something was decided on an even split."""
+        return any(isinstance(origin, Choice) for _, origin in self.values.decided_on)
 
     # ------------------------------------------------------------------ constants
 
     def constant(
-        self, tensor: torch.Tensor, *, guessed: bool = False, keep: bool = True
+        self, tensor: torch.Tensor, *, origins: Origins = KNOWN, keep: bool = True
     ) -> torch.Tensor:
         """Return the meta twin of a real tensor; the same storage always gets the same twin.
 
@@ -50,7 +73,8 @@ class Simulation:
         entry = self._constants.get(key)
         is_new = entry is None
         if entry is None:
-            entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
+            ended = weakref.ref(storage, lambda _: self._constants.pop(key, None))
+            entry = (ended, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
         twin = view_over(entry[1], tensor)
@@ -60,10 +84,33 @@ class Simulation:
         if is_new and has_small_value((numel,), tensor.dtype):
             whole = torch.UntypedStorage(storage.nbytes())
             whole.copy_(storage.cpu(), False)
-            self.values.adopt(entry[1], whole, guessed=guessed)
+            self.values.adopt(entry[1], whole, origins=origins)
         elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(twin)):
             self.values.copy_of(twin, tensor)
         return twin
+
+    def on_cpu(self, meta: torch.Tensor) -> torch.Tensor:
+        """Return what a tensor that lies on the CPU is there: real where its values are known."""
+        value = self.values.get(meta)
+        if value is None or value.numel() > READ_LIMIT:
+            return meta.detach()
+        real = value.clone(memory_format=torch.contiguous_format)
+        self.values.note_copy(self.values.origins_of(meta))
+        if covers_storage(meta) and meta.is_contiguous():  # what stands for it is the tensor itself
+            storage = real.untyped_storage()
+            key = storage_key(storage)
+            ended = weakref.ref(storage, lambda _: self._constants.pop(key, None))
+            self._constants[key] = (ended, meta.untyped_storage())
+            return real
+        return self._handed_out(meta, real)
+
+    def _handed_out(self, meta: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+        """Return a copy for the CPU of a tensor's value; if it is a guess, so is the copy."""
+        origins = self.values.origins_of(meta)
+        if origins:
+            self.values.note_copy(origins)
+            self.constant(real, origins=origins)
+        return real
 
     def on_meta(self, value: Any, *, keep: bool = True) -> Any:
         """Return an argument with every tensor in it on the meta device."""
@@ -90,8 +137,8 @@ class Simulation:
             refuse(nested=True)
         if facts.name == "aten._to_copy.default" and kwargs.get("device") == CPU:
             value = self.values.get(tensors[0])
-            if value is not None:  # .tolist(), .numpy() and printing read it there
-                return value.to(dtype=kwargs.get("dtype") or value.dtype, copy=True)
+            if value is not None and value.numel() <= READ_LIMIT:  # .tolist(), .numpy() read it
+                return self._handed_out(tensors[0], value.to(kwargs.get("dtype"), copy=True))
         if facts.is_factory or "device" in kwargs:
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
@@ -101,9 +148,12 @@ class Simulation:
                 f"an embedding looks up whole numbers, but its indices are {args[1].dtype}"
             )
         if facts.name == "aten._pack_padded_sequence.default":
-            return self._pack(*args)
-        if facts.reads_values:
-            return self._run_reader(func, facts, args, kwargs, tensors)
+            return self.readers.pack(*args)
+        if facts.base in _INDEXING:
+            args = (args[0], self.readers.as_positions(args[1]), *args[2:])
+            tensors = [item for item in flat(args) if isinstance(item, torch.Tensor)]
+        elif facts.reads_values and facts.rule is None:
+            return self.readers.run(func, facts, args, kwargs, tensors)
         if facts.is_higher_order:
             return run_higher_order(func, args, kwargs)
         rule = self._rules.get(facts.name, facts.rule)
@@ -118,12 +168,34 @@ class Simulation:
             return output
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
-        elif len(self.values) > 0 and tensors:
-            if facts.is_deterministic and self._all_known(tensors):
-                self._follow(func, facts, args, kwargs, output)
-            elif facts.is_mutating:
-                self._invalidate(output, args)
+        elif facts.base in _EMPTY:
+            if has_small_value(output.shape, output.dtype):  # parts may be written one by one
+                self.values.fill(output, 0)
+        elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
+            self._pass_on(func, facts, args, kwargs, output, tensors)
+        if facts.base in CHOICES:
+            spread(self.values, facts.base, args, kwargs, output, self.values.place())
         return output
+
+    def _pass_on(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        tensors: Sequence[torch.Tensor],
+    ) -> None:
+        """Give the output of an operator its values, if they are known, or drop old ones."""
+        if facts.is_deterministic and self._all_known(tensors):
+            self._follow(func, facts, args, kwargs, output)
+        elif facts.base in _FILLS_IN_PLACE or (
+            facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
+        ):
+            if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+                self._invalidate(output, args)
+        elif facts.is_mutating:
+            self._invalidate(output, args)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
         return all(self.values.knows(tensor) for tensor in tensors)
@@ -132,23 +204,56 @@ class Simulation:
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
         """Compute the values of an output whose inputs all have values."""
+        values = self.values
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
-        is_computed = False  # operators on lists that work in place return nothing
-        if all(has_small_value(item.shape, item.dtype) for item in outputs):
-            with suppress(RuntimeError, NotImplementedError, TypeError):
-                real, guessed = self.values.compute(func, args, kwargs)
-                is_computed = True
-        if not is_computed:
-            if facts.is_mutating:
-                self._invalidate(output, args)
+        if outputs and not facts.is_mutating and self._all_known(outputs):  # views
             return
-        for meta, value in zip(flat(output), flat(real), strict=False):
-            if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
-                self.values.set(meta, value, guessed=guessed, keep=True)
+        inputs = [item for item in flat((args, *kwargs.values())) if isinstance(item, torch.Tensor)]
+        written = all(map(values.is_written_out, inputs))
+        readable = written or (
+            not facts.is_mutating and all(item.numel() <= INTEGER_LIMIT for item in inputs)
+        )
+        is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
+        if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
+            return
+        limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
+        if readable and all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs):
+            with suppress(RuntimeError, NotImplementedError, TypeError):
+                real, origins = values.compute(func, args, kwargs)
+                for meta, value in zip(flat(output), flat(real), strict=False):
+                    if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
+                        values.set(meta, value, origins=origins, keep=True)
+                return  # operators on lists that work in place return nothing
+        if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+            self._invalidate(output, args)
+
+    def _fill_outputs(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> bool:
+        """Fill outputs with one number where a rule says so; return whether one did."""
+        values = self.values
+        outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
+        filled = None
+        with suppress(RuntimeError, NotImplementedError, TypeError, IndexError):
+            filled = passed_on(func, facts, args, kwargs, outputs, values.number_of)
+        origins = values.origins_of(*flat(args))
+        for meta, number in filled or ():
+            if facts.is_mutating and not covers_storage(meta):
+                before = values.number_of(meta)
+                if before is None or before != number:
+                    return False
+            else:
+                values.fill(meta, number, origins=origins)
+        return filled is not None
 
     def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         """Compute the values of a tensor that depends on shapes and scalars alone."""
-        if not isinstance(output, torch.Tensor) or not has_small_value(output.shape, output.dtype):
+        if not isinstance(output, torch.Tensor):
+            return
+        if not has_small_value(output.shape, output.dtype):
+            number = filled_with(func._schema.name.rpartition("::")[2], args, kwargs)
+            if isinstance(number, (int, float, complex)):
+                self.values.fill(output, number)
             return
         if args and isinstance(args[0], torch.Tensor):
             like = torch.empty((), dtype=args[0].dtype, device=CPU)
@@ -169,78 +274,13 @@ class Simulation:
             if isinstance(item, torch.Tensor):
                 self.values.forget(storage_key(item.untyped_storage()))
 
-    # ------------------------------------------------------------------ value readers
 
-    def _run_reader(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: Sequence[torch.Tensor],
-    ) -> Any:
-        """Run an operator whose result depends on values."""
-        base = facts.name.split(".")[1]
-        if base in ("index", "_unsafe_index"):
-            args = (args[0], self._as_positions(args[1]), *args[2:])
-            output = func(*args, **kwargs)
-            if self._all_known([item for item in flat(args) if isinstance(item, torch.Tensor)]):
-                self._follow(func, facts, args, kwargs, output)
-            return output
-        if base == "repeat_interleave" and kwargs.get("output_size") is not None:
-            return func(*args, **kwargs)
-        if base == "masked_select" and not self._all_known(tensors[:1]):
-            mask = self.values.decide(tensors[1], base)
-            shape = torch.broadcast_shapes(mask.shape, tensors[0].shape)
-            size = int(mask.expand(shape).sum())
-            return torch.empty(size, dtype=tensors[0].dtype, device=META)
-        if base == "_local_scalar_dense":
-            return self.values.decide(tensors[0], ".item()").item()
-        for tensor in tensors:
-            self.values.decide(tensor, base)
-        real, guessed = self.values.compute(func, args, kwargs)
-        return self._as_meta(real, guessed)
-
-    def _pack(
-        self, source: torch.Tensor, lengths: torch.Tensor, batch_first: bool
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Pack ``[T, B, ...]`` or ``[B, T, ...]``: the data ``[sum of lengths, ...]``, batch sizes.
-
-        The batch sizes stay on the CPU, where recurrent layers read them.
-        """
-        known = self.values.decide(lengths, "the lengths of a packed sequence")
-        if int(known.min()) <= 0:
-            raise RuntimeError(
-                "Length of all samples has to be greater than 0, but found an element in "
-                "'lengths' that is <= 0"
-            )
-        steps = torch.arange(int(known[0]), device=CPU)
-        batch_sizes = (known[:, None] > steps).sum(0)
-        features = source.shape[2:]
-        data = torch.empty((int(known.sum()), *features), dtype=source.dtype, device=META)
-        return data, batch_sizes
-
-    def _as_positions(self, indices: Sequence[Any]) -> list[Any]:
-        """Replace boolean indices by positions, whose number is part of the output's shape."""
-        positions: list[Any] = []
-        for index in indices:
-            if index is None or index.dtype not in (torch.bool, torch.uint8):
-                positions.append(index)
-                continue
-            mask = self.values.decide(index, "indexing with a mask")
-            guessed = self.values.is_guessed(index)
-            found = mask.nonzero().unbind(1)
-            positions += [self._as_meta(item.contiguous(), guessed) for item in found]
-        return positions
-
-    def _as_meta(self, real: Any, guessed: bool) -> Any:
-        if isinstance(real, torch.Tensor):
-            meta = torch.empty_strided(real.shape, real.stride(), dtype=real.dtype, device=META)
-            self.values.set(meta, real, guessed=guessed)
-            return meta
-        if isinstance(real, (list, tuple)):
-            return type(real)(self._as_meta(item, guessed) for item in real)
-        return real
+def _limit(inputs: Sequence[torch.Tensor], *, is_guess: bool) -> int:
+    """Return how many whole numbers are worth computing: no more than were given as one tensor."""
+    if is_guess:
+        return GUESS_LIMIT
+    sizes = [item.untyped_storage().nbytes() // item.element_size() for item in inputs]
+    return min(max((INTEGER_LIMIT, *sizes)), GIVEN_LIMIT)
 
 
 def flat(value: Any) -> list[Any]:

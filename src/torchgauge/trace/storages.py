@@ -9,6 +9,7 @@ import torch
 
 from torchgauge.report.model import Role, StorageEvent, StorageRecord
 from torchgauge.trace.code_lines import code_line
+from torchgauge.trace.out_of_memory import RealRunStopped
 from torchgauge.trace.torch_internals import storage_key
 
 _CODE_FROM = 64 * 1024
@@ -37,6 +38,9 @@ class StorageTracker:
         """``(storage, is_free, op)``; see ``StorageEvent``."""
         self.op = 0
         """Index of the op that runs now or next; the recorder keeps it."""
+        self.limit_bytes: int | None = None
+        """Where a real run is stopped, before the machine runs out of memory."""
+        self._live_bytes = 0
         self._refs: dict[int, _StorageRef] = {}
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
         self._code: dict[int, str] = {}
@@ -69,6 +73,7 @@ class StorageTracker:
         if old is None or self._facts[old][0] == storage.nbytes():
             return
         self._refs.pop(old, None)
+        self._live_bytes -= self._facts[old][0]
         new = self._add(storage, key, self.op, call)
         self.events.append((old, True, self.op))
         if old in self._roles:
@@ -97,6 +102,15 @@ class StorageTracker:
     def alive(self) -> set[int]:
         """Return the numbers of all storages alive now."""
         return set(self.live.values())
+
+    def check_limit(self) -> None:
+        """Stop a run that holds more than it may.
+
+        Raises:
+            RealRunStopped: when it does.
+        """
+        if self.limit_bytes is not None and self._live_bytes > self.limit_bytes:
+            raise RealRunStopped(self._live_bytes)
 
     def stop(self) -> None:
         """Forget the weak references: what is freed from now on is not part of the step."""
@@ -134,6 +148,7 @@ class StorageTracker:
         self.live[key] = index
         if nbytes >= _CODE_FROM and op >= 0:
             self._code[index] = code_line()
+        self._live_bytes += nbytes
         ref = _StorageRef(storage, self._freed)
         ref.index = index
         ref.key = key
@@ -151,4 +166,5 @@ class StorageTracker:
         if self._refs.pop(ref.index, None) is None:
             return
         del self.live[ref.key]
+        self._live_bytes -= self._facts[ref.index][0]
         self.events.append((ref.index, True, self.op))

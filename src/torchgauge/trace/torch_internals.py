@@ -394,6 +394,29 @@ def cpu_chooses_flash(*, grouped: bool) -> bool:
     return chosen == flash
 
 
+@functools.cache
+def packed_lstm_takes_onednn() -> bool:
+    """Return whether the CPU gives an LSTM over packed sequences of one length to oneDNN.
+
+    Yes in 2.13, no in 2.6; seen by running one.
+    """
+    seen: list[str] = []
+
+    class Watch(DispatchMode):
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+        ) -> Any:
+            seen.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    with without_modes(), torch.no_grad():
+        data, state = torch.zeros((2, 1), device="cpu"), torch.zeros((1, 1, 1), device="cpu")
+        weight, sizes = torch.zeros((4, 1), device="cpu"), torch.ones(2, dtype=torch.int64)
+        with Watch():
+            torch.lstm(data, sizes, [state, state], [weight, weight], False, 1, 0.0, False, False)
+    return any("mkldnn_rnn_layer" in name for name in seen)
+
+
 def enabled_attention() -> frozenset[str]:
     """Return the attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda

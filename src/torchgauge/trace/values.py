@@ -1,21 +1,25 @@
-"""Real values beside small meta tensors, so that code which looks at values runs unchanged.
+"""Real values beside meta tensors, so that code which looks at values runs unchanged.
 
 Masks, position indices, sequence lengths and step counters decide shapes and branches. Such
 tensors are small, so each of their storages gets a real CPU twin, and every operator whose
 inputs all have one is also run on the twins. ``.item()`` and ``nonzero`` then answer truly.
-A value that was guessed (an input made from a shape) stays marked as such, and the first
-decision taken on it is written into the report's assumptions.
+A storage of any size that is filled with one number needs no twin: the number is kept.
+A value that was guessed (an input made from a shape, an even split over choices) stays marked
+with where the guess came from, and a decision taken on it is written into the report's assumptions.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.code_lines import code_line
+from torchgauge.trace.constants import covers_storage, reinterpreted
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.geometry import Spans, copy_bytes, has_same_place, span_of, view_over
 from torchgauge.trace.torch_internals import storage_key
 
@@ -23,51 +27,90 @@ INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""
 FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
+GUESS_LIMIT = 1 << 24
+"""Elements up to which what is computed from a guess keeps a value: masks over experts."""
+GIVEN_LIMIT = 1 << 22
+"""Elements up to which given integers and booleans, and what is computed from them, keep values."""
 SPAN_LIMIT = 1 << 26
 """Bytes of a storage up to which what a small view of it spans is copied."""
+READ_LIMIT = 1 << 22
+"""Elements up to which a tensor that is filled with one number is written out to be read."""
+STAND_INS = 500
+"""Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
+Origins: TypeAlias = "frozenset[Hashable]"
+"""What a value was guessed from."""
+KNOWN: Origins = frozenset()
+FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
+_ON_THE_CPU = "what is done with a copy on the CPU"
+_SAMPLE = 64
+"""Elements that are compared before all of them are."""
 
 
-class DataDependentError(RuntimeError):
-    """The model asked for a value that a simulated run does not have."""
-
-
-def has_small_value(shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    """Return whether a tensor of this shape and dtype is worth a real value."""
+def has_small_value(
+    shape: tuple[int, ...], dtype: torch.dtype, *, limit: int = INTEGER_LIMIT
+) -> bool:
+    """Return whether a tensor is worth a real value; ``limit`` is that of whole numbers."""
     numel = 1
     for size in shape:
         numel *= size
-    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else INTEGER_LIMIT)
+    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else limit)
+
+
+def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
+    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
+    if value.numel() == 0:
+        return None
+    first = value[(0,) * value.dim()]
+    if value.is_contiguous() and value.numel() > _SAMPLE:
+        step = value.numel() // _SAMPLE
+        if not bool((value.view(-1)[::step] == first).all()):
+            return None
+    return first.clone() if bool((value == first).all()) else None
 
 
 class ValueStore:
-    """Real storages by the key of the meta storage that they stand beside."""
+    """Real storages, and numbers, by the key of the meta storage that they stand beside."""
 
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
+        self._numbers: dict[int, torch.Tensor] = {}
+        """The number (0-dimensional) that fills a storage which is too large for a twin."""
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._spans: dict[int, Spans] = {}
         """What is known of the storages of which not all is."""
-        self._guessed: set[int] = set()
-        self.decided_on_guess: list[str] = []
+        self._origins: dict[int, Origins] = {}
+        self.decided_on: dict[tuple[str, Hashable], None] = {}
+        """What was decided on a guess, and what that was made from, in order."""
+        self._settled: Origins = KNOWN
+        self.place: Callable[[], str] = str
+        """Returns the path of the module that runs."""
+        self.asked: list[str] | None = None
+        """Where a run goes on with stand-ins for unknown values: which ones it asked for."""
         self.default: float | None = None
         """Stands for unknown scalars where no shape or branch of interest depends on them."""
         self.used_default = False
 
     def __contains__(self, key: int) -> bool:
-        return key in self._storages
+        return key in self._storages or key in self._numbers
 
     def __len__(self) -> int:
-        return len(self._storages)
+        return len(self._storages) + len(self._numbers)
 
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
         self._storages.pop(key, None)
+        self._numbers.pop(key, None)
         self._watches.pop(key, None)
         self._spans.pop(key, None)
-        self._guessed.discard(key)
+        self._origins.pop(key, None)
 
     def set(
-        self, meta: torch.Tensor, value: torch.Tensor, *, guessed: bool = False, keep: bool = False
+        self,
+        meta: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        origins: Origins = KNOWN,
+        keep: bool = False,
     ) -> None:
         """Remember ``value`` (CPU, same shape and dtype) for the tensor ``meta``.
 
@@ -76,6 +119,8 @@ class ValueStore:
         storage = meta.untyped_storage()
         key = storage_key(storage)
         if keep and key in self._storages:
+            if origins:
+                self._origins[key] = self._origins.get(key, KNOWN) | origins
             return
         same_layout = value.stride() == meta.stride() and value.storage_offset() == (
             meta.storage_offset()
@@ -85,63 +130,118 @@ class ValueStore:
         else:
             twin = torch.UntypedStorage(storage.nbytes())
             view_over(twin, meta).copy_(value)
-        self.adopt(storage, twin, guessed=guessed)
+        self.adopt(storage, twin, origins=origins)
 
     def adopt(
-        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, guessed: bool = False
+        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, origins: Origins = KNOWN
     ) -> None:
         """Remember a whole CPU storage for a meta storage, as long as that one lives."""
-        key = storage_key(meta)
+        key = self._watch(meta, origins=origins)
+        self._numbers.pop(key, None)
         self._storages[key] = real
+
+    def fill(self, meta: torch.Tensor, number: Any, *, origins: Origins = KNOWN) -> None:
+        """Remember that the whole storage of ``meta`` is filled with one number, whatever its size.
+
+        A small one gets a twin, which keeps its value when parts of it are overwritten.
+        """
+        if has_small_value(meta.shape, meta.dtype):
+            self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
+            return
+        key = self._watch(meta.untyped_storage(), origins=origins)
+        self._storages.pop(key, None)
+        self._numbers[key] = torch.as_tensor(number, device="cpu").to(meta.dtype).reshape(())
+
+    def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
+        key = storage_key(meta)
         # The address of a freed storage is used again; its value must not come back with it.
         self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
-        if guessed:
-            self._guessed.add(key)
+        self._spans.pop(key, None)
+        if origins:
+            self._origins[key] = origins
+        else:
+            self._origins.pop(key, None)
+        return key
 
-    def guess(self, meta: torch.Tensor, fill: int) -> None:
-        """Assume that a small input is filled with one number; decisions on it are reported."""
-        if has_small_value(meta.shape, meta.dtype):
-            self.set(meta, torch.full(meta.shape, fill, dtype=meta.dtype), guessed=True)
+    def guess(self, meta: torch.Tensor, number: int) -> None:
+        """Assume that an input is filled with one number; decisions on it are reported."""
+        self.fill(meta, number, origins=FROM_SIZE)
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
-        """Remember a copy of a small real tensor for its meta twin.
+        """Remember the values of a real tensor for its meta twin: small ones, and one number.
 
         Of a storage that is larger, the rest is not known until other views of it are copied.
         """
-        is_strided = original.layout is torch.strided
-        if not is_strided or not has_small_value(original.shape, original.dtype):
+        key = storage_key(meta.untyped_storage())
+        if original.layout is not torch.strided or (key in self and key not in self._spans):
             return
+        if not has_small_value(original.shape, original.dtype):
+            if original.device.type != "cpu":
+                return
+            number = number_that_fills(original.detach())
+            if number is not None and covers_storage(original):
+                self.fill(meta, number)
+                return
+            is_whole = not (original.is_floating_point() or original.is_complex())
+            if not (is_whole and original.numel() <= GIVEN_LIMIT):
+                return
+        if has_same_place(meta, original):
+            self._copy_span(meta, original)
+        else:
+            self.set(meta, original.detach().to("cpu", copy=True), keep=True)
+
+    def _copy_span(self, meta: torch.Tensor, original: torch.Tensor) -> None:
         storage = meta.untyped_storage()
         key = storage_key(storage)
-        if not has_same_place(meta, original):
-            self.set(meta, original.detach().to("cpu", copy=True), keep=True)
-            return
         start, end = span_of(original)
         if end - start > SPAN_LIMIT:
             return
         if key not in self._storages:
             self.adopt(storage, torch.UntypedStorage(storage.nbytes()))
             self._spans[key] = Spans()
-        if key in self._spans:
-            copy_bytes(self._storages[key], original.untyped_storage(), start, end)
-            self._spans[key].add(start, end)
+        copy_bytes(self._storages[key], original.untyped_storage(), start, end)
+        self._spans[key].add(start, end)
 
     def get(self, meta: torch.Tensor) -> torch.Tensor | None:
-        """Return a real view with the geometry of ``meta``, ``None`` when it has no value."""
+        """Return a real tensor with the geometry of ``meta``, ``None`` when it has no value."""
         key = storage_key(meta.untyped_storage())
-        return view_over(self._storages[key], meta) if self._knows(key, meta) else None
+        if key in self._storages:
+            return view_over(self._storages[key], meta) if self._covers(key, meta) else None
+        number = self.number_of(meta) if key in self._numbers else None
+        return None if number is None else number.expand(meta.shape)
 
     def knows(self, meta: torch.Tensor) -> bool:
         """Return whether a tensor has a value."""
-        return self._knows(storage_key(meta.untyped_storage()), meta)
+        key = storage_key(meta.untyped_storage())
+        return key in self._numbers or (key in self._storages and self._covers(key, meta))
 
-    def _knows(self, key: int, meta: torch.Tensor) -> bool:
+    def _covers(self, key: int, meta: torch.Tensor) -> bool:
         spans = self._spans.get(key)
-        return key in self._storages and (spans is None or spans.cover(meta))
+        return spans is None or spans.cover(meta)
 
-    def is_guessed(self, meta: torch.Tensor) -> bool:
-        """Return whether the value goes back to an input that was made from a shape."""
-        return storage_key(meta.untyped_storage()) in self._guessed
+    def is_written_out(self, meta: torch.Tensor) -> bool:
+        """Return whether each element of a tensor has a value of its own in memory."""
+        return storage_key(meta.untyped_storage()) in self._storages
+
+    def number_of(self, meta: torch.Tensor) -> torch.Tensor | None:
+        """Return the number (0-dimensional) that fills a tensor, ``None`` when none does."""
+        key = storage_key(meta.untyped_storage())
+        number = self._numbers.get(key)
+        if number is not None:
+            return reinterpreted(number, meta.dtype)
+        twin = self._storages.get(key)
+        if twin is None or not self._covers(key, meta):
+            return None
+        return number_that_fills(view_over(twin, meta))
+
+    def origins_of(self, *metas: Any) -> Origins:
+        """Return what the values of tensors were guessed from; nothing where they are known."""
+        if not self._origins:
+            return KNOWN
+        found = (m for m in metas if isinstance(m, torch.Tensor))
+        return KNOWN.union(
+            *(self._origins.get(storage_key(m.untyped_storage()), KNOWN) for m in found)
+        )
 
     def decide(self, meta: torch.Tensor, what: str) -> torch.Tensor:
         """Return the value that a branch or a shape is about to depend on.
@@ -154,13 +254,32 @@ class ValueStore:
             self.used_default = True
             return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
         if value is None:
-            shape = tuple(meta.shape)
-            raise DataDependentError(
-                f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape {shape}"
+            line = code_line()
+            needed = (
+                f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape "
+                f"{tuple(meta.shape)}" + (f" in {line}" if line else "")
             )
-        if self.is_guessed(meta) and what not in self.decided_on_guess:
-            self.decided_on_guess.append(what)
+            if self.asked is None or len(self.asked) >= STAND_INS:
+                raise DataDependentError(needed)
+            self.asked.append(f"{self.place() or 'the model'}: {needed}")
+            return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
+        self.note_decision(what, self.origins_of(meta))
         return value
+
+    def note_decision(self, what: str, origins: Origins) -> None:
+        """Remember that something was decided on guesses."""
+        for origin in sorted(origins, key=str):
+            self.decided_on.setdefault((what, origin))
+
+    def note_copy(self, origins: Origins) -> None:
+        """Remember that a guess is on the CPU, where nobody sees what is decided on it."""
+        self.note_decision(_ON_THE_CPU, origins - self._settled)
+
+    def settle_copies(self, origins: Origins) -> None:
+        """Do not mind such copies of a guess: it was seen what they are for."""
+        self._settled = origins
+        for origin in origins:
+            self.decided_on.pop((_ON_THE_CPU, origin), None)
 
     @contextmanager
     def assumed(self, default: float) -> Iterator[None]:
@@ -177,18 +296,22 @@ class ValueStore:
         func: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> tuple[Any, bool]:
-        """Run ``func`` on the values of its arguments; return the result and whether it is a guess.
+    ) -> tuple[Any, Origins]:
+        """Run ``func`` on the values of its arguments; return the result and its origins.
 
         All tensor arguments must have values. Raises what ``func`` raises.
         """
-        guessed = False
+        origins = KNOWN
 
         def real(value: Any) -> Any:
-            nonlocal guessed
+            nonlocal origins
             if isinstance(value, torch.Tensor):
-                guessed = guessed or self.is_guessed(value)
-                return self.get(value)
+                if self._origins:
+                    origins = origins | self.origins_of(value)
+                found = self.get(value)
+                if found is None and self.asked is not None:
+                    return torch.ones(value.shape, dtype=value.dtype, device="cpu")
+                return found
             if isinstance(value, (list, tuple)):
                 return type(value)(real(item) for item in value)
             return value
@@ -198,4 +321,4 @@ class ValueStore:
             real_kwargs = {name: real(value) for name, value in kwargs.items()}
             if "device" in real_kwargs:
                 real_kwargs["device"] = torch.device("cpu")
-            return func(*real_args, **real_kwargs), guessed
+            return func(*real_args, **real_kwargs), origins

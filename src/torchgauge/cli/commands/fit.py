@@ -32,6 +32,7 @@ _ALL = "all"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
+    options.add_real_run_option(parser)
     scenario_options.add_scenario_options(parser, device=False)  # here it is repeatable
     group = parser.add_argument_group("devices")
     group.add_argument(
@@ -150,6 +151,7 @@ def _fits(
         alternatives=not arguments.no_alternatives,
         model_name=build.name,
         model_spec=build.spec,
+        real_run=arguments.real_run,
         on_progress=progress.update,
         **inputs,
     )
@@ -179,6 +181,7 @@ def _curve(
         scenario=dataclasses.replace(scenario, device=device),
         batch_sizes=arguments.batch_curve or None,
         model_name=build.name,
+        real_run=arguments.real_run,
         on_progress=progress.update,
         **inputs,
     )

@@ -17,6 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
     scenario_options.add_scenario_options(parser)
+    options.add_real_run_option(parser)
     parser.add_argument(
         "--timeline",
         type=Path,
@@ -49,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
             model_spec=build.spec,
             name_batch=True,
             timeline=timeline,
+            real_run=arguments.real_run,
             on_progress=on_progress,
             **inputs,
         )

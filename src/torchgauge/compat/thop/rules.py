@@ -12,10 +12,10 @@ from torch import nn
 
 from torchgauge.compat.running import ModelRun
 from torchgauge.errors import UsageError
+from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.describe import tensors_in
 from torchgauge.trace.missing_data import needs_values
 from torchgauge.trace.torch_internals import DispatchMode
-from torchgauge.trace.values import DataDependentError
 
 Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]
 """Takes the module, its positional inputs and its output; adds to ``module.total_ops``."""

@@ -8,7 +8,7 @@ to five pages of states more in inference, and copies of gradients that are not 
 from __future__ import annotations
 
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, TensorSpec
+from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _PAGE = 4096
@@ -16,6 +16,8 @@ _CACHE_LINE = 16
 _CONFLICT = 256
 _OUTPUT_BLOCK = 32
 """Outputs that the inference kernel computes together."""
+_GRADIENT = 10
+"""Which of the backward's tensors is the output's gradient."""
 _PLACES = 568
 """Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.12."""
 
@@ -58,7 +60,7 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Both weights where their rows are padded, both weights' gradients, the bias, gates."""
+    """Zeros for gradients that there are none of, weights with padded rows, gradients, gates."""
     sizes = _sizes(op)
     if sizes is None:
         return ()
@@ -66,7 +68,20 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     outputs = 4 * size
     weights = [0 if _row(n) == n else outputs * _row(n) * _FLOAT for n in (inputs, size)]
     gradients = [n * _row(outputs) * _FLOAT for n in (inputs, size)]
-    return *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size)
+    missing = [
+        nbytes
+        for grad, nbytes in zip(op.args[10:13], _state_bytes(steps, batch, size), strict=True)
+        if grad is None
+    ]
+    if op.args[10] is not None and Layout.CONTIGUOUS not in op.layouts[_GRADIENT]:
+        missing.append(steps * batch * size * _FLOAT)
+    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size)
+
+
+def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:
+    """Return the bytes of the output and of both states."""
+    state = batch * size * _FLOAT
+    return steps * state, state, state
 
 
 RULES: dict[str, Rule] = {

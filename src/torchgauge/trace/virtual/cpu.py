@@ -9,9 +9,10 @@ import torch
 
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
-from torchgauge.trace.virtual import recurrent
+from torchgauge.trace.virtual import packed_recurrent, recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
+from torchgauge.trace.virtual.losses import ctc_loss
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
 _FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -168,8 +169,10 @@ KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "group_norm": group_norm,
     "_pad_packed_sequence": pad_packed_sequence,
+    "ctc_loss.IntList": ctc_loss,
     "scaled_dot_product_attention": scaled_dot_product_attention,
     **recurrent.KERNELS,
+    **packed_recurrent.KERNELS,
 }
 """Composite operators that the CPU resolves by itself."""
 

@@ -15,6 +15,7 @@ from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.cuda_attention import attention
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
+from torchgauge.trace.virtual.losses import ctc_loss
 from torchgauge.trace.virtual.packed import pad_packed_sequence
 
 _MOST_SAMPLES_TRAINING = 880_801
@@ -164,6 +165,7 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "softmax.int": softmax,
         "log_softmax.int": log_softmax,
         "_pad_packed_sequence": pad_packed_sequence,
+        "ctc_loss.IntList": ctc_loss,
         "scaled_dot_product_attention": attention(capability, version),
         **cuda_recurrent.KERNELS,
     }

@@ -21,34 +21,38 @@ _LSTM_MODE = 2
 _ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-def _linear(x: torch.Tensor, params: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+def linear(x: torch.Tensor, params: Sequence[torch.Tensor], index: int) -> torch.Tensor:
+    """Return the product with one of a cell's two weights: 0 of the input, 1 of the state."""
     bias = params[2 + index] if len(params) > 3 else None
     return functional.linear(x, params[index], bias)
 
 
-def _gru_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+def gru_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    """One step, with the input product of this step as ``gates``."""
     inputs = gates.unsafe_chunk(3, 1)
-    hiddens = _linear(hidden, params, 1).unsafe_chunk(3, 1)
+    hiddens = linear(hidden, params, 1).unsafe_chunk(3, 1)
     reset = hiddens[0].add_(inputs[0]).sigmoid_()
     update = hiddens[1].add_(inputs[1]).sigmoid_()
     new = inputs[2].add(hiddens[2].mul_(reset)).tanh_()
     return (hidden - new).mul_(update).add_(new)
 
 
-def _tanh_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
-    return torch.tanh(_linear(hidden, params, 1).add_(gates))
+def tanh_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    """One step with tanh."""
+    return torch.tanh(linear(hidden, params, 1).add_(gates))
 
 
-def _relu_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
-    return torch.relu(_linear(hidden, params, 1).add_(gates))
+def relu_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+    """One step with ReLU."""
+    return torch.relu(linear(hidden, params, 1).add_(gates))
 
 
-def _lstm_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
+def lstm_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor]) -> Any:
     """One step with the states ``(h, c)``; the last of an odd number of weights is a projection."""
     hx, cx = hidden
     projection = params[-1] if len(params) in (3, 5) else None
     weights = params if projection is None else params[:-1]
-    chunks = _linear(hx, weights, 1).add_(gates).unsafe_chunk(4, 1)
+    chunks = linear(hx, weights, 1).add_(gates).unsafe_chunk(4, 1)
     enter, forget = chunks[0].sigmoid_(), chunks[1].sigmoid_()
     cell, leave = chunks[2].tanh_(), chunks[3].sigmoid_()
     cy = (forget * cx).add_(enter * cell)
@@ -56,7 +60,8 @@ def _lstm_cell(gates: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor])
     return (hy if projection is None else hy.matmul(projection.t())), cy
 
 
-def _output_of(hidden: Any) -> torch.Tensor:
+def output_of(hidden: Any) -> torch.Tensor:
+    """Return what a step puts out of its states."""
     result: torch.Tensor = hidden[0] if isinstance(hidden, tuple) else hidden
     return result
 
@@ -67,14 +72,14 @@ def _run_steps(
     outputs = []
     for step in steps:
         hidden = cell(step, hidden, params)
-        outputs.append(_output_of(hidden))
+        outputs.append(output_of(hidden))
     return outputs, hidden
 
 
 def _layer(
     x: torch.Tensor, hidden: Any, params: Sequence[torch.Tensor], cell: Cell
 ) -> tuple[torch.Tensor, Any]:
-    gates = _linear(x, params, 0)
+    gates = linear(x, params, 0)
     outputs, final = _run_steps(gates.unbind(0), hidden, params, cell)
     return torch.stack(outputs, 0), final
 
@@ -83,11 +88,11 @@ def _bidirectional_layer(
     x: torch.Tensor, hiddens: Sequence[Any], params: Sequence[Sequence[torch.Tensor]], cell: Cell
 ) -> tuple[torch.Tensor, list[Any]]:
     """Run both directions; names are bound for as long as the kernel's own variables live."""
-    gates = _linear(x, params[0], 0)
+    gates = linear(x, params[0], 0)
     steps = gates.unbind(0)
     outputs, final = _run_steps(steps, hiddens[0], params[0], cell)
     forward = torch.stack(outputs, 0)
-    gates = _linear(x, params[1], 0)
+    gates = linear(x, params[1], 0)
     steps = gates.unbind(0)
     backward_outputs, backward_final = _run_steps(steps[::-1], hiddens[1], params[1], cell)
     backward = torch.stack(backward_outputs[::-1], 0)
@@ -160,11 +165,11 @@ def lstm(
     directions = 2 if bidirectional else 1
     per_cell = len(params) // (num_layers * directions)
     options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-    if per_cell in (2, 4) and x.dtype in _ONEDNN_DTYPES and x.numel() > 0:
-        return _onednn_lstm(x, hx, params, *options)
+    if takes_onednn(x, per_cell):
+        return onednn_lstm(x, hx, params, *options)
     hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
     output, final = _layers(
-        x.transpose(0, 1) if batch_first else x, hiddens, params, _lstm_cell,
+        x.transpose(0, 1) if batch_first else x, hiddens, params, lstm_cell,
         num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
     )  # fmt: skip
     cy = torch.stack([state[1] for state in final], 0)
@@ -173,7 +178,12 @@ def lstm(
     return (output.transpose_(0, 1) if batch_first else output), hy, cy
 
 
-def _onednn_lstm(
+def takes_onednn(x: torch.Tensor, per_cell: int) -> bool:
+    """Return whether oneDNN runs an LSTM of so many weights per layer and direction."""
+    return per_cell in (2, 4) and x.dtype in _ONEDNN_DTYPES and x.numel() > 0
+
+
+def onednn_lstm(
     x: torch.Tensor,
     hx: Sequence[torch.Tensor],
     params: Sequence[torch.Tensor],
@@ -184,6 +194,7 @@ def _onednn_lstm(
     bidirectional: bool,
     batch_first: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run an LSTM with oneDNN's kernel, once per layer and direction."""
     directions = 2 if bidirectional else 1
     per_cell = len(params) // (num_layers * directions)
     source = x = (x.transpose(0, 1) if batch_first else x).contiguous()
@@ -196,8 +207,8 @@ def _onednn_lstm(
             weights = list(params[index * per_cell : (index + 1) * per_cell])
             hidden, cell = h0[index], c0[index]
             if not has_biases:
-                shape = weights[0].shape[:1]
-                weights += [torch.zeros(shape, dtype=x.dtype, device=x.device) for _ in range(2)]
+                # As large as the weights, as ``mkldnn/RNN.cpp`` makes them.
+                weights += [torch.zeros_like(weight) for weight in weights]
             result = torch.ops.aten.mkldnn_rnn_layer(
                 x, *weights, hidden, cell, direction == 1, [], _LSTM_MODE, h0.shape[2],
                 num_layers, has_biases, bidirectional, batch_first, train,
@@ -215,9 +226,9 @@ def _onednn_lstm(
 
 
 KERNELS: dict[str, Callable[..., Any]] = {
-    "gru.input": _simple(_gru_cell),
-    "rnn_tanh.input": _simple(_tanh_cell),
-    "rnn_relu.input": _simple(_relu_cell),
+    "gru.input": _simple(gru_cell),
+    "rnn_tanh.input": _simple(tanh_cell),
+    "rnn_relu.input": _simple(relu_cell),
     "lstm.input": lstm,
 }
-"""Recurrent layers on padded sequences; packed ones run step by step on every device."""
+"""Recurrent layers on padded sequences."""

@@ -1,0 +1,112 @@
+"""Indices written as lists, whose values never pass the recorder.
+
+``ids[:, [-1, 0]]`` makes its index inside of the indexing itself, on the device of ``ids``: on the
+meta device without values, and without an operator that could be followed.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import without_modes
+from torchgauge.trace.values import ValueStore
+
+_SEQUENCES = (list, tuple, range)
+_MANY = 32
+"""From this length on a list is one index, whatever is in it (``treatSequenceAsTuple`` in
+PyTorch's ``torch/csrc/autograd/python_variable_indexing.cpp``, 2.6–2.13)."""
+
+
+@contextmanager
+def list_indices_known(values: ValueStore) -> Iterator[None]:
+    """Keep the values of lists that index meta tensors while the context is open."""
+    own = [name for name in ("__getitem__", "__setitem__") if name in vars(torch.Tensor)]
+    get, put = torch.Tensor.__getitem__, torch.Tensor.__setitem__
+
+    def getitem(self: torch.Tensor, index: Any) -> Any:
+        if _has_sequence(index) and self.is_meta:
+            index = _known(index, values)
+        return get(self, index)
+
+    def setitem(self: torch.Tensor, index: Any, value: Any) -> None:
+        if _has_sequence(index) and self.is_meta:
+            index = _known(index, values)
+        put(self, index, value)
+
+    tensor: Any = torch.Tensor
+    tensor.__getitem__, tensor.__setitem__ = getitem, setitem
+    try:
+        yield
+    finally:
+        for name, function in (("__getitem__", get), ("__setitem__", put)):
+            if name in own:
+                setattr(tensor, name, function)
+            else:  # inherited from the class in C++
+                delattr(tensor, name)
+
+
+def _has_sequence(index: Any) -> bool:
+    kind = type(index)
+    if kind is tuple:
+        return any([isinstance(item, _SEQUENCES) for item in index])
+    return kind is not torch.Tensor and isinstance(index, _SEQUENCES)
+
+
+def _known(index: Any, values: ValueStore) -> Any:
+    """Return the index with every sequence of numbers as a meta tensor of known values."""
+    if isinstance(index, tuple):
+        return tuple(_tensor(item, values) for item in index)
+    if len(index) < _MANY and any(map(_is_index, index)):
+        if not _nested_lists_are_tuples():
+            return index if _holds_more_than_numbers(index) else _tensor(index, values)
+        return tuple(_tensor(item, values) for item in index)
+    return _tensor(index, values)
+
+
+def _is_index(item: Any) -> bool:
+    return item is None or item is ... or isinstance(item, (slice, torch.Tensor, *_SEQUENCES))
+
+
+def _holds_more_than_numbers(item: Any) -> bool:
+    if isinstance(item, _SEQUENCES):
+        return any(map(_holds_more_than_numbers, item))
+    return item is None or item is ... or isinstance(item, slice)
+
+
+def _tensor(item: Any, values: ValueStore) -> Any:
+    """Return a sequence as a meta tensor; whatever else it is, and what is no index, as it is."""
+    if not isinstance(item, _SEQUENCES) or _holds_tensors(item):
+        return item
+    with without_modes():
+        try:
+            known = torch.tensor(item, device="cpu")
+        except (TypeError, ValueError, RuntimeError):
+            return item
+        if known.numel() == 0:
+            known = known.to(torch.int64)
+        if known.is_floating_point() or known.is_complex():
+            return item
+        meta = torch.empty_like(known, device="meta")
+        values.set(meta, known)
+    return meta
+
+
+def _holds_tensors(item: Any) -> bool:
+    if isinstance(item, _SEQUENCES):
+        return any(map(_holds_tensors, item))
+    return isinstance(item, torch.Tensor)
+
+
+@functools.cache
+def _nested_lists_are_tuples() -> bool:
+    """Return whether ``x[[[0, 1], [1, 0]]]`` means ``x[[0, 1], [1, 0]]``, as it did at first."""
+    with without_modes(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        probe = torch.zeros((2, 2), device="cpu")[[[0, 1], [1, 0]]]
+    return probe.dim() == 1
