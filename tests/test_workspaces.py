@@ -232,7 +232,11 @@ def test_an_lstm_of_onednn() -> None:
     assert taken(name, *inputs, *states, *rest, True) == 256 * F + weights + scratch
     assert taken(name, *inputs, *states, *rest, False) == 256 * F + 2 * 64 * 256 * F + scratch
     name = "mkldnn_rnn_layer_backward.default"
-    assert taken(name, *inputs, *states) == 256 * F + weights + scratch
+    output, given = (spec(7, 2, 64), *states), (spec(7, 2, 64), *states)
+    whole = 256 * F + weights + scratch
+    assert taken(name, *inputs, *states, *output, *given) == whole
+    zeros = (7 * 2 * 64 + 2 * 64) * F
+    assert taken(name, *inputs, *states, *output, None, given[1], None) == whole + zeros
 
 
 def test_a_number_beside_a_tensor_is_a_tensor() -> None:

@@ -10,6 +10,7 @@ with where the guess came from, and a decision taken on it is written into the r
 
 from __future__ import annotations
 
+import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -66,6 +67,12 @@ def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
         if not bool((value.view(-1)[::step] == first).all()):
             return None
     return first.clone() if bool((value == first).all()) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
+    """Return a number as a 0-dimensional tensor, which nobody writes to."""
+    return torch.full((), number, dtype=dtype, device="cpu")
 
 
 class ValueStore:
@@ -150,7 +157,8 @@ class ValueStore:
             return
         key = self._watch(meta.untyped_storage(), origins=origins)
         self._storages.pop(key, None)
-        self._numbers[key] = torch.as_tensor(number, device="cpu").to(meta.dtype).reshape(())
+        is_tensor = isinstance(number, torch.Tensor)
+        self._numbers[key] = number if is_tensor else _as_number(number, meta.dtype)
 
     def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
         key = storage_key(meta)

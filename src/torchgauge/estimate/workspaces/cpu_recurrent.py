@@ -2,7 +2,7 @@
 
 Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/native/mkldnn/RNN.cpp``;
 ``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x). Not counted: up
-to five pages of states more in inference, and copies of gradients that are not contiguous.
+to some pages of states more in inference.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
         for grad, nbytes in zip(op.args[10:13], _state_bytes(steps, batch, size), strict=True)
         if grad is None
     ]
-    if op.args[10] is not None and Layout.CONTIGUOUS not in op.layouts[_GRADIENT]:
+    layouts = op.layouts[_GRADIENT : _GRADIENT + 1]
+    if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
         missing.append(steps * batch * size * _FLOAT)
     return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size)
 
