@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import torchgauge as tg
 from real_step import bytes_there, predicted_peak, real_peak, storage_bytes
+from torchgauge.errors import InputError
 
 TRAINING = tg.Scenario(mode="training", optimizer="none")
 
@@ -183,3 +184,66 @@ def test_a_bfloat16_model_keeps_its_ties_in_bfloat16() -> None:
     report = tg.analyze(model, (4, 32), scenario=tg.Scenario(precision="bf16"))
     assert report.memory is not None
     assert report.memory.parameter_bytes == 2 * 9999
+
+
+def test_a_view_of_a_parameter_passes_gradients_on() -> None:
+    """A plain attribute that was made of a parameter in ``__init__``, tied by hand."""
+
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(8, 8))
+            self.half = self.weight[2:6]
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.half.t()
+
+    model, x = Tied(), torch.randn(5, 8)
+    report = tg.analyze(model, input_data=(x,), scenario=TRAINING)
+    assert (report.totals.forward_macs, report.totals.backward_flops) == (160, 320)
+    assert predicted_peak(report) == real_peak(model, x, training=True)
+
+
+FIRST = torch.arange(500_000)[3:5]
+COLUMN = torch.arange(20).view(4, 5)[:, 1]
+
+
+def test_values_of_global_views() -> None:
+    """Constants that the forward reaches by itself, one of them a view of a large tensor."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            for _ in range(int(FIRST.sum()) + int(COLUMN[1])):
+                x = self.fc(x)
+            return x
+
+    report = tg.analyze(Model(), (1, 8))
+    assert report.execution == "simulated"
+    assert report.totals.forward_macs == (7 + 6) * 64
+
+
+def test_views_follow_what_is_written_into_each_other() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            a.zero_()
+            for _ in range(int(b.sum())):
+                x = self.fc(x)
+            return x
+
+    whole = torch.tensor([1, 2, 3, 4])
+    report = tg.analyze(Model(), input_data=(torch.randn(1, 8), whole[:3], whole[1:]))
+    assert report.totals.forward_macs == 4 * 64
+    assert whole.tolist() == [1, 2, 3, 4]
+
+
+def test_an_array_that_runs_backwards_is_refused() -> None:
+    with pytest.raises(InputError, match="copy"):
+        tg.analyze(nn.Linear(4, 2), input_data=(numpy.ones((3, 4), numpy.float32)[::-1],))

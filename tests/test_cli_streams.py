@@ -165,9 +165,9 @@ def test_messages_are_dropped_where_stderr_is_none(monkeypatch, stream):
     monkeypatch.setattr(sys, "stderr", stream)
     with forgiving_stderr():
         print("a message", file=sys.stderr)
-        if sys.stderr is not None:
-            sys.stderr.close()
+        sys.stderr.close()
         print("another", file=sys.stderr)
+        assert not sys.stderr.isatty()
     assert sys.stderr is stream
 
 

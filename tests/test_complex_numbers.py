@@ -10,6 +10,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode as TorchFlopCounterMode
 
 import torchgauge as tg
+from real_step import predicted_peak, real_peak
 from small_models import streams
 from torchgauge.compat.flop_counter import FlopCounterMode
 from torchgauge.estimate.flops import op_cost, register_flop_formula, unregister_flop_formula
@@ -114,6 +115,19 @@ def test_the_time_is_that_of_four_products() -> None:
 
     ratio = milliseconds(torch.complex64) / milliseconds(torch.float32)
     assert 3.5 < ratio < 4.5
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+@pytest.mark.parametrize("name", ["mm", "linear", "bmm", "einsum"])
+def test_the_peak_is_the_profilers(name: str, mode: str) -> None:
+    """Conjugates are written out inside of products, of batches in any order."""
+    shape, run, _ = PRODUCTS[name]
+    model = Calling(torch.randn(shape, dtype=torch.complex64), lambda x, w: run(x, w).abs())
+    inputs = torch.randn(8, 32, dtype=torch.complex64)
+    report = tg.analyze(model, input_data=(inputs,), scenario=tg.Scenario(mode=mode))
+    training = mode == "training"
+    real_peak(model, inputs, training=training)  # the first call keeps what it makes
+    assert predicted_peak(report) == real_peak(model, inputs, training=training)
 
 
 def test_absolute_values_are_taken_of_a_complex_copy() -> None:

@@ -97,6 +97,26 @@ def test_what_the_forward_names_goes_there_and_the_report_says_so():
     )
 
 
+@pytest.mark.parametrize(
+    "wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")]
+)
+def test_a_wrapper_hides_no_argument(wrap):
+    wide = tg.analyze(wrap(layer(Named)), (4, 8), mode="wide")
+    assert wide.totals.forward_macs == 512
+    with pytest.raises(UsageError, match="optimizer"):
+        tg.analyze(wrap(layer(Named)), (4, 8), optimizer="adamw")
+
+
+class Scripted(nn.Module):
+    def forward(self, x: torch.Tensor, mode: str) -> torch.Tensor:
+        return x + len(mode)
+
+
+def test_a_scripted_forward_names_its_arguments():
+    report = tg.analyze(torch.jit.script(Scripted()), (4, 8), mode="ab")
+    assert report.assumptions[-1].startswith('mode="ab" went to the model\'s forward')
+
+
 def test_one_name_goes_to_the_forward_and_another_is_refused():
     with pytest.raises(UsageError, match=r'^precision="bf16": what is run'):
         tg.analyze(layer(Named), (4, 8), mode="wide", precision="bf16")

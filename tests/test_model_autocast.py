@@ -13,6 +13,7 @@ from torch import nn
 
 import torchgauge as tg
 from autocast_models import BF16, FOR_THE_CPU, FP16, WITH_A_KIND, Block, Inside, Island
+from real_step import predicted_peak, real_peak
 from small_models import streams, trace
 from torchgauge.errors import ModelError
 from torchgauge.report.model import Execution, Role, Trace
@@ -51,6 +52,29 @@ def test_the_stream_of_other_ways_is_the_real_one(model: Any, mode: str) -> None
 def test_the_output_in_a_region_is_in_its_dtype() -> None:
     report = tg.analyze(Inside(), (8, 16))
     assert report.modules["up"].calls[0].outputs[0].tensor.dtype == "bfloat16"
+
+
+class Wide(Block):
+    """Most of its memory is outside of the products, whose scratch depends on the processor."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__(None)
+        self.dtype = dtype
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        with self.region(x, dtype=self.dtype):
+            x = self.up(x).repeat(1, 256)
+            with self.region(x, enabled=False):
+                return torch.tanh(nn.functional.gelu(x)).float() * 2
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+@pytest.mark.parametrize("dtype", [BF16, FP16], ids=str)
+def test_the_peak_is_the_profilers(dtype: torch.dtype, mode: str) -> None:
+    model, x = Wide(dtype), torch.randn(8, 16)
+    report = tg.analyze(model, input_data=(x,), scenario=tg.Scenario(mode=mode))
+    real_peak(model, x, training=mode == "training")  # the first call keeps what it makes
+    assert predicted_peak(report) == real_peak(model, x, training=mode == "training")
 
 
 @pytest.mark.parametrize("kind", ["cuda", None], ids=["named", "asked"])

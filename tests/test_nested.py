@@ -165,5 +165,26 @@ def test_an_encoder_with_a_padding_mask() -> None:
 
 def test_where_no_real_run_is_possible_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torchgauge.trace.run._free_memory", lambda: 0)
-    with pytest.raises(ModelError, match=r"nested tensors .*run for real"):
+    with pytest.raises(ModelError, match="sparse and nested tensors are run for real"):
         tg.analyze(Layer(padded), input_data=(strided(),))
+
+
+@pytest.mark.parametrize("layout", [torch.strided, torch.jagged], ids=["strided", "jagged"])
+def test_training_on_nested_inputs_and_outputs(layout: torch.layout) -> None:
+    """The automatic loss of a nested output; an input that needs a gradient gets its product."""
+    rows = [torch.randn(length, 16) for length in LENGTHS]
+    for needed, products in ((False, 1), (True, 2)):
+        data = nested.nested_tensor(rows, layout=layout, requires_grad=needed)
+        report = tg.analyze(
+            Layer(lambda linear, x: linear(x)), input_data=(data,), scenario=TRAINING
+        )
+        assert report.totals.forward_macs == LINEAR
+        assert report.totals.backward_flops == 2 * products * LINEAR
+        assert data.grad is None
+
+
+def test_naming_the_batch_leaves_nested_inputs_alone() -> None:
+    """``summary`` names the batch in shapes, by a second run with one sample more."""
+    for made in (strided, jagged):
+        report = tg.summary(Layer(padded), input_data=(made(),))
+        assert report.totals.forward_macs == LINEAR

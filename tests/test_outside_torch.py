@@ -247,6 +247,39 @@ def test_the_backward_of_such_work_is_listed_too(model, backward):
     assert [entry.op.endswith("(backward)") for entry in report.not_counted] == backward
 
 
+class Descent(torch.optim.Optimizer):
+    """Updates in numpy."""
+
+    def __init__(self, parameters):
+        super().__init__(parameters, {})
+
+    def step(self, closure=None):
+        for parameter in self.param_groups[0]["params"]:
+            array = parameter.detach().numpy()
+            array -= 0.1 * parameter.grad.numpy()
+
+
+def test_the_optimizers_and_the_losss_are_listed_as_theirs():
+    def loss(output):
+        return (output - torch.from_numpy(np.tanh(output.detach().numpy()))).mean()
+
+    report = tg.analyze(
+        nn.Linear(WIDTH, WIDTH),
+        (BATCH, WIDTH),
+        loss=loss,
+        scenario=tg.Scenario(mode="training", optimizer=f"{__name__}:Descent"),
+    )
+    places = [entry.op.partition(" at ")[0] for entry in report.not_counted]
+    assert places == ["outside torch in the loss", *["outside torch in the optimizer"] * 2]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "asgd", "torch.optim:Adafactor"])
+def test_what_pytorchs_optimizers_read_is_no_work(optimizer):
+    model = nn.Sequential(*(nn.Linear(8, 8) for _ in range(8)))
+    scenario = tg.Scenario(mode="training", optimizer=optimizer)
+    assert tg.analyze(model, (2, 8), scenario=scenario).not_counted == ()
+
+
 def test_the_layer_is_named():
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), layer(product))
     (entry,) = tg.analyze(model, (BATCH, WIDTH)).not_counted

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import torchgauge as tg
 from small_models import streams, trace
+from torchgauge.errors import ModelError
 from torchgauge.report.model import Phase, Role, Trace
 
 A100 = "A100-SXM-40GB"
@@ -103,8 +104,31 @@ def test_the_stream_is_the_real_one(kind: str, precision: str) -> None:
     assert comparison.identical, comparison.differences[:3]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16-autocast"])
-@pytest.mark.parametrize("kind", [*KINDS, "function"])
+REFUSED = ("hooks", "cpu function")
+"""With autocast on a GPU their backward multiplies float16 by float32: what the hooks make of saved
+float16, and what a function with the autocast of another device sees."""
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_a_gpu_refuses_is_refused(kind: str) -> None:
+    scenario = tg.Scenario(**TRAINING, precision="fp16-autocast", device=A100)
+    with pytest.raises(ModelError, match="must have the same dtype, got float16, float32"):
+        tg.analyze(Own(kind), (8, 16), scenario=scenario)
+
+
+def test_the_cpu_refuses_it_too() -> None:
+    with torch.autocast("cpu", dtype=torch.float16):
+        loss = Own("hooks")(torch.ones(8, 16)).float().mean()
+    with pytest.raises(RuntimeError, match="same dtype"):
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    ("kind", "precision"),
+    [(kind, "fp32") for kind in (*KINDS, "function")]
+    + [(kind, "fp16-autocast") for kind in (*KINDS, "function") if kind not in REFUSED]
+    + [("hooks", "bf16-autocast")],
+)
 def test_on_a_gpu(kind: str, precision: str) -> None:
     scenario = tg.Scenario(**TRAINING, precision=precision, device=A100)
     found = trace(Own(kind), (8, 16), scenario)

@@ -43,11 +43,8 @@ def forgiving_stderr() -> Iterator[None]:
     """
     before = sys.stderr
     if before is None:
-        with contextlib.suppress(OSError):
-            os.fstat(_STDERR)
-            yield  # a program without a console that has the descriptor all the same
-            return
-        _to_nowhere(_STDERR)
+        if not _is_open(_STDERR):
+            _to_nowhere(_STDERR)
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  # closed below
     stream = sys.stderr
     sys.stderr = _Forgiving(stream)
@@ -109,6 +106,14 @@ def _redirect() -> int | None:
     except OSError:
         _to_nowhere(_STDOUT)
     return kept
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 def _to_nowhere(descriptor: int) -> None:

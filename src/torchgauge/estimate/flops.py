@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from torchgauge.estimate import flop_formulas as _built_in
 from torchgauge.estimate.elementwise import find_element_count, no_elements
 from torchgauge.estimate.flop_formulas.arguments import real_products
-from torchgauge.estimate.flop_formulas.sparse import flattened, has_sparse, sparse_flops
+from torchgauge.estimate.flop_formulas.sparse import flattened, has_sparse, sparse_formula
 from torchgauge.estimate.flop_registry import (
     FlopFormula,
     ShapeNotVisibleError,
@@ -64,8 +64,9 @@ def op_cost(op: OpRecord) -> OpCost | None:
         OpCost(flops=48, elementwise=0)
     """
     formula = find_flop_formula(op.name)
+    counted = op
     if has_sparse(op):
-        formula, op = _of_stored(op)
+        formula, counted = sparse_formula(op), flattened(op)
     if formula is None and op.is_view:
         return _FREE
     count = find_element_count(op.name)
@@ -77,7 +78,7 @@ def op_cost(op: OpRecord) -> OpCost | None:
     try:
         return OpCost(
             flops=_real_flops(formula, op) if formula else 0,
-            elementwise=count(op) if count else 0,
+            elementwise=count(counted) if count else 0,
         )
     except ShapeNotVisibleError:
         return None
@@ -89,18 +90,9 @@ def _real_flops(formula: FlopFormula, op: OpRecord) -> int:
     return formula(op) * (real_products(op) if is_own else 1)
 
 
-def _of_stored(op: OpRecord) -> tuple[FlopFormula | None, OpRecord]:
-    """Return what counts an operator on sparse tensors: by the elements that they store."""
-    try:
-        flops = sparse_flops(op) * real_products(op)
-    except ShapeNotVisibleError:
-        return sparse_flops, op
-    return (lambda _: flops) if flops else None, flattened(op)
-
-
 def not_counted_reason(op: OpRecord) -> str:
     """Return why ``op_cost`` has no answer for an op, as one clause."""
-    formula = sparse_flops if has_sparse(op) else find_flop_formula(op.name)
+    formula = sparse_formula(op) if has_sparse(op) else find_flop_formula(op.name)
     try:
         if formula is not None:
             formula(op)

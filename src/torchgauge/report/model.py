@@ -92,6 +92,8 @@ class Layout(Flag):
     """Results are made with their channels last (``suggest_memory_format``)."""
     MATRIX = auto()
     """BLAS takes its matrices as they are: rows or columns lie one after the other."""
+    CONJUGATED = auto()
+    """Its numbers are the conjugates of what is in memory."""
 
 
 ArgumentValue: TypeAlias = (

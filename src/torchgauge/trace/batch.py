@@ -11,6 +11,7 @@ import torch
 from torchgauge.report.model import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.report.scenario import Scenario
 from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.irregular import is_irregular
 from torchgauge.trace.isolation import unheard
 from torchgauge.trace.session import Request, Session
 
@@ -85,7 +86,7 @@ def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
             if value.has_batch(batch, plan.batch_dim):
                 grown += 1
                 return value.with_batch(batch + 1, plan.batch_dim)
-        elif isinstance(value, torch.Tensor):
+        elif isinstance(value, torch.Tensor) and not is_irregular(value):
             if value.dim() > 0 and value.shape[0] == batch:
                 grown += 1
                 return torch.empty(_longer(tuple(value.shape), 0), dtype=value.dtype, device="meta")

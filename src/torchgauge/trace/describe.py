@@ -34,15 +34,6 @@ class SpecTable:
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec
 
-    def packed(self, value: Any) -> ArgumentValue:
-        """Return the specs of the weights in a packed object; see ``packed.py``."""
-        specs = tuple(
-            TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
-            for t in packed_tensors(value)
-            if t.name.startswith("weight")
-        )
-        return specs[0] if len(specs) == 1 else specs
-
     def _irregular(self, tensor: torch.Tensor) -> TensorSpec:
         shape, stored = counted_shape(tensor)
         return TensorSpec(
@@ -52,6 +43,15 @@ class SpecTable:
             nbytes=sum(part.numel() * part.element_size() for part in dense_parts(tensor)),
             stored=stored,
         )
+
+    def packed(self, value: Any) -> ArgumentValue:
+        """Return the specs of the weights in a packed object; see ``packed.py``."""
+        specs = tuple(
+            TensorSpec(shape=t.shape, dtype=t.dtype, device=self.device, nbytes=t.stored_bytes)
+            for t in packed_tensors(value)
+            if t.name.startswith("weight")
+        )
+        return specs[0] if len(specs) == 1 else specs
 
     def _make(self, key: tuple[torch.Size, torch.dtype]) -> TensorSpec:
         shape, dtype = key

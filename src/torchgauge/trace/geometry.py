@@ -18,6 +18,13 @@ def view_over(
     return negative_view(view) if like.is_neg() else view
 
 
+def view_of(twin: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """Return the view of ``twin`` that ``view`` is of ``base``, through which gradients flow."""
+    offset = view.storage_offset() - base.storage_offset() + twin.storage_offset()
+    with torch.enable_grad():
+        return twin.as_strided(view.shape, view.stride(), offset)
+
+
 def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the first byte of its storage that a tensor reads, and the one after the last."""
     size = tensor.element_size()

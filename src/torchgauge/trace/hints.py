@@ -50,7 +50,12 @@ def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception)
 
 def _values(error: BaseException) -> str:
     """Say what to do about values that only a real run has: there was none, or it failed too."""
-    line = _line_of(error)
+    if re.match(r"what (sparse|nested) tensors cost", str(error)):
+        return (
+            "sparse and nested tensors are run for real, and no real run was made; have more "
+            "memory free, use a smaller model or input, or dense (padded) tensors"
+        )
+    line = line_of(error)
     return (
         f"{line or 'the model'} decides on values that a simulated run does not have, and no real "
         "run was made; have more memory free, use a smaller configuration of the model, or, where "
@@ -58,7 +63,7 @@ def _values(error: BaseException) -> str:
     )
 
 
-def _line_of(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """Return ``file.py:12``: the innermost line of the model's code that an error went through."""
     found, traceback = "", error.__traceback__
     while traceback is not None:
@@ -138,9 +143,6 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 )
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
-    (r"what (sparse|nested) tensors cost depends on",
-     "sparse and nested tensors are run for real, which this model is too large for here, or which "
-     "was ruled out; use a smaller model or input, or dense (padded) tensors"),
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
      "the device has too little memory left; use a smaller batch or input, precision bf16, or "
      "checkpointing"),
@@ -177,9 +179,11 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
-    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same",
-     "two operands differ in dtype; cast one of them: x.to(weight.dtype), or x.float() where a "
-     "region of autocast ends"),
+    (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same|"
+     r"(weight|bias) type .* should be the same",
+     "two operands differ in dtype; cast one of them: x.to(self.weight.dtype), or x.float() where "
+     "a region of autocast ends. A named precision casts parameters, buffers and inputs, no other "
+     "tensor: register it as a buffer"),
     (r"Expected attn_mask dtype to be bool",
      "the mask of attention is true or false, or a number that is added; pass one, or name its "
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),

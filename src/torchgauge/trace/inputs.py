@@ -183,7 +183,7 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors.
 
     Raises:
-        InputError: for an array of what is no number.
+        InputError: for an array of what is no number, or that runs backwards through memory.
     """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         try:
@@ -192,6 +192,11 @@ def _tensors(data: Any) -> Any:
             raise InputError(
                 f"an array of {data.dtype} cannot become a tensor",
                 hint="convert it: array.astype('float32')",
+            ) from error
+        except ValueError as error:
+            raise InputError(
+                f"an array of shape {data.shape} cannot become a tensor: {error}",
+                hint="copy it: array.copy()",
             ) from error
     if isinstance(data, Mapping):
         return {key: _tensors(value) for key, value in data.items()}

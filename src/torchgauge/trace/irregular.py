@@ -46,6 +46,11 @@ def is_irregular(tensor: torch.Tensor) -> bool:
     return tensor.layout is not torch.strided or tensor.is_nested
 
 
+def is_coordinates(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is a sparse one in the COO layout, as sparse gradients are."""
+    return tensor.layout is torch.sparse_coo
+
+
 def irregular_in(values: Iterable[Any]) -> torch.Tensor | None:
     """Return the first sparse or nested tensor among arguments and the lists in them."""
     for value in values:

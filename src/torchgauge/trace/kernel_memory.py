@@ -27,7 +27,10 @@ def is_opaque(name: str, tensors: list[torch.Tensor]) -> bool:
 
 
 def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
-    """Run a kernel; return its output and the most bytes it held beyond what it leaves."""
+    """Run a kernel; return its output and the most bytes it held beyond what it leaves.
+
+    On one thread: each further one adds a share of its own.
+    """
     if profiler_is_on():  # someone else is profiling
         return run(), 0
     output: Any = None
@@ -36,13 +39,24 @@ def run_measured(run: Callable[[], Any]) -> tuple[Any, int]:
         nonlocal output
         output = run()
 
-    with quiet_profiler():
+    with one_thread(), quiet_profiler():
         changes = memory_events(keep)
     held = highest = 0
     for change in changes:
         held += change
         highest = max(highest, held)
     return output, highest - max(held, 0)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Run kernels on one thread while the context is open."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @contextmanager

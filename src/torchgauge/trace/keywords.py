@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from torch import nn
+
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
+from torchgauge.trace.shadow import unwrap
 
 _FIELDS = frozenset(field.name for field in fields(Scenario))
 _PLAIN = (str, bool, int, float, type(None))
@@ -61,6 +64,11 @@ def check_keywords(
 
 
 def _named_by_forward(model: Any) -> frozenset[str]:
+    if isinstance(model, nn.Module):
+        model = unwrap(model)
+    schema = getattr(getattr(model, "forward", None), "schema", None)
+    if schema is not None:  # a scripted one
+        return frozenset(argument.name for argument in schema.arguments)
     try:
         parameters = inspect.signature(model.forward).parameters.values()
     except (AttributeError, TypeError, ValueError):

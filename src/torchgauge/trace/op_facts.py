@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from torchgauge.trace.pointwise import pointwise_rule
-from torchgauge.trace.product_rules import RULES as PRODUCTS
 from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
 
@@ -89,7 +88,7 @@ def _look_up(func: Any) -> OpFacts:
         is_deterministic=torch.Tag.nondeterministic_seeded not in func.tags
         and not base.startswith(("empty", "new_empty", "rand", "bernoulli", "dropout")),
         is_mutating=schema.is_mutable,
-        rule=SHAPE_RULES.get(str(func)) or PRODUCTS.get(str(func)) or _pointwise(func, schema),
+        rule=SHAPE_RULES.get(str(func)) or _pointwise(func, schema),
         resizes=base.startswith("resize_"),
         makes_sparse=base.startswith("_to_sparse"),
         makes_nested="_nested" in base,

@@ -54,8 +54,8 @@ class OutsideWork:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._places: dict[tuple[str, str, str, bool], _Place] = {}
-        """By layer, line, what happened, and whether it happened in the backward."""
+        self._places: dict[tuple[str, str, str, Phase], _Place] = {}
+        """By layer, line, what happened, and when."""
         self._read: dict[tuple[int, bool], int] = {}
         """Values read, by call and whether they are floating-point numbers."""
         self._left: set[int] = set()
@@ -97,12 +97,13 @@ class OutsideWork:
         self._arrived.clear()
         return tuple(
             NotCounted(
-                op=f"{OUTSIDE} in {layer or 'the model itself'}{f' at {line}' if line else ''}"
-                + (" (backward)" if in_backward else ""),
+                op=f"{OUTSIDE} in {layer or _OWNERS.get(phase, 'the model itself')}"
+                + (f" at {line}" if line else "")
+                + (" (backward)" if phase is Phase.BACKWARD else ""),
                 calls=found.times,
                 why=what,
             )
-            for (layer, line, what, in_backward), found in self._places.items()
+            for (layer, line, what, phase), found in self._places.items()
         )
 
     # ------------------------------------------------------------------ what is put in place
@@ -205,8 +206,7 @@ class OutsideWork:
     @property
     def _is_on(self) -> bool:
         """Return whether the model's own code is running, not an operator, and not our code."""
-        recorder = self._recorder
-        return recorder.phase is not Phase.OPTIMIZER and recorder in dispatch_modes()
+        return self._recorder in dispatch_modes()
 
     def _call(self) -> int:
         return self._recorder.current_call()
@@ -226,7 +226,7 @@ class OutsideWork:
     def _note_read(self, tensor: torch.Tensor, call: int) -> None:
         """Note one value that was read with ``.item()``, ``float()``, ``bool()`` and the like."""
         frame = _caller()
-        if self._recorder.phase is not Phase.OPTIMIZER and not _is_in_torch(frame):
+        if not _is_in_torch(frame):
             self._count_read(tensor, call, frame)
 
     def _note_compiled(self, function: Any, frame: FrameType) -> None:
@@ -248,7 +248,9 @@ class OutsideWork:
     def _count_read(
         self, owner: torch.Tensor | torch.UntypedStorage, call: int, frame: FrameType
     ) -> None:
-        """Count what is read of a tensor, or a byte of a storage."""
+        """Count what is read of a tensor, or a byte of a storage; optimizers read of each."""
+        if self._recorder.phase is Phase.OPTIMIZER:
+            return
         is_float, count = True, 1
         if isinstance(owner, torch.Tensor):
             is_float = owner.dtype.is_floating_point or owner.dtype.is_complex
@@ -271,7 +273,7 @@ class OutsideWork:
     def _add(self, what: str, call: int, line: str) -> None:
         recorder = self._recorder
         layer = recorder.calls[call].path if call >= 0 else ""
-        key = layer, line, what, recorder.phase is Phase.BACKWARD
+        key = layer, line, what, recorder.phase
         found = self._places.setdefault(key, _Place(set()))
         if what != _READ_IN_LOOP or call not in found.calls:  # a loop counts once per call
             found.times += 1
@@ -288,6 +290,7 @@ _ADDRESSES = ((torch.Tensor, "data_ptr"), (torch.Tensor, "storage"),
               (torch.UntypedStorage, "__iter__"))  # fmt: skip
 _READS = ((torch.Tensor, "tolist"), (torch.UntypedStorage, "__getitem__"))
 _LOOPS = ("apply_", "map_", "map2_")
+_OWNERS = {Phase.LOSS: "the loss", Phase.OPTIMIZER: "the optimizer"}
 _SHOWN = {"numpy": ".numpy()", "__array__": "np.asarray", "__dlpack__": "DLPack",
           "__dlpack_device__": "DLPack"}  # fmt: skip
 _IMPORTS = ((torch, "from_numpy"), (torch, "as_tensor"), (torch, "asarray"), (torch, "tensor"),

@@ -2,8 +2,8 @@
 
 ``torch.ao.nn.quantized`` holds no parameter: a weight and its bias are in an object of C++ that
 only the operators of ``torch.ops.quantized`` read. It is asked once what it holds (``unpack``). The
-bytes are those of the weight, of its scales and zero points per channel, and of its bias. A copy
-that the backend keeps (oneDNN) or pads (FBGEMM) lies outside of PyTorch's allocator.
+bytes are those of the weight, of its scales and zero points per channel, and of its bias. What the
+backend keeps besides (a copy in oneDNN, padding in FBGEMM) differs from machine to machine.
 """
 
 from __future__ import annotations
@@ -108,9 +108,9 @@ class PackedWeights:
         What a quantized layer keeps in a child that is never called counts as its own.
         """
         prefix = f"{path}." if path else ""
-        children = dict(module._modules.items())  # what scripted modules have is no dict
+        children = dict(module.named_children())
         child = children.get("_packed_params")
-        for state in (module.__dict__, {} if child is None else child.__dict__):
+        for state in (_state(module), {} if child is None else _state(child)):
             for attribute, value in state.items():
                 for tensor in self._first(value):
                     yield prefix + _name(attribute, tensor.name), tensor
@@ -118,7 +118,7 @@ class PackedWeights:
         directions = 2 if getattr(module, "bidirectional", False) else 1
         for index, layer in enumerate(() if layers is None else layers.children()):
             suffix = f"l{index // directions}" + ("_reverse" if index % directions else "")
-            for tensor in self._first(layer.__dict__.get("param")):
+            for tensor in self._first(_state(layer).get("param")):
                 yield f"{prefix}{tensor.name}_{suffix}", tensor
 
     def _first(self, value: Any) -> tuple[PackedTensor, ...]:
@@ -149,4 +149,14 @@ def _name(attribute: str, name: str) -> str:
 
 def holds_packed(root: nn.Module) -> bool:
     """Return whether a module of a model holds packed weights."""
-    return any(is_packed(value) for module in root.modules() for value in module.__dict__.values())
+    return any(is_packed(value) for module in root.modules() for value in _state(module).values())
+
+
+def _state(module: nn.Module) -> dict[str, Any]:
+    """Return a module's attributes; a scripted one is asked for those that hold packed weights."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return module.__dict__
+    return {name: getattr(module, name) for name in _HOLDERS if hasattr(module, name)}
+
+
+_HOLDERS = ("_packed_params", "_packed_weight", "_packed_weight_ih", "_packed_weight_hh", "param")

@@ -37,6 +37,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.irregular import (
     dense_parts,
     irregular_in,
+    is_coordinates,
     is_irregular,
     is_recorded_inside,
     meetings,
@@ -201,6 +202,7 @@ class Recorder(DispatchMode):
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
+        self._measures = simulation is None and self._is_cpu and keep_ops
         self._fused = frozenset(f"aten.{name}.default" for name in fused)
         self._kernels = {
             f"aten.{name}" if "." in name else f"aten.{name}.default": kernel
@@ -389,7 +391,7 @@ class Recorder(DispatchMode):
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
-        if facts.name == _CLONE and found.irregular is not None and node_variable(node) is not None:
+        if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
         if self.stack:
             call = self.stack[-1].index
@@ -406,11 +408,12 @@ class Recorder(DispatchMode):
             inspected = found.tensors[0]
         if inspected is not None and simulation is None:
             kernel = irregular_kernel(func, args, inspected)
+        workspace = 0
         try:
             if kernel is not None:
                 with self:  # what it calls is recorded
                     output = kernel(*args, **kwargs)
-            elif simulation is None and self._is_cpu and is_opaque(facts.name, found.tensors):
+            elif self._measures and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
                 output = func(*args, **kwargs)

@@ -15,6 +15,7 @@ from torchgauge.report.model import Execution
 from torchgauge.trace.accelerators import names_accelerator
 from torchgauge.trace.inputs import InputPlan
 from torchgauge.trace.isolation import unheard
+from torchgauge.trace.kernel_memory import one_thread
 from torchgauge.trace.missing_data import needs_values
 from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.session import Outcome, Request, Session
@@ -76,9 +77,11 @@ def lacks_gradients(request: Request, error: BaseException | None) -> bool:
 def _run_packed(request: Request) -> Outcome | None:
     """Run a quantized model for real, in the first reading of its inputs that it takes."""
     for plan in (request.plan, *request.plan.alternatives):
-        outcome = _run_for_real(
-            replace(request, plan=plan), "the kernels of quantized weights run on real tensors only"
-        )
+        with one_thread():  # how a backend lays out its copy depends on their number
+            outcome = _run_for_real(
+                replace(request, plan=plan),
+                "the kernels of quantized weights run on real tensors only",
+            )
         if outcome is None or outcome.error is None:
             return outcome
     return None

@@ -154,8 +154,8 @@ class Session:
             keep_ops=keep_ops,
         )
         self._outside = OutsideWork(self._recorder)
-        self._running = self._recorder
-        """The recorder that is at work."""
+        self._running: Recorder | None = None
+        """The recorder that is at work, from when the copy is made."""
         if request.note_composites and not request.scenario.is_training:
             self._recorder.composites = []
         self._notes = _Notes(assumptions=list(request.plan.assumptions))
@@ -206,7 +206,11 @@ class Session:
         """Let the classes of quantized weights find the CPU where the CPU is simulated."""
         if self._target.type != "cpu" or not has_special_parameters(self._request.model):
             return nullcontext()
-        return meta_answers_as(torch.device("cpu"), unless=lambda: self._running.is_inside_operator)
+
+        def is_kernel() -> bool:
+            return self._running is None or self._running.is_inside_operator
+
+        return meta_answers_as(torch.device("cpu"), unless=is_kernel)
 
     def _decide(self, predicate: torch.Tensor, what: str) -> bool:
         """Return what the tensor says that ``what`` depends on."""
@@ -243,7 +247,8 @@ class Session:
         if request.scenario.channels_last:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
-        if has_bitsandbytes(root):
+        self._running = recorder
+        if has_bitsandbytes(root) or (holds_packed(root) and self._simulation is None):
             self._settle(root, args, kwargs)
         self._register(root)
         self._register_hidden(twin)
@@ -523,8 +528,8 @@ class Session:
         if not holds_packed(root):
             return
         self._notes.assumptions.append(
-            "packed weights: the bytes that their modules give; a backend's own copy of them "
-            "(oneDNN, FBGEMM) lies outside of PyTorch's allocator"
+            "packed weights: the bytes that their modules give; what a backend keeps besides "
+            "(a copy in oneDNN, padding in FBGEMM) is not counted"
         )
         if self._simulation is not None:
             self._notes.assumptions.append(
@@ -549,7 +554,7 @@ class Session:
         return args, kwargs
 
     def _settle(self, root: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Run the model once unrecorded, for layers that rearrange their weights when first run."""
+        """Run the model once unrecorded, for what is arranged when layers are first run."""
         unrecorded = Recorder(
             device=self._recorder.specs.device,
             simulation=self._simulation,

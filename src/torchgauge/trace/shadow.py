@@ -28,7 +28,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
-from torchgauge.trace.geometry import view_over
+from torchgauge.trace.geometry import view_of, view_over
 from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
 from torchgauge.trace.packed import is_packed
 from torchgauge.trace.restored import (
@@ -41,7 +41,7 @@ from torchgauge.trace.restored import (
 )
 from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
 from torchgauge.trace.threads import is_of_threads
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals import storage_key, viewed
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     distributes,
@@ -213,6 +213,11 @@ class Twin:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
         if is_distributed(original):
             return self._distributed(original)
+        base = viewed(original)
+        if isinstance(base, nn.Parameter) and self.value(base).stride() == base.stride():
+            twin = view_of(self.value(base), original, base)
+            self._remember(original, twin)
+            return twin
         convert = self._uninitialized if is_lazy(original) else partial(self._plain, original)
         twin = rebuilt(original, convert, self.value, self._device)
         if is_wrapper(type(original)):

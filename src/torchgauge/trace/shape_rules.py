@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
+from torchgauge.trace import product_rules
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
@@ -111,8 +112,11 @@ def _group_norm_backward(
 def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A convolution answers in the layout in which the kernel works.
 
-    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
+    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions,
+    and takes a weight of another dtype (``check_input_same_type_as_parameters`` in
+    ``aten/src/ATen/native/Convolution.cpp`` does not).
     """
+    product_rules.check_alike([args[0].dtype, args[1].dtype])
     output = torch.ops.aten.convolution.default(*args, **kwargs)
     layout = _convolution_layout(args[0], args[1])
     return output if layout is None else output.contiguous(memory_format=layout)
@@ -181,6 +185,8 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
     elif tensor.dim() in (2, 3) and _is_matrix(tensor):
         layout |= Layout.MATRIX
+    if tensor.is_conj():
+        layout |= Layout.CONJUGATED
     return layout
 
 
@@ -261,6 +267,7 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
 
 
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    **product_rules.RULES,
     "aten.clone.default": _clone,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,

@@ -48,17 +48,21 @@ class Simulation:
         storage = tensor.untyped_storage()
         key = storage_key(storage)
         entry = self._constants.get(key)
+        is_new = entry is None
         if entry is None:
             entry = (storage, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
         twin = view_over(entry[1], tensor)
-        if storage_key(entry[1]) not in self.values and not tensor.is_meta:
-            numel = storage.nbytes() // max(1, tensor.element_size())
-            if has_small_value((numel,), tensor.dtype):
-                whole = torch.UntypedStorage(storage.nbytes())
-                whole.copy_(storage.cpu(), False)
-                self.values.adopt(entry[1], whole, guessed=guessed)
+        if tensor.is_meta:
+            return twin
+        numel = storage.nbytes() // max(1, tensor.element_size())
+        if is_new and has_small_value((numel,), tensor.dtype):
+            whole = torch.UntypedStorage(storage.nbytes())
+            whole.copy_(storage.cpu(), False)
+            self.values.adopt(entry[1], whole, guessed=guessed)
+        elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(twin)):
+            self.values.copy_of(twin, tensor)
         return twin
 
     def on_meta(self, value: Any, *, keep: bool = True) -> Any:

@@ -61,16 +61,6 @@ class StorageTracker:
         self.set_role(index, role, label)
         return index
 
-    def register_bytes(self, nbytes: int, role: Role, label: str) -> None:
-        """Note memory that is there throughout the step, in an object that is no tensor."""
-        self.set_role(self._note(nbytes, -1, -1), role, label)
-
-    def note_workspace(self, nbytes: int, call: int) -> None:
-        """Note memory that the kernel that runs now took for itself and gave back."""
-        index = self._note(nbytes, self.op, call)
-        self.set_role(index, Role.WORKSPACE)
-        self.events.append((index, True, self.op))
-
     def note_size(self, tensor: torch.Tensor, call: int) -> None:
         """Note a storage that has been given another size: a new block, with the old one's role."""
         storage = tensor.untyped_storage()
@@ -83,6 +73,16 @@ class StorageTracker:
         self.events.append((old, True, self.op))
         if old in self._roles:
             self.set_role(new, self._roles[old], self._labels.get(old, ""))
+
+    def register_bytes(self, nbytes: int, role: Role, label: str) -> None:
+        """Note memory that is there throughout the step, in an object that is no tensor."""
+        self.set_role(self._note(nbytes, -1, -1), role, label)
+
+    def note_workspace(self, nbytes: int, call: int) -> None:
+        """Note memory that the kernel that runs now took for itself and gave back."""
+        index = self._note(nbytes, self.op, call)
+        self.set_role(index, Role.WORKSPACE)
+        self.events.append((index, True, self.op))
 
     def set_role(self, index: int, role: Role, label: str = "") -> None:
         """Give a storage its role; the first role stays, so tied weights remain parameters."""

@@ -23,6 +23,7 @@ from torchgauge.trace.torch_internals import (
     without_torch_function,
     wrapper_subclass,
 )
+from torchgauge.trace.wrappers import is_of_distributed
 
 _LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""
@@ -158,7 +159,8 @@ def has_special_parameters(root: nn.Module) -> bool:
     Kernels that such a class chooses between, by ``x.device.type``, are those of the device.
     """
     tensors = (*root.parameters(), *root.buffers())
-    return any(type(t) not in _ORDINARY and not is_lazy(t) for t in tensors)
+    kinds = {type(tensor) for tensor in tensors if not is_lazy(tensor)}
+    return any(kind not in _ORDINARY and not _is_left_to_others(kind) for kind in kinds)
 
 
 def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
@@ -183,6 +185,8 @@ def tensors_held(value: Any) -> list[torch.Tensor]:
 def _collect(value: Any, found: dict[int, torch.Tensor], seen: set[int], depth: int) -> None:
     """Add the tensors inside containers and objects, those in modules and functions left out."""
     if value is None or id(value) in seen or isinstance(value, _NO_TENSORS) or depth > _MAX_DEPTH:
+        return
+    if is_of_distributed(type(value)):  # the ranks of a mesh are a tensor, but not a weight's
         return
     seen.add(id(value))
     if isinstance(value, torch.Tensor):

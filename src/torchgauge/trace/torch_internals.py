@@ -494,6 +494,13 @@ def negative_view(tensor: torch.Tensor) -> torch.Tensor:
     return torch._neg_view(tensor)
 
 
+def viewed(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the tensor that a differentiable view is a view of (``Tensor._base``: 2.6–2.13)."""
+    if not tensor.requires_grad or tensor.is_leaf or type(tensor) is not torch.Tensor:
+        return None
+    return tensor._base if tensor.layout is torch.strided else None
+
+
 def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
     """Return the module that ``torch.compile`` wrapped (``_orig_mod``: 2.6–2.13)."""
     if isinstance(module, torch.jit.ScriptModule):

@@ -281,6 +281,8 @@ def compute_loss(
         )
     if name in ("cross_entropy", "mse"):
         return _against_target(floats[0], name), f"loss: {name} of the first output, target zeros"
+    # A strided nested tensor has no mean of its own.
+    floats = [t.values() if t.is_nested and t.layout is torch.strided else t for t in floats]
     reduce = torch.sum if name == "sum" else torch.mean
     loss = reduce(floats[0])
     for tensor in floats[1:]:

@@ -204,20 +204,36 @@ def _place(tensor: torch.Tensor) -> Any:
 def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[int, ...]:
     """Return the shape that a packed parameter stands for, else its own.
 
-    Known packings: bitsandbytes 4-bit (``Params4bit.quant_state.shape``), and the GPTQ / AWQ
-    layout (int32 ``qweight`` beside ``in_features`` and ``out_features``).
+    Known packings: bitsandbytes 4-bit (``Params4bit.quant_state.shape``), whole numbers that carry
+    their shape in an attribute (GGUF in diffusers and ComfyUI) or in ``meta`` (HQQ), and the GPTQ /
+    AWQ layout (int32 ``qweight`` beside ``in_features`` and ``out_features``).
     """
-    state = getattr(tensor, "quant_state", None)
-    packed = getattr(state, "shape", None)
-    if packed is None and tensor.is_nested:
+    if tensor.is_nested:
         return counted_shape(tensor)[0]
-    if packed is not None:
-        return tuple(int(size) for size in packed)
+    own = tuple(int(size) for size in tensor.shape)
+    if tensor.dtype.is_floating_point and getattr(tensor, "quant_state", None) is None:
+        return own
+    meta = tensor.__dict__.get("meta")
+    for packed in (
+        getattr(getattr(tensor, "quant_state", None), "shape", None),
+        *(tensor.__dict__.get(attribute) for attribute in _SHAPES),
+        meta.get("shape") if isinstance(meta, dict) else None,
+    ):
+        if isinstance(packed, (tuple, list)) and packed and all(map(_is_size, packed)):
+            return tuple(int(size) for size in packed)
     if name == "qweight" and tensor.dtype == torch.int32:
         features = (getattr(module, "out_features", None), getattr(module, "in_features", None))
         if all(isinstance(size, int) for size in features):
             return features  # type: ignore[return-value]
-    return tuple(int(size) for size in tensor.shape)
+    return own
+
+
+_SHAPES = ("quant_shape", "tensor_shape", "logical_shape", "original_shape", "orig_shape")
+"""Attributes in which libraries keep the shape that packed bytes stand for."""
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torchgauge.estimate.flop_registry import ShapeNotVisibleError
+from torchgauge.estimate.flop_registry import FlopFormula, ShapeNotVisibleError
 from torchgauge.report.model import ArgumentValue, OpRecord, TensorSpec
 
 _FIRST_FACTOR = {
@@ -28,8 +28,13 @@ def has_sparse(op: OpRecord) -> bool:
     return any(spec.stored is not None for spec in _specs((*op.args, op.outputs)))
 
 
-def sparse_flops(op: OpRecord) -> int:
-    """Return ``2 · stored · columns``, 0 for what is no product.
+def sparse_formula(op: OpRecord) -> FlopFormula | None:
+    """Return the formula of an operator on sparse tensors, ``None`` for what is no product."""
+    return sparse_product if _name(op) in _FIRST_FACTOR else None
+
+
+def sparse_product(op: OpRecord) -> int:
+    """Return ``2 · stored · columns``.
 
     ``sampled_addmm`` makes the elements that its first argument stores, ``k`` MACs each. Of two
     sparse factors the recorder has counted which elements meet.
@@ -37,12 +42,9 @@ def sparse_flops(op: OpRecord) -> int:
     Raises:
         ShapeNotVisibleError: where both are sparse and it has not.
     """
-    name = op.name.split(".")[1].rstrip("_") if "." in op.name else op.name
-    first = _FIRST_FACTOR.get(name)
-    if first is None:
-        return 0
+    first = _FIRST_FACTOR[_name(op)]
     left, right, *_ = (item for item in op.args[first:] if isinstance(item, TensorSpec))
-    if name == "sparse_sampled_addmm":
+    if _name(op) == "sparse_sampled_addmm":
         return 2 * (op.outputs[0].stored or 0) * left.shape[-1]
     if left.stored is not None and right.stored is not None:
         counted = dict(op.kwargs).get(_MULTIPLICATIONS)
@@ -63,6 +65,10 @@ def flattened(op: OpRecord) -> OpRecord:
         args=tuple(map(_flat, op.args)),
         outputs=tuple(replace(s, shape=_shape(s)) for s in op.outputs),
     )
+
+
+def _name(op: OpRecord) -> str:
+    return op.name.split(".")[1].rstrip("_") if "." in op.name else op.name
 
 
 def _shape(spec: TensorSpec) -> tuple[int, ...]:

@@ -54,15 +54,17 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     if left.dtype == right.dtype:
         return ()
     output = op.outputs[0]
-    if output.dtype == "bool" or "_." in op.name:
-        common = max(
-            left, right, key=lambda spec: (_is_float(spec), len(spec.shape) > 0, _width(spec))
-        )
+    in_place = "_." in op.name
+    halves = {left.dtype, right.dtype} == {"float16", "bfloat16"}
+    if halves and bool(left.shape) == bool(right.shape):
+        dtype, width = "float32", 4
+    elif in_place or output.dtype == "bool":
+        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, _width(s)))
+        dtype, width = widest.dtype, _width(widest)
     else:
-        common = output
-    width = _width(common)
-    copied = [spec for spec in (left, right) if spec.dtype != common.dtype]
-    if "_." in op.name and output.dtype != common.dtype:
+        dtype, width = output.dtype, _width(output)
+    copied = [spec for spec in (left, right) if spec.dtype != dtype]
+    if in_place and output.dtype != dtype:
         copied.append(output)
     return tuple(prod(spec.shape) * width for spec in copied)
 
@@ -87,5 +89,16 @@ _BINARY: dict[str, Rule] = {
     for suffix in ("", "_")
     for overload in ("Tensor", "Scalar", "default")
 }
-RULES: dict[str, Rule] = {**_BINARY, "aten.mean.default": _mean, "aten.mean.dim": _mean}
+_OF_TWO_TENSORS: dict[str, Rule] = {
+    f"aten.{name}": _cast_operand
+    for name in (
+        "atan2.default", "fmod.Tensor", "maximum.default", "minimum.default", "pow.Tensor_Tensor",
+    )
+}  # fmt: skip
+RULES: dict[str, Rule] = {
+    **_BINARY,
+    **_OF_TWO_TENSORS,
+    "aten.mean.default": _mean,
+    "aten.mean.dim": _mean,
+}
 """By operator, overload included."""

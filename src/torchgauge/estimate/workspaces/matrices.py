@@ -24,6 +24,14 @@ def _copied(op: OpRecord, first: int) -> tuple[int, ...]:
     )
 
 
+def _conjugates(op: OpRecord, first: int) -> tuple[int, ...]:
+    """Return the bytes of each of the two operands from ``first`` on that is a conjugate."""
+    return tuple(
+        operand.nbytes if isinstance(operand, TensorSpec) and Layout.CONJUGATED in layout else 0
+        for operand, layout in zip(op.args[first:], op.layouts[first : first + 2], strict=False)
+    )
+
+
 def _product(first: int) -> Rule:
     """Operands that are expanded, or whose rows and columns both have gaps.
 
@@ -41,6 +49,7 @@ def _product(first: int) -> Rule:
 def _batched(first: int) -> Rule:
     """The same of one matrix at a time on the CPU, of all of them on CUDA.
 
+    The CPU takes no conjugates: they are written out for all matrices, in whatever order.
     Source: ``bmm_out_or_baddbmm_`` in ``LinearAlgebra.cpp`` and
     ``prepare_batch_matrix_for_cublas`` in ``cuda/Blas.cpp`` (2.6–2.13).
     """
@@ -51,9 +60,11 @@ def _batched(first: int) -> Rule:
         batch, rows, columns = op.outputs[0].shape
         if target.type != "cpu" or batch == 0:
             return _copied(op, first)
+        whole = _conjugates(op, first)
         if op.outputs[0].dtype not in _BLAS or rows * columns * left.shape[-1] < _SMALL_BATCHED:
-            return ()
-        return tuple(size // batch for size in _copied(op, first))
+            return whole
+        apart = tuple(size // batch for size in _copied(op, first))
+        return tuple(map(max, whole, apart)) if len(apart) == len(whole) else whole
 
     return rule
 

@@ -1,0 +1,89 @@
+"""The peak of a real step on the CPU: what is kept, found by walking, and the profiler's events."""
+
+from __future__ import annotations
+
+import gc
+import os
+import types
+from typing import Any
+
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line per run to stderr
+
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+_LEAVES = (
+    str, bytes, int, float, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
+    torch.dtype, torch.device, torch.ScriptObject,
+)  # fmt: skip
+
+
+def kept_bytes(*roots: Any) -> int:
+    """Return the bytes of every storage that can be reached through attributes and containers."""
+    seen: set[int] = set()
+    storages: dict[int, int] = {}
+    stack = list(roots)
+    while stack:
+        value = stack.pop()
+        if value is None or isinstance(value, _LEAVES) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            stack += value.values()
+        elif isinstance(value, (list, tuple, set)):
+            stack += value
+        else:
+            if isinstance(value, torch.Tensor):
+                _note(value, storages)
+            stack += getattr(value, "__dict__", {}).values()
+            stack.append(getattr(value, "__self__", None))
+    return sum(storages.values())
+
+
+def _note(tensor: torch.Tensor, storages: dict[int, int]) -> None:
+    try:
+        storage = tensor.untyped_storage()
+        storages[storage.data_ptr()] = storage.nbytes()
+    except (RuntimeError, NotImplementedError):  # a wrapper without data
+        storages[0] = 0
+    storages[0] = 0
+
+
+def real_peak(model: nn.Module, *args: torch.Tensor, training: bool = False) -> int:
+    """Return the most bytes alive in the second step, on one thread; training is plain SGD."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-3, foreach=False) if training else None
+    model.train(training)
+
+    def step() -> Any:
+        if optimizer is None:
+            with torch.no_grad():
+                return model(*args)
+        output = model(*args)
+        loss = output.mean()
+        loss.backward()
+        optimizer.step()
+        return output, loss
+
+    try:
+        step()
+        model.zero_grad(set_to_none=True)
+        gc.collect()
+        kept = kept_bytes(model, args)
+        gc.disable()
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            held = step()
+        del held
+    finally:
+        gc.enable()
+        torch.set_num_threads(threads)
+        model.zero_grad(set_to_none=True)
+    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+    total = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        total += event.nbytes()
+        peak = max(peak, total)
+    return kept + peak
