@@ -33,6 +33,7 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.op_facts import OpFacts, facts_of
+from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import CPU, Simulation
@@ -308,6 +309,8 @@ class Recorder(DispatchMode):
             if simulation is None:
                 output = func(*args, **kwargs)
             else:
+                if self.phase is Phase.FORWARD:  # what autograd multiplies has its own dtypes
+                    check_operand_dtypes(facts.name, args)
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
         except Exception:
             if node is not None and call >= 0 and self.failed_call is None:

@@ -14,7 +14,6 @@ import torch
 
 from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.op_facts import OpFacts
-from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import ValueStore, has_small_value
@@ -88,7 +87,6 @@ class Simulation:
         if facts.is_factory or "device" in kwargs:
             kwargs = {**kwargs, "device": META}
             kwargs.pop("pin_memory", None)
-        check_operand_dtypes(facts.name, args)
         if _is_float_index(facts, args):
             self.float_indices.append(storage_key(args[1].untyped_storage()))
             raise TypeError(
