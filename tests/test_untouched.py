@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import gc
 import os
@@ -260,3 +261,38 @@ def test_the_working_directory_is_restored(tmp_path, monkeypatch, mode):
     monkeypatch.chdir(tmp_path)
     tg.analyze(Moves(4, 4), (2, 4), scenario=tg.Scenario(mode=mode))
     assert os.getcwd() == str(tmp_path)
+
+
+class Reads(nn.Module):
+    """Asks for much of what a run puts something else in the place of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Embedding(8, 4)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(ids.device.type, dtype=torch.bfloat16):
+            if bool((ids[:, [-1, 0]] == 0).any()):
+                ids = ids + len(ids.tolist())
+            return self.layer(ids) + torch.tensor([ids[0, 0], ids[0, 1]]).sum()
+
+
+@pytest.mark.parametrize("mode", ["inference", "training"])
+def test_torch_itself_is_as_before(mode: str) -> None:
+    """What a run puts into torch's namespaces is gone, also what Python derives from it."""
+
+    def state() -> list[object]:
+        is_sequence = ctypes.pythonapi.PySequence_Check
+        owners = (torch, torch.Tensor, torch.UntypedStorage, torch.nn.functional, torch.amp,
+                  torch._tensor, nn.Module, threading.Thread, torch.optim.Optimizer)  # fmt: skip
+        return [
+            *({name: id(value) for name, value in vars(owner).items()} for owner in owners),
+            is_sequence(ctypes.py_object(torch.ones(()))),
+            is_sequence(ctypes.py_object(torch.ones(()).untyped_storage())),
+        ]
+
+    tg.analyze(Reads(), {"ids": (2, 5)}, dtypes=["int64"])  # imports what it imports
+    before = state()
+    tg.analyze(Reads(), {"ids": (2, 5)}, dtypes=["int64"], scenario=tg.Scenario(mode=mode))
+    assert state() == before
+    assert torch.tensor([torch.tensor(1.0), torch.tensor(2.0)]).tolist() == [1.0, 2.0]

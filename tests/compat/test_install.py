@@ -167,7 +167,13 @@ PROGRAMS = {
 
 
 @pytest.mark.skipif(torch.version.cuda is not None, reason="with CUDA a mismatch is to be heard of")
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(
+    "program",
+    [
+        *list(PROGRAMS)[:2],
+        *(pytest.param(name, marks=pytest.mark.models) for name in list(PROGRAMS)[2:]),
+    ],
+)
 def test_torchvision_is_imported_without_its_compiled_operators(tmp_path, program):
     package = tmp_path / "torchvision"
     package.mkdir()

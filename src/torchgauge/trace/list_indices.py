@@ -8,47 +8,40 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from torchgauge.trace.torch_internals import without_modes
 from torchgauge.trace.values import ValueStore
 
+_INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)
 _SEQUENCES = (list, tuple, range)
 _MANY = 32
 """From this length on a list is one index, whatever is in it (``treatSequenceAsTuple`` in
 PyTorch's ``torch/csrc/autograd/python_variable_indexing.cpp``, 2.6–2.13)."""
 
 
-@contextmanager
-def list_indices_known(values: ValueStore) -> Iterator[None]:
-    """Keep the values of lists that index meta tensors while the context is open."""
-    own = [name for name in ("__getitem__", "__setitem__") if name in vars(torch.Tensor)]
-    get, put = torch.Tensor.__getitem__, torch.Tensor.__setitem__
+class ListIndicesKnown(TorchFunctionMode):
+    """Keep the values of lists that index meta tensors while the mode is active.
 
-    def getitem(self: torch.Tensor, index: Any) -> Any:
-        if _has_sequence(index) and self.is_meta:
-            index = _known(index, values)
-        return get(self, index)
+    A mode, because a replaced ``Tensor.__getitem__`` makes Python take tensors for sequences, and
+    that remains when it is put back. It costs time on every function of PyTorch, so that only a
+    run that has lost such values is repeated with it.
+    """
 
-    def setitem(self: torch.Tensor, index: Any, value: Any) -> None:
-        if _has_sequence(index) and self.is_meta:
-            index = _known(index, values)
-        put(self, index, value)
+    def __init__(self, values: ValueStore) -> None:
+        super().__init__()
+        self._values = values
 
-    tensor: Any = torch.Tensor
-    tensor.__getitem__, tensor.__setitem__ = getitem, setitem
-    try:
-        yield
-    finally:
-        for name, function in (("__getitem__", get), ("__setitem__", put)):
-            if name in own:
-                setattr(tensor, name, function)
-            else:  # inherited from the class in C++
-                delattr(tensor, name)
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run a function; an index in it that is written as a list becomes a tensor."""
+        if func in _INDEXING and _has_sequence(args[1]) and args[0].is_meta:
+            args = (args[0], _known(args[1], self._values), *args[2:])
+        return func(*args, **(kwargs or {}))
 
 
 def _has_sequence(index: Any) -> bool:

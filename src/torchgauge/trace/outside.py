@@ -288,7 +288,7 @@ _ARRAYS = ("numpy", "__array__", "__dlpack__", "__dlpack_device__")
 _ADDRESSES = ((torch.Tensor, "data_ptr"), (torch.Tensor, "storage"),
               (torch.UntypedStorage, "data_ptr"), (torch.UntypedStorage, "tolist"),
               (torch.UntypedStorage, "__iter__"))  # fmt: skip
-_READS = ((torch.Tensor, "tolist"), (torch.UntypedStorage, "__getitem__"))
+_READS = ((torch.Tensor, "tolist"),)
 _LOOPS = ("apply_", "map_", "map2_")
 _OWNERS = {Phase.LOSS: "the loss", Phase.OPTIMIZER: "the optimizer"}
 _SHOWN = {"numpy": ".numpy()", "__array__": "np.asarray", "__dlpack__": "DLPack",

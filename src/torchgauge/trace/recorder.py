@@ -53,11 +53,12 @@ from torchgauge.trace.irregular import (
 )
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.op_facts import OpFacts, facts_of
+from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.readers import CPU
 from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
-from torchgauge.trace.simulation import Simulation
+from torchgauge.trace.simulation import INDEXING, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import any_wrapper, stored_tensors
 from torchgauge.trace.threads import Threads
@@ -414,6 +415,8 @@ class Recorder(DispatchMode):
             call = -1 if node is None else self._call_of_node(node)
         if facts.name == _READ and self.on_read is not None:
             self.on_read(args[0], call)
+        if simulation is not None and facts.base in INDEXING:
+            simulation.note_index(args[1], storages.live)
         reads = [storages.index_of(tensor, call) for tensor in (*found.tensors, *found.parts)]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         first_op = len(self._ops)
@@ -433,6 +436,8 @@ class Recorder(DispatchMode):
             elif simulation is None:
                 output = func(*args, **kwargs)
             else:
+                if self.phase is Phase.FORWARD:  # what autograd multiplies has its own dtypes
+                    check_operand_dtypes(facts.name, args)
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
         except Exception as error:
             if (

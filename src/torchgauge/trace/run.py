@@ -56,6 +56,11 @@ def run(request: Request) -> Outcome:
             outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
             return outcome
+        if outcome.lost_index and needs_values(outcome.error):
+            request = replace(request, list_indices=True)
+            outcome = _simulate(replace(request, plan=plan))
+        if outcome.error is None:
+            return outcome
         may_be_wrong = outcome.is_guess and not request.simulated_only
         if needs_values(outcome.error) or may_be_wrong:
             outcome = _instead(replace(request, plan=plan), outcome)

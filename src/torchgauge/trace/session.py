@@ -34,7 +34,7 @@ from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.irregular import padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
-from torchgauge.trace.list_indices import list_indices_known
+from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
@@ -103,6 +103,8 @@ class Request:
     """Let fused kernels that skip layers run, as they do outside of an analysis."""
     gradients: bool = False
     """Run an inference with gradients on, because its forward computes some."""
+    list_indices: bool = False
+    """Follow indices that are written as lists."""
     simulated_only: bool = False
     """Fail where a simulated run is not enough, instead of a real one."""
     memory_limit: int | None = None
@@ -133,6 +135,8 @@ class Outcome:
     """Calls of composite operators in the order in which they ended; only where asked for."""
     is_guess: bool = False
     """Whether something was decided on a guess of what the model chooses."""
+    lost_index: bool = False
+    """Whether the values of an index that is written as a list were lost."""
     float_index_inputs: tuple[str, ...] = ()
     """Inputs made as floats from a size that an embedding wanted as integers."""
 
@@ -210,7 +214,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
-                    list_indices_known(self._simulation.values),
+                    self._list_indices(self._simulation),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
                 ):
@@ -230,6 +234,10 @@ class Session:
             return self._running is None or self._running.is_inside_operator
 
         return meta_answers_as(torch.device("cpu"), unless=is_kernel)
+
+    def _list_indices(self, simulation: Simulation) -> AbstractContextManager[Any]:
+        wanted = self._request.list_indices
+        return ListIndicesKnown(simulation.values) if wanted else nullcontext()
 
     def _decide(self, predicate: torch.Tensor, what: str) -> bool:
         """Return what the tensor says that ``what`` depends on."""
@@ -321,6 +329,7 @@ class Session:
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
             is_guess=self._simulation is not None and self._simulation.has_guessed_choice,
+            lost_index=self._simulation is not None and self._simulation.lost_index,
             float_index_inputs=floats,
         )
 

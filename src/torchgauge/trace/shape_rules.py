@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from torchgauge.report.model import Layout
-from torchgauge.trace import product_rules
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
@@ -113,11 +112,8 @@ def _group_norm_backward(
 def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A convolution answers in the layout in which the kernel works.
 
-    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions,
-    and takes a weight of another dtype (``check_input_same_type_as_parameters`` in
-    ``aten/src/ATen/native/Convolution.cpp`` does not).
+    PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
-    product_rules.check_alike([args[0].dtype, args[1].dtype])
     output = torch.ops.aten.convolution.default(*args, **kwargs)
     layout = _convolution_layout(args[0], args[1])
     return output if layout is None else output.contiguous(memory_format=layout)
@@ -270,7 +266,6 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
 
 
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
-    **product_rules.RULES,
     "aten.clone.default": _clone,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,

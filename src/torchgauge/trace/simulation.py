@@ -34,6 +34,7 @@ from torchgauge.trace.values import (
 )
 
 _INDEXING = ("index", "_unsafe_index")
+INDEXING = (*_INDEXING, "index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_")
 _EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
@@ -47,6 +48,8 @@ class Simulation:
         self.values = ValueStore()
         self.readers = Readers(self.values)
         self._rules = rules or {}
+        self.lost_index = False
+        """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
@@ -56,6 +59,19 @@ class Simulation:
     def has_guessed_choice(self) -> bool:
         """Return whether something was decided on an even split."""
         return any(isinstance(origin, Choice) for _, origin in self.values.decided_on)
+
+    def note_index(self, indices: Sequence[Any], live: Mapping[int, int]) -> None:
+        """Note an index of whole numbers that no operator made: it was written as a list.
+
+        ``live`` holds the keys of the storages that are known.
+        """
+        for index in indices:
+            if (
+                isinstance(index, torch.Tensor)
+                and storage_key(index.untyped_storage()) not in live
+                and not self.values.knows(index)
+            ):
+                self.lost_index = True
 
     # ------------------------------------------------------------------ constants
 
