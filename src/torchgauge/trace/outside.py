@@ -170,13 +170,17 @@ class OutsideWork:
 
         def written(tensor: Any, specification: str) -> Any:
             simulation = self._recorder.simulation
-            is_known = not tensor.is_meta or tensor.dim() > 0 or not specification
+            is_known = not tensor.is_meta or tensor.dim() > 0
             if simulation is None or is_known or not self._is_on:
                 return original(tensor, specification)
             with without_modes():
                 value = simulation.values.get(tensor)
-            if value is not None:
-                return original(value, specification)
+                if value is not None:  # it may be the key of a layer: the choice is a decision
+                    return original(
+                        simulation.values.decide(tensor, "a formatted number"), specification
+                    )
+            if not specification:
+                return original(tensor, specification)
             self.assumptions[
                 f"a tensor was written as text at {_line(_caller())}; its value is not known in a "
                 "simulated run, another stands for it"

@@ -55,12 +55,12 @@ def run(request: Request) -> Outcome:
             request = replace(request, gradients=True)
             outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
-            return outcome
+            return _checked(replace(request, plan=plan), outcome)
         if outcome.lost_index and needs_values(outcome.error):
             request = replace(request, list_indices=True)
             outcome = _simulate(replace(request, plan=plan))
         if outcome.error is None:
-            return outcome
+            return _checked(replace(request, plan=plan), outcome)
         may_be_wrong = outcome.is_guess and not request.simulated_only
         if needs_values(outcome.error) or may_be_wrong:
             outcome = _instead(replace(request, plan=plan), outcome)
@@ -133,6 +133,25 @@ def _instead(request: Request, simulated: Outcome) -> Outcome:
     if lacks_gradients(request, real.error):
         real = _run_for_real(replace(request, gradients=True), reason, wanted)
     return real
+
+
+def _checked(request: Request, simulated: Outcome) -> Outcome:
+    """Return a simulated outcome, or a real one where a branch hung on an even split.
+
+    How many tokens an expert gets may be taken to be even; whether a loop ends may not. Weights
+    without values decide nothing, and a run that does not fit is not made: then the split stays.
+    """
+    if not simulated.branches_on_choice or request.simulated_only:
+        return simulated
+    if any(parameter.is_meta for parameter in request.model.parameters()):
+        return simulated
+    allowed = allowed_bytes()
+    if too_large(demand(request, simulated.trace), allowed):
+        return simulated
+    real = _run_for_real(
+        replace(request, memory_limit=allowed), "a branch depends on what the model chooses"
+    )
+    return real if real.error is None else simulated
 
 
 def _run_for_real(

@@ -31,7 +31,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.irregular import padding_notes, refuse
+from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
@@ -69,7 +69,7 @@ from torchgauge.trace.training import (
 )
 from torchgauge.trace.tree import (
     has_forward,
-    is_quantized,
+    holds_quantized,
     lazy_names,
     module_infos,
     type_name,
@@ -135,6 +135,8 @@ class Outcome:
     """Calls of composite operators in the order in which they ended; only where asked for."""
     is_guess: bool = False
     """Whether something was decided on a guess of what the model chooses."""
+    branches_on_choice: bool = False
+    """Whether a branch was taken on an even split over choices, which says nothing of it."""
     lost_index: bool = False
     """Whether the values of an index that is written as a list were lost."""
     float_index_inputs: tuple[str, ...] = ()
@@ -188,6 +190,12 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._wrapping_hint = ""
+        self._skips_fast_path = (
+            torch.backends.mha.get_fastpath_enabled()
+            and not (request.fast_paths or request.scenario.is_training or request.gradients)
+            and Precision(request.scenario.precision).autocast_dtype is None
+        )
+        """Whether attention may run in another way outside of an analysis."""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -329,6 +337,8 @@ class Session:
             observed=tuple(self._observed),
             composites=tuple(recorder.composites or ()),
             is_guess=self._simulation is not None and self._simulation.has_guessed_choice,
+            branches_on_choice=self._simulation is not None
+            and self._simulation.values.branches_on_choice,
             lost_index=self._simulation is not None and self._simulation.lost_index,
             float_index_inputs=floats,
         )
@@ -540,6 +550,12 @@ class Session:
                 self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
+        if twin.hooked_parameters and self._request.scenario.is_training:
+            self._notes.warnings.append(
+                f"{twin.hooked_parameters} parameters have hooks (register_hook, "
+                "register_post_accumulate_grad_hook), which do not run in an analysis: gradients "
+                "that they free or optimizers that they step are not in the figures"
+            )
         hidden = twin.hidden_parameters()
         for parameter in hidden:
             parts = (*stored_tensors(parameter), *attached_tensors(parameter))
@@ -684,6 +700,8 @@ class Session:
             )
         calls = () if self._request.fast_paths else recorder.calls
         self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
+        if self._skips_fast_path:
+            self._notes.assumptions += fast_path_notes(root, (call.path for call in calls))
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (
@@ -704,7 +722,7 @@ class Session:
             )
         self._notes.assumptions += filter(None, recorder.assumptions)
         modules = module_infos(root, lazy)
-        if any(is_quantized(item) for module in modules for item in module.parameters):
+        if holds_quantized(root, modules):
             self._notes.assumptions.append(
                 "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
                 "are element-wise work, and part of the kernel where it does them itself"

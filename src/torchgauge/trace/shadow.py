@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
@@ -77,6 +78,8 @@ class Twin:
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
+        self.hooked_parameters = 0
+        """How many parameters have hooks of the user's own, which the copy has not."""
         self.notes: list[str] = []
         self.shared: list[Any] = []
         """Objects that could not be copied: the copy's are the model's own."""
@@ -121,6 +124,9 @@ class Twin:
             return items
         if kind in (tuple, set, frozenset):
             return kind(self.value(item) for item in original)
+        if kind is PackedSequence:  # its constructor wants the batch sizes on the CPU
+            data, sizes, *orders = original
+            return tuple.__new__(kind, (self.value(data), sizes, *map(self.value, orders)))
         return self._other(original, kind)
 
     def _other(self, original: Any, kind: type) -> Any:
@@ -227,6 +233,7 @@ class Twin:
             copy_attributes(original, twin, self.value)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
+            self.hooked_parameters += _has_hooks(original)
         return twin
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
@@ -368,6 +375,16 @@ def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     if not restored.is_sharded:
         return unwrap(model), restored.notes
     return Twin(model, MetaConverter()).root, restored.notes
+
+
+def _has_hooks(tensor: torch.Tensor) -> bool:
+    """Return whether a leaf has hooks of the user's own."""
+    kept: Any = tensor
+    hooks = (
+        *(kept._backward_hooks or {}).values(),
+        *(getattr(kept, "_post_accumulate_grad_hooks", None) or {}).values(),
+    )
+    return any(not distributes(hook) for hook in hooks)
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:

@@ -621,6 +621,10 @@ def jagged_parts(tensor: torch.Tensor) -> list[torch.Tensor]:
     return [getattr(tensor, name) for name in names]
 
 
+_ALIASING = ("aten::detach", "aten::alias")
+"""Their kernels call them again, and nothing is computed in them."""
+
+
 def irregular_kernel(
     func: OpOverload, args: Sequence[Any], tensor: torch.Tensor
 ) -> Callable[..., Any] | None:
@@ -635,7 +639,7 @@ def irregular_kernel(
         kind = {torch.strided: "", torch.sparse_coo: "Sparse"}.get(tensor.layout, "SparseCsr")
     name = kind + tensor.device.type.upper()
     key = getattr(DispatchKey, name, None)
-    if key is None or not isinstance(func, OpOverload):
+    if key is None or not isinstance(func, OpOverload) or func._schema.name in _ALIASING:
         return None
     if not torch._C._dispatch_has_computed_kernel_for_dispatch_key(func.name(), name):
         return None

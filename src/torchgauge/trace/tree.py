@@ -70,14 +70,21 @@ def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]
         )
 
 
-def is_quantized(item: ParameterInfo) -> bool:
-    """Return whether a parameter is stored in fewer bits than it is computed with."""
-    if item.is_buffer or not item.numel:
-        return False
-    if not item.dtype.startswith(("float", "bfloat", "complex")) or "float8" in item.dtype:
-        return True
-    dtype: torch.dtype = getattr(torch, item.dtype)
-    return item.stored_bytes < item.numel * dtype.itemsize
+def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
+    """Return whether a parameter is stored in fewer bits than it is computed with.
+
+    An expanded or a sparse one stores fewer bytes as well: its class runs no operators itself.
+    """
+    plain = {name for name, tensor in root.named_parameters() if not is_wrapper(type(tensor))}
+    for item in (item for module in modules for item in module.parameters):
+        if item.is_buffer or not item.numel:
+            continue
+        if not item.dtype.startswith(("float", "bfloat", "complex")) or "float8" in item.dtype:
+            return True
+        dtype: torch.dtype = getattr(torch, item.dtype)
+        if item.name not in plain and item.stored_bytes < item.numel * dtype.itemsize:
+            return True
+    return False
 
 
 def lazy_names(root: nn.Module) -> frozenset[str]:

@@ -61,6 +61,9 @@ def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
     """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
     if value.numel() == 0:
         return None
+    for dim, stride in enumerate(value.stride()):
+        if stride == 0:  # expanded: the same elements again and again
+            value = value.narrow(dim, 0, 1)
     first = value[(0,) * value.dim()]
     if value.is_contiguous() and value.numel() > _SAMPLE:
         step = value.numel() // _SAMPLE
@@ -88,6 +91,8 @@ class ValueStore:
         self._origins: dict[int, Origins] = {}
         self.decided_on: dict[tuple[str, Hashable], None] = {}
         """What was decided on a guess, and what that was made from, in order."""
+        self.branches_on_choice = False
+        """Whether a branch was taken on an even split over choices."""
         self._settled: Origins = KNOWN
         self.place: Callable[[], str] = str
         """Returns the path of the module that runs."""
@@ -271,7 +276,10 @@ class ValueStore:
                 raise DataDependentError(needed)
             self.asked.append(f"{self.place() or 'the model'}: {needed}")
             return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
-        self.note_decision(what, self.origins_of(meta))
+        origins = self.origins_of(meta)
+        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE:
+            self.branches_on_choice = True
+        self.note_decision(what, origins)
         return value
 
     def note_decision(self, what: str, origins: Origins) -> None:

@@ -148,7 +148,17 @@ def _masked_select(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(0, (count + 1) * _INDEX - op.outputs[0].nbytes),)
 
 
+def _ctc_loss_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The logarithms of the backward variables, as many as there are of the forward ones.
+
+    Source: ``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``.
+    """
+    return (_tensor(op, 6).nbytes,)
+
+
 RULES: dict[str, Rule] = {
+    "aten._ctc_loss_backward.default": _ctc_loss_backward,
+    "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     "aten.masked_select.default": _masked_select,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
