@@ -75,8 +75,12 @@ def refused(outcome: Outcome, why: str) -> Outcome:
     """Return the outcome of a simulation that a real run could have replaced, with what to do."""
     failure = outcome.trace.failure
     assert failure is not None
-    hint = "pass real values with input_data=… if an input decides it"
-    hint += "; or use a smaller batch or input" if "memory" in why else "; or allow the real run"
+    hint = failure.hint
+    if "run for real" not in hint:  # what needs more than values says so itself
+        hint = "pass real values with input_data=… if an input decides it"
+        hint += (
+            "; or use a smaller batch or input" if "memory" in why else "; or allow the real run"
+        )
     failure = replace(failure, error=f"{failure.error}; {why}", hint=hint)
     return replace(outcome, trace=replace(outcome.trace, failure=failure))
 
