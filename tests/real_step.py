@@ -15,10 +15,16 @@ import torchgauge as tg
 def real_peak(model: nn.Module, *args: Any, training: bool = False, **kwargs: Any) -> int:
     """Return the most bytes that a step has allocated beyond what was there before it."""
     model.train(training)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        kept = step(model, *args, training=training, **kwargs)
+    events: list[tuple[int, int]] = []
+    for _ in range(3):  # on a busy machine the profiler may come back with nothing
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            kept = step(model, *args, training=training, **kwargs)
+        events = _memory_events(profiler)
+        if events:
+            break
+        model.zero_grad(set_to_none=True)
     total = peak = 0
-    for _, size in sorted(_memory_events(profiler), key=lambda event: event[0]):
+    for _, size in sorted(events, key=lambda event: event[0]):
         total += size
         peak = max(peak, total)
     del kept

@@ -270,6 +270,7 @@ def test_what_was_asked_arrives_at_analyze(summary, analysis):
         "model_name": "Net",
         "model_spec": "net.py:Net",
         "name_batch": True,
+        "real_run": True,
         "timeline": None,
     }
 

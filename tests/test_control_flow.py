@@ -119,7 +119,7 @@ def test_a_choice_by_made_inputs_is_an_assumption() -> None:
 
 def test_an_unknown_choice_of_a_large_model_is_refused() -> None:
     with tg.meta_construction():
-        big = nn.Linear(65536, 65536)
+        big = nn.Linear(1 << 18, 1 << 18)
 
     class Net(nn.Module):
         def __init__(self) -> None:
@@ -130,7 +130,7 @@ def test_an_unknown_choice_of_a_large_model_is_refused() -> None:
             return torch.cond(x.sum() > 0, self.big, self.big, (x,))
 
     with pytest.raises(ModelError, match=r"torch\.cond needs the values of a bool tensor"):
-        tg.analyze(Net(), (1, 65536))
+        tg.analyze(Net(), (1, 1 << 18))
 
 
 # ---------------------------------------------------------------------------- loops

@@ -189,7 +189,8 @@ def _is_bias(value: object) -> bool:
 @pytest.fixture
 def never_for_real(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     with monkeypatch.context() as patch:
-        patch.setattr(running, "_run_for_real", lambda *_: None)
+        patch.setattr(running, "_run_packed", lambda *_: None)
+        patch.setattr(running, "allowed_bytes", lambda: 0)
         yield
 
 

@@ -28,11 +28,7 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
     dtypes = [item.dtype for item in args[:count] if isinstance(item, torch.Tensor)]
     for dtype in dtypes:
         if dtype is not dtypes[0] and dtype.is_floating_point and dtypes[0].is_floating_point:
+            given = ", ".join(str(one).removeprefix("torch.") for one in dtypes)
             raise RuntimeError(
-                f"{name.split('.')[1]}: the operands must have the same dtype, but got "
-                f"{_name(dtypes[0])} and {_name(dtype)}"
+                f"the operands of {name.split('.')[1]} must have the same dtype, got {given}"
             )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -436,8 +436,7 @@ class Recorder(DispatchMode):
             elif simulation is None:
                 output = func(*args, **kwargs)
             else:
-                if self.phase is Phase.FORWARD:  # what autograd multiplies has its own dtypes
-                    check_operand_dtypes(facts.name, args)
+                check_operand_dtypes(facts.name, args)
                 output = simulation.run(func, facts, args, kwargs, found.tensors)
         except Exception as error:
             if (
