@@ -61,6 +61,8 @@ def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
     """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
     if value.numel() == 0:
         return None
+    # what an expanded tensor repeats is looked at once
+    value = value[tuple(0 if stride == 0 else slice(None) for stride in value.stride())]
     first = value[(0,) * value.dim()]
     if value.is_contiguous() and value.numel() > _SAMPLE:
         step = value.numel() // _SAMPLE
@@ -105,9 +107,10 @@ class ValueStore:
 
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
+        if self._watches.pop(key, None) is None:  # whatever has a value is watched
+            return
         self._storages.pop(key, None)
         self._numbers.pop(key, None)
-        self._watches.pop(key, None)
         self._spans.pop(key, None)
         self._origins.pop(key, None)
 
