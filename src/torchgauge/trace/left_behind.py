@@ -140,8 +140,6 @@ class Outside:
             read = functools.partial(vars, base)
             self._places.append(MappingPlace(base.__name__, read, put, remove, separator="."))
             for name, value in list(vars(base).items()):
-                for function in functions_of(value):
-                    self._function(function)
                 self._value(value, f"{base.__name__}.{name}", 1)
 
     def _function(self, function: Any, *, is_copied: bool = False) -> None:
@@ -199,7 +197,7 @@ class Outside:
     def _value(self, value: Any, label: str, depth: int) -> None:
         """Note a value outside of the model, and what can be reached from it."""
         kind = type(value)
-        if depth > _DEPTH or issubclass(kind, (torch.Tensor, types.ModuleType)):
+        if kind in _PLAIN or depth > _DEPTH or issubclass(kind, (torch.Tensor, types.ModuleType)):
             return
         for function in functions_of(value):
             self._function(function)

@@ -224,7 +224,9 @@ class ValueStore:
     def knows(self, meta: torch.Tensor) -> bool:
         """Return whether a tensor has a value."""
         key = storage_key(meta.untyped_storage())
-        return key in self._numbers or (key in self._storages and self._covers(key, meta))
+        if key not in self._storages:
+            return key in self._numbers
+        return key not in self._spans or self._covers(key, meta)
 
     def _covers(self, key: int, meta: torch.Tensor) -> bool:
         spans = self._spans.get(key)
