@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.trace.modules import cached_by_class, modules_of
 from torchgauge.trace.torch_internals import call_kernel
 
 _STATES = ("state", "quant_state")
@@ -21,12 +22,17 @@ _STATES = ("state", "quant_state")
 
 def is_bitsandbytes(module: nn.Module) -> bool:
     """Return whether a layer is one of the library's, or derived from it."""
-    return any(kind.__module__.startswith("bitsandbytes.") for kind in type(module).__mro__)
+    return _is_of_the_library(type(module))
+
+
+@cached_by_class
+def _is_of_the_library(kind: type) -> bool:
+    return any(base.__module__.startswith("bitsandbytes.") for base in kind.__mro__)
 
 
 def has_bitsandbytes(root: nn.Module) -> bool:
     """Return whether a model has such a layer."""
-    return any(map(is_bitsandbytes, root.modules()))
+    return any(map(_is_of_the_library, {type(module) for module in modules_of(root)}))
 
 
 def quantization_states(module: nn.Module) -> Iterator[Any]:

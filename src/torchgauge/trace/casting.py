@@ -11,6 +11,7 @@ from torchgauge.report.model import ModuleInfo
 from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.describe import tensors_in
 from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.training import dtype_named
 
 
@@ -28,7 +29,8 @@ class Casting:
         self.dtype = dtype_named(precision.parameter_dtype)
         self._dtypes: dict[int, torch.dtype] = {}
         if self.dtype is not None:
-            self._note((*model.parameters(), *model.buffers()), self.dtype)
+            for tensors in tensors_of(model):
+                self._note(tensors, self.dtype)
         input_dtype = dtype_named(precision.input_dtype)
         if input_dtype is not None:
             self._note(tensors_in((*plan.args, *plan.kwargs.values())), input_dtype)

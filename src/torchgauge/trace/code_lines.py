@@ -25,7 +25,7 @@ def code_line() -> str:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
-        if is_session(name):
+        if name == _SESSION:
             return ""
         found = place(name)
         if found:

@@ -30,6 +30,10 @@ class SpecTable:
         """Return the spec of a tensor."""
         if is_irregular(tensor):
             return self._irregular(tensor)
+        return self.of_dense(tensor)
+
+    def of_dense(self, tensor: torch.Tensor) -> TensorSpec:
+        """Return the spec of a tensor that is neither sparse nor nested."""
         key = (tensor.shape, tensor.dtype)
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec

@@ -31,6 +31,8 @@ def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     first = int(tensor.storage_offset()) * size
     if tensor.numel() == 0:
         return first, first
+    if tensor.is_contiguous():
+        return first, first + tensor.numel() * size
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
 

@@ -195,7 +195,7 @@ def padding_notes(root: nn.Module, calls: Iterable[Any], *, pads_nested: bool) -
     masked = {call.path for call in calls if any(_is_padding_mask(value) for value in call.inputs)}
     encoders = [
         path
-        for path, module in root.named_modules()
+        for path, module in (root.named_modules() if masked else ())
         if path in masked and isinstance(module, nn.TransformerEncoder)
         and getattr(module, "use_nested_tensor", False) and not module.training
     ]  # fmt: skip

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.trace.modules import modules_of
 from torchgauge.trace.places import (
     CACHE,
     CachePlace,
@@ -46,8 +47,13 @@ _NOT_THEIRS = frozenset({"torch", "numpy", "torchgauge", *sys.stdlib_module_name
 _NAMESPACES = (types.SimpleNamespace, threading.local, queue.Queue)
 """Classes of Python's library that hold what others put there."""
 _INSTALLED = ("site-packages", "dist-packages")
-_NO_CODE = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
-_PLAIN = (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
+_NO_CODE = frozenset(
+    ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set", "training")
+)
+_PLAIN = frozenset(
+    (type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size)
+)
+_DICTIONARIES = (dict, OrderedDict)
 
 
 class Outside:
@@ -65,12 +71,18 @@ class Outside:
         self._seen: set[int] = set()
         self._names: dict[int, set[str]] = {}
         self._kept: list[Any] = []
-        for module in model.modules():
-            self._class(type(module))
+        kinds: set[type] = set()
+        for module in modules_of(model):
+            if type(module) not in kinds:
+                kinds.add(type(module))
+                self._class(type(module))
             for name, value in module.__dict__.items():
-                is_empty = type(value) in (dict, OrderedDict) and not value
-                if name not in _NO_CODE and type(value) not in _PLAIN and not is_empty:
-                    self._copied(value, 0)
+                kind = type(value)
+                if kind in _PLAIN or name in _NO_CODE or (kind in _DICTIONARIES and not value):
+                    continue
+                if kind is tuple and _PLAIN.issuperset(map(type, value)):
+                    continue
+                self._copied(value, 0)
         for function in (*functions, *global_module_hooks()):
             self._value(function, getattr(function, "__name__", "a function"), 0)
         for value in shared:
@@ -128,8 +140,6 @@ class Outside:
             read = functools.partial(vars, base)
             self._places.append(MappingPlace(base.__name__, read, put, remove, separator="."))
             for name, value in list(vars(base).items()):
-                for function in functions_of(value):
-                    self._function(function)
                 self._value(value, f"{base.__name__}.{name}", 1)
 
     def _function(self, function: Any, *, is_copied: bool = False) -> None:
@@ -187,7 +197,7 @@ class Outside:
     def _value(self, value: Any, label: str, depth: int) -> None:
         """Note a value outside of the model, and what can be reached from it."""
         kind = type(value)
-        if depth > _DEPTH or issubclass(kind, (torch.Tensor, types.ModuleType)):
+        if kind in _PLAIN or depth > _DEPTH or issubclass(kind, (torch.Tensor, types.ModuleType)):
             return
         for function in functions_of(value):
             self._function(function)

@@ -24,6 +24,7 @@ class OpFacts:
     """Seen whole only in inference mode, and then taken apart by the recorder."""
     is_higher_order: bool = False
     """Takes functions as arguments."""
+    is_of_bitsandbytes: bool = False
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -90,6 +91,7 @@ def _look_up(func: Any) -> OpFacts:
         name=str(func),
         base=base,
         is_composite=is_composite(func),
+        is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,

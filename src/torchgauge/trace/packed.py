@@ -15,7 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.trace.modules import modules_of
+
 _CLASSES = "__torch__.torch.classes."
+_NESTED = frozenset(("_packed_params", "_all_weight_values"))
+"""Children in which quantized layers keep packed objects."""
 _NAMESPACES = ("quantized.", "rnn.", "sparse.")
 _ROW_HEADS = {8: 8, 4: 4, 2: 4}
 """Bytes of scale and offset at the start of each row of an embedding, by bits of a value.
@@ -107,10 +111,13 @@ class PackedWeights:
 
         What a quantized layer keeps in a child that is never called counts as its own.
         """
+        children = dict(module._modules.items())
+        own = _state(module)
+        if _NESTED.isdisjoint(children) and not _holds(own):
+            return
         prefix = f"{path}." if path else ""
-        children = dict(module.named_children())
         child = children.get("_packed_params")
-        for state in (_state(module), {} if child is None else _state(child)):
+        for state in (own, {} if child is None else _state(child)):
             for attribute, value in state.items():
                 for tensor in self._first(value):
                     yield prefix + _name(attribute, tensor.name), tensor
@@ -149,7 +156,13 @@ def _name(attribute: str, name: str) -> str:
 
 def holds_packed(root: nn.Module) -> bool:
     """Return whether a module of a model holds packed weights."""
-    return any(is_packed(value) for module in root.modules() for value in _state(module).values())
+    return any(_holds(_state(module)) for module in modules_of(root))
+
+
+def _holds(state: dict[str, Any]) -> bool:
+    """Return whether a packed object is among the attributes of a module."""
+    kinds = set(map(type, state.values()))
+    return torch.ScriptObject in kinds and any(map(is_packed, state.values()))
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

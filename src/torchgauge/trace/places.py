@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from torchgauge.trace.modules import modules_of
+
 _DEPTH = 8
 _ITEMS = 4096
 _MISSING = object()
@@ -29,7 +31,7 @@ class Ours:
 
     def __init__(self, copy: nn.Module | None, *, simulated: bool) -> None:
         self._simulated = simulated
-        self._copies = set() if copy is None else set(map(id, copy.modules()))
+        self._copies = set() if copy is None else set(map(id, modules_of(copy)))
 
     def __call__(self, value: Any, depth: int = 0) -> bool:
         """Return whether it does."""

@@ -60,7 +60,7 @@ from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import INDEXING, Simulation
 from torchgauge.trace.storages import StorageTracker
-from torchgauge.trace.subclasses import any_wrapper, stored_tensors
+from torchgauge.trace.subclasses import ORDINARY, any_wrapper, stored_tensors
 from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
@@ -152,13 +152,13 @@ class _Found:
     def note(self, value: Any, specs: SpecTable) -> Any:
         """Return an argument as plain data and remember the tensors in it."""
         if isinstance(value, torch.Tensor):
-            if is_irregular(value):
-                self.irregular = value
-                self.parts += dense_parts(value)
-            else:
-                self.tensors.append(value)
             if not value.is_meta:
                 self.is_foreign = True
+            if not is_irregular(value):
+                self.tensors.append(value)
+                return specs.of_dense(value)
+            self.irregular = value
+            self.parts += dense_parts(value)
             return specs.of(value)
         if isinstance(value, _SCALARS):
             return value
@@ -334,14 +334,17 @@ class Recorder(DispatchMode):
         Where an argument's class runs its operators itself, what it runs them by comes here: the
         operators of a DTensor's shards, those of what is inside a quantized weight.
         """
-        if types:
+        for kind in types:
+            if kind in ORDINARY:
+                continue
             if any(map(is_of_distributed, types)):
                 self.sees_shards = True
                 return NotImplemented
             if any_wrapper(types):
                 return NotImplemented
-            if any(kind.__name__ == "FakeTensor" for kind in types):
+            if any(other.__name__ == "FakeTensor" for other in types):
                 return func(*args, **kwargs or {})  # DTensor tries out what the result looks like
+            break
         if not self.threads.is_several:
             return self._run_as_operator(func, args, kwargs or {})
         with self.threads.lock:
@@ -377,7 +380,7 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
-        if facts.name.startswith("bitsandbytes."):
+        if facts.is_of_bitsandbytes:
             output = self._run_inside(func, facts, args, kwargs)
             if output is not NotImplemented:
                 return output
@@ -409,15 +412,13 @@ class Recorder(DispatchMode):
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
-        if self.stack:
-            call = self.stack[-1].index
-        else:
-            call = -1 if node is None else self._call_of_node(node)
+        stack = self.stack
+        call = stack[-1].index if stack else -1 if node is None else self._call_of_node(node)
         if facts.name == _READ and self.on_read is not None:
             self.on_read(args[0], call)
         if simulation is not None and facts.base in INDEXING:
             simulation.note_index(args[1], storages.live)
-        reads = [storages.index_of(tensor, call) for tensor in (*found.tensors, *found.parts)]
+        reads = [storages.index_of(tensor, call) for tensor in found.tensors + found.parts]
         layouts = [layout_of(t) for t in found.tensors] if facts.reads_layouts else ()
         first_op = len(self._ops)
         kernel, workspace = None, 0
@@ -467,7 +468,7 @@ class Recorder(DispatchMode):
         if to_host and not self._is_cpu:
             for index in writes:
                 storages.set_host(index)
-        recompute = node is not None and bool(self.stack)
+        recompute = node is not None and bool(stack)
         self._ops.append(
             (
                 facts,
@@ -526,9 +527,12 @@ class Recorder(DispatchMode):
 
     def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
         if isinstance(value, torch.Tensor):
-            specs.append(self.specs.of(value))
-            parts = dense_parts(value) if is_irregular(value) else (value,)
-            writes += [self.storages.index_of(part, call) for part in parts]
+            if is_irregular(value):
+                specs.append(self.specs.of(value))
+                writes += [self.storages.index_of(part, call) for part in dense_parts(value)]
+            else:
+                specs.append(self.specs.of_dense(value))
+                writes.append(self.storages.index_of(value, call))
         elif isinstance(value, (list, tuple)):
             for item in value:
                 self._note_outputs(item, specs, writes, call)

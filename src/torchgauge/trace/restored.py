@@ -17,8 +17,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.wrappers import COMPOSED_STATE, offloading_hooks, unwrap, wrapped_as
+from torchgauge.trace.modules import modules_of
+from torchgauge.trace.wrappers import (
+    COMPOSED_STATE,
+    has_composed_state,
+    offloading_hooks,
+    unwrap,
+    wrapped_as,
+)
 
+_ORDINARY = (torch.Tensor, nn.Parameter, type(None))
 FLAT = "_flat_param"
 """Under which name FSDP1 registers its flat parameter (2.6–2.13)."""
 
@@ -44,7 +52,7 @@ class RestoredParameters:
         self.notes: list[str] = []
         self.is_sharded = False
         """Whether a parameter was taken apart, or lies elsewhere."""
-        for module in model.modules():
+        for module in modules_of(model):
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             self._read_replicas(module)
@@ -86,8 +94,10 @@ class RestoredParameters:
     # ------------------------------------------------------------------ FSDP1
 
     def _read_flat(self, module: nn.Module) -> None:
+        if wrapped_as(module) != "_fsdp_wrapped_module":
+            return
         handle: Any = getattr(module, "_handle", None)
-        if wrapped_as(module) != "_fsdp_wrapped_module" or handle is None:
+        if handle is None:
             return
         if handle.world_size > 1:
             self._note_shards(handle.world_size, "FSDP1")
@@ -189,6 +199,8 @@ class RestoredParameters:
 
 def is_distributed(tensor: Any) -> bool:
     """Return whether a tensor is a DTensor."""
+    if type(tensor) in _ORDINARY:
+        return False
     kind = getattr(sys.modules.get("torch.distributed.tensor"), "DTensor", None)
     return kind is not None and isinstance(tensor, kind)
 
@@ -288,9 +300,9 @@ def _sharded_parameters(module: nn.Module) -> Iterator[Any]:
 
     ``FSDPState._fsdp_param_groups``: 2.13; ``_fsdp_param_group``: 2.6.
     """
-    wrapped: Any = module
-    if not hasattr(module, "_get_fsdp_state"):
+    if not hasattr(type(module), "_get_fsdp_state"):
         return
+    wrapped: Any = module
     state = wrapped._get_fsdp_state()
     groups = getattr(state, "_fsdp_param_groups", None)
     if groups is None:
@@ -305,6 +317,8 @@ def _replicas(module: nn.Module) -> int | None:
 
     It keeps a ``_ReplicateState`` among the attributes of ``contract`` (2.6–2.13).
     """
+    if not has_composed_state(module):
+        return None
     for name, states in module.__dict__.items():
         found = states.values() if name.startswith(COMPOSED_STATE) else ()
         if any(type(state).__name__ == "_ReplicateState" for state in found):

@@ -14,6 +14,7 @@ from torchgauge.trace.inputs import InputPlan
 from torchgauge.trace.isolation import unheard
 from torchgauge.trace.kernel_memory import one_thread
 from torchgauge.trace.missing_data import needs_values
+from torchgauge.trace.modules import modules_of, tensors_of
 from torchgauge.trace.packed import holds_packed
 from torchgauge.trace.real_run import (
     Demand,
@@ -38,7 +39,7 @@ def run(request: Request) -> Outcome:
     does not have, the same on real CPU tensors.
     """
     if not request.simulated_only:
-        if any(isinstance(module, torch.jit.ScriptModule) for module in request.model.modules()):
+        if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(request.model)):
             reason = "scripted code runs on real tensors only"
             return _run_for_real(request, reason, asks_for_values=False)
         if holds_packed(request.model):
@@ -166,7 +167,7 @@ def _run_for_real(
     if is_made_up or request.target.type != "cpu":  # made-up values, or another device's kernels
         note = Guess(note)
     notes = [note]
-    if any(parameter.is_meta for parameter in request.model.parameters()):
+    if any(parameter.is_meta for parameter in tensors_of(request.model).parameters):
         notes.append(Guess(decided_by_stand_ins(wanted.asked if wanted else (), reason)))
     trace = replace(outcome.trace, assumptions=(*outcome.trace.assumptions, *notes))
     return replace(outcome, trace=trace)

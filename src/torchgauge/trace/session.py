@@ -36,6 +36,7 @@ from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
+from torchgauge.trace.modules import modules_of, tensors_of
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
@@ -349,7 +350,8 @@ class Session:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
         self._recorder.threads.check()
-        if any(id(t) not in self._registered for t in (*root.parameters(), *root.buffers())):
+        held = tensors_of(root)
+        if not self._registered.issuperset(map(id, (*held.parameters, *held.buffers))):
             self._register(root)
         return output
 
@@ -678,7 +680,7 @@ class Session:
     @staticmethod
     def _unwrap(root: nn.Module) -> None:
         """Let go of the wrapped forwards: their cycles would keep the copy until a collection."""
-        for module in root.modules():
+        for module in modules_of(root):
             if not isinstance(module, torch.jit.ScriptModule):
                 module.__dict__.pop("forward", None)
 
@@ -721,7 +723,6 @@ class Session:
                 "DTensors in the forward: what this rank computes is counted, not what it sends"
             )
         self._notes.assumptions += filter(None, recorder.assumptions)
-        modules = module_infos(root, lazy)
         if holds_quantized(root, modules):
             self._notes.assumptions.append(
                 "quantized weights: a product is one MAC at any width; quantizing and dequantizing "

@@ -31,6 +31,7 @@ from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
 from torchgauge.trace.geometry import view_of, view_over
 from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
+from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import is_packed
 from torchgauge.trace.restored import (
     FLAT,
@@ -46,6 +47,7 @@ from torchgauge.trace.torch_internals import storage_key, viewed
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     distributes,
+    has_composed_state,
     is_of_distributed,
     own_attributes,
     user_class,
@@ -96,7 +98,7 @@ class Twin:
 
     def hidden_parameters(self) -> list[nn.Parameter]:
         """Return the parameters that the model reaches but has not registered."""
-        known = {id(parameter) for parameter in self.root.parameters()}
+        known = set(map(id, tensors_of(self.root).parameters))
         return [p for p in self._parameters if id(p) not in known and not is_lazy(p)]
 
     def value(self, original: Any) -> Any:
@@ -314,8 +316,8 @@ class Twin:
         """Copy hooks, without those that shard; the handles of the others still remove them."""
         twin = self._memo.get(id(original))
         if twin is None:
-            kept = ((key, hook) for key, hook in original.items() if not distributes(hook))
-            twin = self.value(OrderedDict(kept))
+            kept = {key: hook for key, hook in original.items() if not distributes(hook)}
+            twin = self.value(OrderedDict(kept)) if kept else OrderedDict()
             self._remember(original, twin)
         return twin
 
@@ -344,10 +346,11 @@ class Twin:
         state: dict[str, Any] = twin.__dict__
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
+        is_composed = has_composed_state(original)
         for name, value in own_attributes(original).items():
             if name in _LEFT_OUT:
                 state[name] = None
-            elif name.startswith(COMPOSED_STATE) or name in restored:
+            elif name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
                 continue
             elif name in ("_parameters", "_buffers") and (restored or FLAT in value):
                 state[name] = self._own(original, name, restored)

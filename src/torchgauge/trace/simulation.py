@@ -214,7 +214,7 @@ class Simulation:
             self._invalidate(output, args)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
-        return all(self.values.knows(tensor) for tensor in tensors)
+        return all(map(self.values.knows, tensors))
 
     def _follow(
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any

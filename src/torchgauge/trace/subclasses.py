@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from torchgauge.trace.irregular import dense_parts, is_irregular
+from torchgauge.trace.modules import cached_by_class, tensors_of
 from torchgauge.trace.torch_internals import (
     is_default_dispatch,
     without_torch_function,
@@ -27,7 +28,8 @@ from torchgauge.trace.wrappers import is_of_distributed
 
 _LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""
-_ORDINARY = (torch.Tensor, nn.Parameter)
+ORDINARY = (torch.Tensor, nn.Parameter)
+"""Classes of tensors that are numbers and nothing else."""
 _MAX_DEPTH = 6
 _NO_TENSORS = (
     nn.Module, type, types.FunctionType, types.MethodType, types.BuiltinFunctionType,
@@ -35,18 +37,20 @@ _NO_TENSORS = (
 )  # fmt: skip
 
 
+@cached_by_class
 def is_wrapper(kind: type) -> bool:
     """Return whether tensors of a class run their operators themselves, on tensors inside."""
     return not is_default_dispatch(kind) and not _is_left_to_others(kind)
 
 
+@cached_by_class
 def _is_left_to_others(kind: type) -> bool:
     return kind.__module__.startswith(_LEFT_TO_OTHERS)
 
 
 def any_wrapper(kinds: Sequence[type]) -> bool:
     """Return whether an operator is to be run by the class of one of its arguments."""
-    return any(kind not in _ORDINARY and is_wrapper(kind) for kind in kinds)
+    return any(kind not in ORDINARY and is_wrapper(kind) for kind in kinds)
 
 
 def rebuilt(
@@ -70,7 +74,7 @@ def rebuilt(
         if _is_left_to_others(kind):
             kind = nn.Parameter if isinstance(original, nn.Parameter) else torch.Tensor
             plain = convert(original)
-        elif kind in _ORDINARY or is_lazy(original):
+        elif kind in ORDINARY or is_lazy(original):
             plain = convert(original)
         else:
             plain = convert(original.as_subclass(torch.Tensor))
@@ -120,7 +124,9 @@ def copy_attributes(
 def has_attributes(tensor: torch.Tensor) -> bool:
     """Return whether anything is kept on a tensor besides its numbers."""
     kind = type(tensor)
-    return (bool(tensor.__dict__) or kind not in _ORDINARY) and not _is_left_to_others(kind)
+    if kind in ORDINARY:
+        return bool(tensor.__dict__)
+    return not _is_left_to_others(kind)
 
 
 def slots(kind: type) -> Iterator[str]:
@@ -138,10 +144,10 @@ def _slot_values(value: Any) -> list[Any]:
 
 def stored_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:
     """Return the tensors with data that a tensor consists of; most often itself alone."""
-    kind = type(tensor)
     if is_irregular(tensor):
         return dense_parts(tensor)
-    if kind in _ORDINARY or not is_wrapper(kind):
+    kind = type(tensor)
+    if kind in ORDINARY or not is_wrapper(kind):
         return [tensor]
     flatten = getattr(tensor, "__tensor_flatten__", None)
     if flatten is None:
@@ -158,9 +164,9 @@ def has_special_parameters(root: nn.Module) -> bool:
 
     Kernels that such a class chooses between, by ``x.device.type``, are those of the device.
     """
-    tensors = (*root.parameters(), *root.buffers())
-    kinds = {type(tensor) for tensor in tensors if not is_lazy(tensor)}
-    return any(kind not in _ORDINARY and not _is_left_to_others(kind) for kind in kinds)
+    held = tensors_of(root)
+    kinds = {type(tensor) for tensors in held for tensor in tensors if not is_lazy(tensor)}
+    return any(kind not in ORDINARY and not _is_left_to_others(kind) for kind in kinds)
 
 
 def attached_tensors(tensor: torch.Tensor) -> list[torch.Tensor]:

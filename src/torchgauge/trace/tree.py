@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -15,6 +16,7 @@ from torchgauge.trace.bitsandbytes import quantization_states
 from torchgauge.trace.describe import dtype_name
 from torchgauge.trace.geometry import span_of
 from torchgauge.trace.irregular import counted_shape, is_irregular
+from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import PackedWeights
 from torchgauge.trace.subclasses import (
     attached_tensors,
@@ -117,13 +119,18 @@ class _Owners:
     def __init__(self, root: nn.Module) -> None:
         self._names: dict[Any, str] = {}
         self._packed = PackedWeights()
-        self._attached = {
+        self._root = root
+
+    @cached_property
+    def _attached(self) -> set[Any]:
+        """Tensors that a name stands for; what is attached to several names counts once."""
+        return {
             _place(part)
-            for tensor in (*root.parameters(), *root.buffers())
+            for tensors in tensors_of(self._root)
+            for tensor in tensors
             if not is_lazy(tensor)
             for part in stored_tensors(tensor)
         }
-        """Tensors that a name stands for; what is attached to several names counts once."""
 
     def parameters(
         self, path: str, module: nn.Module, lazy: frozenset[str]

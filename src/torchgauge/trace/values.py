@@ -110,9 +110,10 @@ class ValueStore:
 
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
+        if self._watches.pop(key, None) is None:  # whatever has a value is watched
+            return
         self._storages.pop(key, None)
         self._numbers.pop(key, None)
-        self._watches.pop(key, None)
         self._spans.pop(key, None)
         self._origins.pop(key, None)
 
@@ -226,7 +227,9 @@ class ValueStore:
     def knows(self, meta: torch.Tensor) -> bool:
         """Return whether a tensor has a value."""
         key = storage_key(meta.untyped_storage())
-        return key in self._numbers or (key in self._storages and self._covers(key, meta))
+        if key not in self._storages:
+            return key in self._numbers
+        return key not in self._spans or self._covers(key, meta)
 
     def _covers(self, key: int, meta: torch.Tensor) -> bool:
         spans = self._spans.get(key)

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from torchgauge.trace.modules import cached_by_class
 from torchgauge.trace.torch_internals import unwrap_compiled
 
 _WRAPPING = (
@@ -48,13 +49,19 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 def wrapped_as(module: nn.Module) -> str | None:
     """Return under which name a wrapper keeps what it wraps, ``None`` for other modules."""
-    for place, kind, name in _WRAPPING:
-        wrapper = getattr(sys.modules.get(place), kind, None)
-        if wrapper is not None and isinstance(module, wrapper):
+    return _wraps_as(type(module))
+
+
+@cached_by_class
+def _wraps_as(kind: type) -> str | None:
+    for place, class_name, name in _WRAPPING:
+        wrapper = getattr(sys.modules.get(place), class_name, None)
+        if wrapper is not None and issubclass(kind, wrapper):
             return name
     return None
 
 
+@cached_by_class
 def user_class(kind: type) -> type:
     """Return the user's class behind the one that ``fully_shard`` or ``replicate`` made of it."""
     if not any(base.__module__.startswith(_COMPOSED) for base in kind.__mro__[:2]):
@@ -73,6 +80,7 @@ def distributes(hook: Any) -> bool:
     return str(getattr(function, "__globals__", {}).get("__name__", "")).startswith(_DISTRIBUTED)
 
 
+@cached_by_class
 def is_of_distributed(kind: type) -> bool:
     """Return whether a class is one of meshes, process groups and wrappers, which have no copy."""
     place = str(getattr(kind, "__module__", ""))
@@ -88,7 +96,8 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     ``_hf_hook`` around it in its place. A hook that does more than move tensors stays.
     """
     attributes: Mapping[str, Any] = module.__dict__
-    if any(type(value) is types.MethodType and distributes(value) for value in attributes.values()):
+    methods = [value for value in attributes.values() if type(value) is types.MethodType]
+    if methods and any(map(distributes, methods)):
         attributes = {
             name: value
             for name, value in attributes.items()
@@ -113,9 +122,16 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     return state
 
 
+def has_composed_state(module: nn.Module) -> bool:
+    """Return whether ``fully_shard`` or ``replicate`` has added such attributes."""
+    return COMPOSED_STATE in "\n".join(module.__dict__)  # one search, not one for each name
+
+
 def offloading_hooks(module: nn.Module) -> list[Any]:
     """Return the hooks of accelerate that keep weights of this module elsewhere."""
-    hooks = _single_hooks(module.__dict__.get("_hf_hook"))
+    if "_hf_hook" not in module.__dict__:
+        return []
+    hooks = _single_hooks(module.__dict__["_hf_hook"])
     return [hook for hook in hooks if _moves(hook) and getattr(hook, "weights_map", None)]
 
 

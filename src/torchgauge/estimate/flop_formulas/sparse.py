@@ -7,7 +7,7 @@ Elements of a block format (BSR, BSC) that are stored zeros are multiplied as we
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +25,10 @@ _MULTIPLICATIONS = "multiplications"
 
 def has_sparse(op: OpRecord) -> bool:
     """Return whether an operator reads or makes a sparse tensor."""
-    return any(spec.stored is not None for spec in _specs((*op.args, op.outputs)))
+    for spec in op.outputs:
+        if spec.stored is not None:
+            return True
+    return _any_sparse(op.args)
 
 
 def sparse_formula(op: OpRecord) -> FlopFormula | None:
@@ -81,9 +84,11 @@ def _flat(value: ArgumentValue) -> Any:
     return tuple(map(_flat, value)) if isinstance(value, tuple) else value
 
 
-def _specs(value: Any) -> Iterator[TensorSpec]:
-    if isinstance(value, TensorSpec):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _specs(item)
+def _any_sparse(values: Iterable[Any]) -> bool:
+    for value in values:
+        if isinstance(value, TensorSpec):
+            if value.stored is not None:
+                return True
+        elif isinstance(value, tuple) and _any_sparse(value):
+            return True
+    return False

@@ -1,0 +1,54 @@
+"""The modules and tensors of a model as lists: PyTorch's own walks are generators in generators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import nn
+
+Answer = TypeVar("Answer")
+
+
+def cached_by_class(function: Callable[[type], Answer]) -> Callable[[type], Answer]:
+    """Let a function of a class look only once at each; models have many objects of few."""
+    return lru_cache(maxsize=4096)(function)
+
+
+class Held(NamedTuple):
+    """The tensors that the modules of a model have registered, each once."""
+
+    parameters: list[torch.Tensor]
+    buffers: list[torch.Tensor]
+
+
+def modules_of(root: nn.Module) -> list[nn.Module]:
+    """Return what ``root.modules()`` yields: each module once, parents before their children."""
+    seen: set[int] = set()
+    found: list[nn.Module] = []
+    stack = [root]
+    while stack:
+        module = stack.pop()
+        if id(module) in seen:
+            continue
+        seen.add(id(module))
+        found.append(module)
+        children = module._modules
+        if children:
+            stack.extend([child for child in reversed(children.values()) if child is not None])
+    return found
+
+
+def tensors_of(root: nn.Module) -> Held:
+    """Return what ``root.parameters()`` and ``root.buffers()`` yield."""
+    parameters: dict[int, torch.Tensor] = {}
+    buffers: dict[int, torch.Tensor] = {}
+    for module in modules_of(root):
+        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
+            if own:
+                for tensor in own.values():
+                    if tensor is not None:
+                        found.setdefault(id(tensor), tensor)
+    return Held(list(parameters.values()), list(buffers.values()))
