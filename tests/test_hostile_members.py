@@ -200,3 +200,28 @@ def test_the_fast_path_that_is_off_is_named(kind: str) -> None:
     assert said(tg.Scenario())
     assert not said(tg.Scenario(mode="training"))
     assert not said(tg.Scenario(precision="bf16-autocast"))
+
+
+@pytest.mark.parametrize("read", ["item", "tolist", "bool", "nonzero", "index"])
+def test_values_in_a_constructor_are_known(read: str) -> None:
+    """Rates of stochastic depth, masks: the store of a construction is the one that is asked."""
+    with tg.meta_construction():
+        rates = torch.linspace(0, 0.5, 6)
+        found = {
+            "item": lambda: [rate.item() for rate in rates],
+            "tolist": rates.tolist,
+            "bool": lambda: bool((rates > 1).any()),
+            "nonzero": lambda: (rates > 0.25).nonzero().tolist(),
+            "index": lambda: rates[rates > 0.25].tolist(),
+        }[read]()
+    real = torch.linspace(0, 0.5, 6)
+    assert (
+        found
+        == {
+            "item": real.tolist(),
+            "tolist": real.tolist(),
+            "bool": False,
+            "nonzero": [[3], [4], [5]],
+            "index": real[3:].tolist(),
+        }[read]
+    )

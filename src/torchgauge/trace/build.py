@@ -22,13 +22,11 @@ class _Construction(DispatchMode):
 
     def __init__(self, *, guessing: bool = False) -> None:
         super().__init__()
-        self._simulation = Simulation()
+        self._simulation = Simulation(values=None if guessing else CONSTRUCTED)
         self._made: dict[int, weakref.ref[torch.UntypedStorage]] | None = None
         if guessing:
             self._simulation.values.default = 1.0
             self._made = {}
-        else:
-            self._simulation.values = CONSTRUCTED
 
     @property
     def alive_bytes(self) -> int:

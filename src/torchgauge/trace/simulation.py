@@ -44,8 +44,10 @@ Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 class Simulation:
     """Keep a run on the meta device and its small values known."""
 
-    def __init__(self, rules: Mapping[str, Rule] | None = None) -> None:
-        self.values = ValueStore()
+    def __init__(
+        self, rules: Mapping[str, Rule] | None = None, *, values: ValueStore | None = None
+    ) -> None:
+        self.values = ValueStore() if values is None else values
         self.readers = Readers(self.values)
         self._rules = rules or {}
         self.lost_index = False
