@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 import torchvision_zoo as zoo
 
+from torchgauge.report.model import OUTSIDE
+
 HERE = Path(__file__).parent
 PUBLISHED_FILE = HERE.parents[2] / "shared" / "data" / "torchvision_params_gmacs.csv"
 CASES = {str(case): case for case in zoo.published()}
@@ -44,7 +46,8 @@ def measure(name: str, **mechanism: int) -> tuple[int, float]:
     if hasattr(model, "roi_heads"):
         zoo.let_through(model, **mechanism)
     report = zoo.analyze(case, model)
-    assert all(entry.calls == 0 for entry in report.not_counted)
+    operators = [e for e in report.not_counted if not e.op.startswith(OUTSIDE)]
+    assert all(entry.calls == 0 for entry in operators)  # masks are pasted box by box, in Python
     return report.totals.params, report.totals.forward_macs / 1e9
 
 

@@ -12,7 +12,7 @@ import torch
 
 from torchgauge.trace.code_lines import is_session, place
 
-FEW_FLOATS = 8
+FEW_FLOATS = 16
 FEW_INTEGERS = 1 << 10
 """Up to so many values may go to and fro in one call of a layer (a list of lengths, the experts of
 a mixture, a threshold) before it counts as work on values."""
