@@ -59,6 +59,7 @@ def folder(tmp_path, monkeypatch):
     (tmp_path / "net.py").write_text(NET)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.delitem(sys.modules, "net", raising=False)  # another test's, of the same name
     before = set(sys.modules)
     with torch.random.fork_rng(devices=[]):  # net.py makes a model with real weights
         yield tmp_path
