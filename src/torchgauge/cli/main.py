@@ -83,7 +83,7 @@ def _status(arguments: list[str]) -> int:
             "  this is a bug in torchgauge; please report it with the output of --debug"
         )
         return INTERNAL_ERROR_STATUS
-    except BaseException as stop:  # only the model's code raises what is no Exception
+    except BaseException as stop:  # the model's code raised something that is not an Exception
         if "--debug" in arguments:
             traceback.print_exc()
         _say(

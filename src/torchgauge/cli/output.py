@@ -104,7 +104,7 @@ def deliver(text: str, output: Path | None) -> None:
 def check_strict(report: Report | FitReport) -> None:
     """Refuse a report that is incomplete, or of which a figure hangs on a guess.
 
-    Assumptions that say how the figures are made are no reason.
+    Assumptions that only say how the figures are made pass.
 
     Raises:
         InDoubt: lists what is in doubt.
