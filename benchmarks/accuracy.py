@@ -27,7 +27,7 @@ from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"

@@ -138,7 +138,7 @@ def test_resnet50_is_what_a_lifetime_tracker_sees() -> None:
     """Batch 32, Adam, float32: 2,947 MiB of tensors (``torch.distributed._tools.MemTracker``)."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    from torchgauge.cli.sources.torchvision_operators import define_missing_operators
+    from torchgauge.trace.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     from torchvision.models import resnet50

@@ -15,8 +15,8 @@ from functools import partial
 from torch import nn
 
 from benchmarks.time_sets.cases import NotPredicted, TensorSpec, TimeCase, rows
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 from torchgauge.report.scenario import Scenario
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 FILE = "throughput_mpt_training.csv"
 GPUS = {"a100_40gb": "A100-SXM-40GB", "a100_80gb": "A100-SXM-80GB", "h100_80gb": "H100-SXM"}

@@ -16,9 +16,9 @@ from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import model_inputs
 from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
-from torchgauge.cli.sources.torchvision_operators import define_missing_operators
 from torchgauge.errors import ModelSpecError
 from torchgauge.report.model import Report
+from torchgauge.trace.torchvision_operators import define_missing_operators
 
 pytestmark = pytest.mark.models
 os.environ["HF_HUB_OFFLINE"] = "1"
