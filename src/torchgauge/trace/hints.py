@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from torch import nn
 
 from torchgauge.report.model import NamedValue, TensorSpec
+from torchgauge.trace.causes import causes
 from torchgauge.trace.code_lines import place
 from torchgauge.trace.data_dependent import DataDependentError
 
@@ -35,7 +36,7 @@ def explain_optimizer(error: Exception) -> str:
 
 def explain(module: nn.Module, inputs: tuple[NamedValue, ...], error: Exception) -> str:
     """Return one sentence on what the layer needs and what it got; empty when nothing is known."""
-    for link in _chain(error):
+    for link in causes(error):
         if isinstance(link, DataDependentError):
             return _values(link)
     first = next((value.tensor for value in inputs if value.tensor is not None), None)
@@ -71,14 +72,6 @@ def line_of(error: BaseException) -> str:
             found = f"{name}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     return found
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _convolution(module: nn.Module, got: TensorSpec) -> str:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dis
 import re
-from collections.abc import Iterator
 from types import TracebackType
 
+from torchgauge.trace.causes import causes
 from torchgauge.trace.data_dependent import DataDependentError
 
 _KINDS = (RuntimeError, TypeError, ValueError, BufferError)
@@ -54,7 +54,7 @@ def needs_values(error: BaseException) -> bool:
     Source of the phrases: what torch 2.6 to 2.13 says when each way to read a tensor meets the
     meta device, listed in ``tests/test_missing_data.py``.
     """
-    return any(_is_about_data(link) for link in _chain(error))
+    return any(_is_about_data(link) for link in causes(error))
 
 
 def _is_about_data(error: BaseException) -> bool:
@@ -89,12 +89,3 @@ def _module_of_raise(traceback: TracebackType | None) -> str:
     if dis.opname[opcode] not in ("RAISE_VARARGS", "RERAISE"):
         return ""
     return str(frame.f_globals.get("__name__", "?"))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
+from torchgauge.trace.causes import causes
 from torchgauge.units import format_bytes, parse_bytes
 
 _MARKS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")
@@ -32,13 +32,13 @@ def is_out_of_memory(error: BaseException) -> bool:
     return any(
         isinstance(link, (MemoryError, torch.OutOfMemoryError))
         or (isinstance(link, RuntimeError) and any(mark in str(link) for mark in _MARKS))
-        for link in _chain(error)
+        for link in causes(error)
     )
 
 
 def requested_bytes(error: BaseException) -> int | None:
     """Return how much a failed allocation had asked for, ``None`` where nothing says so."""
-    for link in _chain(error):
+    for link in causes(error):
         for pattern in _ASKED:
             if match := re.search(pattern, str(link)):
                 return parse_bytes(match[1])
@@ -56,15 +56,6 @@ def free_bytes(device: torch.device) -> int | None:
         return int(free)
     known = [size for size in (_available(), _below_limit()) if size is not None]
     return min(known, default=None)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    link: BaseException | None = error
-    seen: set[int] = set()
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
-        yield link
-        link = link.__cause__ or link.__context__
 
 
 def _available() -> int | None:
