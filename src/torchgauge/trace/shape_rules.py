@@ -14,6 +14,7 @@ import torch
 
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
+from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
@@ -279,6 +280,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    **LOSS_RULES,
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
     **READER_RULES,

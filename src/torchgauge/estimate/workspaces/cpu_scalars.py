@@ -23,6 +23,7 @@ _BASES = (
     "mul",
     "div",
     "floor_divide",
+    "rsub",
     "remainder",
     "eq",
     "ne",
