@@ -41,6 +41,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fourier import fourier_scratch
 from torchgauge.trace.irregular import (
     dense_parts,
     irregular_in,
@@ -457,6 +458,8 @@ class Recorder(DispatchMode):
                 self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
                 return output
             noted_kwargs += meetings(facts.name, args)
+        if facts.is_fourier:
+            noted_kwargs += fourier_scratch(facts.base, args)
         if facts.resizes:
             for tensor in found.tensors:
                 storages.note_size(tensor, call)

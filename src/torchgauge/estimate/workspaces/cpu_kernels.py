@@ -156,7 +156,14 @@ def _ctc_loss_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (_tensor(op, 6).nbytes,)
 
 
+def _fourier(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """What the recorder noted from the strides (``trace/fourier.py``)."""
+    noted = dict(op.kwargs).get("scratch_bytes", 0)
+    return (noted,) if isinstance(noted, int) else ()
+
+
 RULES: dict[str, Rule] = {
+    **{f"aten.{name}.default": _fourier for name in ("_fft_r2c", "_fft_c2c", "_fft_c2r")},
     "aten._ctc_loss_backward.default": _ctc_loss_backward,
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     "aten.masked_select.default": _masked_select,
