@@ -9,6 +9,7 @@ one. Source: ``_exec_fft``, ``_sort_dims`` and ``_fft_c2r_mkl`` in PyTorch's
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any
 
@@ -50,10 +51,7 @@ def _transform(
     """Return whether the input is copied, and the strides of the result."""
     batch = _sorted([dim for dim in range(len(sizes)) if dim not in dims], strides)
     wide = [dim for dim in batch if sizes[dim] != 1]
-    copied = any(
-        strides[outer] != strides[inner] * sizes[inner]
-        for outer, inner in zip(wide, wide[1:], strict=False)
-    )
+    copied = any(strides[outer] != strides[inner] * sizes[inner] for outer, inner in pairwise(wide))
     order = [*batch, *dims]
     result = [0] * len(sizes)
     for place, dim in enumerate(order):
