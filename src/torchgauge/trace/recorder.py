@@ -28,8 +28,10 @@ from torchgauge.trace.accumulation import (
     SELECTIONS,
     SUM,
     SUM_IN_PLACE,
+    WRITTEN_OVER,
     is_last_reference,
     is_of_selection,
+    is_written_over,
     last_reference,
 )
 from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
@@ -410,6 +412,9 @@ class Recorder(DispatchMode):
             facts = facts_of(func)
         elif node is not None and func in SELECTIONS and is_of_selection(node):
             func = SELECTIONS[func]
+            facts = facts_of(func)
+        elif node is not None and func in WRITTEN_OVER and is_written_over(args, node):
+            func = WRITTEN_OVER[func]
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well

@@ -1,0 +1,115 @@
+"""PyTorch's own suite of modules, whole: ``torch.testing._internal.common_modules.module_db``.
+
+Every module with the inputs that PyTorch tests it with, in evaluation and training: the analysis
+runs; parameters, output shapes and dtypes are those of a real run. The peaks on the CPU are equal
+to the byte, except for what ``benchmarks/module_db.csv`` lists with its reason.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("expecttest")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from benchmarks.cpu_memory import Figure, one_thread
+from benchmarks.module_db import COLUMNS, Sample, differences, figures, names, samples
+from torchgauge.errors import ModelError
+from torchgauge.trace.describe import tensors_in
+
+pytestmark = [
+    pytest.mark.models,
+    pytest.mark.filterwarnings("ignore"),  # the suite tries what PyTorch deprecates
+]
+EQUAL = 0.97
+"""Of the peaks that can be compared."""
+
+
+def real_output(sample: Sample) -> Any:
+    """Run a sample for real; ``None`` where PyTorch refuses it."""
+    torch.manual_seed(0)
+    try:
+        with torch.set_grad_enabled(sample.training):
+            return sample.module(*sample.args, **sample.kwargs)
+    except RuntimeError:
+        return None
+
+
+def described(value: Any) -> list[tuple[tuple[int, ...], str]]:
+    """Return shape and dtype of each tensor."""
+    return [(tuple(t.shape), str(t.dtype).removeprefix("torch.")) for t in tensors_in(value)]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+@pytest.mark.parametrize("name", names())
+def test_a_module_is_described_as_it_runs(name: str, training: bool) -> None:
+    count = 0
+    with one_thread():
+        for sample in samples(name, training=training):
+            output = real_output(sample)
+            if output is None:
+                with pytest.raises(ModelError):
+                    report_of(sample)
+                continue
+            count += 1
+            report = report_of(sample)
+            assert report.totals.params == sum(p.numel() for p in sample.module.parameters())
+            found = [(out.tensor.shape, out.tensor.dtype) for out in report.outputs if out.tensor]
+            assert found == described(output), (name, count)
+    assert count
+
+
+def report_of(sample: Sample) -> Any:
+    """Analyse the forward; one without a gradient cannot be trained."""
+    trains = sample.training and any(p.requires_grad for p in sample.module.parameters())
+    return sample.analyze() if trains else inference(sample)
+
+
+def inference(sample: Sample) -> Any:
+    """Analyse the forward alone, in the mode of the scenario."""
+    forward = Sample(module=sample.module, args=sample.args, kwargs=sample.kwargs, training=False)
+    return forward.analyze()
+
+
+@cache
+def measured(name: str, training: bool) -> tuple[Figure, ...]:
+    """Measure a module once."""
+    return tuple(figures(name, training=training))
+
+
+AVX512 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="the scratch memory of oneDNN's kernels is known for AVX-512 alone",
+)
+
+
+@AVX512
+@pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+@pytest.mark.parametrize("name", names())
+def test_the_peak_is_the_real_one(name: str, training: bool) -> None:
+    scenario = "training" if training else "inference"
+    listed = differences().get((name, scenario))
+    for figure in measured(name, training):
+        if listed is None:
+            assert figure.predicted_bytes == figure.real_bytes, figure
+        else:
+            ours, real = int(listed["predicted_bytes"]), int(listed["real_bytes"])
+            assert abs(figure.error) <= abs(ours / real - 1) + 1e-9, figure
+
+
+@AVX512
+def test_nearly_all_are_exact_and_the_rest_has_its_reason() -> None:
+    found = {(n, t): measured(n, t) for n in names() for t in (False, True)}
+    compared = [figure for each in found.values() for figure in each]
+    exact = [figure for figure in compared if figure.error == 0]
+    assert len(compared) > 1000 and len(exact) >= EQUAL * len(compared)
+    for (name, scenario), row in differences().items():
+        assert set(row) == set(COLUMNS) and row["reason"]
+        off = [f for f in found[name, scenario == "training"] if f.error]
+        assert len(off) <= int(row["off"]), f"{name}, {scenario}: write the table again"
