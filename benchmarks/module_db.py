@@ -167,10 +167,10 @@ def page(rows: list[dict[str, Any]], compared: int, exact: int) -> str:
     lines = [
         "# PyTorch's own modules",
         "",
-        "`torch.testing._internal.common_modules.module_db` has every module of `torch.nn` with the "
-        "inputs that PyTorch tests it with. `tests/models/test_module_db.py` takes all of them, in "
-        "evaluation and in training: the analysis runs, and parameters, output shapes and dtypes "
-        "are those of a real run.",
+        "`torch.testing._internal.common_modules.module_db` has the modules of `torch.nn` with the "
+        "inputs that PyTorch tests them with. `tests/models/test_module_db.py` takes all of them, "
+        "in evaluation and in training: the analysis runs, and parameters, output shapes and "
+        "dtypes are those of a real run.",
         "",
         f"Peak on the CPU against the profiler's memory events, inference and one step of SGD (of "
         f"gradients alone where a module has no parameters), at most {MOST} samples per module and "

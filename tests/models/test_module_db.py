@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.cpu_memory import Figure, one_thread
 from benchmarks.module_db import COLUMNS, Sample, differences, figures, names, samples
+
 from torchgauge.errors import ModelError
 from torchgauge.trace.describe import tensors_in
 
