@@ -11,7 +11,7 @@ import torch
 from torchgauge.trace.fourier import TRANSFORMS
 from torchgauge.trace.pointwise import pointwise_rule
 from torchgauge.trace.shape_rules import SHAPE_RULES
-from torchgauge.trace.torch_internals import OpOverload, is_composite
+from torchgauge.trace.torch_internals import OpOverload, is_composite, python_kernel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +26,8 @@ class OpFacts:
     is_higher_order: bool = False
     """Takes functions as arguments."""
     is_of_bitsandbytes: bool = False
+    python_kernel: Callable[..., Any] | None = None
+    """The function that runs it, where PyTorch wrote it in Python: what that calls is recorded."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -95,6 +97,7 @@ def _look_up(func: Any) -> OpFacts:
         base=base,
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
+        python_kernel=python_kernel(schema.name),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,

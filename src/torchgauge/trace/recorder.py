@@ -387,6 +387,9 @@ class Recorder(DispatchMode):
             output = self._run_inside(func, facts, args, kwargs)
             if output is not NotImplemented:
                 return output
+        if facts.python_kernel is not None:
+            with self:
+                return facts.python_kernel(*args, **kwargs)
         found = _Found()
         try:
             noted = found.note_all(args, self.specs)

@@ -6,6 +6,7 @@ If one of them disappears, this is the file to change; everything else uses the 
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -378,6 +379,19 @@ _kernels_are_set = False
 
 def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("no kernel for meta tensors outside of an analysis")
+
+
+def python_kernel(name: str) -> Callable[..., Any] | None:
+    """Return the function that an operator of PyTorch's own in Python was made from.
+
+    ``torch._library.custom_ops.OPDEFS`` and ``CustomOpDef._init_fn``: 2.6–2.13. The operators,
+    ``torch_nn::_linear_cross_entropy_batch_chunked`` among them: 2.13.
+    """
+    if not name.startswith("torch_nn::"):
+        return None
+    definitions = getattr(importlib.import_module("torch._library.custom_ops"), "OPDEFS", {})
+    kernel: Callable[..., Any] | None = getattr(definitions.get(name), "_init_fn", None)
+    return kernel
 
 
 def cpu_chooses_flash(*, grouped: bool) -> bool:
