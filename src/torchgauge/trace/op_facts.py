@@ -25,6 +25,8 @@ class OpFacts:
     is_higher_order: bool = False
     """Takes functions as arguments."""
     is_of_bitsandbytes: bool = False
+    is_written_in_operators: bool = False
+    """A custom operator of torch's own whose kernel only calls other operators."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -92,6 +94,7 @@ def _look_up(func: Any) -> OpFacts:
         base=base,
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
+        is_written_in_operators=schema.name.startswith("torch_nn::"),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,

@@ -65,6 +65,7 @@ from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
+    call_kernel,
     current_autograd_node,
     irregular_kernel,
     next_sequence_nr,
@@ -380,6 +381,9 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.is_written_in_operators:
+            with self:
+                return call_kernel(func, *args, **kwargs)
         if facts.is_of_bitsandbytes:
             output = self._run_inside(func, facts, args, kwargs)
             if output is not NotImplemented:
@@ -407,7 +411,7 @@ class Recorder(DispatchMode):
         if func is SUM and node is not None and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
-        elif node is not None and func in SELECTIONS and is_of_selection(node):
+        elif node is not None and func in SELECTIONS and is_of_selection(func, args, node):
             func = SELECTIONS[func]
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):

@@ -114,6 +114,19 @@ def scaled_dot_product_attention(
     return output
 
 
+def normalized_nothing(
+    source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Normalise no elements, of any rank; a new tensor keeps the chain of gradients.
+
+    Source: ``_batch_norm_impl_index`` in PyTorch's ``aten/src/ATen/native/Normalization.cpp``.
+    """
+    output = source.clone()
+    if weight is not None:
+        output = output * weight[0]
+    return output if bias is None else output + bias[0]
+
+
 def batch_norm(
     source: torch.Tensor,
     weight: torch.Tensor | None,
@@ -130,6 +143,8 @@ def batch_norm(
     Source: ``_batch_norm_impl_index`` in PyTorch's ``aten/src/ATen/native/Normalization.cpp``,
     which makes an empty reserve first.
     """
+    if source.numel() == 0:
+        return normalized_nothing(source, weight, bias)
     reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
     result: torch.Tensor = torch.ops.aten.native_batch_norm(
         source, weight, bias, running_mean, running_var, training, momentum, eps

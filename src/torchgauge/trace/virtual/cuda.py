@@ -13,6 +13,7 @@ from torchgauge.trace.torch_internals import is_composite
 from torchgauge.trace.virtual import cuda_recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
+from torchgauge.trace.virtual.cpu import normalized_nothing
 from torchgauge.trace.virtual.cuda_attention import attention
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.virtual.losses import ctc_loss
@@ -44,7 +45,7 @@ def batch_norm(
     aten = torch.ops.aten
     arguments = (source, weight, bias, running_mean, running_var, training, momentum, eps)
     if source.numel() == 0:
-        return _of_nothing(source, weight, bias)
+        return normalized_nothing(source, weight, bias)
     result: torch.Tensor
     if cudnn_enabled and _cudnn_normalises(arguments):
         layout = channels_last(source) or torch.contiguous_format
@@ -55,16 +56,6 @@ def batch_norm(
         result = aten.native_batch_norm(*arguments)[0]
         del reserve
     return result
-
-
-def _of_nothing(
-    source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Normalise no elements; a new tensor keeps the chain of gradients."""
-    output = source.clone()
-    if weight is not None:
-        output = output * weight[0]
-    return output if bias is None else output + bias[0]
 
 
 def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
