@@ -41,6 +41,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.inside_kernels import HALF_ON_CPU, AutocastInside, in_float32, lacks_half
 from torchgauge.trace.irregular import (
     dense_parts,
     irregular_in,
@@ -194,6 +195,9 @@ class Recorder(DispatchMode):
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
         self.assumptions: list[str] = []
+        self.autocast = AutocastInside({})
+        self.stands_for_gpu = False
+        """Whether a real run on the CPU takes the place of one on a GPU."""
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
         self.owners: dict[int, int] = {}
@@ -434,8 +438,7 @@ class Recorder(DispatchMode):
         workspace = 0
         try:
             if kernel is not None:
-                with self:  # what it calls is recorded
-                    output = kernel(*args, **kwargs)
+                output = self._run_irregular(func, facts, kernel, args, kwargs)
             elif self._measures and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
@@ -491,6 +494,27 @@ class Recorder(DispatchMode):
         if simulation is None:
             storages.check_limit()
         return output
+
+    def _run_irregular(
+        self,
+        func: Any,
+        facts: OpFacts,
+        kernel: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a kernel of sparse or nested tensors so that what it calls is recorded.
+
+        One that a GPU has and the CPU lacks in half precision runs in float32.
+        """
+        try:
+            with self.autocast.reopened(facts.name), self:
+                return kernel(*args, **kwargs)
+        except NotImplementedError as error:
+            if facts.is_mutating or not (self.stands_for_gpu and lacks_half(error)):
+                raise
+        self.assumptions.append(HALF_ON_CPU)
+        return in_float32(func, args, kwargs)
 
     def _run_inside(
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]

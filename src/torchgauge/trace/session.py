@@ -31,6 +31,7 @@ from torchgauge.trace.describe import (
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
 from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
@@ -167,6 +168,8 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._recorder.stands_for_gpu = not simulated and device != self._target.type
+        self._recorder.autocast = AutocastInside(self._target.autocast)
         self._outside = OutsideWork(self._recorder)
         self._running: Recorder | None = None
         """The recorder that is at work, from when the copy is made."""
@@ -448,16 +451,17 @@ class Session:
     def _autocast_installed(self) -> AbstractContextManager[None]:
         """Return a context in which regions of autocast act as on the target device.
 
-        A real run on the target itself needs none.
+        A real run on the target itself has PyTorch's own.
         """
         if self._simulation is None and self._device.type == self._autocast_device:
-            return nullcontext()
+            return native_autocast(self._device.type, self._recorder.autocast)
         return autocast_installed(
             self._target.autocast,
             target=self._target.type,
             aliases=("meta" if self._simulation is not None else self._device.type,),
             note=self._notes.warnings.append,
             assume=self._notes.assumptions.append,
+            inside=self._recorder.autocast,
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
