@@ -80,7 +80,7 @@ def test_autocast_acts_inside_the_kernels_of_sparse_tensors(call: str) -> None:
     assert output.tensor.shape == tuple(real.shape)
 
 
-@pytest.mark.parametrize("call", ["sparse.mm", "sparse.addmm", "addmm", "matmul"])
+@pytest.mark.parametrize("call", ["addmm", "mm", "matmul", "linear"])
 def test_a_step_of_it_and_its_peak(call: str) -> None:
     class Region(Graph):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -89,6 +89,17 @@ def test_a_step_of_it_and_its_peak(call: str) -> None:
 
     report = analyze(Region(call), mode="training", optimizer="none")
     assert predicted_peak(report) == real_peak(Region(call), torch.rand(N, D), training=True)
+
+
+@pytest.mark.parametrize("call", ["sparse.mm", "sparse.addmm", "mv"])
+def test_what_pytorch_cannot_differentiate_there_fails_in_an_analysis_too(call: str) -> None:
+    model = Graph(call)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(torch.rand(N, D)).sum()
+    with pytest.raises(RuntimeError, match="expected scalar type Float but found BFloat16"):
+        loss.backward()
+    with pytest.raises(ModelError, match="backward.*expected scalar type Float but found BFl"):
+        analyze(model, mode="training", optimizer="none", precision="bf16-autocast")
 
 
 @pytest.mark.parametrize("call", ["sparse.mm", "mv"])
@@ -115,7 +126,7 @@ def test_half_precision_for_a_gpu(call: str, layout: str, precision: str) -> Non
 
 def test_a_training_step_in_half_precision_for_a_gpu() -> None:
     report = analyze(Graph("sparse.mm", "csr"), mode="training", optimizer="none",
-                     precision="bf16-autocast", device="T4")  # fmt: skip
+                     precision="fp16", device="T4")  # fmt: skip
     assert report.totals.backward_flops == 2 * (N * D * D + STORED * D)
 
 
