@@ -14,6 +14,7 @@ import torch
 
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
+from torchgauge.trace.kernel_rules import KERNEL_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
@@ -282,6 +283,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
     **READER_RULES,
+    **KERNEL_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

@@ -212,7 +212,7 @@ def least_squares(op: OpRecord) -> int:
 
 @register_flop_formula("aten.linalg_pinv", "aten.pinverse")
 def pseudoinverse(op: OpRecord) -> int:
-    """``[…, m, n]``: singular values with thin vectors, ``14 q p² + 8 p³``, and ``2 m n p`` (8.6.3).
+    """``[…, m, n]``: ``14 q p² + 8 p³`` for singular values and thin vectors (8.6.3), ``2 m n p``.
 
     A Hermitian matrix takes its eigenvectors instead, ``9 n³``. Source: ``linalg_pinv`` in
     PyTorch's ``aten/src/ATen/native/LinearAlgebra.cpp``.

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.kernel_rules import CPU_RULES
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import packed_recurrent, recurrent
@@ -180,8 +181,29 @@ def group_norm(
     return result
 
 
+def one_hot(indices: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """Write ones into zeros ``[..., num_classes]``; PyTorch compares where there are no data.
+
+    Whether indices are in range is not looked at. Source: ``one_hot`` in PyTorch's
+    ``aten/src/ATen/native/Onehot.cpp``.
+    """
+    if num_classes == -1 and indices.numel() > 0:
+        num_classes = int(indices.max().item()) + 1
+    if indices.dtype is not torch.int64 or num_classes <= 0:
+        raise RuntimeError(
+            f"one_hot needs int64 indices and at least one class, not {indices.dtype} and "
+            f"{num_classes} classes"
+        )
+    shape = (*indices.shape, num_classes)
+    if indices.numel() == 0:
+        return torch.empty(shape, dtype=torch.int64, device=indices.device)
+    made = torch.zeros(shape, dtype=torch.int64, device=indices.device)
+    return made.scatter_(-1, indices.unsqueeze(-1), 1)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
+    "one_hot": one_hot,
     "group_norm": group_norm,
     "_pad_packed_sequence": pad_packed_sequence,
     "ctc_loss.IntList": ctc_loss,
@@ -194,8 +216,9 @@ KERNELS: dict[str, Callable[..., Any]] = {
 DEVICE = VirtualDevice(
     type="cpu",
     kernels=KERNELS,
-    shape_rules={},
+    shape_rules=CPU_RULES,
     autocast=policies_of("cpu", torch.__version__),
     foreach=False,
+    fused=frozenset({"mish_backward"}),
     host_states=False,
 )
