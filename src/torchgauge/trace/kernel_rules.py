@@ -120,6 +120,27 @@ def _multilabel_margin_loss(
     return torch.empty(shape, **kind), torch.empty(target.shape, **kind)
 
 
+def _histogram(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Counts of ``bins``, given as a number or by edges, and the edges (``Histogram.cpp``)."""
+    source, bins = args[0], args[1] if len(args) > 1 else kwargs.get("bins", 100)
+    count = bins.shape[0] - 1 if isinstance(bins, torch.Tensor) else bins
+    kind = {"dtype": source.dtype, "device": _META}
+    return torch.empty(count, **kind), torch.empty(count + 1, **kind)
+
+
+def _edges(args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
+    """One more edge than there are bins, for each of ``bins``."""
+    source, bins = args[0], args[1]
+    return [torch.empty(count + 1, dtype=source.dtype, device=_META) for count in bins]
+
+
+def _grid_of_counts(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Counts of each combination of ``bins``, given as numbers or by their edges."""
+    source, bins = args[0], args[1]
+    shape = [b.shape[0] - 1 if isinstance(b, torch.Tensor) else b for b in bins]
+    return torch.empty(shape, dtype=source.dtype, device=_META)
+
+
 def _batch_norm_of_the_cpu(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """In evaluation no statistics are returned (``batch_norm_cpu`` in ``Normalization.cpp``)."""
     outputs = torch.ops.aten._native_batch_norm_legit.default(*args, **kwargs)
@@ -139,6 +160,11 @@ KERNEL_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.multi_margin_loss_backward.default": _like(1),
     "aten.multilabel_margin_loss_forward.default": _multilabel_margin_loss,
     "aten.multilabel_margin_loss_backward.default": _like(1),
+    "aten.histogram.bin_ct": _histogram,
+    "aten.histogram.bins_tensor": _histogram,
+    "aten._histogramdd_bin_edges.default": _edges,
+    "aten._histogramdd_from_bin_cts.default": _grid_of_counts,
+    "aten._histogramdd_from_bin_tensors.default": _grid_of_counts,
 }
 """Rules for all devices, by operator; each makes the outputs from ``(args, kwargs)``."""
 CPU_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {

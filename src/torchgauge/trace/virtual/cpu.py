@@ -201,9 +201,21 @@ def one_hot(indices: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
     return made.scatter_(-1, indices.unsqueeze(-1), 1)
 
 
+def tensor_split(source: torch.Tensor, places: torch.Tensor, dim: int = 0) -> Any:
+    """Split at places, or into a number of parts, that a tensor on the CPU says.
+
+    Source: ``tensor_split`` in PyTorch's ``aten/src/ATen/native/TensorShape.cpp``, which reads the
+    tensor's memory.
+    """
+    if places.dim() == 0:
+        return torch.tensor_split(source, int(places.item()), dim)
+    return torch.tensor_split(source, [int(place.item()) for place in places.unbind()], dim)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "one_hot": one_hot,
+    "tensor_split.tensor_indices_or_sections": tensor_split,
     "group_norm": group_norm,
     "_pad_packed_sequence": pad_packed_sequence,
     "ctc_loss.IntList": ctc_loss,

@@ -13,7 +13,7 @@ from torchgauge.trace.torch_internals import is_composite
 from torchgauge.trace.virtual import cuda_recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
-from torchgauge.trace.virtual.cpu import normalized_nothing, one_hot
+from torchgauge.trace.virtual.cpu import normalized_nothing, one_hot, tensor_split
 from torchgauge.trace.virtual.cuda_attention import attention
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.virtual.losses import ctc_loss
@@ -154,6 +154,7 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "dropout": dropout,
         "dropout_": dropout_,
         "one_hot": one_hot,
+        "tensor_split.tensor_indices_or_sections": tensor_split,
         "softmax.int": softmax,
         "log_softmax.int": log_softmax,
         "_pad_packed_sequence": pad_packed_sequence,
