@@ -149,9 +149,9 @@ def full_name(entry: Any) -> str:
     return f"{entry.name}.{entry.variant_test_name}" if entry.variant_test_name else entry.name
 
 
-def samples(entry: Any, *, training: bool) -> list[Any]:
+def samples(entry: Any, *, training: bool, dtype: torch.dtype | None = None) -> list[Any]:
     """Return evenly spread samples of an entry, made from the same seed each time."""
-    dtype = dtype_of(entry)
+    dtype = dtype or dtype_of(entry)
     if training and not (entry.supports_autograd and (dtype.is_floating_point or dtype.is_complex)):
         return []
     torch.manual_seed(0)
@@ -169,12 +169,12 @@ def dtype_of(entry: Any) -> torch.dtype:
     return torch.float32 if torch.float32 in entry.dtypes else min(entry.dtypes, key=str)
 
 
-def check(entry: Any) -> Iterator[Found]:
-    """Analyze and run every sample of an entry."""
+def check(entry: Any, dtype: torch.dtype | None = None) -> Iterator[Found]:
+    """Analyze and run every sample of an entry, in its own dtype where none is named."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for training in (False, True):
-            for sample in samples(entry, training=training):
+            for sample in samples(entry, training=training, dtype=dtype):
                 yield compare(entry, sample, training=training)
 
 
@@ -379,7 +379,7 @@ def page(found: Sequence[Found], classes: dict[str, str]) -> str:
     lines += [f"- {_names(who)}: {why}" for why, who in sorted(skipped.items())]
     lines += ["", "## Where multiply-adds differ on purpose", ""]
     rules = Counter(rule for one in ran for rule in one.rules)
-    lines += [f"- {RULES[rule]} ({count} samples)" for rule, count in sorted(rules.items())]
+    lines += [f"- {RULES[rule]} (samples: {count})" for rule, count in sorted(rules.items())]
     lines += ["", "## What runs for real", "",
               "No simulation can know the outputs of these. Reports say so, with the reason.", "",
               "| operator | samples | reason |", "|---|--:|---|"]  # fmt: skip

@@ -70,6 +70,21 @@ def test_each_operator_without_a_formula_has_a_class(
             assert f"| `{one.name}` |" in page, f"{one.name} ran for real"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["mm", "bmm", "addmm", "baddbmm", "matmul", "einsum", "tensordot", "linalg.multi_dot",
+     "nn.functional.linear", "nn.functional.conv1d", "nn.functional.conv2d",
+     "nn.functional.conv_transpose2d"],
+)  # fmt: skip
+def test_complex_numbers(name: str) -> None:
+    """Every product is 4 real ones; a convolution runs as three, which torch counts as well."""
+    entry = next(entry for entry in operators() if entry.name == name)
+    found = [one for one in check(entry, torch.complex64) if not one.skipped]
+    assert [one.problems for one in found if one.problems] == []
+    rules = {rule for one in found for rule in one.rules}
+    assert rules - {"groups"} == (set() if "conv" in name else {"complex"})
+
+
 def test_the_table_can_be_read() -> None:
     classes = read_table()
     assert set(classes.values()) <= set(CLASSES)

@@ -62,7 +62,8 @@ def native_autocast(device_type: str, inside: AutocastInside) -> Iterator[None]:
 
     ``torch.autocast`` calls ``torch.set_autocast_enabled`` (2.6–2.13).
     """
-    set_enabled = torch.set_autocast_enabled
+    module: Any = torch
+    set_enabled = module.set_autocast_enabled
     noted = inside.note(lambda on: set_enabled(device_type, on))
 
     def follow(*args: Any) -> None:
@@ -71,11 +72,11 @@ def native_autocast(device_type: str, inside: AutocastInside) -> Iterator[None]:
         else:
             set_enabled(*args)
 
-    torch.set_autocast_enabled = follow
+    module.set_autocast_enabled = follow
     try:
         yield
     finally:
-        torch.set_autocast_enabled = set_enabled
+        module.set_autocast_enabled = set_enabled
 
 
 def lacks_half(error: Exception) -> bool:
