@@ -369,7 +369,7 @@ def page(found: Sequence[Found], classes: dict[str, str]) -> str:
     counted = [one for one in ran if one.compared_flops]
     plain = sum(not one.rules for one in counted)
     lines.append(f"| multiply-adds of operators that `FlopCounterMode` knows | {len(counted):,} | "
-                 f"{plain:,}, the others by a rule below |")  # fmt: skip
+                 f"{plain:,}, the others by a stated rule |")  # fmt: skip
     names = {one.name for one in ran}
     skipped = defaultdict(set)
     for one in found:
