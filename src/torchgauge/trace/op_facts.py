@@ -66,7 +66,8 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
                    "baddbmm",
-                   "mkldnn_rnn_layer_backward")  # fmt: skip
+                   "mkldnn_rnn_layer_backward",
+                   "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:

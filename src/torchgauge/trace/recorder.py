@@ -52,6 +52,7 @@ from torchgauge.trace.irregular import (
     sparse_alias,
 )
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
+from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
@@ -185,6 +186,7 @@ class Recorder(DispatchMode):
     ) -> None:
         super().__init__()
         last_reference()
+        references_in_linear()
         self.specs = SpecTable(device)
         self.storages = StorageTracker()
         self.simulation = simulation
@@ -363,6 +365,9 @@ class Recorder(DispatchMode):
             self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
+        if is_sum and is_bias_of_linear(args, kwargs):
+            func, args = SUM_IN_PLACE, in_place(args)
         facts = facts_of(func)
         if (
             facts.is_composite

@@ -180,6 +180,8 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
+        if tensor.dim() == 4 and tensor.transpose(1, 2).is_contiguous():
+            layout |= Layout.HEADS_INSIDE
     elif tensor.dim() in (2, 3) and _is_matrix(tensor):
         layout |= Layout.MATRIX
     if tensor.is_conj():

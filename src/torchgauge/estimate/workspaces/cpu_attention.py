@@ -8,7 +8,7 @@ Source: ``cpu_flash_attention`` and its backward in PyTorch's
 from __future__ import annotations
 
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, TensorSpec
+from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _KEYS = 512
@@ -34,13 +34,19 @@ def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 
 def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Scores and their gradient of a block per thread, and a sum per query."""
-    query, key = op.args[1], op.args[2]
+    """Scores and their gradient of a block per thread, and a sum per query.
+
+    Before them a copy of the output's gradient in the order of the heads inside of positions,
+    unless it comes so (``flash_attention_backward_kernel_impl``).
+    """
+    gradient, query, key = op.args[:3]
+    assert isinstance(gradient, TensorSpec)
     assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    copied = 0 if Layout.HEADS_INSIDE in op.layouts[0] else gradient.nbytes
     queries, keys = _blocks(query, key)
     scores = target.threads * 2 * queries * keys
     reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
-    return scores * _FLOAT, target.threads * queries * _FLOAT, reduced
+    return copied, scores * _FLOAT, target.threads * queries * _FLOAT, reduced
 
 
 def _safe_softmax(op: OpRecord, target: Target) -> tuple[int, ...]:
