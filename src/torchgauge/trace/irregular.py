@@ -208,39 +208,5 @@ def padding_notes(root: nn.Module, calls: Iterable[Any], *, pads_nested: bool) -
     return notes
 
 
-def fast_path_notes(root: nn.Module, paths: Iterable[str]) -> list[str]:
-    """Return what is to be said of attention that PyTorch would run in its fused fast path.
-
-    ``paths`` are those of the modules that were called in an inference. Source: ``forward`` of
-    ``MultiheadAttention`` and ``TransformerEncoderLayer`` (2.6–2.13), which take that path in
-    evaluation, batch first, where nothing needs a gradient.
-    """
-    called = set(paths)
-    found = [
-        path
-        for path, module in root.named_modules()
-        if path in called and not module.training and _has_fast_path(module)
-    ]
-    if not found:
-        return []
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [
-        f"{found[0] or 'the model'}{more}: counted layer by layer. PyTorch's fused fast path of "
-        "an inference is off in an analysis; where it runs, it holds the attention scores, and the "
-        "peak is another one (torch.backends.mha.set_fastpath_enabled(False) switches it off)"
-    ]
-
-
-def _has_fast_path(module: nn.Module) -> bool:
-    attention = module.self_attn if isinstance(module, nn.TransformerEncoderLayer) else module
-    return (
-        isinstance(attention, nn.MultiheadAttention)
-        and attention.batch_first
-        and attention.num_heads % 2 == 0
-        and attention.in_proj_bias is not None
-        and attention._qkv_same_embed_dim
-    )
-
-
 def _is_padding_mask(value: NamedValue) -> bool:
     return value.name == "src_key_padding_mask" and value.tensor is not None

@@ -210,6 +210,8 @@ class Recorder(DispatchMode):
         """Hears of each tensor whose value is read, and in which call."""
         self.sees_shards = False
         """Whether an operator took a tensor that is distributed over ranks."""
+        self.inside: Mapping[str, Callable[..., Any]] = {}
+        """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -387,6 +389,11 @@ class Recorder(DispatchMode):
         simulation = self.simulation
         if facts.is_of_bitsandbytes:
             output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
+        if facts.name in self.inside:
+            with self:
+                output = self.inside[facts.name](*args, **kwargs)
             if output is not NotImplemented:
                 return output
         found = _Found()

@@ -28,10 +28,11 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fused_attention import FusedAttention
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
+from torchgauge.trace.irregular import padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
@@ -54,6 +55,7 @@ from torchgauge.trace.subclasses import (
     tensors_held,
 )
 from torchgauge.trace.torch_internals import (
+    attention_fused_on_meta,
     flex_attention_kernel,
     higher_order_kernels,
     higher_order_operators,
@@ -100,8 +102,6 @@ class Request:
     on_progress: Callable[[str], None] | None = None
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
-    fast_paths: bool = False
-    """Let fused kernels that skip layers run, as they do outside of an analysis."""
     gradients: bool = False
     """Run an inference with gradients on, because its forward computes some."""
     list_indices: bool = False
@@ -191,12 +191,6 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._wrapping_hint = ""
-        self._skips_fast_path = (
-            torch.backends.mha.get_fastpath_enabled()
-            and not (request.fast_paths or request.scenario.is_training or request.gradients)
-            and Precision(request.scenario.precision).autocast_dtype is None
-        )
-        """Whether attention may run in another way outside of an analysis."""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -211,7 +205,7 @@ class Session:
         """Run every phase; an exception of the model is part of the outcome."""
         with (
             neutral(),
-            untouched(fast_paths=self._request.fast_paths),
+            untouched(),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
@@ -223,6 +217,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
+                    attention_fused_on_meta(),
                     self._list_indices(self._simulation),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
@@ -295,6 +290,9 @@ class Session:
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, specs)
         self._wrap(root)
+        if simulated or request.real_device == "cpu":
+            takes_kernel = self._target.takes_attention_kernel if simulated else None
+            recorder.inside = FusedAttention(recorder, root, takes_kernel).kernels
         call: Callable[..., Any] = root
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
@@ -700,10 +698,8 @@ class Session:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
-        calls = () if self._request.fast_paths else recorder.calls
+        calls = recorder.calls if self._simulation is not None else ()
         self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
-        if self._skips_fast_path:
-            self._notes.assumptions += fast_path_notes(root, (call.path for call in calls))
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (

@@ -376,6 +376,22 @@ def meta_kernels(
 _kernels_are_set = False
 
 
+@contextmanager
+def attention_fused_on_meta() -> Iterator[None]:
+    """Let attention take its fused fast path for meta tensors as it does on a device.
+
+    ``MultiheadAttention`` and ``TransformerEncoderLayer`` take it on ``cpu``, ``cuda`` and the
+    device of this name: ``torch.utils.backend_registration._privateuse1_backend_name`` (2.6–2.13).
+    """
+    names: Any = torch.utils.backend_registration
+    before = names._privateuse1_backend_name
+    names._privateuse1_backend_name = "meta"
+    try:
+        yield
+    finally:
+        names._privateuse1_backend_name = before
+
+
 def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("no kernel for meta tensors outside of an analysis")
 
