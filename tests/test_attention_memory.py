@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from real_memory import real_peak
 from torch import nn
 
 import torchgauge as tg
+from real_memory import real_peak
 
 _WIDTH, _HEADS = 64, 4
 

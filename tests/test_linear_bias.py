@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from real_memory import real_peak
 from torch import nn
 
 import torchgauge as tg
+from real_memory import real_peak
 
 
 class Before(nn.Module):

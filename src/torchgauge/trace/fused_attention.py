@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from torchgauge.trace.torch_internals import autocast_of_the_caller
 from torchgauge.trace.tree import walk
 
 aten = torch.ops.aten
@@ -147,7 +148,14 @@ class FusedAttention:
 
     # ------------------------------------------------------------------ encoder layer
 
-    def encoder_layer(
+    def encoder_layer(self, src: torch.Tensor, *rest: Any) -> torch.Tensor:
+        """Run a layer over ``[B, T, D]``; autocast, where it is on, acts inside of the kernel."""
+        if src.is_nested or src.numel() == 0:
+            return NotImplemented
+        with autocast_of_the_caller():
+            return self._encoder_layer(src, *rest)
+
+    def _encoder_layer(
         self, src: torch.Tensor, embed_dim: int, num_heads: int, qkv_weight: torch.Tensor,
         qkv_bias: torch.Tensor, proj_weight: torch.Tensor, proj_bias: torch.Tensor, use_gelu: bool,
         norm_first: bool, eps: float, norm_weight_1: torch.Tensor, norm_bias_1: torch.Tensor,
@@ -155,9 +163,6 @@ class FusedAttention:
         ffn_bias_1: torch.Tensor, ffn_weight_2: torch.Tensor, ffn_bias_2: torch.Tensor,
         mask: torch.Tensor | None = None, mask_type: int | None = None,
     ) -> torch.Tensor:  # fmt: skip
-        """Run a layer over ``[B, T, D]``: attention, feed-forward and two norms."""
-        if src.is_nested or src.numel() == 0:
-            return NotImplemented
         layer = self._calls.place()
 
         def norm(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
@@ -167,7 +172,7 @@ class FusedAttention:
             return self._as_layer_of(weight, run, x)
 
         def attend(x: torch.Tensor, *_: torch.Tensor, **__: Any) -> tuple[torch.Tensor, None]:
-            return self.attention(
+            return aten._native_multi_head_attention(
                 x, x, x, embed_dim, num_heads, qkv_weight, qkv_bias, proj_weight, proj_bias,
                 mask, False, True, mask_type,
             )[0], None  # fmt: skip

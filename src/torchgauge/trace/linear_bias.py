@@ -23,8 +23,8 @@ _alias = torch.ops.aten.alias.default
 def is_bias_of_linear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     """Return whether an ``add`` is that of a bias to a product that only ``linear`` holds.
 
-    Python code that adds the same holds the product itself, in a variable or on its stack;
-    ``vmap`` and the like, in which ``linear`` makes a new tensor, hold it in C++. To be called where
+    Python code that adds the same holds the product itself, in a variable or on its stack.
+    ``vmap`` and the like hold it in C++; there ``linear`` makes a new tensor. To be called where
     nothing but the arguments holds the tensors.
     """
     if len(args) != 2 or kwargs or not all(isinstance(arg, torch.Tensor) for arg in args):

@@ -32,7 +32,7 @@ from torchgauge.trace.fused_attention import FusedAttention
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.irregular import padding_notes, refuse
+from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
@@ -184,6 +184,8 @@ class Session:
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._lost = LostGradients(self._recorder.current_path)
+        self._padded: frozenset[str] = frozenset()
+        """Encoders that keep padding in this run."""
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
@@ -275,6 +277,8 @@ class Session:
             )
         lazy = lazy_names(root)
         self._set_flags(root)
+        if simulated:
+            self._padded = keep_padding(root)
         if request.scenario.channels_last:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
@@ -698,8 +702,9 @@ class Session:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
-        calls = recorder.calls if self._simulation is not None else ()
-        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
+        self._notes.assumptions += padding_notes(
+            self._padded, recorder.calls, pads_nested=recorder.pads_nested
+        )
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (

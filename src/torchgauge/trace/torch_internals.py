@@ -225,6 +225,21 @@ def outside_autocast_key() -> Any:
 
 
 @contextmanager
+def autocast_of_the_caller() -> Iterator[None]:
+    """Let operators that a dispatch mode calls go through the key of ``autocast_key``, if it is on.
+
+    ``torch._C._dispatch_tls_is_dispatch_key_included``, ``…_excluded``: 2.6–2.13.
+    """
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOCAST_KEY)
+    if torch._C._dispatch_tls_is_dispatch_key_included(_AUTOCAST_KEY):
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, False)
+    try:
+        yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, excluded)
+
+
+@contextmanager
 def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -> Iterator[None]:
     """Let ``torch.amp.custom_fwd`` cast tensors that are elsewhere than on the device it names.
 
