@@ -97,7 +97,7 @@ class FusedAttention:
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Attend over ``[B, T, D]``; return ``[B, T, D]`` and the weights that are asked for."""
         if any(tensor.is_nested for tensor in (query, key, value)):
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         is_self = query is key and key is value
         if is_self and not need_weights and mask is None and self._chooses_kernel(query, num_head):
             return self._by_kernel(
@@ -142,7 +142,7 @@ class FusedAttention:
             part.view(batch, -1, num_head, width // num_head).transpose(1, 2)
             for part in projected.chunk(3, -1)
         ]
-        context = nn.functional.scaled_dot_product_attention(*heads)
+        context = nn.functional.scaled_dot_product_attention(heads[0], heads[1], heads[2])
         rows = context.transpose(1, 2).reshape(batch, length, width)
         return nn.functional.linear(rows, proj_weight, proj_bias)
 
@@ -151,7 +151,7 @@ class FusedAttention:
     def encoder_layer(self, src: torch.Tensor, *rest: Any) -> torch.Tensor:
         """Run a layer over ``[B, T, D]``; autocast, where it is on, acts inside of the kernel."""
         if src.is_nested or src.numel() == 0:
-            return NotImplemented
+            return NotImplemented  # type: ignore[no-any-return]
         with autocast_of_the_caller():
             return self._encoder_layer(src, *rest)
 
@@ -169,22 +169,24 @@ class FusedAttention:
             def run(given: torch.Tensor) -> torch.Tensor:
                 return nn.functional.layer_norm(given, (embed_dim,), weight, bias, eps)
 
-            return self._as_layer_of(weight, run, x)
+            normed: torch.Tensor = self._as_layer_of(weight, run, x)
+            return normed
 
-        def attend(x: torch.Tensor, *_: torch.Tensor, **__: Any) -> tuple[torch.Tensor, None]:
+        def attend(x: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, None]:
             return aten._native_multi_head_attention(
                 x, x, x, embed_dim, num_heads, qkv_weight, qkv_bias, proj_weight, proj_bias,
                 mask, False, True, mask_type,
             )[0], None  # fmt: skip
 
         def widen(x: torch.Tensor) -> torch.Tensor:
-            rows = aten._addmm_activation(
+            rows: torch.Tensor = aten._addmm_activation(
                 ffn_bias_1, x.flatten(0, 1), ffn_weight_1.t(), use_gelu=use_gelu
             )
             return rows.view(*x.shape[:2], -1)
 
         def narrow(x: torch.Tensor) -> torch.Tensor:
-            return aten.addmm(ffn_bias_2, x.flatten(0, 1), ffn_weight_2.t()).view(*x.shape[:2], -1)
+            rows: torch.Tensor = aten.addmm(ffn_bias_2, x.flatten(0, 1), ffn_weight_2.t())
+            return rows.view(*x.shape[:2], -1)
 
         x = norm(src, norm_weight_1, norm_bias_1) if norm_first else src
         x = self._as_layer_of(qkv_weight, attend, x, x, x)[0]

@@ -182,8 +182,11 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
         if tensor.dim() == 4 and tensor.transpose(1, 2).is_contiguous():
             layout |= Layout.HEADS_INSIDE
-    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
-        layout |= Layout.MATRIX
+    elif tensor.dim() in (2, 3):
+        if _is_matrix(tensor):
+            layout |= Layout.MATRIX
+        if tensor.stride(-1) != 1 and tensor.mT.is_contiguous():
+            layout |= Layout.TRANSPOSED
     if tensor.is_conj():
         layout |= Layout.CONJUGATED
     return layout

@@ -52,7 +52,7 @@ def _block_of_rows(rows: int) -> int:
 
 def _heights(rows: int, block: int, least: int) -> Iterator[int]:
     """Yield the heights to try, in the order in which they are tried."""
-    found = {}
+    found: dict[int, None] = {}
     height = block
     while height >= max(1, least):
         found[height] = None

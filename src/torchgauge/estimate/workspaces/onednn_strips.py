@@ -144,16 +144,16 @@ class _Cut:
         self.strip_columns = min(product.columns, _BLOCK)
         self.tile_depth = min(_BLOCK, product.depth)
 
-    def choose(
-        self, *, only_horizontal: bool = False, transforms: bool = False
-    ) -> _Strips | None:
+    def choose(self, *, only_horizontal: bool = False, transforms: bool = False) -> _Strips | None:
         """Return the cut in the direction that suits the sizes, ``None`` where there is none."""
         product = self.product
         block = self._block_depth(self.strip_rows)
         deep, wide = self._best(block, horizontal=True, transforms=transforms)
         vertical_block = self._block_depth(self.strip_columns)
         vertical_deep, tall = self._best(vertical_block, horizontal=False)
-        vertical = not only_horizontal and self._may_be_vertical(vertical_block, vertical_deep, tall)
+        vertical = not only_horizontal and self._may_be_vertical(
+            vertical_block, vertical_deep, tall
+        )
         if not wide and not vertical:
             return None
         is_tall = product.columns >= 2 * _TILE and product.rows < product.columns
@@ -182,8 +182,7 @@ class _Cut:
         summed = self.strip_columns * rows * 4
         written = rows * up(2 * self.strip_columns, 64)
         streams = (
-            block < product.depth
-            and parts * block * rows * 2 + 2 * summed + written > FIRST_LEVEL
+            block < product.depth and parts * block * rows * 2 + 2 * summed + written > FIRST_LEVEL
         )
         if streams:
             least = block // _BLOCK
@@ -250,9 +249,7 @@ class _Cut:
         product = self.product
         if self._cached(deep, extent, block, horizontal, transforms) > SECOND_LEVEL:
             return 0
-        rows, columns = (
-            (self.strip_rows, extent) if horizontal else (extent, self.strip_columns)
-        )
+        rows, columns = (self.strip_rows, extent) if horizontal else (extent, self.strip_columns)
         depth = min(block * deep, product.depth)
         other = product.rows if horizontal else product.columns
         with_results = 4 * (other + extent) * depth + 4 * other * extent
