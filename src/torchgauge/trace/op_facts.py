@@ -67,8 +67,9 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
-                   "baddbmm",
-                   "mkldnn_rnn_layer_backward")  # fmt: skip
+                   "baddbmm", "_addmm_activation",
+                   "mkldnn_rnn_layer_backward",
+                   "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:

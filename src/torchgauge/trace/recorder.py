@@ -53,6 +53,7 @@ from torchgauge.trace.irregular import (
     sparse_alias,
 )
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
+from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
@@ -187,6 +188,7 @@ class Recorder(DispatchMode):
     ) -> None:
         super().__init__()
         last_reference()
+        references_in_linear()
         self.specs = SpecTable(device)
         self.storages = StorageTracker()
         self.simulation = simulation
@@ -213,6 +215,8 @@ class Recorder(DispatchMode):
         """Hears of each tensor whose value is read, and in which call."""
         self.sees_shards = False
         """Whether an operator took a tensor that is distributed over ranks."""
+        self.inside: Mapping[str, Callable[..., Any]] = {}
+        """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -368,6 +372,9 @@ class Recorder(DispatchMode):
             self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
+        if is_sum and is_bias_of_linear(args, kwargs):
+            func, args = SUM_IN_PLACE, in_place(args)
         facts = facts_of(func)
         if (
             facts.is_composite
@@ -390,6 +397,11 @@ class Recorder(DispatchMode):
                 return call_kernel(func, *args, **kwargs)
         if facts.is_of_bitsandbytes:
             output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
+        if facts.name in self.inside:
+            with self:
+                output = self.inside[facts.name](*args, **kwargs)
             if output is not NotImplemented:
                 return output
         found = _Found()

@@ -28,11 +28,12 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fused_attention import FusedAttention
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
-from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
+from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
@@ -55,6 +56,7 @@ from torchgauge.trace.subclasses import (
     tensors_held,
 )
 from torchgauge.trace.torch_internals import (
+    attention_fused_on_meta,
     flex_attention_kernel,
     higher_order_kernels,
     higher_order_operators,
@@ -101,8 +103,6 @@ class Request:
     on_progress: Callable[[str], None] | None = None
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
-    fast_paths: bool = False
-    """Let fused kernels that skip layers run, as they do outside of an analysis."""
     gradients: bool = False
     """Run an inference with gradients on, because its forward computes some."""
     list_indices: bool = False
@@ -187,6 +187,8 @@ class Session:
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._lost = LostGradients(self._recorder.current_path)
+        self._padded: frozenset[str] = frozenset()
+        """Encoders that keep padding in this run."""
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
@@ -194,12 +196,6 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._wrapping_hint = ""
-        self._skips_fast_path = (
-            torch.backends.mha.get_fastpath_enabled()
-            and not (request.fast_paths or request.scenario.is_training or request.gradients)
-            and Precision(request.scenario.precision).autocast_dtype is None
-        )
-        """Whether attention may run in another way outside of an analysis."""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -214,7 +210,7 @@ class Session:
         """Run every phase; an exception of the model is part of the outcome."""
         with (
             neutral(),
-            untouched(fast_paths=self._request.fast_paths),
+            untouched(),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
@@ -226,6 +222,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
+                    attention_fused_on_meta(),
                     self._list_indices(self._simulation),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
@@ -283,6 +280,8 @@ class Session:
             )
         lazy = lazy_names(root)
         self._set_flags(root)
+        if simulated:
+            self._padded = keep_padding(root)
         if request.scenario.channels_last:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
@@ -298,6 +297,9 @@ class Session:
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, specs)
         self._wrap(root)
+        if simulated or request.real_device == "cpu":
+            takes_kernel = self._target.takes_attention_kernel if simulated else None
+            recorder.inside = FusedAttention(recorder, root, takes_kernel).kernels
         call: Callable[..., Any] = root
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
@@ -704,10 +706,9 @@ class Session:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
-        calls = () if self._request.fast_paths else recorder.calls
-        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
-        if self._skips_fast_path:
-            self._notes.assumptions += fast_path_notes(root, (call.path for call in calls))
+        self._notes.assumptions += padding_notes(
+            self._padded, recorder.calls, pads_nested=recorder.pads_nested
+        )
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (

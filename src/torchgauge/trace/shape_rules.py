@@ -181,8 +181,13 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
-    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
-        layout |= Layout.MATRIX
+        if tensor.dim() == 4 and tensor.transpose(1, 2).is_contiguous():
+            layout |= Layout.HEADS_INSIDE
+    elif tensor.dim() in (2, 3):
+        if _is_matrix(tensor):
+            layout |= Layout.MATRIX
+        if tensor.stride(-1) != 1 and tensor.mT.is_contiguous():
+            layout |= Layout.TRANSPOSED
     if tensor.is_conj():
         layout |= Layout.CONJUGATED
     return layout
@@ -266,8 +271,29 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
 
 
+def _heads_of_qkv(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``[B, T, 3 D]`` to three of ``[B, heads, T, D / heads]`` in one block of memory.
+
+    Source: ``transform_bias_rescale_qkv_cpu`` in ``transformers/attention.cpp`` (2.6–2.13).
+    """
+    projected, _, heads = args
+    batch, length, width = projected.shape
+    sizes = (3 * batch, heads, length, width // 3 // heads)
+    query, key, value = projected.new_empty(sizes).split(batch)
+    return query, key, value
+
+
+def _masked_softmax(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """As ``masked_softmax_cpu`` in ``SoftMax.cpp``."""
+    return torch.empty_like(args[0])
+
+
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.clone.default": _clone,
+    "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
+    "aten._masked_softmax.default": _masked_softmax,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,

@@ -225,6 +225,21 @@ def outside_autocast_key() -> Any:
 
 
 @contextmanager
+def autocast_of_the_caller() -> Iterator[None]:
+    """Let operators that a dispatch mode calls go through the key of ``autocast_key``, if it is on.
+
+    ``torch._C._dispatch_tls_is_dispatch_key_included``, ``…_excluded``: 2.6–2.13.
+    """
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOCAST_KEY)
+    if torch._C._dispatch_tls_is_dispatch_key_included(_AUTOCAST_KEY):
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, False)
+    try:
+        yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, excluded)
+
+
+@contextmanager
 def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -> Iterator[None]:
     """Let ``torch.amp.custom_fwd`` cast tensors that are elsewhere than on the device it names.
 
@@ -374,6 +389,22 @@ def meta_kernels(
 
 
 _kernels_are_set = False
+
+
+@contextmanager
+def attention_fused_on_meta() -> Iterator[None]:
+    """Let attention take its fused fast path for meta tensors as it does on a device.
+
+    ``MultiheadAttention`` and ``TransformerEncoderLayer`` take it on ``cpu``, ``cuda`` and the
+    device of this name: ``torch.utils.backend_registration._privateuse1_backend_name`` (2.6–2.13).
+    """
+    names: Any = torch.utils.backend_registration
+    before = names._privateuse1_backend_name
+    names._privateuse1_backend_name = "meta"
+    try:
+        yield
+    finally:
+        names._privateuse1_backend_name = before
 
 
 def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:

@@ -17,6 +17,7 @@ _NUMBER = 8
 """Bytes of a Python number as a tensor: float64 or int64."""
 _CAST = {"float32": 4, "bfloat16": 4, "float16": 4, "complex64": 8}
 """Bytes of a number in the arithmetic of a dtype, where it is another than its own."""
+_HALF = ("bfloat16", "float16")
 _BASES = (
     "add",
     "sub",
@@ -79,8 +80,15 @@ def _width(spec: TensorSpec) -> int:
 
 
 def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The count that the sum is divided by (``mean_out`` in ``ReduceOps.cpp``)."""
-    return _NUMBER, _CAST.get(op.outputs[0].dtype, 0)
+    """The count that the sum is divided by (``mean_out`` in ``ReduceOps.cpp``).
+
+    In half precision, copies of the input and of the sum in float32 come before it.
+    """
+    source, output = op.args[0], op.outputs[0]
+    count = (_NUMBER, _CAST.get(output.dtype, 0))
+    if not isinstance(source, TensorSpec) or source.dtype not in _HALF:
+        return count
+    return max(sum(count), 4 * source.numel), 4 * output.numel * (output.dtype in _HALF)
 
 
 _BINARY: dict[str, Rule] = {
