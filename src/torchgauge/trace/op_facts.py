@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.fourier import TRANSFORMS
 from torchgauge.trace.pointwise import pointwise_rule
 from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
@@ -48,6 +49,8 @@ class OpFacts:
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_layouts: bool = False
     """What the kernel takes for itself depends on the strides of its arguments."""
+    is_fourier: bool = False
+    """A Fourier transform, which takes what its argument's strides ask for."""
     reads_values: bool = False
     """The result is a Python number or has a shape that depends on values."""
 
@@ -109,6 +112,7 @@ def _look_up(func: Any) -> OpFacts:
         makes_nested="_nested" in base,
         may_be_view=aliases or func.is_view,
         reads_layouts=base in _LAYOUT_READERS,
+        is_fourier=base in TRANSFORMS,
         reads_values=base in _READERS
         or torch.Tag.dynamic_output_shape in func.tags
         or torch.Tag.data_dependent_output in func.tags,

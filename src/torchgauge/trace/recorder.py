@@ -28,8 +28,10 @@ from torchgauge.trace.accumulation import (
     SELECTIONS,
     SUM,
     SUM_IN_PLACE,
+    WRITTEN_OVER,
     is_last_reference,
     is_of_selection,
+    is_written_over,
     last_reference,
 )
 from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
@@ -41,6 +43,7 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fourier import fourier_scratch
 from torchgauge.trace.inside_kernels import HALF_ON_CPU, AutocastInside, in_float32, lacks_half
 from torchgauge.trace.irregular import (
     dense_parts,
@@ -430,6 +433,9 @@ class Recorder(DispatchMode):
         elif node is not None and func in SELECTIONS and is_of_selection(func, args, node):
             func = SELECTIONS[func]
             facts = facts_of(func)
+        elif node is not None and func in WRITTEN_OVER and is_written_over(args, node):
+            func = WRITTEN_OVER[func]
+            facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
         stack = self.stack
@@ -476,6 +482,8 @@ class Recorder(DispatchMode):
                 self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
                 return output
             noted_kwargs += meetings(facts.name, args)
+        if facts.is_fourier:
+            noted_kwargs += fourier_scratch(facts.base, args)
         if facts.resizes:
             for tensor in found.tensors:
                 storages.note_size(tensor, call)

@@ -15,6 +15,7 @@ import torch
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.kernel_rules import KERNEL_RULES
+from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
@@ -262,6 +263,17 @@ def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return NotImplemented
 
 
+def _like_first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """One tensor like the first argument."""
+    return torch.empty_like(args[0])
+
+
+def _max_pool_without_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """``[N, C, H, W] → [N, C, H', W']``."""
+    output: torch.Tensor = torch.ops.aten.max_pool2d_with_indices(*args, **kwargs)[0]
+    return output
+
+
 def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Make nothing: a fused optimizer updates its lists in place."""
 
@@ -306,6 +318,10 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    "aten.mish_backward.default": lambda args, kwargs: torch.empty_like(args[1]),
+    "aten.native_channel_shuffle.default": _like_first,
+    "aten.mkldnn_max_pool2d.default": _max_pool_without_indices,
+    **LOSS_RULES,
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
     **READER_RULES,
