@@ -161,8 +161,7 @@ def holds_packed(root: nn.Module) -> bool:
 
 def _holds(state: dict[str, Any]) -> bool:
     """Return whether a packed object is among the attributes of a module."""
-    kinds = set(map(type, state.values()))
-    return torch.ScriptObject in kinds and any(map(is_packed, state.values()))
+    return torch.ScriptObject in map(type, state.values()) and any(map(is_packed, state.values()))
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

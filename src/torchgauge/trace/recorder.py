@@ -230,9 +230,17 @@ class Recorder(DispatchMode):
         return self.stack[-1].path if self.stack else ""
 
     def wrap_forward(
-        self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
+        self,
+        path: str,
+        inner: Callable[..., Any],
+        function: Callable[..., Any],
+        *,
+        is_counted: bool = True,
     ) -> Callable[..., Any]:
-        """Return a forward that notes each call of ``inner`` under ``path``."""
+        """Return a forward that notes each call of ``inner`` under ``path``.
+
+        Without ``is_counted`` nothing in it can call a Python function that counts.
+        """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.threads.is_foreign():
@@ -241,7 +249,9 @@ class Recorder(DispatchMode):
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
-                if self._keep_ops and call.parent < 0:
+                if not is_counted:
+                    pass
+                elif self._keep_ops and call.parent < 0:
                     python.start()
                 else:
                     python.resume(was_on=was_on)

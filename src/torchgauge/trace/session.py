@@ -36,7 +36,7 @@ from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import modules_of, tensors_of
+from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
@@ -657,7 +657,12 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
-                forward = recorder.wrap_forward(path, module.forward, type(module).forward)
+                forward = recorder.wrap_forward(
+                    path,
+                    module.forward,
+                    type(module).forward,
+                    is_counted=not is_leaf_of_torch(module),
+                )
                 if self._request.on_call is not None:
                     forward = self._observe(path, module, forward, self._request.on_call)
                 module.__dict__["forward"] = forward

@@ -29,7 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
-from torchgauge.trace.geometry import view_of, view_over
+from torchgauge.trace.geometry import is_whole, view_of, view_over
 from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
 from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import is_packed
@@ -446,10 +446,15 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        shared = self._storages.get(storage_key(storage))
+        key = storage_key(storage)
+        shared = self._storages.get(key)
+        if shared is None and dtype == tensor.dtype and is_whole(tensor, storage):
+            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+            self._storages[key] = twin.untyped_storage()
+            return twin
         if shared is None:
             shared = torch.UntypedStorage(storage.nbytes(), device="meta")
-            self._storages[storage_key(storage)] = shared
+            self._storages[key] = shared
         twin = view_over(shared, tensor)
         # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
         return twin if dtype == tensor.dtype else torch.empty_like(twin, dtype=dtype)
