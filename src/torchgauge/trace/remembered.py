@@ -9,14 +9,20 @@ and what does not fit into a key, or is no new tensor, is computed each time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.irregular import is_irregular
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
-from torchgauge.trace.torch_internals import dispatch_state, function_mode_count, storage_key
+from torchgauge.trace.torch_internals import (
+    dispatch_keys,
+    dispatch_state,
+    function_mode_count,
+    storage_key,
+)
 
 _PLAIN = frozenset(
     (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,
@@ -37,28 +43,23 @@ class Remembered:
         self._answers: dict[tuple[Any, ...], Any] = {}
 
     def answer(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        compute: Callable[[], Any],
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
-        """Return new tensors like those that ``compute`` gave for the same call before."""
+        """Return new tensors like those that ``func`` gave for the same call before."""
         if not facts.is_answered_by_specs or function_mode_count():
-            return compute()
+            return func(*args, **kwargs)
         key: list[Any] = [func, dispatch_state()]
         storages: list[int] = []
-        if not (_note(args, key, storages) and _note_named(kwargs, key, storages)):
-            return compute()
+        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+            return func(*args, **kwargs)
         known = tuple(key)
         found = self._answers.get(known)
         if found is None:
-            output = compute()
+            output = func(*args, **kwargs)
             self._answers[known] = _kept(output, storages)
             return output
         if found is _LEFT_TO_TORCH:
-            return compute()
+            return func(*args, **kwargs)
         kind, specs = found
         if kind is None:
             return _make(specs)
@@ -95,10 +96,11 @@ def _note_named(kwargs: dict[str, Any], key: list[Any], storages: list[int]) -> 
 
 
 def _note_tensor(tensor: torch.Tensor, key: list[Any], storages: list[int]) -> bool:
-    if tensor.layout is not torch.strided or tensor.is_nested or not tensor.is_meta:
+    if is_irregular(tensor):
         return False
     storage = tensor.untyped_storage()
-    storages.append(storage_key(storage))
+    own = storage_key(storage)
+    storages.append(own)
     key += (
         torch.Tensor,
         tensor.shape,
@@ -106,11 +108,9 @@ def _note_tensor(tensor: torch.Tensor, key: list[Any], storages: list[int]) -> b
         tensor.dtype,
         tensor.storage_offset(),
         storage.nbytes(),
-        storages.index(storages[-1]),
+        storages.index(own),
         tensor.requires_grad,
-        tensor.is_conj(),
-        tensor.is_neg(),
-        tensor.is_inference(),
+        dispatch_keys(tensor),
     )
     return True
 

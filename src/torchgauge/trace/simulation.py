@@ -181,9 +181,7 @@ class Simulation:
             return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
-            output = self._remembered.answer(
-                func, facts, args, kwargs, lambda: func(*args, **kwargs)
-            )
+            output = self._remembered.answer(func, facts, args, kwargs)
         if isinstance(output, torch.Tensor) and is_irregular(output):
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)

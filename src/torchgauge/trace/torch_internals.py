@@ -551,16 +551,16 @@ def function_mode_count() -> int:
 _FLAGS: tuple[Callable[[], Any], ...] = tuple(
     getattr(torch._C, name)
     for name in (
-        "_get_default_device", "_get_deterministic_algorithms",
-        "_get_deterministic_fill_uninitialized_memory", "_get_mkldnn_enabled",
-        "_get_mkldnn_deterministic", "_get_cudnn_enabled", "_get_cudnn_benchmark",
-        "_get_cudnn_deterministic", "_get_nnpack_enabled",
+        "_get_default_device", "_get_deterministic_algorithms", "_get_mkldnn_enabled",
+        "_get_cudnn_enabled", "_get_cudnn_deterministic",
     )
     if hasattr(torch._C, name)
 )  # fmt: skip
 """Settings that choose kernels (2.6–2.13)."""
 _autocast_is_on: Callable[[Any], bool] = torch._C._dispatch_tls_is_dispatch_key_included
 _autocast_dtypes = tuple(partial(torch.get_autocast_dtype, kind) for kind in ("cpu", "cuda"))
+_added_keys: Callable[[], Any] = torch._C._dispatch_tls_local_include_set
+_left_out_keys: Callable[[], Any] = torch._C._dispatch_tls_local_exclude_set
 
 
 def dispatch_state() -> tuple[Any, ...]:
@@ -572,14 +572,22 @@ def dispatch_state() -> tuple[Any, ...]:
     state = (
         torch.get_default_dtype(),
         torch.is_grad_enabled(),
-        torch.is_inference_mode_enabled(),
-        torch._C._dispatch_tls_local_include_set().raw_repr(),
-        torch._C._dispatch_tls_local_exclude_set().raw_repr(),
+        _added_keys().raw_repr(),
+        _left_out_keys().raw_repr(),
         *[flag() for flag in _FLAGS],
     )
     if _autocast_is_on(_AUTOCAST_KEY):
         return *state, *[dtype() for dtype in _autocast_dtypes]
     return state
+
+
+def dispatch_keys(tensor: torch.Tensor) -> int:
+    """Return where a tensor's operators go: its device, class, conjugation, negation, inference.
+
+    ``torch._C._dispatch_keys`` and ``DispatchKeySet.raw_repr``: 2.6–2.13.
+    """
+    keys: int = torch._C._dispatch_keys(tensor).raw_repr()
+    return keys
 
 
 def without_torch_function() -> Any:
