@@ -17,22 +17,21 @@ def cached_by_class(function: Callable[[type], Answer]) -> Callable[[type], Answ
     return lru_cache(maxsize=4096)(function)
 
 
-_NUMBERS = frozenset((bool, int, float, str, tuple, type(None), torch.dtype, torch.device))
+_INERT = frozenset(
+    (bool, int, float, str, tuple, type(None), torch.dtype, torch.device, torch.Tensor)
+)
 
 
 def is_leaf_of_torch(module: nn.Module) -> bool:
     """Return whether a forward is PyTorch's own and reaches no function of others.
 
-    A layer of ``torch.nn`` without children, whose attributes are numbers, tensors and empty
-    containers. Hooks run around the forward, parametrizations have a class of their own.
+    A layer of ``torch.nn`` without children, whose attributes are numbers and tensors. Hooks run
+    around the forward, parametrizations have a class of their own.
     """
     return (
         _is_of_torch(type(module))
         and not module._modules
-        and all(
-            type(value) in _NUMBERS or name in _STATE or not value
-            for name, value in module.__dict__.items()
-        )
+        and all(type(value) in _INERT or name in _STATE for name, value in module.__dict__.items())
     )
 
 

@@ -236,10 +236,12 @@ class Recorder(DispatchMode):
         function: Callable[..., Any],
         *,
         is_counted: bool = True,
+        observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``.
 
-        Without ``is_counted`` nothing in it can call a Python function that counts.
+        Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
+        gets the index of each call, its positional arguments and what it returned.
         """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
@@ -262,6 +264,8 @@ class Recorder(DispatchMode):
                 call.outputs = call_outputs(output, self.specs)
                 call.output_storages = self._storages_of(output)
                 call.completed = True
+                if observe is not None:
+                    observe(call.index, args, output)
             except BaseException:
                 if self.failed_call is None:
                     self.failed_call = call
