@@ -1,4 +1,4 @@
-"""What operators answered before: the report is the same without it, and every difference counts."""
+"""What operators answered before: the report is the same without it; every difference counts."""
 
 from __future__ import annotations
 
