@@ -66,7 +66,7 @@ def in_inference_mode() -> torch.Tensor:
 
 COMPLEX = {"dtype": torch.complex64}
 PAIRS: dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]] = {
-    "shape": ((meta(2, 3),), (meta(3, 2),)),
+    "shape": ((meta(4, 3)[:2],), (meta(4, 3)[:3],)),
     "strides": ((meta(2, 3),), (meta(3, 2).t(),)),
     "dtype": ((meta(2, 3),), (meta(2, 3, dtype=torch.int32),)),
     "offset": ((meta(4, 3)[:2],), (meta(4, 3)[2:],)),

@@ -16,6 +16,7 @@ from torch import nn
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
+from torchgauge.trace.modules import modules_of
 from torchgauge.trace.torch_internals import (
     compressed_parts,
     coordinate_parts,
@@ -215,6 +216,9 @@ def fast_path_notes(root: nn.Module, paths: Iterable[str]) -> list[str]:
     ``MultiheadAttention`` and ``TransformerEncoderLayer`` (2.6–2.13), which take that path in
     evaluation, batch first, where nothing needs a gradient.
     """
+    attention = (nn.MultiheadAttention, nn.TransformerEncoderLayer)
+    if not any(isinstance(module, attention) for module in modules_of(root)):
+        return []
     called = set(paths)
     found = [
         path

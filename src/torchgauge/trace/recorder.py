@@ -309,6 +309,9 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
+        if type(output) is torch.Tensor and not is_irregular(output):
+            index = live.get(storage_key(without_transforms(output).untyped_storage()))
+            return () if index is None else (index,)
         tensors = [
             without_transforms(part)
             for tensor in tensors_in(output)

@@ -219,6 +219,8 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if type(original) is nn.Parameter and _is_untouched(original):
+            return self._parameter(original)
         if is_distributed(original):
             return self._distributed(original)
         base = viewed(original)
@@ -236,6 +238,14 @@ class Twin:
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
             self.hooked_parameters += _has_hooks(original)
+        return twin
+
+    def _parameter(self, original: nn.Parameter) -> torch.Tensor:
+        """Return the twin of a parameter that is numbers and nothing else."""
+        data = self._convert(original)
+        twin = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
+        self._remember(original, twin)
+        self._parameters.append(twin)  # type: ignore[arg-type]
         return twin
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
@@ -347,8 +357,11 @@ class Twin:
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
         is_composed = has_composed_state(original)
+        is_as_built = not (restored or is_composed)
         for name, value in own_attributes(original).items():
-            if name in _LEFT_OUT:
+            if is_as_built and type(value) in _SHARED:
+                state[name] = value
+            elif name in _LEFT_OUT:
                 state[name] = None
             elif name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
                 continue
@@ -378,6 +391,17 @@ def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     if not restored.is_sharded:
         return unwrap(model), restored.notes
     return Twin(model, MetaConverter()).root, restored.notes
+
+
+def _is_untouched(parameter: nn.Parameter) -> bool:
+    """Return whether a parameter is numbers in one block, and nobody has added anything to it."""
+    kept: Any = parameter
+    return not (
+        is_irregular(parameter)
+        or parameter.__dict__
+        or kept._backward_hooks
+        or getattr(kept, "_post_accumulate_grad_hooks", None)
+    )
 
 
 def _has_hooks(tensor: torch.Tensor) -> bool:

@@ -106,8 +106,11 @@ def lazy_names(root: nn.Module) -> frozenset[str]:
 
 def type_name(module: nn.Module) -> str:
     """Return the class name a reader knows: scripted modules by their original name."""
-    original = getattr(module, "original_name", None)
-    return original if isinstance(original, str) else type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        original = getattr(module, "original_name", None)
+        if isinstance(original, str):
+            return original
+    return type(module).__name__
 
 
 def has_forward(module: nn.Module) -> bool:
