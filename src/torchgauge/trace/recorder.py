@@ -242,9 +242,19 @@ class Recorder(DispatchMode):
         return self.stack[-1].path if self.stack else ""
 
     def wrap_forward(
-        self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
+        self,
+        path: str,
+        inner: Callable[..., Any],
+        function: Callable[..., Any],
+        *,
+        is_counted: bool = True,
+        observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
     ) -> Callable[..., Any]:
-        """Return a forward that notes each call of ``inner`` under ``path``."""
+        """Return a forward that notes each call of ``inner`` under ``path``.
+
+        Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
+        gets the index of each call, its positional arguments and what it returned.
+        """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.threads.is_foreign():
@@ -253,7 +263,9 @@ class Recorder(DispatchMode):
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
-                if self._keep_ops and call.parent < 0:
+                if not is_counted:
+                    pass
+                elif self._keep_ops and call.parent < 0:
                     python.start()
                 else:
                     python.resume(was_on=was_on)
@@ -264,6 +276,8 @@ class Recorder(DispatchMode):
                 call.outputs = call_outputs(output, self.specs)
                 call.output_storages = self._storages_of(output)
                 call.completed = True
+                if observe is not None:
+                    observe(call.index, args, output)
             except BaseException:
                 if self.failed_call is None:
                     self.failed_call = call
@@ -307,6 +321,9 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
+        if type(output) is torch.Tensor and not is_irregular(output):
+            index = live.get(storage_key(without_transforms(output).untyped_storage()))
+            return () if index is None else (index,)
         tensors = [
             without_transforms(part)
             for tensor in tensors_in(output)

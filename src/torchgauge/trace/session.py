@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -38,7 +38,7 @@ from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import modules_of, tensors_of
+from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
@@ -119,6 +119,8 @@ class Request:
     """Called after each forward of a module."""
     note_composites: bool = False
     """Run an inference in inference mode and note the composite operators that it shows whole."""
+    forward_only: bool = False
+    """End a training step after its first forward."""
 
 
 @dataclass(slots=True)
@@ -412,6 +414,8 @@ class Session:
                     held.append(call(*args, **kwargs))
                     self._outputs = call_outputs(held[0], recorder.specs)
                     self._end_phase(Phase.FORWARD)
+                    if self._request.forward_only:
+                        return
                     self._start_phase(Phase.LOSS)
                     loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
                 held.append(loss)
@@ -663,25 +667,29 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
-                forward = recorder.wrap_forward(path, module.forward, type(module).forward)
-                if self._request.on_call is not None:
-                    forward = self._observe(path, module, forward, self._request.on_call)
+                forward = recorder.wrap_forward(
+                    path,
+                    module.forward,
+                    type(module).forward,
+                    is_counted=not is_leaf_of_torch(module),
+                    observe=self._observer(path, module),
+                )
                 module.__dict__["forward"] = forward
 
-    def _observe(
-        self, path: str, module: nn.Module, forward: Callable[..., Any], observer: CallObserver
-    ) -> Callable[..., Any]:
-        @wraps(forward)
-        def observed(*args: Any, **kwargs: Any) -> Any:
-            index = len(self._recorder.calls)
-            output = forward(*args, **kwargs)
+    def _observer(
+        self, path: str, module: nn.Module
+    ) -> Callable[[int, tuple[Any, ...], Any], None] | None:
+        on_call = self._request.on_call
+        if on_call is None:
+            return None
+
+        def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
             with without_modes():
-                found = observer(path, module, args, output)
+                found = on_call(path, module, args, output)
             if found is not None:
                 self._observed.append((index, found))
-            return output
 
-        return observed
+        return observe
 
     @staticmethod
     def _unwrap(root: nn.Module) -> None:

@@ -172,9 +172,24 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
 
 def layout_of(tensor: torch.Tensor) -> Layout:
     """Return what kernels ask about the order of a tensor's elements in memory."""
-    layout = Layout.NONE
     if tensor.layout is not torch.strided:
-        return layout
+        return Layout.NONE
+    key = (tensor.shape, tensor.stride(), tensor.is_conj())
+    known = _layouts.get(key)
+    if known is None:
+        if len(_layouts) >= _LAYOUTS:
+            _layouts.clear()
+        known = _layouts[key] = _look_at(tensor)
+    return known
+
+
+_LAYOUTS = 10_000
+_layouts: dict[tuple[Any, ...], Layout] = {}
+"""By shape, strides and whether a tensor is a conjugate: nothing else decides a layout."""
+
+
+def _look_at(tensor: torch.Tensor) -> Layout:
+    layout = Layout.NONE
     if tensor.is_contiguous():
         layout |= Layout.CONTIGUOUS
     if tensor.dim() in _CHANNELS_LAST:
