@@ -165,19 +165,6 @@ def test_a_gradient_that_is_one_number_costs_no_memory() -> None:
     assert time.process_time() - start < 3
 
 
-def test_hooks_on_parameters_are_said_not_to_run() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-
-    def free(parameter: torch.Tensor) -> None:
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(free)
-    (warning,) = tg.analyze(model, (2, 4), scenario=TRAINING).warnings
-    assert warning.startswith("4 parameters have hooks")
-    assert tg.analyze(model, (2, 4)).warnings == ()
-
-
 @pytest.mark.parametrize("kind", ["layer", "attention"])
 def test_the_fast_path_that_is_off_is_named(kind: str) -> None:
     model: nn.Module = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()

@@ -65,14 +65,16 @@ class Outside:
     """
 
     def __init__(
-        self, model: nn.Module, functions: Iterable[Any] = (), shared: Iterable[Any] = ()
+        self, model: nn.Module | None, functions: Iterable[Any] = (), shared: Iterable[Any] = ()
     ) -> None:
         self._places: list[Place] = []
+        self.namespaces: list[MappingPlace] = []
+        """Those of global names and of the attributes of classes."""
         self._seen: set[int] = set()
         self._names: dict[int, set[str]] = {}
         self._kept: list[Any] = []
         kinds: set[type] = set()
-        for module in modules_of(model):
+        for module in () if model is None else modules_of(model):
             if type(module) not in kinds:
                 kinds.add(type(module))
                 self._class(type(module))
@@ -83,7 +85,7 @@ class Outside:
                 if kind is tuple and _PLAIN.issuperset(map(type, value)):
                     continue
                 self._copied(value, 0)
-        for function in (*functions, *global_module_hooks()):
+        for function in (*functions, *(() if model is None else global_module_hooks())):
             self._value(function, getattr(function, "__name__", "a function"), 0)
         for value in shared:
             self._value(value, type(value).__name__, 0)
@@ -101,6 +103,10 @@ class Outside:
             "the model's code stored tensors of the analysed copy outside of the model "
             f"({', '.join(named[:5])}{more}); they were taken out again"
         ]
+
+    def _namespace(self, place: MappingPlace) -> None:
+        self._places.append(place)
+        self.namespaces.append(place)
 
     def _is_new(self, value: Any, *, copied: bool = False) -> bool:
         if type(value) in _PLAIN or len(self._places) >= _PLACES:
@@ -138,7 +144,7 @@ class Outside:
                 continue
             put, remove = functools.partial(setattr, base), functools.partial(delattr, base)
             read = functools.partial(vars, base)
-            self._places.append(MappingPlace(base.__name__, read, put, remove, separator="."))
+            self._namespace(MappingPlace(base.__name__, read, put, remove, separator="."))
             for name, value in list(vars(base).items()):
                 self._value(value, f"{base.__name__}.{name}", 1)
 
@@ -181,7 +187,7 @@ class Outside:
         def read() -> dict[str, Any]:
             return {name: namespace[name] for name in new if name in namespace}
 
-        self._places.append(MappingPlace("", read, namespace.__setitem__, namespace.__delitem__))
+        self._namespace(MappingPlace("", read, namespace.__setitem__, namespace.__delitem__))
         for name, value in read().items():
             kind = type(value)
             if follows and kind is types.ModuleType:

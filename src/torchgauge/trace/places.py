@@ -59,7 +59,8 @@ def items_of(value: Any) -> list[Any]:
     if issubclass(kind, functools.partial):
         return [value.func, *value.args, *value.keywords.values()]
     if issubclass(kind, types.FunctionType):
-        return [content(cell) for cell in value.__closure__ or ()]
+        cells = [content(cell) for cell in value.__closure__ or ()]
+        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     return [item for _, item in named_items_of(value)]
 
 
@@ -136,23 +137,23 @@ class MappingPlace:
         separator: str = "",
     ) -> None:
         self.label = label
-        self._read = read
-        self._put = put
-        self._remove = remove
+        self.read = read
+        self.put = put
+        self.remove = remove
         self._separator = separator
-        self._before = dict(read())
+        self.before = dict(read())
 
     def put_back(self, ours: Ours) -> bool:
         """Give each name its value again where the run has put something of its own."""
-        before, changed = self._before, []
-        for name, value in list(self._read().items()):
+        before, changed = self.before, []
+        for name, value in list(self.read().items()):
             if before.get(name, _MISSING) is not value and (ours(value) or ours(name)):
                 changed.append(name)
         for name in changed:
             if name in before:
-                self._put(name, before[name])
+                self.put(name, before[name])
             else:
-                self._remove(name)
+                self.remove(name)
         if changed and self._separator != "[":
             self.label = f"{self.label}{self._separator}{changed[0]}"
         return bool(changed)

@@ -307,6 +307,34 @@ def global_module_hooks() -> list[Callable[..., Any]]:
     return [hook for name in names for hook in getattr(module, name, {}).values()]
 
 
+TENSOR_HOOKS = "_backward_hooks"
+"""Where ``Tensor.register_hook`` keeps hooks, by number; settable (2.6–2.13)."""
+POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
+"""Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
+
+
+def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after the node that accumulates a leaf's gradient.
+
+    A node names its dictionaries to the handle of a hook that is added to them
+    (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
+    A node that nobody holds is a new one, and has none.
+    """
+    node = gradient_node(leaf)
+    found = []
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(print)
+        hooks = handle.hooks_dict_ref()
+        handle.remove()
+        found.append({} if hooks is None else hooks)
+    return found[0], found[1]
+
+
+def gradient_node(leaf: torch.Tensor) -> Any:
+    """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
+    return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
