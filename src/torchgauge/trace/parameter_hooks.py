@@ -19,10 +19,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.trace.irregular import is_irregular
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.places import MappingPlace, attributes_of, items_of
 from torchgauge.trace.shadow import Twin
-from torchgauge.trace.subclasses import slots
+from torchgauge.trace.subclasses import ORDINARY, slots
 from torchgauge.trace.threads import is_of_threads
 from torchgauge.trace.torch_internals import (
     POST_ACCUMULATE_HOOKS,
@@ -80,6 +81,8 @@ class ParameterHooks:
             if any(map(_is_own, hooks.values())):
                 setattr(copied, name, OrderedDict())
                 pairs.append((hooks, getattr(copied, name)))
+        if {type(original), type(copied)} - set(ORDINARY) or is_irregular(original):
+            return pairs  # lazy, or of a kind that may not have a view of itself
         on_node = node_hooks(original)
         if any(_is_own(hook) for hooks in on_node for hook in hooks.values()):
             self._nodes.append(gradient_node(copied))  # keeps it

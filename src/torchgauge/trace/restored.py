@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.report.guess import Guess
 from torchgauge.trace.modules import modules_of
+from torchgauge.trace.offloaded import content_on_disk, offloaded
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     has_composed_state,
@@ -179,22 +181,28 @@ class RestoredParameters:
                     key = f"{path}.{name}" if path else name
                     if tensor is None or not tensor.is_meta:
                         continue
-                    found = _offloaded(hook.weights_map, key, read=self._with_values)
+                    found = offloaded(hook.weights_map, key, read=self._with_values)
                     restored = Restored(
                         tensor=(tensor if found is None else found).detach(),
                         requires_grad=tensor.requires_grad,
                     )
-                    if key in hook.tied_params_names and _offloaded(hook.weights_map, key) is None:
-                        restored = self._tied(hook, restored)
-                    elif found is None:
-                        continue
+                    if offloaded(hook.weights_map, key) is None and name in owner._parameters:
+                        restored = self._tied(hook, key, restored)
                     self._add(owner, name, restored)
 
-    def _tied(self, hook: Any, restored: Restored) -> Restored:
+    def _tied(self, hook: Any, key: str, restored: Restored) -> Restored:
         """Return the one weight of tied ones on the disk, which has each of them by itself."""
-        self.notes.append("offloaded weights of one shape that accelerate ties were read as one")
-        key = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
-        return self._ties.setdefault(key, restored)
+        is_tied = key in hook.tied_params_names
+        content: Any = content_on_disk(hook.weights_map, key, restored.tensor, is_tied=is_tied)
+        if content is None:
+            if not is_tied:
+                return restored
+            content = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
+        one = self._ties.setdefault(content, restored)
+        if one is not restored or is_tied:
+            same = "the same numbers" if isinstance(content, str) else "one shape"
+            self.notes.append(Guess(f"offloaded weights of {same} on the disk were read as tied"))
+        return one
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -325,21 +333,3 @@ def _replicas(module: nn.Module) -> int | None:
             is_on = torch.distributed.is_initialized()
             return torch.distributed.get_world_size() if is_on else 1
     return None
-
-
-def _offloaded(weights: Any, key: str, *, read: bool = False) -> torch.Tensor | None:
-    """Return a weight that accelerate keeps in memory or, with ``read``, on the disk.
-
-    ``PrefixedDataset`` and ``OffloadedWeightsLoader`` of ``accelerate.utils.offload`` (1.x).
-    """
-    while hasattr(weights, "dataset") and hasattr(weights, "prefix"):
-        weights, key = weights.dataset, f"{weights.prefix}{key}"
-    if not read:
-        weights = getattr(weights, "state_dict", weights)
-        if not isinstance(weights, dict):
-            return None
-    try:
-        found = weights[key]
-    except KeyError:
-        return None
-    return found if isinstance(found, torch.Tensor) else None

@@ -45,6 +45,7 @@ from torchgauge.trace.parameter_hooks import ParameterHooks
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
+from torchgauge.trace.shared_storages import storage_notes
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
@@ -72,6 +73,7 @@ from torchgauge.trace.training import (
 from torchgauge.trace.tree import (
     has_forward,
     holds_quantized,
+    is_packed_buffer,
     lazy_names,
     module_infos,
     type_name,
@@ -557,9 +559,11 @@ class Session:
         ):
             for name, tensor in named:
                 if not _is_lazy(tensor):
+                    packed = role is Role.BUFFER and is_packed_buffer(root, name, tensor)
+                    own = Role.PARAMETER if packed else role
                     self._registered.add(id(tensor))
-                    self._register_parts(stored_tensors(tensor), role, name)
-                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+                    self._register_parts(stored_tensors(tensor), own, name)
+                    attached += [(tensor, own, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
         for path, module, _ in walk(root):
@@ -720,6 +724,7 @@ class Session:
         recorder = self._recorder
         modules = module_infos(root, lazy)
         self._notes.assumptions += self._casting.left_out(modules)
+        self._notes.assumptions += storage_notes(root)
         if self._stay.has_replaced:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
