@@ -33,7 +33,7 @@ _RANKS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
 """Rank of a batched input by the kind of layer that consumes it. Linear admits more than 2."""
 _AT_LEAST = (nn.Linear, nn.BatchNorm1d, nn.Embedding)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_INTEGER_NAMES = frozenset(
+INTEGER_NAMES = frozenset(
     ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
      "token_ids", "input_tokens", "edge_index", "idx", "indices", "lengths", "seq_lengths",
      "input_lengths", "target_lengths")
@@ -105,6 +105,8 @@ class InputPlan:
     batch_size: int | None = None
     batch_dim: int = 0
     assumptions: tuple[str, ...] = ()
+    floating_dtype: torch.dtype = torch.float32
+    """What an input of real numbers has."""
     alternatives: tuple[InputPlan, ...] = ()
     """Other readings to try, in order, when the model rejects this one."""
 
@@ -313,6 +315,7 @@ def _plan_sizes(
             kwargs={**{i.name: i for i in inputs if i.keyword}, **forward_kwargs},
             batch_size=known,
             batch_dim=dim,
+            floating_dtype=float_dtype,
             assumptions=(note,) if note else (),
         )
 
@@ -380,7 +383,7 @@ def _input(
 ) -> InputTensor:
     is_mask = name in _MASK_NAMES
     guess = float_dtype
-    if is_mask or name in _INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
+    if is_mask or name in INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
         guess = torch.int64
     _check_room(name, size, dtype or guess)
     return InputTensor(
