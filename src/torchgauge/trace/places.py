@@ -69,6 +69,8 @@ def named_items_of(value: Any) -> list[tuple[Any, Any]]:
     kind = type(value)
     if issubclass(kind, dict):
         return list(islice(dict.items(value), _ITEMS))
+    if is_object_array(value):
+        return list(enumerate(value.flat))
     for base in (list, tuple, set, frozenset, deque):
         if issubclass(kind, base):
             return list(enumerate(islice(base.__iter__(value), _ITEMS)))
@@ -178,6 +180,34 @@ class ListPlace:
         else:
             self._items.extend(self._before)
         return True
+
+
+def is_object_array(value: Any) -> bool:
+    """Return whether a value is an array of NumPy's that holds Python objects, not too many."""
+    kind = type(value)
+    if kind.__module__ != "numpy" or kind.__name__ != "ndarray":
+        return False
+    return bool(value.dtype.kind == "O" and value.size <= _ITEMS)
+
+
+class ArrayPlace:
+    """An array of objects."""
+
+    def __init__(self, label: str, array: Any) -> None:
+        self.label = label
+        self._array = array
+        self._before = list(array.flat)
+
+    def put_back(self, ours: Ours) -> bool:
+        """Give each element its value again where the run has put something of its own."""
+        found = [
+            index
+            for index, value in enumerate(self._array.flat)
+            if value is not self._before[index] and ours(value)
+        ]
+        for index in found:
+            self._array.flat[index] = self._before[index]
+        return bool(found)
 
 
 class CellPlace:

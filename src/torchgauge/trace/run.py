@@ -79,7 +79,7 @@ def _in_other_dtypes(request: Request, outcome: Outcome) -> tuple[InputPlan, Out
     plan = outcome.plan or request.plan
     if outcome.error is None and not looks_nothing_up(plan, outcome.trace):
         return plan, outcome
-    if needs_values(outcome.error):
+    if outcome.error is not None and needs_values(outcome.error):
         return plan, outcome
     for other in other_plans(plan, outcome.error):
         with unheard():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -212,7 +213,13 @@ class Session:
         return asked
 
     def run(self) -> Outcome:
-        """Run every phase; an exception of the model is part of the outcome."""
+        """Run every phase; an exception of the model is part of the outcome.
+
+        What the model gives context variables lasts as long as the run.
+        """
+        return contextvars.copy_context().run(self._run_watched)
+
+    def _run_watched(self) -> Outcome:
         with (
             neutral(),
             untouched(fast_paths=self._request.fast_paths),
