@@ -217,6 +217,11 @@ def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
 
 def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Size]]:
     """Return ``(name, is keyword, size)`` per input."""
+    if _holds_data(input_size):
+        raise InputError(
+            "input_size takes sizes, and got tensors or arrays",
+            hint="pass them as input_data=…: tg.analyze(model, input_data=x)",
+        )
     if isinstance(input_size, Mapping):
         return [(str(name), True, _size(size)) for name, size in input_size.items()]
     if isinstance(input_size, int) and not isinstance(input_size, bool):
@@ -234,6 +239,18 @@ def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Siz
         (names[index] if index < len(names) else str(index), False, _size(item))
         for index, item in enumerate(items)
     ]
+
+
+def _holds_data(value: Any) -> bool:
+    """Return whether a tensor, or an array of more than whole numbers, is given."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_data, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_data, value))
+    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    return isinstance(value, torch.Tensor) or (
+        is_array and (value.ndim > 1 or value.dtype.kind not in "iu")
+    )
 
 
 def _size(size: Any) -> Size:

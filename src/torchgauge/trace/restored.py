@@ -29,6 +29,7 @@ from torchgauge.trace.wrappers import (
 )
 
 _ORDINARY = (torch.Tensor, nn.Parameter, type(None))
+_UNSHARDED = "the figures are those of the unsharded model"
 FLAT = "_flat_param"
 """Under which name FSDP1 registers its flat parameter (2.6–2.13)."""
 
@@ -62,6 +63,8 @@ class RestoredParameters:
             self._read_states(module)
             self._read_offloaded(module)
             self._note_meshes(module)
+        if with_values and any(_UNSHARDED in note for note in self.notes):
+            self.notes.append(Guess("of other ranks' shards the real run took this rank's values"))
         self.notes = list(dict.fromkeys(self.notes))
 
     def of(self, module: nn.Module) -> dict[str, Restored]:
@@ -147,9 +150,7 @@ class RestoredParameters:
                 self._add(module, name, whole)
 
     def _note_shards(self, ranks: int, by: str) -> None:
-        self.notes.append(
-            f"sharded over {ranks} ranks by {by}: the figures are those of the unsharded model"
-        )
+        self.notes.append(f"sharded over {ranks} ranks by {by}: {_UNSHARDED}")
 
     def _note_policy(self, by: str) -> None:
         self.notes.append(
@@ -165,10 +166,7 @@ class RestoredParameters:
             self.is_sharded = True
             ranks = tensor.device_mesh.size()  # type: ignore[union-attr]
             if ranks > 1 and not any(f"over {ranks} ranks" in note for note in self.notes):
-                self.notes.append(
-                    f"distributed over {ranks} ranks (DTensor): the figures are those of the "
-                    "unsharded model"
-                )
+                self.notes.append(f"distributed over {ranks} ranks (DTensor): {_UNSHARDED}")
 
     def _read_offloaded(self, module: nn.Module) -> None:
         for hook in offloading_hooks(module):

@@ -671,7 +671,9 @@ class Session:
         if planned.values is not None:
             self._simulation.values.copy_of(tensor, planned.make("cpu"))
         elif planned.dtype.is_floating_point:
-            if planned.is_guess:
+            if planned.ones:
+                self._simulation.values.guess(tensor, 1)
+            elif planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name
         else:
             self._simulation.values.guess(tensor, 1 if planned.ones else 0)

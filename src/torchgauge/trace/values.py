@@ -89,7 +89,7 @@ class ValueStore:
         self._spans: dict[int, Spans] = {}
         """What is known of the storages of which not all is."""
         self._origins: dict[int, Origins] = {}
-        self.decided_on: dict[tuple[str, Hashable], None] = {}
+        self.decided_on: dict[tuple[str, Hashable], str] = {}
         """What was decided on a guess, and what that was made from, in order."""
         self.branches_on_choice = False
         """Whether a branch was taken on an even split over choices."""
@@ -286,9 +286,11 @@ class ValueStore:
         return value
 
     def note_decision(self, what: str, origins: Origins) -> None:
-        """Remember that something was decided on guesses."""
+        """Remember that something was decided on guesses, and where first."""
         for origin in sorted(origins, key=str):
-            self.decided_on.setdefault((what, origin))
+            if (what, origin) not in self.decided_on:
+                places = (self.place() or "the model itself", code_line())
+                self.decided_on[what, origin] = ", ".join(filter(None, places))
 
     def note_copy(self, origins: Origins) -> None:
         """Remember that a guess is on the CPU, where nobody sees what is decided on it."""

@@ -51,9 +51,9 @@ def build(spec: ModelSpec) -> ModelBuild:
     if stored is not None and "_class_name" in stored and "model_type" not in stored:
         return _build_diffusers(spec, stored)
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
-    transformers = import_library("transformers", install="torchgauge[hf]")
-    transformers.logging.set_verbosity_error()
     with quiet_library():
+        transformers = import_library("transformers", install="torchgauge[hf]")
+        transformers.logging.set_verbosity_error()
         config = _configuration(transformers, spec, stored)
         try:
             architecture, assumptions = _architecture(transformers, spec, config)
