@@ -21,8 +21,10 @@ from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.readers import CPU, Readers
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.spread import CHOICES, Choice, spread
+from torchgauge.trace.taken import draw, draws, finite_answer
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
+    FINITE,
     GIVEN_LIMIT,
     GUESS_LIMIT,
     INTEGER_LIMIT,
@@ -54,6 +56,8 @@ class Simulation:
         """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
+        self._drawn = 0
+        """How many random numbers were drawn."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
         """By real storage: a reference that ends with it, and its meta twin."""
 
@@ -186,6 +190,13 @@ class Simulation:
             return output
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
+        elif draws(facts.base, args, kwargs, output):
+            self._drawn += 1
+            draw(self.values, facts.base, self._drawn, func, args, kwargs, output)
+        elif (answer := finite_answer(facts.base, args)) is not None and not self._all_known(
+            tensors
+        ):
+            self.values.fill(output, answer, origins=FINITE)
         elif facts.base in _EMPTY:
             if has_small_value(output.shape, output.dtype):  # parts may be written one by one
                 self.values.fill(output, 0)

@@ -575,22 +575,31 @@ def without_torch_function() -> Any:
 
 
 @contextmanager
-def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+def meta_answers_as(
+    device: torch.device, unless: Callable[[], bool], *, hides_meta: bool = False
+) -> Iterator[None]:
     """Let meta tensors say that they are on ``device`` while the context is open.
 
-    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
-    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
+    Their ``is_meta`` stays true unless that is to be hidden as well. ``unless`` says when PyTorch's
+    own kernels ask. Both are descriptors of ``torch._C.TensorBase`` (2.6–2.13).
     """
     descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+    is_meta: Any = torch.Tensor.__mro__[1].__dict__["is_meta"]
 
     def answer(tensor: torch.Tensor) -> Any:
-        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+        return device if is_meta.__get__(tensor) and not unless() else descriptor.__get__(tensor)
 
     torch.Tensor.device = property(answer)  # type: ignore[assignment]
+    if hides_meta:
+        torch.Tensor.is_meta = property(  # type: ignore[assignment]
+            lambda tensor: is_meta.__get__(tensor) and unless()
+        )
     try:
         yield
     finally:
         del torch.Tensor.device
+        if hides_meta:
+            del torch.Tensor.is_meta
 
 
 def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -42,6 +42,10 @@ Origins: TypeAlias = "frozenset[Hashable]"
 """What a value was guessed from."""
 KNOWN: Origins = frozenset()
 FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
+FINITE: Origins = frozenset({"numbers that were taken to be finite"})
+DRAWN: Origins = frozenset({"a random number, which another run draws anew"})
+TAKEN = FINITE | DRAWN
+"""Guesses that a real run would only make in its own way."""
 _ON_THE_CPU = "what is done with a copy on the CPU"
 _SAMPLE = 64
 """Elements that are compared before all of them are."""
@@ -280,17 +284,17 @@ class ValueStore:
             self.asked.append(f"{self.place() or 'the model'}: {needed}")
             return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
         origins = self.origins_of(meta)
-        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE:
+        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE - TAKEN:
             self.branches_on_choice = True
-        self.note_decision(what, origins)
+        self.note_decision(what, origins, is_placed=True)
         return value
 
-    def note_decision(self, what: str, origins: Origins) -> None:
+    def note_decision(self, what: str, origins: Origins, *, is_placed: bool = False) -> None:
         """Remember that something was decided on guesses, and where first."""
         for origin in sorted(origins, key=str):
             if (what, origin) not in self.decided_on:
-                places = (self.place() or "the model itself", code_line())
-                self.decided_on[what, origin] = ", ".join(filter(None, places))
+                found = (self.place() or "the model itself", code_line()) if is_placed else ()
+                self.decided_on[what, origin] = ", ".join(filter(None, found))
 
     def note_copy(self, origins: Origins) -> None:
         """Remember that a guess is on the CPU, where nobody sees what is decided on it."""
