@@ -231,7 +231,8 @@ def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Siz
             f"input_size {input_size!r} is no size",
             hint="write (3, 224, 224) or [(3, 32, 32), (10,)]",
         )
-    items = list(input_size)
+    as_list = getattr(input_size, "tolist", None)  # of an array of whole numbers
+    items = list(input_size) if as_list is None else as_list()
     if all(isinstance(item, int) for item in items):
         items = [items]
     names = _positional_names(model)

@@ -24,6 +24,7 @@ from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.taken import draw, draws, finite_answer
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
+    CAST_LIMIT,
     FINITE,
     GIVEN_LIMIT,
     GUESS_LIMIT,
@@ -246,7 +247,9 @@ class Simulation:
         if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
             return
         limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
-        if readable and all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs):
+        is_small = all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs)
+        # A mask becomes numbers before it is resized to a feature map, which is small again.
+        if readable and (is_small or _is_cast_of_whole_numbers(facts, inputs)):
             with suppress(RuntimeError, NotImplementedError, TypeError):
                 real, origins = values.compute(func, args, kwargs)
                 for meta, value in zip(flat(output), flat(real), strict=False):
@@ -302,6 +305,14 @@ class Simulation:
         for item in (*flat(output), *flat(written)):
             if isinstance(item, torch.Tensor):
                 self.values.forget(storage_key(item.untyped_storage()))
+
+
+def _is_cast_of_whole_numbers(facts: OpFacts, inputs: Sequence[torch.Tensor]) -> bool:
+    return (
+        facts.base == "_to_copy"
+        and not inputs[0].dtype.is_floating_point
+        and inputs[0].numel() <= CAST_LIMIT
+    )
 
 
 def _limit(inputs: Sequence[torch.Tensor], *, is_guess: bool) -> int:

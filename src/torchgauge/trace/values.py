@@ -30,6 +30,8 @@ FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
 GUESS_LIMIT = 1 << 24
 """Elements up to which what is computed from a guess keeps a value: masks over experts."""
+CAST_LIMIT = 1 << 20
+"""Elements up to which known whole numbers keep their values as real numbers."""
 GIVEN_LIMIT = 1 << 22
 """Elements up to which given integers and booleans, and what is computed from them, keep values."""
 SPAN_LIMIT = 1 << 26
