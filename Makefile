@@ -16,6 +16,11 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 CONSTRAINTS := requirements/constraints-dev.txt
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
+# Tests run beside each other; those that compare times (the marker `timed`) run alone afterwards.
+WORKERS ?= logical
+BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
+DEFAULT_TESTS := not slow and not models and not hypothesis_long
+LONG_TESTS := (slow or models or hypothesis_long)
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 # The environment grows in three steps, each with its stamp: what the package needs to run, what
@@ -86,10 +91,12 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 .PHONY: test test-models test-serving test-torch26 image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
-	@$(PYTEST)
+	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
+	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
 
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random networks
-	@$(PYTEST) -m "slow or models or hypothesis_long"
+	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed"
+	@$(PYTEST) -m "$(LONG_TESTS) and timed"
 
 test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
 	@$(PYTEST) -m "slow or models" tests/test_serving_load.py tests/test_serving_ray.py tests/test_serving_openapi.py \
