@@ -233,7 +233,7 @@ class _ReadsMask(nn.Module):
     [
         lambda mask: functional.interpolate(mask.float(), size=(8, 8)),
         lambda mask: functional.interpolate(mask[:, 0].float()[None], scale_factor=1 / 32).to(bool),
-        lambda mask: -functional.max_pool2d(-mask.float(), 32),
+        lambda mask: functional.max_pool2d(mask.float(), 32),
         lambda mask: mask.to(torch.float64)[:, :, ::32, ::32],
     ],
 )
