@@ -16,7 +16,6 @@ from torch import nn
 
 from torchgauge.report.model import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.modules import modules_of
 from torchgauge.trace.torch_internals import (
     compressed_parts,
     coordinate_parts,

@@ -205,6 +205,8 @@ class Recorder(DispatchMode):
         """Whether a real run on the CPU takes the place of one on a GPU."""
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
+        self._is_in_hook = False
+        """Whether a hook on a parameter runs now, whose sums are not the engine's."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -289,6 +291,18 @@ class Recorder(DispatchMode):
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward
+
+    def in_hook(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook on a parameter during which no operator is taken for the engine's."""
+
+        def run(*args: Any) -> Any:
+            was_in, self._is_in_hook = self._is_in_hook, True
+            try:
+                return hook(*args)
+            finally:
+                self._is_in_hook = was_in
+
+        return run
 
     def _enter(
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -444,10 +458,11 @@ class Recorder(DispatchMode):
             return simulation.on_cpu(args[0])
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
-        if func is SUM and node is not None and is_last_reference(args, kwargs, node):
+        by_engine = node is not None and not self._is_in_hook
+        if func is SUM and by_engine and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
-        elif node is not None and func in SELECTIONS and is_of_selection(func, args, node):
+        elif by_engine and func in SELECTIONS and is_of_selection(func, args, node):
             func = SELECTIONS[func]
             facts = facts_of(func)
         elif node is not None and func in WRITTEN_OVER and is_written_over(args, node):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -43,9 +44,11 @@ from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.packed import PackedWeights, holds_packed
+from torchgauge.trace.parameter_hooks import ParameterHooks
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
+from torchgauge.trace.shared_storages import storage_notes
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
@@ -74,6 +77,7 @@ from torchgauge.trace.training import (
 from torchgauge.trace.tree import (
     has_forward,
     holds_quantized,
+    is_packed_buffer,
     lazy_names,
     module_infos,
     type_name,
@@ -173,6 +177,7 @@ class Session:
         self._recorder.stands_for_gpu = not simulated and device != self._target.type
         self._recorder.autocast = AutocastInside(self._target.autocast)
         self._outside = OutsideWork(self._recorder)
+        self._hooks = ParameterHooks(None)
         self._running: Recorder | None = None
         """The recorder that is at work, from when the copy is made."""
         if self._simulation is not None:
@@ -209,7 +214,13 @@ class Session:
         return asked
 
     def run(self) -> Outcome:
-        """Run every phase; an exception of the model is part of the outcome."""
+        """Run every phase; an exception of the model is part of the outcome.
+
+        What the model gives context variables lasts as long as the run.
+        """
+        return contextvars.copy_context().run(self._run_watched)
+
+    def _run_watched(self) -> Outcome:
         with (
             neutral(),
             untouched(),
@@ -294,6 +305,7 @@ class Session:
         self._register_hidden(twin)
         self._register_packed(root)
         self._register_inputs(args, kwargs)
+        hooks = self._hooks = self._parameter_hooks(twin)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
@@ -314,16 +326,15 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
-        functions = () if request.loss is None else (request.loss,)
+        functions = (*(() if request.loss is None else (request.loss,)), *hooks.originals)
         outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
             try:
                 if isinstance(convert, MetaConverter) and convert.irregular is not None:
                     refuse(nested=convert.irregular.is_nested)
-                if request.scenario.is_training:
-                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
-                else:
-                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+                run = self._train if request.scenario.is_training else self._infer
+                with hooks.running():
+                    run(root, partial(self._forward, root, call), args, kwargs, held)
             except Exception as raised:
                 error = self._lost.explained(recorder.threads.failure or raised)
                 failure = self._failure(root, error, inputs)
@@ -364,6 +375,7 @@ class Session:
 
     def _infer(
         self,
+        root: nn.Module,
         call: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -399,6 +411,7 @@ class Session:
         scenario, recorder = self._request.scenario, self._recorder
         trainer = Trainer(root, scenario, foreach=self._foreach)
         self._register_kept(trainer)
+        self._mark_optimizer_states(existing=True)
         before = recorder.storages.alive()
         with (
             torch.enable_grad(),
@@ -425,6 +438,7 @@ class Session:
                 self._start_phase(Phase.BACKWARD)
                 trainer.backward(loss)
                 self._mark_gradients(root)
+                self._mark_optimizer_states()
                 self._end_phase(Phase.BACKWARD)
             if note:
                 self._notes.assumptions.append(note)
@@ -432,6 +446,10 @@ class Session:
                 self._start_phase(Phase.OPTIMIZER)
                 if self._simulation is not None:
                     self._simulation.values.default = 1.0
+                if self._hooks.assumptions and not trainer.has_gradients:
+                    self._notes.assumptions.append(
+                        f"no gradient was left for {scenario.optimizer}: hooks let go of them all"
+                    )
                 trainer.step()
                 self._mark_optimizer_state(trainer.optimizer)
                 self._end_phase(Phase.OPTIMIZER)
@@ -507,13 +525,24 @@ class Session:
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
-    def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
+    def _mark_optimizer_states(self, *, existing: bool = False) -> None:
+        """Mark the states of optimizers that hooks step."""
+        for optimizer in self._hooks.optimizers:
+            self._mark_optimizer_state(optimizer, existing=existing)
+        for tensor in self._hooks.tensors if existing else ():
+            self._register_parts(stored_tensors(tensor), Role.OPTIMIZER_STATE, "hooks")
+
+    def _mark_optimizer_state(
+        self, optimizer: torch.optim.Optimizer, *, existing: bool = False
+    ) -> None:
         storages = self._recorder.storages
         on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
                 parts = stored_tensors(tensor) if isinstance(tensor, torch.Tensor) else ()
                 for part in parts:
+                    if existing:
+                        storages.register(part, Role.OPTIMIZER_STATE, name)
                     index = storages.index_of(part, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
                     if name in on_host:
@@ -547,9 +576,11 @@ class Session:
         ):
             for name, tensor in named:
                 if not _is_lazy(tensor):
+                    packed = role is Role.BUFFER and is_packed_buffer(root, name, tensor)
+                    own = Role.PARAMETER if packed else role
                     self._registered.add(id(tensor))
-                    self._register_parts(stored_tensors(tensor), role, name)
-                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+                    self._register_parts(stored_tensors(tensor), own, name)
+                    attached += [(tensor, own, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
         for path, module, _ in walk(root):
@@ -562,12 +593,6 @@ class Session:
                 self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
-        if twin.hooked_parameters and self._request.scenario.is_training:
-            self._notes.warnings.append(
-                f"{twin.hooked_parameters} parameters have hooks (register_hook, "
-                "register_post_accumulate_grad_hook), which do not run in an analysis: gradients "
-                "that they free or optimizers that they step are not in the figures"
-            )
         hidden = twin.hidden_parameters()
         for parameter in hidden:
             parts = (*stored_tensors(parameter), *attached_tensors(parameter))
@@ -603,6 +628,16 @@ class Session:
                         self._recorder.storages.register_bytes(
                             packed.stored_bytes, Role.PARAMETER, name
                         )
+
+    def _parameter_hooks(self, twin: Twin) -> ParameterHooks:
+        """Give the copy its hooks on parameters, which only a backward runs."""
+        request = self._request
+        if not (request.scenario.is_training or request.gradients):
+            return ParameterHooks(None)
+        hooks = ParameterHooks(twin, foreach=self._foreach, around=self._recorder.in_hook)
+        self._notes.assumptions += hooks.assumptions
+        self._notes.warnings += hooks.warnings
+        return hooks
 
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan
@@ -646,7 +681,9 @@ class Session:
         if planned.values is not None:
             self._simulation.values.copy_of(tensor, planned.make("cpu"))
         elif planned.dtype.is_floating_point:
-            if planned.is_guess:
+            if planned.ones:
+                self._simulation.values.guess(tensor, 1)
+            elif planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name
         else:
             self._simulation.values.guess(tensor, 1 if planned.ones else 0)
@@ -710,6 +747,7 @@ class Session:
         recorder = self._recorder
         modules = module_infos(root, lazy)
         self._notes.assumptions += self._casting.left_out(modules)
+        self._notes.assumptions += storage_notes(root)
         if self._stay.has_replaced:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
@@ -798,6 +836,8 @@ class Session:
     def _hint(self, module: nn.Module, given: tuple[NamedValue, ...], error: Exception) -> str:
         if self._recorder.phase is Phase.BACKWARD and (lost := self._lost.hint()):
             return lost
+        if of_hook := self._hooks.hint(error):
+            return of_hook
         decided = self._simulation.values.decided_on if self._simulation is not None else {}
         guessed = [what for what, origin in decided if origin in FROM_SIZE]
         return explain(module, given, error) or (guessed_hint(guessed[0]) if guessed else "")

@@ -323,6 +323,34 @@ def global_module_hooks() -> list[Callable[..., Any]]:
     return [hook for name in names for hook in getattr(module, name, {}).values()]
 
 
+TENSOR_HOOKS = "_backward_hooks"
+"""Where ``Tensor.register_hook`` keeps hooks, by number; settable (2.6–2.13)."""
+POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
+"""Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
+
+
+def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after the node that accumulates a leaf's gradient.
+
+    A node names its dictionaries to the handle of a hook that is added to them
+    (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
+    A node that nobody holds is a new one, and has none.
+    """
+    node = gradient_node(leaf)
+    found = []
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(print)
+        hooks = handle.hooks_dict_ref()
+        handle.remove()
+        found.append({} if hooks is None else hooks)
+    return found[0], found[1]
+
+
+def gradient_node(leaf: torch.Tensor) -> Any:
+    """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
+    return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
@@ -627,22 +655,31 @@ def without_torch_function() -> Any:
 
 
 @contextmanager
-def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+def meta_answers_as(
+    device: torch.device, unless: Callable[[], bool], *, hides_meta: bool = False
+) -> Iterator[None]:
     """Let meta tensors say that they are on ``device`` while the context is open.
 
-    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
-    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
+    Their ``is_meta`` stays true unless that is to be hidden as well. ``unless`` says when PyTorch's
+    own kernels ask. Both are descriptors of ``torch._C.TensorBase`` (2.6–2.13).
     """
     descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+    is_meta: Any = torch.Tensor.__mro__[1].__dict__["is_meta"]
 
     def answer(tensor: torch.Tensor) -> Any:
-        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+        return device if is_meta.__get__(tensor) and not unless() else descriptor.__get__(tensor)
 
     torch.Tensor.device = property(answer)  # type: ignore[assignment]
+    if hides_meta:
+        torch.Tensor.is_meta = property(  # type: ignore[assignment]
+            lambda tensor: is_meta.__get__(tensor) and unless()
+        )
     try:
         yield
     finally:
         del torch.Tensor.device
+        if hides_meta:
+            del torch.Tensor.is_meta
 
 
 def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:
