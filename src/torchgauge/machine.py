@@ -85,7 +85,7 @@ def cpu_name() -> CpuName:
     return CpuName(
         processor=_processor(),
         threads=torch.get_num_threads(),
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),
     )
 
 
