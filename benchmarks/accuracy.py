@@ -24,6 +24,7 @@ import torchgauge as tg
 from benchmarks import cpu_time
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
+from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
@@ -31,7 +32,6 @@ from torchgauge.trace.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"
-DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "accuracy.md"
 DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 

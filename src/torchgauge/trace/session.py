@@ -780,7 +780,7 @@ class Session:
                 "are element-wise work, and part of the kernel where it does them itself"
             )
         return Trace(
-            torch_version=torch.__version__,
+            torch_version=str(torch.__version__),  # not its TorchVersion
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
@@ -853,7 +853,7 @@ def structure(
 ) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # not its TorchVersion
         execution=Execution.SIMULATED,
         model_name=model_name,
         scenario=scenario,

@@ -7,7 +7,7 @@ known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
+from torchgauge.trace.torch_internals import has_early_onednn
 
 META = torch.device("meta")
 
@@ -116,9 +117,64 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
-    output = torch.ops.aten.convolution.default(*args, **kwargs)
+    try:
+        output = torch.ops.aten.convolution.default(*args, **kwargs)
+    except RuntimeError:
+        _check_that_the_kernel_fits(*args[:2], *args[3:8])
+        raise
+    if not output.numel():
+        _check_that_the_kernel_fits(*args[:2], *args[3:8])
     layout = _convolution_layout(args[0], args[1])
     return output if layout is None else output.contiguous(memory_format=layout)
+
+
+def _check_that_the_kernel_fits(
+    source: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+) -> None:
+    """Refuse an input too small for the kernel in PyTorch's words; its meta kernel of 2.6 does not.
+
+    Source: ``check_shape_forward`` in ``aten/src/ATen/native/Convolution.cpp`` and
+    ``slow_conv_transpose2d_shape_check`` in ``NaiveConvolutionTranspose2d.cpp`` (2.6–2.13).
+
+    Raises:
+        RuntimeError: the output would have no pixel.
+    """
+    count = source.dim() - 2
+    stride, padding, dilation, output_padding = (
+        tuple(given) * (count // len(given))
+        for given in (stride, padding, dilation, output_padding)
+    )
+    sizes = source.shape[2:]
+    kernel = [d * (size - 1) + 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
+    if transposed:
+        made = [
+            (size - 1) * step - 2 * pad + width + more
+            for size, step, pad, width, more in zip(
+                sizes, stride, padding, kernel, output_padding, strict=True
+            )
+        ]
+        if min(made, default=1) < 1:
+            raise RuntimeError(
+                f"Given input size per channel: {_by(sizes)}. Calculated output size per channel: "
+                f"{_by(made)}. Output size is too small"
+            )
+        return
+    padded = [size + 2 * pad for size, pad in zip(sizes, padding, strict=True)]
+    if any(size < width for size, width in zip(padded, kernel, strict=True)):
+        raise RuntimeError(
+            f"Calculated padded input size per channel: {_by(padded)}. Kernel size: {_by(kernel)}. "
+            "Kernel size can't be greater than actual input size"
+        )
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return f"({' x '.join(map(str, sizes))})"
 
 
 def _convolution_backward(
@@ -254,9 +310,10 @@ def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.T
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
     steps, batch, inputs = source.shape
-    nbytes = lstm_workspace_bytes(steps, batch, inputs, size) if train else 0
-    workspace = torch.empty(nbytes, dtype=torch.uint8, device=META) if train else None
-    return output, *states, workspace
+    if not train:
+        return output, *states, None
+    nbytes = lstm_workspace_bytes(steps, batch, inputs, size, is_early=has_early_onednn())
+    return output, *states, torch.empty(nbytes, dtype=torch.uint8, device=META)
 
 
 def _onednn_lstm_backward(

@@ -29,6 +29,8 @@ from torch.utils._python_dispatch import (  # 2.6–2.13
     _push_mode,
 )
 
+from torchgauge.trace.onednn import lstm_workspace_bytes
+
 NO_SEQUENCE_NR = 2**64 - 1
 """What autograd gives to nodes that no forward op made (AccumulateGrad)."""
 
@@ -477,6 +479,27 @@ def packed_lstm_takes_onednn() -> bool:
     return any("mkldnn_rnn_layer" in name for name in seen)
 
 
+@functools.cache
+def has_early_onednn() -> bool:
+    """Return whether oneDNN's LSTM keeps as much as up to version 3.7; seen by running one.
+
+    ``lstm_workspace_bytes`` says what it keeps. Yes in 2.6 and 2.9, no in 2.13.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with without_modes(), torch.autocast("cpu", enabled=False):
+        source, state = torch.zeros((1, 1, 1), device="cpu"), torch.zeros((1, 1), device="cpu")
+        weight, bias = torch.zeros((4, 1), device="cpu"), torch.zeros(4, device="cpu")
+        try:
+            layer = torch.ops.aten.mkldnn_rnn_layer(
+                source, weight, weight, bias, bias, state, state, False, [], 2, 1, 1, True, False,
+                False, True,
+            )  # fmt: skip
+        except RuntimeError:  # a build whose oneDNN has no such kernel
+            return False
+    return bool(layer[3].nbytes > lstm_workspace_bytes(1, 1, 1, 1))
+
+
 def enabled_attention() -> frozenset[str]:
     """Return the attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda
@@ -498,10 +521,12 @@ _ATTENTION_AT_START = ("flash", "efficient", "math", "cudnn")
 def attention_order_of_the_user() -> tuple[str, ...] | None:
     """Return the order that ``sdpa_kernel(…, set_priority=True)`` asks for, ``None`` without it.
 
-    ``torch._C._get_sdp_priority_order``: 2.6–2.13.
+    ``torch._C._get_sdp_priority_order``: 2.6–2.13. In 2.6 its last place is empty, which reads as a
+    second "math".
     """
     order = torch._C._get_sdp_priority_order()
-    names = tuple(_ATTENTION_BACKENDS[number] for number in order if number in _ATTENTION_BACKENDS)
+    known = dict.fromkeys(number for number in order if number in _ATTENTION_BACKENDS)
+    names = tuple(_ATTENTION_BACKENDS[number] for number in known)
     return None if names == _ATTENTION_AT_START else names
 
 
