@@ -24,6 +24,7 @@ import torchgauge as tg
 from benchmarks import cpu_time
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
+from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
@@ -31,7 +32,6 @@ from torchgauge.trace.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"
-DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "accuracy.md"
 DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 
@@ -180,6 +180,7 @@ def page(
         *time_sections(data, limit, cache),
         *cpu_time.section(),
         *_parameters_section(data),
+        *operators_section(),
         *_not_yet_section(comparisons),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -303,6 +304,23 @@ def _parameters_section(data: Path) -> list[str]:
         lines += ["Figures that are off by more than 0.5 %, or could not be predicted:", ""]
         lines += [f"- {note}" for note in notes] + [""]
     return lines
+
+
+def operators_section() -> list[str]:
+    """Return the figures of the page on PyTorch's own samples of every operator."""
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8").splitlines()
+    start = page.index("| what | samples | equal to the real run |")
+    table = page[start : page.index("", start)]
+    return [
+        "## Every operator of PyTorch",
+        "",
+        "The samples that PyTorch tests its operators with (`op_db`), each against a real run on "
+        "the CPU. [Every operator](operators.md) says what runs for real, and where multiply-adds "
+        "differ on purpose.",
+        "",
+        *table,
+        "",
+    ]
 
 
 def _cannot_read(path: Path, library: str) -> str:

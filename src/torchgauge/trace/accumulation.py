@@ -57,9 +57,18 @@ def is_written_over(args: tuple[Any, ...], node: Any) -> bool:
     return reference_counts(old) == last_reference()
 
 
-def is_of_selection(node: Any) -> bool:
-    """Return whether PyTorch's own formulas, not a user's, run under a backward node."""
-    return not torch.is_grad_enabled() and not is_python_node(node)
+_OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
+
+
+def is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
+    """Return whether PyTorch's own formulas, not a user's, add to zeros under a backward node.
+
+    The gradient of ``index_put`` and ``put`` themselves overwrites a copy of what comes in, and
+    does not accumulate (``derivatives.yaml``).
+    """
+    if torch.is_grad_enabled() or is_python_node(node):
+        return False
+    return func not in _OVERWRITE_TOO or args[3:] == (True,)
 
 
 def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) -> bool:

@@ -77,7 +77,11 @@ def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
     """The count that the sum is divided by, and what sums half precision in float32."""
     source, output = op.args[0], op.outputs[0]
     assert isinstance(source, TensorSpec)
-    return (mean_scratch(source.numel, output.numel, output.dtype, width(output), target),)
+    copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
+    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), target)
+    if output.dtype in ("bfloat16", "float16"):
+        return (scratch,)
+    return (max(scratch, *_sum(op, target)),)
 
 
 def _sum(op: OpRecord, target: Target) -> tuple[int, ...]:
