@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.shape_rules import channels_last
+from torchgauge.trace.shape_rules import META, channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import packed_recurrent, recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
@@ -165,6 +165,22 @@ def group_norm(
     return result
 
 
+def scaled_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """Return the shape of an FP8 product; the CPU takes operands in any order.
+
+    Source: ``_scaled_mm_out_cpu`` in PyTorch's ``aten/src/ATen/native/Blas.cpp`` (2.13). Its meta
+    kernel asks for what CUDA asks for.
+    """
+    left, right = args[:2]
+    if left.shape[1] != right.shape[0]:
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({left.shape[0]}x{left.shape[1]} and "
+            f"{right.shape[0]}x{right.shape[1]})"
+        )
+    dtype = kwargs.get("out_dtype") or (args[6] if len(args) > 6 else None) or left.dtype
+    return torch.empty((left.shape[0], right.shape[1]), dtype=dtype, device=META)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "group_norm": group_norm,
@@ -179,7 +195,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 DEVICE = VirtualDevice(
     type="cpu",
     kernels=KERNELS,
-    shape_rules={},
+    shape_rules={"aten._scaled_mm.default": scaled_mm},
     autocast=policies_of("cpu", torch.__version__),
     foreach=False,
     host_states=False,
