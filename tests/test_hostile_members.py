@@ -165,19 +165,6 @@ def test_a_gradient_that_is_one_number_costs_no_memory() -> None:
     assert time.process_time() - start < 3
 
 
-def test_hooks_on_parameters_are_said_not_to_run() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-
-    def free(parameter: torch.Tensor) -> None:
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(free)
-    (warning,) = tg.analyze(model, (2, 4), scenario=TRAINING).warnings
-    assert warning.startswith("4 parameters have hooks")
-    assert tg.analyze(model, (2, 4)).warnings == ()
-
-
 @pytest.mark.parametrize("read", ["item", "tolist", "bool", "nonzero", "index"])
 def test_values_in_a_constructor_are_known(read: str) -> None:
     """Rates of stochastic depth, masks: the store of a construction is the one that is asked."""

@@ -633,6 +633,16 @@ class Report:
 
         save_report(self, path)
 
+    def __reduce__(self) -> tuple[Callable[[str], Report], tuple[str]]:
+        """Pickle the report as the JSON that ``save`` writes.
+
+        It then holds nothing but text, which loads where torch is not installed, and a later
+        version reads it as it reads the file. Pickled fields would be told apart by their order.
+        """
+        from torchgauge.report.io import report_from_json, report_to_json
+
+        return report_from_json, (report_to_json(self, indent=None),)
+
     def __str__(self) -> str:
         return _text_view(self) if _text_view else f"<Report of {self.model_name}>"
 
