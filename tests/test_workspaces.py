@@ -166,7 +166,10 @@ def test_flash_attention_keeps_a_block_of_scores_per_thread(length: int, togethe
     assert taken(name, *qkv) == together * (keys + 2 + 8) * F
     assert taken(name, *qkv, threads=3) == 3 * together * (keys + 2 + 8) * F
     name = "_scaled_dot_product_flash_attention_for_cpu_backward.default"
-    assert taken(name, spec(2, 4, length, 8), *qkv) == (2 * together * keys + together) * F
+    blocks = (2 * together * keys + together) * F
+    heads_inside = (Layout.HEADS_INSIDE, PLAIN, PLAIN, PLAIN)
+    assert taken(name, qkv[0], *qkv, layouts=heads_inside) == blocks
+    assert taken(name, qkv[0], *qkv) == blocks + qkv[0].nbytes  # the gradient is copied
 
 
 def test_safe_softmax_keeps_masks() -> None:

@@ -150,6 +150,20 @@ def _batch_norm_of_the_cpu(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any
     return outputs[0], torch.empty(0, **kind), torch.empty(0, **kind)
 
 
+def _heads_of_qkv(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``[B, T, 3 D]`` to three of ``[B, heads, T, D / heads]`` in one block of memory.
+
+    Source: ``transform_bias_rescale_qkv_cpu`` in ``transformers/attention.cpp`` (2.6–2.13).
+    """
+    projected, _, heads = args
+    batch, length, width = projected.shape
+    sizes = (3 * batch, heads, length, width // 3 // heads)
+    query, key, value = projected.new_empty(sizes).split(batch)
+    return query, key, value
+
+
 KERNEL_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.col2im.default": _in_block(torch.ops.aten.col2im.default),
     "aten.im2col.default": _in_block(torch.ops.aten.im2col.default),
@@ -165,11 +179,31 @@ KERNEL_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten._histogramdd_bin_edges.default": _edges,
     "aten._histogramdd_from_bin_cts.default": _grid_of_counts,
     "aten._histogramdd_from_bin_tensors.default": _grid_of_counts,
+    "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
+    "aten._masked_softmax.default": _like(0),
 }
 """Rules for all devices, by operator; each makes the outputs from ``(args, kwargs)``."""
+
+
+def _scaled_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """``[m, k] × [k, n]`` in FP8; the CPU takes operands in any order.
+
+    Source: ``_scaled_mm_out_cpu`` in ``Blas.cpp`` (2.13). Its meta kernel asks for what CUDA wants.
+    """
+    left, right = args[:2]
+    if left.shape[1] != right.shape[0]:
+        raise RuntimeError(
+            f"mat1 and mat2 shapes cannot be multiplied ({left.shape[0]}x{left.shape[1]} and "
+            f"{right.shape[0]}x{right.shape[1]})"
+        )
+    dtype = kwargs.get("out_dtype") or (args[6] if len(args) > 6 else None) or left.dtype
+    return torch.empty((left.shape[0], right.shape[1]), dtype=dtype, device=_META)
+
+
 CPU_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten._embedding_bag.default": partial(_embedding_bag, with_gradients=True),
     "aten._embedding_bag_forward_only.default": partial(_embedding_bag, with_gradients=False),
     "aten._native_batch_norm_legit.default": _batch_norm_of_the_cpu,
+    "aten._scaled_mm.default": _scaled_mm,
 }
 """Rules for the CPU alone."""

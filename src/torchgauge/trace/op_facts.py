@@ -76,7 +76,7 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
-                   "baddbmm", "_addmm_activation",
+                   "baddbmm", "_addmm_activation", "_scaled_mm",
                    "mkldnn_rnn_layer_backward",
                    "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 

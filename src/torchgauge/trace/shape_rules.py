@@ -355,29 +355,8 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
 
 
-def _heads_of_qkv(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """``[B, T, 3 D]`` to three of ``[B, heads, T, D / heads]`` in one block of memory.
-
-    Source: ``transform_bias_rescale_qkv_cpu`` in ``transformers/attention.cpp`` (2.6–2.13).
-    """
-    projected, _, heads = args
-    batch, length, width = projected.shape
-    sizes = (3 * batch, heads, length, width // 3 // heads)
-    query, key, value = projected.new_empty(sizes).split(batch)
-    return query, key, value
-
-
-def _masked_softmax(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
-    """As ``masked_softmax_cpu`` in ``SoftMax.cpp``."""
-    return torch.empty_like(args[0])
-
-
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.clone.default": _clone,
-    "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
-    "aten._masked_softmax.default": _masked_softmax,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,

@@ -8,6 +8,7 @@ from torchgauge.estimate.workspaces import (
     cpu_kernels,
     cpu_recurrent,
     cpu_scalars,
+    cpu_scaled_products,
     matrices,
 )
 from torchgauge.estimate.workspaces.target import Rule
@@ -18,6 +19,7 @@ RULES: dict[str, Rule] = {
     **cpu_kernels.RULES,
     **cpu_recurrent.RULES,
     **cpu_scalars.RULES,
+    **cpu_scaled_products.RULES,
     **matrices.RULES,
 }
 """By operator, overload included."""

@@ -146,6 +146,24 @@ def dropout_(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
     return source.mul_(noise.bernoulli_(1 - p).div_(1 - p))
 
 
+_FIRST_WITH_FP8 = (8, 9)
+
+
+def _refuse_fp8(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Refuse FP8 products as PyTorch does (``_scaled_mm_out_cuda`` in ``cuda/Blas.cpp``).
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(
+        "torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9, "
+        "or ROCm MI300+"
+    )
+
+
+_NO_FP8 = {f"aten.{name}.default": _refuse_fp8 for name in ("_scaled_mm", "_scaled_mm_v2")}
+
+
 def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
     """Return the rules of a GPU of that compute capability under that release of PyTorch."""
     version = TorchVersion(release)
@@ -168,7 +186,7 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
     return VirtualDevice(
         type="cuda",
         kernels=kernels,
-        shape_rules=SHAPE_RULES,
+        shape_rules=SHAPE_RULES if capability >= _FIRST_WITH_FP8 else {**SHAPE_RULES, **_NO_FP8},
         autocast=policies_of("cuda", release),
         fused=frozenset({"mish_backward", *(["_fused_rms_norm"] if fused else [])}),
         takes_attention_kernel=takes_kernel(capability, version),
