@@ -13,6 +13,8 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
+from torchgauge.trace.kernel_memory import one_thread
+
 _LEAVES = (
     str, bytes, int, float, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
     torch.dtype, torch.device, torch.ScriptObject,
@@ -50,10 +52,9 @@ def _note(tensor: torch.Tensor, storages: dict[int, int]) -> None:
     storages[0] = 0
 
 
+@one_thread()
 def real_peak(model: nn.Module, *args: torch.Tensor, training: bool = False) -> int:
     """Return the most bytes alive in the second step, on one thread; training is plain SGD."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-3, foreach=False) if training else None
     model.train(training)
@@ -79,7 +80,6 @@ def real_peak(model: nn.Module, *args: torch.Tensor, training: bool = False) -> 
         del held
     finally:
         gc.enable()
-        torch.set_num_threads(threads)
         model.zero_grad(set_to_none=True)
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     total = peak = 0

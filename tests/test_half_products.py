@@ -14,6 +14,7 @@ import torchgauge as tg
 from real_memory import real_peak
 from torchgauge.estimate.workspaces.onednn_products import scratch_bytes
 from torchgauge.estimate.workspaces.onednn_strips import Product
+from torchgauge.trace.kernel_memory import one_thread
 
 _FLAGS = ("amx_bf16", "avx512_fp16")
 
@@ -73,9 +74,7 @@ def test_scratch_is_what_was_measured(
 @needs_amx
 def test_scratch_is_what_this_machine_takes() -> None:
     """A grid of sizes, aligned and not, in all orders of both operands."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         for dtype in (torch.bfloat16, torch.float16):
             for rows, depth, columns in (
                 (24, 48, 96), (50, 76, 48), (96, 320, 40), (128, 200, 640), (333, 64, 130),
@@ -90,8 +89,6 @@ def test_scratch_is_what_this_machine_takes() -> None:
                         name = str(dtype).removeprefix("torch.")
                         expected = scratch_bytes(product, name)
                         assert expected == _measured(product, dtype), (name, product)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _measured(product: Product, dtype: torch.dtype) -> int:
