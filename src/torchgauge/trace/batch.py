@@ -42,12 +42,12 @@ def named_by(trace: Trace, other: Trace) -> Trace | None:
 
     All agree when both ran the same calls, and each size that differs grows with the batch.
     """
-    batches = trace.batch_size, other.batch_size
-    if None in batches or batches[0] == batches[1] or other.failure is not None:
+    batch, grown = trace.batch_size, other.batch_size
+    if not batch or not grown or batch == grown or other.failure is not None:
         return None
     if Execution.REAL in (trace.execution, other.execution):
         return None
-    named = _named_trace(trace, other, *batches)
+    named = _named_trace(trace, other, batch, grown)
     if named is None or not all(
         _explained(mine, its)
         for mine, its in zip(_forward_calls(named), _forward_calls(other), strict=True)

@@ -245,7 +245,7 @@ class Twin:
         data = self._convert(original)
         twin = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
         self._remember(original, twin)
-        self._parameters.append(twin)  # type: ignore[arg-type]
+        self._parameters.append(twin)
         return twin
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
