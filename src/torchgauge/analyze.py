@@ -21,7 +21,7 @@ from torchgauge.estimate.latency.trace_file import predicted_timeline
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.machine import CPU, Machine, calibrated, machine_of
+from torchgauge.machine import CPU, Machine, calibrated, machine_of, target_of
 from torchgauge.report.model import MemoryEstimate, ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.report.timeline import Timeline
@@ -158,7 +158,7 @@ def report_of(
 ) -> Report:
     """Estimate a trace's costs; a pure function of the trace and what it runs on."""
     machine = machine or CPU
-    live = live_bytes(trace, workspaces_for(machine.target))
+    live = live_bytes(trace, workspaces_for(target_of(machine, trace)))
     compute = estimate_compute(trace)
     memory = estimate_memory(trace, live) if trace.calls else None
     if memory is not None and machine.gpu is not None and trace.failure is None:

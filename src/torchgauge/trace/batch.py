@@ -43,7 +43,7 @@ def named_by(trace: Trace, other: Trace) -> Trace | None:
     All agree when both ran the same calls, and each size that differs grows with the batch.
     """
     batch, grown = trace.batch_size, other.batch_size
-    if not batch or not grown or batch == grown or other.failure is not None:
+    if batch is None or grown is None or batch == grown or other.failure is not None:
         return None
     if Execution.REAL in (trace.execution, other.execution):
         return None

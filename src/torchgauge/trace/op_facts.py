@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.fourier import TRANSFORMS
 from torchgauge.trace.pointwise import pointwise_rule
 from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
@@ -25,6 +26,8 @@ class OpFacts:
     is_higher_order: bool = False
     """Takes functions as arguments."""
     is_of_bitsandbytes: bool = False
+    is_written_in_operators: bool = False
+    """A custom operator of torch's own whose kernel only calls other operators."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -46,6 +49,8 @@ class OpFacts:
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_layouts: bool = False
     """What the kernel takes for itself depends on the strides of its arguments."""
+    is_fourier: bool = False
+    """A Fourier transform, which takes what its argument's strides ask for."""
     reads_values: bool = False
     """The result is a Python number or has a shape that depends on values."""
     is_answered_by_specs: bool = False
@@ -71,8 +76,9 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
-                   "baddbmm",
-                   "mkldnn_rnn_layer_backward")  # fmt: skip
+                   "baddbmm", "_addmm_activation",
+                   "mkldnn_rnn_layer_backward",
+                   "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -99,6 +105,7 @@ def _look_up(func: Any) -> OpFacts:
         base=base,
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
+        is_written_in_operators=schema.name.startswith("torch_nn::"),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,
@@ -112,6 +119,7 @@ def _look_up(func: Any) -> OpFacts:
         makes_nested="_nested" in base,
         may_be_view=aliases or func.is_view,
         reads_layouts=base in _LAYOUT_READERS,
+        is_fourier=base in TRANSFORMS,
         reads_values=reads_values,
         is_answered_by_specs=takes_tensor
         and not (schema.is_mutable or reads_values or is_composite(func) or func.is_view)

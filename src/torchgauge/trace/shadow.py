@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import dis
 import functools
 import operator
 import types
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -26,6 +27,7 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
@@ -59,6 +61,8 @@ _SHARED = frozenset((
     types.ModuleType, torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout,
     range,
 ))  # fmt: skip
+_KEYED = (dict, OrderedDict, defaultdict, weakref.WeakKeyDictionary, WeakTensorKeyDictionary)
+"""Dictionaries whose keys may be tensors and modules, or their identities."""
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
 
@@ -80,8 +84,12 @@ class Twin:
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
-        self.hooked_parameters = 0
-        """How many parameters have hooks of the user's own, which the copy has not."""
+        self.leaves: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Tensors that gradients are computed for, each with its twin."""
+        self.tensors: list[torch.Tensor] = []
+        """All copies, in their order."""
+        self.optimizers: list[torch.optim.Optimizer] = []
+        """Copies of optimizers that the model, or a hook, refers to."""
         self.notes: list[str] = []
         self.shared: list[Any] = []
         """Objects that could not be copied: the copy's are the model's own."""
@@ -113,11 +121,11 @@ class Twin:
             return self._tensor(original)
         if isinstance(original, nn.Module):
             return self._module(original)
-        if kind in (dict, OrderedDict):
-            target: dict[Any, Any] = kind()
+        if kind in _KEYED:
+            target = kind(original.default_factory) if kind is defaultdict else kind()
             self._remember(original, target)
-            for key, item in original.items():
-                target[key] = self.value(item)
+            for key, item in list(original.items()):
+                target[self._key(key)] = self.value(item)
             return target
         if kind is list:
             items: list[Any] = []
@@ -131,7 +139,34 @@ class Twin:
             return tuple.__new__(kind, (self.value(data), sizes, *map(self.value, orders)))
         return self._other(original, kind)
 
+    def _key(self, key: Any) -> Any:
+        """Return the key under which a copied dictionary keeps what is kept for a tensor."""
+        if isinstance(key, (torch.Tensor, nn.Module)):
+            return self.value(key)
+        if type(key) is int and self.knows_identity(key):
+            return id(self._memo[key])
+        return key
+
+    def knows_identity(self, number: int) -> bool:
+        """Return whether a number is the identity of a tensor or module that has a twin."""
+        return isinstance(self._memo.get(number), (torch.Tensor, nn.Module))
+
+    def stand_for(self, original: Any, twin: Any) -> None:
+        """Give out ``twin`` wherever ``original`` is referred to."""
+        self._remember(original, twin)
+
+    def _optimizer(self, original: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Copy all attributes: a subclass may keep more than what it pickles."""
+        twin: torch.optim.Optimizer = object.__new__(type(original))
+        self._remember(original, twin)
+        self.optimizers.append(twin)
+        for name, value in list(original.__dict__.items()):
+            twin.__dict__[name] = self.value(value)
+        return twin
+
     def _other(self, original: Any, kind: type) -> Any:
+        if issubclass(kind, torch.optim.Optimizer):
+            return self._optimizer(original)
         if kind is types.MethodType:
             return types.MethodType(original.__func__, self.value(original.__self__))
         if kind is weakref.ReferenceType:
@@ -178,14 +213,18 @@ class Twin:
         """Copy a function that refers to what is copied: hooks and lambdas made in ``__init__``."""
         cells = tuple(self._cell(cell) for cell in original.__closure__ or ())
         defaults = self.value(original.__defaults__)
-        if all(map(_same_contents, cells, original.__closure__ or ())) and all(
-            map(operator.is_, defaults or (), original.__defaults__ or ())
+        keywords = self.value(original.__kwdefaults__)
+        before = (*(original.__defaults__ or ()), *(original.__kwdefaults__ or {}).values())
+        if (
+            all(map(_same_contents, cells, original.__closure__ or ()))
+            and all(map(operator.is_, (*(defaults or ()), *(keywords or {}).values()), before))
+            and not _writes_cells(original.__code__)
         ):
             return original
         twin = types.FunctionType(
             original.__code__, original.__globals__, original.__name__, defaults, cells
         )
-        twin.__kwdefaults__ = self.value(original.__kwdefaults__)
+        twin.__kwdefaults__ = keywords
         self._remember(original, twin)
         for name in functools.WRAPPER_ASSIGNMENTS:
             setattr(twin, name, getattr(original, name))
@@ -235,9 +274,11 @@ class Twin:
         self._remember(original, twin)
         if has_attributes(original):
             copy_attributes(original, twin, self.value)
+        self.tensors.append(twin)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
-            self.hooked_parameters += _has_hooks(original)
+        if twin.requires_grad and twin.is_leaf:
+            self.leaves.append((original, twin))
         return twin
 
     def _parameter(self, original: nn.Parameter) -> torch.Tensor:
@@ -245,7 +286,10 @@ class Twin:
         data = self._convert(original)
         twin = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
         self._remember(original, twin)
+        self.tensors.append(twin)
         self._parameters.append(twin)
+        if original.requires_grad:
+            self.leaves.append((original, twin))
         return twin
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
@@ -268,6 +312,7 @@ class Twin:
         twin = self._tensor(source)
         self._remember(original, twin)
         answer_as(original, twin)
+        self.leaves.append((original, twin))
         for name, item in original.__dict__.items():
             twin.__dict__.setdefault(name, self.value(item))
         return twin
@@ -306,6 +351,7 @@ class Twin:
             twins[name] = self._whole(found, is_parameter=is_parameter)
             if tensor is not None:
                 self._remember(tensor, twins[name])
+                self.leaves.append((tensor, twins[name]))
         return twins
 
     def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:
@@ -404,14 +450,9 @@ def _is_untouched(parameter: nn.Parameter) -> bool:
     )
 
 
-def _has_hooks(tensor: torch.Tensor) -> bool:
-    """Return whether a leaf has hooks of the user's own."""
-    kept: Any = tensor
-    hooks = (
-        *(kept._backward_hooks or {}).values(),
-        *(getattr(kept, "_post_accumulate_grad_hooks", None) or {}).values(),
-    )
-    return any(not distributes(hook) for hook in hooks)
+def _writes_cells(code: types.CodeType) -> bool:
+    """Return whether a function may give a variable of its closure another value."""
+    return bool(code.co_freevars) and dis.opmap["STORE_DEREF"] in code.co_code[::2]
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:

@@ -268,6 +268,18 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
     return own
 
 
+def is_packed_buffer(root: nn.Module, name: str, tensor: torch.Tensor) -> bool:
+    """Return whether a buffer is a packed weight, which counts as a parameter."""
+    if tensor.dtype.is_floating_point or is_lazy(tensor):
+        return False
+    path, _, short = name.rpartition(".")
+    try:
+        module = root.get_submodule(path)
+    except (AttributeError, RuntimeError):  # scripted modules refuse
+        return False
+    return _logical_shape(tensor, module, short) != tuple(tensor.shape)
+
+
 _SHAPES = ("quant_shape", "tensor_shape", "logical_shape", "original_shape", "orig_shape")
 """Attributes in which libraries keep the shape that packed bytes stand for."""
 
