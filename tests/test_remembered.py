@@ -142,6 +142,10 @@ STATES: dict[str, Callable[[], Any]] = {
     "deterministic": lambda: setting(torch.use_deterministic_algorithms, True, False),
     "oneDNN": lambda: setting(torch._C._set_mkldnn_enabled, False, True),
     "cuDNN": lambda: torch.backends.cudnn.flags(enabled=False),
+    "deterministic cuDNN": lambda: torch.backends.cudnn.flags(enabled=True, deterministic=True),
+    "a key that is added": lambda: torch._C._IncludeDispatchKeyGuard(
+        torch._C.DispatchKey.AutocastCPU
+    ),
     "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
     "autocast of a run": lambda: autocast_key_on(torch.bfloat16),
 }
@@ -230,8 +234,9 @@ def test_answers_that_are_no_new_tensors_are_computed_each_time(make: Callable[.
     assert twice(make, meta(2)) == 2
 
 
-def test_function_modes_are_asked_each_time() -> None:
-    with Passing():
+@pytest.mark.parametrize("mode", [Passing(), torch.device("meta")], ids=["mode", "default device"])
+def test_function_modes_are_asked_each_time(mode: Any) -> None:
+    with mode:
         assert twice(None, meta(2)) == 2
 
 

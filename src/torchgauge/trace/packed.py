@@ -112,7 +112,7 @@ class PackedWeights:
         What a quantized layer keeps in a child that is never called counts as its own.
         """
         own = _state(module)
-        if _NESTED.isdisjoint(module._modules) and not _holds(own):
+        if _NESTED.isdisjoint(module._modules.keys()) and not _holds(own):
             return
         children = dict(module._modules.items())
         prefix = f"{path}." if path else ""

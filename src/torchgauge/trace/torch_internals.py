@@ -635,8 +635,8 @@ def function_mode_count() -> int:
 _FLAGS: tuple[Callable[[], Any], ...] = tuple(
     getattr(torch._C, name)
     for name in (
-        "_get_default_device", "_get_deterministic_algorithms", "_get_mkldnn_enabled",
-        "_get_cudnn_enabled", "_get_cudnn_deterministic",
+        "_get_deterministic_algorithms", "_get_mkldnn_enabled", "_get_cudnn_enabled",
+        "_get_cudnn_deterministic",
     )
     if hasattr(torch._C, name)
 )  # fmt: skip
@@ -651,7 +651,8 @@ def dispatch_state() -> tuple[Any, ...]:
     """Return all settings that may change what an operator without data answers.
 
     The dispatch keys that this thread adds and leaves out hold inference mode, autocast and
-    function transforms (``_dispatch_tls_local_include_set`` and ``…_exclude_set``: 2.6–2.13).
+    function transforms (``_dispatch_tls_local_include_set`` and ``…_exclude_set``: 2.6–2.13). A
+    default device is a function mode.
     """
     state = (
         torch.get_default_dtype(),
