@@ -191,6 +191,8 @@ class Scenario:
             raise ScenarioError(
                 f"{self.torch_release!r} is not a release of PyTorch", hint="write 2.6"
             )
+        if self.torch_release is not None:  # torch.__version__ is a class of torch's own
+            object.__setattr__(self, "torch_release", str(self.torch_release))
         self._read_checkpointing()
         training = self.mode is Mode.TRAINING
         given = dict(self.optimizer_options)
@@ -220,11 +222,12 @@ class Scenario:
                     f"{name}={getattr(self, name)!r} has no meaning in inference",
                     hint="use mode='training' (--mode training), or leave it out",
                 )
-        if self.accumulation < 1:
+        if not hasattr(self.accumulation, "__index__") or self.accumulation < 1:
             raise ScenarioError(
                 f"accumulation={self.accumulation} is not a number of micro-batches",
                 hint="use 1 or more",
             )
+        object.__setattr__(self, "accumulation", int(self.accumulation))
 
     def _read_checkpointing(self) -> None:
         given = self.checkpointing
@@ -311,8 +314,11 @@ def _plain(name: str, value: object) -> OptionValue:
     """Return an optimizer's option as plain data; a list, as JSON has it, is a tuple."""
     if isinstance(value, (list, tuple)):
         return tuple(_plain(name, item) for item in value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+    if value is None:
+        return None
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # numpy's float64 is a float, and takes numpy to be loaded
     raise ScenarioError(
         f"the optimizer's option {name}={value!r} is neither number, text nor a tuple of them",
         hint="write it as plain data, such as betas=(0.9, 0.95)",

@@ -315,7 +315,7 @@ def _plan_sizes(
 ) -> InputPlan:
     _check_batch(batch_size, batch_dim)
     explicit = batch_size is not None or batch_dim is not None
-    dim, batch = batch_dim or 0, 1 if batch_size is None else batch_size
+    dim, batch = int(batch_dim or 0), int(1 if batch_size is None else batch_size)
     with_batch = [(name, kw, _insert(size, dim, batch)) for name, kw, size in named]
     float_dtype = _floating_dtype(model)
 

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -29,15 +29,17 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fused_attention import FusedAttention
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
+from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
+from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import modules_of, tensors_of
+from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
@@ -57,6 +59,7 @@ from torchgauge.trace.subclasses import (
     tensors_held,
 )
 from torchgauge.trace.torch_internals import (
+    attention_fused_on_meta,
     flex_attention_kernel,
     higher_order_kernels,
     higher_order_operators,
@@ -104,8 +107,6 @@ class Request:
     on_progress: Callable[[str], None] | None = None
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
-    fast_paths: bool = False
-    """Let fused kernels that skip layers run, as they do outside of an analysis."""
     gradients: bool = False
     """Run an inference with gradients on, because its forward computes some."""
     list_indices: bool = False
@@ -122,6 +123,8 @@ class Request:
     """Called after each forward of a module."""
     note_composites: bool = False
     """Run an inference in inference mode and note the composite operators that it shows whole."""
+    forward_only: bool = False
+    """End a training step after its first forward."""
 
 
 @dataclass(slots=True)
@@ -171,6 +174,8 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._recorder.stands_for_gpu = not simulated and device != self._target.type
+        self._recorder.autocast = AutocastInside(self._target.autocast)
         self._outside = OutsideWork(self._recorder)
         self._hooks = ParameterHooks(None)
         self._running: Recorder | None = None
@@ -189,6 +194,8 @@ class Session:
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._lost = LostGradients(self._recorder.current_path)
+        self._padded: frozenset[str] = frozenset()
+        """Encoders that keep padding in this run."""
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
@@ -196,12 +203,6 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._wrapping_hint = ""
-        self._skips_fast_path = (
-            torch.backends.mha.get_fastpath_enabled()
-            and not (request.fast_paths or request.scenario.is_training or request.gradients)
-            and Precision(request.scenario.precision).autocast_dtype is None
-        )
-        """Whether attention may run in another way outside of an analysis."""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -222,7 +223,7 @@ class Session:
     def _run_watched(self) -> Outcome:
         with (
             neutral(),
-            untouched(fast_paths=self._request.fast_paths),
+            untouched(),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
@@ -234,6 +235,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
+                    attention_fused_on_meta(),
                     self._list_indices(self._simulation),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
@@ -291,6 +293,8 @@ class Session:
             )
         lazy = lazy_names(root)
         self._set_flags(root)
+        if simulated:
+            self._padded = keep_padding(root)
         if request.scenario.channels_last:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
@@ -307,6 +311,9 @@ class Session:
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, specs)
         self._wrap(root)
+        if simulated or request.real_device == "cpu":
+            takes_kernel = self._target.takes_attention_kernel if simulated else None
+            recorder.inside = FusedAttention(recorder, root, takes_kernel).kernels
         call: Callable[..., Any] = root
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
@@ -420,6 +427,8 @@ class Session:
                     held.append(call(*args, **kwargs))
                     self._outputs = call_outputs(held[0], recorder.specs)
                     self._end_phase(Phase.FORWARD)
+                    if self._request.forward_only:
+                        return
                     self._start_phase(Phase.LOSS)
                     loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
                 held.append(loss)
@@ -466,16 +475,17 @@ class Session:
     def _autocast_installed(self) -> AbstractContextManager[None]:
         """Return a context in which regions of autocast act as on the target device.
 
-        A real run on the target itself needs none.
+        A real run on the target itself has PyTorch's own.
         """
         if self._simulation is None and self._device.type == self._autocast_device:
-            return nullcontext()
+            return native_autocast(self._device.type, self._recorder.autocast)
         return autocast_installed(
             self._target.autocast,
             target=self._target.type,
             aliases=("meta" if self._simulation is not None else self._device.type,),
             note=self._notes.warnings.append,
             assume=self._notes.assumptions.append,
+            inside=self._recorder.autocast,
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -694,25 +704,29 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
-                forward = recorder.wrap_forward(path, module.forward, type(module).forward)
-                if self._request.on_call is not None:
-                    forward = self._observe(path, module, forward, self._request.on_call)
+                forward = recorder.wrap_forward(
+                    path,
+                    module.forward,
+                    type(module).forward,
+                    is_counted=not is_leaf_of_torch(module),
+                    observe=self._observer(path, module),
+                )
                 module.__dict__["forward"] = forward
 
-    def _observe(
-        self, path: str, module: nn.Module, forward: Callable[..., Any], observer: CallObserver
-    ) -> Callable[..., Any]:
-        @wraps(forward)
-        def observed(*args: Any, **kwargs: Any) -> Any:
-            index = len(self._recorder.calls)
-            output = forward(*args, **kwargs)
+    def _observer(
+        self, path: str, module: nn.Module
+    ) -> Callable[[int, tuple[Any, ...], Any], None] | None:
+        on_call = self._request.on_call
+        if on_call is None:
+            return None
+
+        def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
             with without_modes():
-                found = observer(path, module, args, output)
+                found = on_call(path, module, args, output)
             if found is not None:
                 self._observed.append((index, found))
-            return output
 
-        return observed
+        return observe
 
     @staticmethod
     def _unwrap(root: nn.Module) -> None:
@@ -738,10 +752,9 @@ class Session:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
-        calls = () if self._request.fast_paths else recorder.calls
-        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
-        if self._skips_fast_path:
-            self._notes.assumptions += fast_path_notes(root, (call.path for call in calls))
+        self._notes.assumptions += padding_notes(
+            self._padded, recorder.calls, pads_nested=recorder.pads_nested
+        )
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (
@@ -767,7 +780,7 @@ class Session:
                 "are element-wise work, and part of the kernel where it does them itself"
             )
         return Trace(
-            torch_version=torch.__version__,
+            torch_version=str(torch.__version__),  # not its TorchVersion
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
@@ -840,7 +853,7 @@ def structure(
 ) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # not its TorchVersion
         execution=Execution.SIMULATED,
         model_name=model_name,
         scenario=scenario,

@@ -31,7 +31,7 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
-from torchgauge.trace.geometry import view_of, view_over
+from torchgauge.trace.geometry import is_whole, view_of, view_over
 from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
 from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import is_packed
@@ -258,6 +258,8 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if type(original) is nn.Parameter and _is_untouched(original):
+            return self._parameter(original)
         if is_distributed(original):
             return self._distributed(original)
         base = viewed(original)
@@ -276,6 +278,17 @@ class Twin:
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
         if twin.requires_grad and twin.is_leaf:
+            self.leaves.append((original, twin))
+        return twin
+
+    def _parameter(self, original: nn.Parameter) -> torch.Tensor:
+        """Return the twin of a parameter that is numbers and nothing else."""
+        data = self._convert(original)
+        twin = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
+        self._remember(original, twin)
+        self.tensors.append(twin)
+        self._parameters.append(twin)
+        if original.requires_grad:
             self.leaves.append((original, twin))
         return twin
 
@@ -390,8 +403,11 @@ class Twin:
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
         is_composed = has_composed_state(original)
+        is_as_built = not (restored or is_composed)
         for name, value in own_attributes(original).items():
-            if name in _LEFT_OUT:
+            if is_as_built and type(value) in _SHARED:
+                state[name] = value
+            elif name in _LEFT_OUT:
                 state[name] = None
             elif name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
                 continue
@@ -421,6 +437,17 @@ def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     if not restored.is_sharded:
         return unwrap(model), restored.notes
     return Twin(model, MetaConverter()).root, restored.notes
+
+
+def _is_untouched(parameter: nn.Parameter) -> bool:
+    """Return whether a parameter is numbers in one block, and nobody has added anything to it."""
+    kept: Any = parameter
+    return not (
+        is_irregular(parameter)
+        or parameter.__dict__
+        or kept._backward_hooks
+        or getattr(kept, "_post_accumulate_grad_hooks", None)
+    )
 
 
 def _writes_cells(code: types.CodeType) -> bool:
@@ -484,10 +511,15 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        shared = self._storages.get(storage_key(storage))
+        key = storage_key(storage)
+        shared = self._storages.get(key)
+        if shared is None and dtype == tensor.dtype and is_whole(tensor, storage):
+            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+            self._storages[key] = twin.untyped_storage()
+            return twin
         if shared is None:
             shared = torch.UntypedStorage(storage.nbytes(), device="meta")
-            self._storages[storage_key(storage)] = shared
+            self._storages[key] = shared
         twin = view_over(shared, tensor)
         # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
         return twin if dtype == tensor.dtype else torch.empty_like(twin, dtype=dtype)

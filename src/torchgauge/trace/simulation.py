@@ -19,6 +19,7 @@ from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.irregular import KNOWN_WITHOUT_DATA, is_irregular, refuse, sparse_clone
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.readers import CPU, Readers
+from torchgauge.trace.remembered import Remembered
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.taken import draw, draws, finite_answer
@@ -53,6 +54,7 @@ class Simulation:
         self.values = ValueStore() if values is None else values
         self.readers = Readers(self.values)
         self._rules = rules or {}
+        self._remembered = Remembered()
         self.lost_index = False
         """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
@@ -184,7 +186,7 @@ class Simulation:
             return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
-            output = func(*args, **kwargs)
+            output = self._remembered.answer(func, facts, args, kwargs)
         if isinstance(output, torch.Tensor) and is_irregular(output):
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)

@@ -21,7 +21,14 @@ import torch
 from torchgauge.trace.code_lines import code_line
 from torchgauge.trace.constants import covers_storage, reinterpreted
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.geometry import Spans, copy_bytes, has_same_place, span_of, view_over
+from torchgauge.trace.geometry import (
+    Spans,
+    copy_bytes,
+    has_same_place,
+    may_overlap,
+    span_of,
+    view_over,
+)
 from torchgauge.trace.torch_internals import storage_key
 
 INTEGER_LIMIT = 1 << 18
@@ -165,6 +172,14 @@ class ValueStore:
         A small one gets a twin, which keeps its value when parts of it are overwritten.
         """
         if has_small_value(meta.shape, meta.dtype):
+            if may_overlap(meta):  # its elements cannot be written one by one
+                start, end = span_of(meta)
+                twin = torch.UntypedStorage(meta.untyped_storage().nbytes())
+                count = (end - start) // meta.element_size()
+                line = torch.empty(0, dtype=meta.dtype, device="cpu")
+                line.set_(twin, meta.storage_offset(), (count,), (1,)).fill_(number)
+                self.adopt(meta.untyped_storage(), twin, origins=origins)
+                return
             self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
             return
         key = self._watch(meta.untyped_storage(), origins=origins)
