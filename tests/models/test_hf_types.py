@@ -115,7 +115,7 @@ def test_a_default_that_does_not_run_is_completed_and_said() -> None:
     assert made.model.config.vocab_size == 33
     assert made.assumptions[-1] == (
         "vocab_size=33, pad_token_id=1, mask_token_id=32 was set: the default configuration of "
-        "esm does not run without"
+        "esm does not run whole without"
     )
     assert analyzed(made).totals.forward_macs > 0
     assert build("hf:esm", vocab_size=40, **SMALL).model.config.vocab_size == 40
@@ -146,3 +146,41 @@ def test_types_drawn_by_chance() -> None:
 def test_sizes_are_those_of_one_sample() -> None:
     defaults = build("hf:vit", **SMALL).default_inputs
     assert prod(defaults.sizes["pixel_values"]) == 3 * 224 * 224
+
+
+@pytest.mark.parametrize(
+    ("name", "tower", "said"),
+    [
+        ("idefics3", "vision_model", ""),
+        ("smolvlm", "vision_model", ""),
+        ("qwen3_vl", "visual", "vision_config.out_hidden_size=4096 was set"),
+        ("gemma3", "model.vision_tower", "vision_config.image_size=896"),
+    ],
+)
+def test_images_are_given_by_default_where_the_model_takes_them(
+    name: str, tower: str, said: str
+) -> None:
+    """By default images fit neither the text model's width, nor are they told from padding."""
+    made = build(f"hf:{name}")
+    assert made.default_inputs is not None
+    assert "for the image)" in made.default_inputs.why
+    assert any(said in note for note in made.assumptions)
+    report = analyzed(made)
+    assert report.execution == "simulated"
+    assert sum(report.modules[path].macs for path in report.modules if path.startswith(tower)) > 0
+
+
+def test_the_widths_of_a_default_tower_fit_its_language_model() -> None:
+    from torchgauge.cli.sources.huggingface_defaults import fitting_settings
+
+    for name in ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm_ocr", "exaone4_5"):
+        config = transformers.CONFIG_MAPPING[name]()
+        width = config.text_config.hidden_size
+        assert fitting_settings(config) == {"vision_config.out_hidden_size": width}
+    assert fitting_settings(transformers.CONFIG_MAPPING["bert"]()) == {}
+
+
+def test_a_default_that_builds_nothing_says_what_to_pass() -> None:
+    with pytest.raises(ModelSpecError, match="cannot be built") as caught:
+        build("hf:chameleon")
+    assert "hf:PATH/config.json" in (caught.value.hint or "")

@@ -76,6 +76,8 @@ class ParameterHooks:
     def _hooks(self, original: torch.Tensor, copied: torch.Tensor) -> list[tuple[Any, Any]]:
         """Return where a leaf's hooks are kept, each with the copy's own place, still empty."""
         pairs: list[tuple[Any, Any]] = []
+        if not all(leaf.requires_grad and leaf.is_leaf for leaf in (original, copied)):
+            return pairs
         for name in (TENSOR_HOOKS, POST_ACCUMULATE_HOOKS):
             hooks = getattr(original, name, None) or {}
             if any(map(_is_own, hooks.values())):

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.constants import covers_storage
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import DRAWN, ValueStore
 
@@ -34,6 +35,9 @@ def draw(
     kwargs: dict[str, Any], output: torch.Tensor,
 ) -> None:  # fmt: skip
     """Give the output of an operator numbers that are the same on every machine."""
+    if not covers_storage(output):  # the rest of the storage is not drawn
+        values.forget(storage_key(output.untyped_storage()))
+        return
     generator = torch.default_generator
     before = generator.get_state()
     try:

@@ -32,6 +32,9 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "qwen2_vl": {"vision_config.hidden_size": 8192},  # Qwen2-VL-72B: its merger's width
     "gemma3": {"vision_config.image_size": 896, "vision_config.patch_size": 14},  # Gemma 3 4B
     "aria": {"vision_config.image_size": 980, "vision_config.patch_size": 14},  # Aria
+    "idefics3": {"vision_config.image_size": 364, "vision_config.patch_size": 14},  # Idefics3 8B
+    "smolvlm": {"vision_config.image_size": 512, "vision_config.patch_size": 16},  # SmolVLM2
+    "modernvbert": {"vision_config.image_size": 512, "vision_config.patch_size": 16},
     "granite_speech": {"projector_config.encoder_hidden_size": 1024},  # granite-speech-3.3
     "granite_speech_plus": {"projector_config.encoder_hidden_size": 1024},
     "deepseek_v2": {"num_experts_per_tok": 6},  # DeepSeek-V2
@@ -71,4 +74,6 @@ def said(model_type: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     if not settings:
         return ()
     listed = ", ".join(f"{name}={value!r}" for name, value in settings.items())
-    return (f"{listed} was set: the default configuration of {model_type} does not run without",)
+    return (
+        f"{listed} was set: the default configuration of {model_type} does not run whole without",
+    )

@@ -312,10 +312,13 @@ def _construct(spec: ModelSpec, architecture: Any, config: Any) -> tuple[Any, tu
         raise
     except Exception as error:
         unset = _unset_settings(error)
-        hint = f"not set in this configuration: {', '.join(unset)}; give them with --set NAME=…"
-        if not unset:
-            is_default = not spec.keywords and not os.path.exists(spec.target)
-            hint = _NAME_A_FILE if is_default else ""
+        is_default = not spec.keywords and not os.path.exists(spec.target)
+        hint = _NAME_A_FILE if is_default else ""
+        if unset:
+            listed = ", ".join(unset)
+            hint = f"not set in this configuration: {listed}; give them with --set NAME=…" + (
+                f", or {_NAME_A_FILE.partition('; ')[2]}" if is_default else ""
+            )
         raise failed_to_build(spec, error, hint=hint) from error
 
 
