@@ -48,6 +48,16 @@ def may_overlap(tensor: torch.Tensor) -> bool:
     return False
 
 
+def is_whole(tensor: torch.Tensor, storage: torch.UntypedStorage) -> bool:
+    """Return whether a tensor is its storage from the first byte to the last, row by row."""
+    return (
+        tensor.is_contiguous()
+        and tensor.numel() * tensor.element_size() == storage.nbytes()
+        and tensor.storage_offset() == 0
+        and not (tensor.is_conj() or tensor.is_neg())
+    )
+
+
 def has_same_place(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Return whether two tensors are the same view of storages of the same size."""
     return (

@@ -188,6 +188,8 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
+    (r"with arguments from the 'CPU' backend",
+     "the installed torch has no kernel of the operator for the CPU; take another, or newer"),
     (r"is only available for these backends",
      "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
      "instance, or a dense tensor"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -212,11 +212,36 @@ def tensor_split(source: torch.Tensor, places: torch.Tensor, dim: int = 0) -> An
     return torch.tensor_split(source, [int(place.item()) for place in places.unbind()], dim)
 
 
+def max_pool1d(
+    source: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> torch.Tensor:
+    """Pool ``[N, C, L]``; the CPU keeps no indices where no gradient is asked for.
+
+    Source: ``max_pool1d`` in PyTorch's ``aten/src/ATen/native/MaxPooling.cpp`` (2.6–2.13).
+    """
+    if torch.is_grad_enabled() and source.requires_grad:
+        result: torch.Tensor = torch.ops.aten.max_pool1d_with_indices(
+            source, kernel_size, stride, padding, dilation, ceil_mode
+        )[0]
+        return result
+    sizes = [(1, *(size or kernel_size)) for size in (kernel_size, stride, dilation)]
+    pooled: torch.Tensor = torch.ops.aten.mkldnn_max_pool2d(
+        source.unsqueeze(-2), sizes[0], sizes[1], (0, *padding), sizes[2], ceil_mode
+    )
+    return pooled.squeeze(-2)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
     "one_hot": one_hot,
     "tensor_split.tensor_indices_or_sections": tensor_split,
     "group_norm": group_norm,
+    "max_pool1d": max_pool1d,
     "_pad_packed_sequence": pad_packed_sequence,
     "ctc_loss.IntList": ctc_loss,
     "scaled_dot_product_attention": scaled_dot_product_attention,
@@ -231,6 +256,6 @@ DEVICE = VirtualDevice(
     shape_rules=CPU_RULES,
     autocast=policies_of("cpu", torch.__version__),
     foreach=False,
-    fused=frozenset({"mish_backward"}),
+    fused=frozenset({"mish_backward", "native_channel_shuffle"}),
     host_states=False,
 )

@@ -14,7 +14,7 @@ from torchgauge.trace.virtual import cuda_recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
 from torchgauge.trace.virtual.cpu import normalized_nothing, one_hot, tensor_split
-from torchgauge.trace.virtual.cuda_attention import attention
+from torchgauge.trace.virtual.cuda_attention import attention, takes_kernel
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.virtual.losses import ctc_loss
 from torchgauge.trace.virtual.packed import pad_packed_sequence
@@ -171,6 +171,7 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         shape_rules=SHAPE_RULES,
         autocast=policies_of("cuda", release),
         fused=frozenset({"mish_backward", *(["_fused_rms_norm"] if fused else [])}),
+        takes_attention_kernel=takes_kernel(capability, version),
         foreach=True,
         host_states=True,
     )
