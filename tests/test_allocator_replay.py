@@ -76,6 +76,7 @@ def test_replay_refuses_what_cannot_have_happened(events, message):
         replay(events)
 
 
+@pytest.mark.timed
 def test_a_training_step_is_replayed_in_time():
     """Some 30,000 events are a step of an 8 B model; 0.3 s are allowed, 0.05 s is usual."""
     events = []

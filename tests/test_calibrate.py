@@ -24,6 +24,8 @@ from torchgauge.measure.calibration.networks import NETWORKS
 from torchgauge.measure.calibration.timing import runs, timed
 from torchgauge.measure.settled import settle_allocator
 
+pytestmark = pytest.mark.timed
+
 
 def few_cases() -> list[Case]:
     aten = torch.ops.aten

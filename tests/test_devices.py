@@ -391,6 +391,7 @@ def test_the_documented_example_is_right(own):
     assert [find_device(name).name for name in names] == names
 
 
+@pytest.mark.timed
 def test_reading_the_devices_is_fast():
     """20 ms is the aim; the bound here is wide, for a machine under load."""
     code = (

@@ -29,6 +29,8 @@ from torchgauge.report.query import own_costs, top_by_time
 from torchgauge.trace.inputs import plan_inputs
 from torchgauge.trace.session import Request
 
+pytestmark = pytest.mark.timed
+
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 ONCE = {"min_repetitions": 1, "max_seconds": 0.0}
 

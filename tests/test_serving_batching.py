@@ -12,6 +12,8 @@ from torchgauge.deploy.serving.batching import Batcher
 from torchgauge.deploy.serving.failures import Busy, Expired, OutOfMemory, RejectedByModel, Stopping
 from torchgauge.deploy.signature import Signature, SizeRange, TensorSignature
 
+pytestmark = pytest.mark.timed
+
 X = TensorSignature(name="x", shape=("batch", "length"), dtype="float32")
 SIGNATURE = Signature(
     inputs=(X,),

@@ -26,6 +26,8 @@ from torchgauge.deploy.serving.server import Server, bind
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, _settings
 
+pytestmark = pytest.mark.timed
+
 MLP = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
 
 

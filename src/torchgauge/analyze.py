@@ -89,6 +89,7 @@ def run_model(
     on_progress: Callable[[str], None] | None = None,
     on_call: CallObserver | None = None,
     note_composites: bool = False,
+    forward_only: bool = False,
     real_run: bool = True,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -96,7 +97,7 @@ def run_model(
 
     Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
     and no other reading is tried; ``on_call``: an observer of every module's forward;
-    ``note_composites``: see ``Request``.
+    ``note_composites`` and ``forward_only``: see ``Request``.
     """
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
@@ -129,6 +130,7 @@ def run_model(
         target=machine.virtual,
         on_call=on_call,
         note_composites=note_composites,
+        forward_only=forward_only,
         simulated_only=not real_run,
     )
     return Run(outcome=run(request), machine=machine, request=request)

@@ -10,7 +10,7 @@ from benchmarks import cpu_time
 
 import torchgauge as tg
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.timed]
 
 
 ATTEMPTS = 2

@@ -94,6 +94,10 @@ class Layout(Flag):
     """BLAS takes its matrices as they are: rows or columns lie one after the other."""
     CONJUGATED = auto()
     """Its numbers are the conjugates of what is in memory."""
+    TRANSPOSED = auto()
+    """Matrices whose columns lie one after the other, without gaps."""
+    HEADS_INSIDE = auto()
+    """``[N, heads, positions, size]`` as it comes from ``[N, positions, heads, size]``."""
 
 
 ArgumentValue: TypeAlias = (

@@ -212,7 +212,9 @@ class Scenario:
                 )
             if value not in allowed and not _is_of_the_user(name, value):
                 raise ScenarioError(
-                    f"unknown {name} {value!r}", hint="one of " + ", ".join(allowed)
+                    f"unknown {name} {value!r}",
+                    hint=(as_class(value) if name == "optimizer" else "")
+                    or "one of " + ", ".join(allowed),
                 )
         for name, neutral in _TRAINING_ONLY.items():
             if not training and getattr(self, name) != neutral:
@@ -294,6 +296,18 @@ class Scenario:
 def _is_of_the_user(name: str, value: str) -> bool:
     """Return whether a value names a function or class of the user's own."""
     return value.startswith(CUSTOM_LOSS) if name == "loss" else ":" in value
+
+
+def as_class(value: str) -> str:
+    """Return how a class of an optimizer is named, where one was meant, else ``""``.
+
+    >>> as_class("torch.optim.SparseAdam")
+    'a class is named package.module:Class: torch.optim:SparseAdam'
+    """
+    module, _, name = value.rpartition(".")
+    if not name[:1].isupper() or not value.replace(".", "").isidentifier():
+        return ""
+    return f"a class is named package.module:Class: {module or 'torch.optim'}:{name}"
 
 
 def _plain(name: str, value: object) -> OptionValue:

@@ -14,6 +14,8 @@ import torch
 
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
+from torchgauge.trace.kernel_rules import KERNEL_RULES
+from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
@@ -226,9 +228,24 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
 
 def layout_of(tensor: torch.Tensor) -> Layout:
     """Return what kernels ask about the order of a tensor's elements in memory."""
-    layout = Layout.NONE
     if tensor.layout is not torch.strided:
-        return layout
+        return Layout.NONE
+    key = (tensor.shape, tensor.stride(), tensor.is_conj())
+    known = _layouts.get(key)
+    if known is None:
+        if len(_layouts) >= _LAYOUTS:
+            _layouts.clear()
+        known = _layouts[key] = _look_at(tensor)
+    return known
+
+
+_LAYOUTS = 10_000
+_layouts: dict[tuple[Any, ...], Layout] = {}
+"""By shape, strides and whether a tensor is a conjugate: nothing else decides a layout."""
+
+
+def _look_at(tensor: torch.Tensor) -> Layout:
+    layout = Layout.NONE
     if tensor.is_contiguous():
         layout |= Layout.CONTIGUOUS
     if tensor.dim() in _CHANNELS_LAST:
@@ -236,8 +253,13 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
-    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
-        layout |= Layout.MATRIX
+        if tensor.dim() == 4 and tensor.transpose(1, 2).is_contiguous():
+            layout |= Layout.HEADS_INSIDE
+    elif tensor.dim() in (2, 3):
+        if _is_matrix(tensor):
+            layout |= Layout.MATRIX
+        if tensor.stride(-1) != 1 and tensor.mT.is_contiguous():
+            layout |= Layout.TRANSPOSED
     if tensor.is_conj():
         layout |= Layout.CONJUGATED
     return layout
@@ -313,6 +335,17 @@ def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return NotImplemented
 
 
+def _like_first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """One tensor like the first argument."""
+    return torch.empty_like(args[0])
+
+
+def _max_pool_without_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """``[N, C, H, W] → [N, C, H', W']``."""
+    output: torch.Tensor = torch.ops.aten.max_pool2d_with_indices(*args, **kwargs)[0]
+    return output
+
+
 def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Make nothing: a fused optimizer updates its lists in place."""
 
@@ -322,8 +355,29 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
 
 
+def _heads_of_qkv(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``[B, T, 3 D]`` to three of ``[B, heads, T, D / heads]`` in one block of memory.
+
+    Source: ``transform_bias_rescale_qkv_cpu`` in ``transformers/attention.cpp`` (2.6–2.13).
+    """
+    projected, _, heads = args
+    batch, length, width = projected.shape
+    sizes = (3 * batch, heads, length, width // 3 // heads)
+    query, key, value = projected.new_empty(sizes).split(batch)
+    return query, key, value
+
+
+def _masked_softmax(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """As ``masked_softmax_cpu`` in ``SoftMax.cpp``."""
+    return torch.empty_like(args[0])
+
+
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.clone.default": _clone,
+    "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
+    "aten._masked_softmax.default": _masked_softmax,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
@@ -336,9 +390,14 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    "aten.mish_backward.default": lambda args, kwargs: torch.empty_like(args[1]),
+    "aten.native_channel_shuffle.default": _like_first,
+    "aten.mkldnn_max_pool2d.default": _max_pool_without_indices,
+    **LOSS_RULES,
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
     **READER_RULES,
+    **KERNEL_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

@@ -2,7 +2,7 @@
 
 Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/native/mkldnn/RNN.cpp``;
 ``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x). Not counted: up
-to some pages of states more in inference.
+to some pages of states more in inference than the one that small layers take.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ _GRADIENT = 10
 """Which of the backward's tensors is the output's gradient."""
 _PLACES = 568
 """Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.12."""
+_PLACES_OF_INFERENCE = 208
+"""The same between the states, which are part of the scratchpad in inference."""
 _EARLY_PLACES = 384
 """The same for what oneDNN 3.5 and 3.7 ask for once more."""
 
@@ -64,7 +66,8 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     row = _row(4 * size) if op.args[15] else 4 * _up(size, _OUTPUT_BLOCK)
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
-    return bias, *weights, _scratch(steps, batch, size, target)
+    inference = 0 if op.args[15] else _PAGE + _PLACES_OF_INFERENCE
+    return bias, *weights, _scratch(steps, batch, size, target) + inference
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
