@@ -6,10 +6,6 @@ VENV ?= .venv
 VENV26 ?= .venv-torch26
 PYTEST_ARGS ?=
 
-# What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
-SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
-	workspaces.py packed_sequences.py cuda_attention.py stored_reports.py cli.py examples.py)
-
 SHELL := /bin/sh
 .SHELLFLAGS := -euc
 .DELETE_ON_ERROR:
@@ -26,6 +22,10 @@ BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 DEFAULT_TESTS := not slow and not models and not hypothesis_long
 LONG_TESTS := (slow or models or hypothesis_long)
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
+# What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
+SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
+	workspaces.py packed_sequences.py cuda_attention.py stored_reports.py cli.py examples.py)
+PYTEST26 := $(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
 
 # The environment grows in three steps, each with its stamp: what the package needs to run, what
 # development and the default tests need, and the model libraries and peers of the long suites.
@@ -107,11 +107,12 @@ test-serving: $(SERVING) ## servers under load, with a killed replica, and asked
 		tests/models/test_served_models.py::test_a_llama_as_onnx
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
-	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
+	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
+	@$(PYTEST26) -m "$(DEFAULT_TESTS) and timed"
 
 test-torch26-smoke: $(TORCH26) ## the demo, counts, memory and the command line with torch 2.6.0
 	@$(VENV26)/bin/torchgauge summary examples/simple_cnn.py:SimpleCNN --input-size 3,224,224
-	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS) --numprocesses 2 $(SMOKE26)
+	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed" $(SMOKE26)
 
 image-test: $(DEV) ## build the image with buildah, run it with podman, test it (needs root)
 	@PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" docker/test/run.sh

@@ -245,8 +245,8 @@ def test_an_fp8_product_that_is_asked_for_its_values_is_run_for_real() -> None:
         with pytest.raises(ModelError, match="Could not run 'aten::_scaled_mm'") as caught:
             tg.analyze(model, input_data=data)
         assert caught.value.hint == (
-            "the installed torch has no kernel of the operator for the CPU; use another, or a "
-            "newer torch"
+            "the installed torch has no kernel of the operator for the CPU; use another operator, "
+            "or a newer torch"
         )
         return
     report = tg.analyze(model, input_data=data)

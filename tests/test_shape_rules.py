@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import nn
 
+import torchgauge as tg
+from torchgauge.errors import ModelError
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.shape_rules import SHAPE_RULES
 
@@ -166,6 +168,32 @@ def test_convolutions_answer_in_the_layout_of_the_kernels(
         reals = aten.convolution_backward(*backward)
         rule = SHAPE_RULES["aten.convolution_backward.default"]
         assert [strides(t) for t in rule(on_meta(backward), {})] == [strides(t) for t in reals]
+
+
+@pytest.mark.parametrize(
+    ("layer", "size"),
+    [(nn.Conv1d(3, 4, 7), (1, 3, 4)), (nn.Conv2d(3, 4, 7), (1, 3, 4, 4)),
+     (nn.Conv2d(3, 4, 2, stride=2), (1, 3, 1, 1)), (nn.Conv2d(3, 4, 2, dilation=4), (2, 3, 4, 9)),
+     (nn.Conv3d(3, 4, (2, 8, 8), stride=(2, 8, 8)), (1, 3, 1, 32, 32)),
+     (nn.Conv2d(4, 4, 5, padding=1, groups=4), (1, 4, 2, 2)),
+     (nn.ConvTranspose2d(3, 4, 3, padding=5), (1, 3, 2, 2)),
+     (nn.ConvTranspose1d(3, 4, 2, padding=1), (1, 3, 1))],
+)  # fmt: skip
+def test_an_input_smaller_than_the_kernel_is_refused(layer: nn.Module, size: Any) -> None:
+    """PyTorch 2.6's meta kernel makes outputs of no pixels, or of a negative number."""
+    said = "greater than actual input size|Output size is too small"
+    with pytest.raises(RuntimeError, match=said):
+        layer(torch.zeros(size))
+    with pytest.raises(ModelError, match=said) as caught:
+        tg.analyze(layer, input_size=size)
+    assert "use a larger input" in caught.value.hint
+
+
+def test_a_batch_of_none_is_convolved() -> None:
+    rule = SHAPE_RULES["aten.convolution.default"]
+    none = torch.zeros((0, 3, 8, 8), device="meta"), torch.zeros((4, 3, 3, 3), device="meta")
+    made = rule((*none, None, [1, 1], [0, 0], [1, 1], False, [0, 0], 1), {})
+    assert made.shape == (0, 4, 6, 6)
 
 
 def on_meta(args: tuple[Any, ...]) -> tuple[Any, ...]:

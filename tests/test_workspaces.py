@@ -29,6 +29,7 @@ def taken(
     output: TensorSpec | None = None,
     layouts: tuple[Layout, ...] = (),
     threads: int = 1,
+    has_early_onednn: bool = False,
 ) -> int:
     tensors = [value for value in args if isinstance(value, TensorSpec)]
     op = OpRecord(
@@ -36,7 +37,8 @@ def taken(
         outputs=() if output is None else (output,),
         layouts=layouts or (PLAIN,) * len(tensors),
     )  # fmt: skip
-    return sum(workspaces_for(Target(type="cpu", threads=threads))(op))
+    target = Target(type="cpu", threads=threads, has_early_onednn=has_early_onednn)
+    return sum(workspaces_for(target)(op))
 
 
 def convolution(
@@ -241,6 +243,30 @@ def test_an_lstm_of_onednn() -> None:
     assert taken(name, *inputs, *states, *output, *given) == whole
     zeros = (7 * 2 * 64 + 2 * 64) * F
     assert taken(name, *inputs, *states, *output, None, given[1], None) == whole + zeros
+
+
+def test_an_lstm_of_an_early_onednn() -> None:
+    """Figures of ``mkldnn_rnn_layer`` as PyTorch 2.6 and 2.9 run it, read off the profiler."""
+    measured = {
+        (16, 8, 24, 48): (495_616, 517_048), (7, 2, 64, 64): (77_824, 94_648),
+        (20, 8, 128, 256): (3_375_104, 3_429_304), (5, 3, 100, 20): (102_400, 43_704),
+        (5, 3, 20, 100): (147_456, 144_568), (12, 6, 512, 256): (2_363_392, 1_574_840),
+    }  # fmt: skip
+    now = {
+        (16, 8, 24, 48): 111_160, (7, 2, 64, 64): 29_240, (20, 8, 128, 256): 696_888,
+        (5, 3, 100, 20): 21_048, (5, 3, 20, 100): 37_432, (12, 6, 512, 256): 324_152,
+    }  # fmt: skip
+    for (steps, batch, inputs, size), (workspace, scratch) in measured.items():
+        assert lstm_workspace_bytes(steps, batch, inputs, size, is_early=True) == workspace
+        weights = (spec(4 * size, inputs), spec(4 * size, size), spec(4 * size), spec(4 * size))
+        states = (spec(batch, size), spec(batch, size))
+        layer = (spec(steps, batch, inputs), *weights, *states)
+        rest = (False, (), 2, size, 1, True, False, False, True)
+        early, late = (
+            taken("mkldnn_rnn_layer.default", *layer, *rest, has_early_onednn=is_early)
+            for is_early in (True, False)
+        )
+        assert early - late == scratch - now[steps, batch, inputs, size]
 
 
 def test_a_number_beside_a_tensor_is_a_tensor() -> None:

@@ -189,7 +189,8 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
     (r"with arguments from the 'CPU' backend",
-     "the installed torch has no kernel of the operator for the CPU; take another, or newer"),
+     "the installed torch has no kernel of the operator for the CPU; use another operator, or a "
+     "newer torch"),
     (r"is only available for these backends",
      "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
      "instance, or a dense tensor"),
