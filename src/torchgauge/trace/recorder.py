@@ -405,13 +405,13 @@ class Recorder(DispatchMode):
             self.is_inside_operator = was_inside
             self.python.resume(was_on=was_on)
 
-    def _is_bilinear(self) -> bool:
-        """Return whether a bias is that of ``bilinear``, whose sum is a new tensor."""
-        return any(before[0].base == "_trilinear" for before in self._ops[-2:])
+    def _follows_product(self) -> bool:
+        """Return whether a matrix product came last, seen in another shape: ``linear`` or not."""
+        return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
-        if is_sum and is_bias_of_linear(args, kwargs) and not self._is_bilinear():
+        if is_sum and is_bias_of_linear(args, kwargs) and self._follows_product():
             func, args = SUM_IN_PLACE, in_place(args)
         facts = facts_of(func)
         if (
