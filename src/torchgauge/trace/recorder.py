@@ -303,6 +303,13 @@ class Recorder(DispatchMode):
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
+    def note_made(self, tensor: torch.Tensor) -> None:
+        """Note a tensor in main memory that no operator made."""
+        with self.threads.lock:
+            index = self.storages.index_of(tensor, self.current_call())
+            if not self._is_cpu:
+                self.storages.set_host(index)
+
     def current_path(self) -> str:
         """Return the path of the module that is running, ``""`` for the root and outside."""
         return self.stack[-1].path if self.stack else ""

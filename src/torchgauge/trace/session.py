@@ -29,6 +29,7 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
+from torchgauge.trace.generator_states import generator_states_noted
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
@@ -219,6 +220,7 @@ class Session:
             self._devices(),
             self._autocast_installed(),
             self._outside.watched(),
+            generator_states_noted(self._recorder),
         ):
             if self._simulation is not None:
                 with (
