@@ -290,6 +290,9 @@ def listing(root: Block, indent: str = "") -> str:
 
 # ------------------------------------------------------------------------ the strategy
 
+KINDS = (*STEPS, "again", "tied", "drop")
+RETURNS = ("last", "two", "all")
+OPTIMIZERS = ("none", "sgd", "adam")
 _NUMBERS = st.integers(0, 7)
 _VARIANTS = st.integers(0, 63)
 
@@ -298,7 +301,7 @@ def steps(depth: int) -> st.SearchStrategy[Step]:
     """Return a strategy of one step, with blocks while ``depth`` allows it."""
     plain = st.builds(
         Step,
-        kind=st.sampled_from((*STEPS, "again", "tied", "drop")),
+        kind=st.sampled_from(KINDS),
         first=_NUMBERS, second=_NUMBERS, variant=_VARIANTS,
     )  # fmt: skip
     if depth == 0:
@@ -319,9 +322,9 @@ def programs(*, training: bool | None = None) -> st.SearchStrategy[Program]:
         Program,
         inputs=st.lists(st.sampled_from(tuple(INPUTS)), min_size=1, max_size=2).map(tuple),
         steps=st.lists(steps(2), min_size=1, max_size=12).map(tuple),
-        returns=st.sampled_from(("last", "two", "all")),
+        returns=st.sampled_from(RETURNS),
         training=st.booleans() if training is None else st.just(training),
-        optimizer=st.sampled_from(("none", "sgd", "adam")),
-        given_as=st.sampled_from(("tensors", "tensors", "sizes")),
+        optimizer=st.sampled_from(OPTIMIZERS),
+        given_as=st.sampled_from(("tensors", "sizes")),
         raises=st.sampled_from((False, False, False, True)),
     )
