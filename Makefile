@@ -6,6 +6,10 @@ VENV ?= .venv
 VENV26 ?= .venv-torch26
 PYTEST_ARGS ?=
 
+# What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
+SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
+	workspaces.py packed_sequences.py cuda_attention.py stored_reports.py cli.py examples.py)
+
 SHELL := /bin/sh
 .SHELLFLAGS := -euc
 .DELETE_ON_ERROR:
@@ -33,7 +37,7 @@ TORCH26 := $(VENV26)/.stamp
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------- environment
 
@@ -89,7 +93,7 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-serving test-torch26 image-test lint types imports check
+.PHONY: test test-models test-serving test-torch26 test-torch26-smoke image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
@@ -104,6 +108,10 @@ test-serving: $(SERVING) ## servers under load, with a killed replica, and asked
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
+
+test-torch26-smoke: $(TORCH26) ## the demo, counts, memory and the command line with torch 2.6.0
+	@$(VENV26)/bin/torchgauge summary examples/simple_cnn.py:SimpleCNN --input-size 3,224,224
+	@$(VENV26)/bin/python -m pytest $(PYTEST_ARGS) --numprocesses 2 $(SMOKE26)
 
 image-test: $(DEV) ## build the image with buildah, run it with podman, test it (needs root)
 	@PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" docker/test/run.sh

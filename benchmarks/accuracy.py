@@ -24,6 +24,7 @@ import torchgauge as tg
 from benchmarks import cpu_time
 from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
+from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
@@ -31,7 +32,6 @@ from torchgauge.trace.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"
-DATA = ROOT.parent / "shared" / "data"
 PAGE = ROOT / "docs" / "accuracy.md"
 DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 
@@ -175,10 +175,12 @@ def page(
         "",
         *_records_section(comparisons),
         *(_cpu_section() if cpu else []),
+        *modules_section(),
         *sections(data, limit, cache),
         *time_sections(data, limit, cache),
         *cpu_time.section(),
         *_parameters_section(data),
+        *operators_section(),
         *_not_yet_section(comparisons),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -262,6 +264,20 @@ def _missing(*libraries: str) -> str:
     return ""
 
 
+def modules_section() -> list[str]:
+    """Return the figures of the page on PyTorch's own samples of every module."""
+    page = (ROOT / "docs" / "module-db.md").read_text(encoding="utf-8").splitlines()
+    figures = next(line for line in page if line.startswith("Peak on the CPU"))
+    return [
+        "### Every module of PyTorch",
+        "",
+        "The samples that PyTorch tests its modules with (`module_db`). "
+        + figures.partition(" Written by")[0]
+        + " [Every module](module-db.md) lists the others with their reasons.",
+        "",
+    ]
+
+
 def _parameters_section(data: Path) -> list[str]:
     lines = ["## Parameters and MACs", ""]
     notes: list[str] = []
@@ -288,6 +304,23 @@ def _parameters_section(data: Path) -> list[str]:
         lines += ["Figures that are off by more than 0.5 %, or could not be predicted:", ""]
         lines += [f"- {note}" for note in notes] + [""]
     return lines
+
+
+def operators_section() -> list[str]:
+    """Return the figures of the page on PyTorch's own samples of every operator."""
+    page = (ROOT / "docs" / "operators.md").read_text(encoding="utf-8").splitlines()
+    start = page.index("| what | samples | equal to the real run |")
+    table = page[start : page.index("", start)]
+    return [
+        "## Every operator of PyTorch",
+        "",
+        "The samples that PyTorch tests its operators with (`op_db`), each against a real run on "
+        "the CPU. [Every operator](operators.md) says what runs for real, and where multiply-adds "
+        "differ on purpose.",
+        "",
+        *table,
+        "",
+    ]
 
 
 def _cannot_read(path: Path, library: str) -> str:

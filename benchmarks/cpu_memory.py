@@ -6,16 +6,17 @@ One thread, as the report of a simulated run assumes: each further one adds part
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import ProfilerActivity, profile, record_function
 
 import torchgauge as tg
 from benchmarks.cpu_cases import CASES, SCENARIOS, dtypes_of
+from torchgauge.trace.describe import tensors_in
 from torchgauge.trace.inputs import plan_inputs
 from torchgauge.trace.training import compute_loss, make_optimizer
 
@@ -38,41 +39,56 @@ class Figure:
 class Step:
     """A model on the CPU with its inputs and optimizer, as a plain loop runs it."""
 
-    def __init__(self, model: torch.nn.Module, size: Any, scenario: tg.Scenario) -> None:
-        plan = plan_inputs(
-            model, size, None, batch_size=None, batch_dim=None,
-            dtypes=dtypes_of(size), forward_kwargs={},
-        )  # fmt: skip
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        scenario: tg.Scenario,
+    ) -> None:
         self._model = model.train(scenario.is_training)
         self._scenario = scenario
-        self._args = tuple(value.make("cpu") for value in plan.args)
-        self._kwargs = {name: value.make("cpu") for name, value in plan.kwargs.items()}
+        self._args = args
+        self._kwargs = kwargs
         self._optimizer = (
             make_optimizer(scenario.optimizer or "none", model.parameters())
             if scenario.is_training
             else None
         )
 
+    @classmethod
+    def of_size(cls, model: torch.nn.Module, size: Any, scenario: tg.Scenario) -> Step:
+        """Return a step on inputs that are made from their sizes."""
+        plan = plan_inputs(
+            model, size, None, batch_size=None, batch_dim=None,
+            dtypes=dtypes_of(size), forward_kwargs={},
+        )  # fmt: skip
+        args = tuple(value.make("cpu") for value in plan.args)
+        kwargs = {name: value.make("cpu") for name, value in plan.kwargs.items()}
+        return cls(model, args, kwargs, scenario)
+
     def run(self) -> Any:
         """Run the step once and return what the loop still names at its end."""
         if not self._scenario.is_training:
             with torch.no_grad():
                 return self._model(*self._args, **self._kwargs)
-        assert self._optimizer is not None
         output = self._model(*self._args, **self._kwargs)
         loss, _ = compute_loss(output, self._scenario.loss or "auto", None)
         loss.backward()
-        self._optimizer.step()
+        if self._optimizer is not None:
+            self._optimizer.step()
         return output, loss
 
     def reset(self) -> None:
         """Let go of the gradients."""
         self._model.zero_grad(set_to_none=True)
+        for tensor in tensors_in((self._args, self._kwargs)):
+            tensor.grad = None
 
     def kept_bytes(self) -> int:
         """Return the bytes alive between two steps: weights, inputs, the optimizer's states."""
         tensors = [*self._model.parameters(), *self._model.buffers()]
-        tensors += [*self._args, *self._kwargs.values()]
+        tensors += tensors_in((self._args, self._kwargs))
         if self._optimizer is not None:
             for state in self._optimizer.state.values():
                 tensors += [value for value in state.values() if isinstance(value, torch.Tensor)]
@@ -82,26 +98,50 @@ class Step:
 
 def real_peak(step: Step) -> int:
     """Return the most bytes alive in the second step: states are there, gradients are not."""
-    step.run()
-    step.reset()
+    return real_peaks([step])[0]
+
+
+def real_peaks(steps: Sequence[Step]) -> list[int]:
+    """Return the most bytes alive in the second run of each step, by one profile of all."""
+    for step in steps:
+        step.run()
+        step.reset()
     gc.collect()
     was_enabled = gc.isenabled()
     gc.disable()
     try:
         with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-            held = step.run()
-        del held
+            for index, step in enumerate(steps):
+                with record_function(f"{_STEP} {index}"):
+                    held = step.run()
+                del held
+                step.reset()
     finally:
         if was_enabled:
             gc.enable()
-    step.reset()
-    return step.kept_bytes() + highest(allocations(profiler))
+    events = profiler.profiler.kineto_results.events()
+    spans = {e.name(): (e.start_ns(), e.end_ns()) for e in events if e.name().startswith(_STEP)}
+    changes = _timed(profiler)
+    peaks = []
+    for index, step in enumerate(steps):
+        start, end = spans[f"{_STEP} {index}"]
+        inside = (nbytes for time, nbytes in changes if start <= time <= end)
+        peaks.append(step.kept_bytes() + highest(inside))
+    return peaks
+
+
+_STEP = "measured step"
 
 
 def allocations(profiler: Any) -> list[int]:
     """Return the bytes that were allocated (positive) and freed (negative), in order."""
+    return [nbytes for _, nbytes in _timed(profiler)]
+
+
+def _timed(profiler: Any) -> list[tuple[int, int]]:
     events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    return [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    events.sort(key=lambda event: event.start_ns())
+    return [(event.start_ns(), event.nbytes()) for event in events]
 
 
 def highest(changes: Iterable[int]) -> int:
@@ -131,7 +171,7 @@ def figure(name: str, scenario: str) -> Figure:
     report = tg.analyze(model, size, dtypes=dtypes_of(size), scenario=SCENARIOS[scenario])
     assert report.memory is not None
     with one_thread():
-        real = real_peak(Step(model, size, SCENARIOS[scenario]))
+        real = real_peak(Step.of_size(model, size, SCENARIOS[scenario]))
     return Figure(
         name=name,
         scenario=scenario,

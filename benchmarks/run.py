@@ -28,6 +28,7 @@ from torch import nn
 import torchgauge as tg
 from models import CASES, Case, blocks
 from peers import ON_META, PEERS, Answer, Peer, silence
+from small_layers import Compared, compared
 from timing import interleaved_medians, seconds
 
 LLAMA_405B = {
@@ -140,6 +141,26 @@ def against_torchinfo_real(batch: int) -> Iterator[Result]:
     yield _ratio(what, {"bare": theirs, "ours": ours}, 1 / 50)
 
 
+def small_layers(found: list[Compared]) -> Iterator[Result]:
+    """Many small layers: what a tool does per layer, in CPU seconds of one thread."""
+    for item in found:
+        yield Result(
+            what=f"{item.pair}, {item.model}", value=item.ratio, limit=item.limit,
+            note=f"{item.ours_s * 1000:.0f} ms against {item.theirs_s * 1000:.0f} ms",
+        )  # fmt: skip
+
+
+def print_small_layers(console: Console, found: list[Compared]) -> None:
+    """Print the same as a table."""
+    table = Table("model", "what", "theirs, ms", "ours, ms", "ratio", "wanted", box=None)
+    for item in found:
+        table.add_row(
+            item.model, item.pair, f"{item.theirs_s * 1000:.0f}", f"{item.ours_s * 1000:.0f}",
+            f"{item.ratio:.2f}×", f"≤ {item.limit:g}×",
+        )  # fmt: skip
+    console.print(table)
+
+
 def command_line(configs: dict[str, list[str]]) -> Iterator[Result]:
     """Whole commands, each in a process of its own: seconds and peak memory."""
     for what, arguments in configs.items():
@@ -243,6 +264,16 @@ def print_peers(console: Console, rows: Iterator[tuple[str, ...]]) -> None:
     console.print(table)
 
 
+def _in_one_thread(cases: Iterator[Compared]) -> list[Compared]:
+    """Return all, measured in one thread: CPU seconds of several add up."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return list(cases)
+    finally:
+        torch.set_num_threads(threads)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--smoke", action="store_true", help="one small case of each section")
@@ -255,6 +286,7 @@ def main() -> int:
     repeats = 1 if options.smoke else options.repeats
     cases = CASES[:1] if options.smoke else CASES
     sizes = (10, 20) if options.smoke else (125, 1000)
+    small = compared(20 if options.smoke else 1500, repeats)
     commands = {"torchgauge --help": ["--help"]} | ({} if options.smoke else llama_405b())
     judge = not options.smoke
     held = [
@@ -262,8 +294,10 @@ def main() -> int:
         print_results(console, scaling(repeats, sizes, (1, 1024)), judge=judge),
         print_results(console, against_torchinfo(cases, repeats), judge=judge),
         print_results(console, against_torchinfo_real(2 if options.smoke else 64), judge=judge),
+        print_results(console, small_layers(found := _in_one_thread(small)), judge=judge),
         print_results(console, command_line(commands), judge=judge),
     ]
+    print_small_layers(console, found)
     if not options.no_peers:
         for case in cases:
             print_peers(console, peers_table((case,), (1,)))

@@ -18,8 +18,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecision, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp import FullyShardedDataParallel as FSDP
-from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_module, distribute_tensor
 from torch.distributed.tensor.parallel import (
@@ -33,6 +33,9 @@ import torchgauge as tg
 from torchgauge.errors import TorchGaugeError
 
 CPU = torch.device("cpu")
+FSDP2_RUNS = hasattr(torch.cpu.Stream, "record_event")
+"""Whether a forward under FSDP2 runs on the CPU: it asks its streams for events. Not in 2.6, where
+the models that have run are those that have not."""
 
 
 def plain() -> nn.Sequential:
@@ -142,7 +145,8 @@ def cases(mesh: DeviceMesh) -> dict[str, Callable[[], nn.Module]]:
         return parallelize_module(model, mesh, plan)
 
     def after_step(model: nn.Module) -> nn.Module:
-        model(torch.randn(4, 16)).sum().backward()
+        if FSDP2_RUNS or not isinstance(model, FSDPModule):
+            model(torch.randn(4, 16)).sum().backward()
         return model
 
     def partly() -> nn.Module:
@@ -153,7 +157,8 @@ def cases(mesh: DeviceMesh) -> dict[str, Callable[[], nn.Module]]:
     def unsharded_in_half() -> nn.Module:
         policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
         model = fully_shard(plain(), mesh=mesh, mp_policy=policy, reshard_after_forward=False)
-        model(torch.randn(4, 16))
+        if FSDP2_RUNS:
+            model(torch.randn(4, 16))
         return model
 
     def frozen() -> nn.Module:

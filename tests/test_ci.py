@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ".ci/run"
 LEFT_OUT = {
     "check": "is made of other targets",
-    "test-torch26": "downloads 5 GB, and an environment of its own",
+    "test-torch26": "takes as long as all others; test-torch26-smoke is a part of it",
 }
 """Checks of the Makefile that ``.ci/run`` leaves out, and why."""
 

@@ -31,7 +31,10 @@ def test_a_size_is_read(text, expected):
         ("3,abc", "'3,abc' is not a size; write 3,224,224 or name=1,128"),
         ("", "'' is not a size; write 3,224,224 or name=1,128"),
         ("3,,224", "'3,,224' is not a size; write 3,224,224 or name=1,128"),
-        ("3,-1", "'3,-1' is not a size; write 3,224,224 or name=1,128"),
+        (
+            "3,-1",
+            "'3,-1' has a negative dimension; give the size of the batch, or leave it out (3)",
+        ),
         ("3x224x224", "'3x224x224' is not a size; write 3,224,224 or name=1,128"),
         ("3,0,224", "'3,0,224' has a dimension of 0; use 1 or more"),
         ("=1,2", "'' is not the name of an argument"),

@@ -374,6 +374,8 @@ def test_the_lists_of_cuda_are_those_of_the_installed_release() -> None:
         if macro[1] in _MACROS:
             for name, overload in re.findall(r"_\((\w+)(?:, (\w+))?\)", macro[2]):
                 declared[f"{name}.{overload or 'default'}"] = _MACROS[macro[1]]
+    # Up to 2.6 with those that name a dimension; they call the others, which are on the list.
+    declared = {n: policy for n, policy in declared.items() if "dimname" not in n.lower()}
     assert len(declared) > 90
     ours = policies_of("cuda", torch.__version__)
     assert {n: p for n, p in ours.items() if p not in _ELSEWHERE} == declared

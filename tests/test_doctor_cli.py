@@ -279,7 +279,8 @@ def test_the_real_torchvision_for_cuda_beside_the_real_torch_for_the_cpu(tmp_pat
     assert diagnose(here, with_checks=False).is_healthy
 
 
-TORCH26 = Path(os.environ.get("TORCHGAUGE_TORCH26", ".venv-torch26")) / "lib"
+ROOT = Path(__file__).resolve().parent.parent
+TORCH26 = ROOT / os.environ.get("TORCHGAUGE_TORCH26", ".venv-torch26") / "lib"
 
 
 def torch26_site() -> Path | None:

@@ -394,6 +394,21 @@ def test_distances_that_run_as_a_product():
         ("_linalg_svd", ([9, 6],), 14 * 9 * 36 + 8 * 6**3),
         ("_linalg_svd", ([9, 6], True), 4 * 81 * 6 + 8 * 9 * 36 + 9 * 6**3),
         ("_linalg_svd", ([9, 6], False, False), 4 * 9 * 36 - 4 * 6**3 / 3),
+        ("linalg_eig", ([2, 6, 6],), 2 * 25 * 6**3),
+        ("_linalg_eigvals", ([6, 6],), 10 * 6**3),
+        ("linalg_ldl_factor_ex", ([3, 6, 6],), 3 * 6**3 / 3),
+        ("linalg_ldl_solve", ([6, 6], [6], [6, 4]), 2 * 36 * 4),
+        # The reflectors of a square matrix give all of Q: 4 n³ / 3.
+        ("linalg_householder_product", ([6, 6], [6]), 4 * 6**3 / 3),
+        ("linalg_householder_product", ([9, 6], [6]), 2 * 36 * (9 - 2)),  # as much as R
+        ("ormqr", ([9, 6], [6], [9, 4]), 4 * 9 * 4 * 6 - 2 * 4 * 36),
+        ("ormqr", ([9, 6], [6], [4, 9], False), 4 * 9 * 4 * 6 - 2 * 4 * 36),
+        ("linalg_lstsq", ([9, 6], [9, 4]), 2 * 36 * (9 - 2) + 4 * 9 * 6 * 4 - 36 * 4),
+        ("linalg_lstsq", ([2, 6, 9], [2, 6]), 2 * (2 * 36 * (9 - 2) + 4 * 9 * 6 - 36)),
+        ("linalg_lstsq", ([9, 6], [9, 4], None, "gelsd"), 4 * 9 * 36 + 8 * 6**3 + 2 * 15 * 6 * 4),
+        ("linalg_pinv", ([9, 6],), 14 * 9 * 36 + 8 * 6**3 + 2 * 9 * 36),
+        ("linalg_pinv", ([6, 6], 1e-3, True), 9 * 6**3 + 2 * 6**3),
+        ("linalg_matrix_exp", ([3, 1, 1],), 0),
     ],
 )
 def test_linear_algebra(name, args, expected):
@@ -477,7 +492,7 @@ def test_an_unknown_op_has_no_cost():
     assert not_counted_reason(op) == "no FLOP formula; add one with register_flop_formula"
 
 
-@pytest.mark.parametrize("name", ["_sparse_mm", "linalg_eig", "linalg_matrix_exp", "hspmm"])
+@pytest.mark.parametrize("name", ["_sparse_mm", "linalg_matrix_exp", "hspmm"])
 def test_work_that_the_shapes_do_not_show_is_not_counted(name):
     assert op_cost(record(f"aten.{name}.default", ([6, 6], [6, 6]), [6, 6])) is None
 

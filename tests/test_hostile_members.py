@@ -165,43 +165,6 @@ def test_a_gradient_that_is_one_number_costs_no_memory() -> None:
     assert time.process_time() - start < 3
 
 
-def test_hooks_on_parameters_are_said_not_to_run() -> None:
-    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
-
-    def free(parameter: torch.Tensor) -> None:
-        parameter.grad = None
-
-    for parameter in model.parameters():
-        parameter.register_post_accumulate_grad_hook(free)
-    (warning,) = tg.analyze(model, (2, 4), scenario=TRAINING).warnings
-    assert warning.startswith("4 parameters have hooks")
-    assert tg.analyze(model, (2, 4)).warnings == ()
-
-
-@pytest.mark.parametrize("kind", ["layer", "attention"])
-def test_the_fast_path_that_is_off_is_named(kind: str) -> None:
-    model: nn.Module = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True).eval()
-    if kind == "attention":
-
-        class Attends(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                return self.attention(x, x, x, need_weights=False)[0]  # type: ignore[no-any-return]
-
-        model = Attends().eval()
-
-    def said(scenario: tg.Scenario) -> bool:
-        report = tg.analyze(model, (2, 8, 16), scenario=scenario)
-        return any("fused fast path" in text for text in report.assumptions)
-
-    assert said(tg.Scenario())
-    assert not said(tg.Scenario(mode="training"))
-    assert not said(tg.Scenario(precision="bf16-autocast"))
-
-
 @pytest.mark.parametrize("read", ["item", "tolist", "bool", "nonzero", "index"])
 def test_values_in_a_constructor_are_known(read: str) -> None:
     """Rates of stochastic depth, masks: the store of a construction is the one that is asked."""

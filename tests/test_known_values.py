@@ -212,3 +212,39 @@ def test_shapes_of_lstsq(driver: str | None, matrix: Any, right: Any) -> None:
             theirs.shape, theirs.stride(), theirs.dtype,
         )  # fmt: skip
         assert ours.untyped_storage().nbytes() == theirs.untyped_storage().nbytes()
+
+
+class _ReadsMask(nn.Module):
+    """Decides on a mask of the size of an image after it was resized to that of the features."""
+
+    def __init__(self, resize: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.resize, self.layer = resize, nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        x = self.layer(x)
+        return x if bool(self.resize(mask).bool().all()) else self.layer(x[:, :3])
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bool, torch.uint8])
+@pytest.mark.parametrize("is_padded", [True, False])
+@pytest.mark.parametrize(
+    "resize",
+    [
+        lambda mask: functional.interpolate(mask.float(), size=(8, 8)),
+        lambda mask: functional.interpolate(mask[:, 0].float()[None], scale_factor=1 / 32).to(bool),
+        lambda mask: functional.max_pool2d(mask.float(), 32),
+        lambda mask: mask.to(torch.float64)[:, :, ::32, ::32],
+    ],
+)
+def test_a_mask_that_is_resized_keeps_its_values(
+    resize: Callable[[torch.Tensor], torch.Tensor], is_padded: bool, dtype: torch.dtype
+) -> None:
+    mask = torch.ones(2, 1, 256, 256, dtype=dtype)
+    if is_padded:
+        mask[1, :, 160:] = 0
+    data = (torch.zeros(2, 3, 256, 256), mask)
+    report = tg.analyze(_ReadsMask(resize), input_data=data)
+    assert report.execution == "simulated"
+    one, two = 2 * 254**2 * 4 * 27, 2 * 252**2 * 4 * 27
+    assert report.totals.forward_macs == one + (two if is_padded else 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import threading
 import types
@@ -9,6 +10,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -248,3 +250,78 @@ def test_an_object_that_cannot_be_copied() -> None:
     model[0].register_forward_hook(lambda module, args, output: keeper.kept.append(output))
     tg.analyze(model, (2, 8))
     assert len(keeper.kept) == 1 and keeper.kept[0] is REAL
+
+
+# ------------------------------------------------------------------ where no container is
+
+context: contextvars.ContextVar[Any] = contextvars.ContextVar("context", default=None)
+with_items: contextvars.ContextVar[list[Any]] = contextvars.ContextVar("with_items")
+objects = np.empty((2, 2), dtype=object)
+
+
+def into_context(output: torch.Tensor) -> None:
+    context.set(output)
+
+
+def into_what_a_context_holds(output: torch.Tensor) -> None:
+    with_items.get().append(output)
+
+
+def into_array(output: torch.Tensor) -> None:
+    objects[1, 0] = [output]
+
+
+def onto_class_of_torch(output: torch.Tensor) -> None:
+    nn.Linear.kept = output  # type: ignore[attr-defined]
+
+
+def onto_class_by_instance(output: torch.Tensor) -> None:
+    setattr(nn.Module, "kept", output)  # noqa: B010
+
+
+def onto_module_of_torch(output: torch.Tensor) -> None:
+    torch.nn.functional.kept = output  # type: ignore[attr-defined]
+
+
+def onto_library(output: torch.Tensor) -> None:
+    np.kept = output  # type: ignore[attr-defined]
+
+
+class Puts(nn.Module):
+    def __init__(self, put: Callable[[torch.Tensor], None]) -> None:
+        super().__init__()
+        self.layer, self.put = nn.Linear(3, 3), put
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        output: torch.Tensor = self.layer(x)
+        self.put(output)
+        return output
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize(
+    "put",
+    [
+        into_context, into_what_a_context_holds, into_array, onto_class_of_torch,
+        onto_class_by_instance, onto_module_of_torch, onto_library,
+    ],
+)  # fmt: skip
+def test_nothing_is_left_where_no_container_is(put: Callable[..., None], real: bool) -> None:
+    def decide(output: torch.Tensor) -> None:
+        if float(output.sum()) < 1e9:
+            put(output)
+
+    items: list[Any] = []
+    token = with_items.set(items)
+    try:
+        report = tg.analyze(Puts(decide if real else put), (2, 3))
+    finally:
+        with_items.reset(token)
+    assert report.execution == ("real" if real else "simulated")
+    assert items == []
+    assert context.get() is None
+    assert all(item is None for item in objects.flat)
+    for place in (nn.Linear, nn.Module, torch.nn.functional, np):
+        assert not hasattr(place, "kept")
+    if put is not into_context:  # which never left the run
+        assert any("were taken out again" in warning for warning in report.warnings)

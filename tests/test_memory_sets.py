@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from benchmarks.memory_sets import cases as definitions
 from benchmarks.memory_sets import run, xmem
 from benchmarks.memory_sets.cases import Measured, MemoryCase, image, tokens
 from benchmarks.memory_sets.language_models import MODELS, language_model
@@ -61,11 +60,12 @@ def test_rows_that_cannot_be_true_are_told_apart_and_still_counted() -> None:
 
 
 def test_a_set_whose_file_is_absent_is_skipped_and_says_so(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(definitions, "DATA", tmp_path)
-    assert run.main(["--set", "xmem"]) == 0
-    assert f"skipped: {tmp_path / xmem.FILE}" in capsys.readouterr().out
+    assert run.main(["--data", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert f"skipped: {tmp_path / xmem.FILE} is not there" in said
+    assert said.count("skipped: ") == len(run.SETS)
 
 
 def test_a_case_is_predicted_through_the_allocator(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from torchgauge.report.scenario import Scenario
 
 MIB = 2**20
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
-"""Where the data files are expected: beside the repository."""
+"""Where the data files are looked for: beside the repository."""
 
 
 class Measured(StrEnum):
@@ -121,13 +121,13 @@ class NotPredicted:
     why: str
 
 
-def rows(name: str) -> list[dict[str, str]]:
+def rows(path: Path) -> list[dict[str, str]]:
     """Read a data file.
 
     Raises:
-        FileNotFoundError: when it is not beside the repository.
+        FileNotFoundError: when it is not there.
     """
-    with (DATA / name).open(newline="", encoding="utf-8") as lines:
+    with path.open(newline="", encoding="utf-8") as lines:
         return list(csv.DictReader(lines))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted
@@ -38,7 +38,7 @@ _FEWEST = 3
 def sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
     """Yield the lines of one section per set; at most ``limit`` cases of each are predicted.
 
-    ``data`` is where the files lie that a section is skipped without.
+    ``data`` is where the files lie; a set whose file is not there is skipped.
     """
     yield from ("## GPU memory", "")
     yield (
@@ -52,16 +52,15 @@ def sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
-        yield from _section(name, cases, limit, cache)
+        yield from _section(name, list(cases(data)), limit, cache)
 
 
 def _section(
     name: str,
-    cases: Callable[[], Iterator[MemoryCase | NotPredicted]],
+    everything: Sequence[MemoryCase | NotPredicted],
     limit: int | None,
     cache: Path | None,
 ) -> Iterator[str]:
-    everything = list(cases())
     wanted = [case for case in everything if isinstance(case, MemoryCase)]
     chosen = sample(wanted, limit)
     found = results(chosen, cache, quiet=True)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -85,9 +86,9 @@ NOT_PREDICTED = {
 }
 
 
-def cases() -> Iterator[MemoryCase | NotPredicted]:
+def cases(data: Path) -> Iterator[MemoryCase | NotPredicted]:
     """Yield the rows of the language model, then the names of the others."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         name = row["experiment"]
         why = NOT_PREDICTED.get(row["suite"]) or NOT_PREDICTED.get(name.split("/")[0])
         if why is None and name not in ADAPTERS:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
-from benchmarks.memory_sets.cases import DATA, Measured, MemoryCase, NotPredicted, tokens
+from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted, tokens
 from benchmarks.memory_sets.language_models import language_model
 from torchgauge.report.scenario import Scenario
 
@@ -28,10 +29,10 @@ NOT_EXPRESSIBLE = {
 }
 
 
-def cases() -> Iterator[MemoryCase | NotPredicted]:
+def cases(data: Path) -> Iterator[MemoryCase | NotPredicted]:
     """Yield the figure that can be predicted, and the names of the others."""
-    if not (DATA / FILE).is_file():
-        raise FileNotFoundError(2, "no such file", FILE)
+    if not (data / FILE).is_file():
+        raise FileNotFoundError(2, "no such file", data / FILE)
     yield MemoryCase(
         id="torchtune Llama 3.2 3B packed",
         set="published",

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.memory_sets import peft, published, schedtune, timm_a100, xmem
-from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, NotPredicted
+from benchmarks.memory_sets.cases import DATA, MIB, Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.gpus import gpu_of, target_of
 from benchmarks.memory_sets.tracing import trace_of
 from torchgauge.estimate.gpu import estimate_on_gpu
@@ -23,7 +23,7 @@ from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.workspaces import workspaces_for
 from torchgauge.report.model import Trace
 
-SETS: dict[str, Callable[[], Iterator[MemoryCase | NotPredicted]]] = {
+SETS: dict[str, Callable[[Path], Iterator[MemoryCase | NotPredicted]]] = {
     "xmem": xmem.cases,
     "timm": timm_a100.cases,
     "schedtune": schedtune.cases,
@@ -135,6 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--set", choices=SETS, action="append", help="all of them by default")
+    parser.add_argument("--data", type=Path, default=DATA, help="where the data files lie")
     parser.add_argument("--limit", type=int, help="predict so many cases of each set")
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     parser.add_argument("--match", default="", help="only cases whose name contains this")
@@ -143,9 +144,9 @@ def main(arguments: list[str] | None = None) -> int:
     for name in options.set or SETS:
         print(f"## {name}")
         try:
-            everything = list(SETS[name]())
+            everything = list(SETS[name](options.data))
         except FileNotFoundError as error:
-            print(f"skipped: {error.filename} is not beside the repository")
+            print(f"skipped: {error.filename} is not there")
             continue
         cases = [c for c in everything if isinstance(c, MemoryCase) and options.match in c.id]
         found = results(sample(cases, options.limit), options.cache, options.quiet)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, image, rows
@@ -36,9 +37,9 @@ in 2021. With it, what is left of the figures after the allocator's segments is 
 small and large models, as a context should be; plain SGD leaves VGG 700 MiB more than ResNet."""
 
 
-def cases() -> Iterator[MemoryCase]:
+def cases(data: Path) -> Iterator[MemoryCase]:
     """Yield the file's rows in its order."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         batch, gpu = int(row["batchsize"]), GPUS[row["SM count"]]
         yield MemoryCase(
             id=f"{row['model']} b{batch} {gpu}",

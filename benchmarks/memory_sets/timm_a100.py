@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, TensorSpec, image, rows
 from benchmarks.memory_sets.vision import timm_model, timm_side
@@ -39,9 +40,9 @@ LARGEST_TENSORS_MIB, LARGEST_MEASURED_MIB = 33 * 1024, 39_000
 """Rows above died, or were about to: the README of the data says how that was found."""
 
 
-def cases() -> Iterator[MemoryCase]:
+def cases(data: Path) -> Iterator[MemoryCase]:
     """Yield the rows that did not run out of memory, in the file's order."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         model, _, batch = row["Filename"].removesuffix(".out").rpartition("_")
         measured, tensors = float(row["Max GPU Memory (MiB)"]), float(row["Last Numeric Value"])
         if tensors > LARGEST_TENSORS_MIB or measured > LARGEST_MEASURED_MIB:

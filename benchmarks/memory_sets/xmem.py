@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -65,9 +66,9 @@ TOOLS = {"xMem": "xmem_bytes", "DNNMem": "dnnmem_bytes", "SchedTune": "schedtune
          "LLMem": "llmem_bytes"}  # fmt: skip
 
 
-def cases() -> Iterator[MemoryCase]:
+def cases(data: Path) -> Iterator[MemoryCase]:
     """Yield the file's rows in its order."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         batch = int(row["batch"])
         build, inputs = _model(row["model"], batch)
         yield MemoryCase(

@@ -141,7 +141,7 @@ def collect(cache: Path | None) -> dict[str, list[tuple[TimeCase, Features]]]:
             print(f"skipped: {FILES[name]} is not beside the repository")
             continue
         kept: list[tuple[TimeCase, Features]] = []
-        for case in cases():
+        for case in cases(DATA):
             if not isinstance(case, TimeCase) or case.compiled:
                 continue
             try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
@@ -33,9 +34,9 @@ RELEASE = "2.1"
 _NODE = 8
 
 
-def cases() -> Iterator[TimeCase | NotPredicted]:
+def cases(data: Path) -> Iterator[TimeCase | NotPredicted]:
     """Yield the rows of one node."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         if int(row["# GPUs"]) != _NODE:
             continue
         model, length, batch = row["Model"], int(row["SeqLen (T)"]), int(row["MicroBatchSize"])

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -71,9 +72,9 @@ _CLASSES = {
 """The models of inference and of training."""
 
 
-def cases() -> Iterator[TimeCase | NotPredicted]:
+def cases(data: Path) -> Iterator[TimeCase | NotPredicted]:
     """Yield the rows of the file."""
-    for row in rows(FILE):
+    for row in rows(data / FILE):
         name, training = row["model"], row["mode"] == "train"
         batch, length = int(row["batch"]), int(row["seqlen"])
         fused = row["option"] == "fusion"

@@ -66,13 +66,13 @@ def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
-        yield from _section(name, limit, cache)
+        yield from _section(name, data, limit, cache)
     yield from _unseen()
     yield from (*LIMITS.splitlines(), "")
 
 
-def _section(name: str, limit: int | None, cache: Path | None) -> Iterator[str]:
-    found, missing = of_set(name, limit, cache)
+def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
+    found, missing = of_set(name, data, limit, cache)
     if limit is not None:
         yield from (f"A sample of at most {limit} figures, evenly spread over the file.", "")
     yield from (*HEAD, row("all", found))

@@ -69,10 +69,10 @@ def results(
 
 
 def of_set(
-    name: str, limit: int | None, cache: Path | None, *, quiet: bool = True
+    name: str, data: Path, limit: int | None, cache: Path | None, *, quiet: bool = True
 ) -> tuple[list[Result], list[str]]:
     """Predict a set, or an even sample of it."""
-    everything = list(SETS[name]())
+    everything = list(SETS[name](data))
     wanted = [case for case in everything if isinstance(case, TimeCase)]
     missing = [f"{case.id}: {case.why}" for case in everything if isinstance(case, NotPredicted)]
     found, failed = results(sample_of(wanted, limit), cache, quiet=quiet)
@@ -90,16 +90,19 @@ def main(arguments: list[str] | None = None) -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--set", choices=sorted(SETS), action="append", help="default: all")
+    parser.add_argument("--data", type=Path, default=DATA, help="where the data files lie")
     parser.add_argument("--limit", type=int, help="at most so many cases of each set")
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     parser.add_argument("--quiet", action="store_true", help="no line per case")
     options = parser.parse_args(arguments)
     rows = []
     for name in options.set or SETS:
-        if not (DATA / FILES[name]).is_file():
-            print(f"skipped: {FILES[name]} is not beside the repository")
+        if not (options.data / FILES[name]).is_file():
+            print(f"skipped: {options.data / FILES[name]} is not there")
             continue
-        found, failed = of_set(name, options.limit, options.cache, quiet=options.quiet)
+        found, failed = of_set(
+            name, options.data, options.limit, options.cache, quiet=options.quiet
+        )
         rows.append(row(name, found))
         for line in failed:
             print(f"not predicted: {line}")

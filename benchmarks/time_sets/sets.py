@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 from benchmarks.time_sets import mpt, neusight, timm_sets
 from benchmarks.time_sets.cases import NotPredicted, TimeCase
 
-SETS: dict[str, Callable[[], Iterator[TimeCase | NotPredicted]]] = {
+SETS: dict[str, Callable[[Path], Iterator[TimeCase | NotPredicted]]] = {
     "timm inference RTX 3090": partial(timm_sets.inference, "RTX 3090"),
     "timm inference RTX 4090": partial(timm_sets.inference, "RTX 4090"),
     "timm training RTX 3090": partial(timm_sets.training, "RTX 3090"),

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 from torch import nn
 
@@ -34,9 +35,9 @@ TRAINING = {"RTX 3090": "throughput_timm_train_amp_rtx3090.csv"}
 RELEASE = "2.4"
 
 
-def inference(gpu: str) -> Iterator[TimeCase | NotPredicted]:
+def inference(gpu: str, data: Path) -> Iterator[TimeCase | NotPredicted]:
     """Yield the inference rows of a GPU."""
-    for row in rows(INFERENCE[gpu]):
+    for row in rows(data / INFERENCE[gpu]):
         side, batch = int(row["infer_img_size"]), int(row["infer_batch_size"])
         yield TimeCase(
             id=f"{row['model']} {side}",
@@ -51,12 +52,12 @@ def inference(gpu: str) -> Iterator[TimeCase | NotPredicted]:
         )
 
 
-def training(gpu: str) -> Iterator[TimeCase | NotPredicted]:
+def training(gpu: str, data: Path) -> Iterator[TimeCase | NotPredicted]:
     """Yield the training rows of a GPU."""
     define_missing_operators()
     import timm
 
-    for row in rows(TRAINING[gpu]):
+    for row in rows(data / TRAINING[gpu]):
         side, batch = int(row["train_img_size"]), int(row["train_batch_size"])
         if not timm.is_model(row["model"]):
             yield NotPredicted(

@@ -21,7 +21,7 @@ from torchgauge.estimate.latency.trace_file import predicted_timeline
 from torchgauge.estimate.memory import estimate_memory, live_bytes
 from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.machine import CPU, Machine, calibrated, machine_of
+from torchgauge.machine import CPU, Machine, calibrated, machine_of, target_of
 from torchgauge.report.model import MemoryEstimate, ModuleTable, Report, Trace
 from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.report.timeline import Timeline
@@ -89,6 +89,7 @@ def run_model(
     on_progress: Callable[[str], None] | None = None,
     on_call: CallObserver | None = None,
     note_composites: bool = False,
+    forward_only: bool = False,
     real_run: bool = True,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -96,7 +97,7 @@ def run_model(
 
     Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
     and no other reading is tried; ``on_call``: an observer of every module's forward;
-    ``note_composites``: see ``Request``.
+    ``note_composites`` and ``forward_only``: see ``Request``.
     """
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
@@ -129,6 +130,7 @@ def run_model(
         target=machine.virtual,
         on_call=on_call,
         note_composites=note_composites,
+        forward_only=forward_only,
         simulated_only=not real_run,
     )
     return Run(outcome=run(request), machine=machine, request=request)
@@ -156,7 +158,7 @@ def report_of(
 ) -> Report:
     """Estimate a trace's costs; a pure function of the trace and what it runs on."""
     machine = machine or CPU
-    live = live_bytes(trace, workspaces_for(machine.target))
+    live = live_bytes(trace, workspaces_for(target_of(machine, trace)))
     compute = estimate_compute(trace)
     memory = estimate_memory(trace, live) if trace.calls else None
     if memory is not None and machine.gpu is not None and trace.failure is None:

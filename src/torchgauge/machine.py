@@ -22,8 +22,11 @@ from torchgauge.report.model import Trace
 from torchgauge.report.precision import dtypes_of, short_dtype
 from torchgauge.report.scenario import Precision, Scenario
 from torchgauge.trace.local_gpus import local_gpus
+from torchgauge.trace.torch_internals import has_early_onednn
 from torchgauge.trace.virtual import cpu, cuda
 from torchgauge.trace.virtual.base import VirtualDevice
+
+_LSTM = "aten.mkldnn_rnn_layer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,12 +83,20 @@ def calibrated(machine: Machine) -> Machine:
     return replace(machine, calibration=found)
 
 
+def target_of(machine: Machine, trace: Trace) -> Target:
+    """Return what the kernels of a trace run on, as far as their scratch memory depends on it."""
+    target = machine.target
+    if target.type == "cpu" and any(op.name.startswith(_LSTM) for op in trace.ops):
+        return replace(target, has_early_onednn=has_early_onednn())
+    return target
+
+
 def cpu_name() -> CpuName:
     """Return what the times of this process's CPU kernels depend on."""
     return CpuName(
         processor=_processor(),
         threads=torch.get_num_threads(),
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),
     )
 
 

@@ -463,3 +463,29 @@ def test_the_model_is_left_alone() -> None:
 def test_a_model_that_prints_is_heard_once(mode: str, capsys: pytest.CaptureFixture[str]) -> None:
     quiet(Talks(), (2, 4), mode=mode)
     assert capsys.readouterr().out == "seen (2, 4)\n"
+
+
+# ------------------------------------------------------------------------ nested tensors
+
+
+class Encoder(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm, self.last = nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(self.norm(self.first(x)))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize("layout", [torch.jagged, torch.strided])
+@pytest.mark.parametrize("given", ["tensor", "list", "mapping"])
+def test_nested_inputs_are_shown_by_their_values(given: str, layout: torch.layout) -> None:
+    rows = [torch.ones(3, 8), torch.ones(5, 8)]
+    nested = torch.nested.nested_tensor(rows, layout=layout)
+    data = {"tensor": nested, "list": [nested], "mapping": {"x": nested}}[given]
+    statistics = quiet(Encoder(), input_data=data, batch_dim=None)
+    first = statistics.summary_list[1]
+    assert (first.input_size, first.output_size) == ([8, 8], [8, 8])
+    assert statistics.summary_list[3].output_bytes == 8 * 4 * 4
+    assert [row.macs for row in statistics.summary_list[1::2]] == [8 * 8 * 8, 8 * 8 * 4]

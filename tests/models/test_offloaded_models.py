@@ -135,6 +135,49 @@ def test_tied_weights_count_once(tmp_path: Path) -> None:
         assert tg.analyze(model, (4, 7)).totals.params == 20 * 16
 
 
+class Chain(nn.Module):
+    """Layers of one shape; ``ties`` says which of them share a weight."""
+
+    def __init__(self, ties: dict[int, int]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(16, 16, bias=False) for _ in range(4))
+        for index, first in ties.items():
+            self.layers[index].weight = self.layers[first].weight
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(3))
+        self.ramps = nn.ParameterList(torch.arange(1.0, 33).log() for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in (*self.layers, *self.norms):
+            x = layer(x)
+        return x
+
+
+@pytest.mark.parametrize("way", ["disk_offload", "dispatch_model"])
+@pytest.mark.parametrize(
+    ("ties", "weights"),
+    [({}, 4), ({1: 0}, 3), ({1: 0, 3: 2}, 2), ({1: 0, 2: 0}, 2), ({3: 0}, 3)],
+)
+def test_ties_on_the_disk_are_those_of_the_numbers(
+    ties: dict[int, int], weights: int, way: str, tmp_path: Path
+) -> None:
+    import accelerate
+
+    model: Any = Chain(ties)
+    if way == "disk_offload":
+        accelerate.disk_offload(model, str(tmp_path), execution_device=CPU)
+    else:
+        places = dict.fromkeys(("layers", "norms", "ramps"), "disk")
+        model = accelerate.dispatch_model(
+            model, places, main_device="cpu", offload_dir=str(tmp_path), force_hooks=True
+        )
+    report = tg.analyze(model, (4, 16))
+    assert report.totals.params == weights * 16 * 16 + 3 * 32 + 3 * 32
+    assert report.memory is not None
+    assert report.memory.parameter_bytes == 4 * report.totals.params
+    said = "offloaded weights of the same numbers on the disk were read as tied"
+    assert (said in report.assumptions) == bool(ties)
+
+
 def test_frozen_weights_stay_frozen() -> None:
     from accelerate import cpu_offload
 

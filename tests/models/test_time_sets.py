@@ -29,7 +29,7 @@ def _needs(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in SETS if name not in NOT_FITTED])
 def test_a_sample_of_each_set_is_met(name: str) -> None:
     _needs(name)
-    found, _ = of_set(name, SAMPLE, None)
+    found, _ = of_set(name, DATA, SAMPLE, None)
     assert len(found) >= SAMPLE // 2
     assert statistics.median(abs(result.error) for result in found) < 0.15
 
@@ -38,7 +38,7 @@ def test_a_set_that_nothing_was_fitted_on_is_met_but_for_communication() -> None
     _needs("mpt")
     cases = [
         case
-        for case in SETS["mpt"]()
+        for case in SETS["mpt"](DATA)
         if isinstance(case, TimeCase) and case.family == "125m" and case.gpu.startswith("A100")
     ]
     assert cases

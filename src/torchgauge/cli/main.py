@@ -110,7 +110,7 @@ def _dispatch(arguments: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.configure(parser)
-    namespace, unknown = parser.parse_known_args(rest)
+    namespace, unknown = parser.parse_known_args(_with_negative_values(rest))
     if unknown:
         known = re.findall(r"--[a-z][a-z-]*", parser.format_help())
         raise UsageError(
@@ -119,6 +119,17 @@ def _dispatch(arguments: list[str]) -> int:
         )
     status: int = command.run(namespace)
     return status
+
+
+def _with_negative_values(arguments: list[str]) -> list[str]:
+    """Join ``--input-size -1,8``: what begins with a dash is no value to argparse by itself."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and re.fullmatch(r"--[a-z-]+", joined[-1]) and re.match(r"-\d", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _without_command(arguments: list[str]) -> int:

@@ -99,20 +99,28 @@ def construct(factory: Callable[[], Any], name: str) -> tuple[Any, tuple[str, ..
         if not needs_values(error):
             raise
         reason = first_line(error)
-    size = _room_for(factory, name, reason)
+        size = _room_for(factory, name, error)
     return factory(), (
         f"{name} could not be built without memory ({reason}), so it was built for real: {size}",
     )
 
 
-def _room_for(factory: Callable[[], Any], name: str, reason: str) -> str:
-    """Return how much memory a real construction takes; refuse one that does not fit."""
+def _room_for(factory: Callable[[], Any], name: str, error: Exception) -> str:
+    """Return how much memory a real construction takes; refuse one that does not fit.
+
+    An error that comes again where the tensors say that they lie on the CPU is raised: it has
+    nothing to do with where they lie, whatever its text says.
+    """
     import torch
 
     from torchgauge.trace.build import construction_bytes
+    from torchgauge.trace.missing_data import is_raised_by_user
     from torchgauge.trace.out_of_memory import free_bytes
 
-    needed, free = construction_bytes(factory), free_bytes(torch.device("cpu"))
+    (needed, again), free = construction_bytes(factory), free_bytes(torch.device("cpu"))
+    reason = first_line(error)
+    if again is not None and first_line(again) == reason and is_raised_by_user(again):
+        raise error
     if free is not None and needed > free * _MEMORY_SHARE:
         raise ModelSpecError(
             f"{name} cannot be built without memory ({reason}), and for real it takes at least "

@@ -161,6 +161,12 @@ def input_size(text: str) -> tuple[str | None, Size]:
     parts = [part.strip() for part in sizes.strip().strip("()[]").split(",")]
     if parts[-1] == "" and len(parts) > 1:  # (10,) as Python writes it
         parts.pop()
+    if any(re.fullmatch(r"-[0-9]+", part) for part in parts):
+        rest = ",".join(part for part in parts if not part.startswith("-"))
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has a negative dimension; give the size of the batch, or leave it out "
+            f"({rest})"
+        )
     if not all(re.fullmatch(r"[0-9]+", part) for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a size; write 3,224,224 or name=1,128")
     if separator and not name.strip().isidentifier():

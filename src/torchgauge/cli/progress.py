@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,15 @@ _LONG = "real run"
 """What takes so long that it is said everywhere."""
 
 
+_SILENCE = 15.0
+"""Seconds after which it is said what is being done, where no status line can be."""
+
+
 class Progress:
     """Show a status line on stderr once ``delay`` seconds have passed; remove it at the end.
 
-    When stderr is no terminal, nothing is shown but that a model is run for real, and nothing at
-    all when ``enabled`` is false.
+    When stderr is no terminal, nothing is shown but that a model is run for real, and what is
+    being done after a long silence. Nothing at all is shown when ``enabled`` is false.
     """
 
     def __init__(self, *, enabled: bool = True, delay: float = 1.0) -> None:
@@ -31,6 +36,8 @@ class Progress:
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
         self._finished = False
+        self._said: set[str] = set()
+        self._last = time.monotonic()
 
     def __enter__(self) -> Progress:
         if self._enabled:
@@ -55,12 +62,24 @@ class Progress:
 
     def update(self, text: str) -> None:
         """Say what is being done now."""
-        if self._notes and text.startswith(_LONG):
+        if self._notes and self._is_worth_a_line(text):
             print(f"note: {text}", file=sys.stderr)
         with self._lock:
             self._text = text
             if self._status is not None:
                 self._status.update(_escaped(text))
+
+    def _is_worth_a_line(self, text: str) -> bool:
+        """Return whether to say it where no status line can be: once, or after a long silence."""
+        now = time.monotonic()
+        if text.startswith(_LONG):
+            is_new = text not in self._said
+            self._said.add(text)
+            return is_new
+        if now - self._last < _SILENCE:
+            return False
+        self._last = now
+        return True
 
     def _show(self) -> None:
         from rich.console import Console

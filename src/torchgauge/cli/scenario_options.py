@@ -16,6 +16,7 @@ from torchgauge.report.scenario import (
     Precision,
     Scenario,
     ZeroGrad,
+    as_class,
 )
 
 
@@ -129,7 +130,11 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
 
 
 def _optimizer(text: str) -> str:
-    return text if ":" in text else one_of(OPTIMIZERS)(text)
+    if ":" in text:
+        return text
+    if text not in OPTIMIZERS and (hint := as_class(text)):
+        raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
+    return one_of(OPTIMIZERS)(text)
 
 
 def scenario_from(arguments: argparse.Namespace) -> Scenario:

@@ -16,10 +16,21 @@ from torch import nn
 
 from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
 from torchgauge.errors import ModelError
-from torchgauge.estimate.modules import Compute, estimate_compute
-from torchgauge.report.model import ModuleCall, OpRecord, ParameterInfo, Phase, Report, Trace
+from torchgauge.estimate.memory import estimate_memory, live_bytes
+from torchgauge.estimate.modules import Compute, estimate_compute, totals
+from torchgauge.estimate.workspaces import workspaces_for
+from torchgauge.report.model import (
+    MemoryEstimate,
+    ModuleCall,
+    OpRecord,
+    ParameterInfo,
+    Phase,
+    Report,
+    Totals,
+    Trace,
+)
 from torchgauge.report.scenario import Scenario
-from torchgauge.trace.batch import name_batch
+from torchgauge.trace.batch import name_batch, named_by
 from torchgauge.trace.recorder import CompositeCall
 from torchgauge.trace.session import CallObserver
 from torchgauge.trace.shadow import unwrap
@@ -48,6 +59,22 @@ class ModelRun:
     def report(self) -> Report:
         """Return what the run costs; of a failed run, what is known of it."""
         return report_of(self.trace, None, self.run.machine)
+
+    @cached_property
+    def memory(self) -> MemoryEstimate | None:
+        """Return what the run holds on the CPU, ``None`` when nothing ran."""
+        if "report" in self.__dict__ or self.run.machine.gpu is not None:
+            return self.report.memory
+        if not self.trace.calls:
+            return None
+        return estimate_memory(
+            self.trace, live_bytes(self.trace, workspaces_for(self.run.machine.target))
+        )
+
+    @cached_property
+    def totals(self) -> Totals:
+        """Return the sums over the model."""
+        return totals(self.trace, self.compute)
 
     @cached_property
     def compute(self) -> Compute:
@@ -142,12 +169,14 @@ def run(
     forward_kwargs: Mapping[str, Any] | None = None,
     on_call: CallObserver | None = None,
     note_composites: bool = False,
+    forward_only: bool = False,
 ) -> ModelRun:
     """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
     false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
     operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
+    ``forward_only`` ends a training run after its forward.
 
     Raises:
         UsageError: when the inputs make no sense.
@@ -164,22 +193,26 @@ def run(
         forward_kwargs=forward_kwargs,
         on_call=on_call,
         note_composites=note_composites,
+        forward_only=forward_only,
     )
     return ModelRun(run=result, model=unwrap(model))
 
 
-def batch_named(run: ModelRun) -> ModelRun:
+def batch_named(run: ModelRun, other: ModelRun | None = None) -> ModelRun:
     """Return a run whose values say which dimensions grow with the batch, where it can be told.
 
-    Costs one more forward, of one sample more.
+    ``other`` is a run of another number of samples in the same mode. Where there is none, or it
+    does not say, it costs one more forward, of one sample more.
     """
     request, outcome = run.run.request, run.run.outcome
     if request is None:
         return run
-    plan = outcome.plan or request.plan
-    request = replace(request, plan=plan, gradients=outcome.gradients, on_call=None)
-    named = replace(outcome, trace=name_batch(request, run.trace))
-    return replace(run, run=replace(run.run, outcome=named))
+    trace = None if other is None else named_by(run.trace, other.trace)
+    if trace is None:
+        plan = outcome.plan or request.plan
+        request = replace(request, plan=plan, gradients=outcome.gradients, on_call=None)
+        trace = name_batch(request, run.trace)
+    return replace(run, run=replace(run.run, outcome=replace(outcome, trace=trace)))
 
 
 def _in_both_ways(ours: Exception, raised: Exception) -> Exception:
@@ -207,7 +240,7 @@ def pass_bytes(run: ModelRun) -> int:
     that moment, buffers. With the inputs and the parameters it sums to the peak. Rounding of an
     allocator and a GPU's context are not part of it.
     """
-    memory = run.report.memory
+    memory = run.memory
     if memory is None:
         return 0
     return memory.peak_allocated_bytes - memory.input_bytes - memory.parameter_bytes

@@ -25,7 +25,8 @@ WHOLE_TENSOR_OPS = _names(
     _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fill_mem_eff_dropout_mask
     _fused_dropout _fused_moving_avg_obs_fq_helper _fused_moving_avg_obs_fq_helper_functional
     _gather_sparse_backward _grid_sampler_2d_cpu_fallback _grid_sampler_2d_cpu_fallback_backward
-    _histogramdd_from_bin_cts _histogramdd_from_bin_tensors _is_all_true _is_any_true
+    _histogramdd_bin_edges _histogramdd_from_bin_cts _histogramdd_from_bin_tensors _is_all_true
+    _is_any_true
     _logcumsumexp _masked_scale _nested_sum_backward _philox_normal _philox_uniform
     _prelu_kernel _prelu_kernel_backward _rowwise_prune _sample_dirichlet
     _segment_reduce_backward _sobol_engine_draw _sobol_engine_ff _sobol_engine_scramble

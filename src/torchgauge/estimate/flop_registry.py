@@ -27,6 +27,10 @@ class ShapeNotVisibleError(LookupError):
     """A formula needs a shape that the record does not hold (packed weights, an opaque object)."""
 
 
+class DependsOnValuesError(ShapeNotVisibleError):
+    """The shapes are known, but values decide how much is multiplied."""
+
+
 def register_flop_formula(
     *targets: object, replace: bool = False
 ) -> Callable[[_Formula], _Formula]:

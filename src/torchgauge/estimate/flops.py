@@ -20,6 +20,7 @@ from torchgauge.estimate.elementwise import find_element_count, no_elements
 from torchgauge.estimate.flop_formulas.arguments import real_products
 from torchgauge.estimate.flop_formulas.sparse import flattened, has_sparse, sparse_formula
 from torchgauge.estimate.flop_registry import (
+    DependsOnValuesError,
     FlopFormula,
     ShapeNotVisibleError,
     find_flop_formula,
@@ -96,6 +97,8 @@ def not_counted_reason(op: OpRecord) -> str:
     try:
         if formula is not None:
             formula(op)
+    except DependsOnValuesError as error:
+        return f"it depends on values: {error}"
     except ShapeNotVisibleError as error:
         return f"a shape is not visible: {error}"
     return "no FLOP formula; add one with register_flop_formula"

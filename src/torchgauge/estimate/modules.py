@@ -211,26 +211,28 @@ def _module_report(
     calls: tuple[CallCost, ...],
     gradients: dict[str, int],
 ) -> ModuleReport:
-    parameters = [item for item in tree.values() if not item.is_buffer]
-    buffers = [item for item in tree.values() if item.is_buffer]
+    params = trainable = param_bytes = buffers = buffer_bytes = 0
+    for item in tree.values():
+        if item.is_buffer:
+            buffers += item.numel
+            buffer_bytes += item.stored_bytes
+        else:
+            params += item.numel
+            param_bytes += item.stored_bytes
+            trainable += item.numel if item.trainable else 0
+    own = [item for item in info.parameters if item.shared_with is None]
     return ModuleReport(
         path=info.path,
         type=info.type,
         depth=info.depth,
-        params=sum(item.numel for item in parameters),
-        trainable_params=sum(item.numel for item in parameters if item.trainable),
-        param_bytes=sum(item.stored_bytes for item in parameters),
-        own_params=sum(
-            item.numel
-            for item in info.parameters
-            if item.shared_with is None and not item.is_buffer
-        ),
+        params=params,
+        trainable_params=trainable,
+        param_bytes=param_bytes,
+        own_params=sum([item.numel for item in own if not item.is_buffer]),
         own_parameters=info.parameters,
-        own_gradient_bytes=sum(
-            gradients.get(item.name, 0) for item in info.parameters if item.shared_with is None
-        ),
-        buffers=sum(item.numel for item in buffers),
-        buffer_bytes=sum(item.stored_bytes for item in buffers),
+        own_gradient_bytes=sum([gradients.get(item.name, 0) for item in own]),
+        buffers=buffers,
+        buffer_bytes=buffer_bytes,
         shared_with=info.shared_with,
         has_forward=info.has_forward,
         calls=calls,
@@ -242,9 +244,9 @@ def _subtrees(modules: tuple[ModuleInfo, ...]) -> dict[str, dict[str, ParameterI
     by_path = {info.path: info for info in modules}
     trees: dict[str, dict[str, ParameterInfo]] = {info.path: {} for info in modules}
     for info in reversed(modules):  # children come after their parents
-        tree = trees[info.path]
-        own = {item.shared_with or item.name: item for item in info.parameters}
-        trees[info.path] = tree = {**own, **tree}
+        tree = {item.shared_with or item.name: item for item in info.parameters}
+        tree.update(trees[info.path])
+        trees[info.path] = tree
         if info.shared_with is None and info.path:
             _add_to_parent(trees, info.path, tree)
     for info in modules:

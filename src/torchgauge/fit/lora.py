@@ -60,6 +60,8 @@ def adapted(model: nn.Module, rank: int = RANK) -> nn.Module | str:
     """
     root = Twin(model, MetaConverter()).root
     places = _linear_layers(root)
+    if any(nn.parameter.is_lazy(getattr(parent, name).weight) for parent, name in places):
+        return "a lazy linear layer has no size before the first forward"
     weights = sum(getattr(parent, name).weight.numel() for parent, name in places)
     total = sum(p.numel() for p in root.parameters() if not nn.parameter.is_lazy(p))
     if weights < _SHARE * total:

@@ -106,7 +106,6 @@ def measure_model(
         loss=loss,
         model_name=model_name or type(whole).__name__,
         on_progress=on_progress,
-        fast_paths=True,
         real_device=device.type,
     )
     runs = _Runs(request, model_spec, device)
@@ -191,7 +190,7 @@ class _Runs:
         self._say("recording a timeline")
         release(self._device)
         marks = CallMarks()
-        with untouched(fast_paths=True, collect=True):
+        with untouched(collect=True):
             step = RealStep(self._request, wrap=marks.wrap)
             return measured_timeline(
                 step, marks, types, report.model_name, _device_name(self._device)
@@ -212,7 +211,7 @@ class _Runs:
     def _timed(
         self, report: Report, min_repetitions: int, max_seconds: float, confidence: float
     ) -> tuple[Samples, tuple[PhaseMemory, ...]]:
-        with untouched(fast_paths=True, collect=True):
+        with untouched(collect=True):
             step = RealStep(self._request)
             samples = repeat(
                 step,
@@ -227,7 +226,7 @@ class _Runs:
         release(self._device)
         steps = max(1, min(_MOST_PROFILED, int(_PROFILED_MS / total)))
         marks = CallMarks()
-        with untouched(fast_paths=True, collect=True):
+        with untouched(collect=True):
             step = RealStep(self._request, wrap=marks.wrap)
             shares = profile_steps(step, marks, trace, steps, self._say)
         return attribute(shares, medians, total)

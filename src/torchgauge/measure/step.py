@@ -15,6 +15,7 @@ from torchgauge.trace.casting import Casting
 from torchgauge.trace.checkpointing import checkpoint_blocks
 from torchgauge.trace.inputs import InputTensor, real_or_made
 from torchgauge.trace.offload import offload
+from torchgauge.trace.parameter_hooks import ParameterHooks
 from torchgauge.trace.session import Request
 from torchgauge.trace.shadow import CpuConverter, Twin
 from torchgauge.trace.training import (
@@ -71,6 +72,7 @@ class RealStep:
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)
+        self._hooks = ParameterHooks(twin if scenario.is_training else None)
         self._trainer = (
             Trainer(self._root, scenario, foreach=self.device.type != "cpu")
             if scenario.is_training
@@ -80,7 +82,8 @@ class RealStep:
     def run(self, note: Callable[[Phase], None]) -> None:
         """Run the step once; ``note`` hears of each phase when it has ended."""
         if self._trainer is not None:
-            self._train(self._trainer, note)
+            with self._hooks.running():
+                self._train(self._trainer, note)
         else:
             with torch.set_grad_enabled(self._gradients), self._autocast():
                 output = self._call(*self._args, **self._kwargs)

@@ -94,6 +94,10 @@ class Layout(Flag):
     """BLAS takes its matrices as they are: rows or columns lie one after the other."""
     CONJUGATED = auto()
     """Its numbers are the conjugates of what is in memory."""
+    TRANSPOSED = auto()
+    """Matrices whose columns lie one after the other, without gaps."""
+    HEADS_INSIDE = auto()
+    """``[N, heads, positions, size]`` as it comes from ``[N, positions, heads, size]``."""
 
 
 ArgumentValue: TypeAlias = (
@@ -628,6 +632,16 @@ class Report:
         from torchgauge.report.io import save_report  # which imports this module
 
         save_report(self, path)
+
+    def __reduce__(self) -> tuple[Callable[[str], Report], tuple[str]]:
+        """Pickle the report as the JSON that ``save`` writes.
+
+        It then holds nothing but text, which loads where torch is not installed, and a later
+        version reads it as it reads the file. Pickled fields would be told apart by their order.
+        """
+        from torchgauge.report.io import report_from_json, report_to_json
+
+        return report_from_json, (report_to_json(self, indent=None),)
 
     def __str__(self) -> str:
         return _text_view(self) if _text_view else f"<Report of {self.model_name}>"

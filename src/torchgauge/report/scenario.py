@@ -191,6 +191,8 @@ class Scenario:
             raise ScenarioError(
                 f"{self.torch_release!r} is not a release of PyTorch", hint="write 2.6"
             )
+        if self.torch_release is not None:  # torch.__version__ is a class of torch's own
+            object.__setattr__(self, "torch_release", str(self.torch_release))
         self._read_checkpointing()
         training = self.mode is Mode.TRAINING
         given = dict(self.optimizer_options)
@@ -210,7 +212,9 @@ class Scenario:
                 )
             if value not in allowed and not _is_of_the_user(name, value):
                 raise ScenarioError(
-                    f"unknown {name} {value!r}", hint="one of " + ", ".join(allowed)
+                    f"unknown {name} {value!r}",
+                    hint=(as_class(value) if name == "optimizer" else "")
+                    or "one of " + ", ".join(allowed),
                 )
         for name, neutral in _TRAINING_ONLY.items():
             if not training and getattr(self, name) != neutral:
@@ -218,11 +222,12 @@ class Scenario:
                     f"{name}={getattr(self, name)!r} has no meaning in inference",
                     hint="use mode='training' (--mode training), or leave it out",
                 )
-        if self.accumulation < 1:
+        if not hasattr(self.accumulation, "__index__") or self.accumulation < 1:
             raise ScenarioError(
                 f"accumulation={self.accumulation} is not a number of micro-batches",
                 hint="use 1 or more",
             )
+        object.__setattr__(self, "accumulation", int(self.accumulation))
 
     def _read_checkpointing(self) -> None:
         given = self.checkpointing
@@ -293,12 +298,27 @@ def _is_of_the_user(name: str, value: str) -> bool:
     return value.startswith(CUSTOM_LOSS) if name == "loss" else ":" in value
 
 
+def as_class(value: str) -> str:
+    """Return how a class of an optimizer is named, where one was meant, else ``""``.
+
+    >>> as_class("torch.optim.SparseAdam")
+    'a class is named package.module:Class: torch.optim:SparseAdam'
+    """
+    module, _, name = value.rpartition(".")
+    if not name[:1].isupper() or not value.replace(".", "").isidentifier():
+        return ""
+    return f"a class is named package.module:Class: {module or 'torch.optim'}:{name}"
+
+
 def _plain(name: str, value: object) -> OptionValue:
     """Return an optimizer's option as plain data; a list, as JSON has it, is a tuple."""
     if isinstance(value, (list, tuple)):
         return tuple(_plain(name, item) for item in value)
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
+    if value is None:
+        return None
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # numpy's float64 is a float, and takes numpy to be loaded
     raise ScenarioError(
         f"the optimizer's option {name}={value!r} is neither number, text nor a tuple of them",
         hint="write it as plain data, such as betas=(0.9, 0.95)",

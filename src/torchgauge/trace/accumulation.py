@@ -37,10 +37,38 @@ Source: ``areAnyTensorSubclassLike`` in PyTorch's
 ``aten/src/ATen/native/TensorAdvancedIndexing.cpp`` (2.6–2.13).
 """
 
+WRITTEN_OVER: dict[Any, Any] = {_aten.sub.Tensor: _aten.sub_.Tensor, SUM: SUM_IN_PLACE,
+                                _aten.mul.Tensor: _aten.mul_.Tensor}  # fmt: skip
+"""What a formula does to its own temporaries, in place while no dispatch mode is active."""
+_WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
+"""Backward nodes with such formulas: ``binary_cross_entropy_with_logits_backward`` in PyTorch's
+``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
-def is_of_selection(node: Any) -> bool:
-    """Return whether PyTorch's own formulas, not a user's, run under a backward node."""
-    return not torch.is_grad_enabled() and not is_python_node(node)
+
+def is_written_over(args: tuple[Any, ...], node: Any) -> bool:
+    """Return whether an operator under ``node`` would write its result over its first operand."""
+    if torch.is_grad_enabled() or node.name() not in _WRITE_OVER or len(args) != 2:
+        return False
+    old, new = args
+    if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
+        return False
+    if old.dtype != new.dtype or torch.broadcast_shapes(old.shape, new.shape) != old.shape:
+        return False
+    return reference_counts(old) == last_reference()
+
+
+_OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
+
+
+def is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
+    """Return whether PyTorch's own formulas, not a user's, add to zeros under a backward node.
+
+    The gradient of ``index_put`` and ``put`` themselves overwrites a copy of what comes in, and
+    does not accumulate (``derivatives.yaml``).
+    """
+    if torch.is_grad_enabled() or is_python_node(node):
+        return False
+    return func not in _OVERWRITE_TOO or args[3:] == (True,)
 
 
 def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) -> bool:

@@ -32,21 +32,71 @@ def name_batch(request: Request, trace: Trace) -> Trace:
     second = replace(request, plan=plan, scenario=scenario, on_progress=None)
     with unheard():  # it ran before
         outcome = Session(second, Execution.SIMULATED, keep_ops=False).run()
-    other = outcome.trace
-    forward = [call for call in trace.calls if call.phase == "forward"]
-    calls = dict(zip((c.index for c in forward), other.calls, strict=False))
-    same = len(forward) == len(other.calls) and all(
+    if outcome.error is not None:
+        return trace
+    return _named_trace(trace, outcome.trace, batch, batch + 1) or trace
+
+
+def named_by(trace: Trace, other: Trace) -> Trace | None:
+    """Return the trace with ``batch_dims`` from a run of another batch, ``None`` if not all agree.
+
+    All agree when both ran the same calls, and each size that differs grows with the batch.
+    """
+    batch, grown = trace.batch_size, other.batch_size
+    if batch is None or grown is None or batch == grown or other.failure is not None:
+        return None
+    if Execution.REAL in (trace.execution, other.execution):
+        return None
+    named = _named_trace(trace, other, batch, grown)
+    if named is None or not all(
+        _explained(mine, its)
+        for mine, its in zip(_forward_calls(named), _forward_calls(other), strict=True)
+    ):
+        return None
+    return named
+
+
+def _forward_calls(trace: Trace) -> list[ModuleCall]:
+    return [call for call in trace.calls if call.phase == "forward"]
+
+
+def _explained(call: ModuleCall, other: ModuleCall) -> bool:
+    """Return whether the sizes of two calls differ in named dimensions alone."""
+    pairs = [(call.inputs, other.inputs), (call.outputs, other.outputs)]
+    if any(len(values) != len(others) for values, others in pairs):
+        return False
+    for values, others in pairs:
+        for value, twin in zip(values, others, strict=True):
+            mine, its = value.tensor, twin.tensor
+            if (mine is None) != (its is None):
+                return False
+            if mine is None or its is None:
+                continue
+            named = {dim for dim, _ in value.batch_dims}
+            if len(mine.shape) != len(its.shape) or any(
+                size != grown and dim not in named
+                for dim, (size, grown) in enumerate(zip(mine.shape, its.shape, strict=True))
+            ):
+                return False
+    return True
+
+
+def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | None:
+    """Return a trace with ``batch_dims``, ``None`` where the other one called other modules."""
+    forward, others = _forward_calls(trace), _forward_calls(other)
+    calls = dict(zip((c.index for c in forward), others, strict=False))
+    same = len(forward) == len(others) and all(
         call.path == calls[call.index].path for call in forward
     )
-    if outcome.error is not None or not same:
-        return trace
+    if not same:
+        return None
 
     def name(
         values: tuple[NamedValue, ...], others: tuple[NamedValue, ...]
     ) -> tuple[NamedValue, ...]:
         if len(values) != len(others):
             return values
-        return tuple(_named(v, o, batch) for v, o in zip(values, others, strict=True))
+        return tuple(_named(v, o, batch, grown) for v, o in zip(values, others, strict=True))
 
     def named_call(call: ModuleCall) -> ModuleCall:
         twin = calls.get(call.index)
@@ -64,14 +114,14 @@ def name_batch(request: Request, trace: Trace) -> Trace:
     )
 
 
-def _named(value: NamedValue, other: NamedValue, batch: int) -> NamedValue:
+def _named(value: NamedValue, other: NamedValue, batch: int, other_batch: int) -> NamedValue:
     first, second = value.tensor, other.tensor
     if first is None or second is None or len(first.shape) != len(second.shape):
         return value
     dims = tuple(
         (dim, size // batch)
         for dim, (size, grown) in enumerate(zip(first.shape, second.shape, strict=True))
-        if size != grown and size % batch == 0 and grown == size // batch * (batch + 1)
+        if size != grown and size % batch == 0 and grown == size // batch * other_batch
     )
     return replace(value, batch_dims=dims) if dims else value
 

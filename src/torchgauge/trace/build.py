@@ -14,7 +14,7 @@ from torchgauge.trace.isolation import untouched
 from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.simulation import Simulation, flat
 from torchgauge.trace.subclasses import any_wrapper
-from torchgauge.trace.torch_internals import DispatchMode, storage_key
+from torchgauge.trace.torch_internals import DispatchMode, meta_answers_as, storage_key
 
 
 class _Construction(DispatchMode):
@@ -24,6 +24,8 @@ class _Construction(DispatchMode):
         super().__init__()
         self._simulation = Simulation(values=None if guessing else CONSTRUCTED)
         self._made: dict[int, weakref.ref[torch.UntypedStorage]] | None = None
+        self.is_inside = False
+        """Whether an operator runs now, not the constructor's code."""
         if guessing:
             self._simulation.values.default = 1.0
             self._made = {}
@@ -43,6 +45,13 @@ class _Construction(DispatchMode):
     ) -> Any:
         if types and any_wrapper(types):
             return NotImplemented
+        was_inside, self.is_inside = self.is_inside, True
+        try:
+            return self._run(func, args, kwargs)
+        finally:
+            self.is_inside = was_inside
+
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         simulation = self._simulation
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}
@@ -57,21 +66,24 @@ class _Construction(DispatchMode):
         return output
 
 
-def construction_bytes(factory: Callable[[], Any]) -> int:
-    """Return what the tensors that ``factory`` makes would hold, at least.
+def construction_bytes(factory: Callable[[], Any]) -> tuple[int, Exception | None]:
+    """Return what the tensors that ``factory`` makes would hold, at least, and why it failed.
 
-    Unknown values are read as 1. Where the factory fails, what it had made by then counts.
+    Unknown values are read as 1, and tensors say that they lie on the CPU. Where the factory
+    fails, what it had made by then counts.
     """
     mode = _Construction(guessing=True)
-    held: Any
-    with untouched(), mode:
+    held: Any = None
+    failed: Exception | None = None
+    cpu = torch.device("cpu")
+    with untouched(), mode, meta_answers_as(cpu, lambda: mode.is_inside, hides_meta=True):
         try:
             held = factory()
         except Exception as error:
-            held = error  # its frames hold what they had made
+            failed = error  # its frames hold what they had made
     found = mode.alive_bytes
     del held
-    return found
+    return found, failed
 
 
 @contextmanager

@@ -37,6 +37,27 @@ def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
 
 
+def may_overlap(tensor: torch.Tensor) -> bool:
+    """Return whether elements of a tensor may share memory: what expanded it, or its strides."""
+    extent = 1
+    sizes = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1]
+    for stride, size in sorted(sizes):
+        if stride < extent:
+            return True
+        extent += stride * (size - 1)
+    return False
+
+
+def is_whole(tensor: torch.Tensor, storage: torch.UntypedStorage) -> bool:
+    """Return whether a tensor is its storage from the first byte to the last, row by row."""
+    return (
+        tensor.is_contiguous()
+        and tensor.numel() * tensor.element_size() == storage.nbytes()
+        and tensor.storage_offset() == 0
+        and not (tensor.is_conj() or tensor.is_neg())
+    )
+
+
 def has_same_place(left: torch.Tensor, right: torch.Tensor) -> bool:
     """Return whether two tensors are the same view of storages of the same size."""
     return (

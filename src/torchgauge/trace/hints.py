@@ -172,6 +172,12 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"same reduction dim|shapes cannot be multiplied|must match the size|not broadcastable|"
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
+    (r"_sparse_csr_impl_mkl. not implemented for '(Half|BFloat16)'",
+     "PyTorch's CPU multiplies CSR, CSC, BSR and BSC tensors in float32 and float64 alone; keep "
+     "float32 there, use a COO tensor, or name the GPU that it is meant for as the device"),
+    (r"not implemented for '(Half|BFloat16)'",
+     "the CPU has no kernel of this operator in half precision; keep float32 there, or name the "
+     "GPU that it is meant for as the device"),
     (r"must have the same dtype|expected scalar type .* but found|Input dtypes must be the same|"
      r"(weight|bias) type .* should be the same",
      "two operands differ in dtype; cast one of them: x.to(self.weight.dtype), or x.float() where "
@@ -182,6 +188,8 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
      "dtype: --dtype bool, or dtypes={'mask': 'bool'}"),
     (r"shape '.*' is invalid for input of size",
      "a view or reshape assumes another input size; check the size or compute it from x.shape"),
+    (r"with arguments from the 'CPU' backend",
+     "the installed torch has no kernel of the operator for the CPU; take another, or newer"),
     (r"is only available for these backends",
      "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
      "instance, or a dense tensor"),

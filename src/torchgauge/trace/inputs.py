@@ -33,7 +33,7 @@ _RANKS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
 """Rank of a batched input by the kind of layer that consumes it. Linear admits more than 2."""
 _AT_LEAST = (nn.Linear, nn.BatchNorm1d, nn.Embedding)
 _EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
-_INTEGER_NAMES = frozenset(
+INTEGER_NAMES = frozenset(
     ("input_ids", "token_type_ids", "position_ids", "labels", "decoder_input_ids", "ids", "tokens",
      "token_ids", "input_tokens", "edge_index", "idx", "indices", "lengths", "seq_lengths",
      "input_lengths", "target_lengths")
@@ -105,6 +105,8 @@ class InputPlan:
     batch_size: int | None = None
     batch_dim: int = 0
     assumptions: tuple[str, ...] = ()
+    floating_dtype: torch.dtype = torch.float32
+    """What an input of real numbers has."""
     alternatives: tuple[InputPlan, ...] = ()
     """Other readings to try, in order, when the model rejects this one."""
 
@@ -215,6 +217,11 @@ def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
 
 def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Size]]:
     """Return ``(name, is keyword, size)`` per input."""
+    if _holds_data(input_size):
+        raise InputError(
+            "input_size takes sizes, and got tensors or arrays",
+            hint="pass them as input_data=…: tg.analyze(model, input_data=x)",
+        )
     if isinstance(input_size, Mapping):
         return [(str(name), True, _size(size)) for name, size in input_size.items()]
     if isinstance(input_size, int) and not isinstance(input_size, bool):
@@ -224,7 +231,8 @@ def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Siz
             f"input_size {input_size!r} is no size",
             hint="write (3, 224, 224) or [(3, 32, 32), (10,)]",
         )
-    items = list(input_size)
+    as_list = getattr(input_size, "tolist", None)  # of an array of whole numbers
+    items = list(input_size) if as_list is None else as_list()
     if all(isinstance(item, int) for item in items):
         items = [items]
     names = _positional_names(model)
@@ -232,6 +240,18 @@ def _named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Siz
         (names[index] if index < len(names) else str(index), False, _size(item))
         for index, item in enumerate(items)
     ]
+
+
+def _holds_data(value: Any) -> bool:
+    """Return whether a tensor, or an array of more than whole numbers, is given."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_data, value.values()))
+    if isinstance(value, (list, tuple)):
+        return any(map(_holds_data, value))
+    is_array = type(value).__module__ == "numpy" and getattr(value, "ndim", 0) > 0
+    return isinstance(value, torch.Tensor) or (
+        is_array and (value.ndim > 1 or value.dtype.kind not in "iu")
+    )
 
 
 def _size(size: Any) -> Size:
@@ -295,7 +315,7 @@ def _plan_sizes(
 ) -> InputPlan:
     _check_batch(batch_size, batch_dim)
     explicit = batch_size is not None or batch_dim is not None
-    dim, batch = batch_dim or 0, 1 if batch_size is None else batch_size
+    dim, batch = int(batch_dim or 0), int(1 if batch_size is None else batch_size)
     with_batch = [(name, kw, _insert(size, dim, batch)) for name, kw, size in named]
     float_dtype = _floating_dtype(model)
 
@@ -313,6 +333,7 @@ def _plan_sizes(
             kwargs={**{i.name: i for i in inputs if i.keyword}, **forward_kwargs},
             batch_size=known,
             batch_dim=dim,
+            floating_dtype=float_dtype,
             assumptions=(note,) if note else (),
         )
 
@@ -380,7 +401,7 @@ def _input(
 ) -> InputTensor:
     is_mask = name in _MASK_NAMES
     guess = float_dtype
-    if is_mask or name in _INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
+    if is_mask or name in INTEGER_NAMES or (position == 0 and _starts_with_embedding(model)):
         guess = torch.int64
     _check_room(name, size, dtype or guess)
     return InputTensor(

@@ -27,7 +27,8 @@ from torchgauge.trace.torch_internals import (
 _PRODUCTS = frozenset(
     ("linear", "linear_backward", "matmul", "matmul_backward", "bmm", "mm", "mv", "addmm", "addmv",
      "baddbmm", "_sparse_mm", "_sparse_addmm", "_sparse_sparse_matmul", "hspmm", "sspaddmm", "smm",
-     "_sparse_mm_reduce_impl", "sparse_sampled_addmm")
+     "_sparse_mm_reduce_impl", "sparse_sampled_addmm", "_native_multi_head_attention",
+     "_transformer_encoder_layer_fwd")
 )  # fmt: skip
 """Nested tensors run these by products of dense ones, which are recorded."""
 
@@ -181,10 +182,26 @@ def refuse(*, nested: bool) -> NoReturn:
     )
 
 
-def padding_notes(root: nn.Module, calls: Iterable[Any], *, pads_nested: bool) -> list[str]:
+def keep_padding(root: nn.Module) -> frozenset[str]:
+    """Let encoders keep the padding that a mask marks; return the paths of those that would not.
+
+    In an inference PyTorch drops it in ``TransformerEncoder.forward`` (2.6–2.13) by nested tensors,
+    which have no kernels without data. ``root`` is a copy.
+    """
+    found = []
+    for path, module in root.named_modules():
+        if isinstance(module, nn.TransformerEncoder) and not module.training:
+            if getattr(module, "use_nested_tensor", False):
+                found.append(path)
+            module.use_nested_tensor = False
+    return frozenset(found)
+
+
+def padding_notes(padded: frozenset[str], calls: Iterable[Any], *, pads_nested: bool) -> list[str]:
     """Return what is to be said of rows that were padded though PyTorch might not have done so.
 
-    ``calls`` are those of modules, with ``path`` and ``inputs``.
+    ``padded`` comes from ``keep_padding``; ``calls`` are those of modules, with ``path`` and
+    ``inputs``.
     """
     notes = []
     if pads_nested:
@@ -192,55 +209,17 @@ def padding_notes(root: nn.Module, calls: Iterable[Any], *, pads_nested: bool) -
             "products of two nested tensors are counted padded to the longest row, as PyTorch's "
             "CPU kernel computes them"
         )
-    masked = {call.path for call in calls if any(_is_padding_mask(value) for value in call.inputs)}
-    encoders = [
-        path
-        for path, module in (root.named_modules() if masked else ())
-        if path in masked and isinstance(module, nn.TransformerEncoder)
-        and getattr(module, "use_nested_tensor", False) and not module.training
-    ]  # fmt: skip
-    if encoders:
+    masked = [call.path for call in calls if call.path in padded and _is_masked(call.inputs)]
+    if masked:
         notes.append(
-            f"{', '.join(path or 'the model' for path in encoders)}: counted layer by layer on "
-            "padded rows; PyTorch's fused fast path of an inference, which skips the padding that "
-            "src_key_padding_mask marks, is off in an analysis"
+            f"{', '.join(path or 'the model' for path in dict.fromkeys(masked))}: counted on "
+            "padded rows; where src_key_padding_mask marks the ends of rows, PyTorch drops them in "
+            "an inference (enable_nested_tensor)"
         )
     return notes
 
 
-def fast_path_notes(root: nn.Module, paths: Iterable[str]) -> list[str]:
-    """Return what is to be said of attention that PyTorch would run in its fused fast path.
-
-    ``paths`` are those of the modules that were called in an inference. Source: ``forward`` of
-    ``MultiheadAttention`` and ``TransformerEncoderLayer`` (2.6–2.13), which take that path in
-    evaluation, batch first, where nothing needs a gradient.
-    """
-    called = set(paths)
-    found = [
-        path
-        for path, module in root.named_modules()
-        if path in called and not module.training and _has_fast_path(module)
-    ]
-    if not found:
-        return []
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    return [
-        f"{found[0] or 'the model'}{more}: counted layer by layer. PyTorch's fused fast path of "
-        "an inference is off in an analysis; where it runs, it holds the attention scores, and the "
-        "peak is another one (torch.backends.mha.set_fastpath_enabled(False) switches it off)"
-    ]
-
-
-def _has_fast_path(module: nn.Module) -> bool:
-    attention = module.self_attn if isinstance(module, nn.TransformerEncoderLayer) else module
-    return (
-        isinstance(attention, nn.MultiheadAttention)
-        and attention.batch_first
-        and attention.num_heads % 2 == 0
-        and attention.in_proj_bias is not None
-        and attention._qkv_same_embed_dim
-    )
-
-
-def _is_padding_mask(value: NamedValue) -> bool:
-    return value.name == "src_key_padding_mask" and value.tensor is not None
+def _is_masked(inputs: Iterable[NamedValue]) -> bool:
+    """Return whether padding is marked, and nothing else is."""
+    given = {value.name for value in inputs if value.tensor is not None}
+    return "src_key_padding_mask" in given and "mask" not in given

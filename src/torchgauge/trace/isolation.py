@@ -189,14 +189,14 @@ def collector_paused() -> Iterator[None]:
 
 
 @contextmanager
-def untouched(*, fast_paths: bool = False, collect: bool = False) -> Iterator[None]:
+def untouched(*, collect: bool = False) -> Iterator[None]:
     """Restore RNG states, grad mode and working directory; keep the cycle collector out of the run.
 
     The collector frees reference cycles at moments that differ from machine to machine, and a
-    storage's lifetime is part of the answer. What is timed runs as the user's code would: with
-    the collector (``collect``) and with fused kernels that skip layers (``fast_paths``).
+    storage's lifetime is part of the answer. What is timed runs as the user's code would, with the
+    collector (``collect``).
     """
-    with _one_at_a_time, _restored(fast_paths=fast_paths, collect=collect):
+    with _one_at_a_time, _restored(collect=collect):
         yield
 
 
@@ -209,7 +209,7 @@ def _working_directory() -> str | None:
 
 
 @contextmanager
-def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
+def _restored(*, collect: bool) -> Iterator[None]:
     torch_state = torch.get_rng_state()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")
@@ -224,8 +224,6 @@ def _restored(*, fast_paths: bool, collect: bool) -> Iterator[None]:
     sys.setrecursionlimit(2 * recursion_limit)
     if not collect:
         gc.disable()
-    if not fast_paths:
-        torch.backends.mha.set_fastpath_enabled(False)  # it hides the layers inside
     try:
         with eager_only():
             yield

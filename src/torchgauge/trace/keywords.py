@@ -14,6 +14,9 @@ from torchgauge.report.scenario import OPTIMIZERS, Precision, Scenario
 from torchgauge.trace.shadow import unwrap
 
 _FIELDS = frozenset(field.name for field in fields(Scenario))
+_OURS = {"dtype": "dtypes", "input_dtype": "dtypes", "input_shape": "input_size",
+         "data": "input_data", "inputs": "input_data", "batch": "batch_size"}  # fmt: skip
+"""What users write for an argument of ``analyze``."""
 _PLAIN = (str, bool, int, float, type(None))
 _OTHER_WORDS = {"train": "training", "eval": "inference"} | {
     f"torch.{precision.parameter_dtype}": str(precision)
@@ -46,8 +49,18 @@ def check_keywords(
         )
     if isinstance(model, type):  # refused elsewhere, with better words
         return ()
+    named = _named_by_forward(model)
+    for name in forward_kwargs.keys() & _OURS.keys() - named:
+        value = forward_kwargs[name]
+        is_dtype = _OURS[name] == "dtypes"
+        said = str(value).removeprefix("torch.") if is_dtype else _text(value)
+        written = f'["{said}"]' if is_dtype else said
+        raise UsageError(
+            f"{name}={said}: {type(model).__name__}.forward has no such argument",
+            hint=f"write {_OURS[name]}={written}",
+        )
     asked = {name: value for name, value in forward_kwargs.items() if name in _FIELDS}
-    taken = {name for name in asked if name in _named_by_forward(model)}
+    taken = {name for name in asked if name in named}
     meant = {name: value for name, value in asked.items() if name not in taken}
     if meant:
         listed = ", ".join(f"{name}={_text(value)}" for name, value in meant.items())

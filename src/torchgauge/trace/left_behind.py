@@ -9,6 +9,7 @@ has left tensors or modules of its own, the note is put back, and the report say
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import queue
 import sys
@@ -24,6 +25,7 @@ from torch import nn
 from torchgauge.trace.modules import modules_of
 from torchgauge.trace.places import (
     CACHE,
+    ArrayPlace,
     CachePlace,
     CellPlace,
     ListPlace,
@@ -33,6 +35,7 @@ from torchgauge.trace.places import (
     attributes_of,
     content,
     functions_of,
+    is_object_array,
     items_of,
     named_items_of,
     names_in,
@@ -42,6 +45,7 @@ from torchgauge.trace.torch_internals import global_module_hooks
 _PLACES = 20_000
 """Places to note at most; the code of a large language model reaches about a thousand."""
 _DEPTH = 6
+_LIBRARY_DEPTH = 3
 _NOT_THEIRS = frozenset({"torch", "numpy", "torchgauge", *sys.stdlib_module_names}) - {"__main__"}
 """Packages whose functions store no tensors outside of what they are given."""
 _NAMESPACES = (types.SimpleNamespace, threading.local, queue.Queue)
@@ -65,14 +69,16 @@ class Outside:
     """
 
     def __init__(
-        self, model: nn.Module, functions: Iterable[Any] = (), shared: Iterable[Any] = ()
+        self, model: nn.Module | None, functions: Iterable[Any] = (), shared: Iterable[Any] = ()
     ) -> None:
         self._places: list[Place] = []
+        self.namespaces: list[MappingPlace] = []
+        """Those of global names and of the attributes of classes."""
         self._seen: set[int] = set()
         self._names: dict[int, set[str]] = {}
         self._kept: list[Any] = []
         kinds: set[type] = set()
-        for module in modules_of(model):
+        for module in () if model is None else modules_of(model):
             if type(module) not in kinds:
                 kinds.add(type(module))
                 self._class(type(module))
@@ -83,7 +89,7 @@ class Outside:
                 if kind is tuple and _PLAIN.issuperset(map(type, value)):
                     continue
                 self._copied(value, 0)
-        for function in (*functions, *global_module_hooks()):
+        for function in (*functions, *(() if model is None else global_module_hooks())):
             self._value(function, getattr(function, "__name__", "a function"), 0)
         for value in shared:
             self._value(value, type(value).__name__, 0)
@@ -101,6 +107,10 @@ class Outside:
             "the model's code stored tensors of the analysed copy outside of the model "
             f"({', '.join(named[:5])}{more}); they were taken out again"
         ]
+
+    def _namespace(self, place: MappingPlace) -> None:
+        self._places.append(place)
+        self.namespaces.append(place)
 
     def _is_new(self, value: Any, *, copied: bool = False) -> bool:
         if type(value) in _PLAIN or len(self._places) >= _PLACES:
@@ -134,11 +144,13 @@ class Outside:
 
     def _class(self, kind: type) -> None:
         for base in kind.__mro__:
-            if _package(base.__module__) in _NOT_THEIRS or not self._is_new(base):
+            if not self._is_new(base):
                 continue
-            put, remove = functools.partial(setattr, base), functools.partial(delattr, base)
-            read = functools.partial(vars, base)
-            self._places.append(MappingPlace(base.__name__, read, put, remove, separator="."))
+            place = _attributes_place(base)
+            if _package(base.__module__) in _NOT_THEIRS:
+                self._places.append(place)
+                continue
+            self._namespace(place)
             for name, value in list(vars(base).items()):
                 self._value(value, f"{base.__name__}.{name}", 1)
 
@@ -181,16 +193,31 @@ class Outside:
         def read() -> dict[str, Any]:
             return {name: namespace[name] for name in new if name in namespace}
 
-        self._places.append(MappingPlace("", read, namespace.__setitem__, namespace.__delitem__))
+        self._namespace(MappingPlace("", read, namespace.__setitem__, namespace.__delitem__))
         for name, value in read().items():
             kind = type(value)
             if follows and kind is types.ModuleType:
                 if _is_followed(value.__name__):
                     self._globals(vars(value), names, follows=True)
+                else:
+                    self._library(value, names, 0)
+            elif follows and issubclass(kind, type) and not _is_followed(value.__module__):
+                self._library(value, names, 0)
             elif follows or issubclass(kind, (dict, list, set, deque)):
                 self._value(value, name, 0)
             elif isinstance(value, CACHE):
                 self._cache(value)
+
+    def _library(self, value: Any, names: set[str], depth: int) -> None:
+        """Note the attributes of a library's module or class, and of those in it that are named."""
+        if depth > _LIBRARY_DEPTH or value is object:
+            return
+        if self._is_new(value):
+            self._places.append(_attributes_place(value))
+        for name in names & vars(value).keys():
+            inner = vars(value)[name]
+            if isinstance(inner, (types.ModuleType, type)):
+                self._library(inner, names, depth + 1)
 
     # ------------------------------------------------------------------ values
 
@@ -205,7 +232,12 @@ class Outside:
             if depth <= 1 and _is_followed(value.__module__):
                 self._class(value)
             return
+        if kind is contextvars.ContextVar:  # which one it names is undone with the run's context
+            self._value(value.get(None), value.name, depth)
+            return
         if self._is_new(value):
+            if is_object_array(value):
+                self._places.append(ArrayPlace(label, value))
             if issubclass(kind, dict):
                 self._mapping(value, label, "[")
             elif issubclass(kind, (list, set, deque)):
@@ -232,6 +264,17 @@ class Outside:
         remove = functools.partial(base.__delitem__, value)
         read: Callable[[], dict[Any, Any]] = functools.partial(dict, dict.items(value))
         self._places.append(MappingPlace(label, read, put, remove, separator=separator))
+
+
+def _attributes_place(value: Any) -> MappingPlace:
+    """Return the place of the attributes of a class or of a module."""
+    return MappingPlace(
+        value.__name__,
+        functools.partial(vars, value),
+        functools.partial(setattr, value),
+        functools.partial(delattr, value),
+        separator=".",
+    )
 
 
 def _is_followed(name: Any) -> bool:

@@ -57,6 +57,13 @@ def needs_values(error: BaseException) -> bool:
     return any(_is_about_data(link) for link in causes(error))
 
 
+def is_raised_by_user(error: BaseException) -> bool:
+    """Return whether a ``raise`` outside of torch made an error."""
+    return not f"{_module_of_raise(error.__traceback__)}.".startswith(
+        ("torch.", "torchgauge.", ".")
+    )
+
+
 def _is_about_data(error: BaseException) -> bool:
     if isinstance(error, DataDependentError):
         return True

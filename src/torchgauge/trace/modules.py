@@ -17,6 +17,33 @@ def cached_by_class(function: Callable[[type], Answer]) -> Callable[[type], Answ
     return lru_cache(maxsize=4096)(function)
 
 
+_INERT = frozenset(
+    (bool, int, float, str, tuple, type(None), torch.dtype, torch.device, torch.Tensor)
+)
+
+
+def is_leaf_of_torch(module: nn.Module) -> bool:
+    """Return whether a forward is PyTorch's own and reaches no function of others.
+
+    A layer of ``torch.nn`` without children, whose attributes are numbers and tensors. Hooks run
+    around the forward, parametrizations have a class of their own.
+    """
+    return (
+        _is_of_torch(type(module))
+        and not module._modules
+        and all(type(value) in _INERT or name in _STATE for name, value in module.__dict__.items())
+    )
+
+
+@cached_by_class
+def _is_of_torch(kind: type) -> bool:
+    return kind.__module__.startswith("torch.nn.modules.")
+
+
+_STATE = frozenset(nn.Module().__dict__)
+"""What every module has: its tensors, its hooks, its children."""
+
+
 class Held(NamedTuple):
     """The tensors that the modules of a model have registered, each once."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.fourier import TRANSFORMS
 from torchgauge.trace.pointwise import pointwise_rule
 from torchgauge.trace.shape_rules import SHAPE_RULES
 from torchgauge.trace.torch_internals import OpOverload, is_composite
@@ -25,6 +26,8 @@ class OpFacts:
     is_higher_order: bool = False
     """Takes functions as arguments."""
     is_of_bitsandbytes: bool = False
+    is_written_in_operators: bool = False
+    """A custom operator of torch's own whose kernel only calls other operators."""
     is_marker: bool = False
     """Marks a range for the profiler; computes nothing."""
     is_factory: bool = False
@@ -46,8 +49,12 @@ class OpFacts:
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_layouts: bool = False
     """What the kernel takes for itself depends on the strides of its arguments."""
+    is_fourier: bool = False
+    """A Fourier transform, which takes what its argument's strides ask for."""
     reads_values: bool = False
     """The result is a Python number or has a shape that depends on values."""
+    is_answered_by_specs: bool = False
+    """Makes new tensors that look as the arguments' shapes, dtypes and numbers say."""
 
 
 _cache: dict[Any, OpFacts] = {}
@@ -58,6 +65,10 @@ _FILLS = ("ones", "zeros", "full", "arange", "range", "linspace", "logspace", "e
 _READERS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "unique_dim",
             "_unique2", "unique_consecutive", "unique_dim_consecutive", "bincount", "allclose",
             "repeat_interleave", "_unique")  # fmt: skip
+_READ_TAGS = frozenset((torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output))
+_OTHER_TAGS = frozenset((torch.Tag.nondeterministic_seeded, torch.Tag.inplace_view))
+_OTHER_BASES = ("lift", "_unsafe_view", "resize", "_to_sparse", "to_sparse", "sparse_", "_sparse")
+"""What hands on a tensor that it got, or makes none that is one block of memory."""
 _ELEMENTWISE = frozenset(("_to_copy", "copy", "fill", "zero", "floor_divide", "masked_fill"))
 """Element-wise without a tag that says so."""
 _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "native_group_norm",
@@ -65,8 +76,9 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
-                   "baddbmm",
-                   "mkldnn_rnn_layer_backward")  # fmt: skip
+                   "baddbmm", "_addmm_activation",
+                   "mkldnn_rnn_layer_backward",
+                   "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 
 
 def facts_of(func: Any) -> OpFacts:
@@ -87,11 +99,13 @@ def _look_up(func: Any) -> OpFacts:
     returns_tensor = any("Tensor" in str(r.type) for r in schema.returns)
     aliases = any(r.alias_info is not None and not r.alias_info.is_write for r in schema.returns)
     takes_device = any(a.name == "device" for a in schema.arguments)
+    reads_values = base in _READERS or not _READ_TAGS.isdisjoint(func.tags)
     return OpFacts(
         name=str(func),
         base=base,
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
+        is_written_in_operators=schema.name.startswith("torch_nn::"),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,
         depends_on_shape_only=base in _FILLS,
@@ -105,9 +119,15 @@ def _look_up(func: Any) -> OpFacts:
         makes_nested="_nested" in base,
         may_be_view=aliases or func.is_view,
         reads_layouts=base in _LAYOUT_READERS,
-        reads_values=base in _READERS
-        or torch.Tag.dynamic_output_shape in func.tags
-        or torch.Tag.data_dependent_output in func.tags,
+        is_fourier=base in TRANSFORMS,
+        reads_values=reads_values,
+        is_answered_by_specs=takes_tensor
+        and not (schema.is_mutable or reads_values or is_composite(func) or func.is_view)
+        and schema.name.startswith("aten::")  # others may do anything
+        and all(returned.alias_info is None for returned in schema.returns)
+        and _OTHER_TAGS.isdisjoint(func.tags)
+        and not base.startswith(_OTHER_BASES)
+        and "_nested" not in base,
     )
 
 

@@ -27,7 +27,7 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
         return
     dtypes = [item.dtype for item in args[:count] if isinstance(item, torch.Tensor)]
     for dtype in dtypes:
-        if dtype is not dtypes[0] and dtype.is_floating_point and dtypes[0].is_floating_point:
+        if dtype is not dtypes[0]:
             given = ", ".join(str(one).removeprefix("torch.") for one in dtypes)
             raise RuntimeError(
                 f"the operands of {name.split('.')[1]} must have the same dtype, got {given}"

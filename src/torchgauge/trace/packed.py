@@ -111,10 +111,10 @@ class PackedWeights:
 
         What a quantized layer keeps in a child that is never called counts as its own.
         """
-        children = dict(module._modules.items())
         own = _state(module)
-        if _NESTED.isdisjoint(children) and not _holds(own):
+        if _NESTED.isdisjoint(module._modules) and not _holds(own):
             return
+        children = dict(module._modules.items())
         prefix = f"{path}." if path else ""
         child = children.get("_packed_params")
         for state in (own, {} if child is None else _state(child)):
@@ -161,8 +161,7 @@ def holds_packed(root: nn.Module) -> bool:
 
 def _holds(state: dict[str, Any]) -> bool:
     """Return whether a packed object is among the attributes of a module."""
-    kinds = set(map(type, state.values()))
-    return torch.ScriptObject in kinds and any(map(is_packed, state.values()))
+    return torch.ScriptObject in map(type, state.values()) and any(map(is_packed, state.values()))
 
 
 def _state(module: nn.Module) -> dict[str, Any]:

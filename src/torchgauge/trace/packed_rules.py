@@ -91,6 +91,7 @@ PACKED_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
         for kind in ("byte", "4bit", "2bit")
     },
     **{f"quantized.{name}": _needs_scales for name in _STATIC},
+    **{f"aten.quantize_per_tensor.{name}": _needs_scales for name in ("default", "tensor_qparams")},
     "aten.quantized_lstm.input": _network,
     "aten.quantized_gru.input": _network,
     "quantized.quantized_lstm_cell_dynamic.default": _lstm_cell,

@@ -59,7 +59,8 @@ def items_of(value: Any) -> list[Any]:
     if issubclass(kind, functools.partial):
         return [value.func, *value.args, *value.keywords.values()]
     if issubclass(kind, types.FunctionType):
-        return [content(cell) for cell in value.__closure__ or ()]
+        cells = [content(cell) for cell in value.__closure__ or ()]
+        return [*cells, *(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
     return [item for _, item in named_items_of(value)]
 
 
@@ -68,6 +69,8 @@ def named_items_of(value: Any) -> list[tuple[Any, Any]]:
     kind = type(value)
     if issubclass(kind, dict):
         return list(islice(dict.items(value), _ITEMS))
+    if is_object_array(value):
+        return list(enumerate(value.flat))
     for base in (list, tuple, set, frozenset, deque):
         if issubclass(kind, base):
             return list(enumerate(islice(base.__iter__(value), _ITEMS)))
@@ -136,23 +139,23 @@ class MappingPlace:
         separator: str = "",
     ) -> None:
         self.label = label
-        self._read = read
-        self._put = put
-        self._remove = remove
+        self.read = read
+        self.put = put
+        self.remove = remove
         self._separator = separator
-        self._before = dict(read())
+        self.before = dict(read())
 
     def put_back(self, ours: Ours) -> bool:
         """Give each name its value again where the run has put something of its own."""
-        before, changed = self._before, []
-        for name, value in list(self._read().items()):
+        before, changed = self.before, []
+        for name, value in list(self.read().items()):
             if before.get(name, _MISSING) is not value and (ours(value) or ours(name)):
                 changed.append(name)
         for name in changed:
             if name in before:
-                self._put(name, before[name])
+                self.put(name, before[name])
             else:
-                self._remove(name)
+                self.remove(name)
         if changed and self._separator != "[":
             self.label = f"{self.label}{self._separator}{changed[0]}"
         return bool(changed)
@@ -177,6 +180,34 @@ class ListPlace:
         else:
             self._items.extend(self._before)
         return True
+
+
+def is_object_array(value: Any) -> bool:
+    """Return whether a value is an array of NumPy's that holds Python objects, not too many."""
+    kind = type(value)
+    if kind.__module__ != "numpy" or kind.__name__ != "ndarray":
+        return False
+    return bool(value.dtype.kind == "O" and value.size <= _ITEMS)
+
+
+class ArrayPlace:
+    """An array of objects."""
+
+    def __init__(self, label: str, array: Any) -> None:
+        self.label = label
+        self._array = array
+        self._before = list(array.flat)
+
+    def put_back(self, ours: Ours) -> bool:
+        """Give each element its value again where the run has put something of its own."""
+        found = [
+            index
+            for index, value in enumerate(self._array.flat)
+            if value is not self._before[index] and ours(value)
+        ]
+        for index in found:
+            self._array.flat[index] = self._before[index]
+        return bool(found)
 
 
 class CellPlace:

@@ -52,6 +52,8 @@ class PythonCalls:
         self._importing = 0
         self._kinds: dict[str, int] = {}
         """By the file of the code."""
+        self._compiled: dict[type, bool] = {}
+        """Whether functions that are bound to a class are pybind11's."""
         self.on_compiled: Callable[[Any, FrameType], None] | None = None
         """Hears of each call of a function that pybind11 made, before it runs: it may raise."""
 
@@ -78,16 +80,23 @@ class PythonCalls:
 
     def _note(self, frame: FrameType, event: str, called: Any) -> None:
         if event == "c_call":
-            owner = type(getattr(called, "__self__", None)).__name__
-            if owner.startswith(_COMPILED) and self.on_compiled is not None:
+            owner = type(getattr(called, "__self__", None))
+            is_compiled = self._compiled.get(owner)
+            if is_compiled is None:
+                is_compiled = self._compiled[owner] = owner.__name__.startswith(_COMPILED)
+            if is_compiled and self.on_compiled is not None:
                 self.on_compiled(called, frame)
         elif event == "call":
-            kind = self._kind(frame.f_code.co_filename)
+            kind = self._kinds.get(frame.f_code.co_filename)
+            if kind is None:
+                kind = self._kind(frame.f_code.co_filename)
+            if kind == _OURS:
+                return
             if kind == _IMPORT:
                 self._importing += 1
-            elif kind == _THEIRS and not self._importing and self._stack:
+            elif not self._importing and self._stack:
                 self._stack[-1].python_calls += 1
-        elif event == "return" and self._importing:
+        elif self._importing and event == "return":
             self._importing -= self._kind(frame.f_code.co_filename) == _IMPORT
 
     def _kind(self, file: str) -> int:

@@ -28,8 +28,10 @@ from torchgauge.trace.accumulation import (
     SELECTIONS,
     SUM,
     SUM_IN_PLACE,
+    WRITTEN_OVER,
     is_last_reference,
     is_of_selection,
+    is_written_over,
     last_reference,
 )
 from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
@@ -41,6 +43,8 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fourier import fourier_scratch
+from torchgauge.trace.inside_kernels import HALF_ON_CPU, AutocastInside, in_float32, lacks_half
 from torchgauge.trace.irregular import (
     dense_parts,
     irregular_in,
@@ -52,6 +56,7 @@ from torchgauge.trace.irregular import (
     sparse_alias,
 )
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
+from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
@@ -65,6 +70,7 @@ from torchgauge.trace.threads import Threads
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,
+    call_kernel,
     current_autograd_node,
     irregular_kernel,
     next_sequence_nr,
@@ -185,6 +191,7 @@ class Recorder(DispatchMode):
     ) -> None:
         super().__init__()
         last_reference()
+        references_in_linear()
         self.specs = SpecTable(device)
         self.storages = StorageTracker()
         self.simulation = simulation
@@ -193,8 +200,13 @@ class Recorder(DispatchMode):
         self.calls: list[_OpenCall] = []
         self.failed_call: _OpenCall | None = None
         self.assumptions: list[str] = []
+        self.autocast = AutocastInside({})
+        self.stands_for_gpu = False
+        """Whether a real run on the CPU takes the place of one on a GPU."""
         self.is_inside_operator = False
         """Whether a kernel runs now, not the model's code."""
+        self._is_in_hook = False
+        """Whether a hook on a parameter runs now, whose sums are not the engine's."""
         self.owners: dict[int, int] = {}
         """Call of a parameter's owner by the identity of the parameter."""
         self._ops: list[tuple[Any, ...]] = []
@@ -208,6 +220,8 @@ class Recorder(DispatchMode):
         """Hears of each tensor whose value is read, and in which call."""
         self.sees_shards = False
         """Whether an operator took a tensor that is distributed over ranks."""
+        self.inside: Mapping[str, Callable[..., Any]] = {}
+        """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -230,9 +244,19 @@ class Recorder(DispatchMode):
         return self.stack[-1].path if self.stack else ""
 
     def wrap_forward(
-        self, path: str, inner: Callable[..., Any], function: Callable[..., Any]
+        self,
+        path: str,
+        inner: Callable[..., Any],
+        function: Callable[..., Any],
+        *,
+        is_counted: bool = True,
+        observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
     ) -> Callable[..., Any]:
-        """Return a forward that notes each call of ``inner`` under ``path``."""
+        """Return a forward that notes each call of ``inner`` under ``path``.
+
+        Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
+        gets the index of each call, its positional arguments and what it returned.
+        """
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             if self.threads.is_foreign():
@@ -241,7 +265,9 @@ class Recorder(DispatchMode):
             was_on = python.pause()
             call = self._enter(path, parameter_names(function), args, kwargs)
             try:
-                if self._keep_ops and call.parent < 0:
+                if not is_counted:
+                    pass
+                elif self._keep_ops and call.parent < 0:
                     python.start()
                 else:
                     python.resume(was_on=was_on)
@@ -252,6 +278,8 @@ class Recorder(DispatchMode):
                 call.outputs = call_outputs(output, self.specs)
                 call.output_storages = self._storages_of(output)
                 call.completed = True
+                if observe is not None:
+                    observe(call.index, args, output)
             except BaseException:
                 if self.failed_call is None:
                     self.failed_call = call
@@ -263,6 +291,18 @@ class Recorder(DispatchMode):
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward
+
+    def in_hook(self, hook: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a hook on a parameter during which no operator is taken for the engine's."""
+
+        def run(*args: Any) -> Any:
+            was_in, self._is_in_hook = self._is_in_hook, True
+            try:
+                return hook(*args)
+            finally:
+                self._is_in_hook = was_in
+
+        return run
 
     def _enter(
         self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -295,6 +335,9 @@ class Recorder(DispatchMode):
 
     def _storages_of(self, output: Any) -> tuple[int, ...]:
         live = self.storages.live
+        if type(output) is torch.Tensor and not is_irregular(output):
+            index = live.get(storage_key(without_transforms(output).untyped_storage()))
+            return () if index is None else (index,)
         tensors = [
             without_transforms(part)
             for tensor in tensors_in(output)
@@ -370,6 +413,9 @@ class Recorder(DispatchMode):
             self.python.resume(was_on=was_on)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
+        if is_sum and is_bias_of_linear(args, kwargs):
+            func, args = SUM_IN_PLACE, in_place(args)
         facts = facts_of(func)
         if (
             facts.is_composite
@@ -387,8 +433,16 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        if facts.is_written_in_operators:
+            with self:
+                return call_kernel(func, *args, **kwargs)
         if facts.is_of_bitsandbytes:
             output = self._run_inside(func, facts, args, kwargs)
+            if output is not NotImplemented:
+                return output
+        if facts.name in self.inside:
+            with self:
+                output = self.inside[facts.name](*args, **kwargs)
             if output is not NotImplemented:
                 return output
         found = _Found()
@@ -411,11 +465,15 @@ class Recorder(DispatchMode):
             return simulation.on_cpu(args[0])
         storages = self.storages
         node = current_autograd_node() if self.phase is Phase.BACKWARD else None
-        if func is SUM and node is not None and is_last_reference(args, kwargs, node):
+        by_engine = node is not None and not self._is_in_hook
+        if func is SUM and by_engine and is_last_reference(args, kwargs, node):
             func = SUM_IN_PLACE
             facts = facts_of(func)
-        elif node is not None and func in SELECTIONS and is_of_selection(node):
+        elif by_engine and func in SELECTIONS and is_of_selection(func, args, node):
             func = SELECTIONS[func]
+            facts = facts_of(func)
+        elif node is not None and func in WRITTEN_OVER and is_written_over(args, node):
+            func = WRITTEN_OVER[func]
             facts = facts_of(func)
         if facts.name == _CLONE and node_variable(node) is not None and is_coordinates(args[0]):
             return sparse_alias(args[0])  # the engine clones because the recorder holds it as well
@@ -437,8 +495,7 @@ class Recorder(DispatchMode):
         workspace = 0
         try:
             if kernel is not None:
-                with self:  # what it calls is recorded
-                    output = kernel(*args, **kwargs)
+                output = self._run_irregular(func, facts, kernel, args, kwargs)
             elif self._measures and is_opaque(facts.name, found.tensors):
                 output, workspace = run_measured(lambda: func(*args, **kwargs))
             elif simulation is None:
@@ -464,6 +521,8 @@ class Recorder(DispatchMode):
                 self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
                 return output
             noted_kwargs += meetings(facts.name, args)
+        if facts.is_fourier:
+            noted_kwargs += fourier_scratch(facts.base, args)
         if facts.resizes:
             for tensor in found.tensors:
                 storages.note_size(tensor, call)
@@ -494,6 +553,27 @@ class Recorder(DispatchMode):
         if simulation is None:
             storages.check_limit()
         return output
+
+    def _run_irregular(
+        self,
+        func: Any,
+        facts: OpFacts,
+        kernel: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """Run a kernel of sparse or nested tensors so that what it calls is recorded.
+
+        One that a GPU has and the CPU lacks in half precision runs in float32.
+        """
+        try:
+            with self.autocast.reopened(facts.name), self:
+                return kernel(*args, **kwargs)
+        except NotImplementedError as error:
+            if facts.is_mutating or not (self.stands_for_gpu and lacks_half(error)):
+                raise
+        self.assumptions.append(HALF_ON_CPU)
+        return in_float32(func, args, kwargs)
 
     def _run_inside(
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]

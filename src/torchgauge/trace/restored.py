@@ -17,7 +17,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.report.guess import Guess
 from torchgauge.trace.modules import modules_of
+from torchgauge.trace.offloaded import content_on_disk, offloaded
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
     has_composed_state,
@@ -27,6 +29,7 @@ from torchgauge.trace.wrappers import (
 )
 
 _ORDINARY = (torch.Tensor, nn.Parameter, type(None))
+_UNSHARDED = "the figures are those of the unsharded model"
 FLAT = "_flat_param"
 """Under which name FSDP1 registers its flat parameter (2.6–2.13)."""
 
@@ -60,6 +63,8 @@ class RestoredParameters:
             self._read_states(module)
             self._read_offloaded(module)
             self._note_meshes(module)
+        if with_values and any(_UNSHARDED in note for note in self.notes):
+            self.notes.append(Guess("of other ranks' shards the real run took this rank's values"))
         self.notes = list(dict.fromkeys(self.notes))
 
     def of(self, module: nn.Module) -> dict[str, Restored]:
@@ -145,9 +150,7 @@ class RestoredParameters:
                 self._add(module, name, whole)
 
     def _note_shards(self, ranks: int, by: str) -> None:
-        self.notes.append(
-            f"sharded over {ranks} ranks by {by}: the figures are those of the unsharded model"
-        )
+        self.notes.append(f"sharded over {ranks} ranks by {by}: {_UNSHARDED}")
 
     def _note_policy(self, by: str) -> None:
         self.notes.append(
@@ -163,10 +166,7 @@ class RestoredParameters:
             self.is_sharded = True
             ranks = tensor.device_mesh.size()  # type: ignore[union-attr]
             if ranks > 1 and not any(f"over {ranks} ranks" in note for note in self.notes):
-                self.notes.append(
-                    f"distributed over {ranks} ranks (DTensor): the figures are those of the "
-                    "unsharded model"
-                )
+                self.notes.append(f"distributed over {ranks} ranks (DTensor): {_UNSHARDED}")
 
     def _read_offloaded(self, module: nn.Module) -> None:
         for hook in offloading_hooks(module):
@@ -179,22 +179,28 @@ class RestoredParameters:
                     key = f"{path}.{name}" if path else name
                     if tensor is None or not tensor.is_meta:
                         continue
-                    found = _offloaded(hook.weights_map, key, read=self._with_values)
+                    found = offloaded(hook.weights_map, key, read=self._with_values)
                     restored = Restored(
                         tensor=(tensor if found is None else found).detach(),
                         requires_grad=tensor.requires_grad,
                     )
-                    if key in hook.tied_params_names and _offloaded(hook.weights_map, key) is None:
-                        restored = self._tied(hook, restored)
-                    elif found is None:
-                        continue
+                    if offloaded(hook.weights_map, key) is None and name in owner._parameters:
+                        restored = self._tied(hook, key, restored)
                     self._add(owner, name, restored)
 
-    def _tied(self, hook: Any, restored: Restored) -> Restored:
+    def _tied(self, hook: Any, key: str, restored: Restored) -> Restored:
         """Return the one weight of tied ones on the disk, which has each of them by itself."""
-        self.notes.append("offloaded weights of one shape that accelerate ties were read as one")
-        key = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
-        return self._ties.setdefault(key, restored)
+        is_tied = key in hook.tied_params_names
+        content: Any = content_on_disk(hook.weights_map, key, restored.tensor, is_tied=is_tied)
+        if content is None:
+            if not is_tied:
+                return restored
+            content = (id(hook.tied_params_map), restored.tensor.shape, restored.tensor.dtype)
+        one = self._ties.setdefault(content, restored)
+        if one is not restored or is_tied:
+            same = "the same numbers" if isinstance(content, str) else "one shape"
+            self.notes.append(Guess(f"offloaded weights of {same} on the disk were read as tied"))
+        return one
 
 
 def is_distributed(tensor: Any) -> bool:
@@ -325,21 +331,3 @@ def _replicas(module: nn.Module) -> int | None:
             is_on = torch.distributed.is_initialized()
             return torch.distributed.get_world_size() if is_on else 1
     return None
-
-
-def _offloaded(weights: Any, key: str, *, read: bool = False) -> torch.Tensor | None:
-    """Return a weight that accelerate keeps in memory or, with ``read``, on the disk.
-
-    ``PrefixedDataset`` and ``OffloadedWeightsLoader`` of ``accelerate.utils.offload`` (1.x).
-    """
-    while hasattr(weights, "dataset") and hasattr(weights, "prefix"):
-        weights, key = weights.dataset, f"{weights.prefix}{key}"
-    if not read:
-        weights = getattr(weights, "state_dict", weights)
-        if not isinstance(weights, dict):
-            return None
-    try:
-        found = weights[key]
-    except KeyError:
-        return None
-    return found if isinstance(found, torch.Tensor) else None

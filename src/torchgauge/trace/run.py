@@ -25,6 +25,7 @@ from torchgauge.trace.real_run import (
     too_large,
 )
 from torchgauge.trace.session import Outcome, Request, Session
+from torchgauge.trace.tried_dtypes import looks_nothing_up, other_plans, speaks_of_dtypes
 
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
@@ -55,6 +56,7 @@ def run(request: Request) -> Outcome:
         if outcome.error is not None and lacks_gradients(request, outcome.error):
             request = replace(request, gradients=True)
             outcome = _simulate(replace(request, plan=plan))
+        plan, outcome = _in_other_dtypes(replace(request, plan=plan), outcome)
         if outcome.error is None:
             return _checked(replace(request, plan=plan), outcome)
         if outcome.lost_index and needs_values(outcome.error):
@@ -70,6 +72,22 @@ def run(request: Request) -> Outcome:
         first = first or outcome
     assert first is not None
     return first
+
+
+def _in_other_dtypes(request: Request, outcome: Outcome) -> tuple[InputPlan, Outcome]:
+    """Return a run with inputs of other dtypes, where the guessed ones are wrong, and its plan."""
+    plan = outcome.plan or request.plan
+    if outcome.error is None and not looks_nothing_up(plan, outcome.trace):
+        return plan, outcome
+    if outcome.error is not None and needs_values(outcome.error):
+        return plan, outcome
+    for other in other_plans(plan, outcome.error):
+        with unheard():
+            tried = _simulate(replace(request, plan=other))
+        is_cured = not speaks_of_dtypes(tried.error) and speaks_of_dtypes(outcome.error)
+        if tried.error is None or needs_values(tried.error) or is_cured:
+            return other, tried
+    return plan, outcome
 
 
 def lacks_gradients(request: Request, error: BaseException | None) -> bool:

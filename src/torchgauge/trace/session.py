@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextvars
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial, wraps
+from functools import partial
 from typing import Any, TypeAlias
 
 import torch
@@ -28,23 +29,27 @@ from torchgauge.trace.describe import (
     parameter_names,
     tensors_in,
 )
+from torchgauge.trace.fused_attention import FusedAttention
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.generator_states import generator_states_noted
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
-from torchgauge.trace.irregular import fast_path_notes, padding_notes, refuse
+from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
+from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import modules_of, tensors_of
+from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.packed import PackedWeights, holds_packed
+from torchgauge.trace.parameter_hooks import ParameterHooks
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
+from torchgauge.trace.shared_storages import storage_notes
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
@@ -55,6 +60,7 @@ from torchgauge.trace.subclasses import (
     tensors_held,
 )
 from torchgauge.trace.torch_internals import (
+    attention_fused_on_meta,
     flex_attention_kernel,
     higher_order_kernels,
     higher_order_operators,
@@ -72,6 +78,7 @@ from torchgauge.trace.training import (
 from torchgauge.trace.tree import (
     has_forward,
     holds_quantized,
+    is_packed_buffer,
     lazy_names,
     module_infos,
     type_name,
@@ -101,8 +108,6 @@ class Request:
     on_progress: Callable[[str], None] | None = None
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
-    fast_paths: bool = False
-    """Let fused kernels that skip layers run, as they do outside of an analysis."""
     gradients: bool = False
     """Run an inference with gradients on, because its forward computes some."""
     list_indices: bool = False
@@ -119,6 +124,8 @@ class Request:
     """Called after each forward of a module."""
     note_composites: bool = False
     """Run an inference in inference mode and note the composite operators that it shows whole."""
+    forward_only: bool = False
+    """End a training step after its first forward."""
 
 
 @dataclass(slots=True)
@@ -168,7 +175,10 @@ class Session:
             fused=self._target.fused if simulated else (),
             keep_ops=keep_ops,
         )
+        self._recorder.stands_for_gpu = not simulated and device != self._target.type
+        self._recorder.autocast = AutocastInside(self._target.autocast)
         self._outside = OutsideWork(self._recorder)
+        self._hooks = ParameterHooks(None)
         self._running: Recorder | None = None
         """The recorder that is at work, from when the copy is made."""
         if self._simulation is not None:
@@ -185,6 +195,8 @@ class Session:
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"
             )
         self._lost = LostGradients(self._recorder.current_path)
+        self._padded: frozenset[str] = frozenset()
+        """Encoders that keep padding in this run."""
         self._phase_ends: list[tuple[Phase, int]] = []
         self._observed: list[tuple[int, Any]] = []
         self._input_names: dict[int, str] = {}
@@ -192,12 +204,6 @@ class Session:
         """Identities of the parameters and buffers whose storages have their roles."""
         self._outputs: tuple[NamedValue, ...] = ()
         self._wrapping_hint = ""
-        self._skips_fast_path = (
-            torch.backends.mha.get_fastpath_enabled()
-            and not (request.fast_paths or request.scenario.is_training or request.gradients)
-            and Precision(request.scenario.precision).autocast_dtype is None
-        )
-        """Whether attention may run in another way outside of an analysis."""
         self._device = torch.device(request.real_device)
         self._casting = Casting(request.scenario, request.model, request.plan)
 
@@ -209,10 +215,16 @@ class Session:
         return asked
 
     def run(self) -> Outcome:
-        """Run every phase; an exception of the model is part of the outcome."""
+        """Run every phase; an exception of the model is part of the outcome.
+
+        What the model gives context variables lasts as long as the run.
+        """
+        return contextvars.copy_context().run(self._run_watched)
+
+    def _run_watched(self) -> Outcome:
         with (
             neutral(),
-            untouched(fast_paths=self._request.fast_paths),
+            untouched(),
             meta_kernels(self._target.kernels, self._target.fused),
             higher_order_operators(),
             higher_order_kernels(control_flow(self._decide, self._notes.assumptions.append)),
@@ -225,6 +237,7 @@ class Session:
             if self._simulation is not None:
                 with (
                     constants_on_cpu(),
+                    attention_fused_on_meta(),
                     self._list_indices(self._simulation),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
@@ -282,6 +295,8 @@ class Session:
             )
         lazy = lazy_names(root)
         self._set_flags(root)
+        if simulated:
+            self._padded = keep_padding(root)
         if request.scenario.channels_last:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
@@ -292,11 +307,15 @@ class Session:
         self._register_hidden(twin)
         self._register_packed(root)
         self._register_inputs(args, kwargs)
+        hooks = self._hooks = self._parameter_hooks(twin)
         specs = recorder.specs
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, specs)
         self._wrap(root)
+        if simulated or request.real_device == "cpu":
+            takes_kernel = self._target.takes_attention_kernel if simulated else None
+            recorder.inside = FusedAttention(recorder, root, takes_kernel).kernels
         call: Callable[..., Any] = root
         if scripted:  # its inside is not visible, its call is
             call = recorder.wrap_forward("", root, nn.Module.__call__)
@@ -309,16 +328,15 @@ class Session:
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
-        functions = () if request.loss is None else (request.loss,)
+        functions = (*(() if request.loss is None else (request.loss,)), *hooks.originals)
         outside = Outside(unwrap(request.model), functions, twin.shared)
         try:
             try:
                 if isinstance(convert, MetaConverter) and convert.irregular is not None:
                     refuse(nested=convert.irregular.is_nested)
-                if request.scenario.is_training:
-                    self._train(root, partial(self._forward, root, call), args, kwargs, held)
-                else:
-                    self._infer(partial(self._forward, root, call), args, kwargs, held)
+                run = self._train if request.scenario.is_training else self._infer
+                with hooks.running():
+                    run(root, partial(self._forward, root, call), args, kwargs, held)
             except Exception as raised:
                 error = self._lost.explained(recorder.threads.failure or raised)
                 failure = self._failure(root, error, inputs)
@@ -359,6 +377,7 @@ class Session:
 
     def _infer(
         self,
+        root: nn.Module,
         call: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
@@ -394,6 +413,7 @@ class Session:
         scenario, recorder = self._request.scenario, self._recorder
         trainer = Trainer(root, scenario, foreach=self._foreach)
         self._register_kept(trainer)
+        self._mark_optimizer_states(existing=True)
         before = recorder.storages.alive()
         with (
             torch.enable_grad(),
@@ -409,6 +429,8 @@ class Session:
                     held.append(call(*args, **kwargs))
                     self._outputs = call_outputs(held[0], recorder.specs)
                     self._end_phase(Phase.FORWARD)
+                    if self._request.forward_only:
+                        return
                     self._start_phase(Phase.LOSS)
                     loss, note = compute_loss(held[0], scenario.loss or "auto", self._request.loss)
                 held.append(loss)
@@ -418,6 +440,7 @@ class Session:
                 self._start_phase(Phase.BACKWARD)
                 trainer.backward(loss)
                 self._mark_gradients(root)
+                self._mark_optimizer_states()
                 self._end_phase(Phase.BACKWARD)
             if note:
                 self._notes.assumptions.append(note)
@@ -425,6 +448,10 @@ class Session:
                 self._start_phase(Phase.OPTIMIZER)
                 if self._simulation is not None:
                     self._simulation.values.default = 1.0
+                if self._hooks.assumptions and not trainer.has_gradients:
+                    self._notes.assumptions.append(
+                        f"no gradient was left for {scenario.optimizer}: hooks let go of them all"
+                    )
                 trainer.step()
                 self._mark_optimizer_state(trainer.optimizer)
                 self._end_phase(Phase.OPTIMIZER)
@@ -450,16 +477,17 @@ class Session:
     def _autocast_installed(self) -> AbstractContextManager[None]:
         """Return a context in which regions of autocast act as on the target device.
 
-        A real run on the target itself needs none.
+        A real run on the target itself has PyTorch's own.
         """
         if self._simulation is None and self._device.type == self._autocast_device:
-            return nullcontext()
+            return native_autocast(self._device.type, self._recorder.autocast)
         return autocast_installed(
             self._target.autocast,
             target=self._target.type,
             aliases=("meta" if self._simulation is not None else self._device.type,),
             note=self._notes.warnings.append,
             assume=self._notes.assumptions.append,
+            inside=self._recorder.autocast,
         )
 
     def _autocast(self) -> AbstractContextManager[Any]:
@@ -499,13 +527,24 @@ class Session:
                 if part.layout is torch.strided:
                     storages.set_role(storages.index_of(part, -1), Role.GRADIENT, name)
 
-    def _mark_optimizer_state(self, optimizer: torch.optim.Optimizer) -> None:
+    def _mark_optimizer_states(self, *, existing: bool = False) -> None:
+        """Mark the states of optimizers that hooks step."""
+        for optimizer in self._hooks.optimizers:
+            self._mark_optimizer_state(optimizer, existing=existing)
+        for tensor in self._hooks.tensors if existing else ():
+            self._register_parts(stored_tensors(tensor), Role.OPTIMIZER_STATE, "hooks")
+
+    def _mark_optimizer_state(
+        self, optimizer: torch.optim.Optimizer, *, existing: bool = False
+    ) -> None:
         storages = self._recorder.storages
         on_host = _host_states(optimizer) if self._target.host_states else ()
         for state in optimizer.state.values():
             for name, tensor in state.items():
                 parts = stored_tensors(tensor) if isinstance(tensor, torch.Tensor) else ()
                 for part in parts:
+                    if existing:
+                        storages.register(part, Role.OPTIMIZER_STATE, name)
                     index = storages.index_of(part, -1)
                     storages.set_role(index, Role.OPTIMIZER_STATE, name)
                     if name in on_host:
@@ -539,9 +578,11 @@ class Session:
         ):
             for name, tensor in named:
                 if not _is_lazy(tensor):
+                    packed = role is Role.BUFFER and is_packed_buffer(root, name, tensor)
+                    own = Role.PARAMETER if packed else role
                     self._registered.add(id(tensor))
-                    self._register_parts(stored_tensors(tensor), role, name)
-                    attached += [(tensor, role, name)] if has_attributes(tensor) else []
+                    self._register_parts(stored_tensors(tensor), own, name)
+                    attached += [(tensor, own, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
         for path, module, _ in walk(root):
@@ -554,12 +595,6 @@ class Session:
                 self._recorder.storages.register(part, role, name)
 
     def _register_hidden(self, twin: Twin) -> None:
-        if twin.hooked_parameters and self._request.scenario.is_training:
-            self._notes.warnings.append(
-                f"{twin.hooked_parameters} parameters have hooks (register_hook, "
-                "register_post_accumulate_grad_hook), which do not run in an analysis: gradients "
-                "that they free or optimizers that they step are not in the figures"
-            )
         hidden = twin.hidden_parameters()
         for parameter in hidden:
             parts = (*stored_tensors(parameter), *attached_tensors(parameter))
@@ -595,6 +630,16 @@ class Session:
                         self._recorder.storages.register_bytes(
                             packed.stored_bytes, Role.PARAMETER, name
                         )
+
+    def _parameter_hooks(self, twin: Twin) -> ParameterHooks:
+        """Give the copy its hooks on parameters, which only a backward runs."""
+        request = self._request
+        if not (request.scenario.is_training or request.gradients):
+            return ParameterHooks(None)
+        hooks = ParameterHooks(twin, foreach=self._foreach, around=self._recorder.in_hook)
+        self._notes.assumptions += hooks.assumptions
+        self._notes.warnings += hooks.warnings
+        return hooks
 
     def _make_inputs(self, twin: Twin) -> tuple[tuple[Any, ...], dict[str, Any]]:
         plan = self._request.plan
@@ -638,7 +683,9 @@ class Session:
         if planned.values is not None:
             self._simulation.values.copy_of(tensor, planned.make("cpu"))
         elif planned.dtype.is_floating_point:
-            if planned.is_guess:
+            if planned.ones:
+                self._simulation.values.guess(tensor, 1)
+            elif planned.is_guess:
                 self._input_names[tensor.untyped_storage()._cdata] = planned.name
         else:
             self._simulation.values.guess(tensor, 1 if planned.ones else 0)
@@ -659,25 +706,29 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
-                forward = recorder.wrap_forward(path, module.forward, type(module).forward)
-                if self._request.on_call is not None:
-                    forward = self._observe(path, module, forward, self._request.on_call)
+                forward = recorder.wrap_forward(
+                    path,
+                    module.forward,
+                    type(module).forward,
+                    is_counted=not is_leaf_of_torch(module),
+                    observe=self._observer(path, module),
+                )
                 module.__dict__["forward"] = forward
 
-    def _observe(
-        self, path: str, module: nn.Module, forward: Callable[..., Any], observer: CallObserver
-    ) -> Callable[..., Any]:
-        @wraps(forward)
-        def observed(*args: Any, **kwargs: Any) -> Any:
-            index = len(self._recorder.calls)
-            output = forward(*args, **kwargs)
+    def _observer(
+        self, path: str, module: nn.Module
+    ) -> Callable[[int, tuple[Any, ...], Any], None] | None:
+        on_call = self._request.on_call
+        if on_call is None:
+            return None
+
+        def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
             with without_modes():
-                found = observer(path, module, args, output)
+                found = on_call(path, module, args, output)
             if found is not None:
                 self._observed.append((index, found))
-            return output
 
-        return observed
+        return observe
 
     @staticmethod
     def _unwrap(root: nn.Module) -> None:
@@ -698,14 +749,14 @@ class Session:
         recorder = self._recorder
         modules = module_infos(root, lazy)
         self._notes.assumptions += self._casting.left_out(modules)
+        self._notes.assumptions += storage_notes(root)
         if self._stay.has_replaced:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
             )
-        calls = () if self._request.fast_paths else recorder.calls
-        self._notes.assumptions += padding_notes(root, calls, pads_nested=recorder.pads_nested)
-        if self._skips_fast_path:
-            self._notes.assumptions += fast_path_notes(root, (call.path for call in calls))
+        self._notes.assumptions += padding_notes(
+            self._padded, recorder.calls, pads_nested=recorder.pads_nested
+        )
         if self._simulation is not None:
             self._notes.assumptions += map(Guess, stated(self._simulation.values.decided_on))
             if (
@@ -731,7 +782,7 @@ class Session:
                 "are element-wise work, and part of the kernel where it does them itself"
             )
         return Trace(
-            torch_version=torch.__version__,
+            torch_version=str(torch.__version__),  # not its TorchVersion
             execution=self._execution,
             model_name=self._request.model_name,
             scenario=self._request.scenario,
@@ -787,6 +838,8 @@ class Session:
     def _hint(self, module: nn.Module, given: tuple[NamedValue, ...], error: Exception) -> str:
         if self._recorder.phase is Phase.BACKWARD and (lost := self._lost.hint()):
             return lost
+        if of_hook := self._hooks.hint(error):
+            return of_hook
         decided = self._simulation.values.decided_on if self._simulation is not None else {}
         guessed = [what for what, origin in decided if origin in FROM_SIZE]
         return explain(module, given, error) or (guessed_hint(guessed[0]) if guessed else "")
@@ -802,7 +855,7 @@ def structure(
 ) -> Trace:
     """Return a trace of nothing: the module tree and its parameters alone."""
     return Trace(
-        torch_version=torch.__version__,
+        torch_version=str(torch.__version__),  # not its TorchVersion
         execution=Execution.SIMULATED,
         model_name=model_name,
         scenario=scenario,

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import dis
 import functools
 import operator
 import types
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
@@ -26,10 +27,11 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.rnn import PackedSequence
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchgauge.report.guess import Guess
 from torchgauge.trace.casting import Casting
-from torchgauge.trace.geometry import view_of, view_over
+from torchgauge.trace.geometry import is_whole, view_of, view_over
 from torchgauge.trace.irregular import dense_parts, is_irregular, sparse_over
 from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import is_packed
@@ -59,6 +61,8 @@ _SHARED = frozenset((
     types.ModuleType, torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout,
     range,
 ))  # fmt: skip
+_KEYED = (dict, OrderedDict, defaultdict, weakref.WeakKeyDictionary, WeakTensorKeyDictionary)
+"""Dictionaries whose keys may be tensors and modules, or their identities."""
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
 
@@ -80,8 +84,12 @@ class Twin:
         self._memo: dict[int, Any] = {}
         self._kept: list[Any] = []  # keeps originals alive, so that no identity is used twice
         self._parameters: list[nn.Parameter] = []
-        self.hooked_parameters = 0
-        """How many parameters have hooks of the user's own, which the copy has not."""
+        self.leaves: list[tuple[torch.Tensor, torch.Tensor]] = []
+        """Tensors that gradients are computed for, each with its twin."""
+        self.tensors: list[torch.Tensor] = []
+        """All copies, in their order."""
+        self.optimizers: list[torch.optim.Optimizer] = []
+        """Copies of optimizers that the model, or a hook, refers to."""
         self.notes: list[str] = []
         self.shared: list[Any] = []
         """Objects that could not be copied: the copy's are the model's own."""
@@ -113,11 +121,11 @@ class Twin:
             return self._tensor(original)
         if isinstance(original, nn.Module):
             return self._module(original)
-        if kind in (dict, OrderedDict):
-            target: dict[Any, Any] = kind()
+        if kind in _KEYED:
+            target = kind(original.default_factory) if kind is defaultdict else kind()
             self._remember(original, target)
-            for key, item in original.items():
-                target[key] = self.value(item)
+            for key, item in list(original.items()):
+                target[self._key(key)] = self.value(item)
             return target
         if kind is list:
             items: list[Any] = []
@@ -131,7 +139,34 @@ class Twin:
             return tuple.__new__(kind, (self.value(data), sizes, *map(self.value, orders)))
         return self._other(original, kind)
 
+    def _key(self, key: Any) -> Any:
+        """Return the key under which a copied dictionary keeps what is kept for a tensor."""
+        if isinstance(key, (torch.Tensor, nn.Module)):
+            return self.value(key)
+        if type(key) is int and self.knows_identity(key):
+            return id(self._memo[key])
+        return key
+
+    def knows_identity(self, number: int) -> bool:
+        """Return whether a number is the identity of a tensor or module that has a twin."""
+        return isinstance(self._memo.get(number), (torch.Tensor, nn.Module))
+
+    def stand_for(self, original: Any, twin: Any) -> None:
+        """Give out ``twin`` wherever ``original`` is referred to."""
+        self._remember(original, twin)
+
+    def _optimizer(self, original: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Copy all attributes: a subclass may keep more than what it pickles."""
+        twin: torch.optim.Optimizer = object.__new__(type(original))
+        self._remember(original, twin)
+        self.optimizers.append(twin)
+        for name, value in list(original.__dict__.items()):
+            twin.__dict__[name] = self.value(value)
+        return twin
+
     def _other(self, original: Any, kind: type) -> Any:
+        if issubclass(kind, torch.optim.Optimizer):
+            return self._optimizer(original)
         if kind is types.MethodType:
             return types.MethodType(original.__func__, self.value(original.__self__))
         if kind is weakref.ReferenceType:
@@ -178,14 +213,18 @@ class Twin:
         """Copy a function that refers to what is copied: hooks and lambdas made in ``__init__``."""
         cells = tuple(self._cell(cell) for cell in original.__closure__ or ())
         defaults = self.value(original.__defaults__)
-        if all(map(_same_contents, cells, original.__closure__ or ())) and all(
-            map(operator.is_, defaults or (), original.__defaults__ or ())
+        keywords = self.value(original.__kwdefaults__)
+        before = (*(original.__defaults__ or ()), *(original.__kwdefaults__ or {}).values())
+        if (
+            all(map(_same_contents, cells, original.__closure__ or ()))
+            and all(map(operator.is_, (*(defaults or ()), *(keywords or {}).values()), before))
+            and not _writes_cells(original.__code__)
         ):
             return original
         twin = types.FunctionType(
             original.__code__, original.__globals__, original.__name__, defaults, cells
         )
-        twin.__kwdefaults__ = self.value(original.__kwdefaults__)
+        twin.__kwdefaults__ = keywords
         self._remember(original, twin)
         for name in functools.WRAPPER_ASSIGNMENTS:
             setattr(twin, name, getattr(original, name))
@@ -219,6 +258,8 @@ class Twin:
 
     def _tensor(self, original: torch.Tensor) -> torch.Tensor:
         """Return a tensor of the same class with twins of what is inside and attached to it."""
+        if type(original) is nn.Parameter and _is_untouched(original):
+            return self._parameter(original)
         if is_distributed(original):
             return self._distributed(original)
         base = viewed(original)
@@ -233,9 +274,22 @@ class Twin:
         self._remember(original, twin)
         if has_attributes(original):
             copy_attributes(original, twin, self.value)
+        self.tensors.append(twin)
         if isinstance(twin, nn.Parameter):
             self._parameters.append(twin)
-            self.hooked_parameters += _has_hooks(original)
+        if twin.requires_grad and twin.is_leaf:
+            self.leaves.append((original, twin))
+        return twin
+
+    def _parameter(self, original: nn.Parameter) -> torch.Tensor:
+        """Return the twin of a parameter that is numbers and nothing else."""
+        data = self._convert(original)
+        twin = torch.Tensor._make_subclass(nn.Parameter, data, original.requires_grad)
+        self._remember(original, twin)
+        self.tensors.append(twin)
+        self._parameters.append(twin)
+        if original.requires_grad:
+            self.leaves.append((original, twin))
         return twin
 
     def _plain(self, original: torch.Tensor, data: torch.Tensor) -> torch.Tensor:
@@ -258,6 +312,7 @@ class Twin:
         twin = self._tensor(source)
         self._remember(original, twin)
         answer_as(original, twin)
+        self.leaves.append((original, twin))
         for name, item in original.__dict__.items():
             twin.__dict__.setdefault(name, self.value(item))
         return twin
@@ -296,6 +351,7 @@ class Twin:
             twins[name] = self._whole(found, is_parameter=is_parameter)
             if tensor is not None:
                 self._remember(tensor, twins[name])
+                self.leaves.append((tensor, twins[name]))
         return twins
 
     def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:
@@ -347,8 +403,11 @@ class Twin:
         outer, self._path = self._path, type(original).__name__
         restored = self._restored.of(original)
         is_composed = has_composed_state(original)
+        is_as_built = not (restored or is_composed)
         for name, value in own_attributes(original).items():
-            if name in _LEFT_OUT:
+            if is_as_built and type(value) in _SHARED:
+                state[name] = value
+            elif name in _LEFT_OUT:
                 state[name] = None
             elif name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
                 continue
@@ -380,14 +439,20 @@ def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
     return Twin(model, MetaConverter()).root, restored.notes
 
 
-def _has_hooks(tensor: torch.Tensor) -> bool:
-    """Return whether a leaf has hooks of the user's own."""
-    kept: Any = tensor
-    hooks = (
-        *(kept._backward_hooks or {}).values(),
-        *(getattr(kept, "_post_accumulate_grad_hooks", None) or {}).values(),
+def _is_untouched(parameter: nn.Parameter) -> bool:
+    """Return whether a parameter is numbers in one block, and nobody has added anything to it."""
+    kept: Any = parameter
+    return not (
+        is_irregular(parameter)
+        or parameter.__dict__
+        or kept._backward_hooks
+        or getattr(kept, "_post_accumulate_grad_hooks", None)
     )
-    return any(not distributes(hook) for hook in hooks)
+
+
+def _writes_cells(code: types.CodeType) -> bool:
+    """Return whether a function may give a variable of its closure another value."""
+    return bool(code.co_freevars) and dis.opmap["STORE_DEREF"] in code.co_code[::2]
 
 
 def _same_contents(left: types.CellType, right: types.CellType) -> bool:
@@ -446,10 +511,15 @@ class MetaConverter:
 
     def _strided(self, tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         storage = tensor.untyped_storage()
-        shared = self._storages.get(storage_key(storage))
+        key = storage_key(storage)
+        shared = self._storages.get(key)
+        if shared is None and dtype == tensor.dtype and is_whole(tensor, storage):
+            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+            self._storages[key] = twin.untyped_storage()
+            return twin
         if shared is None:
             shared = torch.UntypedStorage(storage.nbytes(), device="meta")
-            self._storages[storage_key(storage)] = shared
+            self._storages[key] = shared
         twin = view_over(shared, tensor)
         # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
         return twin if dtype == tensor.dtype else torch.empty_like(twin, dtype=dtype)

@@ -7,16 +7,19 @@ known beforehand.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
+from torchgauge.trace.kernel_rules import KERNEL_RULES
+from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
 from torchgauge.trace.packed_rules import PACKED_RULES
 from torchgauge.trace.reader_rules import READER_RULES
+from torchgauge.trace.torch_internals import has_early_onednn
 
 META = torch.device("meta")
 
@@ -114,9 +117,64 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
-    output = torch.ops.aten.convolution.default(*args, **kwargs)
+    try:
+        output = torch.ops.aten.convolution.default(*args, **kwargs)
+    except RuntimeError:
+        _check_that_the_kernel_fits(*args[:2], *args[3:8])
+        raise
+    if not output.numel():
+        _check_that_the_kernel_fits(*args[:2], *args[3:8])
     layout = _convolution_layout(args[0], args[1])
     return output if layout is None else output.contiguous(memory_format=layout)
+
+
+def _check_that_the_kernel_fits(
+    source: torch.Tensor,
+    weight: torch.Tensor,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+) -> None:
+    """Refuse an input too small for the kernel in PyTorch's words; its meta kernel of 2.6 does not.
+
+    Source: ``check_shape_forward`` in ``aten/src/ATen/native/Convolution.cpp`` and
+    ``slow_conv_transpose2d_shape_check`` in ``NaiveConvolutionTranspose2d.cpp`` (2.6–2.13).
+
+    Raises:
+        RuntimeError: the output would have no pixel.
+    """
+    count = source.dim() - 2
+    stride, padding, dilation, output_padding = (
+        tuple(given) * (count // len(given))
+        for given in (stride, padding, dilation, output_padding)
+    )
+    sizes = source.shape[2:]
+    kernel = [d * (size - 1) + 1 for d, size in zip(dilation, weight.shape[2:], strict=True)]
+    if transposed:
+        made = [
+            (size - 1) * step - 2 * pad + width + more
+            for size, step, pad, width, more in zip(
+                sizes, stride, padding, kernel, output_padding, strict=True
+            )
+        ]
+        if min(made, default=1) < 1:
+            raise RuntimeError(
+                f"Given input size per channel: {_by(sizes)}. Calculated output size per channel: "
+                f"{_by(made)}. Output size is too small"
+            )
+        return
+    padded = [size + 2 * pad for size, pad in zip(sizes, padding, strict=True)]
+    if any(size < width for size, width in zip(padded, kernel, strict=True)):
+        raise RuntimeError(
+            f"Calculated padded input size per channel: {_by(padded)}. Kernel size: {_by(kernel)}. "
+            "Kernel size can't be greater than actual input size"
+        )
+
+
+def _by(sizes: Sequence[int]) -> str:
+    return f"({' x '.join(map(str, sizes))})"
 
 
 def _convolution_backward(
@@ -170,9 +228,24 @@ def channels_last(tensor: torch.Tensor) -> torch.memory_format | None:
 
 def layout_of(tensor: torch.Tensor) -> Layout:
     """Return what kernels ask about the order of a tensor's elements in memory."""
-    layout = Layout.NONE
     if tensor.layout is not torch.strided:
-        return layout
+        return Layout.NONE
+    key = (tensor.shape, tensor.stride(), tensor.is_conj())
+    known = _layouts.get(key)
+    if known is None:
+        if len(_layouts) >= _LAYOUTS:
+            _layouts.clear()
+        known = _layouts[key] = _look_at(tensor)
+    return known
+
+
+_LAYOUTS = 10_000
+_layouts: dict[tuple[Any, ...], Layout] = {}
+"""By shape, strides and whether a tensor is a conjugate: nothing else decides a layout."""
+
+
+def _look_at(tensor: torch.Tensor) -> Layout:
+    layout = Layout.NONE
     if tensor.is_contiguous():
         layout |= Layout.CONTIGUOUS
     if tensor.dim() in _CHANNELS_LAST:
@@ -180,8 +253,13 @@ def layout_of(tensor: torch.Tensor) -> Layout:
             layout |= Layout.CHANNELS_LAST
         if channels_last(tensor) is not None:
             layout |= Layout.SUGGESTS_CHANNELS_LAST
-    elif tensor.dim() in (2, 3) and _is_matrix(tensor):
-        layout |= Layout.MATRIX
+        if tensor.dim() == 4 and tensor.transpose(1, 2).is_contiguous():
+            layout |= Layout.HEADS_INSIDE
+    elif tensor.dim() in (2, 3):
+        if _is_matrix(tensor):
+            layout |= Layout.MATRIX
+        if tensor.stride(-1) != 1 and tensor.mT.is_contiguous():
+            layout |= Layout.TRANSPOSED
     if tensor.is_conj():
         layout |= Layout.CONJUGATED
     return layout
@@ -232,9 +310,10 @@ def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.T
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
     steps, batch, inputs = source.shape
-    nbytes = lstm_workspace_bytes(steps, batch, inputs, size) if train else 0
-    workspace = torch.empty(nbytes, dtype=torch.uint8, device=META) if train else None
-    return output, *states, workspace
+    if not train:
+        return output, *states, None
+    nbytes = lstm_workspace_bytes(steps, batch, inputs, size, is_early=has_early_onednn())
+    return output, *states, torch.empty(nbytes, dtype=torch.uint8, device=META)
 
 
 def _onednn_lstm_backward(
@@ -256,6 +335,17 @@ def _clone(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return NotImplemented
 
 
+def _like_first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """One tensor like the first argument."""
+    return torch.empty_like(args[0])
+
+
+def _max_pool_without_indices(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """``[N, C, H, W] → [N, C, H', W']``."""
+    output: torch.Tensor = torch.ops.aten.max_pool2d_with_indices(*args, **kwargs)[0]
+    return output
+
+
 def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Make nothing: a fused optimizer updates its lists in place."""
 
@@ -265,8 +355,29 @@ def _pack_padded_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torc
     return torch.empty(tuple(args[1]), dtype=args[0].dtype, device=META)
 
 
+def _heads_of_qkv(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """``[B, T, 3 D]`` to three of ``[B, heads, T, D / heads]`` in one block of memory.
+
+    Source: ``transform_bias_rescale_qkv_cpu`` in ``transformers/attention.cpp`` (2.6–2.13).
+    """
+    projected, _, heads = args
+    batch, length, width = projected.shape
+    sizes = (3 * batch, heads, length, width // 3 // heads)
+    query, key, value = projected.new_empty(sizes).split(batch)
+    return query, key, value
+
+
+def _masked_softmax(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+    """As ``masked_softmax_cpu`` in ``SoftMax.cpp``."""
+    return torch.empty_like(args[0])
+
+
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.clone.default": _clone,
+    "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,
+    "aten._masked_softmax.default": _masked_softmax,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
@@ -279,9 +390,14 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    "aten.mish_backward.default": lambda args, kwargs: torch.empty_like(args[1]),
+    "aten.native_channel_shuffle.default": _like_first,
+    "aten.mkldnn_max_pool2d.default": _max_pool_without_indices,
+    **LOSS_RULES,
     **PACKED_RULES,
     **BITSANDBYTES_RULES,
     **READER_RULES,
+    **KERNEL_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")

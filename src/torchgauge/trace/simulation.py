@@ -19,10 +19,14 @@ from torchgauge.trace.higher_order import run_higher_order
 from torchgauge.trace.irregular import KNOWN_WITHOUT_DATA, is_irregular, refuse, sparse_clone
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.readers import CPU, Readers
+from torchgauge.trace.remembered import Remembered
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.spread import CHOICES, Choice, spread
+from torchgauge.trace.taken import draw, draws, finite_answer
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.values import (
+    CAST_LIMIT,
+    FINITE,
     GIVEN_LIMIT,
     GUESS_LIMIT,
     INTEGER_LIMIT,
@@ -50,10 +54,13 @@ class Simulation:
         self.values = ValueStore() if values is None else values
         self.readers = Readers(self.values)
         self._rules = rules or {}
+        self._remembered = Remembered()
         self.lost_index = False
         """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
+        self._drawn = 0
+        """How many random numbers were drawn."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
         """By real storage: a reference that ends with it, and its meta twin."""
 
@@ -179,13 +186,20 @@ class Simulation:
             return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
-            output = func(*args, **kwargs)
+            output = self._remembered.answer(func, facts, args, kwargs)
         if isinstance(output, torch.Tensor) and is_irregular(output):
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)
             return output
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
+        elif draws(facts.base, args, kwargs, output):
+            self._drawn += 1
+            draw(self.values, facts.base, self._drawn, func, args, kwargs, output)
+        elif (answer := finite_answer(facts.base, args)) is not None and not self._all_known(
+            tensors
+        ):
+            self.values.fill(output, answer, origins=FINITE)
         elif facts.base in _EMPTY:
             if has_small_value(output.shape, output.dtype):  # parts may be written one by one
                 self.values.fill(output, 0)
@@ -235,7 +249,9 @@ class Simulation:
         if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
             return
         limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
-        if readable and all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs):
+        is_small = all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs)
+        # A mask becomes numbers before it is resized to a feature map, which is small again.
+        if readable and (is_small or _is_cast_of_whole_numbers(facts, inputs)):
             with suppress(RuntimeError, NotImplementedError, TypeError):
                 real, origins = values.compute(func, args, kwargs)
                 for meta, value in zip(flat(output), flat(real), strict=False):
@@ -291,6 +307,14 @@ class Simulation:
         for item in (*flat(output), *flat(written)):
             if isinstance(item, torch.Tensor):
                 self.values.forget(storage_key(item.untyped_storage()))
+
+
+def _is_cast_of_whole_numbers(facts: OpFacts, inputs: Sequence[torch.Tensor]) -> bool:
+    return (
+        facts.base == "_to_copy"
+        and not inputs[0].dtype.is_floating_point
+        and inputs[0].numel() <= CAST_LIMIT
+    )
 
 
 def _limit(inputs: Sequence[torch.Tensor], *, is_guess: bool) -> int:

@@ -7,7 +7,7 @@ indices of a choice get values: 0, 1, 2, … over the choices, in turns, for one
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,15 +75,16 @@ def _dimension(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> i
     return int(dim) % max(1, rank)
 
 
-def stated(decided_on: Iterable[tuple[str, Hashable]]) -> list[str]:
-    """Return what was decided on which guess, as sentences for the report."""
+def stated(decided_on: Mapping[tuple[str, Hashable], str]) -> list[str]:
+    """Return what was decided on which guess, and where first, as sentences for the report."""
     sentences: dict[str, None] = {}
     places: dict[tuple[str, int], dict[str, None]] = {}
-    for what, origin in decided_on:
+    for (what, origin), place in decided_on.items():
         if isinstance(origin, Choice):
             places.setdefault((origin.name, origin.options), {}).setdefault(origin.place)
         else:
-            sentences.setdefault(f"{what} was decided on {origin}")
+            where = f" (first in {place})" if place else ""
+            sentences.setdefault(f"{what} was decided on {origin}{where}")
     for (name, options), found in places.items():
         first = next(iter(found)) or "the model"
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

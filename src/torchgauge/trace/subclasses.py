@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -121,6 +121,16 @@ def copy_attributes(
             object.__setattr__(twin, name, value(getattr(original, name)))
 
 
+def is_plain(parameter: torch.Tensor) -> bool:
+    """Return whether an ordinary parameter is numbers in one block, with nothing attached."""
+    return (
+        parameter.dtype.is_floating_point
+        and parameter.layout is torch.strided
+        and not parameter.__dict__
+        and not parameter.is_nested
+    )
+
+
 def has_attributes(tensor: torch.Tensor) -> bool:
     """Return whether anything is kept on a tensor besides its numbers."""
     kind = type(tensor)
@@ -129,13 +139,14 @@ def has_attributes(tensor: torch.Tensor) -> bool:
     return not _is_left_to_others(kind)
 
 
-def slots(kind: type) -> Iterator[str]:
-    """Yield the names of the attributes that a class and its bases keep in slots."""
+@cached_by_class
+def slots(kind: type) -> tuple[str, ...]:
+    """Return the names of the attributes that a class and its bases keep in slots."""
+    found: list[str] = []
     for base in kind.__mro__:
         names = base.__dict__.get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name not in ("__dict__", "__weakref__"):
-                yield name
+        found += (names,) if isinstance(names, str) else names
+    return tuple(name for name in found if name not in ("__dict__", "__weakref__"))
 
 
 def _slot_values(value: Any) -> list[Any]:

@@ -9,6 +9,7 @@ import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from torch.utils._python_dispatch import (  # 2.6–2.13
     _pop_mode_temporarily,
     _push_mode,
 )
+
+from torchgauge.trace.onednn import lstm_workspace_bytes
 
 NO_SEQUENCE_NR = 2**64 - 1
 """What autograd gives to nodes that no forward op made (AccumulateGrad)."""
@@ -225,6 +228,21 @@ def outside_autocast_key() -> Any:
 
 
 @contextmanager
+def autocast_of_the_caller() -> Iterator[None]:
+    """Let operators that a dispatch mode calls go through the key of ``autocast_key``, if it is on.
+
+    ``torch._C._dispatch_tls_is_dispatch_key_included``, ``…_excluded``: 2.6–2.13.
+    """
+    excluded = torch._C._dispatch_tls_is_dispatch_key_excluded(_AUTOCAST_KEY)
+    if torch._C._dispatch_tls_is_dispatch_key_included(_AUTOCAST_KEY):
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, False)
+    try:
+        yield
+    finally:
+        torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, excluded)
+
+
+@contextmanager
 def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -> Iterator[None]:
     """Let ``torch.amp.custom_fwd`` cast tensors that are elsewhere than on the device it names.
 
@@ -307,6 +325,34 @@ def global_module_hooks() -> list[Callable[..., Any]]:
     return [hook for name in names for hook in getattr(module, name, {}).values()]
 
 
+TENSOR_HOOKS = "_backward_hooks"
+"""Where ``Tensor.register_hook`` keeps hooks, by number; settable (2.6–2.13)."""
+POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
+"""Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
+
+
+def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after the node that accumulates a leaf's gradient.
+
+    A node names its dictionaries to the handle of a hook that is added to them
+    (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
+    A node that nobody holds is a new one, and has none.
+    """
+    node = gradient_node(leaf)
+    found = []
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(print)
+        hooks = handle.hooks_dict_ref()
+        handle.remove()
+        found.append({} if hooks is None else hooks)
+    return found[0], found[1]
+
+
+def gradient_node(leaf: torch.Tensor) -> Any:
+    """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
+    return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
 def storage_key(storage: torch.UntypedStorage) -> int:
     """Return the address of the storage's C++ object: unique while it lives (2.6–2.13)."""
     key: int = storage._cdata
@@ -376,6 +422,22 @@ def meta_kernels(
 _kernels_are_set = False
 
 
+@contextmanager
+def attention_fused_on_meta() -> Iterator[None]:
+    """Let attention take its fused fast path for meta tensors as it does on a device.
+
+    ``MultiheadAttention`` and ``TransformerEncoderLayer`` take it on ``cpu``, ``cuda`` and the
+    device of this name: ``torch.utils.backend_registration._privateuse1_backend_name`` (2.6–2.13).
+    """
+    names: Any = torch.utils.backend_registration
+    before = names._privateuse1_backend_name
+    names._privateuse1_backend_name = "meta"
+    try:
+        yield
+    finally:
+        names._privateuse1_backend_name = before
+
+
 def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:
     raise NotImplementedError("no kernel for meta tensors outside of an analysis")
 
@@ -417,6 +479,27 @@ def packed_lstm_takes_onednn() -> bool:
     return any("mkldnn_rnn_layer" in name for name in seen)
 
 
+@functools.cache
+def has_early_onednn() -> bool:
+    """Return whether oneDNN's LSTM keeps as much as up to version 3.7; seen by running one.
+
+    ``lstm_workspace_bytes`` says what it keeps. Yes in 2.6 and 2.9, no in 2.13.
+    """
+    if not torch.backends.mkldnn.is_available():
+        return False
+    with without_modes(), torch.autocast("cpu", enabled=False):
+        source, state = torch.zeros((1, 1, 1), device="cpu"), torch.zeros((1, 1), device="cpu")
+        weight, bias = torch.zeros((4, 1), device="cpu"), torch.zeros(4, device="cpu")
+        try:
+            layer = torch.ops.aten.mkldnn_rnn_layer(
+                source, weight, weight, bias, bias, state, state, False, [], 2, 1, 1, True, False,
+                False, True,
+            )  # fmt: skip
+        except RuntimeError:  # a build whose oneDNN has no such kernel
+            return False
+    return bool(layer[3].nbytes > lstm_workspace_bytes(1, 1, 1, 1))
+
+
 def enabled_attention() -> frozenset[str]:
     """Return the attention kernels that ``sdpa_kernel`` has not switched off for CUDA."""
     cuda = torch.backends.cuda
@@ -438,10 +521,12 @@ _ATTENTION_AT_START = ("flash", "efficient", "math", "cudnn")
 def attention_order_of_the_user() -> tuple[str, ...] | None:
     """Return the order that ``sdpa_kernel(…, set_priority=True)`` asks for, ``None`` without it.
 
-    ``torch._C._get_sdp_priority_order``: 2.6–2.13.
+    ``torch._C._get_sdp_priority_order``: 2.6–2.13. In 2.6 its last place is empty, which reads as a
+    second "math".
     """
     order = torch._C._get_sdp_priority_order()
-    names = tuple(_ATTENTION_BACKENDS[number] for number in order if number in _ATTENTION_BACKENDS)
+    known = dict.fromkeys(number for number in order if number in _ATTENTION_BACKENDS)
+    names = tuple(_ATTENTION_BACKENDS[number] for number in known)
     return None if names == _ATTENTION_AT_START else names
 
 
@@ -541,28 +626,85 @@ def is_default_dispatch(kind: type) -> bool:
     )
 
 
+def function_mode_count() -> int:
+    """Return how many function modes are active (``_len_torch_function_stack``: 2.6–2.13)."""
+    count: int = torch._C._len_torch_function_stack()
+    return count
+
+
+_FLAGS: tuple[Callable[[], Any], ...] = tuple(
+    getattr(torch._C, name)
+    for name in (
+        "_get_default_device", "_get_deterministic_algorithms", "_get_mkldnn_enabled",
+        "_get_cudnn_enabled", "_get_cudnn_deterministic",
+    )
+    if hasattr(torch._C, name)
+)  # fmt: skip
+"""Settings that choose kernels (2.6–2.13)."""
+_autocast_is_on: Callable[[Any], bool] = torch._C._dispatch_tls_is_dispatch_key_included
+_autocast_dtypes = tuple(partial(torch.get_autocast_dtype, kind) for kind in ("cpu", "cuda"))
+_added_keys: Callable[[], Any] = torch._C._dispatch_tls_local_include_set
+_left_out_keys: Callable[[], Any] = torch._C._dispatch_tls_local_exclude_set
+
+
+def dispatch_state() -> tuple[Any, ...]:
+    """Return all settings that may change what an operator without data answers.
+
+    The dispatch keys that this thread adds and leaves out hold inference mode, autocast and
+    function transforms (``_dispatch_tls_local_include_set`` and ``…_exclude_set``: 2.6–2.13).
+    """
+    state = (
+        torch.get_default_dtype(),
+        torch.is_grad_enabled(),
+        _added_keys().raw_repr(),
+        _left_out_keys().raw_repr(),
+        *[flag() for flag in _FLAGS],
+    )
+    if _autocast_is_on(_AUTOCAST_KEY):
+        return *state, *[dtype() for dtype in _autocast_dtypes]
+    return state
+
+
+def dispatch_keys(tensor: torch.Tensor) -> int:
+    """Return where a tensor's operators go: its device, class, conjugation, negation, inference.
+
+    ``torch._C._dispatch_keys`` and ``DispatchKeySet.raw_repr``: 2.6–2.13.
+    """
+    keys: int = torch._C._dispatch_keys(tensor).raw_repr()
+    return keys
+
+
 def without_torch_function() -> Any:
     """Return a context in which ``__torch_function__`` of subclasses is not called (2.6–2.13)."""
     return torch._C.DisableTorchFunctionSubclass()
 
 
 @contextmanager
-def meta_answers_as(device: torch.device, unless: Callable[[], bool]) -> Iterator[None]:
+def meta_answers_as(
+    device: torch.device, unless: Callable[[], bool], *, hides_meta: bool = False
+) -> Iterator[None]:
     """Let meta tensors say that they are on ``device`` while the context is open.
 
-    Their ``is_meta`` stays true, and ``unless`` says when PyTorch's own kernels ask.
-    ``device`` is a descriptor of ``torch._C.TensorBase`` (2.6–2.13).
+    Their ``is_meta`` stays true unless that is to be hidden as well. ``unless`` says when PyTorch's
+    own kernels ask. Both are descriptors of ``torch._C.TensorBase`` (2.6–2.13).
     """
     descriptor: Any = torch.Tensor.__mro__[1].__dict__["device"]
+    is_meta: Any = torch.Tensor.__mro__[1].__dict__["is_meta"]
 
     def answer(tensor: torch.Tensor) -> Any:
-        return device if tensor.is_meta and not unless() else descriptor.__get__(tensor)
+        return device if is_meta.__get__(tensor) and not unless() else descriptor.__get__(tensor)
 
     torch.Tensor.device = property(answer)  # type: ignore[assignment]
+    if hides_meta:
+        torch.Tensor.is_meta = property(  # type: ignore[assignment]
+            lambda tensor: is_meta.__get__(tensor) and unless()
+        )
     try:
         yield
     finally:
         del torch.Tensor.device
+        if hides_meta:
+            del torch.Tensor.is_meta
 
 
 def wrapper_subclass(original: torch.Tensor, device: torch.device) -> torch.Tensor:

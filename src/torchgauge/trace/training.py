@@ -158,6 +158,11 @@ class Trainer:
         named = self._root.named_parameters()
         return [(name, p.grad) for name, p in named if p.grad is not None]
 
+    @property
+    def has_gradients(self) -> bool:
+        """Return whether the step has anything to do."""
+        return any(parameter.grad is not None for parameter in self._trainable())
+
     def begin(self) -> None:
         """Set gradients that stay to zero.
 

@@ -20,6 +20,7 @@ from torchgauge.trace.modules import tensors_of
 from torchgauge.trace.packed import PackedWeights
 from torchgauge.trace.subclasses import (
     attached_tensors,
+    is_plain,
     is_wrapper,
     stored_tensors,
     tensors_held,
@@ -77,15 +78,18 @@ def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
 
     An expanded or a sparse one stores fewer bytes as well: its class runs no operators itself.
     """
-    plain = {name for name, tensor in root.named_parameters() if not is_wrapper(type(tensor))}
+    plain: set[str] | None = None
     for item in (item for module in modules for item in module.parameters):
         if item.is_buffer or not item.numel:
             continue
         if not item.dtype.startswith(("float", "bfloat", "complex")) or "float8" in item.dtype:
             return True
-        dtype: torch.dtype = getattr(torch, item.dtype)
-        if item.name not in plain and item.stored_bytes < item.numel * dtype.itemsize:
-            return True
+        if item.stored_bytes < item.numel * getattr(torch, item.dtype).itemsize:
+            if plain is None:
+                named = root.named_parameters()
+                plain = {name for name, tensor in named if not is_wrapper(type(tensor))}
+            if item.name not in plain:
+                return True
     return False
 
 
@@ -102,8 +106,11 @@ def lazy_names(root: nn.Module) -> frozenset[str]:
 
 def type_name(module: nn.Module) -> str:
     """Return the class name a reader knows: scripted modules by their original name."""
-    original = getattr(module, "original_name", None)
-    return original if isinstance(original, str) else type(module).__name__
+    if isinstance(module, torch.jit.ScriptModule):
+        original = getattr(module, "original_name", None)
+        if isinstance(original, str):
+            return original
+    return type(module).__name__
 
 
 def has_forward(module: nn.Module) -> bool:
@@ -161,6 +168,8 @@ class _Owners:
                 name=name, shape=(), dtype=dtype_name(tensor.dtype), numel=0, stored_bytes=0,
                 trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
             )  # fmt: skip
+        if type(tensor) is nn.Parameter and is_plain(tensor):
+            return self._plain_info(name, tensor, is_lazy=name in lazy)
         shared_with = self._names.setdefault(_identity(tensor), name)
         attached = attached_tensors(tensor)
         if short == "weight":
@@ -178,6 +187,23 @@ class _Owners:
             is_buffer=is_buffer,
             shared_with=None if shared_with == name else shared_with,
             is_lazy=name in lazy,
+        )
+
+    def _plain_info(self, name: str, tensor: torch.Tensor, *, is_lazy: bool) -> ParameterInfo:
+        """Return what a parameter is that nothing is attached to."""
+        place = _place(tensor)
+        shared_with = self._names.setdefault(place, name)
+        start, end = place[1]
+        return ParameterInfo(
+            name=name,
+            shape=tuple(tensor.shape),
+            dtype=dtype_name(tensor.dtype),
+            numel=place[2],
+            stored_bytes=min(place[2] * tensor.element_size(), end - start),
+            trainable=tensor.requires_grad,
+            is_buffer=False,
+            shared_with=None if shared_with == name else shared_with,
+            is_lazy=is_lazy,
         )
 
     def _attached_bytes(self, parts: Iterable[torch.Tensor]) -> int:
@@ -240,6 +266,18 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
         if all(isinstance(size, int) for size in features):
             return features  # type: ignore[return-value]
     return own
+
+
+def is_packed_buffer(root: nn.Module, name: str, tensor: torch.Tensor) -> bool:
+    """Return whether a buffer is a packed weight, which counts as a parameter."""
+    if tensor.dtype.is_floating_point or is_lazy(tensor):
+        return False
+    path, _, short = name.rpartition(".")
+    try:
+        module = root.get_submodule(path)
+    except (AttributeError, RuntimeError):  # scripted modules refuse
+        return False
+    return _logical_shape(tensor, module, short) != tuple(tensor.shape)
 
 
 _SHAPES = ("quant_shape", "tensor_shape", "logical_shape", "original_shape", "orig_shape")

@@ -21,7 +21,14 @@ import torch
 from torchgauge.trace.code_lines import code_line
 from torchgauge.trace.constants import covers_storage, reinterpreted
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.geometry import Spans, copy_bytes, has_same_place, span_of, view_over
+from torchgauge.trace.geometry import (
+    Spans,
+    copy_bytes,
+    has_same_place,
+    may_overlap,
+    span_of,
+    view_over,
+)
 from torchgauge.trace.torch_internals import storage_key
 
 INTEGER_LIMIT = 1 << 18
@@ -30,6 +37,8 @@ FLOAT_LIMIT = 1 << 12
 """Elements up to which floating-point tensors keep a value."""
 GUESS_LIMIT = 1 << 24
 """Elements up to which what is computed from a guess keeps a value: masks over experts."""
+CAST_LIMIT = 1 << 20
+"""Elements up to which known whole numbers keep their values as real numbers."""
 GIVEN_LIMIT = 1 << 22
 """Elements up to which given integers and booleans, and what is computed from them, keep values."""
 SPAN_LIMIT = 1 << 26
@@ -42,6 +51,10 @@ Origins: TypeAlias = "frozenset[Hashable]"
 """What a value was guessed from."""
 KNOWN: Origins = frozenset()
 FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
+FINITE: Origins = frozenset({"numbers that were taken to be finite"})
+DRAWN: Origins = frozenset({"a random number, which another run draws anew"})
+TAKEN = FINITE | DRAWN
+"""Guesses that a real run would only make in its own way."""
 _ON_THE_CPU = "what is done with a copy on the CPU"
 _SAMPLE = 64
 """Elements that are compared before all of them are."""
@@ -89,7 +102,7 @@ class ValueStore:
         self._spans: dict[int, Spans] = {}
         """What is known of the storages of which not all is."""
         self._origins: dict[int, Origins] = {}
-        self.decided_on: dict[tuple[str, Hashable], None] = {}
+        self.decided_on: dict[tuple[str, Hashable], str] = {}
         """What was decided on a guess, and what that was made from, in order."""
         self.branches_on_choice = False
         """Whether a branch was taken on an even split over choices."""
@@ -159,6 +172,14 @@ class ValueStore:
         A small one gets a twin, which keeps its value when parts of it are overwritten.
         """
         if has_small_value(meta.shape, meta.dtype):
+            if may_overlap(meta):  # its elements cannot be written one by one
+                start, end = span_of(meta)
+                twin = torch.UntypedStorage(meta.untyped_storage().nbytes())
+                count = (end - start) // meta.element_size()
+                line = torch.empty(0, dtype=meta.dtype, device="cpu")
+                line.set_(twin, meta.storage_offset(), (count,), (1,)).fill_(number)
+                self.adopt(meta.untyped_storage(), twin, origins=origins)
+                return
             self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
             return
         key = self._watch(meta.untyped_storage(), origins=origins)
@@ -280,15 +301,17 @@ class ValueStore:
             self.asked.append(f"{self.place() or 'the model'}: {needed}")
             return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
         origins = self.origins_of(meta)
-        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE:
+        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE - TAKEN:
             self.branches_on_choice = True
-        self.note_decision(what, origins)
+        self.note_decision(what, origins, is_placed=True)
         return value
 
-    def note_decision(self, what: str, origins: Origins) -> None:
-        """Remember that something was decided on guesses."""
+    def note_decision(self, what: str, origins: Origins, *, is_placed: bool = False) -> None:
+        """Remember that something was decided on guesses, and where first."""
         for origin in sorted(origins, key=str):
-            self.decided_on.setdefault((what, origin))
+            if (what, origin) not in self.decided_on:
+                found = (self.place() or "the model itself", code_line()) if is_placed else ()
+                self.decided_on[what, origin] = ", ".join(filter(None, found))
 
     def note_copy(self, origins: Origins) -> None:
         """Remember that a guess is on the CPU, where nobody sees what is decided on it."""

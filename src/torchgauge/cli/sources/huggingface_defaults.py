@@ -29,6 +29,18 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     "blip-2": {"image_token_index": 50_265},  # blip2-opt-2.7b
     "instructblip": {"image_token_index": 50_265},
     "instructblipvideo": {"video_token_index": 50_265},
+    "qwen2_vl": {"vision_config.hidden_size": 8192},  # Qwen2-VL-72B: its merger's width
+    "gemma3": {"vision_config.image_size": 896, "vision_config.patch_size": 14},  # Gemma 3 4B
+    "aria": {"vision_config.image_size": 980, "vision_config.patch_size": 14},  # Aria
+    "granite_speech": {"projector_config.encoder_hidden_size": 1024},  # granite-speech-3.3
+    "granite_speech_plus": {"projector_config.encoder_hidden_size": 1024},
+    "deepseek_v2": {"num_experts_per_tok": 6},  # DeepSeek-V2
+    "ministral": {"head_dim": 128},  # Ministral 8B
+    "hunyuan_v1_dense": {"head_dim": 128},  # Hunyuan 7B
+    "hunyuan_v1_moe": {"head_dim": 128},
+    "hunyuan_vl_text": {"head_dim": 128},
+    "timm_backbone": {"backbone": "resnet50"},
+    "aya_vision": {"vision_config.num_attention_heads": 16},  # SigLIP2 so400m
     "autoformer": _SERIES,
     "informer": _SERIES,
     "time_series_transformer": _SERIES,
@@ -40,6 +52,18 @@ def open_settings(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:
     needed = _SETTINGS.get(model_type, {})
     parts = {name.partition(".")[0] for name in given}
     return {name: value for name, value in needed.items() if name.partition(".")[0] not in parts}
+
+
+def fitting_settings(config: Any) -> dict[str, Any]:
+    """Return the settings with which a default tower gives what the language model takes.
+
+    The towers of Qwen's kind say their own width, which the default text model does not have.
+    """
+    tower, text = getattr(config, "vision_config", None), getattr(config, "text_config", None)
+    width, wanted = getattr(tower, "out_hidden_size", None), getattr(text, "hidden_size", None)
+    if not isinstance(width, int) or not isinstance(wanted, int) or width == wanted:
+        return {}
+    return {"vision_config.out_hidden_size": wanted}
 
 
 def said(model_type: str, settings: Mapping[str, Any]) -> tuple[str, ...]:

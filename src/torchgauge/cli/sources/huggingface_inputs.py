@@ -34,7 +34,8 @@ _ALSO_NEEDED = {
     "xmod": ("lang_ids",),  # "Input language unknown" does not name the argument
 }
 _SECONDS = 25.0
-"""After which no further try begins: no inputs are a better answer than none for a minute."""
+"""Of computing, after which no further try begins: no inputs are a better answer than none for a
+minute. The clock on the wall would find others on a busy machine."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +53,7 @@ def default_inputs(model: nn.Module, config: Any) -> Finding:
         return Finding(inputs=_sizes({"input_ids": (token_count(config),)}, config))
     tries: list[Probe] = []
     unsure: DefaultInputs | None = None
-    until = time.monotonic() + _SECONDS
+    until = time.thread_time() + _SECONDS
     for search, first, remark in _searches(model, config, arguments, until):
         if found := search.run(first, until=until):
             made = _made(search.inputs, config, remark)

@@ -54,7 +54,7 @@ class Search:
     def run(self, first: Iterable[str], *, until: float) -> Probe | None:
         """Try the arguments named ``first``, and what the errors lead to; ``None`` in vain.
 
-        No further try begins after ``until``, a time of ``time.monotonic``.
+        No further try begins after ``until``, a time of ``time.thread_time``.
         """
         if not all([self._add(name) for name in first]):
             return None
@@ -65,7 +65,7 @@ class Search:
                 self.furthest = found
             if found.runs:
                 return found
-            if time.monotonic() > until or not self._changed(found):
+            if time.thread_time() > until or not self._changed(found):
                 return None
         return None
 

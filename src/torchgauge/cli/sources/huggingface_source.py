@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import ModelBuild, construct, first_line
-from torchgauge.cli.sources.huggingface_defaults import open_settings, said
+from torchgauge.cli.sources.huggingface_defaults import fitting_settings, open_settings, said
 from torchgauge.cli.sources.huggingface_inputs import default_inputs
 from torchgauge.cli.sources.library import (
     check_keywords_only,
@@ -38,6 +38,11 @@ _EXTRA_SETTINGS = ("attn_implementation", "experts_implementation", "dtype", "to
 """Accepted by every configuration although it has no attribute of that name to look at."""
 
 
+_NAME_A_FILE = (
+    "the default configuration may build no model; name a model's own: hf:PATH/config.json"
+)
+
+
 def build(spec: ModelSpec) -> ModelBuild:
     """Build the model that a configuration describes.
 
@@ -51,9 +56,9 @@ def build(spec: ModelSpec) -> ModelBuild:
     if stored is not None and "_class_name" in stored and "model_type" not in stored:
         return _build_diffusers(spec, stored)
     os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
-    transformers = import_library("transformers", install="torchgauge[hf]")
-    transformers.logging.set_verbosity_error()
     with quiet_library():
+        transformers = import_library("transformers", install="torchgauge[hf]")
+        transformers.logging.set_verbosity_error()
         config = _configuration(transformers, spec, stored)
         try:
             architecture, assumptions = _architecture(transformers, spec, config)
@@ -66,6 +71,7 @@ def build(spec: ModelSpec) -> ModelBuild:
         found = default_inputs(model, config)
     if stored is None:
         assumptions += said(spec.target, open_settings(spec.target, spec.keywords))
+        assumptions += _fitted(spec, config)
     if quantization := getattr(config, "quantization_config", None):
         method = _entry(quantization, "quant_method") or "quantization"
         assumptions += (
@@ -136,13 +142,29 @@ def _configuration(transformers: Any, spec: ModelSpec, stored: dict[str, Any] | 
         kind = transformers.CONFIG_MAPPING[model_type]
         _check_settings(kind, spec, stored)
         if stored is None:
-            added = open_settings(model_type, spec.keywords)
-            return kind(**_nested({**added, **spec.keywords}, {}))
+            settings = {**open_settings(model_type, spec.keywords), **spec.keywords}
+            config = kind(**_nested(settings, {}))
+            if not spec.keywords and (fitting := fitting_settings(config)):
+                config = kind(**_nested({**settings, **fitting}, {}))
+            return config
         return kind.from_dict(_nested(spec.keywords, stored))
     except TorchGaugeError:
         raise
     except Exception as error:
         raise _bad_configuration(spec, error) from error
+
+
+def _fitted(spec: ModelSpec, config: Any) -> tuple[str, ...]:
+    """Return the line for the assumptions where a default tower was given another width."""
+    tower = getattr(config, "vision_config", None)
+    default = getattr(type(tower)(), "out_hidden_size", None) if tower is not None else None
+    width = getattr(tower, "out_hidden_size", None)
+    if spec.keywords or not isinstance(default, int) or width == default:
+        return ()
+    return (
+        f"vision_config.out_hidden_size={width} was set: by default the images of {spec.target} "
+        "do not fit its language model",
+    )
 
 
 def _nested(settings: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,7 +313,10 @@ def _construct(spec: ModelSpec, architecture: Any, config: Any) -> tuple[Any, tu
     except Exception as error:
         unset = _unset_settings(error)
         hint = f"not set in this configuration: {', '.join(unset)}; give them with --set NAME=…"
-        raise failed_to_build(spec, error, hint=hint if unset else "") from error
+        if not unset:
+            is_default = not spec.keywords and not os.path.exists(spec.target)
+            hint = _NAME_A_FILE if is_default else ""
+        raise failed_to_build(spec, error, hint=hint) from error
 
 
 def _unset_settings(error: Exception) -> list[str]:

@@ -6,11 +6,11 @@ The tower is run alone first: as many features as it gives back, as many tokens 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from torchgauge.cli.sources.huggingface_probe import signature
+from torchgauge.cli.sources.huggingface_probe import probe, signature
 from torchgauge.cli.sources.huggingface_search import Search
 from torchgauge.cli.sources.huggingface_shapes import known
 
@@ -102,10 +102,15 @@ def _tower(
     arguments = signature(getattr(model, modality.method))
     first = [name for name, is_needed in arguments.items() if is_needed]
     first = first or [name for name in modality.main if name in arguments]
-    search = Search(_alone(model, modality.method), config, arguments)
+    module = _alone(model, modality.method)
+    search = Search(module, config, arguments)
     found = search.run(first, until=until)
+    inputs = search.inputs
+    if found is not None and found.error is not None:  # it looks for images that are padding
+        inputs = {n: replace(t, ones=t.dtype.is_floating_point) for n, t in inputs.items()}
+        found = probe(module, inputs)
     width = _embedding_width(model)
-    if found is None or not width:
+    if found is None or found.error is not None or not width:
         return None
     elements = sum(prod(shape) for shape in found.outputs)
     if not elements or any(shape[-1] != width for shape in found.outputs):
@@ -115,7 +120,7 @@ def _tower(
         kind=modality.kind,
         token=token,
         count=elements // width,
-        inputs=search.inputs,
+        inputs=inputs,
     )
 
 

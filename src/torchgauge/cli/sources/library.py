@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import logging
 import warnings
 from collections.abc import Iterator
 from types import ModuleType
@@ -48,10 +49,18 @@ def import_library(name: str, *, install: str) -> ModuleType:
 
 @contextlib.contextmanager
 def quiet_library() -> Iterator[None]:
-    """Keep a library's own deprecation notices away from the user, who cannot act on them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+    """Keep a library's own notices away from the user, who cannot act on them.
+
+    What it deprecates, and what it logs while it is imported (torchao: kernels that do not load).
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def check_keywords_only(spec: ModelSpec, *, refused: tuple[str, ...] = ()) -> None:

@@ -61,7 +61,8 @@ def _import(spec: ModelSpec) -> ModuleType:
     except SystemExit as stop:
         place = error_place(stop, path)
         raise ModelSpecError(
-            f"{spec.target} ends the program while it is imported (sys.exit at {place})",
+            f"{spec.target} ends the program while it is imported "
+            f"(sys.exit at {place}{_reason(stop)})",
             hint='put what only a script should do under if __name__ == "__main__":',
         ) from stop
     except ModuleNotFoundError as error:
@@ -202,13 +203,18 @@ def _call(spec: ModelSpec, function: Any, near: Path | None) -> tuple[Any, tuple
     except SystemExit as stop:
         place = error_place(stop, near)
         raise ModelSpecError(
-            f"{spec.without_arguments} ends the program (sys.exit at {place})",
+            f"{spec.without_arguments} ends the program (sys.exit at {place}{_reason(stop)})",
             hint="name a class or a function that returns a model",
         ) from stop
     except TorchGaugeError:
         raise
     except Exception as error:
         raise failed(spec.text, "building the model", error, near) from error
+
+
+def _reason(stop: SystemExit) -> str:
+    """Return what the program says when it ends, if it says anything."""
+    return f": {stop.code}" if isinstance(stop.code, str) else ""
 
 
 def _check_arguments(spec: ModelSpec, function: Callable[..., Any]) -> None:

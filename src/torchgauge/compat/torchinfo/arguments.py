@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.errors import UsageError
+from torchgauge.trace.irregular import counted_shape
 
 _NEED_INPUT = {ColumnSettings.INPUT_SIZE, ColumnSettings.OUTPUT_SIZE, ColumnSettings.MULT_ADDS}
 
@@ -116,7 +117,7 @@ def has_tensor(kwargs: Mapping[str, Any]) -> bool:
 def sizes_of(data: Any) -> Any:
     """Return data with each tensor and array replaced by its size."""
     if isinstance(data, torch.Tensor):
-        return data.size()
+        return torch.Size(counted_shape(data)[0]) if data.is_nested else data.size()
     if isinstance(data, PackedSequence):  # cannot hold sizes in place of its tensors
         return data.data.size()
     if _is_array(data):

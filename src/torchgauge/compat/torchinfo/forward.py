@@ -73,7 +73,7 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
         raise _failure(model, run)
     with unheard():  # the model ran above
         step = _run_for_memory(run, start)
-    memory = step.report.memory
+    memory = step.memory
     return Pass(
         rows=make_rows(model, run),
         report=step.report if _is_training(run) else run.report,
@@ -83,7 +83,14 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
     )
 
 
-def _run(model: nn.Module, given: Given, batch_dim: int | None, training: bool = False) -> ModelRun:
+def _run(
+    model: nn.Module,
+    given: Given,
+    batch_dim: int | None,
+    *,
+    training: bool = False,
+    for_rows: bool = True,
+) -> ModelRun:
     try:
         return running.run(
             model,
@@ -92,7 +99,7 @@ def _run(model: nn.Module, given: Given, batch_dim: int | None, training: bool =
             dtypes=given.dtypes,
             training=training,
             forward_kwargs=given.kwargs if given.runs else None,
-            on_call=size_observer(batch_dim),
+            on_call=size_observer(batch_dim) if for_rows else None,
         )
     except UsageError as error:
         raise ValueError(str(error)) from error
@@ -126,11 +133,11 @@ def _run_for_memory(run: ModelRun, start: Callable[..., ModelRun]) -> ModelRun:
     Models without a trainable parameter, or with integers as their output, have no backward.
     """
     if not _is_training(run):
-        step = start(training=True)
+        step = start(training=True, for_rows=False)
         return run if step.error is not None else step
     if run.error is None:
         return run
-    inference = start(training=False)
+    inference = start(training=False, for_rows=False)
     return run if inference.error is not None else inference
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
 from torch import nn
 from torch.distributions import Distribution
+
+from torchgauge.trace.irregular import counted_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +31,7 @@ def size_observer(batch_dim: int | None) -> Callable[..., ShownSizes]:
         return ShownSizes(
             input_size=shown_size(args, batch_dim),
             output_size=shown_size(output, batch_dim),
-            output_bytes=0 if tensor is None else tensor.numel() * tensor.element_size(),
+            output_bytes=0 if tensor is None else prod(_shape(tensor)) * tensor.element_size(),
         )
 
     return observe
@@ -53,6 +56,8 @@ def _with_one(size: list[int], batch_dim: int) -> list[int]:
 
 
 def _shape(found: Any) -> tuple[int, ...]:
+    if isinstance(found, torch.Tensor) and found.is_nested:  # its own shape has no numbers
+        return counted_shape(found)[0]
     return () if found is None else tuple(int(size) for size in found.shape)
 
 

@@ -14,6 +14,7 @@ from torchgauge.compat.torchinfo.enums import ColumnSettings, Mode, RowSettings,
 from torchgauge.compat.torchinfo.formatting import FormattingOptions
 from torchgauge.compat.torchinfo.forward import ForwardPassError, Pass, run_pass
 from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
+from torchgauge.trace.isolation import collector_paused
 
 DEFAULT_COLUMN_NAMES = (ColumnSettings.OUTPUT_SIZE, ColumnSettings.NUM_PARAMS)
 DEFAULT_ROW_SETTINGS = frozenset({RowSettings.DEPTH})
@@ -76,7 +77,8 @@ def summary(
     given = arguments.read(input_data, input_size, batch_dim, dtypes, kwargs)
     options = FormattingOptions(depth, verbose, columns, col_width, rows)
     try:
-        done = _pass(model, given, batch_dim, model_mode, bool(cache_forward_pass))
+        with collector_paused():
+            done = _pass(model, given, batch_dim, model_mode, bool(cache_forward_pass))
     except ForwardPassError as error:
         error.statistics = ModelStatistics(error.rows, given.sizes, 0, options, report=error.report)
         raise

@@ -49,12 +49,19 @@ def run_summary(
         ModelError: the model's forward failed.
     """
 
-    def of(samples: int, *, training: bool) -> ModelRun:
+    def of(samples: int, *, training: bool, forward_only: bool = False) -> ModelRun:
         shapes = [(samples, *size) for size in sizes]
-        return run(model, shapes, dtypes=dtypes, training=training, on_call=_is_tensor)
+        return run(
+            model,
+            shapes,
+            dtypes=dtypes,
+            training=training,
+            on_call=_is_tensor,
+            forward_only=forward_only,
+        )
 
     in_training = bool(getattr(unwrap(as_module(model)), "training", False))
-    rows = of(_ROW_BATCH, training=in_training)
+    rows = of(_ROW_BATCH, training=in_training, forward_only=batch != _ROW_BATCH)
     if not _forward_ran(rows):
         rows.raise_error()
     with unheard():  # the model ran above
@@ -89,8 +96,11 @@ def _sized(
 def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> SummaryRun:
     outcome = rows.run.outcome
     finished = replace(outcome, trace=replace(rows.trace, failure=None), error=None)
-    named = batch_named(replace(rows, run=replace(rows.run, outcome=finished)))
-    totals, memory = rows.report.totals, sized.report.memory
+    is_same_mode = rows.trace.scenario.is_training and sized.trace.scenario.is_training
+    named = batch_named(
+        replace(rows, run=replace(rows.run, outcome=finished)), sized if is_same_mode else None
+    )
+    totals, memory = rows.totals, sized.memory
     assert memory is not None
     return SummaryRun(
         rows=named,

@@ -17,6 +17,7 @@ from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchsummary.rows import Row, rows_of
 from torchgauge.compat.torchsummary.runs import SummaryRun, run_summary
 from torchgauge.errors import InputError
+from torchgauge.trace.isolation import collector_paused
 
 Dtype: TypeAlias = torch.dtype | str | type
 _INVALID_DEVICE = "Input device is not valid, please specify 'cuda' or 'cpu'"
@@ -88,7 +89,8 @@ def _run(
 ) -> SummaryRun:
     _check_device(device)
     sizes = _sizes(input_size)
-    return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), abs(batch_size))
+    with collector_paused():
+        return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), abs(batch_size))
 
 
 def _batch(batch_size: SupportsIndex) -> int:

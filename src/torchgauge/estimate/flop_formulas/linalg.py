@@ -1,16 +1,17 @@
 """Dense factorizations and solvers: the leading term of the textbook count.
 
 ``flops`` there counts additions and multiplications one by one, so nothing is doubled here.
-Source: Golub & Van Loan, Matrix Computations, 4th edition, sections given per formula. Left out,
-because their iterations depend on the data: ``eig``, ``matrix_exp``, ``lstsq``, ``pinv``.
+Source: Golub & Van Loan, Matrix Computations, 4th edition, sections given per formula; "LAWN 41" is
+LAPACK Working Note 41 (Blackford and Dongarra), appendix C. Iterations are those that the textbook
+expects. ``matrix_exp`` has no count: the norm of the matrix decides how many products it takes.
 """
 
 from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.flop_formulas.arguments import Shape, argument, shape
-from torchgauge.estimate.flop_registry import register_flop_formula
+from torchgauge.estimate.flop_formulas.arguments import Shape, argument, output_shape, shape
+from torchgauge.estimate.flop_registry import DependsOnValuesError, register_flop_formula
 from torchgauge.report.model import OpRecord
 
 
@@ -151,3 +152,89 @@ def _full_matrices(op: OpRecord) -> bool:
         return argument(op, 1, "some", True) is False
     default = op.name.startswith("aten.linalg_svd")
     return bool(argument(op, 1, "full_matrices", default))
+
+
+@register_flop_formula("aten.linalg_eig", "aten._linalg_eigvals", "aten.linalg_eigvals")
+def eigen(op: OpRecord) -> int:
+    """``[…, n, n]``: ``25 n³`` for the Schur form and its vectors, ``10 n³`` for values (7.5.6)."""
+    a = shape(op, 0)
+    return _batch(a) * (10 if "eigvals" in op.name else 25) * a[-1] ** 3
+
+
+@register_flop_formula("aten.linalg_householder_product", "aten.orgqr")
+def householder_product(op: OpRecord) -> int:
+    """``[…, m, n]`` and ``k`` reflectors: ``4 m n k − 2 (m + n) k² + 4 k³ / 3`` (LAWN 41)."""
+    a, k = shape(op, 0), shape(op, 1)[-1]
+    m, n = a[-2:]
+    return _batch(a) * (12 * m * n * k - 6 * (m + n) * k**2 + 4 * k**3) // 3
+
+
+@register_flop_formula("aten.ormqr")
+def multiply_by_reflectors(op: OpRecord) -> int:
+    """``c: […, m, n]`` and ``k`` reflectors (LAWN 41).
+
+    ``4 m n k − 2 n k²`` from the left, ``4 m n k − 2 m k²`` from the right.
+    """
+    k, c = shape(op, 1)[-1], shape(op, 2)
+    m, n = c[-2:]
+    other = n if argument(op, 3, "left", True) else m
+    return _batch(c) * (4 * m * n * k - 2 * other * k**2)
+
+
+@register_flop_formula("aten.linalg_ldl_factor", "aten.linalg_ldl_factor_ex")
+def ldl(op: OpRecord) -> int:
+    """``[…, n, n]``: ``n³ / 3`` (4.4; ``sytrf`` in LAWN 41)."""
+    return cholesky(op)
+
+
+@register_flop_formula("aten.linalg_ldl_solve")
+def solve_ldl(op: OpRecord) -> int:
+    """``(LD, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (4.4)."""
+    return solve_lu(op)
+
+
+@register_flop_formula("aten.linalg_lstsq")
+def least_squares(op: OpRecord) -> int:
+    """``a: […, m, n]`` of full rank, ``k`` right-hand sides; ``p`` the smaller of m and n.
+
+    By QR (``gels``, and ``gelsy``, which pivots): ``2 p² (q − p/3)``, ``q`` the larger, then
+    ``4 q p k − 2 p² k`` for Q and ``p² k`` for R (5.2.1, 5.3.2). By singular values (``gelsd``,
+    ``gelss``): ``4 q p² + 8 p³`` for Σ and V (8.6.3), then ``2 (m + n) p k`` for U and V.
+    """
+    a, b = shape(op, 0), shape(op, 1)
+    m, n = a[-2:]
+    p, q = sorted((m, n))
+    k = _columns(b, a)
+    if argument(op, 3, "driver") in ("gelsd", "gelss"):
+        return _batch(a) * (4 * q * p**2 + 8 * p**3 + 2 * (m + n) * p * k)
+    return householder(op) + _batch(a) * (4 * q * p * k - p**2 * k)
+
+
+@register_flop_formula("aten.linalg_pinv", "aten.pinverse")
+def pseudoinverse(op: OpRecord) -> int:
+    """``[…, m, n]``: ``14 q p² + 8 p³`` for singular values and thin vectors (8.6.3), ``2 m n p``.
+
+    A Hermitian matrix takes its eigenvectors instead, ``9 n³``. Source: ``linalg_pinv`` in
+    PyTorch's ``aten/src/ATen/native/LinearAlgebra.cpp``.
+    """
+    a = shape(op, 0)
+    p, q = sorted(a[-2:])
+    hermitian = argument(op, _PINV_HERMITIAN.get(op.name, -1), "hermitian", False)
+    vectors = 9 * p**3 if hermitian else 14 * q * p**2 + 8 * p**3
+    return _batch(a) * (vectors + 2 * p * p * q)
+
+
+_PINV_HERMITIAN = {"aten.linalg_pinv.default": 2, "aten.linalg_pinv.rcond_tensor": 2}
+"""The position of ``hermitian`` in overloads where it is not given by name."""
+
+
+@register_flop_formula("aten.linalg_matrix_exp", "aten.matrix_exp")
+def matrix_exponential(op: OpRecord) -> int:
+    """Raise, except for matrices of no or one element: the norm decides what is multiplied.
+
+    Source: ``mexp_impl`` in PyTorch's ``aten/src/ATen/native/LinearAlgebra.cpp``.
+    """
+    a = output_shape(op)
+    if prod(a) == 0 or a[-1] == 1:
+        return 0
+    raise DependsOnValuesError("the norm of a matrix decides how many products its exponential is")

@@ -33,6 +33,8 @@ def has_sparse(op: OpRecord) -> bool:
 
 def sparse_formula(op: OpRecord) -> FlopFormula | None:
     """Return the formula of an operator on sparse tensors, ``None`` for what is no product."""
+    if _name(op) == "_sparse_mm_reduce_impl_backward":
+        return reduced_product_backward
     return sparse_product if _name(op) in _FIRST_FACTOR else None
 
 
@@ -59,6 +61,19 @@ def sparse_product(op: OpRecord) -> int:
     if right.stored is not None:
         return 2 * right.stored * (left.shape[-2] if len(left.shape) > 1 else 1)
     raise ShapeNotVisibleError("a product of dense tensors that is sparse")
+
+
+def reduced_product_backward(op: OpRecord) -> int:
+    """``(a: sparse, grad: [m, k], b: [n, k], how, chosen, mask)``: ``2 · stored · k`` each.
+
+    For a minimum or maximum only the elements that were chosen have gradients: ``2 · m · k``.
+    Source: ``SpmmReduceKernel.cpp`` in PyTorch's ``aten/src/ATen/native/cpu``.
+    """
+    a, grad, _, how, _, wanted = op.args
+    assert isinstance(a, TensorSpec) and isinstance(grad, TensorSpec)
+    m, k = grad.shape
+    each = 2 * m * k if how in ("amax", "amin") else 2 * (a.stored or 0) * k
+    return each * sum(map(bool, wanted)) if isinstance(wanted, tuple) else 0
 
 
 def flattened(op: OpRecord) -> OpRecord:

@@ -15,6 +15,7 @@ from torchgauge.report.model import Layout, OpRecord, TensorSpec
 FLOAT = 4
 BLOCK = 16
 """Channels in a block: floats in a register of AVX-512."""
+HALF_BLOCK = 8
 ALIGNMENT = 128
 """Bytes that oneDNN adds to each scratchpad entry (``memory_tracking.hpp``)."""
 STRIDED_DESCRIPTORS = 20_504
@@ -22,12 +23,23 @@ STRIDED_DESCRIPTORS = 20_504
 _STRIDED_BUFFER = 16_384
 """Bytes that ``brgconv_strided`` rounds its copy of an image up to: 4096 floats."""
 _FEW_ELEMENTS = 20_480
+_MAX_JIT_KERNEL = 14
+"""Widest kernel whose weight gradient ``jit:avx512_core`` computes."""
+_MAX_DEPTHWISE_KERNEL = 3
 _LARGE_BATCH = 16
 
 
 def up(value: int, multiple: int) -> int:
     """Return the value rounded up to a multiple."""
     return -(-value // multiple) * multiple
+
+
+def handed_over(image: TensorSpec) -> int:
+    """Return how many images are beside ``brgconv_strided``'s result while it is handed over.
+
+    It has its channels last: it is written out in PyTorch's order, and then copied.
+    """
+    return 1 if image.shape[1] == 1 else 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,16 @@ class Convolution:
         return prod(self.kernel) == 1
 
     @property
+    def takes_jit_1x1(self) -> bool:
+        """Return whether the kernel of matrix products runs it: not volumes with a stride."""
+        return self.is_pointwise and (len(self.kernel) < 3 or not self.is_strided)
+
+    @property
+    def is_strided(self) -> bool:
+        """Return whether a stride is larger than one."""
+        return any(step > 1 for step in self.stride)
+
+    @property
     def is_depthwise(self) -> bool:
         """Return whether each channel is a group."""
         return self.groups > 1 and self.inputs == 1 and self.outputs == self.groups
@@ -81,14 +103,14 @@ class Convolution:
     @property
     def is_first(self) -> bool:
         """Return whether the input has too few channels for a block: it stays plain."""
-        return self.groups == 1 and self.inputs < BLOCK
+        return self.groups == 1 and self.inputs < BLOCK and not self.takes_jit_1x1
 
     @property
     def takes_onednn(self) -> bool:
         """Return whether oneDNN runs it, and not PyTorch's own im2col."""
         batch = self.source.shape[0]
         moves = any(size != 1 for size in (*self.stride, *self.dilation))
-        wide = min(self.kernel[-2:]) > 3
+        wide = len(self.kernel) > 1 and min(self.kernel[-2:]) > 3  # a line is one pixel high
         many = prod(self.source.shape[:4]) > _FEW_ELEMENTS
         worth = self.groups > 1 or wide or batch > 1 or many
         parallel = batch >= _LARGE_BATCH or prod(self.kernel[-2:]) != 1 or self.threads > 1
@@ -104,6 +126,22 @@ class Convolution:
         """Return whether the kernel, dilated, is larger than an image."""
         spans = zip(self.kernel, self.dilation, self.source.shape[2:], strict=True)
         return any((size - 1) * step + 1 > extent for size, step, extent in spans)
+
+    @property
+    def takes_gemm_for_weights(self) -> bool:
+        """Return whether oneDNN unfolds images for the weight's gradient.
+
+        It books the sums of the weight as floats of floats: four times their bytes.
+        """
+        if self.takes_gemm or max(self.kernel) > _MAX_JIT_KERNEL:
+            return True
+        if self.is_depthwise:
+            return self.exceeds_source or max(self.kernel) > _MAX_DEPTHWISE_KERNEL
+        if self.groups == 1:
+            return self.exceeds_source and any(step > 1 for step in self.dilation)
+        if self.inputs % HALF_BLOCK or (self.outputs // self.groups) % HALF_BLOCK:
+            return True
+        return self.inputs % BLOCK != 0 and self.exceeds_source
 
     def image(self, shape: tuple[int, ...], channels_per_group: int) -> int:
         """Return the bytes of activations in blocks of channels."""
@@ -152,7 +190,7 @@ class Convolution:
 
         Of as many channels as are handled together, of all without ``most_channels``.
         """
-        if not self.is_pointwise or all(size == 1 for size in self.stride):
+        if not self.takes_jit_1x1 or not self.is_strided:
             return 0
         channels = up(self.source.shape[1], BLOCK)
         channels = min(channels, most_channels or channels)

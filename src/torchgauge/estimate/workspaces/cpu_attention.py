@@ -7,10 +7,15 @@ Source: ``cpu_flash_attention`` and its backward in PyTorch's
 
 from __future__ import annotations
 
+from torchgauge.estimate.workspaces.convolution_sizes import up
+from torchgauge.estimate.workspaces.onednn_products import scratch_bytes
+from torchgauge.estimate.workspaces.onednn_strips import Product
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, TensorSpec
+from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
+_PACKED_FROM = 64
+"""Queries and keys from which on the keys are copied."""
 _KEYS = 512
 """Keys that are handled together."""
 _QUERIES = ((768, 256), (192, 64), (0, 32))
@@ -24,23 +29,57 @@ def _blocks(query: TensorSpec, key: TensorSpec) -> tuple[int, int]:
 
 
 def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Scores, maxima, sums and results of a block of queries per thread, in float32."""
+    """Scores, maxima, sums and results of a block of queries per thread, in float32.
+
+    In bfloat16 copies of keys and values in the order of AMX tiles.
+    """
     query, key = op.args[0], op.args[1]
     assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
     queries, keys = _blocks(query, key)
     rows = queries * (keys + 2 + query.shape[3])
     reduced = queries * keys * 2 if query.dtype in ("bfloat16", "float16") else 0
-    return target.threads * rows * _FLOAT, target.threads * reduced
+    packed = 0
+    if query.dtype == "bfloat16" and min(query.shape[2], key.shape[2]) >= _PACKED_FROM:
+        pairs = up(key.shape[2], 2) * up(query.shape[3], 2)
+        packed = 2 * key.shape[0] * key.shape[1] * pairs * 2
+        packed += target.threads * keys * query.shape[3] * 2
+    return target.threads * rows * _FLOAT, target.threads * reduced, packed
 
 
 def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Scores and their gradient of a block per thread, and a sum per query."""
-    query, key = op.args[1], op.args[2]
+    """Scores and their gradient of a block per thread, and a sum per query.
+
+    Before them a copy of the output's gradient in the order of the heads inside of positions,
+    unless it comes so (``flash_attention_backward_kernel_impl``).
+    """
+    gradient, query, key = op.args[:3]
+    assert isinstance(gradient, TensorSpec)
     assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    copied = 0 if Layout.HEADS_INSIDE in op.layouts[0] else gradient.nbytes
     queries, keys = _blocks(query, key)
     scores = target.threads * 2 * queries * keys
     reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
-    return scores * _FLOAT, target.threads * queries * _FLOAT, reduced
+    scratch = _largest_product(query, key) if reduced else 0
+    return copied, scores * _FLOAT, scratch, target.threads * queries * _FLOAT, reduced
+
+
+def _largest_product(query: TensorSpec, key: TensorSpec) -> int:
+    """Return what oneDNN takes for the largest product of two blocks in half precision.
+
+    They are the scores' gradient times the keys, and the transposed scores times the gradient of
+    the results; their factor is a tensor of its own (``gemm`` in ``CPUBlas.cpp``).
+    """
+    queries, keys = _blocks(query, key)
+    width, largest = query.shape[3], 0
+    for rows in {queries, query.shape[2] % queries} - {0}:
+        for depth in {keys, key.shape[2] % keys} - {0}:
+            for left, inner, flipped in ((rows, depth, False), (depth, rows, True)):
+                product = Product(
+                    batch=1, rows=left, depth=inner, columns=width,
+                    is_left_transposed=flipped and left > 1, is_right_transposed=False,
+                )  # fmt: skip
+                largest = max(largest, scratch_bytes(product, query.dtype))
+    return largest + _FLOAT
 
 
 def _safe_softmax(op: OpRecord, target: Target) -> tuple[int, ...]:

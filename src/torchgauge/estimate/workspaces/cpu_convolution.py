@@ -19,22 +19,18 @@ from torchgauge.estimate.workspaces.convolution_sizes import (
     BLOCK,
     FLOAT,
     Convolution,
+    handed_over,
     read,
     up,
 )
 from torchgauge.estimate.workspaces.cpu_deconvolution import deconvolution, deconvolution_backward
+from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
-_HALF_BLOCK = 8
 _BRGEMM_BLOCK = 32
 _BRGEMM_DESCRIPTORS = 8216
 """Bytes of ``brgconv``'s batch descriptors in a forward: measured, oneDNN 3.12."""
-_MAX_JIT_KERNEL = 14
-"""Widest kernel whose weight gradient ``jit:avx512_core`` computes."""
-_MAX_DEPTHWISE_KERNEL = 3
-_CHANNELS_OF_WEIGHT_GRADIENT = 128
-"""Input channels that ``jit_1x1`` handles together for a weight's gradient: eight blocks."""
 
 
 def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
@@ -102,7 +98,11 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
     if not case.takes_onednn:
-        return (copies, _unfolded(case))
+        unfolded = _unfolded(case)
+        if unfolded or len(case.kernel) < 3 or not mask[0]:
+            return copies, unfolded
+        kept = sum(spec.nbytes for spec in op.outputs)  # a volume's gradient is made twice
+        return copies, max(0, 2 * case.source.nbytes - kept)
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0
@@ -129,16 +129,19 @@ def _input_gradient(case: Convolution, gradient: TensorSpec) -> list[int]:
     if case.takes_gemm or dilated:
         return [image + case.columns + ALIGNMENT, 2 * image]
     source = case.image(case.source.shape, case.inputs)
+    if case.groups == 1 and case.is_strided:
+        weight = case.outputs * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
+        inside = gradient.nbytes + weight + image + _strided_scratch(case)
+        return [inside, image + handed_over(case.source) * image]
     weight = case.blocked_weight
     if case.is_first:
         weight = up(case.outputs, BLOCK) * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
-    inside = case.blocked_result + weight + source
-    return [inside + _strided_scratch(case), source + image]
+    return [case.blocked_result + weight + source, source + image]
 
 
 def _strided_scratch(case: Convolution) -> int:
     """Return what the input's gradient takes where ``brgconv_strided`` computes it."""
-    if case.groups > 1 or case.is_first or all(step == 1 for step in case.stride):
+    if case.groups > 1 or not case.is_strided:
         return 0
     return case.strided_scratch(case.outputs, case.result[2:], case.source.shape[2:])
 
@@ -156,26 +159,9 @@ def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> lis
             weight = up(case.outputs, BLOCK) * up(case.inputs, BLOCK) * prod(case.kernel)
             weight *= FLOAT
         return [weight + one_bias + padded, weight + 2 * one_bias + 2 * own]
-    if _weight_gradient_takes_gemm(case):
-        scratch = FLOAT * own + case.columns + 2 * ALIGNMENT
-        return [own + scratch + one_bias, 2 * own + 2 * one_bias]
-    weight = case.blocked_weight
-    inside = case.blocked_source + case.blocked_result + weight + one_bias + padded
-    return [inside + case.strided_source(_CHANNELS_OF_WEIGHT_GRADIENT), weight + own + 2 * one_bias]
-
-
-def _weight_gradient_takes_gemm(case: Convolution) -> bool:
-    """Return whether oneDNN unfolds images for the weight's gradient.
-
-    It books the sums of the weight as floats of floats: four times their bytes.
-    """
-    if case.takes_gemm or max(case.kernel) > _MAX_JIT_KERNEL:
-        return True
-    if case.is_depthwise:
-        return case.exceeds_source or max(case.kernel) > _MAX_DEPTHWISE_KERNEL
-    if case.groups == 1:
-        return case.exceeds_source and any(step > 1 for step in case.dilation)
-    return case.inputs % _HALF_BLOCK != 0 or (case.inputs % BLOCK != 0 and case.exceeds_source)
+    found = weight_gradient(case, bias=bias)
+    inside = found.operands + found.weight + one_bias + found.padded_bias
+    return [inside, found.weight + own + 2 * one_bias]
 
 
 RULES: dict[str, Rule] = {

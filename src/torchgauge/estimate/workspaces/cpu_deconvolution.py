@@ -1,15 +1,16 @@
 """Scratch memory of transposed float32 convolutions on the CPU.
 
-Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native``; ideep's
-``operators/deconv.hpp``; oneDNN 3.x ``src/cpu/x64/jit_brgemm_deconv.cpp`` and
-``src/cpu/ref_deconvolution.hpp``, which run the convolution backwards.
-Weight: ``[I, O / groups, …]``.
+Sources: ``mkldnn/Conv.cpp``, ``NaiveConvolutionTranspose2d.cpp`` and ``…3d.cpp`` in PyTorch's
+``aten/src/ATen/native``; ideep's ``operators/deconv.hpp``; oneDNN 3.x
+``src/cpu/x64/jit_brgemm_deconv.cpp`` (with strides) and ``src/cpu/ref_deconvolution.hpp``, which
+run the convolution backwards. Weight: ``[I, O / groups, …]``.
 
-Assumes: one group, no channels-last, AVX-512.
+Assumes: no channels-last, AVX-512. Not exact: outputs whose size is no multiple of the stride.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from torchgauge.estimate.workspaces.convolution_sizes import (
@@ -17,43 +18,95 @@ from torchgauge.estimate.workspaces.convolution_sizes import (
     BLOCK,
     FLOAT,
     Convolution,
+    handed_over,
     up,
 )
+from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
 from torchgauge.report.model import TensorSpec
 
 
 def deconvolution(case: Convolution, output: TensorSpec) -> tuple[int, ...]:
     """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
-    if case.groups > 1 or case.is_channels_last:
+    if case.is_channels_last:
         return ()
-    scratch = 0
-    if any(step > 1 for step in case.stride):
-        channels = case.weight.shape[0]
-        small, large = case.source.shape[2:], output.shape[2:]
-        scratch = ALIGNMENT + case.strided_scratch(channels, small, large)
-    inside = case.source.nbytes + _blocked_weight(case) + scratch
-    return (max(inside, output.nbytes),)
+    if not case.takes_onednn:
+        return (_slow(case, output),)
+    backwards = _backwards(case, output)
+    if case.is_strided and not backwards.is_depthwise:
+        inside = case.source.nbytes + _padded_weight(case) + output.nbytes
+        inside += _strided_scratch(case, output)
+        return (max(inside - output.nbytes, handed_over(output) * output.nbytes),)
+    result = backwards.image(output.shape, backwards.inputs)
+    inside = backwards.blocked_result + result + _blocked_weight(backwards)
+    inside += result + ALIGNMENT if case.has_bias else 0
+    return (max(inside - output.nbytes, result),)
 
 
 def deconvolution_backward(case: Convolution, gradient: TensorSpec) -> tuple[int, ...]:
-    """The worst moment of both gradients; images of few channels stay plain."""
-    if case.groups > 1 or case.is_channels_last:
+    """The worst moment of the input's gradient, and of the weight's beside it."""
+    if case.is_channels_last:
         return ()
-    weight = case.weight.nbytes
-    inputs, outputs = case.weight.shape[:2]
-    is_first = outputs < BLOCK
-    blocked = up(inputs, BLOCK) * prod((case.source.shape[0], *case.source.shape[2:])) * FLOAT
-    large = 0 if is_first else case.image(gradient.shape, outputs)
-    image, own_bias = case.source.nbytes, outputs * FLOAT
+    if not case.takes_onednn:
+        return (0 if case.is_pointwise else _columns(case),)
+    backwards = _backwards(case, gradient)
+    image, weight = case.source.nbytes, case.weight.nbytes
+    bias = gradient.shape[1] * FLOAT if case.has_bias else 0
+    blocked = backwards.blocked_result
+    found = weight_gradient(backwards, bias=False)
     moments = (
-        large + _blocked_weight(case) + blocked,
+        backwards.blocked_source + backwards.blocked_weight + blocked
+        + backwards.strided_source(),
         blocked + image,
-        image + blocked + large + weight + own_bias,
-        image + 2 * weight + 2 * own_bias,
+        image + found.operands + found.weight + bias,
+        image + found.weight + weight + 2 * bias,
+    )  # fmt: skip
+    return (max(0, max(moments) - image - weight - bias),)
+
+
+def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
+    """Return the convolution that leads from the output to the input."""
+    return replace(
+        case,
+        source=output,
+        result=case.source.shape,
+        source_layout=case.weight_layout,
+        has_bias=False,
     )
-    return (max(0, max(moments) - image - weight - own_bias),)
 
 
-def _blocked_weight(case: Convolution) -> int:
+def _blocked_weight(backwards: Convolution) -> int:
+    if backwards.groups > 1:
+        return backwards.blocked_weight
+    inputs, outputs = up(backwards.inputs, BLOCK), up(backwards.outputs, BLOCK)
+    return inputs * outputs * prod(backwards.kernel) * FLOAT
+
+
+def _padded_weight(case: Convolution) -> int:
+    """Return the bytes of a weight whose outputs alone fill their blocks."""
+    if case.groups > 1:
+        return case.weight.nbytes
     inputs, outputs = case.weight.shape[:2]
-    return up(inputs, BLOCK) * up(outputs, BLOCK) * prod(case.kernel) * FLOAT
+    return inputs * up(outputs, BLOCK) * prod(case.kernel) * FLOAT
+
+
+def _strided_scratch(case: Convolution, output: TensorSpec) -> int:
+    """Return what ``brgconv_strided`` takes; where it does not fit, the bias is added apart."""
+    small, large = case.source.shape[2:], output.shape[2:]
+    scratch = ALIGNMENT + case.strided_scratch(case.weight.shape[0], small, large)
+    fits = all(size % step == 0 for size, step in zip(large, case.stride, strict=True))
+    return scratch if fits or not case.has_bias else scratch + output.nbytes + ALIGNMENT
+
+
+def _columns(case: Convolution) -> int:
+    """Return the bytes of all images unfolded, in three dimensions of one at a time."""
+    images = 1 if len(case.kernel) == 3 else case.source.shape[0]
+    positions = prod(case.source.shape[2:])
+    return images * prod(case.weight.shape[1:]) * positions * FLOAT
+
+
+def _slow(case: Convolution, output: TensorSpec) -> int:
+    """Return what PyTorch's own kernel takes: in three dimensions also a copy, and ones."""
+    if len(case.kernel) < 3:
+        return _columns(case)
+    ones = prod(output.shape[2:]) * FLOAT if case.has_bias else 0
+    return max(case.source.nbytes, _columns(case) + ones)

@@ -62,7 +62,7 @@ def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     copies = [0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)]
     mask, shape = op.args[7], op.args[2]
     assert isinstance(mask, tuple) and isinstance(shape, tuple)
-    if not (mask[1] or mask[2]):
+    if not (mask[1] or mask[2]) or _tensor(op, 1).numel == 0:
         return tuple(copies)
     size = 1
     for extent in shape:
@@ -156,7 +156,39 @@ def _ctc_loss_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (_tensor(op, 6).nbytes,)
 
 
+def _repeat(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Numbers of the repeated dimensions as tensors: measured, 2.13."""
+    times = op.args[1]
+    return (4 * _INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
+
+
+def _trilinear(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
+    factors = [_tensor(op, position).shape for position in range(3)]
+    expands = [value for value in op.args[3:6] if isinstance(value, tuple)]
+    summed, unroll = op.args[6], op.args[7] if len(op.args) > 7 else 1
+    rank = len(factors[0]) + len(expands[0])
+    assert isinstance(summed, tuple) and isinstance(unroll, int)
+    sizes = []
+    for factor, expand in zip(factors, expands, strict=True):
+        left = iter(factor)
+        sizes.append([1 if dim in expand else next(left) for dim in range(rank)])
+    loop = [dim for dim in range(rank) if dim != unroll]
+    gone = [dim for dim in summed if dim in expands[2]]
+    first = prod(max(sizes[0][dim], sizes[1][dim]) for dim in loop if dim not in gone)
+    second = prod(max(size[dim] for size in sizes) for dim in loop if dim not in summed)
+    width = op.outputs[0].nbytes // max(1, op.outputs[0].numel)
+    return first * width, second * width
+
+
+def _fourier(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """What the recorder noted from the strides (``trace/fourier.py``)."""
+    noted = dict(op.kwargs).get("scratch_bytes", 0)
+    return (noted,) if isinstance(noted, int) else ()
+
+
 RULES: dict[str, Rule] = {
+    **{f"aten.{name}.default": _fourier for name in ("_fft_r2c", "_fft_c2c", "_fft_c2r")},
     "aten._ctc_loss_backward.default": _ctc_loss_backward,
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     "aten.masked_select.default": _masked_select,
@@ -171,6 +203,8 @@ RULES: dict[str, Rule] = {
     "aten.upsample_nearest2d_backward.default": _upsample_backward,
     "aten.upsample_bilinear2d_backward.default": _upsample_backward,
     "aten.roll.default": _roll,
+    "aten.repeat.default": _repeat,
+    "aten._trilinear.default": _trilinear,
     "aten.embedding.default": _embedding,
     "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.sort.default": _sort,

@@ -2,7 +2,7 @@
 
 Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/native/mkldnn/RNN.cpp``;
 ``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x). Not counted: up
-to some pages of states more in inference.
+to some pages of states more in inference than the one that small layers take.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ _GRADIENT = 10
 """Which of the backward's tensors is the output's gradient."""
 _PLACES = 568
 """Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.12."""
+_PLACES_OF_INFERENCE = 208
+"""The same between the states, which are part of the scratchpad in inference."""
+_EARLY_PLACES = 384
+"""The same for what oneDNN 3.5 and 3.7 ask for once more."""
 
 
 def _up(value: int, multiple: int) -> int:
@@ -41,10 +45,16 @@ def _sizes(op: OpRecord) -> tuple[int, int, int, int] | None:
     return steps, batch, inputs, hidden.shape[-1]
 
 
-def _scratch(steps: int, batch: int, size: int) -> int:
-    """Return the gates of all steps, two states and a page of smaller things."""
-    gates = _up(steps * batch * _row(4 * size) * _FLOAT, _PAGE)
-    return gates + 2 * _up(batch * _row(size) * _FLOAT, _PAGE) + _PAGE + _PLACES
+def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
+    """Return the gates of all steps, two states and a page of smaller things.
+
+    An early oneDNN (3.5 and 3.7, measured) asks for gates and states once more, and there takes
+    their bytes for a number of floats.
+    """
+    gates = steps * batch * _row(4 * size) * _FLOAT
+    state = batch * _row(size) * _FLOAT
+    again = _FLOAT * (gates + 2 * state) + _EARLY_PLACES if target.has_early_onednn else 0
+    return _up(gates, _PAGE) + 2 * _up(state, _PAGE) + _PAGE + _PLACES + again
 
 
 def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -56,7 +66,8 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     row = _row(4 * size) if op.args[15] else 4 * _up(size, _OUTPUT_BLOCK)
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
-    return bias, *weights, _scratch(steps, batch, size)
+    inference = 0 if op.args[15] else _PAGE + _PLACES_OF_INFERENCE
+    return bias, *weights, _scratch(steps, batch, size, target) + inference
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -76,7 +87,7 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     layouts = op.layouts[_GRADIENT : _GRADIENT + 1]
     if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
         missing.append(steps * batch * size * _FLOAT)
-    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size)
+    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size, target)
 
 
 def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from math import prod
 
+from torchgauge.estimate.workspaces.losses import NUMBER, mean_scratch, width
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import OpRecord, TensorSpec
 
-_NUMBER = 8
-"""Bytes of a Python number as a tensor: float64 or int64."""
 _CAST = {"float32": 4, "bfloat16": 4, "float16": 4, "complex64": 8}
 """Bytes of a number in the arithmetic of a dtype, where it is another than its own."""
 _BASES = (
@@ -23,6 +22,7 @@ _BASES = (
     "mul",
     "div",
     "floor_divide",
+    "rsub",
     "remainder",
     "eq",
     "ne",
@@ -42,7 +42,7 @@ def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
         return ()
     if not isinstance(other, (int, float)):
         return ()
-    return _NUMBER, _CAST.get(tensor.dtype, 0)
+    return NUMBER, _CAST.get(tensor.dtype, 0)
 
 
 def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
@@ -57,30 +57,43 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     in_place = "_." in op.name
     halves = {left.dtype, right.dtype} == {"float16", "bfloat16"}
     if halves and bool(left.shape) == bool(right.shape):
-        dtype, width = "float32", 4
+        dtype, itemsize = "float32", 4
     elif in_place or output.dtype == "bool":
-        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, _width(s)))
-        dtype, width = widest.dtype, _width(widest)
+        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
+        dtype, itemsize = widest.dtype, width(widest)
     else:
-        dtype, width = output.dtype, _width(output)
+        dtype, itemsize = output.dtype, width(output)
     copied = [spec for spec in (left, right) if spec.dtype != dtype]
     if in_place and output.dtype != dtype:
         copied.append(output)
-    return tuple(prod(spec.shape) * width for spec in copied)
+    return tuple(prod(spec.shape) * itemsize for spec in copied)
 
 
 def _is_float(spec: TensorSpec) -> bool:
     return spec.dtype.startswith(("float", "bfloat", "complex"))
 
 
-def _width(spec: TensorSpec) -> int:
-    count = prod(spec.shape)
-    return spec.nbytes // count if count else 0
-
-
 def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The count that the sum is divided by (``mean_out`` in ``ReduceOps.cpp``)."""
-    return _NUMBER, _CAST.get(op.outputs[0].dtype, 0)
+    """The count that the sum is divided by, and what sums half precision in float32."""
+    source, output = op.args[0], op.outputs[0]
+    assert isinstance(source, TensorSpec)
+    copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
+    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), target)
+    if output.dtype in ("bfloat16", "float16"):
+        return (scratch,)
+    return (max(scratch, *_sum(op, target)),)
+
+
+def _sum(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input in the dtype of the sum (``make_reduction_from_out_ty`` in ``ReduceOpsUtils.h``).
+
+    Half precision is summed as it is.
+    """
+    source, output = op.args[0], op.outputs[0]
+    assert isinstance(source, TensorSpec)
+    if source.dtype == output.dtype:
+        return ()
+    return (source.numel * width(output),)
 
 
 _BINARY: dict[str, Rule] = {
@@ -100,5 +113,7 @@ RULES: dict[str, Rule] = {
     **_OF_TWO_TENSORS,
     "aten.mean.default": _mean,
     "aten.mean.dim": _mean,
+    "aten.sum.default": _sum,
+    "aten.sum.dim_IntList": _sum,
 }
 """By operator, overload included."""

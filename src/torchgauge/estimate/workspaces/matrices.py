@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from torchgauge.estimate.workspaces.cpu_half_products import half_product
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
 """Multiplications per matrix below which the CPU multiplies batches without BLAS."""
 _BLAS = ("float32", "float64", "complex64", "complex128")
-"""What the CPU always gives to BLAS. The kernels of half precision depend on the processor."""
+"""What the CPU always gives to BLAS."""
+_HALF = ("bfloat16", "float16")
+"""What it gives to oneDNN."""
 
 
 def _copied(op: OpRecord, first: int) -> tuple[int, ...]:
@@ -40,7 +43,10 @@ def _product(first: int) -> Rule:
     """
 
     def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
-        is_blas = target.type != "cpu" or op.outputs[0].dtype in _BLAS
+        dtype = op.outputs[0].dtype
+        if target.type == "cpu" and dtype in _HALF:
+            return half_product(op, first)
+        is_blas = target.type != "cpu" or dtype in _BLAS
         return _copied(op, first) if is_blas and op.outputs[0].numel > 0 else ()
 
     return rule
@@ -58,6 +64,8 @@ def _batched(first: int) -> Rule:
         left = op.args[first]
         assert isinstance(left, TensorSpec)
         batch, rows, columns = op.outputs[0].shape
+        if target.type == "cpu" and op.outputs[0].dtype in _HALF:
+            return half_product(op, first)
         if target.type != "cpu" or batch == 0:
             return _copied(op, first)
         whole = _conjugates(op, first)
@@ -73,8 +81,10 @@ RULES: dict[str, Rule] = {
     "aten.mm.default": _product(0),
     "aten.mv.default": _product(0),
     "aten.addmm.default": _product(1),
+    "aten._addmm_activation.default": _product(1),
     "aten.addmv.default": _product(1),
     "aten.bmm.default": _batched(0),
+    "aten.bmm.out": _batched(0),
     "aten.baddbmm.default": _batched(1),
 }
 """By operator, overload included."""

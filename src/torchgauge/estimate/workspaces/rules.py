@@ -12,6 +12,7 @@ from torchgauge.estimate.workspaces import (
     cuda_attention,
     cuda_convolution,
     cuda_kernels,
+    losses,
     matrices,
 )
 from torchgauge.estimate.workspaces.target import Rule, Target
@@ -20,12 +21,13 @@ from torchgauge.report.model import OpRecord
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 
 _RULES: dict[str, dict[str, Rule]] = {
-    "cpu": {**cpu.RULES, **complex_kernels.RULES},
+    "cpu": {**cpu.RULES, **complex_kernels.RULES, **losses.RULES},
     "cuda": {
         **cuda_attention.RULES,
         **cuda_convolution.RULES,
         **cuda_kernels.RULES,
         **complex_kernels.RULES,
+        **losses.RULES,
         **matrices.RULES,
     },
 }

@@ -21,6 +21,8 @@ class Target:
     """``torch.backends.cudnn.benchmark``: convolutions run the plan that was fastest."""
     channels_last: bool = False
     """Whether images lie with their channels last, as tensor cores want them."""
+    has_early_onednn: bool = False
+    """Whether oneDNN's LSTM asks for scratch memory as up to version 3.7."""
     threads: int = 1
     """Threads of the CPU's kernels (``torch.get_num_threads()``). One by default, so that a report
     is the same on every machine: each further thread adds its own partial sums."""

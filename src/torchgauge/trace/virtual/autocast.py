@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from torchgauge.trace.inside_kernels import AutocastInside
 from torchgauge.trace.torch_internals import (
     autocast_key,
     cached_casts_require_grad,
@@ -65,11 +66,12 @@ def autocast_installed(
     aliases: tuple[str, ...],
     note: Callable[[str], None],
     assume: Callable[[str], None],
+    inside: AutocastInside,
 ) -> Iterator[None]:
     """Let regions of autocast act on the tensors of a run as on the ``target`` type of device.
 
     ``aliases`` are the types of device that these tensors have in the run. ``note`` hears of
-    regions without effect, ``assume`` of guesses.
+    regions without effect, ``assume`` of guesses. ``inside`` learns which regions are open.
     """
     cache = _WeightCache()
 
@@ -82,7 +84,12 @@ def autocast_installed(
 
     with autocast_key(kernels) as switch:
         regions = Regions(
-            target, aliases, switch=switch, on_clear=cache.clear, note=note, assume=assume
+            target,
+            aliases,
+            switch=inside.note(switch),
+            on_clear=cache.clear,
+            note=note,
+            assume=assume,
         )
         with regions.followed():
             yield

@@ -25,5 +25,8 @@ class VirtualDevice:
     """Whether optimizers work on lists of tensors by default."""
     fused: frozenset[str] = frozenset()
     """Operators with a kernel of the device's own that are composite elsewhere, as ``name``."""
+    takes_attention_kernel: Callable[..., bool] | None = None
+    """Whether the fused fast path of an inference takes an attention kernel for query, key and
+    value; it multiplies matrices otherwise."""
     host_states: bool
     """Whether what an optimizer makes without naming a device lies beside the device."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from torchgauge.trace.kernel_rules import CPU_RULES
 from torchgauge.trace.shape_rules import channels_last
 from torchgauge.trace.torch_internals import cpu_chooses_flash
 from torchgauge.trace.virtual import packed_recurrent, recurrent
@@ -114,6 +115,19 @@ def scaled_dot_product_attention(
     return output
 
 
+def normalized_nothing(
+    source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
+) -> torch.Tensor:
+    """Normalise no elements, of any rank; a new tensor keeps the chain of gradients.
+
+    Source: ``_batch_norm_impl_index`` in PyTorch's ``aten/src/ATen/native/Normalization.cpp``.
+    """
+    output = source.clone()
+    if weight is not None:
+        output = output * weight[0]
+    return output if bias is None else output + bias[0]
+
+
 def batch_norm(
     source: torch.Tensor,
     weight: torch.Tensor | None,
@@ -130,6 +144,8 @@ def batch_norm(
     Source: ``_batch_norm_impl_index`` in PyTorch's ``aten/src/ATen/native/Normalization.cpp``,
     which makes an empty reserve first.
     """
+    if source.numel() == 0:
+        return normalized_nothing(source, weight, bias)
     reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
     result: torch.Tensor = torch.ops.aten.native_batch_norm(
         source, weight, bias, running_mean, running_var, training, momentum, eps
@@ -165,9 +181,67 @@ def group_norm(
     return result
 
 
+def one_hot(indices: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
+    """Write ones into zeros ``[..., num_classes]``; PyTorch compares where there are no data.
+
+    Whether indices are in range is not looked at. Source: ``one_hot`` in PyTorch's
+    ``aten/src/ATen/native/Onehot.cpp``.
+    """
+    if num_classes == -1 and indices.numel() > 0:
+        num_classes = int(indices.max().item()) + 1
+    if indices.dtype is not torch.int64 or num_classes <= 0:
+        raise RuntimeError(
+            f"one_hot needs int64 indices and at least one class, not {indices.dtype} and "
+            f"{num_classes} classes"
+        )
+    shape = (*indices.shape, num_classes)
+    if indices.numel() == 0:
+        return torch.empty(shape, dtype=torch.int64, device=indices.device)
+    made = torch.zeros(shape, dtype=torch.int64, device=indices.device)
+    return made.scatter_(-1, indices.unsqueeze(-1), 1)
+
+
+def tensor_split(source: torch.Tensor, places: torch.Tensor, dim: int = 0) -> Any:
+    """Split at places, or into a number of parts, that a tensor on the CPU says.
+
+    Source: ``tensor_split`` in PyTorch's ``aten/src/ATen/native/TensorShape.cpp``, which reads the
+    tensor's memory.
+    """
+    if places.dim() == 0:
+        return torch.tensor_split(source, int(places.item()), dim)
+    return torch.tensor_split(source, [int(place.item()) for place in places.unbind()], dim)
+
+
+def max_pool1d(
+    source: torch.Tensor,
+    kernel_size: Sequence[int],
+    stride: Sequence[int] = (),
+    padding: Sequence[int] = (0,),
+    dilation: Sequence[int] = (1,),
+    ceil_mode: bool = False,
+) -> torch.Tensor:
+    """Pool ``[N, C, L]``; the CPU keeps no indices where no gradient is asked for.
+
+    Source: ``max_pool1d`` in PyTorch's ``aten/src/ATen/native/MaxPooling.cpp`` (2.6–2.13).
+    """
+    if torch.is_grad_enabled() and source.requires_grad:
+        result: torch.Tensor = torch.ops.aten.max_pool1d_with_indices(
+            source, kernel_size, stride, padding, dilation, ceil_mode
+        )[0]
+        return result
+    sizes = [(1, *(size or kernel_size)) for size in (kernel_size, stride, dilation)]
+    pooled: torch.Tensor = torch.ops.aten.mkldnn_max_pool2d(
+        source.unsqueeze(-2), sizes[0], sizes[1], (0, *padding), sizes[2], ceil_mode
+    )
+    return pooled.squeeze(-2)
+
+
 KERNELS: dict[str, Callable[..., Any]] = {
     "batch_norm": batch_norm,
+    "one_hot": one_hot,
+    "tensor_split.tensor_indices_or_sections": tensor_split,
     "group_norm": group_norm,
+    "max_pool1d": max_pool1d,
     "_pad_packed_sequence": pad_packed_sequence,
     "ctc_loss.IntList": ctc_loss,
     "scaled_dot_product_attention": scaled_dot_product_attention,
@@ -179,8 +253,9 @@ KERNELS: dict[str, Callable[..., Any]] = {
 DEVICE = VirtualDevice(
     type="cpu",
     kernels=KERNELS,
-    shape_rules={},
+    shape_rules=CPU_RULES,
     autocast=policies_of("cpu", torch.__version__),
     foreach=False,
+    fused=frozenset({"mish_backward", "native_channel_shuffle"}),
     host_states=False,
 )

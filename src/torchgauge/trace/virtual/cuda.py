@@ -13,7 +13,8 @@ from torchgauge.trace.torch_internals import is_composite
 from torchgauge.trace.virtual import cuda_recurrent
 from torchgauge.trace.virtual.autocast_lists import policies_of
 from torchgauge.trace.virtual.base import VirtualDevice
-from torchgauge.trace.virtual.cuda_attention import attention
+from torchgauge.trace.virtual.cpu import normalized_nothing, one_hot, tensor_split
+from torchgauge.trace.virtual.cuda_attention import attention, takes_kernel
 from torchgauge.trace.virtual.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.virtual.losses import ctc_loss
 from torchgauge.trace.virtual.packed import pad_packed_sequence
@@ -44,7 +45,7 @@ def batch_norm(
     aten = torch.ops.aten
     arguments = (source, weight, bias, running_mean, running_var, training, momentum, eps)
     if source.numel() == 0:
-        return _of_nothing(source, weight, bias)
+        return normalized_nothing(source, weight, bias)
     result: torch.Tensor
     if cudnn_enabled and _cudnn_normalises(arguments):
         layout = channels_last(source) or torch.contiguous_format
@@ -55,16 +56,6 @@ def batch_norm(
         result = aten.native_batch_norm(*arguments)[0]
         del reserve
     return result
-
-
-def _of_nothing(
-    source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
-) -> torch.Tensor:
-    """Normalise no elements; a new tensor keeps the chain of gradients."""
-    output = source.clone()
-    if weight is not None:
-        output = output * weight[0]
-    return output if bias is None else output + bias[0]
 
 
 def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
@@ -162,6 +153,8 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         "batch_norm": batch_norm,
         "dropout": dropout,
         "dropout_": dropout_,
+        "one_hot": one_hot,
+        "tensor_split.tensor_indices_or_sections": tensor_split,
         "softmax.int": softmax,
         "log_softmax.int": log_softmax,
         "_pad_packed_sequence": pad_packed_sequence,
@@ -177,7 +170,8 @@ def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
         kernels=kernels,
         shape_rules=SHAPE_RULES,
         autocast=policies_of("cuda", release),
-        fused=frozenset({"_fused_rms_norm"} if fused else ()),
+        fused=frozenset({"mish_backward", *(["_fused_rms_norm"] if fused else [])}),
+        takes_attention_kernel=takes_kernel(capability, version),
         foreach=True,
         host_states=True,
     )

@@ -246,6 +246,26 @@ def attention(capability: tuple[int, int], release: TorchVersion) -> Callable[..
     return scaled_dot_product_attention
 
 
+def takes_kernel(capability: tuple[int, int], release: TorchVersion) -> Callable[..., bool]:
+    """Return whether the fused fast path of an inference runs flash or efficient attention.
+
+    Source: ``native_multi_head_attention_cuda`` in PyTorch's
+    ``aten/src/ATen/native/transformers/cuda/attention.cu`` (2.6–2.13).
+    """
+
+    def takes(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> bool:
+        case = AttentionCase(
+            query=query, key=key, value=value, mask=None, dropout=0.0, is_causal=False,
+            grouped=False,
+        )  # fmt: skip
+        return choose(case, capability, release) in (
+            AttentionBackend.FLASH,
+            AttentionBackend.EFFICIENT,
+        )
+
+    return takes
+
+
 def _first(results: Any) -> torch.Tensor:
     result: torch.Tensor = results[0]
     return result

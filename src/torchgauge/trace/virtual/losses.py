@@ -26,7 +26,7 @@ def ctc_loss(
     ``aten/src/ATen/native/LossCTC.cpp``.
     """
     loss: torch.Tensor = torch.ops.aten._ctc_loss(
-        scores, targets, input_lengths, target_lengths, blank, zero_infinity
+        scores, targets.to(torch.int64), input_lengths, target_lengths, blank, zero_infinity
     )[0]
     if zero_infinity:
         zero = torch.zeros((), dtype=loss.dtype, device=loss.device)

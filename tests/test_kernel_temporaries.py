@@ -1,0 +1,161 @@
+"""What kernels of the CPU hold for a moment, to the byte, against the profiler's memory events.
+
+Losses, convolutions with strides or few channels, Fourier transforms and others, in inference and
+in a step, on tensors of a size that matters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+import torchgauge as tg
+from real_step import predicted_peak, real_peak
+
+Case = tuple[nn.Module, tuple[torch.Tensor, ...]]
+Build = Callable[[], Case]
+AVX512 = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="oneDNN's layouts are known for AVX-512 alone",
+)
+
+
+class Function(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+def numbers(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return torch.rand(shape, dtype=dtype).requires_grad_()
+
+
+def of(function: Callable[[torch.Tensor], torch.Tensor], *shape: int) -> Build:
+    return lambda: (Function(function), (numbers(*shape),))
+
+
+def layer(build: Callable[[], nn.Module], *shape: int) -> Build:
+    return lambda: (build(), (numbers(*shape),))
+
+
+def loss(build: Callable[[], nn.Module], dtype: torch.dtype = torch.float32) -> Build:
+    return lambda: (build(), (numbers(120, 300, dtype=dtype), torch.rand(120, 300, dtype=dtype)))
+
+
+LOSSES: dict[str, Build] = {
+    "mean squared": loss(nn.MSELoss),
+    "sum of squares": loss(lambda: nn.MSELoss(reduction="sum")),
+    "float64": loss(nn.MSELoss, torch.float64),
+    "smooth": loss(nn.SmoothL1Loss),
+    "Huber": loss(nn.HuberLoss),
+    "cross-entropy": loss(nn.BCELoss),
+    "weighted cross-entropy": loss(lambda: nn.BCELoss(torch.rand(300))),
+    "of logits": loss(nn.BCEWithLogitsLoss),
+    "of logits, each": loss(lambda: nn.BCEWithLogitsLoss(reduction="none")),
+    "soft margin": loss(nn.SoftMarginLoss),
+}
+CONVOLUTIONS: dict[str, Build] = {
+    "stride": layer(lambda: nn.Conv2d(64, 32, 4, 2, 1), 2, 64, 40, 48),
+    "stride, a line": layer(lambda: nn.Conv1d(64, 32, 4, 2, 1), 2, 64, 400),
+    "stride, a volume": layer(lambda: nn.Conv3d(64, 32, 4, 2, 1), 2, 64, 12, 16, 20),
+    "stride, one pixel": layer(lambda: nn.Conv2d(64, 32, 1, 2), 2, 64, 40, 48),
+    "twelve channels": layer(lambda: nn.Conv2d(12, 64, 3, 1, 1), 2, 12, 40, 48),
+    "five channels": layer(lambda: nn.Conv2d(5, 64, 3, 1, 1), 2, 5, 40, 48),
+    "one channel, one pixel": layer(lambda: nn.Conv2d(1, 16, 1, 2), 2, 1, 40, 48),
+    "a volume of one pixel": layer(lambda: nn.Conv3d(32, 48, 1), 2, 32, 6, 8, 10),
+    "transposed": layer(lambda: nn.ConvTranspose2d(64, 32, 3), 2, 64, 20, 24),
+    "transposed, stride": layer(lambda: nn.ConvTranspose2d(64, 32, 4, 2, 1), 2, 64, 20, 24),
+    "transposed, to an image": layer(lambda: nn.ConvTranspose2d(64, 3, 4, 2, 1), 2, 64, 20, 24),
+    "transposed, a line": layer(lambda: nn.ConvTranspose1d(32, 48, 4, 2, 1), 2, 32, 200),
+    "transposed, a volume": layer(lambda: nn.ConvTranspose3d(32, 48, 3), 2, 32, 6, 8, 10),
+    "transposed, one image": layer(lambda: nn.ConvTranspose2d(4, 5, 3), 1, 4, 20, 24),
+    "transposed, grouped": layer(lambda: nn.ConvTranspose2d(32, 64, 3, groups=2), 2, 32, 20, 24),
+}
+TRANSFORMS: dict[str, Build] = {
+    "real, second of three": of(lambda x: torch.fft.rfft(x, dim=1).abs(), 16, 30, 40),
+    "back to real": of(lambda x: torch.fft.irfft(x, dim=1), 16, 30, 40),
+    "two dimensions": of(lambda x: torch.fft.irfft2(torch.fft.rfft2(x)), 16, 30, 40),
+    "first two": of(
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x, dim=(0, 1)), dim=(0, 1)), 16, 30, 40
+    ),
+    "all": of(lambda x: torch.fft.irfftn(torch.fft.rfftn(x)), 16, 30, 40),
+    "one after the other": of(
+        lambda x: torch.fft.fft(torch.fft.fft(x, dim=-1), dim=-2).real, 16, 30, 40
+    ),
+    "few modes": of(
+        lambda x: torch.fft.irfft2(torch.fft.rfft2(x)[..., :8, :8], s=(30, 40)), 16, 30, 40
+    ),
+    "permuted": of(lambda x: torch.fft.irfft2(torch.fft.rfft2(x.permute(2, 0, 1))), 16, 30, 40),
+    "short time": of(lambda x: torch.stft(x, 400, return_complex=True).abs(), 4, 4000),
+    "short time, both sides": of(
+        lambda x: torch.stft(x, 400, onesided=False, return_complex=True).abs(), 4, 4000
+    ),
+}
+OTHERS: dict[str, Build] = {
+    "pooling of a line": layer(lambda: nn.MaxPool1d(3, 2, 1), 20, 40, 200),
+    "pooling without a batch": layer(lambda: nn.MaxPool1d(3), 40, 200),
+    "Mish": layer(nn.Mish, 200, 300),
+    "shuffled channels": layer(lambda: nn.ChannelShuffle(4), 3, 20, 30, 30),
+    "bilinear": lambda: (nn.Bilinear(20, 30, 40), (numbers(100, 20), numbers(100, 30))),
+    "sum of truths": of(lambda x: (x > 0.5).sum(1).float() * x.mean(1), 200, 300),
+    "mean of halves": of(lambda x: x.bfloat16().mean(1).float(), 200, 300),
+    "one minus integers": of(lambda x: (1 - (x > 0.5).long()).float() * x, 200, 300),
+    "margins": lambda: (
+        nn.MultiLabelMarginLoss(), (numbers(20, 30), torch.randint(0, 30, (20, 30)))
+    ),
+    "CTC of 32 bits": lambda: (Sequences(), (numbers(50, 8, 20),)),
+}  # fmt: skip
+
+
+class Sequences(nn.Module):
+    """A CTC loss whose targets have 32 bits: they are cast."""
+
+    def forward(self, scores: torch.Tensor) -> torch.Tensor:
+        targets = torch.ones((8, 30), dtype=torch.int32)
+        return nn.functional.ctc_loss(scores.log_softmax(2), targets, [50] * 8, [30] * 8)
+
+
+def check(build: Build, training: bool) -> None:
+    model, args = build()
+    scenario = tg.Scenario(mode="training", optimizer="none") if training else tg.Scenario()
+    report = tg.analyze(model.train(training), input_data=args, scenario=scenario)
+    assert report.execution == "simulated"
+    assert predicted_peak(report) == real_peak(model, *args, training=training)
+
+
+both = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+
+
+@both
+@pytest.mark.parametrize("case", LOSSES)
+def test_losses(case: str, training: bool) -> None:
+    check(LOSSES[case], training)
+
+
+@AVX512
+@both
+@pytest.mark.parametrize("case", CONVOLUTIONS)
+def test_convolutions(case: str, training: bool) -> None:
+    check(CONVOLUTIONS[case], training)
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="the transforms are MKL's")
+@pytest.mark.filterwarnings("ignore:A window was not provided")
+@both
+@pytest.mark.parametrize("case", TRANSFORMS)
+def test_transforms(case: str, training: bool) -> None:
+    check(TRANSFORMS[case], training)
+
+
+@both
+@pytest.mark.parametrize("case", OTHERS)
+def test_others(case: str, training: bool) -> None:
+    check(OTHERS[case], training)
