@@ -457,9 +457,11 @@ class Recorder(DispatchMode):
             # A constant that is just being made has no other reference that could find its twin.
             args = simulation.on_meta(args, keep=facts.name != "aten.lift_fresh.default")
             kwargs = {name: simulation.on_meta(value) for name, value in kwargs.items()}
-            found = _Found()
+            originals, found = found.tensors, _Found()
             found.note_all(args, self.specs)
             found.note_all(tuple(kwargs.values()), self.specs)
+            for original, twin in zip(originals, found.tensors, strict=True):
+                self.storages.stand_in(twin, original)
         to_host = simulation is not None and facts.name == _COPY and kwargs.get("device") == CPU
         if simulation is not None and to_host and self._is_there_already(args[0], kwargs):
             return simulation.on_cpu(args[0])

@@ -81,7 +81,7 @@ def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
     scratch = mean_scratch(copied, output.numel, output.dtype, width(output), target)
     if output.dtype in ("bfloat16", "float16"):
         return (scratch,)
-    return (max(scratch, *_sum(op, target)),)
+    return (max((scratch, *_sum(op, target))),)
 
 
 def _sum(op: OpRecord, target: Target) -> tuple[int, ...]:
