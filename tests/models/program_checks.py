@@ -17,12 +17,14 @@ import torch
 from random_programs import BATCH, Program, Root, Step
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.conv import _ConvNd
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 import torchgauge as tg
 from torchgauge.errors import TorchGaugeError
+from torchgauge.report.query import own_costs
 from torchgauge.trace.training import compute_loss, make_optimizer
 
 
@@ -217,16 +219,23 @@ NUMBER_BYTES = 8
 THREADS = {"thread", "threads"}
 
 
-def peak_is_known(program: Program, difference: int) -> str:
+def peak_is_known(program: Program, model: Root, difference: int) -> str:
     """Return why a difference of the peak is known, an empty string where it is not."""
     found = kinds(program.steps)
     if "autocast" in found:
-        return "oneDNN's scratch memory for bfloat16 products depends on the processor"
+        return "oneDNN's scratch memory for bfloat16 depends on the processor"
     if program.training and found & THREADS:
         return (
             "the profiler sees one thread; run in place, nodes have other numbers, by which "
             "autograd orders its backward"
         )
+    for module in model.modules():
+        if isinstance(module, nn.LSTM) and (not program.training or "no grad" in found):
+            return "oneDNN's LSTM packs weights and states for inference"
+        if isinstance(module, _ConvNd) and module.groups > 1:
+            return "oneDNN's depthwise kernels of one position, or in three dimensions"
+        if isinstance(module, _ConvNd) and module.transposed and max(module.stride) > 1:
+            return "oneDNN's transposed convolutions with strides"
     makes_graphs = program.training or found & THREADS
     if makes_graphs and difference % NUMBER_BYTES == 0 and -40 * NUMBER_BYTES < difference < 0:
         return "autograd keeps the number of a product with a Python number as a tensor"
@@ -266,6 +275,10 @@ def _differences(program: Program) -> Iterator[str]:
         yield "params: differ"
     if report.totals.trainable_params != sum(p.numel() for p in parameters if p.requires_grad):
         yield "trainable params: differ"
+    if report.totals.buffers != sum(b.numel() for b in model.buffers()):
+        yield "buffers: differ"
+    if report.totals.forward_macs != sum(cost.macs for cost in own_costs(report).values()):
+        yield "sum: the parts are not the total"
     for path in real.calls:
         calls = [c for c in report.modules[path].calls if not c.recompute]
         found = [(reported(call.inputs), reported(call.outputs)) for call in calls]
@@ -278,5 +291,5 @@ def _differences(program: Program) -> Iterator[str]:
         yield f"not counted: {report.not_counted}"
     assert report.memory is not None
     predicted = report.memory.peak_allocated_bytes
-    if predicted != real.peak and not peak_is_known(program, predicted - real.peak):
+    if predicted != real.peak and not peak_is_known(program, model, predicted - real.peak):
         yield f"peak: simulated {predicted}, real {real.peak} ({predicted - real.peak:+d})"

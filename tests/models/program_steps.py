@@ -87,7 +87,9 @@ def conv(x: torch.Tensor, y: torch.Tensor, n: int) -> Any:
     out = channels if groups > 1 else (8, 16)[bit(n, 4)]
     name = ("Conv", "ConvTranspose")[bit(n, 5)] + f"{x.dim() - 2}d"
     kind = getattr(nn, name)
-    return one(kind(channels, out, kernel, 1 + bit(n, 1), kernel // 2, groups=groups, bias=bit(n, 2) == 0))
+    return one(
+        kind(channels, out, kernel, 1 + bit(n, 1), kernel // 2, groups=groups, bias=bit(n, 2) == 0)
+    )
 
 
 def norm(x: torch.Tensor, y: torch.Tensor, n: int) -> Any:
@@ -143,7 +145,9 @@ def heads(x: torch.Tensor, y: torch.Tensor, n: int) -> Any:
         if bit(n, 0):
             out = (q @ q.transpose(-2, -1)).softmax(-1) @ q
         else:
-            mask = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril() if bit(n, 2) else None
+            mask = (
+                torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).tril() if bit(n, 2) else None
+            )
             out = F.scaled_dot_product_attention(
                 q, q, q, mask, is_causal=bool(bit(n, 1)) and mask is None
             )
@@ -174,9 +178,7 @@ def recurrent(x: torch.Tensor, y: torch.Tensor, n: int) -> Any:
         return None
     kind = getattr(nn, ("LSTM", "GRU", "RNN")[n % 3])
     first = bool(bit(n, 2))
-    module = kind(
-        x.shape[-1], 32, 1 + bit(n, 3), batch_first=first, bidirectional=bool(bit(n, 4))
-    )
+    module = kind(x.shape[-1], 32, 1 + bit(n, 3), batch_first=first, bidirectional=bool(bit(n, 4)))
     if not bit(n, 5):
         return Fn(lambda self, x, y: self.m(x)[0], m=module)
     batch, length = x.shape[:2] if first else x.shape[1::-1]

@@ -7,9 +7,9 @@ out which steps fit and which modules they need; then it runs the same steps eac
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -72,7 +72,9 @@ class Program:
         """Return one tensor per input, the same each time."""
         torch.manual_seed(1)
         return tuple(
-            torch.randint(VOCABULARY, INPUTS[name]) if name == "tokens" else torch.rand(INPUTS[name])
+            torch.randint(VOCABULARY, INPUTS[name])
+            if name == "tokens"
+            else torch.rand(INPUTS[name])
             for name in self.inputs
         )
 
@@ -212,7 +214,9 @@ def region(variant: int) -> Any:
     )
 
 
-def in_thread(function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, inline: bool) -> Any:
+def in_thread(
+    function: Callable[[torch.Tensor], torch.Tensor], x: torch.Tensor, inline: bool
+) -> Any:
     """Run a function in a thread of its own, or under what a new thread starts with."""
     if inline:
         with torch.enable_grad(), torch.autocast("cpu", enabled=False):

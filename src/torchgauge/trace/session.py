@@ -30,8 +30,8 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.fused_attention import FusedAttention
-from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.generator_states import generator_states_noted
+from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
