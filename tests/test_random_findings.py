@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
+from torchgauge.errors import ModelError
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad=True:UserWarning"),
@@ -127,3 +128,50 @@ def test_positions_of_sorts_and_windows(function: Callable[..., Any], training: 
 ])  # fmt: skip
 def test_normalisation_of_an_input_without_gradient(inner: nn.Module, x: torch.Tensor) -> None:
     exact(Two(8, inner), x, training=True)
+
+
+INTEGERS = torch.arange(96).reshape(4, 24)
+
+
+class Call(nn.Module):
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.function(x)
+
+
+@pytest.mark.parametrize(("function", "x"), [
+    (lambda x: x > 0.5, INTEGERS), (lambda x: x == 0.5, INTEGERS), (lambda x: x * 0.5, INTEGERS),
+    (lambda x: x / 2, INTEGERS), (lambda x: x - 0.5, INTEGERS.to(torch.uint8)),
+    (lambda x: x > 0.5, INTEGERS.to(torch.uint8)), (lambda x: x * 0.5, INTEGERS > 2),
+    (lambda x: x * 2, INTEGERS > 2), (lambda x: x > 2, INTEGERS), (lambda x: x * 2, INTEGERS),
+    (lambda x: x > 0.5, INTEGERS.double()), (lambda x: x * 0.5, INTEGERS.float()),
+])  # fmt: skip
+def test_whole_numbers_beside_a_fraction(function: Callable[..., Any], x: torch.Tensor) -> None:
+    exact(Call(function), x, training=False)
+
+
+@pytest.mark.parametrize("function", [
+    lambda x: x.index_add(0, torch.tensor([0]), torch.ones(1, 3, 8)),
+    lambda x: torch.zeros(4, 8).index_add_(0, torch.tensor([1]), x[:1, :5]),
+    lambda x: x.index_add(1, torch.tensor([0]), torch.ones(3, 1)),
+    lambda x: torch.zeros(2, 4, 8).index_add(-1, torch.tensor([0]), x[None, :, :1]),
+])  # fmt: skip
+def test_sums_at_positions_of_another_shape_are_refused(function: Callable[..., Any]) -> None:
+    x = torch.rand(4, 8)
+    with pytest.raises(RuntimeError):
+        function(x)
+    with pytest.raises(ModelError, match="shape"):
+        tg.analyze(Call(function), input_data=(x,), real_run=False)
+
+
+def test_sums_at_positions_that_fit_are_not() -> None:
+    index = torch.tensor([0, 2])
+    for function in (
+        lambda x: x.index_add(0, index, x[:2]), lambda x: x.index_add(-1, index, x[:, :2]),
+        lambda x: x.index_add_(1, index, x[:, :2]), lambda x: x[:, 0].index_add(0, index, x[:2, 0]),
+    ):  # fmt: skip
+        assert function(torch.rand(4, 8)) is not None
+        assert tg.analyze(Call(function), input_data=(torch.rand(4, 8),)).failure is None
