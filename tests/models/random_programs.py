@@ -88,11 +88,13 @@ class Block(nn.Module):
     def __init__(self, steps: tuple[Step, ...], *, raises: bool, inline: Inline) -> None:
         super().__init__()
         self.steps, self.raises, self.inline = steps, raises, inline
+        self.is_made = False
         self.plan: list[tuple[Step, Callable[..., Any] | str, tuple[int, ...]]] = []
         """Per step that fits: its function or the name of its module, and what it takes."""
 
     def make(self, pool: list[torch.Tensor]) -> None:
         """Run each step that fits and keep what it needs."""
+        self.is_made = True
         for number, step in enumerate(self.steps):
             if step.kind == "drop":
                 if len(pool) > 1:
@@ -145,7 +147,7 @@ class Block(nn.Module):
         return pool
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.plan:
+        if self.is_made:
             return self.run([x])[-1]
         pool = [x]
         self.make(pool)

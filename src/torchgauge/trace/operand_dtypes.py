@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.torch_internals import storage_key
+
 _OPERANDS = {
     "aten.mm.default": 2, "aten.addmm.default": 3, "aten.mv.default": 2, "aten.addmv.default": 3,
     "aten.convolution.default": 3,
@@ -26,6 +28,8 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
     """
     if name in _AT_POSITIONS:
         _check_shapes(*args[:4])
+        if name.endswith("_.default"):
+            _check_overlap(args[0], args[3])
     count = _OPERANDS.get(name)
     if count is None:
         return
@@ -52,4 +56,19 @@ def _check_shapes(
         raise RuntimeError(
             "source tensor shape must match self tensor shape, excluding the specified dimension: "
             f"self {list(target.shape)}, source {list(source.shape)}, dimension {dim}"
+        )
+
+
+def _check_overlap(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Refuse to write to what is read (``assert_no_overlap`` in ``MemoryOverlap.cpp``)."""
+    if storage_key(target.untyped_storage()) != storage_key(source.untyped_storage()):
+        return
+    if not (target.is_contiguous() and source.is_contiguous()):
+        return  # PyTorch does not look closer either
+    first, second = sorted((target, source), key=torch.Tensor.storage_offset)
+    if first.storage_offset() + first.numel() > second.storage_offset():
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor "
+            "refer to a single memory location. Please clone() the tensor before performing the "
+            "operation."
         )

@@ -47,7 +47,7 @@ def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
     return NUMBER, _CAST.get(common, 0), copied
 
 
-def _common_dtype(op: OpRecord, tensor: TensorSpec, number: float) -> tuple[str, int]:
+def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str, int]:
     """Return the dtype in which a tensor meets a number, and its bytes.
 
     A fraction turns whole numbers into floats, a whole number turns booleans into int64.
