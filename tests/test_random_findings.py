@@ -174,7 +174,8 @@ def test_sums_at_positions_that_fit_are_not() -> None:
     for function in (
         lambda x: x.index_add(0, index, x[:2]), lambda x: x.index_add(-1, index, x[:, :2]),
         lambda x: x.index_add_(1, index, x[:, :2]),
-        lambda x: x[2:].index_add_(0, index[:1], x[:1]), lambda x: x[:, 0].index_add(0, index, x[:2, 0]),
+        lambda x: x[2:].index_add_(0, index[:1], x[:1]),
+        lambda x: x[:, 0].index_add(0, index, x[:2, 0]),
     ):  # fmt: skip
         assert function(torch.rand(4, 8)) is not None
         assert tg.analyze(Call(function), input_data=(torch.rand(4, 8),)).failure is None
