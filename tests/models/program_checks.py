@@ -219,6 +219,18 @@ NUMBER_BYTES = 8
 THREADS = {"thread", "threads"}
 
 
+ERRORS = {
+    "not implemented for": "kernels without data take every dtype",
+    "range": "an index is looked up in no table",
+}
+"""Words of errors that only a real run raises, and why."""
+
+
+def error_is_known(error: Exception | None) -> bool:
+    """Return whether only a run with data can raise this."""
+    return error is not None and any(words in str(error) for words in ERRORS)
+
+
 def peak_is_known(program: Program, model: Root, difference: int) -> str:
     """Return why a difference of the peak is known, an empty string where it is not."""
     found = kinds(program.steps)
@@ -232,7 +244,7 @@ def peak_is_known(program: Program, model: Root, difference: int) -> str:
     for module in model.modules():
         if isinstance(module, nn.LSTM) and (not program.training or "no grad" in found):
             return "oneDNN's LSTM packs weights and states for inference"
-        if isinstance(module, nn.EmbeddingBag) and abs(difference) <= 8 * BATCH:
+        if isinstance(module, nn.EmbeddingBag) and abs(difference) <= 1024:
             return "a mean's bag sizes live a moment longer"
         if isinstance(module, nn.MaxPool3d | nn.AdaptiveMaxPool3d):
             return "pooling of a view in three dimensions copies it"
@@ -270,6 +282,8 @@ def _differences(program: Program) -> Iterator[str]:
     if not same(before, state_of(model, inputs)):
         yield "left: the model, the inputs or torch's state is not as it was"
     real = run_for_real(program)
+    if error is None and error_is_known(real.error):
+        return
     if (error is None) != (real.error is None):
         yield f"raises: simulated {error!r:.300}, real {real.error!r:.300}"
     if report is None or real.error is not None:
