@@ -98,7 +98,7 @@ test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
 
-test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random networks
+test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random programs
 	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed"
 	@$(PYTEST) -m "$(LONG_TESTS) and timed"
 

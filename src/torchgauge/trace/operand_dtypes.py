@@ -1,4 +1,4 @@
-"""The check of operands' dtypes that real kernels make and meta kernels leave out."""
+"""Checks of operands' dtypes and shapes that real kernels make and meta kernels leave out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+
+from torchgauge.trace.torch_internals import storage_key
 
 _OPERANDS = {
     "aten.mm.default": 2, "aten.addmm.default": 3, "aten.mv.default": 2, "aten.addmv.default": 3,
@@ -15,13 +17,19 @@ _OPERANDS = {
 ``check_input_same_type_as_parameters`` in ``aten/src/ATen/native`` and the CUDA kernels alike; on
 meta tensors ``bmm``, ``dot`` and attention do make the check (2.6–2.13)."""
 
+_AT_POSITIONS = ("aten.index_add.default", "aten.index_add_.default")
+
 
 def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
-    """Refuse a product of different dtypes, as the device would.
+    """Refuse a product of different dtypes, and sums at positions of another shape.
 
     Raises:
-        RuntimeError: names both dtypes.
+        RuntimeError: names both dtypes or shapes.
     """
+    if name in _AT_POSITIONS:
+        _check_shapes(*args[:4])
+        if name.endswith("_.default"):
+            _check_overlap(args[0], args[3])
     count = _OPERANDS.get(name)
     if count is None:
         return
@@ -32,3 +40,35 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
             raise RuntimeError(
                 f"the operands of {name.split('.')[1]} must have the same dtype, got {given}"
             )
+
+
+def _check_shapes(
+    target: torch.Tensor, dim: int, index: torch.Tensor, source: torch.Tensor
+) -> None:
+    """Refuse what ``index_func_meta_impl`` in ``TensorAdvancedIndexing.cpp`` refuses."""
+    if target.dim() == 0 or source.dim() == 0:
+        return
+    shapes = [list(target.shape), list(source.shape)]
+    for shape in shapes:
+        if -len(shape) <= dim < len(shape):
+            del shape[dim]
+    if shapes[0] != shapes[1]:
+        raise RuntimeError(
+            "source tensor shape must match self tensor shape, excluding the specified dimension: "
+            f"self {list(target.shape)}, source {list(source.shape)}, dimension {dim}"
+        )
+
+
+def _check_overlap(target: torch.Tensor, source: torch.Tensor) -> None:
+    """Refuse to write to what is read (``assert_no_overlap`` in ``MemoryOverlap.cpp``)."""
+    if storage_key(target.untyped_storage()) != storage_key(source.untyped_storage()):
+        return
+    if not (target.is_contiguous() and source.is_contiguous()):
+        return  # PyTorch does not look closer either
+    first, second = sorted((target, source), key=torch.Tensor.storage_offset)
+    if first.storage_offset() + first.numel() > second.storage_offset():
+        raise RuntimeError(
+            "unsupported operation: some elements of the input tensor and the written-to tensor "
+            "refer to a single memory location. Please clone() the tensor before performing the "
+            "operation."
+        )

@@ -346,6 +346,13 @@ class Recorder(DispatchMode):
         keys = [storage_key(t.untyped_storage()) for t in tensors if t.layout is torch.strided]
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
+    def note_made(self, tensor: torch.Tensor) -> None:
+        """Note a tensor in main memory that no operator made."""
+        with self.threads.lock:
+            index = self.storages.index_of(tensor, self.current_call())
+            if not self._is_cpu:
+                self.storages.set_host(index)
+
     def current_path(self) -> str:
         """Return the path of the module that is running, ``""`` for the root and outside."""
         return self.stack[-1].path if self.stack else ""
@@ -454,9 +461,11 @@ class Recorder(DispatchMode):
             # A constant that is just being made has no other reference that could find its twin.
             args = simulation.on_meta(args, keep=facts.name != "aten.lift_fresh.default")
             kwargs = {name: simulation.on_meta(value) for name, value in kwargs.items()}
-            found = _Found()
+            originals, found = found.tensors, _Found()
             found.note_all(args, self.specs)
             found.note_all(tuple(kwargs.values()), self.specs)
+            for original, twin in zip(originals, found.tensors, strict=True):
+                self.storages.stand_in(twin, original)
         to_host = simulation is not None and facts.name == _COPY and kwargs.get("device") == CPU
         if simulation is not None and to_host and self._is_there_already(args[0], kwargs):
             return simulation.on_cpu(args[0])

@@ -30,6 +30,7 @@ from torchgauge.trace.describe import (
     tensors_in,
 )
 from torchgauge.trace.fused_attention import FusedAttention
+from torchgauge.trace.generator_states import generator_states_noted
 from torchgauge.trace.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
@@ -231,6 +232,7 @@ class Session:
             self._devices(),
             self._autocast_installed(),
             self._outside.watched(),
+            generator_states_noted(self._recorder),
         ):
             if self._simulation is not None:
                 with (

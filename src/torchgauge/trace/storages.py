@@ -42,6 +42,8 @@ class StorageTracker:
         """Where a real run is stopped, before the machine runs out of memory."""
         self._live_bytes = 0
         self._refs: dict[int, _StorageRef] = {}
+        self._stand_ins: dict[int, int] = {}
+        """How many storages stand for one beside its own, by its number."""
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
         self._code: dict[int, str] = {}
         self._roles: dict[int, Role] = {}
@@ -65,6 +67,19 @@ class StorageTracker:
         self.set_role(index, role, label)
         return index
 
+    def stand_in(self, twin: torch.Tensor, original: torch.Tensor) -> None:
+        """Count a stand-in for a tensor that is followed itself as that one, once.
+
+        What an operator leaves on the CPU, such as the batch sizes of packed sequences, has a twin
+        on the meta device as soon as another operator takes it.
+        """
+        storage = twin.untyped_storage()
+        key = storage_key(storage)
+        index = self.live.get(storage_key(original.untyped_storage()))
+        if index is not None and key not in self.live:
+            self._follow(storage, key, index)
+            self._stand_ins[index] = self._stand_ins.get(index, 0) + 1
+
     def note_size(self, tensor: torch.Tensor, call: int) -> None:
         """Note a storage that has been given another size: a new block, with the old one's role."""
         storage = tensor.untyped_storage()
@@ -72,7 +87,7 @@ class StorageTracker:
         old = self.live.get(key)
         if old is None or self._facts[old][0] == storage.nbytes():
             return
-        self._refs.pop(old, None)
+        self._refs.pop(key, None)
         self._live_bytes -= self._facts[old][0]
         new = self._add(storage, key, self.op, call)
         self.events.append((old, True, self.op))
@@ -145,15 +160,17 @@ class StorageTracker:
     def _add(self, storage: torch.UntypedStorage, key: int, op: int, call: int) -> int:
         nbytes = storage.nbytes()
         index = self._note(nbytes, op, call)
-        self.live[key] = index
         if nbytes >= _CODE_FROM and op >= 0:
             self._code[index] = code_line()
         self._live_bytes += nbytes
-        ref = _StorageRef(storage, self._freed)
-        ref.index = index
-        ref.key = key
-        self._refs[index] = ref
+        self._follow(storage, key, index)
         return index
+
+    def _follow(self, storage: torch.UntypedStorage, key: int, index: int) -> None:
+        ref = _StorageRef(storage, self._freed)
+        ref.index, ref.key = index, key
+        self.live[key] = index
+        self._refs[key] = ref
 
     def _note(self, nbytes: int, op: int, call: int) -> int:
         index = len(self._facts)
@@ -163,8 +180,11 @@ class StorageTracker:
 
     def _freed(self, ref: weakref.ref[torch.UntypedStorage]) -> None:
         assert isinstance(ref, _StorageRef)
-        if self._refs.pop(ref.index, None) is None:
+        if self._refs.get(ref.key) is not ref:
             return
-        del self.live[ref.key]
+        del self._refs[ref.key], self.live[ref.key]
+        if self._stand_ins.get(ref.index):
+            self._stand_ins[ref.index] -= 1
+            return
         self._live_bytes -= self._facts[ref.index][0]
         self.events.append((ref.index, True, self.op))

@@ -37,16 +37,23 @@ def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 
 def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The input's gradient a second time, when the layouts agree: it is made twice.
+    """The input's gradient a second time, where it is asked for and the layouts agree.
 
-    Source: ``batch_norm_backward_cpu_template`` in ``Normalization.cpp``.
+    Then, with channels last, sums of two kinds per thread. Source:
+    ``batch_norm_backward_cpu_template`` in ``Normalization.cpp`` and
+    ``batch_norm_cpu_backward_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp``.
     """
     ours, theirs = _layout(op, 0), _layout(op, 1)
     suggests = Layout.SUGGESTS_CHANNELS_LAST
     dense = Layout.CONTIGUOUS | Layout.CHANNELS_LAST
+    shape, mask = _tensor(op, 1).shape, op.args[9]
+    channel = shape[1] * _FLOAT
     if (suggests in ours) != (suggests in theirs) or not (ours & dense and theirs & dense):
-        return (_tensor(op, 1).shape[1] * _FLOAT,)
-    return (_tensor(op, 1).nbytes,)
+        return (channel,)
+    flat = len(shape) == 2 or Layout.CONTIGUOUS not in ours
+    assert isinstance(mask, tuple)
+    again = _tensor(op, 1).nbytes if mask[0] else 0
+    return (max(again, 2 * target.threads * channel if flat else 0),)
 
 
 def _layer_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -128,8 +135,24 @@ def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 
 def _sort(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Keys with their origins of one row at a time (``sort_stable_kernel``)."""
-    return (_tensor(op, 0).numel * _INDEX,)
+    """Positions along the dimension (``sort_stable_kernel`` in ``cpu/SortingKernel.cpp``)."""
+    if op.name == "aten.sort.stable":
+        dim = dict(op.kwargs).get("dim", -1)
+    else:
+        dim = op.args[1] if len(op.args) > 1 else -1
+    shape = _tensor(op, 0).shape
+    assert isinstance(dim, int)
+    return (shape[dim] * _INDEX if shape else 0,)
+
+
+def _unfold_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Positions along the dimension, where windows overlap (``UnfoldBackward.cpp``)."""
+    shape, dim, size, step = op.args[1:5]
+    assert isinstance(shape, tuple) and isinstance(dim, int)
+    assert isinstance(size, int) and isinstance(step, int)
+    extent = shape[dim] if shape else 1
+    assert isinstance(extent, int)
+    return (extent * _INDEX if step < size else 0,)
 
 
 def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -208,6 +231,8 @@ RULES: dict[str, Rule] = {
     "aten.embedding.default": _embedding,
     "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.sort.default": _sort,
+    "aten.sort.stable": _sort,
+    "aten.unfold_backward.default": _unfold_backward,
     "aten.cumsum.default": _cumulative,
 }
 """By operator, overload included."""

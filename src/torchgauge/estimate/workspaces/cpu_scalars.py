@@ -34,7 +34,7 @@ _BASES = (
 
 
 def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The number, and the number in the tensor's dtype; or copies of what has another dtype."""
+    """The number, the number in the common dtype, and copies of what has another dtype."""
     tensor, other = op.args[0], op.args[1]
     if isinstance(tensor, TensorSpec) and isinstance(other, TensorSpec):
         return _copies(op, tensor, other)
@@ -42,7 +42,24 @@ def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
         return ()
     if not isinstance(other, (int, float)):
         return ()
-    return NUMBER, _CAST.get(tensor.dtype, 0)
+    common, itemsize = _common_dtype(op, tensor, other)
+    copied = 0 if common == tensor.dtype else tensor.numel * itemsize
+    return NUMBER, _CAST.get(common, 0), copied
+
+
+def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str, int]:
+    """Return the dtype in which a tensor meets a number, and its bytes.
+
+    A fraction turns whole numbers into floats, a whole number turns booleans into int64.
+    """
+    output = op.outputs[0] if op.outputs else tensor
+    if _is_float(tensor):
+        return tensor.dtype, width(tensor)
+    if _is_float(output):
+        return output.dtype, width(output)
+    if isinstance(number, float):
+        return "float32", 4
+    return ("int64", 8) if tensor.dtype == "bool" else (tensor.dtype, width(tensor))
 
 
 def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
