@@ -23,6 +23,7 @@ from torch import nn
 
 import torchgauge as tg
 from benchmarks.cpu_memory import Figure, Step, one_thread, real_peaks
+from benchmarks.torch_suites import module_db
 
 TABLE = Path(__file__).with_name("module_db.csv")
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "module-db.md"
@@ -57,13 +58,13 @@ class Sample:
 
 def names() -> list[str]:
     """Return the modules of the suite, each once."""
-    return list(dict.fromkeys(info.name for info in _module_db()))
+    return list(dict.fromkeys(info.name for info in module_db()))
 
 
 def samples(name: str, *, training: bool, most: int | None = None) -> Iterator[Sample]:
     """Yield a module of the suite with each of its inputs, or ``most`` of them, evenly spread."""
     found = []
-    for info in _module_db():
+    for info in module_db():
         if info.name == name:
             torch.manual_seed(0)
             given = info.module_inputs_func(
@@ -125,12 +126,6 @@ def differences() -> dict[tuple[str, str], dict[str, str]]:
     """Return the rows of the table, by module and scenario; the last is the sum of all."""
     with TABLE.open(encoding="utf-8", newline="") as file:
         return {(row["module"], row["scenario"]): row for row in csv.DictReader(file)}
-
-
-def _module_db() -> list[Any]:
-    from torch.testing._internal.common_modules import module_db
-
-    return list(module_db)
 
 
 def _rows() -> list[dict[str, Any]]:

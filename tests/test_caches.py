@@ -260,6 +260,7 @@ def test_python_is_the_time_of_the_module_that_runs_it() -> None:
     assert sum(own.values()) + outside == pytest.approx(prediction.total_seconds)
 
 
+@pytest.mark.timed
 def test_on_this_machine_far_code_and_data_take_longer() -> None:
     found, python_us = distances.caches()
     assert python_us > 0

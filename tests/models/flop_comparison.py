@@ -119,6 +119,8 @@ def sibling_flops(packet: Any, op: OpRecord) -> int | None:
         left, right = (as_tensor(argument) for argument in op.args[:2])
         matrix = right if right.dim() == 2 else right[0]
         return flop_registry[aten.mm](left, matrix, out_val=None)
+    if packet is aten._addmm_activation:  # of an encoder layer's fused fast path
+        return torch_flops(aten.addmm, op)
     if packet is aten.mkldnn_rnn_layer:
         return step_flops(*op.args[:3])
     if packet is aten.mkldnn_rnn_layer_backward:  # gradients of the data and of the weights

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from benchmarks.torch_suites import op_db
 from flop_comparison import lost_to_groups, packet_of, torch_flops
 from torch import nn
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
@@ -137,11 +138,8 @@ class Real:
 
 @cache
 def operators() -> tuple[Any, ...]:
-    """Return the entries of ``op_db`` that the CPU has; importing it takes seconds."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from torch.testing._internal.common_methods_invocations import op_db
-    return tuple(entry for entry in op_db if entry.dtypes)
+    """Return the entries of ``op_db`` that the CPU has."""
+    return tuple(entry for entry in op_db() if entry.dtypes)
 
 
 def full_name(entry: Any) -> str:
