@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -381,6 +382,44 @@ def test_the_lists_of_cuda_are_those_of_the_installed_release() -> None:
     assert {n: p for n, p in ours.items() if p not in _ELSEWHERE} == declared
     norms = {n for n in re.findall(r'"(norm\.\w+)"', text) if "names" not in n}
     assert {n for n, p in ours.items() if p is Policy.FLOAT32_APPENDED} == norms
+
+
+def test_the_list_of_the_cpu_is_what_the_installed_release_registers() -> None:
+    """With the CPU's lists, built into its library; those that name a dimension call others."""
+    registered = torch._C._dispatch_get_registrations_for_dispatch_key("AutocastCPU")
+    names = {name.removeprefix("aten::") for name in registered if "dimname" not in name.lower()}
+    ours = policies_of("cpu", torch.__version__)
+    assert {name.removesuffix(".default") for name in ours} == names
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: nn.functional.adaptive_max_pool3d(x, 2),
+        lambda x: nn.functional.fractional_max_pool2d(x[0], 2, output_size=2),
+        lambda x: nn.functional.smooth_l1_loss(x, x),
+        lambda x: torch.linalg.svdvals(x),
+        lambda x: torch.linalg.qr(x)[0],
+        lambda x: torch._addmm_activation(x[0, 0, 0, 0], x[0, 0, 0], x[0, 0, 0]),
+    ],
+    ids=["pool of volumes", "fractional pool", "smooth L1", "singular values", "QR", "activation"],
+)
+def test_the_cpu_casts_as_a_real_run_does(call: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    class Casts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return call(self.linear(x))
+
+    model, x = Casts().eval(), torch.rand(2, 3, 4, 4, 4)
+    with torch.no_grad():
+        real = model(x)
+    found = tg.analyze(model, input_data=x).modules[""].calls[0].outputs[0].tensor
+    assert found is not None
+    assert found.dtype == str(real.dtype).removeprefix("torch.")
 
 
 def test_every_listed_operator_exists() -> None:

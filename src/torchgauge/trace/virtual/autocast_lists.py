@@ -66,10 +66,10 @@ _CPU: dict[Policy, str] = {
         conv1d conv1d.padding conv2d conv2d.padding conv3d conv3d.padding bmm mm linalg_vecdot
         baddbmm addmm addbmm linear _convolution.deprecated matmul conv_tbc mkldnn_rnn_layer
         conv_transpose1d conv_transpose2d.input conv_transpose3d.input prelu
-        scaled_dot_product_attention _native_multi_head_attention
+        scaled_dot_product_attention _native_multi_head_attention _addmm_activation
     """,
     Policy.FLOAT32: """
-        avg_pool3d binary_cross_entropy grid_sampler polar prod prod.dim_int cumprod quantile
+        avg_pool3d binary_cross_entropy grid_sampler polar prod prod.dim_int quantile
         quantile.scalar nanquantile nanquantile.scalar stft cdist grid_sampler_2d
         _grid_sampler_2d_cpu_fallback grid_sampler_3d trace view_as_complex cholesky
         cholesky_inverse cholesky_solve inverse lu_solve orgqr ormqr pinverse max_pool3d
@@ -80,6 +80,14 @@ _CPU: dict[Policy, str] = {
         ctc_loss.IntList ctc_loss.Tensor kl_div multilabel_margin_loss
         binary_cross_entropy_with_logits fft_fft fft_ifft fft_fft2 fft_ifft2 fft_fftn fft_ifftn
         fft_rfft fft_irfft fft_rfft2 fft_irfft2 fft_rfftn fft_irfftn fft_hfft fft_ihfft
+        smooth_l1_loss multilabel_margin_loss_forward stft.center fake_quantize_per_tensor_affine
+        adaptive_max_pool3d fractional_max_pool2d fractional_max_pool3d linalg_cond
+        linalg_cond.p_str linalg_matrix_rank linalg_matrix_rank.atol_rtol_float
+        linalg_matrix_rank.atol_rtol_tensor linalg_matrix_rank.tol_tensor linalg_solve
+        linalg_cholesky linalg_cholesky_ex linalg_svd linalg_svdvals linalg_eig linalg_eigvals
+        linalg_eigh linalg_eigvalsh linalg_inv linalg_inv_ex linalg_householder_product linalg_qr
+        linalg_lstsq linalg_tensorinv linalg_tensorsolve qr svd triangular_solve geqrf
+        _lu_with_info
     """,
     Policy.PROMOTE: """
         stack cat index_copy
