@@ -48,13 +48,8 @@ class Two(nn.Module):
 
 
 def exact(model: nn.Module, x: torch.Tensor, *, training: bool) -> None:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        real_peak(model, x, training=training)  # the first checkpoint imports, and keeps, frames
-        real = real_peak(model, x, training=training)
-    finally:
-        torch.set_num_threads(threads)
+    real_peak(model, x, training=training)  # the first checkpoint imports, and keeps, frames
+    real = real_peak(model, x, training=training)
     scenario = tg.Scenario(mode="training" if training else "inference")
     report = tg.analyze(model, input_data=(x,), scenario=scenario)
     assert report.execution == "simulated"
@@ -118,6 +113,23 @@ def test_batch_sizes_count_once(kind: str, first: bool, is_sorted: bool, trainin
 ])  # fmt: skip
 def test_positions_of_sorts_and_windows(function: Callable[..., Any], training: bool) -> None:
     exact(Around(32, nn.Identity(), function), torch.rand(4, 24, 32), training=training)
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda inner, x: x.cumsum(-1),
+        lambda inner, x: x.t().cumsum(0),
+        lambda inner, x: x.cumsum(-1, dtype=torch.float64),
+        lambda inner, x: (x > 0).cumsum(-1) * x,
+        lambda inner, x: x.long().cumsum(0) * x,
+        lambda inner, x: (x > 0).cumprod(0) * x,
+    ],
+    ids=["along rows", "of a transposed", "cast", "of booleans", "of whole numbers", "product"],
+)
+def test_sums_so_far_copy_only_what_they_cast(function: Callable[..., Any], training: bool) -> None:
+    exact(Around(192, nn.Identity(), function), torch.rand(4, 192), training=training)
 
 
 @pytest.mark.parametrize(("inner", "x"), [

@@ -287,4 +287,5 @@ def test_copies_of_indices_and_results() -> None:
     assert taken("roll.default", image, (3, 3), (1, 2), output=image) == image.nbytes
     assert taken("roll.default", image, (3,), (1,), output=image) == 0
     assert taken("sort.default", spec(48)) == 48 * 8
-    assert taken("cumsum.default", spec(4), 0, output=spec(4)) == 16
+    assert taken("cumsum.default", spec(4), 0, output=spec(4)) == 0
+    assert taken("cumsum.default", spec(4, dtype="bool"), 0, output=spec(4, dtype="int64")) == 32

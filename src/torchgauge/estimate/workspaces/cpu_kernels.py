@@ -156,8 +156,12 @@ def _unfold_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
 
 
 def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """The result once more (``cumsum_cpu_kernel`` in ``cpu/ReduceOpsKernel.cpp``)."""
-    return (op.outputs[0].nbytes,)
+    """The input in the dtype of the result, where it has another.
+
+    Source: ``impl_func_cum_ops`` in ``ReduceOps.cpp``.
+    """
+    result = op.outputs[0]
+    return () if _tensor(op, 0).dtype == result.dtype else (result.nbytes,)
 
 
 def _masked_select(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -234,5 +238,6 @@ RULES: dict[str, Rule] = {
     "aten.sort.stable": _sort,
     "aten.unfold_backward.default": _unfold_backward,
     "aten.cumsum.default": _cumulative,
+    "aten.cumprod.default": _cumulative,
 }
 """By operator, overload included."""
