@@ -6,7 +6,8 @@ both: rows in the order of execution, objects that users read attributes from.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -157,6 +158,18 @@ class ModelRun:
             )
 
 
+@contextmanager
+def _layer_by_layer() -> Iterator[None]:
+    """Run attention without PyTorch's fused fast path, which the tools' hooks switch off."""
+    was_on = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_on)
+
+
+@_layer_by_layer()
 def run(
     model: nn.Module,
     input_size: Any = None,
@@ -198,6 +211,7 @@ def run(
     return ModelRun(run=result, model=unwrap(model))
 
 
+@_layer_by_layer()
 def batch_named(run: ModelRun, other: ModelRun | None = None) -> ModelRun:
     """Return a run whose values say which dimensions grow with the batch, where it can be told.
 
