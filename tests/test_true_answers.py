@@ -157,10 +157,10 @@ def test_a_checkpointed_block_runs_twice() -> None:
         return nn.Sequential(linears[0], nn.ReLU(), linears[1], nn.ReLU())
 
     model = nn.Sequential(block(), block(), block())
-    plain = tg.analyze(model, (8, 64), scenario=tg.Scenario(mode="training"))
+    plain = tg.analyze(model, (64, 64), scenario=tg.Scenario(mode="training"))
     scenario = tg.Scenario(mode="training", checkpointing=True)
-    saved = tg.analyze(model, (8, 64), scenario=scenario)
-    forward = 6 * 2 * 8 * 64 * 64
+    saved = tg.analyze(model, (64, 64), scenario=scenario)
+    forward = 6 * 2 * 64 * 64 * 64
     assert plain.totals.forward_flops == saved.totals.forward_flops == forward
     assert saved.totals.backward_flops == plain.totals.backward_flops + forward
     assert saved.memory is not None and plain.memory is not None

@@ -89,8 +89,25 @@ def _check_channels(args: tuple[Any, ...]) -> None:
             )
 
 
+def _cudnn_attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    """``[N, H, L, E], [N, H, S, E], [N, H, S, V] → [N, H, L, V]``, in the query's order of strides.
+
+    Beside it the log-sum-exp of each row, and the state of the generator of random numbers. The
+    meta kernel of 2.6 gives a contiguous output. Source: ``run_cudnn_SDP_fprop`` in PyTorch's
+    ``aten/src/ATen/native/cudnn/MHA.cpp`` (``alloc_with_matching_layout``).
+    """
+    query, key, value = args[:3]
+    shape = (*query.shape[:3], value.shape[3])
+    order = sorted(range(4), key=query.stride, reverse=True)
+    output = torch.empty_permuted(shape, order, dtype=query.dtype, device=META)
+    sums = torch.empty((*query.shape[:3], 1), dtype=torch.float32, device=META)
+    seed, offset = (torch.empty((), dtype=torch.int64, device=META) for _ in range(2))
+    return output, sums, None, None, query.shape[2], key.shape[2], seed, offset, None
+
+
 SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten._fused_rms_norm.default": _rms_norm,
+    "aten._scaled_dot_product_cudnn_attention.default": _cudnn_attention,
     "aten._fused_rms_norm_backward.default": _rms_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
     "aten.native_batch_norm.default": _native_batch_norm,
