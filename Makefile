@@ -21,6 +21,7 @@ WORKERS ?= logical
 BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 DEFAULT_TESTS := not slow and not models and not hypothesis_long
 LONG_TESTS := (slow or models or hypothesis_long)
+SERVED := $(addprefix tests/test_serving_,load.py ray.py openapi.py)
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 # What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
 SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
@@ -99,11 +100,11 @@ test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
 
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random programs
-	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed"
+	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed" $(addprefix --ignore=,$(SERVED))
 	@$(PYTEST) -m "$(LONG_TESTS) and timed"
 
 test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
-	@$(PYTEST) -m "slow or models" tests/test_serving_load.py tests/test_serving_ray.py tests/test_serving_openapi.py \
+	@$(PYTEST) -m "slow or models" $(SERVED) \
 		tests/models/test_served_models.py::test_a_llama_as_onnx
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
