@@ -63,6 +63,10 @@ LOSSES: dict[str, Build] = {
     "soft margin": loss(nn.SoftMarginLoss),
 }
 CONVOLUTIONS: dict[str, Build] = {
+    "far apart": layer(lambda: nn.Conv2d(32, 32, 3, 1, 12, 12, bias=False), 2, 32, 20, 20),
+    "depthwise, wide": layer(
+        lambda: nn.Conv2d(32, 32, 5, 1, 2, groups=32, bias=False), 2, 32, 20, 20
+    ),
     "stride": layer(lambda: nn.Conv2d(64, 32, 4, 2, 1), 2, 64, 40, 48),
     "stride, a line": layer(lambda: nn.Conv1d(64, 32, 4, 2, 1), 2, 64, 400),
     "stride, a volume": layer(lambda: nn.Conv3d(64, 32, 4, 2, 1), 2, 64, 12, 16, 20),

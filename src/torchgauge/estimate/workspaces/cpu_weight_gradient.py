@@ -45,8 +45,7 @@ def weight_gradient(case: Convolution, *, bias: bool) -> WeightGradient:
     if case.takes_gemm_for_weights or padded_volume:
         own = case.weight.nbytes  # its sums are booked as floats of floats: four times their bytes
         columns = case.columns // (case.result[2] if volume else 1)
-        entries = 2 if bias else 3
-        return WeightGradient(operands=FLOAT * own + columns + entries * ALIGNMENT, weight=own)
+        return WeightGradient(operands=FLOAT * own + columns + 2 * ALIGNMENT, weight=own)
     if case.groups > 1:
         operands = case.blocked_source + case.blocked_result
         return WeightGradient(
