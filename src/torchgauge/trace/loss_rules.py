@@ -32,28 +32,10 @@ def _scalar_in_all(position: int) -> Callable[[tuple[Any, ...], dict[str, Any]],
     return rule
 
 
-def _multilabel_margin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The loss of one row is a scalar in every reduction (``LossMultiLabelMargin.cpp``)."""
-    source, target = args[0], args[1]
-    if source.dim() > 1:
-        return NotImplemented
-    return torch.empty((), dtype=source.dtype, device="meta"), torch.empty_like(
-        target, dtype=source.dtype
-    )
-
-
-def _like(position: int) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
-    """Return a rule for a gradient that is like the argument at ``position``."""
-    return lambda args, kwargs: torch.empty_like(args[position])
-
-
 LOSS_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mse_loss.default": _scalar_in_all(2),
     "aten.smooth_l1_loss.default": _scalar_in_all(2),
     "aten.binary_cross_entropy.default": _scalar_in_all(3),
     "aten.soft_margin_loss.default": _scalar_in_all(2),
-    "aten.multilabel_margin_loss_forward.default": _multilabel_margin,
-    "aten.multilabel_margin_loss_backward.default": _like(1),
-    "aten.multi_margin_loss_backward.default": _like(1),
 }
 """By operator, overload included."""
