@@ -122,7 +122,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
-    """Join ``--input-size -1,8``: what begins with a dash is no value to argparse by itself."""
+    """Join ``--input-size`` and ``-1,8``: argparse takes a word with a dash for an option."""
     joined: list[str] = []
     for argument in arguments:
         if joined and re.fullmatch(r"--[a-z-]+", joined[-1]) and re.match(r"-\d", argument):

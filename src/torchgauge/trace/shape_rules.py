@@ -369,7 +369,6 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
     "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
-    "aten.mish_backward.default": lambda args, kwargs: torch.empty_like(args[1]),
     "aten.native_channel_shuffle.default": _like_first,
     "aten.mkldnn_max_pool2d.default": _max_pool_without_indices,
     **LOSS_RULES,

@@ -35,7 +35,7 @@ def up(value: int, multiple: int) -> int:
 
 
 def handed_over(image: TensorSpec) -> int:
-    """Return how many images are beside ``brgconv_strided``'s result while it is handed over.
+    """Return how many copies of the image ``brgconv_strided`` holds while it returns its result.
 
     It has its channels last: it is written out in PyTorch's order, and then copied.
     """

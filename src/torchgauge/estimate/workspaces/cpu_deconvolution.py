@@ -5,7 +5,8 @@ Sources: ``mkldnn/Conv.cpp``, ``NaiveConvolutionTranspose2d.cpp`` and ``…3d.cp
 ``src/cpu/x64/jit_brgemm_deconv.cpp`` (with strides) and ``src/cpu/ref_deconvolution.hpp``, which
 run the convolution backwards. Weight: ``[I, O / groups, …]``.
 
-Assumes: no channels-last, AVX-512. Not exact: outputs whose size is no multiple of the stride.
+Assumes AVX-512 and tensors that are not channels-last. Outputs whose size is no multiple of the
+stride are estimates.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def deconvolution(case: Convolution, output: TensorSpec) -> tuple[int, ...]:
 
 
 def deconvolution_backward(case: Convolution, gradient: TensorSpec) -> tuple[int, ...]:
-    """The worst moment of the input's gradient, and of the weight's beside it."""
+    """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
     if case.is_channels_last:
         return ()
     if not case.takes_onednn:

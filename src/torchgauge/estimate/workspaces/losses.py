@@ -31,7 +31,7 @@ def width(spec: TensorSpec) -> int:
 
 
 def mean_scratch(elements: int, results: int, dtype: str, itemsize: int, target: Target) -> int:
-    """Return what the mean of ``elements`` numbers takes for itself: the count that it divides by.
+    """Return the scratch bytes of a mean of ``elements`` numbers: the count that it divides by.
 
     Half precision is summed in a copy of float32. Source: ``mean_out`` in ``ReduceOps.cpp``.
     """
@@ -53,7 +53,7 @@ def _tensors(op: OpRecord, count: int) -> list[TensorSpec]:
 
 
 def _after(op: OpRecord, reduction: object, all_bytes: int, target: Target) -> int:
-    """Return what reducing a loss takes beside the loss of each element and the result."""
+    """Return the scratch bytes of reducing the losses of the elements to one number."""
     if reduction != _MEAN:
         return 0
     output = op.outputs[0]
