@@ -17,6 +17,7 @@ import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import UsageError
 from torchgauge.estimate.latency.cpu.calibration import VARIABLE
+from torchgauge.measure.calibration import distances
 from torchgauge.measure.calibration import run as calibration_run
 from torchgauge.measure.calibration.case import Case, Cold, Fresh, Memory
 from torchgauge.measure.calibration.convolutions import convolutions
@@ -112,6 +113,8 @@ def test_a_sample_is_a_time_that_the_operator_really_takes() -> None:
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(calibration_run, "cases", few_cases)
     monkeypatch.setattr(calibration_run, "NETWORKS", NETWORKS[-1:])
+    monkeypatch.setattr(distances, "DISTANCES", (2.0**18, 2.0**22, 2.0**24))
+    monkeypatch.setattr(distances, "_RUNS", 4)
 
 
 def test_calibrate_writes_a_file_that_predictions_use(

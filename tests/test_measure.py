@@ -29,8 +29,6 @@ from torchgauge.report.query import own_costs, top_by_time
 from torchgauge.trace.inputs import plan_inputs
 from torchgauge.trace.session import Request
 
-pytestmark = pytest.mark.timed
-
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 ONCE = {"min_repetitions": 1, "max_seconds": 0.0}
 
@@ -100,6 +98,7 @@ def test_the_times_of_modules_and_of_operators_sum_to_the_step(name, kind):
         assert spent.backward_ms == spent.optimizer_ms == spent.loss_ms == 0
 
 
+@pytest.mark.timed
 def test_a_slow_layer_is_found_and_so_is_its_operator():
     model = nn.Sequential(nn.Linear(4, 1024), nn.Linear(1024, 4096), nn.Linear(4096, 4))
     report = tg.measure(model, (512, 4), scenario=TRAINING, **ONCE)
@@ -280,6 +279,7 @@ def test_a_hundred_measurements_do_not_grow_the_process():
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 @pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
 def test_the_step_takes_what_a_bare_loop_takes(training):
     """Both are timed by turns on the same machine at the same moment, until they agree."""
@@ -326,6 +326,7 @@ def test_the_step_takes_what_a_bare_loop_takes(training):
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_report_says_what_a_bare_loop_takes():
     """The whole of ``measure``, by turns with a bare loop, until they agree."""
     model = nn.Sequential(*[nn.Linear(256, 256) for _ in range(8)])
