@@ -1,6 +1,6 @@
 """torch's own samples of every operator (``op_db``), analyzed and run for real.
 
-``python tests/models/op_samples.py`` runs all of them, and writes which operators have no formula
+``python tests/models/op_samples.py`` runs all of them (half an hour), and writes which operators have no formula
 (``benchmarks/operators.csv``) and what came out (``docs/operators.md``). A new operator gets the
 class ``?``, which a person replaces.
 """
@@ -40,7 +40,7 @@ PAGE = ROOT / "docs" / "operators.md"
 NO_PRODUCTS, NEEDS_FORMULA, BY_VALUES = "no multiplications", "needs a formula", "data-dependent"
 CLASSES = (NO_PRODUCTS, NEEDS_FORMULA, BY_VALUES)
 LIMIT = 4
-"""Samples of an operator that are taken, in inference and in training; evenly spread over all."""
+"""Samples of an operator that the tests take, in inference and in training; spread over all."""
 NOT_LOOKED_INTO = "nn.functional.linear_cross_entropy.chunked"
 """``FlopCounterMode`` counts nothing inside a custom operator."""
 SHAPES: list[tuple[int, tuple[int, ...], torch.dtype]] = []
@@ -154,7 +154,9 @@ def full_name(entry: Any) -> str:
     return f"{entry.name}.{entry.variant_test_name}" if entry.variant_test_name else entry.name
 
 
-def samples(entry: Any, *, training: bool, dtype: torch.dtype | None = None) -> list[Any]:
+def samples(
+    entry: Any, *, training: bool, dtype: torch.dtype | None = None, limit: int | None = LIMIT
+) -> list[Any]:
     """Return evenly spread samples of an entry, made from the same seed each time."""
     dtype = dtype or dtype_of(entry)
     if training and not (entry.supports_autograd and (dtype.is_floating_point or dtype.is_complex)):
@@ -164,9 +166,9 @@ def samples(entry: Any, *, training: bool, dtype: torch.dtype | None = None) -> 
     if "numpy" in sys.modules:
         sys.modules["numpy"].random.seed(0)
     made = list(entry.sample_inputs("cpu", dtype, requires_grad=training))
-    if len(made) <= LIMIT:
+    if limit is None or len(made) <= limit:
         return made
-    return [made[round(index * (len(made) - 1) / (LIMIT - 1))] for index in range(LIMIT)]
+    return [made[round(index * (len(made) - 1) / (limit - 1))] for index in range(limit)]
 
 
 def dtype_of(entry: Any) -> torch.dtype:
@@ -174,12 +176,14 @@ def dtype_of(entry: Any) -> torch.dtype:
     return torch.float32 if torch.float32 in entry.dtypes else min(entry.dtypes, key=str)
 
 
-def check(entry: Any, dtype: torch.dtype | None = None) -> Iterator[Found]:
-    """Analyze and run every sample of an entry, in its own dtype where none is named."""
+def check(
+    entry: Any, dtype: torch.dtype | None = None, limit: int | None = LIMIT
+) -> Iterator[Found]:
+    """Analyze and run the samples of an entry, in its own dtype where none is named."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for training in (False, True):
-            for sample in samples(entry, training=training, dtype=dtype):
+            for sample in samples(entry, training=training, dtype=dtype, limit=limit):
                 yield compare(entry, sample, training=training)
 
 
@@ -358,8 +362,8 @@ def page(found: Sequence[Found], classes: dict[str, str]) -> str:
         "PyTorch tests its operators with samples of their arguments: `op_db` in",
         "`torch.testing._internal.common_methods_invocations`. Here each sample is a small model,",
         "which is analyzed and run for real on the CPU. Written by",
-        f"`python tests/models/op_samples.py` with torch {torch.__version__.partition('+')[0]};",
-        f"at most {LIMIT} samples of an operator, spread evenly over all of them.",
+        f"`python tests/models/op_samples.py` with torch {torch.__version__.partition('+')[0]} and",
+        f"every sample; `make test-models` takes at most {LIMIT} of an operator, spread evenly.",
         "",
         "| what | samples | equal to the real run |",
         "|---|--:|--:|",
@@ -425,7 +429,7 @@ def _names(names: Any) -> str:
 
 
 if __name__ == "__main__":
-    everything = [one for entry in operators() for one in check(entry)]
+    everything = [one for entry in operators() for one in check(entry, limit=None)]
     PAGE.write_text(page(everything, write_table(everything)), encoding="utf-8")
     for one in everything:
         for problem in () if one.skipped else one.problems:
