@@ -96,8 +96,11 @@ def cases() -> Iterator[tuple[str, Callable[[], Any]]]:
         yield f"compat {library}", lambda library=library: _drop_in(library)
     for name, line in OTHERS.items():
         yield name, lambda line=line: _printed(line.split())
-    yield "failure", lambda: _printed(
-        ["summary", "torch.nn:Linear(8, 8)", "--input-size", "4,9", "--format", "json"]
+    yield (
+        "failure",
+        lambda: _printed(
+            ["summary", "torch.nn:Linear(8, 8)", "--input-size", "4,9", "--format", "json"]
+        ),
     )
 
 

@@ -1,8 +1,8 @@
 """torch's own samples of every operator (``op_db``), analyzed and run for real.
 
-``python tests/models/op_samples.py`` runs all of them (half an hour), and writes which operators have no formula
-(``benchmarks/operators.csv``) and what came out (``docs/operators.md``). A new operator gets the
-class ``?``, which a person replaces.
+``python tests/models/op_samples.py`` runs all of them (half an hour), and writes which operators
+have no formula (``benchmarks/operators.csv``) and what came out (``docs/operators.md``). A new
+operator gets the class ``?``, which a person replaces.
 """
 
 from __future__ import annotations

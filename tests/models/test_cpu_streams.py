@@ -1,7 +1,8 @@
 """Ground truth: the simulated op stream is the one that the CPU really runs.
 
 Kernels, shapes, dtypes, order, bytes allocated and the moments of freeing, for an inference and
-for a training step with AdamW (optimizers by themselves: ``test_virtual_cuda.py``). Each exception is listed with its reason, and must occur.
+for a training step with AdamW (optimizers by themselves: ``test_virtual_cuda.py``). Each exception
+is listed with its reason, and must occur.
 """
 
 from __future__ import annotations
