@@ -44,7 +44,7 @@ def test_samples(part: int) -> None:
 
 
 def check_classes(found: list[Found]) -> None:
-    """Each operator without a formula has a class in the table; what runs for real is on the page."""
+    """What has no formula has a class in the table; what ran for real is on the page."""
     classes, page = read_table(), PAGE.read_text(encoding="utf-8")
     for one in found:
         for name in sorted(one.without_formula):
