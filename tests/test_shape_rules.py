@@ -216,3 +216,57 @@ def test_grouped_matmul_in_float32() -> None:
     assert rule((meta(10, 4), meta(3, 4, 6), offsets), {}).shape == (10, 6)
     assert rule((meta(4, 10), meta(10, 6), offsets), {}).shape == (3, 4, 6)
     assert rule((meta(3, 5, 4), meta(3, 4, 6)), {}).shape == (3, 5, 6)
+
+
+# ---------------------------------------------------------------------------- Fourier transforms
+
+
+FOURIER = {
+    "real, first two": lambda x: torch.fft.rfft2(x, dim=(0, 1)),
+    "real, all": torch.fft.rfftn,
+    "real, all in another order": lambda x: torch.fft.rfftn(x, dim=(2, 0, 1)),
+    "real, last": torch.fft.rfft,
+    "real, middle": lambda x: torch.fft.rfft(x, dim=1),
+    "complex, last two": torch.fft.fft2,
+    "complex, first": lambda x: torch.fft.fft(x, dim=0),
+    "complex, all": torch.fft.fftn,
+    "both sides": lambda x: torch.ops.aten._fft_r2c(x, [0, 1], 0, False),
+    "back to real, first two": lambda x: torch.fft.irfft2(x.to(torch.complex64), dim=(0, 1)),
+    "back to real, all": lambda x: torch.fft.irfftn(x.to(torch.complex64)),
+    "back to real, first": lambda x: torch.fft.irfft(x.to(torch.complex64), dim=0),
+    "half": lambda x: torch.fft.hfft(x.to(torch.complex64), dim=1),
+}
+FOURIER_SOURCES = {
+    "contiguous": torch.randn(6, 10, 8),
+    "transposed": torch.randn(6, 10, 8).transpose(0, 2),
+    "every second": torch.randn(6, 20, 8)[:, ::2],
+    "four dimensions": torch.randn(2, 6, 10, 8).to(memory_format=torch.channels_last),
+}
+
+
+class Transforming(nn.Module):
+    """Notes the strides of what a transform gives."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = FOURIER[self.name](x)
+        STRIDES.append((out.shape, out.stride(), out.dtype))
+        return out
+
+
+STRIDES: list[Any] = []
+
+
+@pytest.mark.skipif(not torch.backends.mkl.is_available(), reason="the transforms are MKL's")
+@pytest.mark.parametrize("name", FOURIER)
+def test_a_fourier_transform_gives_the_strides_of_the_real_one(name: str) -> None:
+    model = Transforming(name)
+    for source in FOURIER_SOURCES.values():
+        STRIDES.clear()
+        report = tg.analyze(model, input_data=source)
+        assert report.execution == "simulated"
+        model(source)
+        assert STRIDES[0] == STRIDES[-1] and len(STRIDES) >= 2

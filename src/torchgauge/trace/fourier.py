@@ -1,21 +1,52 @@
-"""What Fourier transforms on the CPU take beside their result, which depends on strides.
+"""Fourier transforms: the order of their results in memory, and what the CPU takes beside them.
 
 MKL transforms one batch dimension. Where the others do not lie one behind the other in memory, the
 input is copied. A complex-to-real transform over several dimensions is a complex one and a real
-one. Source: ``_exec_fft``, ``_sort_dims`` and ``_fft_c2r_mkl`` in PyTorch's
-``aten/src/ATen/native/mkl/SpectralOps.cpp`` (2.6–2.13). Assumes: a build with MKL.
+one. PyTorch's meta kernels give results of other strides (2.6–2.13). Source: ``_exec_fft``,
+``_sort_dims`` and ``_fft_c2r_mkl`` in PyTorch's ``aten/src/ATen/native/mkl/SpectralOps.cpp``
+(2.6–2.13). Assumes: a build with MKL.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 from math import prod
 from typing import Any
 
+import torch
+
 TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 SCRATCH = "scratch_bytes"
 """The keyword under which the bytes are noted."""
+
+
+def _transformed(base: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Result of a transform: the transformed dimensions lie innermost, in the order of the plan."""
+    source, dims = args[0], args[1]
+    if not dims or source.numel() == 0 or kwargs:
+        return NotImplemented
+    dims = [dim % source.dim() for dim in dims]
+    sizes, strides = list(source.shape), list(source.stride())
+    dtype, last = source.dtype, dims[-1]
+    if base == "_fft_c2r":
+        if len(dims) > 1:
+            _, strides = _transform(sizes, strides, _sorted(dims[:-1], strides))
+        ordered, sizes[last], dtype = dims[-1:], int(args[3]), dtype.to_real()
+    elif base == "_fft_r2c":
+        ordered = [*_sorted(dims[:-1], strides), last]
+        sizes[last] = sizes[last] // 2 + 1 if args[3] else sizes[last]
+        dtype = dtype.to_complex()
+    else:
+        ordered = _sorted(dims, strides)
+    _, strides = _transform(sizes, strides, ordered)
+    return torch.empty_strided(sizes, strides, dtype=dtype, device="meta")
+
+
+FOURIER_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+    f"aten.{base}.default": partial(_transformed, base) for base in TRANSFORMS
+}
 
 
 def fourier_scratch(base: str, args: Sequence[Any]) -> list[tuple[str, int]]:

@@ -14,6 +14,7 @@ import torch
 
 from torchgauge.report.model import Layout
 from torchgauge.trace.bitsandbytes import BITSANDBYTES_RULES
+from torchgauge.trace.fourier import FOURIER_RULES
 from torchgauge.trace.kernel_rules import KERNEL_RULES
 from torchgauge.trace.loss_rules import LOSS_RULES
 from torchgauge.trace.onednn import lstm_workspace_bytes
@@ -376,6 +377,7 @@ SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     **BITSANDBYTES_RULES,
     **READER_RULES,
     **KERNEL_RULES,
+    **FOURIER_RULES,
     **{
         f"aten._fused_{name}_.{overload}": _in_place
         for name in ("adam", "adamw", "sgd", "adagrad")
