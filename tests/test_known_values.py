@@ -66,6 +66,31 @@ def test_an_index_written_as_a_list(check: Callable[[torch.Tensor], Any]) -> Non
     _is_simulated(check)
 
 
+def _share(ids: torch.Tensor) -> bool:
+    """How much of each of 10 cells 2,000 places cover, as a pooling over a grid computes it."""
+    cells = torch.arange(2000, device=ids.device) // 200 + ids.sum()
+    weights = functional.one_hot(cells, 12).float() / 200
+    is_empty = (weights == 0).all(0)
+    return is_empty.nonzero().flatten().tolist() == [10, 11]
+
+
+def _additive(ids: torch.Tensor) -> bool:
+    """A mask as numbers to add, and its last row as a mask again."""
+    mask = torch.ones(1, 1, 128, 128, dtype=torch.bool, device=ids.device).tril()
+    added = torch.where(mask, torch.zeros((), device=ids.device), torch.finfo(torch.float32).min)
+    return len((~added[:, :, -3].bool()).nonzero()) == 126
+
+
+def _scaled(ids: torch.Tensor) -> bool:
+    steps = (torch.arange(5000, device=ids.device) + ids.sum()).to(torch.float32)
+    return int(((steps * 0.5 - 1).clamp(min=0) > 0).sum()) == 4997
+
+
+@pytest.mark.parametrize("check", [_share, _additive, _scaled])
+def test_real_numbers_made_of_whole_ones(check: Callable[[torch.Tensor], Any]) -> None:
+    _is_simulated(check)
+
+
 def _image(value: float = 1.0) -> torch.Tensor:
     return torch.full((1, 600, 700), value)
 

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import DefaultInputs
 from torchgauge.cli.sources.huggingface_fields import token_count
-from torchgauge.cli.sources.huggingface_probe import Probe, signature
+from torchgauge.cli.sources.huggingface_probe import Probe, has_forward, signature
 from torchgauge.cli.sources.huggingface_search import Search
+from torchgauge.cli.sources.huggingface_shapes import may_be_tensor
 from torchgauge.cli.sources.huggingface_tokens import mixes_tokens, token_inputs, towers
 
 if TYPE_CHECKING:
@@ -180,6 +181,14 @@ def _sizes(sizes: dict[str, tuple[int, ...]], config: Any, remark: str = "") -> 
 def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], tries: list[Probe]) -> str:
     """Return one line for a model whose inputs could not be made."""
     needed = [name for name, is_needed in arguments.items() if is_needed]
+    objects = [name for name in needed if not may_be_tensor(name)]
+    kind = type(model).__name__
+    if objects or not has_forward(model):
+        lacks = f"takes {objects[0]}, which is not a tensor" if objects else "does not exist"
+        return (
+            f"no inputs can be made for {kind}: its forward {lacks}. Write a module that calls "
+            "what you want to measure, and name that: file.py:Name"
+        )
     ends = ("ids", "values", "features")
     named = needed or [n for n in arguments if n.endswith(ends) and n != "position_ids"][:2]
     error = max(tries, key=lambda found: found.calls).error if tries else None
@@ -187,7 +196,7 @@ def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], tries: list[P
     said = f": {type(error).__name__}: {lines[0][:160]}" if lines else ""
     options = " ".join(f"--input-size {name}=…" for name in named)
     return (
-        f"no inputs were found with which {type(model).__name__} runs{said}. "
+        f"no inputs were found with which {kind} runs{said}. "
         + (f"Name them: {options}" if options else "Its forward takes no tensor by name")
         + ". A default configuration may not run at all: name a model's own, hf:PATH/config.json"
     )

@@ -6,6 +6,7 @@ The tower is run alone first: as many features as it gives back, as many tokens 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -109,17 +110,17 @@ def _tower(
     if found is not None and found.error is not None:  # it looks for images that are padding
         inputs = {n: replace(t, ones=t.dtype.is_floating_point) for n, t in inputs.items()}
         found = probe(module, inputs)
-    width = _embedding_width(model)
-    if found is None or found.error is not None or not width:
+    if found is None or found.error is not None:
         return None
     elements = sum(prod(shape) for shape in found.outputs)
-    if not elements or any(shape[-1] != width for shape in found.outputs):
+    widths = {shape[-1] for shape in found.outputs}
+    if not elements or len(widths) != 1 or not widths <= _widths(model, config):
         return None  # tower and language model do not fit together: some default configurations
     return Tower(
         name=modality.name,
         kind=modality.kind,
         token=token,
-        count=elements // width,
+        count=elements // widths.pop(),
         inputs=inputs,
     )
 
@@ -136,17 +137,24 @@ def _alone(model: nn.Module, method: str) -> nn.Module:
         def forward(self, **inputs: Any) -> Any:
             output = getattr(self.model, method)(**inputs)
             found = getattr(output, "pooler_output", None)
+            if found is None and (by_layer := getattr(output, "deepstack_features", None)):
+                found = by_layer[0][-1]  # as many for each layer of the language model
             return output if found is None else found
 
     return Alone()
 
 
-def _embedding_width(model: nn.Module) -> int:
+def _widths(model: nn.Module, config: Any) -> set[int]:
+    """Return how wide a token may be: as its embedding, or as what is made of that (NeoMME)."""
     get: Any = getattr(model, "get_input_embeddings", None)
-    try:
-        return int(get().weight.shape[-1])
-    except (AttributeError, NotImplementedError, TypeError):
-        return 0
+    text = getattr(config, "text_config", None) or config
+    widths = {getattr(text, "hidden_size", 0)}
+    with suppress(AttributeError, NotImplementedError, TypeError):
+        widths.add(int(get().weight.shape[-1]))
+    for name, layer in model.named_modules():  # what a projector makes a token of (Llama 4)
+        if "projector" in name and getattr(layer, "out_features", None) in widths:
+            widths.add(layer.in_features)
+    return widths
 
 
 def token_inputs(config: Any, found: list[Tower], arguments: Mapping[str, bool]) -> Any:
