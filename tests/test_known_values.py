@@ -44,6 +44,15 @@ def _written(ids: torch.Tensor) -> torch.Tensor:
     return (ids[:, [1, 2]] == 3).all() and (ids[:, 3:] == 0).all()
 
 
+def _struck_out(ids: torch.Tensor) -> bool:
+    """The places that are left, as UDOP keeps the patches without words."""
+    places = torch.stack([ids[0] + ids[1], torch.arange(8, device=ids.device) // 2], dim=-1)
+    rows, columns = zip(*places, strict=True)
+    left = torch.ones_like(ids, dtype=torch.bool)
+    left[rows, columns] = False
+    return left[0].nonzero().flatten().tolist() == [4, 5, 6, 7]
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -56,6 +65,10 @@ def _written(ids: torch.Tensor) -> torch.Tensor:
         lambda ids: (ids[..., [[0, 1], [2, 3]]] == 0).all(),
         lambda ids: ids[[True, False]].shape == (1, 8) and (ids[[True, False]] == 0).all(),
         lambda ids: ids[:, []].shape == (2, 0),
+        lambda ids: (ids[:, tuple(torch.arange(3, device=ids.device))] == 0).all(),
+        lambda ids: (ids[list(ids[0, :2]), list(torch.arange(2, device=ids.device))] == 0).all(),
+        lambda ids: ids[[*(torch.arange(40, device=ids.device) // 20)]].shape == (40, 8),
+        _struck_out,
         lambda ids: torch.arange(9)[[2, 3]].sum() == 5,
         lambda ids: (ids.index_select(1, torch.tensor([0, 1])) == 0).all(),
         lambda ids: (ids.take(torch.tensor([0, 5])) == 0).all(),
