@@ -88,8 +88,14 @@ TRIED = {
     "muse_glimmer_assistant": FAMILIES["a draft's context"][:2],
     "voxtral_realtime_text": FAMILIES["a vector for all steps"][:2],
     "moonshine_streaming": ("moonshine_streaming", {}),
-    "paddleocr_vl": ("paddleocr_vl", {"text_config.num_hidden_layers": 1}),
-}
+    "paddleocr_vl": ("paddleocr_vl", {"text_config.num_hidden_layers": 1,
+                                      "vision_config.num_hidden_layers": 1}),
+    "pp_ocrv6_small_det": ("pp_ocrv6_small_det", {}),
+    "dbrx": ("dbrx", {"d_model": 256, "n_heads": 4, "n_layers": 2}),
+    "lfm2_moe": ("lfm2_moe", {**SMALL, "num_hidden_layers": 24, "num_key_value_heads": 4,
+                              "moe_intermediate_size": 64}),
+    "git": ("git", {"num_hidden_layers": 1}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "settings"), TRIED.values(), ids=TRIED)
@@ -148,7 +154,8 @@ def test_the_report_says_what_was_made(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_what_cannot_be_made_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["summary", "hf:pp_ocrv6_small_det", "--depth", "1"]) == 0
+    widths = "layer_list_out_channels=[1, 2, 3, 4]"
+    assert main(["summary", "hf:pp_ocrv6_small_det", "--depth", "1", "--set", widths]) == 0
     (note, *_) = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
     assert "no inputs were found with which PPOCRV6SmallDetModel runs" in note
     assert "--input-size pixel_values=…" in note
@@ -253,6 +260,29 @@ def test_images_are_given_by_default_where_the_model_takes_them(
     report = analyzed(made)
     assert report.execution == "simulated"
     assert sum(report.modules[path].macs for path in report.modules if path.startswith(tower)) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("git", {"input_ids": (1, 128), "pixel_values": (1, 3, 224, 224)}),
+        ("fuyu", {"input_ids": (1, 128 + 100), "pixel_values": (1, 100, 3 * 30 * 30)}),
+        ("voxtral", {"input_ids": (1, 128 + 375), "input_features": (1, 128, 3000)}),
+        ("mllama", {"input_ids": (1, 128), "pixel_values": (1, 1, 4, 3, 448, 448),
+                    "aspect_ratio_ids": (1, 1), "aspect_ratio_mask": (1, 1, 4)}),
+    ],
+)  # fmt: skip
+def test_a_head_does_not_hide_that_images_and_sound_are_taken(name: str, wanted: Any) -> None:
+    assert shapes(analyzed(build(f"hf:{name}"))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"),
+    [("phi4_multimodal", True), ("kosmos-2.5", True), ("diffusion_gemma", True), ("bert", False),
+     ("qwen3_vl_text", False)],
+)  # fmt: skip
+def test_text_alone_is_said_where_a_model_takes_more(name: str, is_said: bool) -> None:
+    assert ("text alone" in build(f"hf:{name}").default_inputs.why) is is_said
 
 
 def test_the_widths_of_a_default_tower_fit_its_language_model() -> None:

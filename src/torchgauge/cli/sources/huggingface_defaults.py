@@ -113,7 +113,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
         "layer_types": _attention_at((5, 15, 25), 32, otherwise="linear_attention")
     },
     "nemotron": {"num_key_value_heads": 8},  # Nemotron-4 15B
-    "dbrx": {"attn_config.rope_theta": 500_000.0},  # DBRX
+    "dbrx": {"attn_config.rope_theta": 500_000.0, "attn_config.clip_qkv": 8},  # DBRX
     "moonshine_streaming": {"num_key_value_heads": 8},  # as in its encoder
     "t5gemma2_encoder": {  # T5Gemma 2
         "text_config.dropout_rate": 0.0,
@@ -132,6 +132,16 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
     },
     "chameleon": {"vocabulary_map": _CHAMELEON_WORDS},
     "emu3": {"vocabulary_map": _EMU3_WORDS},
+    "voxtral": {"audio_token_id": 24},  # Voxtral Mini and Small
+    "pp_ocrv6_small_det": {  # the backbone that transformers declares, and its widths
+        "backbone_config": {
+            "model_type": "pp_lcnet_v3",
+            "scale": 0.75,
+            "divisor": 16,
+            "out_features": ["stage2", "stage3", "stage4", "stage5"],
+        },
+        "layer_list_out_channels": [48, 96, 192, 384],
+    },
     "janus": {"vision_config.projection_dim": 4096},  # as wide as its language model
     "ovis2": {"hidden_size": 4096},
     # Llama 4: the projector takes four patches at once, and what comes of it

@@ -177,6 +177,8 @@ def _for_layer(
         shape = list(tensor.shape)
         if not tensor.dtype.is_floating_point or len(shape) <= from_end:
             continue
+        if from_end == 1 and len(shape) > 3:  # an image, where the layer wants patches
+            continue
         if shape[-from_end] == got[-from_end]:  # it came to the layer as it is
             if size in shape[1:]:  # the dimensions stand in another order
                 other = len(shape) - 1 - shape[::-1].index(size)

@@ -221,6 +221,8 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
         yield floats(wanted, rows * columns, fields.patch_elements(config))
     if "target_sizes" in arguments:  # rows of pixels of all patches beside each other
         yield floats(wanted, image[0], side, rows * columns * side)
+    if "aspect_ratio_ids" in arguments:  # tiles of one image (Llama 3.2 Vision)
+        yield floats(wanted, 1, _tiles(wanted), *image)
     if clip:
         yield floats(wanted, clip, *image)
     if "pixel_attention_mask" in arguments or "image_attention_mask" in arguments:
@@ -229,8 +231,20 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
     yield floats(wanted, 1, *image)
     yield from (floats(wanted, 8, *image), floats(wanted, 2, *image))
     if "patch_size" in dir(config) or part == "":
-        yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
         yield floats(wanted, rows * columns, fields.patch_elements(config))
+        yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
+
+
+def _tiles(wanted: Wanted) -> int:
+    return fields.number(wanted.config, "max_num_tiles", otherwise=1)
+
+
+def _tile_mask(wanted: Wanted) -> Iterator[InputTensor]:
+    yield ones(wanted, 1, _tiles(wanted))
+
+
+def _aspect(wanted: Wanted) -> Iterator[InputTensor]:
+    yield known(wanted.name, (1,))
 
 
 def _videos(wanted: Wanted) -> Iterator[InputTensor]:
@@ -388,6 +402,8 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (_ends("is_longer"), _scalar_flag),
     (lambda name: name.startswith(("past_", "future_")), _series),
     (_ends("freq"), lambda wanted: iter((integers(wanted), integers(wanted, 1)))),
+    (_ends("aspect_ratio_mask"), _tile_mask),
+    (_ends("aspect_ratio_ids"), _aspect),
     (_ends("mask"), _mask),
     (_ends("t_cond"), _condition),
     (_ends("context_hidden_states"), _context),

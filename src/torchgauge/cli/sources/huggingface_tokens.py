@@ -76,7 +76,15 @@ class Tower:
 
 def mixes_tokens(model: nn.Module, config: Any) -> bool:
     """Return whether tokens of the text stand for what a tower gives."""
-    return any(hasattr(model, m.method) and _token(config, m) is not None for m in _MODALITIES)
+    return any(_owner(model, m) is not None and _token(config, m) is not None for m in _MODALITIES)
+
+
+def _owner(model: nn.Module, modality: _Modality) -> nn.Module | None:
+    """Return what has the method: the model, or the one that its head stands on (Fuyu)."""
+    for owner in (model, getattr(model, "base_model", None)):
+        if hasattr(owner, modality.method):
+            return owner
+    return None
 
 
 def _token(config: Any, modality: _Modality) -> int | None:
@@ -89,7 +97,7 @@ def towers(model: nn.Module, config: Any, until: float) -> Iterator[Tower]:
     found = False
     for modality in _MODALITIES:
         token = _token(config, modality)
-        if token is not None and hasattr(model, modality.method):
+        if token is not None and _owner(model, modality) is not None:
             if found and modality.name == "video":
                 continue
             if tower := _tower(model, config, modality, token, until):
@@ -100,10 +108,12 @@ def towers(model: nn.Module, config: Any, until: float) -> Iterator[Tower]:
 def _tower(
     model: nn.Module, config: Any, modality: _Modality, token: int, until: float
 ) -> Tower | None:
-    arguments = signature(getattr(model, modality.method))
+    owner = _owner(model, modality)
+    assert owner is not None
+    arguments = signature(getattr(owner, modality.method))
     first = [name for name, is_needed in arguments.items() if is_needed]
     first = first or [name for name in modality.main if name in arguments]
-    module = _alone(model, modality.method)
+    module = _alone(owner, modality.method)
     search = Search(module, config, arguments)
     found = search.run(first, until=until)
     inputs = search.inputs
