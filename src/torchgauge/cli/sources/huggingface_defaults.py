@@ -7,6 +7,7 @@ the other defaults fit together. Whoever names a setting or a file of their own 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -165,10 +166,14 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 
 def open_settings(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are needed and not given."""
+    """Return the settings that are needed and not given; whoever gets them may change them."""
     needed = _SETTINGS.get(model_type, {})
     parts = {name.partition(".")[0] for name in given}
-    return {name: value for name, value in needed.items() if name.partition(".")[0] not in parts}
+    return {
+        name: copy.deepcopy(value)
+        for name, value in needed.items()
+        if name.partition(".")[0] not in parts
+    }
 
 
 def fitting_settings(config: Any) -> dict[str, Any]:
