@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -176,10 +177,17 @@ def test_what_no_tensor_can_be_made_for_is_told(name: str, said: str) -> None:
     assert note.endswith("file.py:Name")
 
 
-@pytest.mark.parametrize("name", ["gemma4_unified_assistant", "qwen4_exp_text"])
-def test_a_default_that_builds_nothing_says_what_to_pass(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gemma4_unified_assistant", "cannot be built"),
+        ("gemma4_assistant", "the configuration is refused"),
+        ("qwen4_exp_text", "cannot be built"),
+    ],
+)
+def test_a_default_that_builds_nothing_says_what_to_pass(name: str, said: str) -> None:
     """Whatever the configuration answers to what is asked about it: some refuse."""
-    with pytest.raises(ModelSpecError, match="cannot be built") as caught:
+    with pytest.raises(ModelSpecError, match=said) as caught:
         build(f"hf:{name}")
     assert "hf:PATH/config.json" in (caught.value.hint or "")
 
@@ -189,6 +197,15 @@ def test_a_setting_without_a_value_is_named_in_place_of_what_torch_says_of_it() 
         build("hf:dots1", n_routed_experts=None)
     assert "empty() takes 1 positional argument but 3 were given" in caught.value.message
     assert "not set in this configuration: num_local_experts" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "library"), [("dinat", "natten"), ("layoutlmv2", "detectron2")])
+def test_a_library_that_a_model_needs_is_named(name: str, library: str) -> None:
+    if importlib.util.find_spec(library) is not None:
+        pytest.skip(f"{library} is installed")
+    with pytest.raises(ModelSpecError, match=f"requires the {library} library") as caught:
+        build(f"hf:{name}")
+    assert caught.value.hint == "install that library, then try again"
 
 
 def test_a_default_that_does_not_run_is_completed_and_said() -> None:

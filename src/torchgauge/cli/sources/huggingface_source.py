@@ -195,7 +195,9 @@ def _bad_configuration(spec: ModelSpec, error: Exception) -> ModelSpecError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return ModelSpecError(
         f"{spec.without_arguments}: the configuration is refused: {reason}",
-        hint="check the arguments given with --set" if spec.keywords else "check the file",
+        hint="check the arguments given with --set"
+        if spec.keywords
+        else ("check the file" if os.path.exists(spec.target) else _NAME_A_FILE),
     )
 
 
@@ -304,6 +306,8 @@ def _construct(spec: ModelSpec, architecture: Any, config: Any) -> tuple[Any, tu
         unset = _unset_settings(error)
         is_default = not spec.keywords and not os.path.exists(spec.target)
         hint = _NAME_A_FILE if is_default else ""
+        if isinstance(error, ImportError):
+            hint = "install that library, then try again"
         if unset:
             listed = ", ".join(unset)
             hint = f"not set in this configuration: {listed}; give them with --set NAME=…" + (
