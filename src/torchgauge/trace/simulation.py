@@ -40,6 +40,11 @@ from torchgauge.trace.values import (
 _INDEXING = ("index", "_unsafe_index")
 INDEXING = (*_INDEXING, "index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_")
 _EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+_PLAIN = {
+    "aten.mkldnn_max_pool2d.default": torch.ops.aten.max_pool2d.default,
+    "aten.mkldnn_max_pool3d.default": torch.ops.aten.max_pool3d.default,
+}
+"""What an operator on oneDNN's own tensors, which pools without gradients, is on others."""
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
 Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -256,7 +261,7 @@ class Simulation:
         # A mask becomes numbers before it is resized to a feature map, which is small again.
         if readable and (is_small or _is_made_of_whole_numbers(facts, inputs)):
             with suppress(RuntimeError, NotImplementedError, TypeError):
-                real, origins = values.compute(func, args, kwargs)
+                real, origins = values.compute(_PLAIN.get(facts.name, func), args, kwargs)
                 for meta, value in zip(flat(output), flat(real), strict=False):
                     if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                         values.set(meta, value, origins=origins, keep=True)
