@@ -238,3 +238,27 @@ def test_a_model_as_deep_as_python_runs_it_is_analysed() -> None:
     report = tg.analyze(nested(levels), (2, 4))
     assert (len(report.modules), report.totals.forward_macs) == (levels + 1, 32)
     assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: x.clamp(None, None),
+        lambda x: x.clone().clamp_(None, None),
+        lambda x: torch.where(x, x, x),
+        lambda x: x.masked_fill(x, 0.0),
+        lambda x: torch.div(x, 2, rounding_mode="up"),
+        lambda x: nn.functional.gelu(x, approximate="sigmoid"),
+    ],
+)
+def test_element_wise_operators_refuse_what_pytorch_refuses(call: Any) -> None:
+    class Calls(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            result: torch.Tensor = call(x)
+            return result
+
+    x = torch.rand(4, 5)
+    with pytest.raises(RuntimeError):
+        call(x)
+    with pytest.raises(ModelError):
+        tg.analyze(Calls(), input_data=x)

@@ -44,6 +44,15 @@ def _written(ids: torch.Tensor) -> torch.Tensor:
     return (ids[:, [1, 2]] == 3).all() and (ids[:, 3:] == 0).all()
 
 
+def _struck_out(ids: torch.Tensor) -> bool:
+    """The places that are left, as UDOP keeps the patches without words."""
+    places = torch.stack([ids[0] + ids[1], torch.arange(8, device=ids.device) // 2], dim=-1)
+    rows, columns = zip(*places, strict=True)
+    left = torch.ones_like(ids, dtype=torch.bool)
+    left[rows, columns] = False
+    return left[0].nonzero().flatten().tolist() == [4, 5, 6, 7]
+
+
 @pytest.mark.parametrize(
     "check",
     [
@@ -56,6 +65,10 @@ def _written(ids: torch.Tensor) -> torch.Tensor:
         lambda ids: (ids[..., [[0, 1], [2, 3]]] == 0).all(),
         lambda ids: ids[[True, False]].shape == (1, 8) and (ids[[True, False]] == 0).all(),
         lambda ids: ids[:, []].shape == (2, 0),
+        lambda ids: (ids[:, tuple(torch.arange(3, device=ids.device))] == 0).all(),
+        lambda ids: (ids[list(ids[0, :2]), list(torch.arange(2, device=ids.device))] == 0).all(),
+        lambda ids: ids[[*(torch.arange(40, device=ids.device) // 20)]].shape == (40, 8),
+        _struck_out,
         lambda ids: torch.arange(9)[[2, 3]].sum() == 5,
         lambda ids: (ids.index_select(1, torch.tensor([0, 1])) == 0).all(),
         lambda ids: (ids.take(torch.tensor([0, 5])) == 0).all(),
@@ -63,6 +76,42 @@ def _written(ids: torch.Tensor) -> torch.Tensor:
     ],
 )
 def test_an_index_written_as_a_list(check: Callable[[torch.Tensor], Any]) -> None:
+    _is_simulated(check)
+
+
+def _share(ids: torch.Tensor) -> bool:
+    """How much of each of 10 cells 2,000 places cover, as a pooling over a grid computes it."""
+    cells = torch.arange(2000, device=ids.device) // 200 + ids.sum()
+    weights = functional.one_hot(cells, 12).float() / 200
+    is_empty = (weights == 0).all(0)
+    return is_empty.nonzero().flatten().tolist() == [10, 11]
+
+
+def _additive(ids: torch.Tensor) -> bool:
+    """A mask as numbers to add, and its last row as a mask again."""
+    mask = torch.ones(1, 1, 128, 128, dtype=torch.bool, device=ids.device).tril()
+    added = torch.where(mask, torch.zeros((), device=ids.device), torch.finfo(torch.float32).min)
+    return len((~added[:, :, -3].bool()).nonzero()) == 126
+
+
+def _scaled(ids: torch.Tensor) -> bool:
+    steps = (torch.arange(5000, device=ids.device) + ids.sum()).to(torch.float32)
+    return int(((steps * 0.5 - 1).clamp(min=0) > 0).sum()) == 4997
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        _share,
+        _additive,
+        _scaled,
+        # Masks as CANINE pools them; without gradients they are pooled by oneDNN.
+        lambda ids: nn.MaxPool1d(4)((ids + 1).float()[:, None]).all(),
+        lambda ids: nn.MaxPool2d(2)((ids + 1).float().view(1, 1, 4, 4)).all(),
+        lambda ids: nn.MaxPool3d(2)((ids + 1).float().view(1, 1, 2, 2, 4)).all(),
+    ],
+)
+def test_real_numbers_made_of_whole_ones(check: Callable[[torch.Tensor], Any]) -> None:
     _is_simulated(check)
 
 

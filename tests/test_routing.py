@@ -52,6 +52,28 @@ class _OneHot(_Experts):
         return out
 
 
+class _Scattered(_Experts):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self.gate(x).topk(self.chosen)[1]
+        mask = torch.zeros(len(x), len(self.experts), dtype=torch.int64, device=x.device)
+        return self.summed(x, mask.scatter_(1, chosen, 1))
+
+    def summed(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        out = torch.zeros_like(x)
+        for hit in mask.sum(0).nonzero().flatten().tolist():
+            (token,) = torch.where(mask[:, hit])
+            out.index_add_(0, token, self.experts[hit](x[token]))
+        return out
+
+
+class _Placed(_Scattered):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        chosen = self.gate(x).topk(self.chosen)[1]
+        mask = torch.zeros(len(x), len(self.experts), dtype=torch.int64, device=x.device)
+        mask[torch.arange(len(x), device=x.device)[:, None], chosen] = 1
+        return self.summed(x, mask)
+
+
 class _Counts(_Experts):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         chosen = self.gate(x).topk(self.chosen)[1].flatten()
@@ -98,6 +120,17 @@ def test_the_macs_are_those_of_any_routing(kind: type[_Experts], mode: str) -> N
     assert report.totals.forward_macs == macs
     stated = [text for text in report.assumptions if "an even split over 8 choices" in text]
     assert len(stated) == (0 if branches else 1)
+
+
+@pytest.mark.parametrize("kind", [_OneHot, _Scattered, _Placed])
+@pytest.mark.parametrize(("tokens", "chosen"), [(_TOKENS, _CHOSEN), (1000, 3)])
+def test_masks_over_many_experts_are_known(kind: type[_Experts], tokens: int, chosen: int) -> None:
+    """300,000 places for 1,000 tokens: as many as LongCat's 768 experts have for 128."""
+    experts = 300
+    report = tg.analyze(kind(experts=experts, chosen=chosen), (tokens, _WIDTH))
+    assert report.execution == "simulated"
+    macs = tokens * _WIDTH * experts + chosen * tokens * _WIDTH**2
+    assert report.totals.forward_macs == macs
 
 
 def test_a_branch_on_a_choice_goes_on_with_the_split_where_no_real_run_is_made() -> None:

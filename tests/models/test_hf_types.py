@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import random
@@ -9,6 +10,7 @@ from math import prod
 from typing import Any
 
 import pytest
+import torch
 
 import torchgauge as tg
 from torchgauge.cli.main import main
@@ -41,6 +43,8 @@ def shapes(report: Report) -> dict[str, tuple[int, ...]]:
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
          "intermediate_size": 64}  # fmt: skip
 
+SMALLEST = {**SMALL, "num_hidden_layers": 1, "num_key_value_heads": 4, "head_dim": 16}
+
 FAMILIES = {
     "boxes of words": ("bros", SMALL, {"input_ids": (1, 128), "bbox": (1, 128, 4)}),
     "clips": ("videomae", SMALL, {"pixel_values": (1, 16, 3, 224, 224)}),
@@ -53,6 +57,18 @@ FAMILIES = {
                 {"input_ids": (1, 64), "pixel_values": (1, 784, 768), "spatial_shapes": (1, 2)}),
     "queries": ("blip_2_qformer", {},
                 {"query_embeds": (1, 128, 768), "encoder_hidden_states": (1, 128, 1408)}),
+    "whole windows": ("rf_detr", {}, {"pixel_values": (1, 3, 560, 560)}),
+    "classes and tasks": ("omdet-turbo", {},
+                          {"pixel_values": (1, 3, 640, 640), "classes_input_ids": (1, 77),
+                           "classes_attention_mask": (1, 77), "tasks_input_ids": (1, 77),
+                           "tasks_attention_mask": (1, 77), "classes_structure": (1,)}),
+    "merged patches": ("inkling2_vision", {"num_hidden_layers": 1},
+                       {"pixel_values": (484, 40, 40, 3), "image_grid_thw": (1, 3)}),
+    "a draft's context": ("muse_glimmer_assistant", SMALLEST,
+                          {"noise_embeds": (1, 16, 64), "context_hidden_states": (1, 128, 320)}),
+    "a vector for all steps": ("voxtral_realtime_text", SMALLEST,
+                               {"input_ids": (1, 128), "attention_mask": (1, 128),
+                                "t_cond": (1, 1, 64)}),
     "packed patches": ("qwen2_5_vl_vision", {"depth": 2, "hidden_size": 64, "num_heads": 4},
                        {"hidden_states": (1024, 1176), "grid_thw": (1, 3)}),
 }  # fmt: skip
@@ -65,6 +81,48 @@ def test_each_family_gets_its_inputs(name: str, settings: Any, wanted: Any) -> N
     assert shapes(report) == wanted
     assert report.execution == "simulated"
     assert report.totals.forward_macs > 0
+
+
+TRIED = {
+    **{name: (name, {}) for name in ("rf_detr", "lw_detr", "uvdoc", "edgetam", "gemma4_vision")},
+    "inkling2_vision": FAMILIES["merged patches"][:2],
+    "muse_glimmer_assistant": FAMILIES["a draft's context"][:2],
+    "voxtral_realtime_text": FAMILIES["a vector for all steps"][:2],
+    "moonshine_streaming": ("moonshine_streaming", {}),
+    "paddleocr_vl": ("paddleocr_vl", {"text_config.num_hidden_layers": 1,
+                                      "vision_config.num_hidden_layers": 1}),
+    "pp_ocrv6_small_det": ("pp_ocrv6_small_det", {}),
+    "dbrx": ("dbrx", {"d_model": 256, "n_heads": 4, "n_layers": 2}),
+    "lfm2_moe": ("lfm2_moe", {**SMALL, "num_hidden_layers": 24, "num_key_value_heads": 4,
+                              "moe_intermediate_size": 64}),
+    "git": ("git", {"num_hidden_layers": 1}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "settings"), TRIED.values(), ids=TRIED)
+def test_the_library_runs_on_the_inputs_that_were_made(name: str, settings: Any) -> None:
+    """With real weights and real tensors: what a run without data accepts may still be wrong."""
+    made = build(f"hf:{name}", **settings)
+    report = analyzed(made)
+    model = type(made.model)(made.model.config).eval()
+    inputs = {
+        value.name: _real(made, value.name, value.tensor)
+        for value in report.inputs
+        if value.tensor is not None
+    }
+    with torch.no_grad():
+        output = model(**inputs)
+    first = next(value for value in output.to_tuple() if isinstance(value, torch.Tensor))
+    assert tuple(first.shape) in [v.tensor.shape for v in report.outputs if v.tensor is not None]
+
+
+def _real(made: ModelBuild, name: str, tensor: Any) -> torch.Tensor:
+    for known in made.default_inputs.tensors:
+        if known.name == name:
+            return known.make("cpu")
+    dtype = getattr(torch, tensor.dtype)
+    noise = torch.randn if dtype.is_floating_point else torch.zeros
+    return noise(tensor.shape, dtype=dtype)
 
 
 def test_an_image_stands_among_the_tokens_and_its_tower_is_counted() -> None:
@@ -97,17 +155,57 @@ def test_the_report_says_what_was_made(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_what_cannot_be_made_is_told_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["summary", "hf:omdet-turbo", "--depth", "1"]) == 0
+    widths = "layer_list_out_channels=[1, 2, 3, 4]"
+    assert main(["summary", "hf:pp_ocrv6_small_det", "--depth", "1", "--set", widths]) == 0
     (note, *_) = [line for line in capsys.readouterr().err.splitlines() if "note:" in line]
-    assert "no inputs were found with which OmDetTurboForObjectDetection runs" in note
-    assert "--input-size classes_input_ids=…" in note
+    assert "no inputs were found with which PPOCRV6SmallDetModel runs" in note
+    assert "--input-size pixel_values=…" in note
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sam2_video", "takes inference_session, which is not a tensor"),
+        ("edgetam_video", "takes inference_session, which is not a tensor"),
+        ("bark", "does not exist"),
+        ("glm_image_vqmodel", "does not exist"),
+    ],
+)
+def test_what_no_tensor_can_be_made_for_is_told(name: str, said: str) -> None:
+    (note,) = build(f"hf:{name}").notes
+    assert f"its forward {said}. Write a module" in note
+    assert note.endswith("file.py:Name")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("gemma4_unified_assistant", "cannot be built"),
+        ("gemma4_assistant", "the configuration is refused"),
+        ("qwen4_exp_text", "cannot be built"),
+    ],
+)
+def test_a_default_that_builds_nothing_says_what_to_pass(name: str, said: str) -> None:
+    """Whatever the configuration answers to what is asked about it: some refuse."""
+    with pytest.raises(ModelSpecError, match=said) as caught:
+        build(f"hf:{name}")
+    assert "hf:PATH/config.json" in (caught.value.hint or "")
 
 
 def test_a_setting_without_a_value_is_named_in_place_of_what_torch_says_of_it() -> None:
     with pytest.raises(ModelSpecError) as caught:
-        build("hf:dots1")
+        build("hf:dots1", n_routed_experts=None)
     assert "empty() takes 1 positional argument but 3 were given" in caught.value.message
     assert "not set in this configuration: num_local_experts" in caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "library"), [("dinat", "natten"), ("layoutlmv2", "detectron2")])
+def test_a_library_that_a_model_needs_is_named(name: str, library: str) -> None:
+    if importlib.util.find_spec(library) is not None:
+        pytest.skip(f"{library} is installed")
+    with pytest.raises(ModelSpecError, match=f"requires the {library} library") as caught:
+        build(f"hf:{name}")
+    assert caught.value.hint == "install that library, then try again"
 
 
 def test_a_default_that_does_not_run_is_completed_and_said() -> None:
@@ -155,6 +253,17 @@ def test_sizes_are_those_of_one_sample() -> None:
         ("smolvlm", "vision_model", ""),
         ("qwen3_vl", "visual", "vision_config.out_hidden_size=4096 was set"),
         ("gemma3", "model.vision_tower", "vision_config.image_size=896"),
+        ("gemma4", "model.vision_tower", "vision_config={} was set"),
+        ("gemma4_unified", "model.embed_vision", "vision_config={} was set"),
+        ("perception_lm", "vision_tower", "vit_pe_core_large_patch14_336"),
+        ("granite4_vision", "vision_tower", "deepstack_layer_map"),
+        ("granite_docling", "vision_model", ""),
+        ("paddleocr_vl", "visual", ""),
+        ("inkling2", "vision_tower", ""),
+        ("janus", "vision_model", "vision_config.projection_dim=4096"),
+        ("llama4", "vision_model", "vision_config.hidden_size=1408"),
+        ("t5gemma2", "model.encoder.vision_tower", "encoder.vision_config="),
+        ("chameleon", "vqmodel", "vocabulary_map=dict of 8193 was set"),
     ],
 )
 def test_images_are_given_by_default_where_the_model_takes_them(
@@ -170,17 +279,37 @@ def test_images_are_given_by_default_where_the_model_takes_them(
     assert sum(report.modules[path].macs for path in report.modules if path.startswith(tower)) > 0
 
 
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("git", {"input_ids": (1, 128), "pixel_values": (1, 3, 224, 224)}),
+        ("fuyu", {"input_ids": (1, 128 + 100), "pixel_values": (1, 100, 3 * 30 * 30)}),
+        ("voxtral", {"input_ids": (1, 128 + 375), "input_features": (1, 128, 3000)}),
+        ("mllama", {"input_ids": (1, 128), "pixel_values": (1, 1, 4, 3, 448, 448),
+                    "aspect_ratio_ids": (1, 1), "aspect_ratio_mask": (1, 1, 4)}),
+    ],
+)  # fmt: skip
+def test_a_head_does_not_hide_that_images_and_sound_are_taken(name: str, wanted: Any) -> None:
+    assert shapes(analyzed(build(f"hf:{name}"))) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "is_said"),
+    [("phi4_multimodal", True), ("kosmos-2.5", True), ("diffusion_gemma", True), ("bert", False),
+     ("qwen3_vl_text", False)],
+)  # fmt: skip
+def test_text_alone_is_said_where_a_model_takes_more(name: str, is_said: bool) -> None:
+    assert ("text alone" in build(f"hf:{name}").default_inputs.why) is is_said
+
+
 def test_the_widths_of_a_default_tower_fit_its_language_model() -> None:
     from torchgauge.cli.sources.huggingface_defaults import fitting_settings
 
+    width = transformers.CONFIG_MAPPING["qwen3_asr"]().text_config.hidden_size
+    config = transformers.CONFIG_MAPPING["qwen3_asr"]()
+    assert fitting_settings(config) == {"audio_config.output_dim": width}
     for name in ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "glm_ocr", "exaone4_5"):
         config = transformers.CONFIG_MAPPING[name]()
         width = config.text_config.hidden_size
         assert fitting_settings(config) == {"vision_config.out_hidden_size": width}
     assert fitting_settings(transformers.CONFIG_MAPPING["bert"]()) == {}
-
-
-def test_a_default_that_builds_nothing_says_what_to_pass() -> None:
-    with pytest.raises(ModelSpecError, match="cannot be built") as caught:
-        build("hf:chameleon")
-    assert "hf:PATH/config.json" in (caught.value.hint or "")

@@ -74,8 +74,10 @@ def _holds_more_than_numbers(item: Any) -> bool:
 
 def _tensor(item: Any, values: ValueStore) -> Any:
     """Return a sequence as a meta tensor; whatever else it is, and what is no index, as it is."""
-    if not isinstance(item, _SEQUENCES) or _holds_tensors(item):
+    if not isinstance(item, _SEQUENCES):
         return item
+    if _holds_tensors(item):
+        return _joined(item, values)
     with without_modes():
         try:
             known = torch.tensor(item, device="cpu")
@@ -87,6 +89,21 @@ def _tensor(item: Any, values: ValueStore) -> Any:
             return item
         meta = torch.empty_like(known, device="meta")
         values.set(meta, known)
+    return meta
+
+
+def _joined(items: Any, values: ValueStore) -> Any:
+    """Return tensors of one number each, as UDOP lists them, as one tensor of known values."""
+    if not all(isinstance(i, torch.Tensor) and i.dim() == 0 and i.is_meta for i in items):
+        return items
+    with without_modes():
+        found = [values.get(item) for item in items]
+        numbers = [number for number in found if number is not None]
+        if len(numbers) < len(items) or any(n.dtype != torch.int64 for n in numbers):
+            return items
+        known = torch.stack(numbers)
+        meta = torch.empty_like(known, device="meta")
+        values.set(meta, known, origins=values.origins_of(*items))
     return meta
 
 

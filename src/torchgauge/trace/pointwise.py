@@ -7,6 +7,8 @@ answers the plain cases and leaves all others to PyTorch.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -33,6 +35,9 @@ _OTHER_LAWS = frozenset(
 """Tagged element-wise, but their dtype or layout does not follow from their operands' alone."""
 
 _LAYOUT = frozenset(("dtype", "out", "memory_format", "layout"))
+_MODES = frozenset(("rounding_mode", "approximate"))
+"""Keywords of which a few words are known; PyTorch refuses all others."""
+_KNOWN_MODES = (None, "floor", "trunc", "none", "tanh")
 
 
 def pointwise_rule(name: str) -> Any:
@@ -42,9 +47,39 @@ def pointwise_rule(name: str) -> Any:
         return None
     if name == "aten.pow.Scalar":  # makes its result contiguous
         return None
+    rule = _to_boolean if base in _BOOLEAN else _same_dtype
     if base.endswith("_"):
-        return _in_place
-    return _to_boolean if base in _BOOLEAN else _same_dtype
+        rule = _in_place
+    if base in _NEEDED:
+        return functools.partial(_checked, rule, _NEEDED[base])
+    return rule
+
+
+def _checked(
+    rule: Any, is_fine: Callable[..., bool], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Answer where the arguments are fine; what is wrong with others, PyTorch says."""
+    return rule(args, kwargs) if is_fine(*args, **kwargs) else NotImplemented
+
+
+def _has_bound(source: Any, *bounds: Any, **named: Any) -> bool:
+    return any(bound is not None for bound in (*bounds, *named.values()))
+
+
+def _has_mask(source: torch.Tensor, mask: torch.Tensor, *values: Any) -> bool:
+    return mask.dtype is torch.bool
+
+
+def _has_condition(condition: torch.Tensor, *values: Any) -> bool:
+    return condition.dtype is torch.bool
+
+
+_NEEDED: dict[str, Callable[..., bool]] = {
+    "clamp": _has_bound,
+    "clamp_": _has_bound,
+    "where": _has_condition,
+    "masked_fill": _has_mask,
+}
 
 
 def _same_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -77,6 +112,8 @@ def _result(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype | 
         elif isinstance(value, complex):
             return NotImplemented
     if not operands or not _LAYOUT.isdisjoint(kwargs):
+        return NotImplemented
+    if not _MODES.isdisjoint(kwargs) and any(kwargs.get(m) not in _KNOWN_MODES for m in _MODES):
         return NotImplemented
     first = largest = operands[0]
     for value in operands[1:]:

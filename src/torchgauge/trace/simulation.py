@@ -40,6 +40,11 @@ from torchgauge.trace.values import (
 _INDEXING = ("index", "_unsafe_index")
 INDEXING = (*_INDEXING, "index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_")
 _EMPTY = ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided")
+_PLAIN = {
+    "aten.mkldnn_max_pool2d.default": torch.ops.aten.max_pool2d.default,
+    "aten.mkldnn_max_pool3d.default": torch.ops.aten.max_pool3d.default,
+}
+"""What an operator on oneDNN's own tensors, which pools without gradients, is on others."""
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
 Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -241,6 +246,10 @@ class Simulation:
         if outputs and not facts.is_mutating and self._all_known(outputs):  # views
             return
         inputs = [item for item in flat((args, *kwargs.values())) if isinstance(item, torch.Tensor)]
+        limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
+        if facts.is_mutating:  # zeros that a mask over experts is written into
+            for item in inputs:
+                values.write_out(item, limit)
         written = all(map(values.is_written_out, inputs))
         readable = written or (
             not facts.is_mutating and all(item.numel() <= INTEGER_LIMIT for item in inputs)
@@ -248,12 +257,11 @@ class Simulation:
         is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
         if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
             return
-        limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
-        is_small = all(has_small_value(o.shape, o.dtype, limit=limit) for o in outputs)
+        is_small = all(_is_worth_it(output, inputs, limit) for output in outputs)
         # A mask becomes numbers before it is resized to a feature map, which is small again.
-        if readable and (is_small or _is_cast_of_whole_numbers(facts, inputs)):
+        if readable and (is_small or _is_made_of_whole_numbers(facts, inputs)):
             with suppress(RuntimeError, NotImplementedError, TypeError):
-                real, origins = values.compute(func, args, kwargs)
+                real, origins = values.compute(_PLAIN.get(facts.name, func), args, kwargs)
                 for meta, value in zip(flat(output), flat(real), strict=False):
                     if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                         values.set(meta, value, origins=origins, keep=True)
@@ -309,9 +317,18 @@ class Simulation:
                 self.values.forget(storage_key(item.untyped_storage()))
 
 
-def _is_cast_of_whole_numbers(facts: OpFacts, inputs: Sequence[torch.Tensor]) -> bool:
+def _is_worth_it(output: torch.Tensor, inputs: Sequence[torch.Tensor], limit: int) -> bool:
+    """Return whether an output is small, or no larger than the real numbers it is made of."""
+    if has_small_value(output.shape, output.dtype, limit=limit):
+        return True
+    known = max((item.numel() for item in inputs if item.dtype.is_floating_point), default=0)
+    return output.dtype.is_floating_point and output.numel() <= min(known, CAST_LIMIT)
+
+
+def _is_made_of_whole_numbers(facts: OpFacts, inputs: Sequence[torch.Tensor]) -> bool:
+    """Return whether whole numbers become real ones: a cast, or numbers chosen by a mask."""
     return (
-        facts.base == "_to_copy"
+        facts.base in ("_to_copy", "where")
         and not inputs[0].dtype.is_floating_point
         and inputs[0].numel() <= CAST_LIMIT
     )

@@ -260,6 +260,19 @@ class ValueStore:
         """Return whether each element of a tensor has a value of its own in memory."""
         return storage_key(meta.untyped_storage()) in self._storages
 
+    def write_out(self, meta: torch.Tensor, limit: int) -> None:
+        """Give each element of a storage that one number fills a place of its own.
+
+        Only up to ``limit`` elements, and where ``meta`` is all of the storage.
+        """
+        key = storage_key(meta.untyped_storage())
+        number = self._numbers.get(key)
+        if number is None or meta.numel() > limit or not covers_storage(meta):
+            return
+        value = reinterpreted(number, meta.dtype)
+        if value is not None:
+            self.set(meta, value.expand(meta.shape), origins=self._origins.get(key, KNOWN))
+
     def number_of(self, meta: torch.Tensor) -> torch.Tensor | None:
         """Return the number (0-dimensional) that fills a tensor, ``None`` when none does."""
         key = storage_key(meta.untyped_storage())

@@ -26,6 +26,14 @@ def parts(config: Any) -> Iterator[tuple[str, Any]]:
         ]
 
 
+def setting(config: Any, name: str, otherwise: Any = None) -> Any:
+    """Return a setting; one that varies over the layers is refused, as one that is not there is."""
+    try:
+        return getattr(config, name, otherwise)
+    except Exception:
+        return otherwise
+
+
 def find(config: Any, *names: str, within: tuple[str, ...] = ()) -> Any:
     """Return the first of the settings that has a value, ``None`` where none has.
 
@@ -35,7 +43,7 @@ def find(config: Any, *names: str, within: tuple[str, ...] = ()) -> Any:
     preferred = [part for part in known if any(word in part[0] for word in within)]
     for _, part in (*preferred, *known):
         for name in names:
-            value = getattr(part, name, None)
+            value = setting(part, name)
             if value is not None and not isinstance(value, bool):
                 return value
     return None
@@ -69,7 +77,12 @@ def image_size(config: Any, *, part: str = "") -> tuple[int, int]:
     ratios = find(config, "scaled_images_ratios")
     if isinstance(ratios, (list, tuple)) and ratios:  # depth_pro: the smallest is one patch
         side = round(number(config, "patch_size", otherwise=16) / min(ratios))
+    timm = find(config, "model_args", within=within)
+    if side is None and isinstance(timm, dict):
+        side = timm.get("img_size")
     if isinstance(side, int):
+        step = number(config, "patch_size") * number(config, "num_windows")
+        side = -(-side // step) * step if step else side  # RF-DETR's backbone: whole windows
         return (side, side)
     if isinstance(side, (list, tuple)) and len(side) >= 2:
         return (int(side[0]), int(side[1]))
@@ -105,12 +118,17 @@ def frames(config: Any) -> int:
     return number(config, "num_frames", "frames_per_clip", within=VISION)
 
 
-def patch_grid(config: Any) -> tuple[int, int, int]:
-    """Return frames, rows and columns of the patches of one image of 448 × 448 at most."""
-    merge = number(
+def merge_size(config: Any) -> int:
+    """Return the side of the square of patches that become one, 1 where each stays alone."""
+    return number(
         config, "spatial_merge_size", "merge_size", "merge_kernel_size", "pooling_kernel_size",
         within=VISION, otherwise=1,
     )  # fmt: skip
+
+
+def patch_grid(config: Any) -> tuple[int, int, int]:
+    """Return frames, rows and columns of the patches of one image of 448 × 448 at most."""
+    merge = merge_size(config)
     step = patch_size(config) * merge
     rows, columns = (
         max(1, min(side, 448) // step) * merge

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import DefaultInputs
 from torchgauge.cli.sources.huggingface_fields import token_count
-from torchgauge.cli.sources.huggingface_probe import Probe, signature
+from torchgauge.cli.sources.huggingface_probe import Probe, has_forward, signature
 from torchgauge.cli.sources.huggingface_search import Search
+from torchgauge.cli.sources.huggingface_shapes import may_be_tensor
 from torchgauge.cli.sources.huggingface_tokens import mixes_tokens, token_inputs, towers
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ _BY_SIZE_ALONE = ("pixel_values", "input_values", "input_features", "input_ids",
 """Inputs whose dtype follows from their name."""
 
 
+_OTHER_THAN_TEXT = ("pixel_values", "pixel_values_videos", "input_features", "input_values",
+                    "audio_values", "image_patches", "flattened_patches")  # fmt: skip
 _ALSO_NEEDED = {
     "xmod": ("lang_ids",),  # "Input language unknown" does not name the argument
 }
@@ -50,13 +53,16 @@ def default_inputs(model: nn.Module, config: Any) -> Finding:
     """Return inputs with which the model's forward runs, tried on tensors without data."""
     arguments = signature(model.forward)
     if _is_language_model(model, arguments):  # nothing that a try could tell
-        return Finding(inputs=_sizes({"input_ids": (token_count(config),)}, config))
+        sizes: dict[str, tuple[int, ...]] = {"input_ids": (token_count(config),)}
+        return Finding(inputs=_sizes(sizes, config, _left_out(sizes, arguments, config)))
     tries: list[Probe] = []
     unsure: DefaultInputs | None = None
     until = time.thread_time() + _SECONDS
     for search, first, remark in _searches(model, config, arguments, until):
         if found := search.run(first, until=until):
-            made = _made(search.inputs, config, remark)
+            made = _made(
+                search.inputs, config, remark or _left_out(search.inputs, arguments, config)
+            )
             if found.error is None:
                 return Finding(inputs=made)
             unsure = unsure or made  # it reads values: whether it runs, a real run will tell
@@ -83,7 +89,17 @@ def _searches(
         found.pop()
     starts = _starts(model, config, arguments, text_alone=mixes)
     for first in starts[:1] if mixes else starts:
-        yield Search(model, config, arguments), first, "text alone" if mixes else ""
+        yield Search(model, config, arguments), first, ""
+
+
+def _left_out(given: Iterable[str], arguments: Iterable[str], config: Any) -> str:
+    """Return "text alone" where the model would take images or sound too."""
+    if not all(name.endswith(("ids", "mask")) for name in given):
+        return ""
+    takes_more = any(name.endswith(_OTHER_THAN_TEXT) for name in arguments) or any(
+        getattr(config, part, None) is not None for part in ("vision_config", "audio_config")
+    )
+    return "text alone" if takes_more else ""
 
 
 def _is_language_model(model: nn.Module, arguments: Mapping[str, bool]) -> bool:
@@ -118,7 +134,7 @@ def _starts(
     mains = [name for name in ([main] if isinstance(main, str) else main) if name in arguments]
     needed = _needed(config, arguments)
     starts = []
-    needs_both = "pixel_values" in arguments and not text_alone and not _generates(model)
+    needs_both = "pixel_values" in arguments and not text_alone
     if mains == ["input_ids"] and needs_both:
         starts.append(["input_ids", "pixel_values", *needed])  # CLIP and its kind need both
     starts += [[*mains, *needed], needed]
@@ -127,10 +143,6 @@ def _starts(
     starts += [[name, *needed] for name in others if name in arguments and name not in mains]
     unique = [list(dict.fromkeys(start)) for start in starts]
     return [start for index, start in enumerate(unique) if start and start not in unique[:index]]
-
-
-def _generates(model: nn.Module) -> bool:
-    return bool(getattr(model, "can_generate", lambda: False)())
 
 
 # ---------------------------------------------------------------------------- saying so
@@ -180,6 +192,14 @@ def _sizes(sizes: dict[str, tuple[int, ...]], config: Any, remark: str = "") -> 
 def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], tries: list[Probe]) -> str:
     """Return one line for a model whose inputs could not be made."""
     needed = [name for name, is_needed in arguments.items() if is_needed]
+    objects = [name for name in needed if not may_be_tensor(name)]
+    kind = type(model).__name__
+    if objects or not has_forward(model):
+        lacks = f"takes {objects[0]}, which is not a tensor" if objects else "does not exist"
+        return (
+            f"no inputs can be made for {kind}: its forward {lacks}. Write a module that calls "
+            "what you want to measure, and name that: file.py:Name"
+        )
     ends = ("ids", "values", "features")
     named = needed or [n for n in arguments if n.endswith(ends) and n != "position_ids"][:2]
     error = max(tries, key=lambda found: found.calls).error if tries else None
@@ -187,7 +207,7 @@ def _what_to_pass(model: nn.Module, arguments: Mapping[str, bool], tries: list[P
     said = f": {type(error).__name__}: {lines[0][:160]}" if lines else ""
     options = " ".join(f"--input-size {name}=…" for name in named)
     return (
-        f"no inputs were found with which {type(model).__name__} runs{said}. "
+        f"no inputs were found with which {kind} runs{said}. "
         + (f"Name them: {options}" if options else "Its forward takes no tensor by name")
         + ". A default configuration may not run at all: name a model's own, hf:PATH/config.json"
     )

@@ -76,12 +76,32 @@ def missing_arguments(
     if match := re.search(r"missing \d+ required .*arguments?: (.*)", text):
         named = re.findall(r"'(\w+)'", match[1])
         yield from (name for name in named if name in absent)
-    for frame, line in _frames(error) if "None" in text else ():
+    is_of_none = "None" in text or "'bool' object" in text  # what ``None == -1`` gives
+    for frame, line in _frames(error) if is_of_none else ():
         for word in re.findall(r"[A-Za-z_]\w*", line):
             if word in frame.f_locals and frame.f_locals[word] is None:
                 yield from (n for n in absent if n == word or n.endswith(f"_{word}"))
     words = re.findall(r"\w+", text)
     yield from sorted((name for name in absent if name in words), key=words.index)
+
+
+def missing_parts(error: Exception) -> Iterator[str]:
+    """Return what a layer did not get: names that are ``None`` where it failed, outermost first.
+
+    Such a name reaches it through ``**kwargs`` of the model (Voxtral Realtime's ``t_cond``).
+    """
+    if "not NoneType" in str(error):
+        for frame, line in reversed([*_frames(error)]):
+            for word in re.findall(r"[A-Za-z_]\w*", line):
+                is_none = frame.f_locals.get(word, word) is None
+                if is_none and not word.endswith("mask"):  # no layer needs a mask
+                    yield word
+
+
+def takes_more(function: Any) -> bool:
+    """Return whether a function takes arguments that it does not name."""
+    kinds = [p.kind for p in inspect.signature(function).parameters.values()]
+    return inspect.Parameter.VAR_KEYWORD in kinds
 
 
 def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
@@ -105,10 +125,11 @@ def _frames(error: Exception) -> Iterator[tuple[FrameType, str]]:
 # ---------------------------------------------------------------------------- what has a wrong size
 
 
-def wanted_rank(error: Exception) -> int | None:
-    """Return how many dimensions the model wanted to unpack, where that is what failed."""
-    match = re.search(r"values to unpack \(expected (\d+)|\b(\d)D tensor", str(error))
-    return int(match[1] or match[2]) if match else None
+def wanted_rank(error: Exception) -> tuple[int, int] | None:
+    """Return how many dimensions the model wanted, and how many it got where that is known."""
+    pattern = r"values to unpack \(expected (\d+)(?:, got (\d+))?|\b(\d)D tensor"
+    match = re.search(pattern, str(error))
+    return (int(match[1] or match[3]), int(match[2] or 0)) if match else None
 
 
 _PAIRS = (
@@ -156,6 +177,8 @@ def _for_layer(
         shape = list(tensor.shape)
         if not tensor.dtype.is_floating_point or len(shape) <= from_end:
             continue
+        if from_end == 1 and len(shape) > 3:  # an image, where the layer wants patches
+            continue
         if shape[-from_end] == got[-from_end]:  # it came to the layer as it is
             if size in shape[1:]:  # the dimensions stand in another order
                 other = len(shape) - 1 - shape[::-1].index(size)
@@ -183,6 +206,13 @@ def _wanted_size(model: nn.Module, failure: Failure) -> tuple[int, int] | None:
     if isinstance(layer, nn.modules.conv._ConvNd):
         return (len(layer.kernel_size) + 1, layer.in_channels)
     return None
+
+
+def has_forward(model: nn.Module) -> bool:
+    """Return whether the model's class says what its forward does (Bark's does not)."""
+    from torch import nn
+
+    return type(model).forward is not nn.Module.forward
 
 
 def signature(function: Any) -> dict[str, bool]:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from torchgauge.cli.sources.huggingface_probe import (
     Probe,
     missing_arguments,
+    missing_parts,
     probe,
     repaired,
+    takes_more,
     wanted_rank,
 )
 from torchgauge.cli.sources.huggingface_shapes import Wanted, candidates
@@ -46,6 +48,7 @@ class Search:
         self._module = module
         self._config = config
         self._arguments = frozenset(arguments)
+        self._takes_more = takes_more(module.forward)
         self._dtype = _floating_dtype(module)
         self._others: dict[str, list[InputTensor]] = {}
         self._fixed = frozenset(self.inputs)
@@ -92,17 +95,29 @@ class Search:
     def _changed(self, failed: Probe) -> bool:
         """Change the inputs as the error asks for; return whether there was anything to change."""
         assert failed.error is not None
-        if (rank := wanted_rank(failed.error)) and self._take(lambda t: len(t.shape) == rank):
-            return True
+        if ranks := wanted_rank(failed.error):
+            wanted, got = ranks  # the model may have added or joined dimensions before
+            if got and self._take(lambda t: len(t.shape) == self._rank(t.name) + wanted - got):
+                return True
+            if self._take(lambda t: t.name.endswith("mask")):  # of images in place of pixels
+                return True
+            if self._take(lambda t: len(t.shape) == wanted):
+                return True
         for name in missing_arguments(failed.error, self._arguments, self.inputs):
             if self._add(name):
                 return True
+        parts = missing_parts(failed.error) if self._takes_more else ()
+        if any(self._add(name) for name in parts if name not in self._arguments):
+            return True
         if "bool" in str(failed.error) and self._take(lambda t: str(t.dtype) == "torch.bool"):
             return True
         for better in repaired(self._module, failed, self._free()):
             if self._replace(better):
                 return True
         return self._take(lambda t: True)
+
+    def _rank(self, name: str) -> int:
+        return len(self.inputs[name].shape)
 
     def _free(self) -> dict[str, InputTensor]:
         return {name: t for name, t in self.inputs.items() if name not in self._fixed}

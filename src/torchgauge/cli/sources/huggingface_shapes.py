@@ -21,6 +21,11 @@ _NOT_MADE = ("past_key_values", "cache", "labels", "encoder_outputs", "output_",
 """Arguments that are never made: another way to say the same, or not a tensor."""
 
 
+def may_be_tensor(name: str) -> bool:
+    """Return whether an argument of this name is ever made."""
+    return not any(word in name for word in _NOT_MADE)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
     """An argument of a forward that needs an input."""
@@ -40,7 +45,7 @@ def candidates(wanted: Wanted) -> list[InputTensor]:
     name = wanted.name
     if name == "inputs_embeds" and "input_ids" in wanted.arguments:
         return []
-    if any(word in name for word in _NOT_MADE):
+    if not may_be_tensor(name):
         return []
     for applies, make in _RULES:
         if applies(name):
@@ -154,11 +159,30 @@ def _hidden(wanted: Wanted) -> Iterator[InputTensor]:
     if {"grid_thw", "image_grid_thw"} & wanted.arguments:
         yield from _packed(wanted)
         return
-    width = fields.number(config, "encoder_hidden_size", "hidden_size", "d_model", otherwise=768)
+    names = ("encoder_hidden_size", "hidden_size", "d_model")
+    within = ("dit",) if wanted.name.startswith("action") else ()  # what acts on images and words
+    width = fields.number(config, *names, within=within, otherwise=768)
     count = fields.number(config, "num_query_tokens", "chunk_size", "num_queries")
     yield floats(wanted, count or fields.token_count(config), width)
     yield floats(wanted, fields.number(config, "channels", otherwise=1),
                  fields.audio_samples(config))  # fmt: skip
+
+
+def _condition(wanted: Wanted) -> Iterator[InputTensor]:
+    """One vector that every step is scaled by (Voxtral Realtime)."""
+    yield floats(wanted, 1, fields.number(wanted.config, "hidden_size"))
+
+
+def _context(wanted: Wanted) -> Iterator[InputTensor]:
+    """Hidden states of several layers of the model that an assistant drafts for."""
+    layers = fields.find(wanted.config, "target_layer_ids")
+    width = fields.number(wanted.config, "hidden_size") * (len(layers) if layers else 1)
+    yield floats(wanted, fields.token_count(wanted.config), width)
+
+
+def _noise(wanted: Wanted) -> Iterator[InputTensor]:
+    count = fields.number(wanted.config, "block_size", otherwise=fields.token_count(wanted.config))
+    yield floats(wanted, count, fields.number(wanted.config, "hidden_size"))
 
 
 def _latents(wanted: Wanted) -> Iterator[InputTensor]:
@@ -177,6 +201,8 @@ def _packed(wanted: Wanted) -> Iterator[InputTensor]:
     yield floats(wanted, fields.patch_elements(config), rows=count)
     yield floats(wanted, fields.channels(config), side, side, rows=count)
     yield floats(wanted, fields.patch_elements(config, temporal=False), rows=count)
+    merged = side * fields.merge_size(config)
+    yield floats(wanted, merged, merged, fields.channels(config), rows=count)
 
 
 def _images(wanted: Wanted) -> Iterator[InputTensor]:
@@ -195,6 +221,8 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
         yield floats(wanted, rows * columns, fields.patch_elements(config))
     if "target_sizes" in arguments:  # rows of pixels of all patches beside each other
         yield floats(wanted, image[0], side, rows * columns * side)
+    if "aspect_ratio_ids" in arguments:  # tiles of one image (Llama 3.2 Vision)
+        yield floats(wanted, 1, _tiles(wanted), *image)
     if clip:
         yield floats(wanted, clip, *image)
     if "pixel_attention_mask" in arguments or "image_attention_mask" in arguments:
@@ -203,8 +231,20 @@ def _images(wanted: Wanted) -> Iterator[InputTensor]:
     yield floats(wanted, 1, *image)
     yield from (floats(wanted, 8, *image), floats(wanted, 2, *image))
     if "patch_size" in dir(config) or part == "":
-        yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
         yield floats(wanted, rows * columns, fields.patch_elements(config))
+        yield floats(wanted, 1, rows * columns, fields.patch_elements(config))
+
+
+def _tiles(wanted: Wanted) -> int:
+    return fields.number(wanted.config, "max_num_tiles", otherwise=1)
+
+
+def _tile_mask(wanted: Wanted) -> Iterator[InputTensor]:
+    yield ones(wanted, 1, _tiles(wanted))
+
+
+def _aspect(wanted: Wanted) -> Iterator[InputTensor]:
+    yield known(wanted.name, (1,))
 
 
 def _videos(wanted: Wanted) -> Iterator[InputTensor]:
@@ -245,6 +285,8 @@ def _pixel_mask(wanted: Wanted) -> Iterator[InputTensor]:
     count = pixels.shape[1:-3]
     yield ones(wanted, *count, *pixels.shape[-2:])
     yield ones(wanted, *count, *pixels.shape[-2:], is_bool=True)
+    if count:
+        yield ones(wanted, *count, is_bool=True)
     side = fields.patch_size(wanted.config)
     yield ones(wanted, *(size // side for size in pixels.shape[-2:]), is_bool=True)
 
@@ -348,7 +390,7 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (_ends("spatial_shapes", "target_sizes"), _rows_and_columns),
     (_ends("pixel_position_ids", "image_position_ids"), _positions),
     (_ends("position_ids"), lambda wanted: iter(())),
-    (_ends("merge_sizes"), _merges),
+    (_ends("merge_sizes", "classes_structure"), _merges),
     (_ends("pixel_values_videos"), _videos),
     (_ends("pixel_values"), _images),
     (_ends("prompt_masks"), _prompt_masks),
@@ -360,7 +402,12 @@ _RULES: tuple[tuple[Callable[[str], bool], Callable[[Wanted], Iterator[InputTens
     (_ends("is_longer"), _scalar_flag),
     (lambda name: name.startswith(("past_", "future_")), _series),
     (_ends("freq"), lambda wanted: iter((integers(wanted), integers(wanted, 1)))),
+    (_ends("aspect_ratio_mask"), _tile_mask),
+    (_ends("aspect_ratio_ids"), _aspect),
     (_ends("mask"), _mask),
+    (_ends("t_cond"), _condition),
+    (_ends("context_hidden_states"), _context),
+    (_ends("noise_embeds"), _noise),
     (_ends("hidden_states", "query_embeds", "action_embeds", "inputs_embeds", "inputs"), _hidden),
     (_ends("visual_feats", "visual_pos", "visual_embeds"), _regions),
     (_ends("latents"), _latents),

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.model_build import ModelBuild, construct, first_line
 from torchgauge.cli.sources.huggingface_defaults import fitting_settings, open_settings, said
+from torchgauge.cli.sources.huggingface_fields import setting
 from torchgauge.cli.sources.huggingface_inputs import default_inputs
 from torchgauge.cli.sources.library import (
     check_keywords_only,
@@ -59,7 +60,7 @@ def build(spec: ModelSpec) -> ModelBuild:
     with quiet_library():
         transformers = import_library("transformers", install="torchgauge[hf]")
         transformers.logging.set_verbosity_error()
-        config = _configuration(transformers, spec, stored)
+        config, added = _configuration(transformers, spec, stored)
         try:
             architecture, assumptions = _architecture(transformers, spec, config)
         except ImportError as error:  # transformers imports its models when they are asked for
@@ -69,9 +70,7 @@ def build(spec: ModelSpec) -> ModelBuild:
             ) from error
         model, warnings = _construct(spec, architecture, config)
         found = default_inputs(model, config)
-    if stored is None:
-        assumptions += said(spec.target, open_settings(spec.target, spec.keywords))
-        assumptions += _fitted(spec, config)
+    assumptions += said(spec.target, added)
     if quantization := getattr(config, "quantization_config", None):
         method = _entry(quantization, "quant_method") or "quantization"
         assumptions += (
@@ -124,7 +123,10 @@ def _read_configuration(spec: ModelSpec) -> dict[str, Any] | None:
     return stored
 
 
-def _configuration(transformers: Any, spec: ModelSpec, stored: dict[str, Any] | None) -> Any:
+def _configuration(
+    transformers: Any, spec: ModelSpec, stored: dict[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """Return the configuration, and the settings that were added to it."""
     model_type = spec.target if stored is None else str(stored["model_type"])
     known = list(transformers.CONFIG_MAPPING.keys())
     if model_type not in known:
@@ -142,29 +144,17 @@ def _configuration(transformers: Any, spec: ModelSpec, stored: dict[str, Any] | 
         kind = transformers.CONFIG_MAPPING[model_type]
         _check_settings(kind, spec, stored)
         if stored is None:
-            settings = {**open_settings(model_type, spec.keywords), **spec.keywords}
-            config = kind(**_nested(settings, {}))
+            added = open_settings(model_type, spec.keywords)
+            config = kind(**_nested({**added, **spec.keywords}, {}))
             if not spec.keywords and (fitting := fitting_settings(config)):
-                config = kind(**_nested({**settings, **fitting}, {}))
-            return config
-        return kind.from_dict(_nested(spec.keywords, stored))
+                added |= fitting
+                config = kind(**_nested(added, {}))
+            return config, added
+        return kind.from_dict(_nested(spec.keywords, stored)), {}
     except TorchGaugeError:
         raise
     except Exception as error:
         raise _bad_configuration(spec, error) from error
-
-
-def _fitted(spec: ModelSpec, config: Any) -> tuple[str, ...]:
-    """Return the line for the assumptions where a default tower was given another width."""
-    tower = getattr(config, "vision_config", None)
-    default = getattr(type(tower)(), "out_hidden_size", None) if tower is not None else None
-    width = getattr(tower, "out_hidden_size", None)
-    if spec.keywords or not isinstance(default, int) or width == default:
-        return ()
-    return (
-        f"vision_config.out_hidden_size={width} was set: by default the images of {spec.target} "
-        "do not fit its language model",
-    )
 
 
 def _nested(settings: Mapping[str, Any], base: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,7 +195,9 @@ def _bad_configuration(spec: ModelSpec, error: Exception) -> ModelSpecError:
     reason = " ".join(str(error).split()) or type(error).__name__
     return ModelSpecError(
         f"{spec.without_arguments}: the configuration is refused: {reason}",
-        hint="check the arguments given with --set" if spec.keywords else "check the file",
+        hint="check the arguments given with --set"
+        if spec.keywords
+        else ("check the file" if os.path.exists(spec.target) else _NAME_A_FILE),
     )
 
 
@@ -314,6 +306,8 @@ def _construct(spec: ModelSpec, architecture: Any, config: Any) -> tuple[Any, tu
         unset = _unset_settings(error)
         is_default = not spec.keywords and not os.path.exists(spec.target)
         hint = _NAME_A_FILE if is_default else ""
+        if isinstance(error, ImportError):
+            hint = "install that library, then try again"
         if unset:
             listed = ", ".join(unset)
             hint = f"not set in this configuration: {listed}; give them with --set NAME=…" + (
@@ -339,7 +333,7 @@ def _unset_settings(error: Exception) -> list[str]:
             except OSError:
                 return []
             read = dict.fromkeys(re.findall(r"config\.(\w+)", source))
-            return [name for name in read if getattr(config, name, "") is None]
+            return [name for name in read if setting(config, name, "") is None]
     return []
 
 

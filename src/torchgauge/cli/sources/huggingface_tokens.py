@@ -6,6 +6,7 @@ The tower is run alone first: as many features as it gives back, as many tokens 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -75,7 +76,15 @@ class Tower:
 
 def mixes_tokens(model: nn.Module, config: Any) -> bool:
     """Return whether tokens of the text stand for what a tower gives."""
-    return any(hasattr(model, m.method) and _token(config, m) is not None for m in _MODALITIES)
+    return any(_owner(model, m) is not None and _token(config, m) is not None for m in _MODALITIES)
+
+
+def _owner(model: nn.Module, modality: _Modality) -> nn.Module | None:
+    """Return what has the method: the model, or the one that its head stands on (Fuyu)."""
+    for owner in (model, getattr(model, "base_model", None)):
+        if hasattr(owner, modality.method):
+            return owner
+    return None
 
 
 def _token(config: Any, modality: _Modality) -> int | None:
@@ -88,7 +97,7 @@ def towers(model: nn.Module, config: Any, until: float) -> Iterator[Tower]:
     found = False
     for modality in _MODALITIES:
         token = _token(config, modality)
-        if token is not None and hasattr(model, modality.method):
+        if token is not None and _owner(model, modality) is not None:
             if found and modality.name == "video":
                 continue
             if tower := _tower(model, config, modality, token, until):
@@ -99,27 +108,29 @@ def towers(model: nn.Module, config: Any, until: float) -> Iterator[Tower]:
 def _tower(
     model: nn.Module, config: Any, modality: _Modality, token: int, until: float
 ) -> Tower | None:
-    arguments = signature(getattr(model, modality.method))
+    owner = _owner(model, modality)
+    assert owner is not None
+    arguments = signature(getattr(owner, modality.method))
     first = [name for name, is_needed in arguments.items() if is_needed]
     first = first or [name for name in modality.main if name in arguments]
-    module = _alone(model, modality.method)
+    module = _alone(owner, modality.method)
     search = Search(module, config, arguments)
     found = search.run(first, until=until)
     inputs = search.inputs
     if found is not None and found.error is not None:  # it looks for images that are padding
         inputs = {n: replace(t, ones=t.dtype.is_floating_point) for n, t in inputs.items()}
         found = probe(module, inputs)
-    width = _embedding_width(model)
-    if found is None or found.error is not None or not width:
+    if found is None or found.error is not None:
         return None
     elements = sum(prod(shape) for shape in found.outputs)
-    if not elements or any(shape[-1] != width for shape in found.outputs):
+    widths = {shape[-1] for shape in found.outputs}
+    if not elements or len(widths) != 1 or not widths <= _widths(model, config):
         return None  # tower and language model do not fit together: some default configurations
     return Tower(
         name=modality.name,
         kind=modality.kind,
         token=token,
-        count=elements // width,
+        count=elements // widths.pop(),
         inputs=inputs,
     )
 
@@ -136,17 +147,24 @@ def _alone(model: nn.Module, method: str) -> nn.Module:
         def forward(self, **inputs: Any) -> Any:
             output = getattr(self.model, method)(**inputs)
             found = getattr(output, "pooler_output", None)
+            if found is None and (by_layer := getattr(output, "deepstack_features", None)):
+                found = by_layer[0][-1]  # as many for each layer of the language model
             return output if found is None else found
 
     return Alone()
 
 
-def _embedding_width(model: nn.Module) -> int:
+def _widths(model: nn.Module, config: Any) -> set[int]:
+    """Return how wide a token may be: as its embedding, or as what is made of that (NeoMME)."""
     get: Any = getattr(model, "get_input_embeddings", None)
-    try:
-        return int(get().weight.shape[-1])
-    except (AttributeError, NotImplementedError, TypeError):
-        return 0
+    text = getattr(config, "text_config", None) or config
+    widths = {getattr(text, "hidden_size", 0)}
+    with suppress(AttributeError, NotImplementedError, TypeError):
+        widths.add(int(get().weight.shape[-1]))
+    for name, layer in model.named_modules():  # what a projector makes a token of (Llama 4)
+        if "projector" in name and getattr(layer, "out_features", None) in widths:
+            widths.add(layer.in_features)
+    return widths
 
 
 def token_inputs(config: Any, found: list[Tower], arguments: Mapping[str, bool]) -> Any:
