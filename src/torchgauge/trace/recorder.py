@@ -257,13 +257,12 @@ class Recorder(DispatchMode):
         Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
         gets the index of each call, its positional arguments and what it returned.
         """
+        names = parameter_names(function)
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if self.threads.is_foreign():
-                return self.threads.in_thread(forward)(*args, **kwargs)
+        def watched(*args: Any, **kwargs: Any) -> Any:
             python = self.python
             was_on = python.pause()
-            call = self._enter(path, parameter_names(function), args, kwargs)
+            call = self._enter(path, names, args, kwargs)
             try:
                 if not is_counted:
                     pass
@@ -288,6 +287,10 @@ class Recorder(DispatchMode):
                 self._leave(call)
                 python.resume(was_on=was_on)
             return output
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            run = self.threads.in_thread(watched) if self.threads.is_foreign() else watched
+            return run(*args, **kwargs)
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward

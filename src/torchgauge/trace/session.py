@@ -730,12 +730,15 @@ class Session:
 
         return observe
 
-    @staticmethod
-    def _unwrap(root: nn.Module) -> None:
-        """Let go of the wrapped forwards: their cycles would keep the copy until a collection."""
+    def _unwrap(self, root: nn.Module) -> None:
+        """Let go of what refers back: cycles would keep the copy until a collection."""
         for module in modules_of(root):
             if not isinstance(module, torch.jit.ScriptModule):
                 module.__dict__.pop("forward", None)
+        recorder = self._recorder
+        recorder.inside, recorder.on_read, recorder.python.on_compiled = {}, None, None
+        if self._simulation is not None:
+            self._simulation.values.place = str
 
     # ------------------------------------------------------------------ results
 
