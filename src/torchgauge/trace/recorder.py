@@ -61,6 +61,7 @@ from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.readers import CPU
+from torchgauge.trace.remembered import again
 from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import layout_of
 from torchgauge.trace.simulation import INDEXING, Simulation
@@ -223,6 +224,9 @@ class Recorder(DispatchMode):
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
+        self._takes_plain = simulation is not None and keep_ops
+        self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        """What to note of operators that were run before, and their answers."""
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._measures = simulation is None and self._is_cpu and keep_ops
@@ -420,6 +424,85 @@ class Recorder(DispatchMode):
         return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        facts = facts_of(func)
+        if facts.is_plain and self._takes_plain and not kwargs:
+            run = self._run_plain_view if facts.may_be_view else self._run_plain
+            output = run(func, facts, args)
+            if output is not NotImplemented:
+                return output
+        return self._run_fully(func, args, kwargs)
+
+    def _run_plain(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+        """Run and note an operator that makes tensors as it did for like arguments before.
+
+        Returns ``NotImplemented`` where more may have to be done for it.
+        """
+        simulation = self.simulation
+        assert simulation is not None
+        keys: list[int] = []
+        key = simulation.remembered.key(facts, args, {}, keys)
+        if key is None or simulation.values.holds_any(keys):
+            return NotImplemented
+        found = self._plain.get(key)
+        reads = list(map(self.storages.live.get, keys))
+        if found is None or None in reads:
+            output = self._run_fully(func, args, {})
+            answer = simulation.remembered.known(key)
+            if answer is not None:
+                _, noted, _, specs, *_, layouts = self._ops[-1]
+                self._plain[key] = noted, tuple(specs), layouts, answer
+            return output
+        noted, specs, layouts, answer = found
+        output = again(answer)
+        self._note_plain(facts, noted, specs, reads, output, layouts)
+        return output
+
+    def _run_plain_view(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+        """Run and note a view of dense tensors; ``NotImplemented`` where more may be to do."""
+        assert self.simulation is not None
+        noted: list[Any] = []
+        keys: list[int] = []
+        for value in args:
+            kind = type(value)
+            if kind in ORDINARY:
+                if not value.is_meta or is_irregular(value):
+                    return NotImplemented
+                noted.append(self.specs.of_dense(value))
+                keys.append(storage_key(value.untyped_storage()))
+            elif kind is int or kind is bool or value is None:
+                noted.append(value)
+            elif kind is list and all(type(item) is int for item in value):
+                noted.append(tuple(value))
+            else:
+                return NotImplemented
+        reads = list(map(self.storages.live.get, keys))
+        if None in reads or self.simulation.values.holds_any(keys):
+            return NotImplemented
+        try:
+            output = func(*args)
+        except Exception:  # it fails again, and is explained
+            return NotImplemented
+        self._note_plain(facts, tuple(noted), (self.specs.of_dense(output),), reads, output, ())
+        return output
+
+    def _note_plain(
+        self,
+        facts: OpFacts,
+        noted: tuple[Any, ...],
+        specs: tuple[TensorSpec, ...],
+        reads: list[Any],
+        output: torch.Tensor,
+        layouts: Sequence[Any],
+    ) -> None:
+        storages, stack, phase = self.storages, self.stack, self.phase
+        node = current_autograd_node() if phase is Phase.BACKWARD else None
+        call = stack[-1].index if stack else -1 if node is None else self._call_of_node(node)
+        writes = [storages.index_of(output, call)]
+        recompute = node is not None and bool(stack)
+        self._ops.append((facts, noted, (), specs, call, phase, recompute, reads, writes, layouts))
+        storages.op += 1
+
+    def _run_fully(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
         if is_sum and is_bias_of_linear(args, kwargs) and self._follows_product():
             func, args = SUM_IN_PLACE, in_place(args)

@@ -46,13 +46,10 @@ class Remembered:
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Return new tensors like those that ``func`` gave for the same call before."""
-        if not facts.is_answered_by_specs or function_mode_count():
-            return func(*args, **kwargs)
-        key: list[Any] = [func, dispatch_state()]
         storages: list[int] = []
-        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+        known = self.key(facts, args, kwargs, storages)
+        if known is None:
             return func(*args, **kwargs)
-        known = tuple(key)
         found = self._answers.get(known)
         if found is None:
             output = func(*args, **kwargs)
@@ -60,10 +57,32 @@ class Remembered:
             return output
         if found is _LEFT_TO_TORCH:
             return func(*args, **kwargs)
-        kind, specs = found
-        if kind is None:
-            return _make(specs)
-        return kind([_make(spec) for spec in specs])
+        return again(found)
+
+    def key(
+        self, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], storages: list[int]
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides an answer, ``None`` where it cannot be told.
+
+        The keys of the tensors' storages are added to ``storages``, in order of appearance.
+        """
+        if not facts.is_answered_by_specs or function_mode_count():
+            return None
+        key: list[Any] = [facts.name, *dispatch_state()]
+        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+            return None
+        return tuple(key)
+
+    def known(self, key: tuple[Any, ...]) -> Any:
+        """Return what ``again`` makes the same answer from, ``None`` where PyTorch has to."""
+        found = self._answers.get(key)
+        return None if found is _LEFT_TO_TORCH else found
+
+
+def again(answer: Any) -> Any:
+    """Return new tensors for an answer that is known."""
+    kind, specs = answer
+    return _make(specs) if kind is None else kind([_make(spec) for spec in specs])
 
 
 def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
