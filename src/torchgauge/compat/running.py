@@ -61,6 +61,10 @@ class ModelRun:
         """Return what the run costs; of a failed run, what is known of it."""
         return report_of(self.trace, None, self.run.machine)
 
+    def make_report(self) -> Report:
+        """Return the report, for those who ask for it later."""
+        return self.report
+
     @cached_property
     def memory(self) -> MemoryEstimate | None:
         """Return what the run holds on the CPU, ``None`` when nothing ran."""
