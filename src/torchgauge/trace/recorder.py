@@ -116,11 +116,11 @@ class _OpenCall:
 
     def __init__(
         self,
-        *,
         index: int,
         path: str,
         parent: int,
         inputs: tuple[NamedValue, ...],
+        *,
         first_op: int,
         first_event: int,
         phase: Phase,
@@ -292,9 +292,12 @@ class Recorder(DispatchMode):
                 python.resume(was_on=was_on)
             return output
 
+        is_foreign = self.threads.is_foreign
+
         def forward(*args: Any, **kwargs: Any) -> Any:
-            run = self.threads.in_thread(watched) if self.threads.is_foreign() else watched
-            return run(*args, **kwargs)
+            if is_foreign():
+                return self.threads.in_thread(watched)(*args, **kwargs)
+            return watched(*args, **kwargs)
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward
@@ -317,10 +320,10 @@ class Recorder(DispatchMode):
         with self.threads.lock:
             stack = self.stack
             call = _OpenCall(
-                index=len(self.calls),
-                path=path,
-                parent=stack[-1].index if stack else -1,
-                inputs=call_inputs(names, args, kwargs, self.specs),
+                len(self.calls),
+                path,
+                stack[-1].index if stack else -1,
+                call_inputs(names, args, kwargs, self.specs),
                 first_op=len(self._ops),
                 first_event=len(self.storages.events),
                 phase=self.phase,
@@ -413,6 +416,12 @@ class Recorder(DispatchMode):
         was_on = self.python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
+            facts = facts_of(func)
+            if facts.is_plain and self._takes_plain and not kwargs:
+                run = self._run_plain_view if facts.may_be_view else self._run_plain
+                output = run(func, facts, args)
+                if output is not NotImplemented:
+                    return output
             with without_torch_function():  # looking at an argument is none of its class's business
                 return self._run(func, args, kwargs)
         finally:
@@ -422,15 +431,6 @@ class Recorder(DispatchMode):
     def _follows_product(self) -> bool:
         """Return whether a matrix product came last, seen in another shape: ``linear`` or not."""
         return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
-
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        facts = facts_of(func)
-        if facts.is_plain and self._takes_plain and not kwargs:
-            run = self._run_plain_view if facts.may_be_view else self._run_plain
-            output = run(func, facts, args)
-            if output is not NotImplemented:
-                return output
-        return self._run_fully(func, args, kwargs)
 
     def _run_plain(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
         """Run and note an operator that makes tensors as it did for like arguments before.
@@ -446,7 +446,7 @@ class Recorder(DispatchMode):
         found = self._plain.get(key)
         reads = list(map(self.storages.live.get, keys))
         if found is None or None in reads:
-            output = self._run_fully(func, args, {})
+            output = self._run(func, args, {})
             answer = simulation.remembered.known(key)
             if answer is not None:
                 _, noted, _, specs, *_, layouts = self._ops[-1]
@@ -502,7 +502,7 @@ class Recorder(DispatchMode):
         self._ops.append((facts, noted, (), specs, call, phase, recompute, reads, writes, layouts))
         storages.op += 1
 
-    def _run_fully(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
         if is_sum and is_bias_of_linear(args, kwargs) and self._follows_product():
             func, args = SUM_IN_PLACE, in_place(args)

@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 
 import torch
 
-from torchgauge.trace.irregular import is_irregular
 from torchgauge.trace.op_facts import OpFacts
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import (
@@ -30,6 +29,7 @@ _PLAIN = frozenset(
 )  # fmt: skip
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 """Classes whose tensors are what their fields say; others may add laws of their own."""
+_TENSOR, _STRIDED = torch.Tensor, torch.strided
 Made: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None"
 """Shape, strides and dtype of an output; ``None`` where an operator returns that."""
 _LEFT_TO_TORCH: Any = object()
@@ -115,22 +115,15 @@ def _note_named(kwargs: dict[str, Any], key: list[Any], storages: list[int]) -> 
 
 
 def _note_tensor(tensor: torch.Tensor, key: list[Any], storages: list[int]) -> bool:
-    if is_irregular(tensor):
+    if tensor.layout is not _STRIDED or tensor.is_nested:  # see ``is_irregular``
         return False
     storage = tensor.untyped_storage()
     own = storage_key(storage)
     storages.append(own)
     key += (
-        torch.Tensor,
-        tensor.shape,
-        tensor.stride(),
-        tensor.dtype,
-        tensor.storage_offset(),
-        storage.nbytes(),
-        storages.index(own),
-        tensor.requires_grad,
-        dispatch_keys(tensor),
-    )
+        _TENSOR, tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset(),
+        storage.nbytes(), storages.index(own), tensor.requires_grad, dispatch_keys(tensor),
+    )  # fmt: skip
     return True
 
 

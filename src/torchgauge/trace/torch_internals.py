@@ -655,15 +655,16 @@ def dispatch_state() -> tuple[Any, ...]:
     default device is a function mode.
     """
     state = (
-        torch.get_default_dtype(),
-        torch.is_grad_enabled(),
-        _added_keys().raw_repr(),
-        _left_out_keys().raw_repr(),
-        *[flag() for flag in _FLAGS],
-    )
+        _default_dtype(), _is_grad_enabled(), _added_keys().raw_repr(),
+        _left_out_keys().raw_repr(), *[flag() for flag in _FLAGS],
+    )  # fmt: skip
     if _autocast_is_on(_AUTOCAST_KEY):
         return *state, *[dtype() for dtype in _autocast_dtypes]
     return state
+
+
+_default_dtype, _is_grad_enabled = torch.get_default_dtype, torch.is_grad_enabled
+_keys_of: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
 
 
 def dispatch_keys(tensor: torch.Tensor) -> int:
@@ -671,7 +672,7 @@ def dispatch_keys(tensor: torch.Tensor) -> int:
 
     ``torch._C._dispatch_keys`` and ``DispatchKeySet.raw_repr``: 2.6–2.13.
     """
-    keys: int = torch._C._dispatch_keys(tensor).raw_repr()
+    keys: int = _keys_of(tensor).raw_repr()
     return keys
 
 

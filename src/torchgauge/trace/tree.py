@@ -139,20 +139,30 @@ class _Owners:
             for part in stored_tensors(tensor)
         }
 
-    def parameters(
-        self, path: str, module: nn.Module, lazy: frozenset[str]
-    ) -> Iterator[ParameterInfo]:
+    def parameters(self, path: str, module: nn.Module, lazy: frozenset[str]) -> list[ParameterInfo]:
         prefix = f"{path}." if path else ""
-        for is_buffer, tensors in ((False, _own(module, "_parameters")),
-                                   (True, _own(module, "_buffers"))):  # fmt: skip
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    yield self._info(prefix + name, tensor, module, name, is_buffer, lazy)
-        for name, packed in self._packed.of(path, module):
-            yield ParameterInfo(
-                name=name, shape=packed.shape, dtype=packed.dtype, numel=prod(packed.shape),
-                stored_bytes=packed.stored_bytes, trainable=False,
-            )  # fmt: skip
+        found: list[ParameterInfo] = []
+        for kind in ("_parameters", "_buffers"):
+            is_buffer = kind == "_buffers"
+            for name, tensor in _own(module, kind).items():
+                if type(tensor) is nn.Parameter and is_plain(tensor):
+                    full = prefix + name
+                    found.append(self._plain_info(full, tensor, is_lazy=full in lazy))
+                elif tensor is not None:
+                    found.append(self._info(prefix + name, tensor, module, name, is_buffer, lazy))
+        if self._packed.has(module):
+            for name, packed in self._packed.of(path, module):
+                found.append(
+                    ParameterInfo(
+                        name=name,
+                        shape=packed.shape,
+                        dtype=packed.dtype,
+                        numel=prod(packed.shape),
+                        stored_bytes=packed.stored_bytes,
+                        trainable=False,
+                    )
+                )
+        return found
 
     def _info(
         self,
@@ -168,8 +178,6 @@ class _Owners:
                 name=name, shape=(), dtype=dtype_name(tensor.dtype), numel=0, stored_bytes=0,
                 trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
             )  # fmt: skip
-        if type(tensor) is nn.Parameter and is_plain(tensor):
-            return self._plain_info(name, tensor, is_lazy=name in lazy)
         shared_with = self._names.setdefault(_identity(tensor), name)
         attached = attached_tensors(tensor)
         if short == "weight":
@@ -191,15 +199,16 @@ class _Owners:
 
     def _plain_info(self, name: str, tensor: torch.Tensor, *, is_lazy: bool) -> ParameterInfo:
         """Return what a parameter is that nothing is attached to."""
-        place = _place(tensor)
-        shared_with = self._names.setdefault(place, name)
-        start, end = place[1]
+        storage, span, numel = tensor.untyped_storage(), span_of(tensor), tensor.numel()
+        shared_with = self._names.setdefault(
+            (storage_key(storage), span, numel, tensor.dtype), name
+        )
         return ParameterInfo(
             name=name,
             shape=tuple(tensor.shape),
             dtype=dtype_name(tensor.dtype),
-            numel=place[2],
-            stored_bytes=min(place[2] * tensor.element_size(), end - start),
+            numel=numel,
+            stored_bytes=min(numel * tensor.element_size(), span[1] - span[0]),
             trainable=tensor.requires_grad,
             is_buffer=False,
             shared_with=None if shared_with == name else shared_with,

@@ -96,8 +96,10 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     ``_hf_hook`` around it in its place. A hook that does more than move tensors stays.
     """
     attributes: Mapping[str, Any] = module.__dict__
-    methods = [value for value in attributes.values() if type(value) is types.MethodType]
-    if methods and any(map(distributes, methods)):
+    has_methods = types.MethodType in map(type, attributes.values())
+    if has_methods and any(
+        distributes(value) for value in attributes.values() if type(value) is types.MethodType
+    ):
         attributes = {
             name: value
             for name, value in attributes.items()
