@@ -46,7 +46,8 @@ class PythonCalls:
 
     def __init__(self, stack: Sequence[Counted]) -> None:
         self._stack = stack
-        self._is_on = False
+        self.is_on = False
+        """Whether calls are counted in some thread."""
         self._thread = 0
         """Where it was started: a profile is that of one thread."""
         self._importing = 0
@@ -66,16 +67,16 @@ class PythonCalls:
 
     def pause(self) -> bool:
         """Count nothing from here on; return whether something was counted until here."""
-        was_on = self._is_on and get_ident() == self._thread
+        was_on = self.is_on and get_ident() == self._thread
         if was_on:
             sys.setprofile(None)
-            self._is_on = False
+            self.is_on = False
         return was_on
 
     def resume(self, *, was_on: bool) -> None:
         """Count again, if something was counted before the pause."""
         if was_on:
-            self._is_on = True
+            self.is_on = True
             sys.setprofile(self._note)
 
     def _note(self, frame: FrameType, event: str, called: Any) -> None:

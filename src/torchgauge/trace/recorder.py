@@ -63,7 +63,7 @@ from torchgauge.trace.python_calls import PythonCalls
 from torchgauge.trace.readers import CPU
 from torchgauge.trace.remembered import again
 from torchgauge.trace.restored import local_part
-from torchgauge.trace.shape_rules import layout_of
+from torchgauge.trace.shape_rules import META, layout_of
 from torchgauge.trace.simulation import INDEXING, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import ORDINARY, any_wrapper, stored_tensors
@@ -413,30 +413,40 @@ class Recorder(DispatchMode):
             return self._run_as_operator(func, args, kwargs or {})
 
     def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        was_on = self.python.pause()
+        python = self.python
+        was_on = python.is_on and python.pause()
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
-            facts = facts_of(func)
-            if facts.is_plain and self._takes_plain and not kwargs:
-                run = self._run_plain_view if facts.may_be_view else self._run_plain
-                output = run(func, facts, args)
+            if self._takes_plain and not kwargs:
+                output = self._run_plain(func, args)
                 if output is not NotImplemented:
                     return output
             with without_torch_function():  # looking at an argument is none of its class's business
                 return self._run(func, args, kwargs)
         finally:
             self.is_inside_operator = was_inside
-            self.python.resume(was_on=was_on)
+            if was_on:
+                python.resume(was_on=True)
+
+    # What follows does for operators without laws of their own what ``_run`` does for all. Where
+    # more may have to be done, it returns ``NotImplemented``.
+
+    def _run_plain(self, func: Any, args: tuple[Any, ...]) -> Any:
+        facts = facts_of(func)
+        if facts.is_plain:
+            if facts.may_be_view:
+                return self._run_plain_view(func, facts, args)
+            return self._run_remembered(func, facts, args)
+        if func is SUM and self.phase is Phase.BACKWARD:
+            return self._run_sum_of_engine(args)
+        return NotImplemented
 
     def _follows_product(self) -> bool:
         """Return whether a matrix product came last, seen in another shape: ``linear`` or not."""
         return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
 
-    def _run_plain(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
-        """Run and note an operator that makes tensors as it did for like arguments before.
-
-        Returns ``NotImplemented`` where more may have to be done for it.
-        """
+    def _run_remembered(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+        """Run and note an operator that makes what it made of like arguments before."""
         simulation = self.simulation
         assert simulation is not None
         keys: list[int] = []
@@ -458,7 +468,7 @@ class Recorder(DispatchMode):
         return output
 
     def _run_plain_view(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
-        """Run and note a view of dense tensors; ``NotImplemented`` where more may be to do."""
+        """Run and note a view of dense tensors."""
         assert self.simulation is not None
         noted: list[Any] = []
         keys: list[int] = []
@@ -484,6 +494,39 @@ class Recorder(DispatchMode):
             return NotImplemented
         self._note_plain(facts, tuple(noted), (self.specs.of_dense(output),), reads, output, ())
         return output
+
+    def _run_sum_of_engine(self, args: tuple[Any, ...]) -> Any:
+        """Note the sum of two gradients of one tensor, which the engine makes in place if it can.
+
+        Gradients of one shape that lie row by row: then it is clear what the sum looks like.
+        """
+        simulation, node = self.simulation, current_autograd_node()
+        assert simulation is not None
+        if node is None or self._is_in_hook or self.stack or len(args) != 2:
+            return NotImplemented
+        keys: list[int] = []
+        for value in args:
+            if type(value) is not torch.Tensor or not value.is_meta or is_irregular(value):
+                return NotImplemented
+            keys.append(storage_key(value.untyped_storage()))
+        old, new = args
+        reads = list(map(self.storages.live.get, keys))
+        if (
+            None in reads
+            or simulation.values.holds_any(keys)
+            or old.shape != new.shape
+            or old.dtype is not new.dtype
+            or not (old.dtype.is_floating_point and old.is_contiguous() and new.is_contiguous())
+        ):
+            return NotImplemented
+        is_in_place = is_last_reference(args, {}, node)
+        if is_in_place or not is_written_over(args, node):
+            facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
+            output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
+            spec = self.specs.of_dense(old)
+            self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
+            return output
+        return NotImplemented
 
     def _note_plain(
         self,

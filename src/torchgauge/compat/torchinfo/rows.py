@@ -305,9 +305,14 @@ def _count(row: LayerInfo, parameters: Iterable[_Counted], counted: set[str]) ->
 
 def _renamed(item: _Counted, prefix: str) -> _Counted:
     return _Counted(
-        key=item.key, name=f"{prefix}.{item.name}", shape=item.shape, count=item.count, nbytes=item.nbytes,
-        trainable=item.trainable, is_lazy=item.is_lazy,
-    )  # fmt: skip
+        key=item.key,
+        name=f"{prefix}.{item.name}",
+        shape=item.shape,
+        count=item.count,
+        nbytes=item.nbytes,
+        trainable=item.trainable,
+        is_lazy=item.is_lazy,
+    )
 
 
 def _unpruned(module: nn.Module, name: str, info: ParameterInfo) -> tuple[str, int]:
