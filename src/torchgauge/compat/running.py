@@ -187,13 +187,16 @@ def run(
     on_call: CallObserver | None = None,
     note_composites: bool = False,
     forward_only: bool = False,
+    calls_only: bool = False,
+    modules_only_of_failures: bool = False,
 ) -> ModelRun:
     """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
     false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
     operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
-    ``forward_only`` ends a training run after its forward.
+    ``forward_only`` ends a training run after its forward. ``calls_only`` and
+    ``modules_only_of_failures`` leave out what is not asked for: see ``Request``.
 
     Raises:
         UsageError: when the inputs make no sense.
@@ -211,6 +214,8 @@ def run(
         on_call=on_call,
         note_composites=note_composites,
         forward_only=forward_only,
+        calls_only=calls_only,
+        modules_only_of_failures=modules_only_of_failures,
     )
     return ModelRun(run=result, model=unwrap(model))
 

@@ -224,7 +224,7 @@ class Recorder(DispatchMode):
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
-        self._takes_plain = simulation is not None and keep_ops
+        self._takes_plain = simulation is not None
         self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What to note of operators that were run before, and their answers."""
         self.python = PythonCalls(self.stack)
@@ -450,9 +450,12 @@ class Recorder(DispatchMode):
         simulation = self.simulation
         assert simulation is not None
         keys: list[int] = []
-        key = simulation.remembered.key(facts, args, {}, keys)
+        key = simulation.remembered.key(func, facts, args, {}, keys)
         if key is None or simulation.values.holds_any(keys):
             return NotImplemented
+        if not self._keep_ops:
+            answer = simulation.remembered.known(key)
+            return NotImplemented if answer is None else again(answer)
         found = self._plain.get(key)
         reads = list(map(self.storages.live.get, keys))
         if found is None or None in reads:
@@ -486,12 +489,14 @@ class Recorder(DispatchMode):
             else:
                 return NotImplemented
         reads = list(map(self.storages.live.get, keys))
-        if None in reads or self.simulation.values.holds_any(keys):
+        if (self._keep_ops and None in reads) or self.simulation.values.holds_any(keys):
             return NotImplemented
         try:
             output = func(*args)
         except Exception:  # it fails again, and is explained
             return NotImplemented
+        if not self._keep_ops:
+            return output
         self._note_plain(facts, tuple(noted), (self.specs.of_dense(output),), reads, output, ())
         return output
 
@@ -502,7 +507,7 @@ class Recorder(DispatchMode):
         """
         simulation, node = self.simulation, current_autograd_node()
         assert simulation is not None
-        if node is None or self._is_in_hook or self.stack or len(args) != 2:
+        if node is None or self._is_in_hook or self.stack or len(args) != 2 or not self._keep_ops:
             return NotImplemented
         keys: list[int] = []
         for value in args:

@@ -47,7 +47,7 @@ class Remembered:
     ) -> Any:
         """Return new tensors like those that ``func`` gave for the same call before."""
         storages: list[int] = []
-        known = self.key(facts, args, kwargs, storages)
+        known = self.key(func, facts, args, kwargs, storages)
         if known is None:
             return func(*args, **kwargs)
         found = self._answers.get(known)
@@ -60,7 +60,12 @@ class Remembered:
         return again(found)
 
     def key(
-        self, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], storages: list[int]
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        storages: list[int],
     ) -> tuple[Any, ...] | None:
         """Return all that decides an answer, ``None`` where it cannot be told.
 
@@ -68,7 +73,7 @@ class Remembered:
         """
         if not facts.is_answered_by_specs or function_mode_count():
             return None
-        key: list[Any] = [facts.name, *dispatch_state()]
+        key: list[Any] = [func, *dispatch_state()]
         if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
             return None
         return tuple(key)

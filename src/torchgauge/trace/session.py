@@ -126,6 +126,10 @@ class Request:
     """Run an inference in inference mode and note the composite operators that it shows whole."""
     forward_only: bool = False
     """End a training step after its first forward."""
+    calls_only: bool = False
+    """Keep module calls without operators and storages, where a simulated run is all it takes."""
+    modules_only_of_failures: bool = False
+    """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
 
 
 @dataclass(slots=True)
@@ -164,6 +168,7 @@ class Session:
     def __init__(self, request: Request, execution: Execution, *, keep_ops: bool = True) -> None:
         self._request = request
         self._execution = execution
+        self._keep_ops = keep_ops = keep_ops and not request.calls_only
         simulated = execution is Execution.SIMULATED
         self._target = request.target
         self._simulation = Simulation(self._target.shape_rules) if simulated else None
@@ -303,7 +308,8 @@ class Session:
         self._running = recorder
         if has_bitsandbytes(root) or (holds_packed(root) and self._simulation is None):
             self._settle(root, args, kwargs)
-        self._register(root)
+        if self._keep_ops:
+            self._register(root)
         self._register_hidden(twin)
         self._register_packed(root)
         self._register_inputs(args, kwargs)
@@ -370,8 +376,8 @@ class Session:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
         self._recorder.threads.check()
-        held = tensors_of(root)
-        if not self._registered.issuperset(map(id, (*held.parameters, *held.buffers))):
+        held = tensors_of(root) if self._keep_ops else ()
+        if held and not self._registered.issuperset(map(id, (*held.parameters, *held.buffers))):
             self._register(root)
         return output
 
@@ -750,9 +756,11 @@ class Session:
         failure: Failure | None,
     ) -> Trace:
         recorder = self._recorder
-        modules = module_infos(root, lazy)
+        is_listed = failure is not None or not self._request.modules_only_of_failures
+        modules = module_infos(root, lazy) if is_listed else ()
         self._notes.assumptions += self._casting.left_out(modules)
-        self._notes.assumptions += storage_notes(root)
+        if is_listed and self._keep_ops:
+            self._notes.assumptions += storage_notes(root)
         if self._stay.has_replaced:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"

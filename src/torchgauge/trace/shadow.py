@@ -432,7 +432,7 @@ class Twin:
             kind = type(value)
             if is_as_built and kind in _SHARED:
                 state[name] = value
-            elif is_as_built and not value and kind in _DICTIONARIES and name not in _HOOKS:
+            elif is_as_built and kind in _DICTIONARIES and not value and name not in _HOOKS:
                 state[name] = kind()
             elif is_as_built and name == "_parameters" and FLAT not in value:
                 state[name] = self._held(value)

@@ -331,14 +331,13 @@ POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
 """Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
 
 
-def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Return the hooks before and after the node that accumulates a leaf's gradient.
+def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after a node that accumulates a leaf's gradient.
 
     A node names its dictionaries to the handle of a hook that is added to them
     (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
     A node that nobody holds is a new one, and has none.
     """
-    node = gradient_node(leaf)
     found = []
     for register in (node.register_prehook, node.register_hook):
         handle = register(print)
@@ -351,6 +350,24 @@ def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
 def gradient_node(leaf: torch.Tensor) -> Any:
     """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
     return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
+class _Gathered(torch.autograd.Function):
+    """A node that comes after those of all its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, *leaves: torch.Tensor) -> torch.Tensor:
+        """Return a tensor that seems to be computed from the leaves."""
+        return torch.empty(0, device="cpu")
+
+
+def gradient_nodes(leaves: Sequence[torch.Tensor]) -> list[Any]:
+    """Return the nodes that accumulate the gradients of leaves, all at once."""
+    if not leaves:
+        return []
+    with torch.enable_grad():
+        gathered = _Gathered.apply(*leaves)  # type: ignore[no-untyped-call]
+    return [node for node, _ in gathered.grad_fn.next_functions]
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
