@@ -87,6 +87,14 @@ class ModelRun:
         return estimate_compute(self.trace)
 
     @cached_property
+    def forward_compute(self) -> Compute:
+        """Return the same of the forward and the loss alone."""
+        if not self.trace.scenario.is_training:
+            return self.compute
+        ops = tuple(op for op in self.trace.ops if op.phase in (Phase.FORWARD, Phase.LOSS))
+        return estimate_compute(replace(self.trace, ops=ops))
+
+    @cached_property
     def modules(self) -> Mapping[str, nn.Module]:
         """Return the user's modules by path, each first path and each repeated one."""
         return {path: module for path, module, _ in walk(self.model)}
@@ -122,7 +130,7 @@ class ModelRun:
 
     def macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs of a call, sub-modules included."""
-        return self.compute.forward[call.index] // 2
+        return self.forward_compute.forward[call.index] // 2
 
     def own_macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs that a call computes itself, outside of sub-modules.

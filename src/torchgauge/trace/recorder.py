@@ -59,7 +59,7 @@ from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
-from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.python_calls import Counting, PythonCalls
 from torchgauge.trace.readers import CPU
 from torchgauge.trace.remembered import again
 from torchgauge.trace.restored import local_part
@@ -253,27 +253,25 @@ class Recorder(DispatchMode):
         inner: Callable[..., Any],
         function: Callable[..., Any],
         *,
-        is_counted: bool = True,
+        counting: Counting = Counting.ON,
         observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``.
 
-        Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
-        gets the index of each call, its positional arguments and what it returned.
+        ``counting`` says whether it can call a Python function that counts. ``observe`` gets the
+        index of each call, its positional arguments and what it returned.
         """
         names = parameter_names(function)
 
         def watched(*args: Any, **kwargs: Any) -> Any:
             python = self.python
-            was_on = python.pause()
+            state = python.pause()
             call = self._enter(path, names, args, kwargs)
             try:
-                if not is_counted:
-                    pass
-                elif self._keep_ops and call.parent < 0:
-                    python.start()
-                else:
-                    python.resume(was_on=was_on)
+                if self._keep_ops and call.parent < 0:
+                    python.start(counting)
+                elif state is not Counting.OFF:
+                    python.resume(counting)
                 try:
                     output = inner(*args, **kwargs)
                 finally:
@@ -289,7 +287,7 @@ class Recorder(DispatchMode):
                 raise
             finally:
                 self._leave(call)
-                python.resume(was_on=was_on)
+                python.resume(state)
             return output
 
         is_foreign = self.threads.is_foreign
@@ -414,7 +412,7 @@ class Recorder(DispatchMode):
 
     def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         python = self.python
-        was_on = python.is_on and python.pause()
+        state = python.pause() if python.is_on else Counting.OFF
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
             if self._takes_plain and not kwargs:
@@ -425,8 +423,8 @@ class Recorder(DispatchMode):
                 return self._run(func, args, kwargs)
         finally:
             self.is_inside_operator = was_inside
-            if was_on:
-                python.resume(was_on=True)
+            if state is not Counting.OFF:
+                python.resume(state)
 
     # What follows does for operators without laws of their own what ``_run`` does for all. Where
     # more may have to be done, it returns ``NotImplemented``.

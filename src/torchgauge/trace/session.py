@@ -35,17 +35,23 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
-from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
+from torchgauge.trace.irregular import is_irregular, keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
+from torchgauge.trace.modules import (
+    is_leaf_of_torch,
+    modules_of,
+    only_calls_modules,
+    tensors_of,
+)
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.parameter_hooks import ParameterHooks
+from torchgauge.trace.python_calls import Counting
 from torchgauge.trace.recorder import CompositeCall, Recorder
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
@@ -53,6 +59,7 @@ from torchgauge.trace.shared_storages import storage_notes
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
+    ORDINARY,
     attached_tensors,
     has_attributes,
     has_special_parameters,
@@ -62,6 +69,7 @@ from torchgauge.trace.subclasses import (
 from torchgauge.trace.torch_internals import (
     attention_fused_on_meta,
     flex_attention_kernel,
+    global_module_hooks,
     higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
@@ -306,7 +314,7 @@ class Session:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
         self._running = recorder
-        if has_bitsandbytes(root) or (holds_packed(root) and self._simulation is None):
+        if has_bitsandbytes(root) or (self._simulation is None and holds_packed(root)):
             self._settle(root, args, kwargs)
         if self._keep_ops:
             self._register(root)
@@ -583,7 +591,10 @@ class Session:
             (Role.BUFFER, root.named_buffers()),
         ):
             for name, tensor in named:
-                if not _is_lazy(tensor):
+                if role is Role.PARAMETER and _is_ordinary(tensor):
+                    self._registered.add(id(tensor))
+                    self._recorder.storages.register(tensor, role, name)
+                elif not _is_lazy(tensor):
                     packed = role is Role.BUFFER and is_packed_buffer(root, name, tensor)
                     own = Role.PARAMETER if packed else role
                     self._registered.add(id(tensor))
@@ -591,7 +602,7 @@ class Session:
                     attached += [(tensor, own, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
-        for path, module, _ in walk(root):
+        for path, module, _ in walk(root) if has_bitsandbytes(root) else ():
             for state in quantization_states(module):
                 self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
 
@@ -716,10 +727,17 @@ class Session:
                     path,
                     module.forward,
                     type(module).forward,
-                    is_counted=not is_leaf_of_torch(module),
+                    counting=self._counting(module),
                     observe=self._observer(path, module),
                 )
                 module.__dict__["forward"] = forward
+
+    @staticmethod
+    def _counting(module: nn.Module) -> Counting:
+        if is_leaf_of_torch(module):
+            return Counting.OFF
+        is_quiet = only_calls_modules(module) and not any(global_module_hooks())
+        return Counting.QUIET if is_quiet else Counting.ON
 
     def _observer(
         self, path: str, module: nn.Module
@@ -883,6 +901,11 @@ def _host_states(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     if optimizer.defaults.get("fused") or optimizer.defaults.get("capturable"):
         return ()
     return () if isinstance(optimizer, torch.optim.ASGD) else ("step", "mu_product")
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is numbers in one block of memory, with nothing attached."""
+    return type(tensor) in ORDINARY and not (tensor.__dict__ or is_irregular(tensor))
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

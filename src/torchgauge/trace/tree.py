@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
+from torch.nn.parameter import UninitializedTensorMixin, is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.bitsandbytes import quantization_states
@@ -95,6 +95,9 @@ def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
     """Return the names of parameters that have no shape yet."""
+    kinds = {type(tensor) for tensors in tensors_of(root) for tensor in tensors}
+    if not any(issubclass(kind, UninitializedTensorMixin) for kind in kinds):
+        return frozenset()
     return frozenset(
         f"{path}.{name}" if path else name
         for path, module, shared in walk(root)

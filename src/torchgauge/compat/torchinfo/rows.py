@@ -88,7 +88,8 @@ def _executed_rows(places: Sequence[_Place], run: ModelRun) -> list[LayerInfo]:
     _show_wrappers(rows, run.model)
     rows = _with_scripted(places, rows, {id(run.modules[call.path]) for call in run.calls})
     if rows:
-        rows[0].own_macs += run.totals.forward_macs - sum(row.own_macs for row in rows)
+        total = run.forward_compute.totals["forward"] // 2
+        rows[0].own_macs += total - sum(row.own_macs for row in rows)
     _link(rows)
     return rows
 
