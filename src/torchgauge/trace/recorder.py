@@ -461,7 +461,7 @@ class Recorder(DispatchMode):
             answer = simulation.remembered.known(key)
             if answer is not None:
                 _, noted, _, specs, *_, layouts = self._ops[-1]
-                self._plain[key] = noted, tuple(specs), layouts, answer
+                self._plain[key] = noted, tuple(specs), tuple(layouts), answer
             return output
         noted, specs, layouts, answer = found
         output = again(answer)
@@ -783,7 +783,7 @@ class Recorder(DispatchMode):
                 recompute=recompute,
                 reads=tuple(reads),
                 writes=tuple(writes),
-                is_view=facts.may_be_view and all(storage in reads for storage in writes),
+                is_view=facts.may_be_view and set(reads).issuperset(writes),
                 layouts=tuple(layouts),
             )
             for index, (

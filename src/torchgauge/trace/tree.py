@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin, is_lazy
+from torch.nn.parameter import is_lazy
 
 from torchgauge.report.model import ModuleInfo, ParameterInfo
 from torchgauge.trace.bitsandbytes import quantization_states
@@ -62,12 +62,11 @@ def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[M
 def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
     owners = _Owners(root)
     for path, module, shared_with in walk(root):
-        own = () if shared_with is not None else tuple(owners.parameters(path, module, lazy))
         yield ModuleInfo(
             path=path,
             type=type_name(module),
             depth=path.count(".") + 1 if path else 0,
-            parameters=own,
+            parameters=() if shared_with is not None else owners.parameters(path, module, lazy),
             shared_with=shared_with,
             has_forward=has_forward(module),
         )
@@ -95,8 +94,8 @@ def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
     """Return the names of parameters that have no shape yet."""
-    kinds = {type(tensor) for tensors in tensors_of(root) for tensor in tensors}
-    if not any(issubclass(kind, UninitializedTensorMixin) for kind in kinds):
+    one_of_each = {type(tensor): tensor for held in tensors_of(root) for tensor in held}
+    if not any(map(is_lazy, one_of_each.values())):
         return frozenset()
     return frozenset(
         f"{path}.{name}" if path else name
@@ -142,30 +141,32 @@ class _Owners:
             for part in stored_tensors(tensor)
         }
 
-    def parameters(self, path: str, module: nn.Module, lazy: frozenset[str]) -> list[ParameterInfo]:
+    def parameters(
+        self, path: str, module: nn.Module, lazy: frozenset[str]
+    ) -> tuple[ParameterInfo, ...]:
         prefix = f"{path}." if path else ""
         found: list[ParameterInfo] = []
         for kind in ("_parameters", "_buffers"):
-            is_buffer = kind == "_buffers"
             for name, tensor in _own(module, kind).items():
+                full = prefix + name
                 if type(tensor) is nn.Parameter and is_plain(tensor):
-                    full = prefix + name
                     found.append(self._plain_info(full, tensor, is_lazy=full in lazy))
                 elif tensor is not None:
-                    found.append(self._info(prefix + name, tensor, module, name, is_buffer, lazy))
+                    is_buffer = kind == "_buffers"
+                    found.append(self._info(full, tensor, module, name, is_buffer, lazy))
         if self._packed.has(module):
-            for name, packed in self._packed.of(path, module):
-                found.append(
-                    ParameterInfo(
-                        name=name,
-                        shape=packed.shape,
-                        dtype=packed.dtype,
-                        numel=prod(packed.shape),
-                        stored_bytes=packed.stored_bytes,
-                        trainable=False,
-                    )
+            found += [
+                ParameterInfo(
+                    name=name,
+                    shape=packed.shape,
+                    dtype=packed.dtype,
+                    numel=prod(packed.shape),
+                    stored_bytes=packed.stored_bytes,
+                    trainable=False,
                 )
-        return found
+                for name, packed in self._packed.of(path, module)
+            ]
+        return tuple(found)
 
     def _info(
         self,
