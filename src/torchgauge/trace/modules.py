@@ -31,7 +31,7 @@ def is_leaf_of_torch(module: nn.Module) -> bool:
     return (
         _is_of_torch(type(module))
         and not module._modules
-        and all(type(value) in _INERT or name in _STATE for name, value in module.__dict__.items())
+        and all(type(value) in _INERT or name in STATE for name, value in module.__dict__.items())
     )
 
 
@@ -62,7 +62,7 @@ def _is_of_torch(kind: type) -> bool:
 
 
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-_STATE = frozenset(nn.Module().__dict__)
+STATE = frozenset(nn.Module().__dict__)
 """What every module has: its tensors, its hooks, its children."""
 
 

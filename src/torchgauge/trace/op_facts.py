@@ -56,7 +56,7 @@ class OpFacts:
     is_answered_by_specs: bool = False
     """Makes new tensors that look as the arguments' shapes, dtypes and numbers say."""
     is_plain: bool = False
-    """Has no law of its own: where no value is known it is only run and noted."""
+    """Has no law of its own: where not all values are known it is only run and noted."""
 
 
 _cache: dict[Any, OpFacts] = {}
@@ -77,7 +77,7 @@ _PLAIN_VIEWS = frozenset(
     ("t", "transpose", "permute", "view", "detach", "alias", "unsqueeze", "squeeze", "expand",
      "select", "slice")
 )  # fmt: skip
-_PLAIN_PRODUCTS = frozenset(("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "sum", "mean"))
+_PLAIN_PRODUCTS = frozenset(("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "sum"))
 _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "native_group_norm",
                    "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",

@@ -61,7 +61,8 @@ from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python_calls import Counting, PythonCalls
 from torchgauge.trace.readers import CPU
-from torchgauge.trace.remembered import again
+from torchgauge.trace.remembered import Made, again, spec_of
+from torchgauge.trace.repeated import NEW, Layer, Step, steps_of
 from torchgauge.trace.restored import local_part
 from torchgauge.trace.shape_rules import META, layout_of
 from torchgauge.trace.simulation import INDEXING, Simulation
@@ -74,10 +75,12 @@ from torchgauge.trace.torch_internals import (
     call_kernel,
     current_autograd_node,
     irregular_kernel,
+    is_alone,
     next_sequence_nr,
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_dispatch,
     without_torch_function,
     without_transforms,
 )
@@ -227,6 +230,8 @@ class Recorder(DispatchMode):
         self._takes_plain = simulation is not None
         self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What to note of operators that were run before, and their answers."""
+        self._layers: dict[tuple[Any, ...], tuple[tuple[Step, ...], Made] | None] = {}
+        """What layers did, and what they returned; ``None`` where that stands for no other call."""
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._measures = simulation is None and self._is_cpu and keep_ops
@@ -255,11 +260,13 @@ class Recorder(DispatchMode):
         *,
         counting: Counting = Counting.ON,
         observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
+        layer: Layer | None = None,
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``.
 
         ``counting`` says whether it can call a Python function that counts. ``observe`` gets the
-        index of each call, its positional arguments and what it returned.
+        index of each call, its positional arguments and what it returned. A ``layer`` is not run
+        where it is known what it does.
         """
         names = parameter_names(function)
 
@@ -273,7 +280,10 @@ class Recorder(DispatchMode):
                 elif state is not Counting.OFF:
                     python.resume(counting)
                 try:
-                    output = inner(*args, **kwargs)
+                    if layer is None or kwargs or torch.is_grad_enabled():
+                        output = inner(*args, **kwargs)
+                    else:
+                        output = self._run_layer(layer, inner, args, call, state)
                 finally:
                     python.pause()
                 call.outputs = call_outputs(output, self.specs)
@@ -299,6 +309,67 @@ class Recorder(DispatchMode):
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward
+
+    def _run_layer(
+        self,
+        layer: Layer,
+        inner: Callable[..., Any],
+        args: tuple[Any, ...],
+        call: _OpenCall,
+        around: Counting,
+    ) -> Any:
+        """Run a layer without gradients, or note what it did in an equal call.
+
+        ``around`` is what is done around the layer about calls of Python functions.
+        """
+        simulation, tracker = self.simulation, self.storages
+        if simulation is None or not self._keep_ops or self.composites is not None:
+            return inner(*args)
+        if self.phase is Phase.BACKWARD or self.threads.is_several or not is_alone():
+            return inner(*args)
+        held, keys = layer.values(), list[int]()
+        key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
+        storages: list[Any] = list(map(tracker.live.get, keys))
+        if key is None or None in storages:
+            return inner(*args)
+        if key not in self._layers:
+            if around is Counting.OFF:  # nobody would see a function in the place of PyTorch's
+                return inner(*args)
+            made = tracker.count
+            self.python.resume(Counting.ON)
+            output = inner(*args)
+            self.python.pause()
+            self._layers[key] = None
+            events = [(index, is_free) for index, is_free, _ in tracker.events[call.first_event :]]
+            if not call.python_calls:
+                steps = steps_of(self._ops[call.first_op :], storages, made)
+                with without_dispatch():
+                    spec = spec_of(output, keys)
+                if events == [(made, False)] and steps and spec is not None:
+                    self._layers[key] = steps, spec
+            call.python_calls = 0
+            return output
+        known = self._layers[key]
+        if known is None:
+            return inner(*args)
+        steps, spec = known
+        maker = next(step for step in steps if NEW in step.writes)
+        if simulation.values.holds_all([keys[place] for place in maker.reads]):
+            return inner(*args)  # what comes out is known as well
+        with without_dispatch():
+            output = again((None, spec))
+        places = [*storages, None]  # the last is ``NEW``
+        for step in steps:
+            if NEW in step.writes and places[NEW] is None:
+                places[NEW] = tracker.index_of(output, call.index)
+            reads = [places[place] for place in step.reads]
+            writes = [places[place] for place in step.writes]
+            self._ops.append(
+                (step.facts, step.noted, (), step.specs, call.index, self.phase, False, reads,
+                 writes, step.layouts)
+            )  # fmt: skip
+            tracker.op += 1
+        return output
 
     def in_hook(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Return a hook on a parameter during which no operator is taken for the engine's."""
@@ -449,7 +520,7 @@ class Recorder(DispatchMode):
         assert simulation is not None
         keys: list[int] = []
         key = simulation.remembered.key(func, facts, args, {}, keys)
-        if key is None or simulation.values.holds_any(keys):
+        if key is None or simulation.values.holds_all(keys):
             return NotImplemented
         if not self._keep_ops:
             answer = simulation.remembered.known(key)

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import torch
 
 from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.repeated import Layer
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import (
     dispatch_keys,
@@ -78,6 +79,18 @@ class Remembered:
             return None
         return tuple(key)
 
+    def layer_key(
+        self, layer: Layer, args: tuple[Any, ...], held: list[Any], storages: list[int]
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides what a layer does, ``None`` where it cannot be told.
+
+        ``held`` is what it keeps; ``storages`` as for ``key``.
+        """
+        key: list[Any] = [layer.kind, layer.names, layer.functions, len(args), *dispatch_state()]
+        if not (_note(args, key, storages) and _note(held, key, storages)):
+            return None
+        return tuple(key)
+
     def known(self, key: tuple[Any, ...]) -> Any:
         """Return what ``again`` makes the same answer from, ``None`` where PyTorch has to."""
         found = self._answers.get(key)
@@ -138,21 +151,21 @@ def _kept(output: Any, storages: list[int]) -> Any:
     It is made once and compared: what cannot be told from the original may stand for it.
     """
     if isinstance(output, torch.Tensor):
-        made = _spec(output, storages)
+        made = spec_of(output, storages)
         return _LEFT_TO_TORCH if made is None else (None, made)
     if type(output) not in (list, tuple):
         return _LEFT_TO_TORCH
     seen = list(storages)  # two outputs may be views of one storage, too
     specs: list[Made] = []
     for item in output:
-        made = None if item is None else _spec(item, seen)
+        made = None if item is None else spec_of(item, seen)
         if made is None and item is not None:
             return _LEFT_TO_TORCH
         specs.append(made)
     return type(output), specs
 
 
-def _spec(output: Any, storages: list[int]) -> Made:
+def spec_of(output: Any, storages: list[int]) -> Made:
     """Return what a tensor on a storage of its own looks like, ``None`` for anything else."""
     if type(output) is not torch.Tensor:
         return None

@@ -53,6 +53,7 @@ from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.parameter_hooks import ParameterHooks
 from torchgauge.trace.python_calls import Counting
 from torchgauge.trace.recorder import CompositeCall, Recorder
+from torchgauge.trace.repeated import repeatable
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.shared_storages import storage_notes
@@ -729,6 +730,7 @@ class Session:
                     type(module).forward,
                     counting=self._counting(module),
                     observe=self._observer(path, module),
+                    layer=None if self._simulation is None else repeatable(module),
                 )
                 module.__dict__["forward"] = forward
 

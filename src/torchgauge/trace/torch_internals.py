@@ -75,6 +75,22 @@ def without_modes() -> Iterator[None]:
             _push_function_mode(mode)
 
 
+def is_alone() -> bool:
+    """Return whether one dispatch mode is active, and nothing that sees operators besides it.
+
+    No function mode, no function transform, no tracing (``torch._C._len_torch_dispatch_stack``,
+    ``_len_torch_function_stack``, ``_functorch.peek_interpreter_stack``, ``_get_tracing_state``:
+    2.6–2.13).
+    """
+    internals: Any = torch._C
+    return (
+        internals._len_torch_dispatch_stack() == 1
+        and internals._len_torch_function_stack() == 0
+        and internals._functorch.peek_interpreter_stack() is None
+        and internals._get_tracing_state() is None
+    )
+
+
 def dispatch_modes() -> list[Any]:
     """Return the dispatch modes that are active in this thread, the innermost last."""
     modes: list[Any] = _get_current_dispatch_mode_stack()
@@ -691,6 +707,16 @@ def dispatch_keys(tensor: torch.Tensor) -> int:
     """
     keys: int = _keys_of(tensor).raw_repr()
     return keys
+
+
+def without_dispatch() -> Any:
+    """Return a context in which dispatch modes see no operator.
+
+    ``_DisableTorchDispatch``: 2.6–2.13.
+
+    For what is cheap: taking the modes off their stack takes ten times as long.
+    """
+    return torch._C._DisableTorchDispatch()
 
 
 def without_torch_function() -> Any:

@@ -125,6 +125,10 @@ class ValueStore:
         """Return whether anything is known of one of several storages."""
         return not self._watches.keys().isdisjoint(keys)
 
+    def holds_all(self, keys: Iterable[int]) -> bool:
+        """Return whether something is known of each of several storages."""
+        return self._watches.keys() >= set(keys)
+
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""
         if self._watches.pop(key, None) is None:  # whatever has a value is watched
