@@ -16,10 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchgauge as tg
 from torchgauge.analyze import run_model
-from torchgauge.report.model import Trace
+from torchgauge.report.model import Phase, Trace
 from torchgauge.trace import session
+from torchgauge.trace.op_facts import facts_of
 from torchgauge.trace.recorder import Recorder
-from torchgauge.trace.repeated import Layer
+from torchgauge.trace.repeated import Layer, steps_of
 
 
 class Calls(nn.Module):
@@ -315,7 +316,7 @@ def test_values_that_are_known_are_followed(monkeypatch: pytest.MonkeyPatch) -> 
             self.layer = nn.Linear(8, 8)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            self.count(x[:, :2])
+            self.count(x[:, :2].clone())
             for _ in range(int(self.count(self.two).item())):
                 x = self.layer(x)
             return x
@@ -324,6 +325,16 @@ def test_values_that_are_known_are_followed(monkeypatch: pytest.MonkeyPatch) -> 
     assert [call.path for call in quick.calls].count("layer") == 2
     run_each(monkeypatch)
     assert quick == trace_of(Loops(), size=(1, 8))
+
+
+@pytest.mark.parametrize("func", [torch.ops.aten.relu.default, torch.ops.aten.clone.default])
+def test_operators_with_laws_of_their_own_are_not_repeated(func: Any) -> None:
+    def op(func: Any) -> tuple[Any, ...]:
+        return (facts_of(func), (), (), (), 0, Phase.FORWARD, False, [3], [4], ())
+
+    assert steps_of([op(torch.ops.aten.mm.default)], [3], 4) is not None
+    assert steps_of([op(torch.ops.aten.mm.default), op(func)], [3], 4) is None
+    assert steps_of([op(torch.ops.aten.mm.default)], [2], 4) is None  # of a storage of nobody
 
 
 def test_an_attribute_that_changes_makes_the_layer_run() -> None:
