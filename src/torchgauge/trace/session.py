@@ -722,6 +722,7 @@ class Session:
 
     def _wrap(self, root: nn.Module) -> None:
         recorder = self._recorder
+        is_inferred = self._simulation is not None and not self._request.scenario.is_training
         for path, module, shared_with in walk(root):
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
@@ -732,7 +733,7 @@ class Session:
                     type(module).forward,
                     counting=self._counting(module),
                     observe=self._observer(path, module),
-                    layer=None if self._simulation is None else repeatable(module),
+                    layer=repeatable(module) if is_inferred else None,
                 )
                 module.__dict__["forward"] = forward
 
