@@ -70,13 +70,11 @@ from torchgauge.trace.subclasses import (
 from torchgauge.trace.torch_internals import (
     attention_fused_on_meta,
     flex_attention_kernel,
-    function_mode_count,
     global_module_hooks,
     higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
     meta_kernels,
-    without_dispatch,
     without_modes,
 )
 from torchgauge.trace.training import (
@@ -752,9 +750,7 @@ class Session:
             return None
 
         def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
-            is_plain = type(output) is torch.Tensor and all(type(a) in ORDINARY for a in args)
-            apart = without_dispatch if is_plain and not function_mode_count() else without_modes
-            with apart():
+            with without_modes():
                 found = on_call(path, module, args, output)
             if found is not None:
                 self._observed.append((index, found))
