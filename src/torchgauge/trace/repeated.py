@@ -60,8 +60,9 @@ def _functions_of(kind: type[nn.Module]) -> tuple[str, ...]:
 def repeatable(module: nn.Module) -> Layer | None:
     """Return what decides about a layer that may be repeated, ``None`` for other modules."""
     forward: Any = type(module).forward
-    is_own = type(forward) is FunctionType and forward.__module__.startswith("torch.nn.modules.")
-    return Layer(module) if is_own and is_leaf_of_torch(module) else None
+    if type(forward) is not FunctionType or not is_leaf_of_torch(module):
+        return None
+    return Layer(module) if str(forward.__module__).startswith("torch.nn.modules.") else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
