@@ -17,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from torchgauge.report.model import TensorSpec
-from torchgauge.trace.modules import STATE, cached_by_class, is_leaf_of_torch
+from torchgauge.trace.modules import STATE, cached_by_class
 from torchgauge.trace.op_facts import OpFacts
 
 
@@ -58,9 +58,9 @@ def _functions_of(kind: type[nn.Module]) -> tuple[str, ...]:
 
 
 def repeatable(module: nn.Module) -> Layer | None:
-    """Return what decides about a layer that may be repeated, ``None`` for other modules."""
+    """Return what decides about a leaf of ``torch.nn``, ``None`` where its forward is another."""
     forward: Any = type(module).forward
-    if type(forward) is not FunctionType or not is_leaf_of_torch(module):
+    if type(forward) is not FunctionType:
         return None
     return Layer(module) if str(forward.__module__).startswith("torch.nn.modules.") else None
 

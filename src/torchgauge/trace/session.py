@@ -725,20 +725,19 @@ class Session:
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
+                is_leaf = is_leaf_of_torch(module)
                 forward = recorder.wrap_forward(
                     path,
                     module.forward,
                     type(module).forward,
-                    counting=self._counting(module),
+                    counting=Counting.OFF if is_leaf else self._counting(module),
                     observe=self._observer(path, module),
-                    layer=repeatable(module) if is_inferred else None,
+                    layer=repeatable(module) if is_leaf and is_inferred else None,
                 )
                 module.__dict__["forward"] = forward
 
     @staticmethod
     def _counting(module: nn.Module) -> Counting:
-        if is_leaf_of_torch(module):
-            return Counting.OFF
         is_quiet = only_calls_modules(module) and not any(global_module_hooks())
         return Counting.QUIET if is_quiet else Counting.ON
 
