@@ -192,9 +192,11 @@ def _call_cost(
         backward_flops=compute.backward[call.index],
         elementwise_flops=compute.elementwise[call.index],
         output_bytes=sum(
-            storages[index].nbytes
-            for index in call.output_storages
-            if storages[index].op >= call.first_op
+            [
+                storages[index].nbytes
+                for index in call.output_storages
+                if storages[index].op >= call.first_op
+            ]
         ),
         saved_activation_bytes=0 if recompute else saved.between(call.first_op, call.end_op),
         peak_allocated_bytes=live.peak_between(call.first_event, call.end_event),

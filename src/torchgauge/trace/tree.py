@@ -148,10 +148,12 @@ class _Owners:
         found: list[ParameterInfo] = []
         for kind in ("_parameters", "_buffers"):
             for name, tensor in _own(module, kind).items():
+                if tensor is None:
+                    continue
                 full = prefix + name
                 if type(tensor) is nn.Parameter and is_plain(tensor):
                     found.append(self._plain_info(full, tensor, is_lazy=full in lazy))
-                elif tensor is not None:
+                else:
                     is_buffer = kind == "_buffers"
                     found.append(self._info(full, tensor, module, name, is_buffer, lazy))
         if self._packed.has(module):
