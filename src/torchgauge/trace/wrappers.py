@@ -49,11 +49,12 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 def wrapped_as(module: nn.Module) -> str | None:
     """Return under which name a wrapper keeps what it wraps, ``None`` for other modules."""
-    return _wraps_as(type(module))
+    return wraps_as(type(module))
 
 
 @cached_by_class
-def _wraps_as(kind: type) -> str | None:
+def wraps_as(kind: type) -> str | None:
+    """Return the same of a class."""
     for place, class_name, name in _WRAPPING:
         wrapper = getattr(sys.modules.get(place), class_name, None)
         if wrapper is not None and issubclass(kind, wrapper):
