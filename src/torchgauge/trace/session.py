@@ -652,7 +652,8 @@ class Session:
     def _parameter_hooks(self, twin: Twin) -> ParameterHooks:
         """Give the copy its hooks on parameters, which only a backward runs."""
         request = self._request
-        if not (request.scenario.is_training or request.gradients):
+        runs_backward = request.scenario.is_training and not request.calls_only
+        if not (runs_backward or request.gradients):
             return ParameterHooks(None)
         hooks = ParameterHooks(twin, foreach=self._foreach, around=self._recorder.in_hook)
         self._notes.assumptions += hooks.assumptions
