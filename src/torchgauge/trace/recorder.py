@@ -230,8 +230,11 @@ class Recorder(DispatchMode):
         self._takes_plain = simulation is not None
         self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What to note of operators that were run before, and their answers."""
-        self._layers: dict[tuple[Any, ...], tuple[tuple[Step, ...], Made] | None] = {}
-        """What layers did, and what they returned; ``None`` where that stands for no other call."""
+        self._layers: dict[
+            tuple[Any, ...], tuple[tuple[Step, ...], Made, tuple[int, ...]] | None
+        ] = {}
+        """What layers did, what they returned and the places that it was made from; ``None`` where
+        that stands for no other call."""
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._measures = simulation is None and self._is_cpu and keep_ops
@@ -346,15 +349,17 @@ class Recorder(DispatchMode):
                 with without_dispatch():
                     spec = spec_of(output, keys)
                 if events == [(made, False)] and steps and spec is not None:
-                    self._layers[key] = steps, spec
+                    maker = next(step for step in steps if NEW in step.writes)
+                    self._layers[key] = steps, spec, maker.reads
             call.python_calls = 0
             return output
         known = self._layers[key]
         if known is None:
             return inner(*args)
-        steps, spec = known
-        maker = next(step for step in steps if NEW in step.writes)
-        if simulation.values.holds_all([keys[place] for place in maker.reads]):
+        steps, spec, sources = known
+        if simulation.values.holds_any(keys) and simulation.values.holds_all(
+            [keys[place] for place in sources]
+        ):
             return inner(*args)  # what comes out is known as well
         with without_dispatch():
             output = again((None, spec))
@@ -362,8 +367,8 @@ class Recorder(DispatchMode):
         for step in steps:
             if NEW in step.writes and places[NEW] is None:
                 places[NEW] = tracker.index_of(output, call.index)
-            reads = [places[place] for place in step.reads]
-            writes = [places[place] for place in step.writes]
+            reads = tuple(map(places.__getitem__, step.reads))
+            writes = tuple(map(places.__getitem__, step.writes))
             self._ops.append(
                 (step.facts, step.noted, (), step.specs, call.index, self.phase, False, reads,
                  writes, step.layouts)
@@ -854,7 +859,7 @@ class Recorder(DispatchMode):
                 recompute=recompute,
                 reads=tuple(reads),
                 writes=tuple(writes),
-                is_view=facts.may_be_view and set(reads).issuperset(writes),
+                is_view=facts.may_be_view and set(writes).issubset(reads),
                 layouts=tuple(layouts),
             )
             for index, (
