@@ -90,6 +90,8 @@ def run_model(
     on_call: CallObserver | None = None,
     note_composites: bool = False,
     forward_only: bool = False,
+    calls_only: bool = False,
+    modules_only_of_failures: bool = False,
     real_run: bool = True,
     forward_kwargs: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -97,7 +99,8 @@ def run_model(
 
     Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
     and no other reading is tried; ``on_call``: an observer of every module's forward;
-    ``note_composites`` and ``forward_only``: see ``Request``.
+    ``note_composites``, ``forward_only``, ``calls_only``, ``modules_only_of_failures``: see
+    ``Request``.
     """
     scenario = scenario or Scenario()
     machine = machine_of(scenario)
@@ -131,6 +134,8 @@ def run_model(
         on_call=on_call,
         note_composites=note_composites,
         forward_only=forward_only,
+        calls_only=calls_only,
+        modules_only_of_failures=modules_only_of_failures,
         simulated_only=not real_run,
     )
     return Run(outcome=run(request), machine=machine, request=request)

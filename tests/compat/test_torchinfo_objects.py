@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import pickle
 import sys
 import types
 import warnings
@@ -24,6 +25,7 @@ from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.errors import ModelError
+from torchgauge.report.io import report_to_json
 
 DIGITS = (16, 1, 28, 28)
 
@@ -489,3 +491,10 @@ def test_nested_inputs_are_shown_by_their_values(given: str, layout: torch.layou
     assert (first.input_size, first.output_size) == ([8, 8], [8, 8])
     assert statistics.summary_list[3].output_bytes == 8 * 4 * 4
     assert [row.macs for row in statistics.summary_list[1::2]] == [8 * 8 * 8, 8 * 8 * 4]
+
+
+def test_a_pickled_result_has_its_report() -> None:
+    result = quiet(nn.Sequential(nn.Linear(4, 4)), (2, 4))
+    loaded = pickle.loads(pickle.dumps(result))
+    assert report_to_json(loaded.report) == report_to_json(result.report)
+    assert str(loaded) == str(result)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 import torchgauge as tg
 from small_models import MODELS
 from test_untouched import Talks
+from torchgauge.compat.running import run
 from torchgauge.compat.torchsummary import summary, summary_string
 from torchgauge.errors import InputError, ModelError, UsageError
 
@@ -534,3 +535,42 @@ def test_a_model_that_prints_is_heard_once(
 ) -> None:
     summary_string(Talks(), (4,), batch_size)
     assert capsys.readouterr().out == "seen (2, 4)\n", "as in the original: a batch of two"
+
+
+class Loops(nn.Module):
+    """Goes on for as long as its values say; a simulation does not know them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.layer(x)
+        return self.layer(x) if bool((x * 0).sum() == 0) else x
+
+
+@pytest.mark.parametrize("build", [Net, Loops], ids=["simulated", "run for real"])
+def test_a_run_for_calls_alone_has_the_calls_of_a_whole_one(
+    build: type[nn.Module],
+) -> None:
+    def calls(*, alone: bool) -> list[tuple[Any, ...]]:
+        size = (2, 1, 28, 28) if build is Net else (2, 4)
+        found = run(build(), [size], training=True, forward_only=True, calls_only=alone)
+        return [(call.path, call.inputs, call.outputs) for call in found.calls]
+
+    assert calls(alone=True) == calls(alone=False)
+
+
+def test_a_model_that_fails_is_heard_once(capsys: Printed) -> None:
+    class Fails(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            print("heard")
+            return self.layer(x) @ x
+
+    with pytest.raises(ModelError):
+        summary(Fails(), (4,), device="cpu")
+    assert capsys.readouterr().out.count("heard") == 1

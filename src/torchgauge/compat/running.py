@@ -61,6 +61,10 @@ class ModelRun:
         """Return what the run costs; of a failed run, what is known of it."""
         return report_of(self.trace, None, self.run.machine)
 
+    def make_report(self) -> Report:
+        """Return the report, for those who ask for it later."""
+        return self.report
+
     @cached_property
     def memory(self) -> MemoryEstimate | None:
         """Return what the run holds on the CPU, ``None`` when nothing ran."""
@@ -81,6 +85,14 @@ class ModelRun:
     def compute(self) -> Compute:
         """Return FLOPs per call, children included, and in total."""
         return estimate_compute(self.trace)
+
+    @cached_property
+    def forward_compute(self) -> Compute:
+        """Return the same of the forward and the loss alone."""
+        if not self.trace.scenario.is_training:
+            return self.compute
+        ops = tuple(op for op in self.trace.ops if op.phase in (Phase.FORWARD, Phase.LOSS))
+        return estimate_compute(replace(self.trace, ops=ops))
 
     @cached_property
     def modules(self) -> Mapping[str, nn.Module]:
@@ -118,7 +130,7 @@ class ModelRun:
 
     def macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs of a call, sub-modules included."""
-        return self.compute.forward[call.index] // 2
+        return self.forward_compute.forward[call.index] // 2
 
     def own_macs_of(self, call: ModuleCall) -> int:
         """Return the forward MACs that a call computes itself, outside of sub-modules.
@@ -183,13 +195,16 @@ def run(
     on_call: CallObserver | None = None,
     note_composites: bool = False,
     forward_only: bool = False,
+    calls_only: bool = False,
+    modules_only_of_failures: bool = False,
 ) -> ModelRun:
     """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
     false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
     operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
-    ``forward_only`` ends a training run after its forward.
+    ``forward_only`` ends a training run after its forward. ``calls_only`` and
+    ``modules_only_of_failures`` leave out what is not asked for: see ``Request``.
 
     Raises:
         UsageError: when the inputs make no sense.
@@ -207,6 +222,8 @@ def run(
         on_call=on_call,
         note_composites=note_composites,
         forward_only=forward_only,
+        calls_only=calls_only,
+        modules_only_of_failures=modules_only_of_failures,
     )
     return ModelRun(run=result, model=unwrap(model))
 

@@ -46,10 +46,11 @@ class LiveBytes:
 
     def peak_between(self, first: int, end: int) -> int:
         """Return the most bytes alive from just before event ``first`` to before event ``end``."""
-        peak = max(self.highest(first - 1), max(self.after[first:end], default=0))
+        peak = max((self.highest(first - 1), *self.after[first:end]))
         ordered = self.workspace_events
-        inside = ordered[bisect_left(ordered, first) : bisect_left(ordered, end)]
-        return max((peak, *map(self.highest, inside)))
+        start = bisect_left(ordered, first)
+        inside = ordered[start : bisect_left(ordered, end, start)]
+        return max((peak, *map(self.highest, inside))) if inside else peak
 
 
 def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:

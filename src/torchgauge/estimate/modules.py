@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 from torchgauge.estimate.flops import OpCost, not_counted_reason, op_cost
 from torchgauge.estimate.memory import LiveBytes, saved_activations
@@ -43,8 +44,15 @@ def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = o
     totals = {"forward": 0, "backward": 0, "optimizer": 0, "elementwise": 0}
     unknown: Counter[str] = Counter()
     first: dict[str, OpRecord] = {}
-    for op in trace.ops:
-        found = cost(op)
+    known: dict[tuple[Any, ...], OpCost | None] = {}
+    for op in trace.ops:  # records of like operators share their parts
+        key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), op.is_view)
+        if cost is not op_cost:
+            found = cost(op)
+        elif key in known:
+            found = known[key]
+        else:
+            found = known[key] = op_cost(op)
         if found is None:
             unknown[op.name] += 1
             first.setdefault(op.name, op)
@@ -184,9 +192,11 @@ def _call_cost(
         backward_flops=compute.backward[call.index],
         elementwise_flops=compute.elementwise[call.index],
         output_bytes=sum(
-            storages[index].nbytes
-            for index in call.output_storages
-            if storages[index].op >= call.first_op
+            [
+                storages[index].nbytes
+                for index in call.output_storages
+                if storages[index].op >= call.first_op
+            ]
         ),
         saved_activation_bytes=0 if recompute else saved.between(call.first_op, call.end_op),
         peak_allocated_bytes=live.peak_between(call.first_event, call.end_event),

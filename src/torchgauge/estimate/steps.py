@@ -14,6 +14,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
 
 from torchgauge.report.model import OpRecord, Phase, Role, Trace
 from torchgauge.report.scenario import ZeroGrad
@@ -191,7 +192,16 @@ def placed_workspaces(
     """
     if workspaces is None:
         return {}
-    return _placed(trace, {op.index: sizes for op in trace.ops if (sizes := workspaces(op))})
+    known: dict[tuple[Any, ...], tuple[int, ...]] = {}
+    found: dict[int, tuple[int, ...]] = {}
+    for op in trace.ops:  # records of like operators share their parts
+        key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), id(op.layouts))
+        sizes = known.get(key)
+        if sizes is None:
+            sizes = known[key] = workspaces(op)
+        if sizes:
+            found[op.index] = sizes
+    return _placed(trace, found)
 
 
 def _placed(

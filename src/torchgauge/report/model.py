@@ -13,6 +13,7 @@ from enum import Flag, StrEnum, auto
 from os import PathLike
 from typing import TypeAlias
 
+from torchgauge.report.quick import made_quickly
 from torchgauge.report.scenario import Scenario
 
 SCHEMA_VERSION = 1
@@ -56,6 +57,7 @@ class Execution(StrEnum):
     REAL = "real"
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSpec:
     """A tensor without its data. ``dtype`` is a torch name without prefix (``"float32"``)."""
@@ -106,6 +108,7 @@ ArgumentValue: TypeAlias = (
 """An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedValue:
     """One leaf of a module's inputs or outputs.
@@ -122,6 +125,7 @@ class NamedValue:
     """``(dimension, factor)``: a dimension that is ``factor`` × the batch size."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParameterInfo:
     """One registered name of a parameter or buffer.
@@ -144,6 +148,7 @@ class ParameterInfo:
     """Uninitialized when the model came in; shape and numel are those after the forward ran."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleInfo:
     """One module by its first path; depth 0 is the root."""
@@ -159,6 +164,7 @@ class ModuleInfo:
     """``False`` for containers that are never called (``ModuleList``, ``ParameterList``)."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleCall:
     """One execution of one module's forward."""
@@ -185,6 +191,7 @@ class ModuleCall:
     """Calls of Python functions in this forward, sub-modules and PyTorch's own aside."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpRecord:
     """One operator as it reached the backend (below autograd, autocast and composite ops)."""
@@ -211,6 +218,7 @@ class OpRecord:
     """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageRecord:
     """One block of memory that tensors share."""
@@ -230,6 +238,7 @@ class StorageRecord:
     """``file.py:12``: the line of the model's code that made it; for larger storages alone."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageEvent:
     """A storage appears or disappears."""
@@ -316,6 +325,7 @@ class Totals:
         return self.forward_flops + self.backward_flops + self.optimizer_flops
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimelinePoint:
     """Live bytes after one op in which they changed."""
@@ -504,6 +514,7 @@ class PhaseMemory:
     """Of the process in main memory when the phase ended; ``None`` where it is not known."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallCost:
     """One call of a module with its costs; sub-modules are included."""
@@ -529,6 +540,7 @@ class CallCost:
     """The part of ``time_ms`` that was spent in the backward."""
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModuleReport:
     """One module with everything that its subtree costs."""

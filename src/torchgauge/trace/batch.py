@@ -91,12 +91,21 @@ def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | 
     if not same:
         return None
 
+    known: dict[tuple[int, int], NamedValue] = {}
+
+    def named(value: NamedValue, twin: NamedValue) -> NamedValue:
+        key = id(value), id(twin)  # equal values are one object
+        found = known.get(key)
+        if found is None:
+            found = known[key] = _named(value, twin, batch, grown)
+        return found
+
     def name(
         values: tuple[NamedValue, ...], others: tuple[NamedValue, ...]
     ) -> tuple[NamedValue, ...]:
         if len(values) != len(others):
             return values
-        return tuple(_named(v, o, batch, grown) for v, o in zip(values, others, strict=True))
+        return tuple([named(v, o) for v, o in zip(values, others, strict=True)])
 
     def named_call(call: ModuleCall) -> ModuleCall:
         twin = calls.get(call.index)

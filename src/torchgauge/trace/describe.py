@@ -25,6 +25,7 @@ class SpecTable:
     def __init__(self, device: str) -> None:
         self.device = device
         self._specs: dict[tuple[torch.Size, torch.dtype], TensorSpec] = {}
+        self._named: dict[tuple[str, torch.Size, torch.dtype], NamedValue] = {}
 
     def of(self, tensor: torch.Tensor) -> TensorSpec:
         """Return the spec of a tensor."""
@@ -37,6 +38,16 @@ class SpecTable:
         key = (tensor.shape, tensor.dtype)
         spec = self._specs.get(key)
         return self._make(key) if spec is None else spec
+
+    def named(self, name: str, tensor: torch.Tensor) -> NamedValue:
+        """Return a tensor under its name in a call; equal ones share it."""
+        if is_irregular(tensor):
+            return NamedValue(name=name, tensor=self._irregular(tensor))
+        key = (name, tensor.shape, tensor.dtype)
+        known = self._named.get(key)
+        if known is None:
+            known = self._named[key] = NamedValue(name=name, tensor=self.of_dense(tensor))
+        return known
 
     def _irregular(self, tensor: torch.Tensor) -> TensorSpec:
         shape, stored = counted_shape(tensor)
@@ -112,7 +123,7 @@ def call_inputs(
 def call_outputs(value: Any, specs: SpecTable) -> tuple[NamedValue, ...]:
     """Return the leaves of what a module returned; a bare tensor has the name ``"0"``."""
     if isinstance(value, torch.Tensor):
-        return (NamedValue(name="0", tensor=specs.of(value)),)
+        return (specs.named("0", value),)
     leaves: list[NamedValue] = []
     fields = fields_of(value)
     if fields is None:
@@ -175,7 +186,7 @@ def _describe(
     name: str, value: Any, specs: SpecTable, leaves: list[NamedValue], depth: int
 ) -> None:
     if isinstance(value, torch.Tensor):
-        leaves.append(NamedValue(name=name, tensor=specs.of(value)))
+        leaves.append(specs.named(name, value))
         return
     fields = None if value is None or isinstance(value, (str, int, float)) else fields_of(value)
     if fields is not None and depth < _MAX_DEPTH:

@@ -58,11 +58,11 @@ class FusedAttention:
         self._calls = calls
         self._root = root
         self._takes_kernel = takes_kernel
-        self.kernels: dict[str, Callable[..., Any]] = {
-            _ATTENTION: self.attention,
-            _LAYER: self.encoder_layer,
-        }
-        """By operator, overload included."""
+
+    @property
+    def kernels(self) -> dict[str, Callable[..., Any]]:
+        """Return them by operator, overload included."""
+        return {_ATTENTION: self.attention, _LAYER: self.encoder_layer}
 
     @cached_property
     def _modules(self) -> dict[str, nn.Module]:

@@ -27,12 +27,12 @@ def view_of(twin: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch
 
 def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     """Return the first byte of its storage that a tensor reads, and the one after the last."""
-    size = tensor.element_size()
+    size, count = tensor.element_size(), tensor.numel()
     first = int(tensor.storage_offset()) * size
-    if tensor.numel() == 0:
+    if count == 0:
         return first, first
     if tensor.is_contiguous():
-        return first, first + tensor.numel() * size
+        return first, first + count * size
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
 

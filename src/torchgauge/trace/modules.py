@@ -31,8 +31,29 @@ def is_leaf_of_torch(module: nn.Module) -> bool:
     return (
         _is_of_torch(type(module))
         and not module._modules
-        and all(type(value) in _INERT or name in _STATE for name, value in module.__dict__.items())
+        and all(type(value) in _INERT or name in STATE for name, value in module.__dict__.items())
     )
+
+
+def only_calls_modules(module: nn.Module) -> bool:
+    """Return whether a forward calls modules and no other function that is not PyTorch's own.
+
+    A ``Sequential`` whose children have no hooks: those would run between their forwards.
+    """
+    return type(module) is nn.Sequential and all(map(_is_called_alone, module._modules.values()))
+
+
+def _is_called_alone(module: nn.Module | None) -> bool:
+    if module is None or not _is_called_as_usual(type(module)):
+        return False
+    state = module.__dict__
+    return not any([state[name] for name in _HOOKS])
+
+
+@cached_by_class
+def _is_called_as_usual(kind: type[nn.Module]) -> bool:
+    names = ("__call__", "_wrapped_call_impl", "_call_impl", "__getattribute__")
+    return all(getattr(kind, name) is getattr(nn.Module, name) for name in names)
 
 
 @cached_by_class
@@ -40,7 +61,8 @@ def _is_of_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.nn.modules.")
 
 
-_STATE = frozenset(nn.Module().__dict__)
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+STATE = frozenset(nn.Module().__dict__)
 """What every module has: its tensors, its hooks, its children."""
 
 

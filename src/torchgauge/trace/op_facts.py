@@ -55,6 +55,8 @@ class OpFacts:
     """The result is a Python number or has a shape that depends on values."""
     is_answered_by_specs: bool = False
     """Makes new tensors that look as the arguments' shapes, dtypes and numbers say."""
+    is_plain: bool = False
+    """Has no law of its own: where not all values are known it is only run and noted."""
 
 
 _cache: dict[Any, OpFacts] = {}
@@ -71,6 +73,11 @@ _OTHER_BASES = ("lift", "_unsafe_view", "resize", "_to_sparse", "to_sparse", "sp
 """What hands on a tensor that it got, or makes none that is one block of memory."""
 _ELEMENTWISE = frozenset(("_to_copy", "copy", "fill", "zero", "floor_divide", "masked_fill"))
 """Element-wise without a tag that says so."""
+_PLAIN_VIEWS = frozenset(
+    ("t", "transpose", "permute", "view", "detach", "alias", "unsqueeze", "squeeze", "expand",
+     "select", "slice")
+)  # fmt: skip
+_PLAIN_PRODUCTS = frozenset(("mm", "addmm", "bmm", "baddbmm", "mv", "addmv", "sum"))
 _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "native_group_norm",
                    "native_layer_norm_backward", "native_batch_norm", "native_batch_norm_backward",
                    "embedding", "embedding_dense_backward", "upsample_nearest2d",
@@ -128,6 +135,11 @@ def _look_up(func: Any) -> OpFacts:
         and _OTHER_TAGS.isdisjoint(func.tags)
         and not base.startswith(_OTHER_BASES)
         and "_nested" not in base,
+        is_plain=schema.name.startswith("aten::")
+        and not is_composite(func)
+        and (base in _PLAIN_PRODUCTS or (base in _PLAIN_VIEWS and func.is_view))
+        and not schema.is_mutable
+        and len(schema.returns) == 1,
     )
 
 

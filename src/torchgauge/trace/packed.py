@@ -106,14 +106,18 @@ class PackedWeights:
     def __init__(self) -> None:
         self._seen: list[Any] = []
 
+    def has(self, module: nn.Module) -> bool:
+        """Return whether a module may hold packed tensors."""
+        return not _NESTED.isdisjoint(module._modules.keys()) or _holds(_state(module))
+
     def of(self, path: str, module: nn.Module) -> Iterator[tuple[str, PackedTensor]]:
         """Yield the full name of each tensor that a module holds packed.
 
         What a quantized layer keeps in a child that is never called counts as its own.
         """
-        own = _state(module)
-        if _NESTED.isdisjoint(module._modules.keys()) and not _holds(own):
+        if not self.has(module):
             return
+        own = _state(module)
         children = dict(module._modules.items())
         prefix = f"{path}." if path else ""
         child = children.get("_packed_params")

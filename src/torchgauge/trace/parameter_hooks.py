@@ -29,6 +29,7 @@ from torchgauge.trace.torch_internals import (
     POST_ACCUMULATE_HOOKS,
     TENSOR_HOOKS,
     gradient_node,
+    gradient_nodes,
     list_kernels_on_meta,
     node_hooks,
 )
@@ -43,6 +44,12 @@ _MISSING = object()
 _CONTAINERS = (dict, list, set)
 
 Around = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+def _has_node(original: torch.Tensor, copied: torch.Tensor) -> bool:
+    """Return whether a leaf is not lazy, nor of a kind that may not have a view of itself."""
+    kinds = type(original) in ORDINARY and type(copied) in ORDINARY
+    return kinds and not is_irregular(original)
 
 
 class ParameterHooks:
@@ -69,26 +76,37 @@ class ParameterHooks:
         self.assumptions: list[str] = []
         self.warnings: list[str] = []
         leaves = () if twin is None else tuple(twin.leaves)
-        hooked = [found for original, copied in leaves if (found := self._hooks(original, copied))]
+        leaves = tuple(pair for pair in leaves if all(t.requires_grad and t.is_leaf for t in pair))
+        plain = [original for original, copied in leaves if _has_node(original, copied)]
+        nodes = iter(gradient_nodes(plain))
+        hooked = [
+            found
+            for original, copied in leaves
+            if (
+                found := self._hooks(
+                    original, copied, next(nodes) if _has_node(original, copied) else None
+                )
+            )
+        ]
         if twin is not None and hooked:
             self._copy(twin, hooked, foreach=foreach)
 
-    def _hooks(self, original: torch.Tensor, copied: torch.Tensor) -> list[tuple[Any, Any]]:
+    def _hooks(
+        self, original: torch.Tensor, copied: torch.Tensor, node: Any
+    ) -> list[tuple[Any, Any]]:
         """Return where a leaf's hooks are kept, each with the copy's own place, still empty."""
         pairs: list[tuple[Any, Any]] = []
-        if not all(leaf.requires_grad and leaf.is_leaf for leaf in (original, copied)):
-            return pairs
         for name in (TENSOR_HOOKS, POST_ACCUMULATE_HOOKS):
             hooks = getattr(original, name, None) or {}
             if any(map(_is_own, hooks.values())):
                 setattr(copied, name, OrderedDict())
                 pairs.append((hooks, getattr(copied, name)))
-        if {type(original), type(copied)} - set(ORDINARY) or is_irregular(original):
-            return pairs  # lazy, or of a kind that may not have a view of itself
-        on_node = node_hooks(original)
+        if node is None:
+            return pairs
+        on_node = node_hooks(node)
         if any(_is_own(hook) for hooks in on_node for hook in hooks.values()):
             self._nodes.append(gradient_node(copied))  # keeps it
-            pairs += zip(on_node, node_hooks(copied), strict=True)
+            pairs += zip(on_node, node_hooks(gradient_node(copied)), strict=True)
         return pairs
 
     def _copy(self, twin: Twin, hooked: list[list[tuple[Any, Any]]], *, foreach: bool) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from enum import Enum, auto
 from importlib.util import find_spec
 from pathlib import Path
 from threading import get_ident
@@ -38,6 +39,15 @@ def _folder(package: str) -> str:
 _LEFT_OUT: Final = (_folder("torch"), _folder("torchgauge"))
 
 
+class Counting(Enum):
+    """What is done at a moment of a run."""
+
+    OFF = auto()
+    ON = auto()
+    QUIET = auto()
+    """Nothing is counted where nothing can be; what is called from there counts."""
+
+
 class PythonCalls:
     """Counts calls for whatever is on top of a stack.
 
@@ -46,7 +56,9 @@ class PythonCalls:
 
     def __init__(self, stack: Sequence[Counted]) -> None:
         self._stack = stack
-        self._is_on = False
+        self.is_on = False
+        """Whether calls are counted in some thread."""
+        self._state = Counting.OFF
         self._thread = 0
         """Where it was started: a profile is that of one thread."""
         self._importing = 0
@@ -57,25 +69,31 @@ class PythonCalls:
         self.on_compiled: Callable[[Any, FrameType], None] | None = None
         """Hears of each call of a function that pybind11 made, before it runs: it may raise."""
 
-    def start(self) -> None:
+    def start(self, counting: Counting) -> None:
         """Begin to count, unless another profiler is there."""
         if sys.getprofile() is None:
             self._thread = get_ident()
             self._importing = 0
-            self.resume(was_on=True)
+            self.resume(counting)
 
-    def pause(self) -> bool:
-        """Count nothing from here on; return whether something was counted until here."""
-        was_on = self._is_on and get_ident() == self._thread
-        if was_on:
+    def pause(self) -> Counting:
+        """Count nothing from here on; return what was done until here."""
+        before = self._state
+        if before is Counting.OFF or get_ident() != self._thread:
+            return Counting.OFF
+        if before is Counting.ON:
             sys.setprofile(None)
-            self._is_on = False
-        return was_on
+            self.is_on = False
+        self._state = Counting.OFF
+        return before
 
-    def resume(self, *, was_on: bool) -> None:
-        """Count again, if something was counted before the pause."""
-        if was_on:
-            self._is_on = True
+    def resume(self, state: Counting) -> None:
+        """Do again what was done before a pause."""
+        if state is Counting.OFF:
+            return
+        self._state = state
+        if state is Counting.ON:
+            self.is_on = True
             sys.setprofile(self._note)
 
     def _note(self, frame: FrameType, event: str, called: Any) -> None:

@@ -59,10 +59,12 @@ from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
-from torchgauge.trace.python_calls import PythonCalls
+from torchgauge.trace.python_calls import Counting, PythonCalls
 from torchgauge.trace.readers import CPU
+from torchgauge.trace.remembered import Made, again, spec_of
+from torchgauge.trace.repeated import NEW, Layer, Step, steps_of
 from torchgauge.trace.restored import local_part
-from torchgauge.trace.shape_rules import layout_of
+from torchgauge.trace.shape_rules import META, layout_of
 from torchgauge.trace.simulation import INDEXING, Simulation
 from torchgauge.trace.storages import StorageTracker
 from torchgauge.trace.subclasses import ORDINARY, any_wrapper, stored_tensors
@@ -73,10 +75,12 @@ from torchgauge.trace.torch_internals import (
     call_kernel,
     current_autograd_node,
     irregular_kernel,
+    is_alone,
     next_sequence_nr,
     node_sequence_nr,
     node_variable,
     storage_key,
+    without_dispatch,
     without_torch_function,
     without_transforms,
 )
@@ -115,11 +119,11 @@ class _OpenCall:
 
     def __init__(
         self,
-        *,
         index: int,
         path: str,
         parent: int,
         inputs: tuple[NamedValue, ...],
+        *,
         first_op: int,
         first_event: int,
         phase: Phase,
@@ -223,6 +227,14 @@ class Recorder(DispatchMode):
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._keep_ops = keep_ops
+        self._takes_plain = simulation is not None
+        self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        """What to note of operators that were run before, and their answers."""
+        self._layers: dict[
+            tuple[Any, ...], tuple[tuple[Step, ...], Made, tuple[int, ...]] | None
+        ] = {}
+        """What layers did, what they returned and the places that it was made from; ``None`` where
+        that stands for no other call."""
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
         self._measures = simulation is None and self._is_cpu and keep_ops
@@ -249,30 +261,32 @@ class Recorder(DispatchMode):
         inner: Callable[..., Any],
         function: Callable[..., Any],
         *,
-        is_counted: bool = True,
+        counting: Counting = Counting.ON,
         observe: Callable[[int, tuple[Any, ...], Any], None] | None = None,
+        layer: Layer | None = None,
     ) -> Callable[..., Any]:
         """Return a forward that notes each call of ``inner`` under ``path``.
 
-        Without ``is_counted`` nothing in it can call a Python function that counts. ``observe``
-        gets the index of each call, its positional arguments and what it returned.
+        ``counting`` says whether it can call a Python function that counts. ``observe`` gets the
+        index of each call, its positional arguments and what it returned. A ``layer`` is not run
+        where it is known what it does.
         """
+        names = parameter_names(function)
 
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if self.threads.is_foreign():
-                return self.threads.in_thread(forward)(*args, **kwargs)
+        def watched(*args: Any, **kwargs: Any) -> Any:
             python = self.python
-            was_on = python.pause()
-            call = self._enter(path, parameter_names(function), args, kwargs)
+            state = python.pause()
+            call = self._enter(path, names, args, kwargs)
             try:
-                if not is_counted:
-                    pass
-                elif self._keep_ops and call.parent < 0:
-                    python.start()
-                else:
-                    python.resume(was_on=was_on)
+                if self._keep_ops and call.parent < 0:
+                    python.start(counting)
+                elif state is not Counting.OFF:
+                    python.resume(counting)
                 try:
-                    output = inner(*args, **kwargs)
+                    if layer is None or kwargs or torch.is_grad_enabled():
+                        output = inner(*args, **kwargs)
+                    else:
+                        output = self._run_layer(layer, inner, args, call, state)
                 finally:
                     python.pause()
                 call.outputs = call_outputs(output, self.specs)
@@ -286,11 +300,81 @@ class Recorder(DispatchMode):
                 raise
             finally:
                 self._leave(call)
-                python.resume(was_on=was_on)
+                python.resume(state)
             return output
+
+        is_foreign = self.threads.is_foreign
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            if is_foreign():
+                return self.threads.in_thread(watched)(*args, **kwargs)
+            return watched(*args, **kwargs)
 
         forward.__wrapped__ = inner  # type: ignore[attr-defined]  # signatures follow it
         return forward
+
+    def _run_layer(
+        self,
+        layer: Layer,
+        inner: Callable[..., Any],
+        args: tuple[Any, ...],
+        call: _OpenCall,
+        around: Counting,
+    ) -> Any:
+        """Run a layer without gradients, or note what it did in an equal call.
+
+        ``around`` is what is done around the layer about calls of Python functions.
+        """
+        simulation, tracker = self.simulation, self.storages
+        if simulation is None or not self._keep_ops or self.composites is not None:
+            return inner(*args)
+        if self.phase is Phase.BACKWARD or self.threads.is_several or not is_alone():
+            return inner(*args)
+        held, keys = layer.values(), list[int]()
+        key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
+        storages: list[Any] = list(map(tracker.live.get, keys))
+        if key is None or None in storages:
+            return inner(*args)
+        if key not in self._layers:
+            if around is Counting.OFF:  # nobody would see a function in the place of PyTorch's
+                return inner(*args)
+            made = tracker.count
+            self.python.resume(Counting.ON)
+            output = inner(*args)
+            self.python.pause()
+            self._layers[key] = None
+            events = [(index, is_free) for index, is_free, _ in tracker.events[call.first_event :]]
+            if not call.python_calls:
+                steps = steps_of(self._ops[call.first_op :], storages, made)
+                with without_dispatch():
+                    spec = spec_of(output, keys)
+                if events == [(made, False)] and steps and spec is not None:
+                    maker = next(step for step in steps if NEW in step.writes)
+                    self._layers[key] = steps, spec, maker.reads
+            call.python_calls = 0
+            return output
+        known = self._layers[key]
+        if known is None:
+            return inner(*args)
+        steps, spec, sources = known
+        if simulation.values.holds_any(keys) and simulation.values.holds_all(
+            [keys[place] for place in sources]
+        ):
+            return inner(*args)  # what comes out is known as well
+        with without_dispatch():
+            output = again((None, spec))
+        places = [*storages, None]  # the last is ``NEW``
+        for step in steps:
+            if NEW in step.writes and places[NEW] is None:
+                places[NEW] = tracker.index_of(output, call.index)
+            reads = tuple(map(places.__getitem__, step.reads))
+            writes = tuple(map(places.__getitem__, step.writes))
+            self._ops.append(
+                (step.facts, step.noted, (), step.specs, call.index, self.phase, False, reads,
+                 writes, step.layouts)
+            )  # fmt: skip
+            tracker.op += 1
+        return output
 
     def in_hook(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Return a hook on a parameter during which no operator is taken for the engine's."""
@@ -310,10 +394,10 @@ class Recorder(DispatchMode):
         with self.threads.lock:
             stack = self.stack
             call = _OpenCall(
-                index=len(self.calls),
-                path=path,
-                parent=stack[-1].index if stack else -1,
-                inputs=call_inputs(names, args, kwargs, self.specs),
+                len(self.calls),
+                path,
+                stack[-1].index if stack else -1,
+                call_inputs(names, args, kwargs, self.specs),
                 first_op=len(self._ops),
                 first_event=len(self.storages.events),
                 phase=self.phase,
@@ -403,18 +487,142 @@ class Recorder(DispatchMode):
             return self._run_as_operator(func, args, kwargs or {})
 
     def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        was_on = self.python.pause()
+        python = self.python
+        state = python.pause() if python.is_on else Counting.OFF
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
+            if self._takes_plain and not kwargs:
+                output = self._run_plain(func, args)
+                if output is not NotImplemented:
+                    return output
             with without_torch_function():  # looking at an argument is none of its class's business
                 return self._run(func, args, kwargs)
         finally:
             self.is_inside_operator = was_inside
-            self.python.resume(was_on=was_on)
+            if state is not Counting.OFF:
+                python.resume(state)
+
+    # What follows does for operators without laws of their own what ``_run`` does for all. Where
+    # more may have to be done, it returns ``NotImplemented``.
+
+    def _run_plain(self, func: Any, args: tuple[Any, ...]) -> Any:
+        facts = facts_of(func)
+        if facts.is_plain:
+            if facts.may_be_view:
+                return self._run_plain_view(func, facts, args)
+            return self._run_remembered(func, facts, args)
+        if func is SUM and self.phase is Phase.BACKWARD:
+            return self._run_sum_of_engine(args)
+        return NotImplemented
 
     def _follows_product(self) -> bool:
         """Return whether a matrix product came last, seen in another shape: ``linear`` or not."""
         return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
+
+    def _run_remembered(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+        """Run and note an operator that makes what it made of like arguments before."""
+        simulation = self.simulation
+        assert simulation is not None
+        keys: list[int] = []
+        key = simulation.remembered.key(func, facts, args, {}, keys)
+        if key is None or simulation.values.holds_all(keys):
+            return NotImplemented
+        if not self._keep_ops:
+            answer = simulation.remembered.known(key)
+            return NotImplemented if answer is None else again(answer)
+        found = self._plain.get(key)
+        reads = list(map(self.storages.live.get, keys))
+        if found is None or None in reads:
+            output = self._run(func, args, {})
+            answer = simulation.remembered.known(key)
+            if answer is not None:
+                _, noted, _, specs, *_, layouts = self._ops[-1]
+                self._plain[key] = noted, tuple(specs), tuple(layouts), answer
+            return output
+        noted, specs, layouts, answer = found
+        output = again(answer)
+        self._note_plain(facts, noted, specs, reads, output, layouts)
+        return output
+
+    def _run_plain_view(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+        """Run and note a view of dense tensors."""
+        assert self.simulation is not None
+        noted: list[Any] = []
+        keys: list[int] = []
+        for value in args:
+            kind = type(value)
+            if kind in ORDINARY:
+                if not value.is_meta or is_irregular(value):
+                    return NotImplemented
+                noted.append(self.specs.of_dense(value))
+                keys.append(storage_key(value.untyped_storage()))
+            elif kind is int or kind is bool or value is None:
+                noted.append(value)
+            elif kind is list and all(type(item) is int for item in value):
+                noted.append(tuple(value))
+            else:
+                return NotImplemented
+        reads = list(map(self.storages.live.get, keys))
+        if (self._keep_ops and None in reads) or self.simulation.values.holds_any(keys):
+            return NotImplemented
+        try:
+            output = func(*args)
+        except Exception:  # it fails again, and is explained
+            return NotImplemented
+        if not self._keep_ops:
+            return output
+        self._note_plain(facts, tuple(noted), (self.specs.of_dense(output),), reads, output, ())
+        return output
+
+    def _run_sum_of_engine(self, args: tuple[Any, ...]) -> Any:
+        """Note the sum of two gradients of one tensor, which the engine makes in place if it can.
+
+        Gradients of one shape that lie row by row: then it is clear what the sum looks like.
+        """
+        simulation, node = self.simulation, current_autograd_node()
+        assert simulation is not None
+        if node is None or self._is_in_hook or self.stack or len(args) != 2 or not self._keep_ops:
+            return NotImplemented
+        keys: list[int] = []
+        for value in args:
+            if type(value) is not torch.Tensor or not value.is_meta or is_irregular(value):
+                return NotImplemented
+            keys.append(storage_key(value.untyped_storage()))
+        old, new = args
+        reads = list(map(self.storages.live.get, keys))
+        if (
+            None in reads
+            or simulation.values.holds_any(keys)
+            or old.shape != new.shape
+            or old.dtype is not new.dtype
+            or not (old.dtype.is_floating_point and old.is_contiguous() and new.is_contiguous())
+        ):
+            return NotImplemented
+        is_in_place = is_last_reference(args, {}, node)
+        if is_in_place or not is_written_over(args, node):
+            facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
+            output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
+            spec = self.specs.of_dense(old)
+            self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
+            return output
+        return NotImplemented
+
+    def _note_plain(
+        self,
+        facts: OpFacts,
+        noted: tuple[Any, ...],
+        specs: tuple[TensorSpec, ...],
+        reads: list[Any],
+        output: torch.Tensor,
+        layouts: Sequence[Any],
+    ) -> None:
+        storages, stack, phase = self.storages, self.stack, self.phase
+        node = current_autograd_node() if phase is Phase.BACKWARD else None
+        call = stack[-1].index if stack else -1 if node is None else self._call_of_node(node)
+        writes = [storages.index_of(output, call)]
+        recompute = node is not None and bool(stack)
+        self._ops.append((facts, noted, (), specs, call, phase, recompute, reads, writes, layouts))
+        storages.op += 1
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
@@ -651,7 +859,7 @@ class Recorder(DispatchMode):
                 recompute=recompute,
                 reads=tuple(reads),
                 writes=tuple(writes),
-                is_view=facts.may_be_view and all(storage in reads for storage in writes),
+                is_view=facts.may_be_view and set(writes).issubset(reads),
                 layouts=tuple(layouts),
             )
             for index, (

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from torchgauge.trace.irregular import is_irregular
 from torchgauge.trace.op_facts import OpFacts
+from torchgauge.trace.repeated import Layer
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.torch_internals import (
     dispatch_keys,
@@ -30,6 +30,7 @@ _PLAIN = frozenset(
 )  # fmt: skip
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
 """Classes whose tensors are what their fields say; others may add laws of their own."""
+_TENSOR, _STRIDED = torch.Tensor, torch.strided
 Made: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None"
 """Shape, strides and dtype of an output; ``None`` where an operator returns that."""
 _LEFT_TO_TORCH: Any = object()
@@ -46,13 +47,10 @@ class Remembered:
         self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Any:
         """Return new tensors like those that ``func`` gave for the same call before."""
-        if not facts.is_answered_by_specs or function_mode_count():
-            return func(*args, **kwargs)
-        key: list[Any] = [func, dispatch_state()]
         storages: list[int] = []
-        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+        known = self.key(func, facts, args, kwargs, storages)
+        if known is None:
             return func(*args, **kwargs)
-        known = tuple(key)
         found = self._answers.get(known)
         if found is None:
             output = func(*args, **kwargs)
@@ -60,10 +58,49 @@ class Remembered:
             return output
         if found is _LEFT_TO_TORCH:
             return func(*args, **kwargs)
-        kind, specs = found
-        if kind is None:
-            return _make(specs)
-        return kind([_make(spec) for spec in specs])
+        return again(found)
+
+    def key(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        storages: list[int],
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides an answer, ``None`` where it cannot be told.
+
+        The keys of the tensors' storages are added to ``storages``, in order of appearance.
+        """
+        if not facts.is_answered_by_specs or function_mode_count():
+            return None
+        key: list[Any] = [func, *dispatch_state()]
+        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+            return None
+        return tuple(key)
+
+    def layer_key(
+        self, layer: Layer, args: tuple[Any, ...], held: list[Any], storages: list[int]
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides what a layer does, ``None`` where it cannot be told.
+
+        ``held`` is what it keeps; ``storages`` as for ``key``.
+        """
+        key: list[Any] = [layer.kind, layer.names, layer.functions, len(args), *dispatch_state()]
+        if not (_note(args, key, storages) and _note(held, key, storages)):
+            return None
+        return tuple(key)
+
+    def known(self, key: tuple[Any, ...]) -> Any:
+        """Return what ``again`` makes the same answer from, ``None`` where PyTorch has to."""
+        found = self._answers.get(key)
+        return None if found is _LEFT_TO_TORCH else found
+
+
+def again(answer: Any) -> Any:
+    """Return new tensors for an answer that is known."""
+    kind, specs = answer
+    return _make(specs) if kind is None else kind([_make(spec) for spec in specs])
 
 
 def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
@@ -96,22 +133,15 @@ def _note_named(kwargs: dict[str, Any], key: list[Any], storages: list[int]) -> 
 
 
 def _note_tensor(tensor: torch.Tensor, key: list[Any], storages: list[int]) -> bool:
-    if is_irregular(tensor):
+    if tensor.layout is not _STRIDED or tensor.is_nested:  # see ``is_irregular``
         return False
     storage = tensor.untyped_storage()
     own = storage_key(storage)
     storages.append(own)
     key += (
-        torch.Tensor,
-        tensor.shape,
-        tensor.stride(),
-        tensor.dtype,
-        tensor.storage_offset(),
-        storage.nbytes(),
-        storages.index(own),
-        tensor.requires_grad,
-        dispatch_keys(tensor),
-    )
+        _TENSOR, tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset(),
+        storage.nbytes(), storages.index(own), tensor.requires_grad, dispatch_keys(tensor),
+    )  # fmt: skip
     return True
 
 
@@ -121,21 +151,21 @@ def _kept(output: Any, storages: list[int]) -> Any:
     It is made once and compared: what cannot be told from the original may stand for it.
     """
     if isinstance(output, torch.Tensor):
-        made = _spec(output, storages)
+        made = spec_of(output, storages)
         return _LEFT_TO_TORCH if made is None else (None, made)
     if type(output) not in (list, tuple):
         return _LEFT_TO_TORCH
     seen = list(storages)  # two outputs may be views of one storage, too
     specs: list[Made] = []
     for item in output:
-        made = None if item is None else _spec(item, seen)
+        made = None if item is None else spec_of(item, seen)
         if made is None and item is not None:
             return _LEFT_TO_TORCH
         specs.append(made)
     return type(output), specs
 
 
-def _spec(output: Any, storages: list[int]) -> Made:
+def spec_of(output: Any, storages: list[int]) -> Made:
     """Return what a tensor on a storage of its own looks like, ``None`` for anything else."""
     if type(output) is not torch.Tensor:
         return None

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from torchgauge.report.guess import Guess
-from torchgauge.trace.modules import modules_of
+from torchgauge.trace.modules import cached_by_class, modules_of
 from torchgauge.trace.offloaded import content_on_disk, offloaded
 from torchgauge.trace.wrappers import (
     COMPOSED_STATE,
@@ -26,9 +26,10 @@ from torchgauge.trace.wrappers import (
     offloading_hooks,
     unwrap,
     wrapped_as,
+    wraps_as,
 )
 
-_ORDINARY = (torch.Tensor, nn.Parameter, type(None))
+_ORDINARY = frozenset((torch.Tensor, nn.Parameter, type(None)))
 _UNSHARDED = "the figures are those of the unsharded model"
 FLAT = "_flat_param"
 """Under which name FSDP1 registers its flat parameter (2.6–2.13)."""
@@ -56,7 +57,7 @@ class RestoredParameters:
         self.is_sharded = False
         """Whether a parameter was taken apart, or lies elsewhere."""
         for module in modules_of(model):
-            if isinstance(module, torch.jit.ScriptModule):
+            if isinstance(module, torch.jit.ScriptModule) or _is_plain(module):
                 continue
             self._read_replicas(module)
             self._read_flat(module)
@@ -201,6 +202,24 @@ class RestoredParameters:
             same = "the same numbers" if isinstance(content, str) else "one shape"
             self.notes.append(Guess(f"offloaded weights of {same} on the disk were read as tied"))
         return one
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """Return whether a module is no wrapper, and nobody has wrapped it or what it holds."""
+    state = module.__dict__
+    return (
+        _is_of_nobody(type(module))
+        and "_hf_hook" not in state
+        and not has_composed_state(module)
+        and _ORDINARY.issuperset(map(type, state["_parameters"].values()))
+        and _ORDINARY.issuperset(map(type, state["_buffers"].values()))
+    )
+
+
+@cached_by_class
+def _is_of_nobody(kind: type[nn.Module]) -> bool:
+    is_wrapper = wraps_as(kind) is not None or hasattr(kind, "_get_fsdp_state")
+    return not is_wrapper and kind is not nn.SyncBatchNorm
 
 
 def is_distributed(tensor: Any) -> bool:

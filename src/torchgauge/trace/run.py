@@ -25,7 +25,12 @@ from torchgauge.trace.real_run import (
     too_large,
 )
 from torchgauge.trace.session import Outcome, Request, Session
-from torchgauge.trace.tried_dtypes import looks_nothing_up, other_plans, speaks_of_dtypes
+from torchgauge.trace.tried_dtypes import (
+    has_doubtful,
+    looks_nothing_up,
+    other_plans,
+    speaks_of_dtypes,
+)
 
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
@@ -39,6 +44,13 @@ def run(request: Request) -> Outcome:
     integers where an embedding wants them; then, if the model asked for values that a simulation
     does not have, the same on real CPU tensors.
     """
+    if request.calls_only:
+        outcome, request = _calls_alone(request), replace(request, calls_only=False)
+        if outcome is not None and outcome.error is None and not outcome.branches_on_choice:
+            return outcome
+        if outcome is not None and (outcome.error is None or not needs_values(outcome.error)):
+            with unheard():  # it ran, and said so
+                return run(request)
     if not request.simulated_only:
         if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(request.model)):
             reason = "scripted code runs on real tensors only"
@@ -72,6 +84,15 @@ def run(request: Request) -> Outcome:
         first = first or outcome
     assert first is not None
     return first
+
+
+def _calls_alone(request: Request) -> Outcome | None:
+    """Return the first simulated run, ``None`` where it would not be the only one."""
+    if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(request.model)):
+        return None
+    if holds_packed(request.model) or has_doubtful(request.plan):
+        return None
+    return _simulate(request)
 
 
 def _in_other_dtypes(request: Request, outcome: Outcome) -> tuple[InputPlan, Outcome]:

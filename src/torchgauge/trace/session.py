@@ -35,24 +35,32 @@ from torchgauge.trace.higher_order import flex_attention, flex_attention_without
 from torchgauge.trace.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.inputs import InputPlan, InputTensor, real_or_made
 from torchgauge.trace.inside_kernels import AutocastInside, native_autocast
-from torchgauge.trace.irregular import keep_padding, padding_notes, refuse
+from torchgauge.trace.irregular import is_irregular, keep_padding, padding_notes, refuse
 from torchgauge.trace.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.left_behind import Outside
 from torchgauge.trace.list_indices import ListIndicesKnown
 from torchgauge.trace.lost_gradients import LostGradients
-from torchgauge.trace.modules import is_leaf_of_torch, modules_of, tensors_of
+from torchgauge.trace.modules import (
+    is_leaf_of_torch,
+    modules_of,
+    only_calls_modules,
+    tensors_of,
+)
 from torchgauge.trace.offload import offload
 from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.outside import OutsideWork
 from torchgauge.trace.packed import PackedWeights, holds_packed
 from torchgauge.trace.parameter_hooks import ParameterHooks
+from torchgauge.trace.python_calls import Counting
 from torchgauge.trace.recorder import CompositeCall, Recorder
+from torchgauge.trace.repeated import repeatable
 from torchgauge.trace.restored import local_part, plain_means_replicated
 from torchgauge.trace.shadow import CpuConverter, MetaConverter, Twin, unwrap
 from torchgauge.trace.shared_storages import storage_notes
 from torchgauge.trace.simulation import Simulation
 from torchgauge.trace.spread import stated
 from torchgauge.trace.subclasses import (
+    ORDINARY,
     attached_tensors,
     has_attributes,
     has_special_parameters,
@@ -62,6 +70,7 @@ from torchgauge.trace.subclasses import (
 from torchgauge.trace.torch_internals import (
     attention_fused_on_meta,
     flex_attention_kernel,
+    global_module_hooks,
     higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
@@ -126,6 +135,10 @@ class Request:
     """Run an inference in inference mode and note the composite operators that it shows whole."""
     forward_only: bool = False
     """End a training step after its first forward."""
+    calls_only: bool = False
+    """Keep module calls without operators and storages, where a simulated run is all it takes."""
+    modules_only_of_failures: bool = False
+    """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
 
 
 @dataclass(slots=True)
@@ -164,6 +177,7 @@ class Session:
     def __init__(self, request: Request, execution: Execution, *, keep_ops: bool = True) -> None:
         self._request = request
         self._execution = execution
+        self._keep_ops = keep_ops = keep_ops and not request.calls_only
         simulated = execution is Execution.SIMULATED
         self._target = request.target
         self._simulation = Simulation(self._target.shape_rules) if simulated else None
@@ -301,9 +315,10 @@ class Session:
             to_channels_last(root)
         args, kwargs = self._make_inputs(twin)
         self._running = recorder
-        if has_bitsandbytes(root) or (holds_packed(root) and self._simulation is None):
+        if has_bitsandbytes(root) or (self._simulation is None and holds_packed(root)):
             self._settle(root, args, kwargs)
-        self._register(root)
+        if self._keep_ops:
+            self._register(root)
         self._register_hidden(twin)
         self._register_packed(root)
         self._register_inputs(args, kwargs)
@@ -370,8 +385,8 @@ class Session:
         """Call the model, and give the parameters and buffers that it made their roles."""
         output = call(*args, **kwargs)
         self._recorder.threads.check()
-        held = tensors_of(root)
-        if not self._registered.issuperset(map(id, (*held.parameters, *held.buffers))):
+        held = tensors_of(root) if self._keep_ops else ()
+        if held and not self._registered.issuperset(map(id, (*held.parameters, *held.buffers))):
             self._register(root)
         return output
 
@@ -577,7 +592,10 @@ class Session:
             (Role.BUFFER, root.named_buffers()),
         ):
             for name, tensor in named:
-                if not _is_lazy(tensor):
+                if role is Role.PARAMETER and _is_ordinary(tensor):
+                    self._registered.add(id(tensor))
+                    self._recorder.storages.register(tensor, role, name)
+                elif not _is_lazy(tensor):
                     packed = role is Role.BUFFER and is_packed_buffer(root, name, tensor)
                     own = Role.PARAMETER if packed else role
                     self._registered.add(id(tensor))
@@ -585,7 +603,7 @@ class Session:
                     attached += [(tensor, own, name)] if has_attributes(tensor) else []
         for tensor, role, name in attached:  # after all that have a role of their own
             self._register_parts(attached_tensors(tensor), role, name)
-        for path, module, _ in walk(root):
+        for path, module, _ in walk(root) if has_bitsandbytes(root) else ():
             for state in quantization_states(module):
                 self._register_parts(tensors_held(state), Role.PARAMETER, f"{path}.weight")
 
@@ -634,7 +652,8 @@ class Session:
     def _parameter_hooks(self, twin: Twin) -> ParameterHooks:
         """Give the copy its hooks on parameters, which only a backward runs."""
         request = self._request
-        if not (request.scenario.is_training or request.gradients):
+        runs_backward = request.scenario.is_training and not request.calls_only
+        if not (runs_backward or request.gradients):
             return ParameterHooks(None)
         hooks = ParameterHooks(twin, foreach=self._foreach, around=self._recorder.in_hook)
         self._notes.assumptions += hooks.assumptions
@@ -702,18 +721,26 @@ class Session:
 
     def _wrap(self, root: nn.Module) -> None:
         recorder = self._recorder
+        is_inferred = self._simulation is not None and not self._request.scenario.is_training
         for path, module, shared_with in walk(root):
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
             if shared_with is None:
+                is_leaf = is_leaf_of_torch(module)
                 forward = recorder.wrap_forward(
                     path,
                     module.forward,
                     type(module).forward,
-                    is_counted=not is_leaf_of_torch(module),
+                    counting=Counting.OFF if is_leaf else self._counting(module),
                     observe=self._observer(path, module),
+                    layer=repeatable(module) if is_leaf and is_inferred else None,
                 )
                 module.__dict__["forward"] = forward
+
+    @staticmethod
+    def _counting(module: nn.Module) -> Counting:
+        is_quiet = only_calls_modules(module) and not any(global_module_hooks())
+        return Counting.QUIET if is_quiet else Counting.ON
 
     def _observer(
         self, path: str, module: nn.Module
@@ -730,12 +757,15 @@ class Session:
 
         return observe
 
-    @staticmethod
-    def _unwrap(root: nn.Module) -> None:
-        """Let go of the wrapped forwards: their cycles would keep the copy until a collection."""
+    def _unwrap(self, root: nn.Module) -> None:
+        """Let go of what refers back: cycles would keep the copy until a collection."""
         for module in modules_of(root):
             if not isinstance(module, torch.jit.ScriptModule):
                 module.__dict__.pop("forward", None)
+        recorder = self._recorder
+        recorder.inside, recorder.on_read, recorder.python.on_compiled = {}, None, None
+        if self._simulation is not None:
+            self._simulation.values.place = str
 
     # ------------------------------------------------------------------ results
 
@@ -747,9 +777,11 @@ class Session:
         failure: Failure | None,
     ) -> Trace:
         recorder = self._recorder
-        modules = module_infos(root, lazy)
+        is_listed = failure is not None or not self._request.modules_only_of_failures
+        modules = module_infos(root, lazy) if is_listed else ()
         self._notes.assumptions += self._casting.left_out(modules)
-        self._notes.assumptions += storage_notes(root)
+        if is_listed and self._keep_ops:
+            self._notes.assumptions += storage_notes(root)
         if self._stay.has_replaced:
             self._notes.assumptions.append(
                 "the model names an accelerator in its code; the run stayed on its own device"
@@ -872,6 +904,11 @@ def _host_states(optimizer: torch.optim.Optimizer) -> tuple[str, ...]:
     if optimizer.defaults.get("fused") or optimizer.defaults.get("capturable"):
         return ()
     return () if isinstance(optimizer, torch.optim.ASGD) else ("step", "mu_product")
+
+
+def _is_ordinary(tensor: torch.Tensor) -> bool:
+    """Return whether a tensor is numbers in one block of memory, with nothing attached."""
+    return type(tensor) in ORDINARY and not (tensor.__dict__ or is_irregular(tensor))
 
 
 def _is_lazy(tensor: torch.Tensor) -> bool:

@@ -43,7 +43,14 @@ from torchgauge.trace.restored import (
     is_distributed,
     whole,
 )
-from torchgauge.trace.subclasses import copy_attributes, has_attributes, is_wrapper, rebuilt, slots
+from torchgauge.trace.subclasses import (
+    ORDINARY,
+    copy_attributes,
+    has_attributes,
+    is_wrapper,
+    rebuilt,
+    slots,
+)
 from torchgauge.trace.threads import is_of_threads
 from torchgauge.trace.torch_internals import storage_key, viewed
 from torchgauge.trace.wrappers import (
@@ -63,6 +70,7 @@ _SHARED = frozenset((
 ))  # fmt: skip
 _KEYED = (dict, OrderedDict, defaultdict, weakref.WeakKeyDictionary, WeakTensorKeyDictionary)
 """Dictionaries whose keys may be tensors and modules, or their identities."""
+_DICTIONARIES = (dict, OrderedDict)
 _LEFT_OUT = ("_compiled_call_impl",)
 """Attributes that a twin must not have: it runs the original code, not a compiled one."""
 
@@ -117,6 +125,8 @@ class Twin:
         known = self._memo.get(id(original))
         if known is not None:
             return known
+        if kind is nn.Parameter and _is_untouched(original):
+            return self._parameter(original)
         if isinstance(original, torch.Tensor):
             return self._tensor(original)
         if isinstance(original, nn.Module):
@@ -354,6 +364,17 @@ class Twin:
                 self.leaves.append((tensor, twins[name]))
         return twins
 
+    def _held(self, original: dict[str, Any]) -> dict[str, Any]:
+        """Copy the parameters that a module holds by their names."""
+        known: dict[str, Any] | None = self._memo.get(id(original))
+        if known is not None or type(original) is not dict:
+            return self.value(original)  # type: ignore[no-any-return]
+        target: dict[str, Any] = {}
+        self._remember(original, target)
+        for name, item in original.items():
+            target[name] = self.value(item)
+        return target
+
     def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:
         known = self._memo.get(id(restored))
         if known is not None:
@@ -371,7 +392,10 @@ class Twin:
     def _hooks(self, original: OrderedDict[int, Any]) -> Any:
         """Copy hooks, without those that shard; the handles of the others still remove them."""
         twin = self._memo.get(id(original))
-        if twin is None:
+        if twin is None and not original:
+            twin = OrderedDict()
+            self._remember(original, twin)
+        elif twin is None:
             kept = {key: hook for key, hook in original.items() if not distributes(hook)}
             twin = self.value(OrderedDict(kept)) if kept else OrderedDict()
             self._remember(original, twin)
@@ -405,8 +429,13 @@ class Twin:
         is_composed = has_composed_state(original)
         is_as_built = not (restored or is_composed)
         for name, value in own_attributes(original).items():
-            if is_as_built and type(value) in _SHARED:
+            kind = type(value)
+            if is_as_built and kind in _SHARED:
                 state[name] = value
+            elif is_as_built and kind in _DICTIONARIES and not value and name not in _HOOKS:
+                state[name] = kind()
+            elif is_as_built and name == "_parameters" and FLAT not in value:
+                state[name] = self._held(value)
             elif name in _LEFT_OUT:
                 state[name] = None
             elif name in restored or (is_composed and name.startswith(COMPOSED_STATE)):
@@ -415,10 +444,10 @@ class Twin:
                 state[name] = self._own(original, name, restored)
             elif name in _HOOKS:
                 state[name] = self._hooks(value)
-            elif type(value) in _SHARED:
+            elif kind in _SHARED:
                 state[name] = value
-            elif type(value) in (dict, OrderedDict) and not value:
-                state[name] = type(value)()
+            elif kind in _DICTIONARIES and not value:
+                state[name] = kind()
             else:
                 state[name] = self.value(value)
         for name in slots(type(original)):
@@ -501,7 +530,7 @@ class MetaConverter:
         if is_irregular(tensor):
             self.irregular = tensor
             return torch.empty(0, dtype=dtype, device="meta")
-        if not _is_plain(tensor):
+        if not (type(tensor) in ORDINARY and not tensor.is_quantized) and not _is_plain(tensor):
             twin = torch.empty(tensor.shape, dtype=dtype, device="meta")
         else:
             twin = self._strided(tensor, dtype)
@@ -514,7 +543,7 @@ class MetaConverter:
         key = storage_key(storage)
         shared = self._storages.get(key)
         if shared is None and dtype == tensor.dtype and is_whole(tensor, storage):
-            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device="meta")
+            twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=dtype, device=_META)
             self._storages[key] = twin.untyped_storage()
             return twin
         if shared is None:
@@ -582,6 +611,7 @@ class CpuConverter:
 
 
 _FILL = 0.01
+_META = torch.device("meta")
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

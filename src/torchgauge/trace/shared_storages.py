@@ -8,8 +8,10 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from torchgauge.trace.geometry import span_of
-from torchgauge.trace.subclasses import stored_tensors
+from torchgauge.trace.geometry import is_whole, span_of
+from torchgauge.trace.irregular import is_irregular
+from torchgauge.trace.modules import tensors_of
+from torchgauge.trace.subclasses import ORDINARY, stored_tensors
 from torchgauge.trace.torch_internals import storage_key
 from torchgauge.trace.tree import is_packed_buffer
 
@@ -23,6 +25,8 @@ def storage_notes(root: nn.Module) -> Iterator[str]:
     A tensor's own bytes count for its layer; in memory its storage counts, once and whole, under
     what was registered first: parameters, then buffers.
     """
+    if _has_each_its_own(root):
+        return
     seen: set[int] = set()
     buffers: list[tuple[str, torch.Tensor]] = []
     packed: list[tuple[str, torch.Tensor]] = []
@@ -36,6 +40,22 @@ def storage_notes(root: nn.Module) -> Iterator[str]:
                 f"{kind}: {own:,} bytes of their own, {whole:,} bytes in memory, where a storage "
                 f"counts once and whole (views: {', '.join(names[:_NAMED])}{more})"
             )
+
+
+def _has_each_its_own(root: nn.Module) -> bool:
+    """Return whether each tensor is an ordinary one, and all of a storage that no other has."""
+    seen: set[int] = set()
+    count = 0
+    for tensors in tensors_of(root):
+        for tensor in tensors:
+            if type(tensor) not in ORDINARY or is_irregular(tensor):
+                return False
+            storage = tensor.untyped_storage()
+            if not is_whole(tensor, storage):
+                return False
+            seen.add(storage_key(storage))
+        count += len(tensors)
+    return len(seen) == count
 
 
 def _weigh(named: Iterable[tuple[str, torch.Tensor]], seen: set[int]) -> tuple[int, int, list[str]]:

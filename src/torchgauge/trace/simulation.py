@@ -59,7 +59,7 @@ class Simulation:
         self.values = ValueStore() if values is None else values
         self.readers = Readers(self.values)
         self._rules = rules or {}
-        self._remembered = Remembered()
+        self.remembered = Remembered()
         self.lost_index = False
         """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
@@ -191,7 +191,7 @@ class Simulation:
             return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
         if output is NotImplemented:
-            output = self._remembered.answer(func, facts, args, kwargs)
+            output = self.remembered.answer(func, facts, args, kwargs)
         if isinstance(output, torch.Tensor) and is_irregular(output):
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)

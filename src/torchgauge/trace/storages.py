@@ -50,6 +50,11 @@ class StorageTracker:
         self._labels: dict[int, str] = {}
         self._host: set[int] = set()
 
+    @property
+    def count(self) -> int:
+        """Return how many storages were seen: the number of the next one."""
+        return len(self._facts)
+
     def index_of(self, tensor: torch.Tensor, call: int) -> int:
         """Return the number of the tensor's storage; a storage not seen before is a new block."""
         storage = tensor.untyped_storage()

@@ -75,6 +75,22 @@ def without_modes() -> Iterator[None]:
             _push_function_mode(mode)
 
 
+def is_alone() -> bool:
+    """Return whether one dispatch mode is active, and nothing that sees operators besides it.
+
+    No function mode, no function transform, no tracing (``torch._C._len_torch_dispatch_stack``,
+    ``_len_torch_function_stack``, ``_functorch.peek_interpreter_stack``, ``_get_tracing_state``:
+    2.6–2.13).
+    """
+    internals: Any = torch._C
+    return (
+        internals._len_torch_dispatch_stack() == 1
+        and internals._len_torch_function_stack() == 0
+        and internals._functorch.peek_interpreter_stack() is None
+        and internals._get_tracing_state() is None
+    )
+
+
 def dispatch_modes() -> list[Any]:
     """Return the dispatch modes that are active in this thread, the innermost last."""
     modes: list[Any] = _get_current_dispatch_mode_stack()
@@ -331,14 +347,13 @@ POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
 """Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
 
 
-def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
-    """Return the hooks before and after the node that accumulates a leaf's gradient.
+def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after a node that accumulates a leaf's gradient.
 
     A node names its dictionaries to the handle of a hook that is added to them
     (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
     A node that nobody holds is a new one, and has none.
     """
-    node = gradient_node(leaf)
     found = []
     for register in (node.register_prehook, node.register_hook):
         handle = register(print)
@@ -351,6 +366,24 @@ def node_hooks(leaf: torch.Tensor) -> tuple[dict[int, Any], dict[int, Any]]:
 def gradient_node(leaf: torch.Tensor) -> Any:
     """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
     return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
+class _Gathered(torch.autograd.Function):
+    """A node that comes after those of all its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, *leaves: torch.Tensor) -> torch.Tensor:
+        """Return a tensor that seems to be computed from the leaves."""
+        return torch.empty(0, device="cpu")
+
+
+def gradient_nodes(leaves: Sequence[torch.Tensor]) -> list[Any]:
+    """Return the nodes that accumulate the gradients of leaves, all at once."""
+    if not leaves:
+        return []
+    with torch.enable_grad():
+        gathered = _Gathered.apply(*leaves)  # type: ignore[no-untyped-call]
+    return [node for node, _ in gathered.grad_fn.next_functions]
 
 
 def storage_key(storage: torch.UntypedStorage) -> int:
@@ -655,15 +688,16 @@ def dispatch_state() -> tuple[Any, ...]:
     default device is a function mode.
     """
     state = (
-        torch.get_default_dtype(),
-        torch.is_grad_enabled(),
-        _added_keys().raw_repr(),
-        _left_out_keys().raw_repr(),
-        *[flag() for flag in _FLAGS],
-    )
+        _default_dtype(), _is_grad_enabled(), _added_keys().raw_repr(),
+        _left_out_keys().raw_repr(), *[flag() for flag in _FLAGS],
+    )  # fmt: skip
     if _autocast_is_on(_AUTOCAST_KEY):
         return *state, *[dtype() for dtype in _autocast_dtypes]
     return state
+
+
+_default_dtype, _is_grad_enabled = torch.get_default_dtype, torch.is_grad_enabled
+_keys_of: Callable[[torch.Tensor], Any] = torch._C._dispatch_keys
 
 
 def dispatch_keys(tensor: torch.Tensor) -> int:
@@ -671,8 +705,18 @@ def dispatch_keys(tensor: torch.Tensor) -> int:
 
     ``torch._C._dispatch_keys`` and ``DispatchKeySet.raw_repr``: 2.6–2.13.
     """
-    keys: int = torch._C._dispatch_keys(tensor).raw_repr()
+    keys: int = _keys_of(tensor).raw_repr()
     return keys
+
+
+def without_dispatch() -> Any:
+    """Return a context in which dispatch modes see no operator.
+
+    ``_DisableTorchDispatch``: 2.6–2.13.
+
+    For what is cheap: taking the modes off their stack takes ten times as long.
+    """
+    return torch._C._DisableTorchDispatch()
 
 
 def without_torch_function() -> Any:

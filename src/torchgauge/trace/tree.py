@@ -62,12 +62,11 @@ def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[M
 def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
     owners = _Owners(root)
     for path, module, shared_with in walk(root):
-        own = () if shared_with is not None else tuple(owners.parameters(path, module, lazy))
         yield ModuleInfo(
             path=path,
             type=type_name(module),
             depth=path.count(".") + 1 if path else 0,
-            parameters=own,
+            parameters=() if shared_with is not None else owners.parameters(path, module, lazy),
             shared_with=shared_with,
             has_forward=has_forward(module),
         )
@@ -95,6 +94,9 @@ def holds_quantized(root: nn.Module, modules: Iterable[ModuleInfo]) -> bool:
 
 def lazy_names(root: nn.Module) -> frozenset[str]:
     """Return the names of parameters that have no shape yet."""
+    one_of_each = {type(tensor): tensor for held in tensors_of(root) for tensor in held}
+    if not any(map(is_lazy, one_of_each.values())):
+        return frozenset()
     return frozenset(
         f"{path}.{name}" if path else name
         for path, module, shared in walk(root)
@@ -141,18 +143,32 @@ class _Owners:
 
     def parameters(
         self, path: str, module: nn.Module, lazy: frozenset[str]
-    ) -> Iterator[ParameterInfo]:
+    ) -> tuple[ParameterInfo, ...]:
         prefix = f"{path}." if path else ""
-        for is_buffer, tensors in ((False, _own(module, "_parameters")),
-                                   (True, _own(module, "_buffers"))):  # fmt: skip
-            for name, tensor in tensors.items():
-                if tensor is not None:
-                    yield self._info(prefix + name, tensor, module, name, is_buffer, lazy)
-        for name, packed in self._packed.of(path, module):
-            yield ParameterInfo(
-                name=name, shape=packed.shape, dtype=packed.dtype, numel=prod(packed.shape),
-                stored_bytes=packed.stored_bytes, trainable=False,
-            )  # fmt: skip
+        found: list[ParameterInfo] = []
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in _own(module, kind).items():
+                if tensor is None:
+                    continue
+                full = prefix + name
+                if type(tensor) is nn.Parameter and is_plain(tensor):
+                    found.append(self._plain_info(full, tensor, is_lazy=full in lazy))
+                else:
+                    is_buffer = kind == "_buffers"
+                    found.append(self._info(full, tensor, module, name, is_buffer, lazy))
+        if self._packed.has(module):
+            found += [
+                ParameterInfo(
+                    name=name,
+                    shape=packed.shape,
+                    dtype=packed.dtype,
+                    numel=prod(packed.shape),
+                    stored_bytes=packed.stored_bytes,
+                    trainable=False,
+                )
+                for name, packed in self._packed.of(path, module)
+            ]
+        return tuple(found)
 
     def _info(
         self,
@@ -168,8 +184,6 @@ class _Owners:
                 name=name, shape=(), dtype=dtype_name(tensor.dtype), numel=0, stored_bytes=0,
                 trainable=not is_buffer, is_buffer=is_buffer, is_lazy=True,
             )  # fmt: skip
-        if type(tensor) is nn.Parameter and is_plain(tensor):
-            return self._plain_info(name, tensor, is_lazy=name in lazy)
         shared_with = self._names.setdefault(_identity(tensor), name)
         attached = attached_tensors(tensor)
         if short == "weight":
@@ -191,15 +205,16 @@ class _Owners:
 
     def _plain_info(self, name: str, tensor: torch.Tensor, *, is_lazy: bool) -> ParameterInfo:
         """Return what a parameter is that nothing is attached to."""
-        place = _place(tensor)
-        shared_with = self._names.setdefault(place, name)
-        start, end = place[1]
+        storage, span, numel = tensor.untyped_storage(), span_of(tensor), tensor.numel()
+        shared_with = self._names.setdefault(
+            (storage_key(storage), span, numel, tensor.dtype), name
+        )
         return ParameterInfo(
             name=name,
             shape=tuple(tensor.shape),
             dtype=dtype_name(tensor.dtype),
-            numel=place[2],
-            stored_bytes=min(place[2] * tensor.element_size(), end - start),
+            numel=numel,
+            stored_bytes=min(numel * tensor.element_size(), span[1] - span[0]),
             trainable=tensor.requires_grad,
             is_buffer=False,
             shared_with=None if shared_with == name else shared_with,

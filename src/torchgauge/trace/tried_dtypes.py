@@ -57,6 +57,11 @@ def speaks_of_dtypes(error: BaseException | None) -> bool:
     return error is not None and bool(_OF_DTYPES.search(str(error)))
 
 
+def has_doubtful(plan: InputPlan) -> bool:
+    """Return whether inputs are of whole numbers on a guess that a run may refute."""
+    return any(map(_is_doubtful, plan.tensors_to_make()))
+
+
 def looks_nothing_up(plan: InputPlan, trace: Trace) -> bool:
     """Return whether whole numbers that were guessed are an index of nothing in a run."""
     names = {item.name for item in plan.tensors_to_make() if _is_doubtful(item)}

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -120,6 +120,14 @@ class ValueStore:
 
     def __len__(self) -> int:
         return len(self._storages) + len(self._numbers)
+
+    def holds_any(self, keys: Iterable[int]) -> bool:
+        """Return whether anything is known of one of several storages."""
+        return not self._watches.keys().isdisjoint(keys)
+
+    def holds_all(self, keys: Iterable[int]) -> bool:
+        """Return whether something is known of each of several storages."""
+        return self._watches.keys() >= set(keys)
 
     def forget(self, key: int) -> None:
         """Drop the value of a storage, because it was freed or overwritten with unknown data."""

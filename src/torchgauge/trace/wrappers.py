@@ -49,11 +49,12 @@ def unwrap(module: nn.Module) -> nn.Module:
 
 def wrapped_as(module: nn.Module) -> str | None:
     """Return under which name a wrapper keeps what it wraps, ``None`` for other modules."""
-    return _wraps_as(type(module))
+    return wraps_as(type(module))
 
 
 @cached_by_class
-def _wraps_as(kind: type) -> str | None:
+def wraps_as(kind: type) -> str | None:
+    """Return the same of a class."""
     for place, class_name, name in _WRAPPING:
         wrapper = getattr(sys.modules.get(place), class_name, None)
         if wrapper is not None and issubclass(kind, wrapper):
@@ -96,8 +97,10 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     ``_hf_hook`` around it in its place. A hook that does more than move tensors stays.
     """
     attributes: Mapping[str, Any] = module.__dict__
-    methods = [value for value in attributes.values() if type(value) is types.MethodType]
-    if methods and any(map(distributes, methods)):
+    has_methods = types.MethodType in map(type, attributes.values())
+    if has_methods and any(
+        distributes(value) for value in attributes.values() if type(value) is types.MethodType
+    ):
         attributes = {
             name: value
             for name, value in attributes.items()
@@ -124,6 +127,8 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
 
 def has_composed_state(module: nn.Module) -> bool:
     """Return whether ``fully_shard`` or ``replicate`` has added such attributes."""
+    if _COMPOSED[1] not in sys.modules:  # nobody can have called them
+        return False
     return COMPOSED_STATE in "\n".join(module.__dict__)  # one search, not one for each name
 
 

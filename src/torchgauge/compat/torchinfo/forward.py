@@ -28,7 +28,8 @@ class Pass:
     """What came of a run."""
 
     rows: list[LayerInfo]
-    report: Report
+    of_report: Callable[[], Report]
+    """Makes the report, which few ask for."""
     input_bytes: int = 0
     pass_bytes: int | None = None
     """``None`` when nothing ran."""
@@ -62,7 +63,7 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
         start = partial(_run, model, given, batch_dim)
     if not given.runs:
         run = start()
-        return Pass(rows=make_rows(model, run), report=run.report)
+        return Pass(rows=make_rows(model, run), of_report=run.make_report)
     notes: tuple[str, ...] = ()
     run = start(training=mode is Mode.TRAIN or (mode is Mode.SAME and model.training))
     if isinstance(run.error, TorchGaugeError):  # there is nothing to train
@@ -76,7 +77,7 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
     memory = step.memory
     return Pass(
         rows=make_rows(model, run),
-        report=step.report if _is_training(run) else run.report,
+        of_report=(step if _is_training(run) else run).make_report,
         input_bytes=given.array_bytes + (memory.input_bytes if memory is not None else 0),
         pass_bytes=pass_bytes(step) - given.array_bytes,
         notes=notes,

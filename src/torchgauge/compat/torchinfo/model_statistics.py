@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 from torchgauge.compat.torchinfo.enums import Units
@@ -31,7 +32,7 @@ class ModelStatistics:
         formatting: FormattingOptions,
         *,
         total_output_bytes: int | None = None,
-        report: Report | None = None,
+        of_report: Callable[[], Report | None] = lambda: None,
         notes: Sequence[str] = (),
     ) -> None:
         self.summary_list = summary_list
@@ -43,11 +44,20 @@ class ModelStatistics:
         self.total_param_bytes = sum(row.own_param_bytes for row in summary_list)
         self.total_mult_adds = sum(row.own_macs for row in summary_list)
         self.total_output_bytes = total_output_bytes or 0
-        self.report = report
+        self._of_report = of_report
         self.notes = tuple(notes)
         """What was done otherwise than asked for."""
         self._ran = total_output_bytes is not None
         self.formatting.set_layer_name_width(summary_list)
+
+    @cached_property
+    def report(self) -> Report | None:
+        """Return the report, made when it is asked for."""
+        return self._of_report()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what is pickled and copied: the report itself, not the run that it is made of."""
+        return {**self.__dict__, "report": self.report, "_of_report": None}
 
     def __repr__(self) -> str:
         options = self.formatting

@@ -14,6 +14,7 @@ from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.compat.torchinfo.sizes import ShownSizes
 from torchgauge.report.model import ModuleCall, NamedValue, ParameterInfo
+from torchgauge.report.quick import made_quickly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +88,8 @@ def _executed_rows(places: Sequence[_Place], run: ModelRun) -> list[LayerInfo]:
     _show_wrappers(rows, run.model)
     rows = _with_scripted(places, rows, {id(run.modules[call.path]) for call in run.calls})
     if rows:
-        rows[0].own_macs += run.totals.forward_macs - sum(row.own_macs for row in rows)
+        total = run.forward_compute.totals["forward"] // 2
+        rows[0].own_macs += total - sum(row.own_macs for row in rows)
     _link(rows)
     return rows
 
@@ -197,6 +199,7 @@ def _link(rows: Sequence[LayerInfo]) -> None:
 # ---------------------------------------------------------------------- parameters
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Counted:
     """A parameter as the table counts it."""
@@ -217,16 +220,24 @@ class _Parameters:
     def __init__(self, run: ModelRun) -> None:
         self._paths = {id(module): path for path, module in reversed(tuple(run.modules.items()))}
         self._infos = run.own_parameters
-        self._below: dict[int, tuple[_Counted, ...]] = {}
+        self._owned: dict[int, tuple[_Counted, ...]] = {}
 
     def fill(self, rows: Sequence[LayerInfo]) -> None:
         """Set the parameter counts of all rows."""
+        known: dict[int, LayerInfo] = {}
         for row in rows:
+            first = known.setdefault(row.layer_id, row)
+            if first is not row and first.depth == row.depth:  # a layer that is called again
+                row.contains_lazy_param = first.contains_lazy_param
+                row.num_params, row.trainable_params = first.num_params, first.trainable_params
+                row.param_bytes = first.param_bytes
+                row.inner_layers = {name: {**line} for name, line in first.inner_layers.items()}
+                continue
             parameters = self._of(row.module)
-            row.contains_lazy_param = any(item.is_lazy for item in parameters)
-            row.num_params = sum(item.count for item in parameters)
-            row.trainable_params = sum(item.count for item in parameters if item.trainable)
-            row.param_bytes = sum(item.nbytes for item in parameters)
+            row.contains_lazy_param = any([item.is_lazy for item in parameters])
+            row.num_params = sum([item.count for item in parameters])
+            row.trainable_params = sum([item.count for item in parameters if item.trainable])
+            row.param_bytes = sum([item.nbytes for item in parameters])
             row.inner_layers = _inner_layers(row, parameters)
         self._share_out([row for row in rows if not row.is_recursive])
 
@@ -242,8 +253,14 @@ class _Parameters:
         for row in rows:
             _count(row, self._without_rows(row.module, listed, set()), counted)
 
-    def _own(self, module: nn.Module) -> Iterator[_Counted]:
-        """Yield the parameters that a module holds itself."""
+    def _own(self, module: nn.Module) -> tuple[_Counted, ...]:
+        """Return the parameters that a module holds itself."""
+        known = self._owned.get(id(module))
+        if known is None:
+            known = self._owned[id(module)] = tuple(self._look_up(module))
+        return known
+
+    def _look_up(self, module: nn.Module) -> Iterator[_Counted]:
         path = self._paths.get(id(module))
         for info in self._infos.get(path, ()) if path is not None else ():
             short = info.name.rpartition(".")[2]
@@ -260,14 +277,11 @@ class _Parameters:
 
     def _of(self, module: nn.Module) -> tuple[_Counted, ...]:
         """Return the distinct parameters of a module and all below it, by names within it."""
-        if id(module) not in self._below:
-            found: dict[str, _Counted] = {}
-            for prefix, part in module.named_modules():
-                for item in self._own(part):
-                    name = f"{prefix}.{item.name}" if prefix else item.name
-                    found.setdefault(item.key, _renamed(item, name))
-            self._below[id(module)] = tuple(found.values())
-        return self._below[id(module)]
+        found: dict[str, _Counted] = {}
+        for prefix, part in module.named_modules():
+            for item in self._own(part):
+                found.setdefault(item.key, _renamed(item, prefix) if prefix else item)
+        return tuple(found.values())
 
     def _without_rows(
         self, module: nn.Module, listed: set[int], entered: set[int]
@@ -290,11 +304,16 @@ def _count(row: LayerInfo, parameters: Iterable[_Counted], counted: set[str]) ->
             row.own_param_bytes += item.nbytes
 
 
-def _renamed(item: _Counted, name: str) -> _Counted:
+def _renamed(item: _Counted, prefix: str) -> _Counted:
     return _Counted(
-        key=item.key, name=name, shape=item.shape, count=item.count, nbytes=item.nbytes,
-        trainable=item.trainable, is_lazy=item.is_lazy,
-    )  # fmt: skip
+        key=item.key,
+        name=f"{prefix}.{item.name}",
+        shape=item.shape,
+        count=item.count,
+        nbytes=item.nbytes,
+        trainable=item.trainable,
+        is_lazy=item.is_lazy,
+    )
 
 
 def _unpruned(module: nn.Module, name: str, info: ParameterInfo) -> tuple[str, int]:

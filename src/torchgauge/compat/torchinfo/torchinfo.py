@@ -80,7 +80,10 @@ def summary(
         with collector_paused():
             done = _pass(model, given, batch_dim, model_mode, bool(cache_forward_pass))
     except ForwardPassError as error:
-        error.statistics = ModelStatistics(error.rows, given.sizes, 0, options, report=error.report)
+        failed = error.report
+        error.statistics = ModelStatistics(
+            error.rows, given.sizes, 0, options, of_report=lambda: failed
+        )
         raise
     result = ModelStatistics(
         done.rows,
@@ -88,7 +91,7 @@ def summary(
         done.input_bytes,
         options,
         total_output_bytes=done.pass_bytes,
-        report=done.report,
+        of_report=done.of_report,
         notes=done.notes,
     )
     if verbose > Verbosity.QUIET:

@@ -49,7 +49,7 @@ def run_summary(
         ModelError: the model's forward failed.
     """
 
-    def of(samples: int, *, training: bool, forward_only: bool = False) -> ModelRun:
+    def of(samples: int, *, training: bool, rows_only: bool = False) -> ModelRun:
         shapes = [(samples, *size) for size in sizes]
         return run(
             model,
@@ -57,11 +57,13 @@ def run_summary(
             dtypes=dtypes,
             training=training,
             on_call=_is_tensor,
-            forward_only=forward_only,
+            forward_only=rows_only,
+            calls_only=rows_only,
+            modules_only_of_failures=not rows_only and samples != _ROW_BATCH,
         )
 
     in_training = bool(getattr(unwrap(as_module(model)), "training", False))
-    rows = of(_ROW_BATCH, training=in_training, forward_only=batch != _ROW_BATCH)
+    rows = of(_ROW_BATCH, training=in_training, rows_only=batch != _ROW_BATCH)
     if not _forward_ran(rows):
         rows.raise_error()
     with unheard():  # the model ran above
