@@ -9,6 +9,7 @@ from typing import Any
 
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line per run to stderr
 
+import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -19,6 +20,21 @@ _LEAVES = (
     str, bytes, int, float, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
     torch.dtype, torch.device, torch.ScriptObject,
 )  # fmt: skip
+
+
+_FLAGS = ("amx_bf16", "avx512_fp16")
+
+
+def _is_modelled() -> bool:
+    """Return whether this processor and this oneDNN are those whose narrow products are known."""
+    if not os.path.exists("/proc/cpuinfo") or "v3.12" not in torch.__config__.show():
+        return False
+    with open("/proc/cpuinfo", encoding="utf-8") as file:
+        text = file.read()
+    return all(flag in text for flag in _FLAGS) and "amx_fp16" not in text
+
+
+needs_amx = pytest.mark.skipif(not _is_modelled(), reason="another processor or oneDNN")
 
 
 def kept_bytes(*roots: Any) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -11,24 +10,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
-from real_memory import real_peak
+from real_memory import needs_amx, real_peak
 from torchgauge.estimate.workspaces.onednn_products import scratch_bytes
 from torchgauge.estimate.workspaces.onednn_strips import Product
 from torchgauge.trace.kernel_memory import one_thread
-
-_FLAGS = ("amx_bf16", "avx512_fp16")
-
-
-def _is_modelled() -> bool:
-    """Return whether this processor and this oneDNN are those that the rules assume."""
-    if not os.path.exists("/proc/cpuinfo") or "v3.12" not in torch.__config__.show():
-        return False
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        text = file.read()
-    return all(flag in text for flag in _FLAGS) and "amx_fp16" not in text
-
-
-needs_amx = pytest.mark.skipif(not _is_modelled(), reason="another processor or oneDNN")
 
 MEASURED = [
     # dtype, batch, rows, depth, columns, left transposed, right transposed, bytes

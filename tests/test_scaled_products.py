@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from real_memory import real_peak
+from real_memory import needs_amx, real_peak
 from torchgauge.errors import ModelError
 
 _FP8 = torch.float8_e4m3fn
@@ -40,7 +40,7 @@ MODELS = {
 }
 
 
-@pytest.mark.skipif(torch.__version__ < "2.13", reason="measured with PyTorch 2.13")
+@needs_amx
 @pytest.mark.parametrize("kind", MODELS)
 @pytest.mark.parametrize("rows", [4, 100])
 def test_the_peak_is_that_of_a_real_run(kind: str, rows: int) -> None:
