@@ -20,12 +20,19 @@ from torchgauge.estimate.workspaces.convolution_sizes import (
     FLOAT,
     Convolution,
     handed_over,
+    is_one_order,
     read,
     up,
 )
 from torchgauge.estimate.workspaces.cpu_deconvolution import deconvolution, deconvolution_backward
 from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
+from torchgauge.estimate.workspaces.onednn_kernels import (
+    forward_kernel,
+    input_kernel,
+    takes_strided,
+)
 from torchgauge.estimate.workspaces.target import Rule, Target
+from torchgauge.estimate.workspaces.unfolded_images import forward_scratch, input_scratch
 from torchgauge.report.model import Layout, OpRecord, TensorSpec
 
 _BRGEMM_BLOCK = 32
@@ -49,36 +56,53 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     if case is None:
         return ()
     if case.is_transposed:
-        return deconvolution(case, output)
+        return deconvolution(case, output, target)
     last = case.is_channels_last
     copy = _copy(case.source, case.source_layout, channels_last=last)
     if not case.takes_onednn:
+        if case.groups > 1 and len(case.kernel) < 3:
+            return (max(output.nbytes, _group_copies(case)),)
         return (copy, _unfolded(case))
     if last:
         return copy, case.copied_weight, *_forward_channels_last(case)
-    if case.takes_gemm:
-        return (copy, max(case.columns, output.nbytes))
-    inside = (
-        case.blocked_source + case.blocked_weight + case.strided_source() + case.padded_bias
-        + case.blocked_result - output.nbytes
-    )  # fmt: skip
-    return (copy, max(inside, case.blocked_result))
+    kernel = forward_kernel(case, target.caches)
+    if kernel.unfolds:
+        return (copy, max(forward_scratch(case, target.caches), output.nbytes))
+    if kernel.is_last:
+        return (copy, max(case.source.nbytes + case.weights(kernel.block), 2 * output.nbytes))
+    source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
+    weight = case.weights(kernel.block, inputs=1 if kernel.keeps_source else None)
+    bias = case.padded_bias(kernel.block) if case.has_bias else 0
+    result = case.images(output.shape, kernel.block)
+    inside = source + weight + case.strided_source() + bias + result - output.nbytes
+    return (copy, max(inside, result))
 
 
 def _forward_channels_last(case: Convolution) -> tuple[int, ...]:
     if case.is_depthwise:
-        return (case.blocked_weight,)
+        return (case.weights(BLOCK),)
     block = _BRGEMM_BLOCK if case.outputs > BLOCK else BLOCK
     weight = up(case.outputs, block) * case.inputs * prod(case.kernel) * FLOAT
     return weight, 0 if case.is_pointwise else _BRGEMM_DESCRIPTORS
 
 
 def _unfolded(case: Convolution) -> int:
-    """Return the bytes of all images unfolded; a 1 × 1 kernel on every pixel needs none."""
-    steps = any(size != 1 for size in case.stride) or any(case.padding)
-    if case.is_pointwise and not steps:
+    """Return the bytes of all images unfolded; a 1 × 1 kernel on every pixel needs none.
+
+    Those for a kernel with gaps are unfolded one at a time (``NaiveDilatedConvolution.cpp``).
+    """
+    if case.is_dilated:
+        return case.columns
+    if case.is_pointwise and not case.is_strided and not any(case.padding) and case.groups == 1:
         return 0
     return case.source.shape[0] * case.columns
+
+
+def _group_copies(case: Convolution, *images: TensorSpec) -> int:
+    """Return the bytes of the contiguous copies of a group: of one image it lies together."""
+    if case.source.shape[0] == 1:
+        return 0
+    return sum(image.nbytes for image in (case.source, *images)) // case.groups
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -93,22 +117,26 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     if case is None or not isinstance(mask, tuple):
         return ()
     if case.is_transposed:
-        return deconvolution_backward(case, gradient)
+        return deconvolution_backward(case, gradient, target)
     last = case.is_channels_last
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
     if not case.takes_onednn:
+        kept = sum(spec.nbytes for spec in op.outputs)
+        if case.groups > 1 and len(case.kernel) < 3:  # each group's gradients, then all together
+            return (max(kept, _group_copies(case, gradient)),)
         unfolded = _unfolded(case)
+        if case.is_dilated and mask[2]:
+            unfolded += case.outputs * case.itemsize
         if unfolded or len(case.kernel) < 3 or not mask[0]:
             return copies, unfolded
-        kept = sum(spec.nbytes for spec in op.outputs)  # a volume's gradient is made twice
-        return copies, max(0, 2 * case.source.nbytes - kept)
+        return copies, max(0, 2 * case.source.nbytes - kept)  # a volume's gradient is made twice
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0
     moments = []
     if mask[0]:
-        moments += _input_gradient(case, gradient)
+        moments += _input_gradient(case, gradient, target)
     if mask[1] or mask[2]:
         held = [image + moment for moment in _weight_gradient(case, gradient, bool(mask[2]))]
         moments += held
@@ -117,33 +145,33 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return copies, max(0, max(moments, default=0) - kept)
 
 
-def _input_gradient(case: Convolution, gradient: TensorSpec) -> list[int]:
+def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     image = case.source.nbytes
     if case.is_channels_last:
         if case.is_depthwise:
-            return [image + case.blocked_weight]
+            return [image + case.weights(BLOCK)]
         weight = case.outputs * up(case.inputs, _BRGEMM_BLOCK) * prod(case.kernel) * FLOAT
-        return [image + weight + _strided_scratch(case)]
-    dilated = case.is_depthwise and any(size != 1 for size in case.dilation)
-    if case.takes_gemm or dilated:
-        return [image + case.columns + ALIGNMENT, 2 * image]
-    source = case.image(case.source.shape, case.inputs)
-    if case.groups == 1 and case.is_strided:
+        return [image + weight + _strided_scratch(case, target)]
+    if takes_strided(case):
         weight = case.outputs * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
-        inside = gradient.nbytes + weight + image + _strided_scratch(case)
+        copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
+        inside = copied + weight + image + _strided_scratch(case, target)
         return [inside, image + handed_over(case.source) * image]
-    weight = case.blocked_weight
-    if case.is_first:
-        weight = up(case.outputs, BLOCK) * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
-    return [case.blocked_result + weight + source, source + image]
+    kernel = input_kernel(case, target.caches)
+    if kernel.unfolds:
+        return [image + input_scratch(case), 2 * image]
+    source = case.images(case.source.shape, kernel.block)
+    operands = case.images(case.result, kernel.block) + case.weights(kernel.block)
+    return [operands + source, source + image]
 
 
-def _strided_scratch(case: Convolution) -> int:
+def _strided_scratch(case: Convolution, target: Target) -> int:
     """Return what the input's gradient takes where ``brgconv_strided`` computes it."""
-    if case.groups > 1 or not case.is_strided:
+    if not takes_strided(case):
         return 0
-    return case.strided_scratch(case.outputs, case.result[2:], case.source.shape[2:])
+    small, large = case.result[2:], case.source.shape[2:]
+    return case.strided_scratch(case.outputs, small, large, target.caches.second)
 
 
 def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> list[int]:

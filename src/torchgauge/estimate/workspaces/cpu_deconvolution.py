@@ -23,10 +23,11 @@ from torchgauge.estimate.workspaces.convolution_sizes import (
     up,
 )
 from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
+from torchgauge.estimate.workspaces.target import Target
 from torchgauge.report.model import TensorSpec
 
 
-def deconvolution(case: Convolution, output: TensorSpec) -> tuple[int, ...]:
+def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tuple[int, ...]:
     """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
     if case.is_channels_last:
         return ()
@@ -35,15 +36,17 @@ def deconvolution(case: Convolution, output: TensorSpec) -> tuple[int, ...]:
     backwards = _backwards(case, output)
     if case.is_strided and not backwards.is_depthwise:
         inside = case.source.nbytes + _padded_weight(case) + output.nbytes
-        inside += _strided_scratch(case, output)
+        inside += _strided_scratch(case, output, target)
         return (max(inside - output.nbytes, handed_over(output) * output.nbytes),)
-    result = backwards.image(output.shape, backwards.inputs)
-    inside = backwards.blocked_result + result + _blocked_weight(backwards)
+    result = backwards.images(output.shape, BLOCK)
+    inside = backwards.images(backwards.result, BLOCK) + result + backwards.weights(BLOCK)
     inside += result + ALIGNMENT if case.has_bias else 0
     return (max(inside - output.nbytes, result),)
 
 
-def deconvolution_backward(case: Convolution, gradient: TensorSpec) -> tuple[int, ...]:
+def deconvolution_backward(
+    case: Convolution, gradient: TensorSpec, target: Target
+) -> tuple[int, ...]:
     """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
     if case.is_channels_last:
         return ()
@@ -52,11 +55,12 @@ def deconvolution_backward(case: Convolution, gradient: TensorSpec) -> tuple[int
     backwards = _backwards(case, gradient)
     image, weight = case.source.nbytes, case.weight.nbytes
     bias = gradient.shape[1] * FLOAT if case.has_bias else 0
-    blocked = backwards.blocked_result
+    blocked = backwards.images(backwards.result, BLOCK)
+    source = 0 if backwards.is_first else backwards.images(backwards.source.shape, BLOCK)
+    padded = backwards.weights(BLOCK, inputs=1 if backwards.is_first else None)
     found = weight_gradient(backwards, bias=False)
     moments = (
-        backwards.blocked_source + backwards.blocked_weight + blocked
-        + backwards.strided_source(),
+        source + padded + blocked + backwards.strided_source(),
         blocked + image,
         image + found.operands + found.weight + bias,
         image + found.weight + weight + 2 * bias,
@@ -75,13 +79,6 @@ def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
     )
 
 
-def _blocked_weight(backwards: Convolution) -> int:
-    if backwards.groups > 1:
-        return backwards.blocked_weight
-    inputs, outputs = up(backwards.inputs, BLOCK), up(backwards.outputs, BLOCK)
-    return inputs * outputs * prod(backwards.kernel) * FLOAT
-
-
 def _padded_weight(case: Convolution) -> int:
     """Return the bytes of a weight whose outputs alone fill their blocks."""
     if case.groups > 1:
@@ -90,10 +87,12 @@ def _padded_weight(case: Convolution) -> int:
     return inputs * up(outputs, BLOCK) * prod(case.kernel) * FLOAT
 
 
-def _strided_scratch(case: Convolution, output: TensorSpec) -> int:
+def _strided_scratch(case: Convolution, output: TensorSpec, target: Target) -> int:
     """Return what ``brgconv_strided`` takes; where it does not fit, the bias is added apart."""
     small, large = case.source.shape[2:], output.shape[2:]
-    scratch = ALIGNMENT + case.strided_scratch(case.weight.shape[0], small, large)
+    scratch = ALIGNMENT + case.strided_scratch(
+        case.weight.shape[0], small, large, target.caches.second
+    )
     fits = all(size % step == 0 for size, step in zip(large, case.stride, strict=True))
     return scratch if fits or not case.has_bias else scratch + output.nbytes + ALIGNMENT
 

@@ -1,0 +1,192 @@
+"""What convolutions take beyond their results, operator by operator, against the profiler.
+
+Which of oneDNN's kernels runs decides it: those with blocks of channels, for large kernels those
+that unfold images. The caches are those of the machine, as it is they that choose the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from torchgauge.estimate.workspaces import Target, workspaces_for
+from torchgauge.estimate.workspaces.target import Caches
+from torchgauge.report.model import ArgumentValue, OpRecord, Phase, TensorSpec
+from torchgauge.trace.kernel_memory import one_thread
+from torchgauge.trace.shape_rules import layout_of
+
+pytestmark = pytest.mark.skipif(
+    torch.backends.cpu.get_cpu_capability() != "AVX512",
+    reason="oneDNN's kernels are known for AVX-512 alone",
+)
+_CACHE = Path("/sys/devices/system/cpu/cpu0/cache")
+
+
+def caches() -> Caches:
+    """Return this machine's caches, where Linux tells them."""
+    found = {}
+    for index in _CACHE.glob("index*"):
+        level, kind, size = ((index / name).read_text() for name in ("level", "type", "size"))
+        if kind.strip() != "Instruction":
+            found[int(level)] = int(size.strip().removesuffix("K")) * 1024
+    default = Caches()
+    return Caches(first=found.get(1, default.first), second=found.get(2, default.second))
+
+
+def spec(tensor: torch.Tensor | None) -> TensorSpec | None:
+    if tensor is None:
+        return None
+    name = str(tensor.dtype).removeprefix("torch.")
+    nbytes = tensor.numel() * tensor.element_size()
+    return TensorSpec(shape=tuple(tensor.shape), dtype=name, device="cpu", nbytes=nbytes)
+
+
+def said(name: str, given: tuple[Any, ...], outputs: tuple[torch.Tensor, ...]) -> int:
+    """Return what the rules say that an operator takes beyond its outputs."""
+    tensors = [value for value in given if isinstance(value, torch.Tensor)]
+    args: list[ArgumentValue] = []
+    for value in given:
+        listed = tuple(value) if isinstance(value, list) else value
+        args.append(spec(value) if isinstance(value, torch.Tensor) else listed)
+    op = OpRecord(
+        index=0, name=f"aten.{name}.default", args=tuple(args), kwargs=(), call=-1,
+        phase=Phase.FORWARD, outputs=tuple(s for s in map(spec, outputs) if s is not None),
+        layouts=tuple(map(layout_of, tensors)),
+    )  # fmt: skip
+    return sum(workspaces_for(Target(type="cpu", caches=caches()))(op))
+
+
+@one_thread()
+def taken(run: Callable[[], tuple[torch.Tensor, ...]]) -> int:
+    """Return the most bytes that an operator has beyond its outputs."""
+    run()  # oneDNN makes a kernel once
+    sizes: list[int] = []
+    for _ in range(3):  # on a busy machine the profiler may come back with nothing
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            outputs = run()
+        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+        sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        if sizes:
+            break
+    total = peak = 0
+    for size in sizes:
+        total += size
+        peak = max(peak, total)
+    return peak - sum(value.untyped_storage().nbytes() for value in outputs)
+
+
+def check(
+    source: tuple[int, ...], weight: tuple[int, ...], *, stride: int = 1, padding: int = 0,
+    dilation: int = 1, groups: int = 1, bias: bool = False, transposed: bool = False,
+    extra: int = 0, dtype: torch.dtype = torch.float32, last: bool = False,
+) -> None:  # fmt: skip
+    """Compare the output's scratch memory, and that of all gradients."""
+    spatial = len(weight) - 2
+    outputs = weight[1] * groups if transposed else weight[0]
+    x, w = torch.randn(source, dtype=dtype), torch.randn(weight, dtype=dtype)
+    b = torch.randn(outputs, dtype=dtype) if bias else None
+    if last:
+        wanted = torch.channels_last if spatial == 2 else torch.channels_last_3d
+        x = x.to(memory_format=wanted)
+    steps = ([stride] * spatial, [padding] * spatial, [dilation] * spatial)
+    rest = (*steps, transposed, [extra] * spatial, groups)
+    with torch.no_grad():
+        y = torch.ops.aten.convolution(x, w, b, *rest)
+        real = taken(lambda: (torch.ops.aten.convolution(x, w, b, *rest),))
+        assert said("convolution", (x, w, b, *rest), (y,)) == real, "output"
+        gradient = torch.randn_like(y)
+        sizes, mask = [outputs] if bias else None, [True, True, bias]
+        given = (gradient, x, w, sizes, *rest, mask)
+        run = torch.ops.aten.convolution_backward
+        found = tuple(value for value in run(*given) if value is not None)
+        real = taken(lambda: tuple(value for value in run(*given) if value is not None))
+        assert said("convolution_backward", given, found) == real, "gradients"
+
+
+LARGE: dict[str, dict[str, Any]] = {
+    "15": {"source": (1, 16, 32, 32), "weight": (32, 16, 15, 15), "padding": 7, "bias": True},
+    "14": {"source": (1, 16, 32, 32), "weight": (32, 16, 14, 14), "padding": 7},
+    "13": {"source": (2, 16, 32, 32), "weight": (32, 16, 13, 13), "padding": 6},
+    "21": {"source": (3, 20, 28, 28), "weight": (10, 20, 21, 21), "padding": 10, "bias": True},
+    "31": {"source": (2, 4, 33, 33), "weight": (8, 4, 31, 31), "padding": 15},
+    "17, no padding": {"source": (2, 32, 24, 24), "weight": (24, 32, 17, 17)},
+    "17, stride": {"source": (3, 4, 32, 32), "weight": (64, 4, 17, 17), "stride": 3, "padding": 1},
+    "13, stride": {
+        "source": (1, 8, 56, 56), "weight": (32, 8, 13, 13), "stride": 2, "padding": 6,
+        "bias": True,
+    },
+    "25, stride": {
+        "source": (2, 12, 32, 32), "weight": (64, 12, 25, 25), "stride": 3, "padding": 12
+    },
+    "16, patches": {"source": (2, 3, 64, 64), "weight": (48, 3, 16, 16), "stride": 16},
+    "11, groups": {"source": (2, 32, 24, 24), "weight": (24, 16, 11, 11), "groups": 2},
+    "7, groups of few": {"source": (3, 4, 24, 24), "weight": (48, 2, 7, 7), "groups": 2},
+    "depthwise, 7": {
+        "source": (2, 32, 32, 32), "weight": (32, 1, 7, 7), "padding": 3, "groups": 32,
+        "bias": True,
+    },
+    "depthwise, 15": {
+        "source": (2, 32, 32, 32), "weight": (32, 1, 15, 15), "padding": 7, "groups": 32
+    },
+    "depthwise, 31": {
+        "source": (2, 24, 32, 32), "weight": (24, 1, 31, 31), "padding": 15, "groups": 24,
+        "bias": True,
+    },
+    "depthwise, 31, small images": {
+        "source": (2, 64, 14, 14), "weight": (64, 1, 31, 31), "padding": 15, "groups": 64
+    },
+    "depthwise, twice as many": {
+        "source": (2, 16, 24, 24), "weight": (32, 1, 9, 9), "padding": 4, "groups": 16
+    },
+}  # fmt: skip
+OTHERS: dict[str, dict[str, Any]] = {
+    "a stride that leaves pixels out": {
+        "source": (2, 96, 28, 28), "weight": (32, 96, 3, 3), "stride": 3
+    },
+    "one pixel, padded": {"source": (3, 8, 24, 24), "weight": (10, 8, 1, 1), "padding": 1},
+    "one pixel, stride of three": {
+        "source": (2, 3, 14, 14), "weight": (24, 3, 1, 1), "stride": 3
+    },
+    "one pixel, groups": {"source": (16, 4, 28, 28), "weight": (6, 2, 1, 1), "groups": 2},
+    "one pixel, each channel": {"source": (2, 20, 14, 14), "weight": (20, 1, 1, 1), "groups": 20},
+    "groups of 24": {"source": (2, 96, 28, 28), "weight": (32, 24, 3, 3), "groups": 4},
+    "groups with a stride": {
+        "source": (3, 64, 28, 28), "weight": (64, 32, 3, 3), "stride": 2, "padding": 1, "groups": 2
+    },
+    "gaps and a stride": {
+        "source": (8, 48, 33, 33), "weight": (10, 48, 3, 3), "stride": 2, "dilation": 2
+    },
+    "gaps, one image": {
+        "source": (1, 20, 16, 28), "weight": (3, 20, 2, 3), "dilation": 2, "bias": True
+    },
+    "a GAN's first layer": {
+        "source": (4, 1, 28, 28), "weight": (64, 1, 4, 4), "stride": 2, "padding": 1
+    },
+    "one channel to one": {"source": (1, 1, 56, 56), "weight": (1, 1, 11, 11), "stride": 2},
+    "depthwise, a volume": {
+        "source": (2, 20, 6, 8, 10), "weight": (20, 1, 3, 3, 3), "padding": 1, "groups": 20,
+        "bias": True,
+    },
+    "depthwise, a volume with a stride": {
+        "source": (1, 8, 16, 8, 8), "weight": (8, 1, 3, 3, 3), "stride": 2, "padding": 1,
+        "groups": 8,
+    },
+    "depthwise, gaps in a volume": {
+        "source": (2, 16, 8, 8, 8), "weight": (16, 1, 3, 3, 3), "dilation": 2, "groups": 16
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LARGE)
+def test_large_kernels(case: str) -> None:
+    check(**LARGE[case])
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_other_kernels(case: str) -> None:
+    check(**OTHERS[case])
