@@ -181,6 +181,67 @@ OTHERS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+LAST: dict[str, dict[str, Any]] = {
+    "images": {"source": (2, 3, 32, 32), "weight": (32, 3, 7, 7), "stride": 2, "padding": 3},
+    "ordinary": {"source": (2, 48, 24, 24), "weight": (40, 48, 3, 3), "padding": 1, "bias": True},
+    "twelve channels": {"source": (2, 12, 24, 24), "weight": (10, 12, 3, 3), "bias": True},
+    "stride": {"source": (3, 64, 24, 24), "weight": (64, 64, 4, 4), "stride": 2, "padding": 1},
+    "stride, uneven": {"source": (2, 48, 16, 28), "weight": (32, 48, 5, 5), "stride": 3},
+    "one pixel": {"source": (16, 48, 9, 33), "weight": (16, 48, 1, 1)},
+    "one pixel, many": {"source": (16, 32, 9, 33), "weight": (40, 32, 1, 1), "bias": True},
+    "one pixel, stride": {"source": (16, 48, 20, 16), "weight": (10, 48, 1, 1), "stride": 2},
+    "one image of a few channels": {
+        "source": (1, 16, 28, 32), "weight": (128, 16, 3, 3), "stride": 2, "padding": 1
+    },
+    "large": {"source": (2, 16, 32, 32), "weight": (8, 16, 15, 15), "padding": 7},
+    "gaps": {"source": (2, 20, 28, 28), "weight": (32, 20, 3, 3), "dilation": 2},
+    "gaps and a stride": {
+        "source": (2, 48, 16, 13), "weight": (40, 48, 3, 3), "stride": 2, "dilation": 3,
+        "padding": 4, "bias": True,
+    },
+    "groups of few": {"source": (8, 16, 24, 24), "weight": (96, 4, 3, 3), "groups": 4},
+    "groups of eight": {"source": (3, 32, 20, 20), "weight": (32, 8, 3, 3), "groups": 4},
+    "groups of many": {"source": (2, 48, 24, 24), "weight": (96, 24, 3, 3), "groups": 2},
+    "depthwise": {
+        "source": (8, 64, 14, 14), "weight": (64, 1, 3, 3), "padding": 1, "groups": 64,
+        "bias": True,
+    },
+    "depthwise, 7": {
+        "source": (2, 96, 14, 14), "weight": (96, 1, 7, 7), "padding": 3, "groups": 96
+    },
+    "depthwise, 31": {
+        "source": (2, 32, 14, 14), "weight": (32, 1, 31, 31), "padding": 15, "groups": 32
+    },
+    "a volume": {"source": (2, 12, 12, 4, 7), "weight": (8, 12, 3, 3, 3), "padding": 1},
+    "one small volume": {"source": (1, 6, 4, 7, 7), "weight": (10, 6, 2, 2, 2), "bias": True},
+}  # fmt: skip
+DOUBLE: dict[str, dict[str, Any]] = {
+    "ordinary": {"source": (3, 8, 20, 20), "weight": (24, 8, 3, 3), "padding": 1, "bias": True},
+    "a line": {"source": (4, 8, 40), "weight": (10, 8, 5)},
+    "one pixel": {"source": (3, 8, 20, 20), "weight": (24, 8, 1, 1)},
+    "groups": {"source": (3, 8, 20, 20), "weight": (24, 2, 3, 3), "groups": 4, "bias": True},
+    "gaps": {"source": (3, 8, 20, 20), "weight": (24, 8, 3, 3), "dilation": 2},
+    "a volume": {"source": (2, 4, 6, 8, 8), "weight": (5, 4, 3, 3, 3), "bias": True},
+    "depthwise": {"source": (2, 16, 20, 20), "weight": (16, 1, 3, 3), "groups": 16},
+    "transposed": {
+        "source": (2, 8, 10, 10), "weight": (8, 6, 4, 4), "stride": 2, "padding": 1,
+        "transposed": True, "bias": True,
+    },
+    "a transposed volume": {
+        "source": (2, 4, 6, 8, 8), "weight": (4, 5, 3, 3, 3), "transposed": True, "bias": True
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LAST)
+def test_channels_last(case: str) -> None:
+    check(**LAST[case], last=True)
+
+
+@pytest.mark.parametrize("case", DOUBLE)
+def test_double_precision(case: str) -> None:
+    check(**DOUBLE[case], dtype=torch.float64)
+
 
 @pytest.mark.parametrize("case", LARGE)
 def test_large_kernels(case: str) -> None:

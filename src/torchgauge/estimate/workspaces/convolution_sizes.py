@@ -23,6 +23,8 @@ _DESCRIPTOR = 40
 _STRIDED_BUFFER = 4096
 """Floats that ``brgconv_strided`` rounds its copy of an image up to."""
 _PAGE = 4096
+_DTYPES = ("float32", "float64")
+"""Those whose kernels are known: float64 is never oneDNN's."""
 _FEW_ELEMENTS = 20_480
 _LARGE_BATCH = 16
 
@@ -173,6 +175,8 @@ class Convolution:
     @property
     def takes_onednn(self) -> bool:
         """Return whether oneDNN runs it, and not PyTorch's own im2col."""
+        if self.source.dtype != "float32":
+            return False
         batch = self.source.shape[0]
         moves = any(size != 1 for size in (*self.stride, *self.dilation))
         wide = len(self.kernel) > 1 and min(self.kernel[-2:]) > 3  # a line is one pixel high
@@ -204,12 +208,6 @@ class Convolution:
         channels = up(self.outputs, block)
         return 0 if channels == self.outputs else channels * FLOAT + ALIGNMENT
 
-    @property
-    def columns(self) -> int:
-        """Return the bytes of one image unfolded."""
-        elements = self.groups * self.inputs * prod(self.kernel) * prod(self.result[2:])
-        return elements * self.itemsize
-
     def strided_source(self, most_channels: int | None = None) -> int:
         """Return the bytes of one image without the pixels that a 1 × 1 kernel skips.
 
@@ -226,6 +224,11 @@ class Convolution:
     def copied_weight(self) -> int:
         """Return the bytes of the weight's copy with its channels last."""
         return 0 if Layout.CHANNELS_LAST in self.weight_layout else self.weight.nbytes
+
+    def descriptors(self) -> int:
+        """Return the bytes in which ``brgconv`` lists the pairs of blocks that it multiplies."""
+        batch = up(prod(self.kernel) * _DESCRIPTOR, _PAGE)
+        return up(batch, _DESCRIPTOR) + _PAGE
 
     def strided_scratch(
         self, channels: int, small: tuple[int, ...], large: tuple[int, ...], cache: int
@@ -266,7 +269,7 @@ def read(op: OpRecord, target: Target, first: int, result: tuple[int, ...]) -> C
     groups = op.args[first + 8]
     assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
     assert isinstance(groups, int)
-    if source.dtype != "float32" or source.numel == 0:
+    if source.dtype not in _DTYPES or source.numel == 0 or weight.numel == 0:
         return None
     spatial = len(weight.shape) - 2
 

@@ -1,21 +1,18 @@
 """Scratch memory of float32 convolutions on the CPU: oneDNN's own layouts of all operands.
 
 Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native`` and ideep's
-``operators/conv.hpp`` (what is reordered, and when it is freed); oneDNN 3.x ``src/cpu/x64``
-(layouts: ``jit_avx512_core_f32`` in blocks of 16 channels, ``jit_dw``, ``brgconv`` for
-channels-last) and ``src/cpu/gemm_convolution_utils.cpp``, which takes plain tensors.
+``operators/conv.hpp`` (what is reordered, and when it is freed); the layouts are those of the
+kernel that oneDNN chooses (``onednn_kernels.py``).
 
-Assumes: an x86 processor with AVX-512. Not counted: partial sums of weight gradients per thread,
-and transposed rows of narrow inputs (up to 50 kB). Where the forward unfolds images by blocks that
-depend on the cache, a whole image is counted.
+Assumes: an x86 processor with AVX-512, and one thread.
 """
 
 from __future__ import annotations
 
 from math import prod
 
+from torchgauge.estimate.workspaces import cpu_channels_last
 from torchgauge.estimate.workspaces.convolution_sizes import (
-    ALIGNMENT,
     BLOCK,
     FLOAT,
     Convolution,
@@ -25,6 +22,7 @@ from torchgauge.estimate.workspaces.convolution_sizes import (
     up,
 )
 from torchgauge.estimate.workspaces.cpu_deconvolution import deconvolution, deconvolution_backward
+from torchgauge.estimate.workspaces.cpu_own_convolution import own_gradients, own_output
 from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
 from torchgauge.estimate.workspaces.onednn_kernels import (
     forward_kernel,
@@ -34,10 +32,6 @@ from torchgauge.estimate.workspaces.onednn_kernels import (
 from torchgauge.estimate.workspaces.target import Rule, Target
 from torchgauge.estimate.workspaces.unfolded_images import forward_scratch, input_scratch
 from torchgauge.report.model import Layout, OpRecord, TensorSpec
-
-_BRGEMM_BLOCK = 32
-_BRGEMM_DESCRIPTORS = 8216
-"""Bytes of ``brgconv``'s batch descriptors in a forward: measured, oneDNN 3.12."""
 
 
 def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
@@ -55,16 +49,14 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     case = read(op, target, 0, output.shape)
     if case is None:
         return ()
+    if not case.takes_onednn:
+        return (own_output(case, output),)
     if case.is_transposed:
         return deconvolution(case, output, target)
     last = case.is_channels_last
     copy = _copy(case.source, case.source_layout, channels_last=last)
-    if not case.takes_onednn:
-        if case.groups > 1 and len(case.kernel) < 3:
-            return (max(output.nbytes, _group_copies(case)),)
-        return (copy, _unfolded(case))
     if last:
-        return copy, case.copied_weight, *_forward_channels_last(case)
+        return copy, case.copied_weight, cpu_channels_last.output_scratch(case, target)
     kernel = forward_kernel(case, target.caches)
     if kernel.unfolds:
         return (copy, max(forward_scratch(case, target.caches), output.nbytes))
@@ -78,33 +70,6 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (copy, max(inside, result))
 
 
-def _forward_channels_last(case: Convolution) -> tuple[int, ...]:
-    if case.is_depthwise:
-        return (case.weights(BLOCK),)
-    block = _BRGEMM_BLOCK if case.outputs > BLOCK else BLOCK
-    weight = up(case.outputs, block) * case.inputs * prod(case.kernel) * FLOAT
-    return weight, 0 if case.is_pointwise else _BRGEMM_DESCRIPTORS
-
-
-def _unfolded(case: Convolution) -> int:
-    """Return the bytes of all images unfolded; a 1 × 1 kernel on every pixel needs none.
-
-    Those for a kernel with gaps are unfolded one at a time (``NaiveDilatedConvolution.cpp``).
-    """
-    if case.is_dilated:
-        return case.columns
-    if case.is_pointwise and not case.is_strided and not any(case.padding) and case.groups == 1:
-        return 0
-    return case.source.shape[0] * case.columns
-
-
-def _group_copies(case: Convolution, *images: TensorSpec) -> int:
-    """Return the bytes of the contiguous copies of a group: of one image it lies together."""
-    if case.source.shape[0] == 1:
-        return 0
-    return sum(image.nbytes for image in (case.source, *images)) // case.groups
-
-
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """The input's gradient, then the weight's: the worse of the moments of both.
 
@@ -116,21 +81,15 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     mask = op.args[10]
     if case is None or not isinstance(mask, tuple):
         return ()
+    if not case.takes_onednn:
+        kept = sum(spec.nbytes for spec in op.outputs)
+        flags = tuple(bool(flag) for flag in mask)
+        return (own_gradients(case, gradient, op.layouts[0], flags, kept),)
     if case.is_transposed:
         return deconvolution_backward(case, gradient, target)
     last = case.is_channels_last
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
-    if not case.takes_onednn:
-        kept = sum(spec.nbytes for spec in op.outputs)
-        if case.groups > 1 and len(case.kernel) < 3:  # each group's gradients, then all together
-            return (max(kept, _group_copies(case, gradient)),)
-        unfolded = _unfolded(case)
-        if case.is_dilated and mask[2]:
-            unfolded += case.outputs * case.itemsize
-        if unfolded or len(case.kernel) < 3 or not mask[0]:
-            return copies, unfolded
-        return copies, max(0, 2 * case.source.nbytes - kept)  # a volume's gradient is made twice
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0
@@ -149,10 +108,7 @@ def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> 
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     image = case.source.nbytes
     if case.is_channels_last:
-        if case.is_depthwise:
-            return [image + case.weights(BLOCK)]
-        weight = case.outputs * up(case.inputs, _BRGEMM_BLOCK) * prod(case.kernel) * FLOAT
-        return [image + weight + _strided_scratch(case, target)]
+        return [image + cpu_channels_last.input_scratch(case, target)]
     if takes_strided(case):
         weight = case.outputs * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
         copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
@@ -177,16 +133,9 @@ def _strided_scratch(case: Convolution, target: Target) -> int:
 def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     own, one_bias = case.weight.nbytes, case.outputs * FLOAT if bias else 0
-    padded = up(case.outputs, BLOCK) * FLOAT + ALIGNMENT
-    padded = padded if bias and case.outputs % BLOCK else 0
     if case.is_channels_last:
-        weight = own
-        if case.is_depthwise:
-            weight = case.groups * BLOCK * BLOCK * prod(case.kernel) * FLOAT
-        elif case.groups == 1:
-            weight = up(case.outputs, BLOCK) * up(case.inputs, BLOCK) * prod(case.kernel)
-            weight *= FLOAT
-        return [weight + one_bias + padded, weight + 2 * one_bias + 2 * own]
+        weight, scratch = cpu_channels_last.weight_scratch(case, bias=bias)
+        return [weight + scratch + one_bias, weight + 2 * one_bias + 2 * own]
     found = weight_gradient(case, bias=bias)
     inside = found.operands + found.weight + one_bias + found.padded_bias
     return [inside, found.weight + own + 2 * one_bias]

@@ -31,8 +31,6 @@ def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tupl
     """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
     if case.is_channels_last:
         return ()
-    if not case.takes_onednn:
-        return (_slow(case, output),)
     backwards = _backwards(case, output)
     if case.is_strided and not backwards.is_depthwise:
         inside = case.source.nbytes + _padded_weight(case) + output.nbytes
@@ -50,8 +48,6 @@ def deconvolution_backward(
     """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
     if case.is_channels_last:
         return ()
-    if not case.takes_onednn:
-        return (0 if case.is_pointwise else _columns(case),)
     backwards = _backwards(case, gradient)
     image, weight = case.source.nbytes, case.weight.nbytes
     bias = gradient.shape[1] * FLOAT if case.has_bias else 0
@@ -95,18 +91,3 @@ def _strided_scratch(case: Convolution, output: TensorSpec, target: Target) -> i
     )
     fits = all(size % step == 0 for size, step in zip(large, case.stride, strict=True))
     return scratch if fits or not case.has_bias else scratch + output.nbytes + ALIGNMENT
-
-
-def _columns(case: Convolution) -> int:
-    """Return the bytes of all images unfolded, in three dimensions of one at a time."""
-    images = 1 if len(case.kernel) == 3 else case.source.shape[0]
-    positions = prod(case.source.shape[2:])
-    return images * prod(case.weight.shape[1:]) * positions * FLOAT
-
-
-def _slow(case: Convolution, output: TensorSpec) -> int:
-    """Return what PyTorch's own kernel takes: in three dimensions also a copy, and ones."""
-    if len(case.kernel) < 3:
-        return _columns(case)
-    ones = prod(output.shape[2:]) * FLOAT if case.has_bias else 0
-    return max(case.source.nbytes, _columns(case) + ones)

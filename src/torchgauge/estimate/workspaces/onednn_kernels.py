@@ -104,7 +104,7 @@ def weight_kernel(case: Convolution) -> Kernel:
     if case.takes_jit_1x1:
         return Kernel(block=BLOCK)
     if case.is_depthwise and len(case.kernel) < 3:
-        return Kernel(block=BLOCK) if _depthwise_weight(case) else UNFOLDING
+        return Kernel(block=BLOCK) if takes_depthwise_weight(case) else UNFOLDING
     few = case.groups == 1 and case.inputs < _FEW
     is_first = case.groups == 1 and case.inputs < BLOCK
     if (few or not is_first) and _block(case, (BLOCK,)) and _wide_weight(case):
@@ -136,6 +136,36 @@ def takes_strided(case: Convolution) -> bool:
         return case.outputs // case.groups > BLOCK
     sizes = (case.inputs, case.outputs, *case.source.shape[2:], *case.result[2:])
     return not (len(case.kernel) == 2 and {sizes, (*sizes, *case.kernel)} & _SLOW_STRIDED)
+
+
+def output_is_blocked(case: Convolution, caches: Caches) -> bool:
+    """Return whether channels that are last have a kernel for the output besides products."""
+    if any(axis.is_outside for axis in case.axes):
+        return False
+    if case.is_depthwise and len(case.kernel) < 3:
+        line = case.axes[-1]
+        together = min(_REGISTERS_DEPTHWISE, line.result)
+        return max(line.pad, _last_end(line, together)) <= together
+    return _wide_forward(case, _loose_block(case), caches)
+
+
+def input_is_blocked(case: Convolution, caches: Caches) -> bool:
+    """Return whether channels that are last have a kernel for the input's gradient."""
+    if any(axis.is_outside or (axis.dilation > 1 < axis.stride) for axis in case.axes):
+        return False
+    return _wide_input(case, _loose_block(case), caches)
+
+
+def weight_is_blocked(case: Convolution) -> bool:
+    """Return whether channels that are last have a kernel for the weight's gradient."""
+    return case.takes_jit_1x1 or _wide_weight(case)
+
+
+def _loose_block(case: Convolution) -> int:
+    channels = (case.inputs, case.outputs // case.groups)
+    if max(channels) >= BLOCK:
+        return BLOCK
+    return _block(case, (HALF_BLOCK, _QUARTER_BLOCK)) or BLOCK
 
 
 def _block(case: Convolution, blocks: tuple[int, ...]) -> int:
@@ -274,7 +304,8 @@ def _wide_weight(case: Convolution) -> bool:
     return fits and (is_whole_line or line.kernel <= _LONG_KERNEL)
 
 
-def _depthwise_weight(case: Convolution) -> bool:
+def takes_depthwise_weight(case: Convolution) -> bool:
+    """Return whether the kernel of depthwise convolutions computes the weight's gradient."""
     *_, high, line = case.axes
     if case.is_dilated or line.kernel > _DEPTHWISE_KERNEL or line.stride > line.kernel:
         return False

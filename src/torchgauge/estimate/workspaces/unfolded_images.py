@@ -29,7 +29,7 @@ _IN_PARTS = {"input": 10, "weight": 20}
 
 def forward_scratch(case: Convolution, caches: Caches) -> int:
     """Return what the output takes: one image of a group, or blocks that fit the caches."""
-    if _stays_folded(case):
+    if stays_folded(case):
         return 0
     channels, positions = case.inputs, prod(case.spatial_result)
     if len(case.kernel) < 3:
@@ -55,17 +55,26 @@ def _entry(elements: int) -> int:
     return elements * FLOAT + ALIGNMENT
 
 
-def _stays_folded(case: Convolution) -> bool:
+def stays_folded(case: Convolution) -> bool:
+    """Return whether the images are matrices as they are: nothing is unfolded."""
     alike = case.result[2:] == case.source.shape[2:]
     return alike and case.is_pointwise and not case.is_strided
 
 
+def fits(case: Convolution, scratch: int) -> bool:
+    """Return whether images whose channels are last are unfolded, as this takes."""
+    return scratch <= _most(case)
+
+
+def _most(case: Convolution) -> int:
+    operands = case.source.nbytes + case.weight.nbytes + prod(case.result) * FLOAT
+    return min(_MOST_BYTES, _MOST_TIMES * operands)
+
+
 def _in_parts(case: Convolution, taken: int, part: int) -> int:
-    if _stays_folded(case):
+    if stays_folded(case):
         return 0
-    result = prod(case.result) * FLOAT
-    operands = case.source.nbytes + case.weight.nbytes + result
-    left = min(_MOST_BYTES, _MOST_TIMES * operands) - taken
+    left = _most(case) - taken
     column, positions = case.inputs * prod(case.kernel), prod(case.spatial_result)
     if left < column * positions * FLOAT:
         positions = max(_VECTOR, left // (FLOAT * column) // part)
