@@ -215,6 +215,41 @@ LAST: dict[str, dict[str, Any]] = {
     "a volume": {"source": (2, 12, 12, 4, 7), "weight": (8, 12, 3, 3, 3), "padding": 1},
     "one small volume": {"source": (1, 6, 4, 7, 7), "weight": (10, 6, 2, 2, 2), "bias": True},
 }  # fmt: skip
+TRANSPOSED: dict[str, dict[str, Any]] = {
+    "ordinary": {"source": (2, 64, 16, 16), "weight": (64, 24, 3, 3), "padding": 1, "bias": True},
+    "stride": {"source": (2, 48, 16, 16), "weight": (48, 40, 4, 4), "stride": 2, "padding": 1},
+    "uneven": {"source": (4, 16, 20, 16), "weight": (16, 24, 3, 3), "stride": 2},
+    "uneven, bias": {
+        "source": (4, 48, 20, 16), "weight": (48, 16, 5, 5), "stride": 3, "padding": 2,
+        "bias": True,
+    },
+    "a line, uneven": {"source": (8, 12, 40), "weight": (12, 64, 3), "stride": 2, "bias": True},
+    "further out": {
+        "source": (2, 32, 9, 9), "weight": (32, 16, 3, 3), "stride": 2, "padding": 1, "extra": 1,
+        "bias": True,
+    },
+    "gaps and a stride": {
+        "source": (4, 48, 28, 28), "weight": (48, 5, 5, 5), "stride": 3, "padding": 7,
+        "dilation": 3, "bias": True,
+    },
+    "one pixel, one image": {"source": (1, 96, 9, 28), "weight": (96, 24, 1, 1), "bias": True},
+    "one pixel, groups": {"source": (2, 64, 28, 16), "weight": (64, 8, 1, 1), "groups": 2},
+    "large": {"source": (2, 16, 24, 24), "weight": (16, 8, 15, 15), "padding": 7},
+    "depthwise": {
+        "source": (4, 16, 20, 24), "weight": (16, 1, 5, 5), "stride": 2, "groups": 16,
+        "bias": True,
+    },
+    "groups of few": {"source": (2, 4, 32, 8), "weight": (4, 3, 3, 3), "groups": 2, "bias": True},
+    "a volume of one pixel": {
+        "source": (1, 16, 6, 6, 7), "weight": (16, 64, 1, 1, 1), "bias": True
+    },
+    "one volume": {"source": (1, 8, 4, 6, 8), "weight": (8, 6, 3, 3, 3), "bias": True},
+    "a volume, stride": {"source": (2, 24, 5, 6, 7), "weight": (24, 16, 2, 2, 2), "stride": 2},
+}  # fmt: skip
+TRANSPOSED_LAST = [
+    "ordinary", "stride", "uneven, bias", "gaps and a stride", "one pixel, groups", "depthwise",
+    "a volume, stride",
+]  # fmt: skip
 DOUBLE: dict[str, dict[str, Any]] = {
     "ordinary": {"source": (3, 8, 20, 20), "weight": (24, 8, 3, 3), "padding": 1, "bias": True},
     "a line": {"source": (4, 8, 40), "weight": (10, 8, 5)},
@@ -236,6 +271,16 @@ DOUBLE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", LAST)
 def test_channels_last(case: str) -> None:
     check(**LAST[case], last=True)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed(case: str) -> None:
+    check(**TRANSPOSED[case], transposed=True)
+
+
+@pytest.mark.parametrize("case", TRANSPOSED_LAST)
+def test_transposed_channels_last(case: str) -> None:
+    check(**TRANSPOSED[case], transposed=True, last=True)
 
 
 @pytest.mark.parametrize("case", DOUBLE)

@@ -221,6 +221,11 @@ class Convolution:
         return self.threads * per_image + ALIGNMENT
 
     @property
+    def copied_source(self) -> int:
+        """Return the bytes of the input's copy with its channels last."""
+        return 0 if Layout.CHANNELS_LAST in self.source_layout else self.source.nbytes
+
+    @property
     def copied_weight(self) -> int:
         """Return the bytes of the weight's copy with its channels last."""
         return 0 if Layout.CHANNELS_LAST in self.weight_layout else self.weight.nbytes
@@ -230,34 +235,28 @@ class Convolution:
         batch = up(prod(self.kernel) * _DESCRIPTOR, _PAGE)
         return up(batch, _DESCRIPTOR) + _PAGE
 
-    def strided_scratch(
-        self, channels: int, small: tuple[int, ...], large: tuple[int, ...], cache: int
-    ) -> int:
-        """Return what ``brgconv_strided`` takes to go from small images back to large ones.
+    def strided_scratch(self, cache: int) -> int:
+        """Return what ``brgconv_strided`` takes to go from the small output back to the input.
 
         Besides its descriptors, one small image with what the kernel overlaps at its borders, and
         a line of the large one where the stride does not divide it. Each begins at a page.
         """
         extents = []
-        for size, step, pad, few, many in zip(
-            self.kernel, self.stride, self.padding, small, large, strict=True
-        ):
-            before = max(0, (size - 1 - pad) // step)
-            after = max(0, (many - 1 + pad) // step - (few - 1)) if size > 1 else 0
-            extents.append(few + before + after)
-        buffers = [channels * prod(extents)]
-        if large[-1] % self.stride[-1]:
-            buffers.append(
-                up(large[-1], self.stride[-1]) * self.stride[-1] * self.inputs * self.groups
-            )
+        for axis in self.axes:
+            before = max(0, axis.kernel - 1 - axis.pad) // axis.stride
+            after = max(0, axis.kernel - 1 - axis.end(axis.result)) // axis.stride
+            extents.append(axis.result + before + after)
+        line = self.axes[-1]
+        buffers = [self.outputs * prod(extents)]
+        if line.source % line.stride:
+            pixels = up(line.source, line.stride) * line.stride
+            buffers.append(pixels * self.inputs * self.groups)
         pages = sum(up(buffer, _STRIDED_BUFFER) * FLOAT + _PAGE for buffer in buffers)
         inputs = up(self.inputs, BLOCK)
         together = next(block for block in (4 * BLOCK, 2 * BLOCK, BLOCK) if inputs % block == 0)
         steps = self.kernel
-        if (
-            prod(steps) * channels // self.groups * together * FLOAT > cache
-        ):  # as many rows as the stride skips
-            steps = (*self.stride[:-1], steps[-1])
+        if prod(steps) * self.outputs // self.groups * together * FLOAT > cache:
+            steps = (*self.stride[:-1], steps[-1])  # as many rows as the stride skips
         batch = up(up(prod(steps) * _DESCRIPTOR, _PAGE), _DESCRIPTOR)
         return batch + 3 * _PAGE + pages
 

@@ -11,12 +11,14 @@ to lines.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from torchgauge.estimate.workspaces.convolution_sizes import (
     ALIGNMENT,
     BLOCK,
     FLOAT,
+    HALF_BLOCK,
     Convolution,
     up,
 )
@@ -34,44 +36,79 @@ _MANY_PIXELS = 81
 _FILLED = 0.95
 
 
-def output_scratch(case: Convolution, target: Target) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Bytes that a kernel takes."""
+
+    weight: int = 0
+    """The weight, or its gradient, in the kernel's layout."""
+    scratch: int = 0
+    """Everything else."""
+
+    @property
+    def total(self) -> int:
+        """Return both."""
+        return self.weight + self.scratch
+
+    @property
+    def nested(self) -> int:
+        """Return both as another kernel books them, which aligns scratch memory once more."""
+        return self.total + (ALIGNMENT if self.scratch else 0)
+
+
+def output_taken(case: Convolution, target: Target) -> Taken:
     """Return what the output takes: the weight in blocks, and descriptors of its parts."""
     if case.is_depthwise and not case.is_dilated:
-        return case.weights(BLOCK)
+        return Taken(weight=case.weights(BLOCK))
     if case.groups > 1 and case.inputs <= BLOCK:
         if output_is_blocked(case, target.caches):
-            is_line = case.is_depthwise and len(case.kernel) < 3
-            return case.weights(BLOCK) if is_line else _blocked_groups(case)
+            is_image = case.is_depthwise and len(case.kernel) < 3
+            return Taken(weight=case.weights(BLOCK) if is_image else _blocked_groups(case))
         return _unfolded_output(case)
-    return _weight(case, up(case.outputs // case.groups, _output_block(case)), case.inputs) + (
-        case.descriptors()
-    )
+    outputs = up(case.outputs // case.groups, _output_block(case))
+    return Taken(weight=_weight(case, outputs, case.inputs), scratch=case.descriptors())
 
 
-def input_scratch(case: Convolution, target: Target) -> int:
+def input_taken(case: Convolution, target: Target) -> Taken:
     """Return what the input's gradient takes beside itself."""
     outputs = case.outputs // case.groups
-    small, large = case.result[2:], case.source.shape[2:]
     if takes_strided(case):
-        scratch = case.strided_scratch(case.outputs, small, large, target.caches.second)
-        return _weight(case, outputs, up(case.inputs, _input_block(case))) + scratch
+        scratch = case.strided_scratch(target.caches.second)
+        return Taken(weight=strided_weight(case), scratch=scratch)
     if case.is_depthwise and len(case.kernel) < 3 and not case.is_dilated:
-        return case.weights(BLOCK)
+        return Taken(weight=case.weights(BLOCK))
     if case.takes_jit_1x1 and case.is_strided:
-        image = case.inputs * prod(small) * FLOAT + ALIGNMENT
-        return _weight(case, up(outputs, BLOCK), up(case.inputs, BLOCK)) + image
+        image = case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
+        weight = _weight(case, up(outputs, BLOCK), up(case.inputs, BLOCK))
+        return Taken(weight=weight, scratch=image)
     if not case.is_strided and (case.groups == 1 or outputs > BLOCK):
-        inputs = up(case.inputs, _input_block(case))
-        return _weight(case, outputs, inputs) + case.descriptors() + ALIGNMENT
+        weight = _weight(case, outputs, up(case.inputs, _input_block(case)))
+        return Taken(weight=weight, scratch=case.descriptors() + ALIGNMENT)
     if case.groups > 1 and input_is_blocked(case, target.caches):
-        return _blocked_groups(case)
+        return Taken(weight=_blocked_groups(case))
     return _unfolded_input(case)
 
 
-def weight_scratch(case: Convolution, *, bias: bool) -> tuple[int, int]:
-    """Return the bytes of the weight's gradient as it is computed, and of what it takes beside."""
+def transposed_taken(case: Convolution, backwards: Convolution, target: Target) -> Taken:
+    """Return what the output of a transposed convolution takes, without a bias apart.
+
+    Without strides it is a convolution with its kernel turned round.
+    """
+    if case.is_strided or case.is_depthwise:
+        return input_taken(backwards, target)
+    inputs, outputs = case.weight.shape[0] // case.groups, case.weight.shape[1]
+    block = HALF_BLOCK if inputs <= BLOCK else BLOCK
+    if case.groups == 1:
+        positions = prod(backwards.source.shape[2:] if _is_point(case) else case.source.shape[2:])
+        block = _together(case, outputs, positions)
+    weight = _weight(case, up(outputs, block), inputs)
+    return Taken(weight=weight, scratch=case.descriptors())
+
+
+def weight_taken(case: Convolution, *, bias: bool) -> Taken:
+    """Return what the weight's gradient takes, besides PyTorch's."""
     if case.is_depthwise and len(case.kernel) < 3 and takes_depthwise_weight(case):
-        return case.weights(BLOCK), 0
+        return Taken(weight=case.weights(BLOCK))
     if weight_is_blocked(case):
         outputs = up(case.outputs // case.groups, BLOCK)
         is_first = case.groups == 1 and case.inputs < BLOCK and not case.takes_jit_1x1
@@ -80,11 +117,16 @@ def weight_scratch(case: Convolution, *, bias: bool) -> tuple[int, int]:
         scratch = padded * FLOAT + ALIGNMENT if bias and padded != case.outputs else 0
         if case.takes_jit_1x1 and case.is_strided:
             scratch += case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
-        return _weight(case, outputs, inputs), scratch
+        return Taken(weight=_weight(case, outputs, inputs), scratch=scratch)
     sums = FLOAT * case.weight.nbytes + ALIGNMENT
     image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
     scratch = _columns(case, 1) + sums + image
-    return case.weight.nbytes, scratch if fits(case, scratch) else 0
+    return Taken(weight=case.weight.nbytes, scratch=scratch if fits(case, scratch) else 0)
+
+
+def strided_weight(case: Convolution) -> int:
+    """Return the bytes of the weight as ``brgconv_strided`` wants it."""
+    return _weight(case, case.outputs // case.groups, up(case.inputs, _input_block(case)))
 
 
 def _weight(case: Convolution, outputs: int, inputs: int) -> int:
@@ -141,13 +183,13 @@ def _copied(case: Convolution) -> int:
     return case.weight.nbytes if prod(case.kernel) * case.inputs > 1 < case.outputs else 0
 
 
-def _unfolded_output(case: Convolution) -> int:
+def _unfolded_output(case: Convolution) -> Taken:
     image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
-    return _copied(case) + _columns(case, 1) + image
+    return Taken(weight=_copied(case), scratch=_columns(case, 1) + image)
 
 
-def _unfolded_input(case: Convolution) -> int:
+def _unfolded_input(case: Convolution) -> Taken:
     scratch = _columns(case, case.result[2] if len(case.kernel) == 3 else 1)
     if case.groups > 1:
         scratch += case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
-    return _copied(case) + scratch if fits(case, scratch) else 0
+    return Taken(weight=_copied(case), scratch=scratch) if fits(case, scratch) else Taken()

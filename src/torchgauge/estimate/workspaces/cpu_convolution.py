@@ -9,17 +9,13 @@ Assumes: an x86 processor with AVX-512, and one thread.
 
 from __future__ import annotations
 
-from math import prod
-
 from torchgauge.estimate.workspaces import cpu_channels_last
 from torchgauge.estimate.workspaces.convolution_sizes import (
-    BLOCK,
     FLOAT,
     Convolution,
     handed_over,
     is_one_order,
     read,
-    up,
 )
 from torchgauge.estimate.workspaces.cpu_deconvolution import deconvolution, deconvolution_backward
 from torchgauge.estimate.workspaces.cpu_own_convolution import own_gradients, own_output
@@ -56,7 +52,7 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     last = case.is_channels_last
     copy = _copy(case.source, case.source_layout, channels_last=last)
     if last:
-        return copy, case.copied_weight, cpu_channels_last.output_scratch(case, target)
+        return copy, case.copied_weight, cpu_channels_last.output_taken(case, target).total
     kernel = forward_kernel(case, target.caches)
     if kernel.unfolds:
         return (copy, max(forward_scratch(case, target.caches), output.nbytes))
@@ -81,12 +77,12 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     mask = op.args[10]
     if case is None or not isinstance(mask, tuple):
         return ()
+    flags = tuple(bool(flag) for flag in mask)
     if not case.takes_onednn:
         kept = sum(spec.nbytes for spec in op.outputs)
-        flags = tuple(bool(flag) for flag in mask)
         return (own_gradients(case, gradient, op.layouts[0], flags, kept),)
     if case.is_transposed:
-        return deconvolution_backward(case, gradient, target)
+        return deconvolution_backward(case, gradient, flags, target)
     last = case.is_channels_last
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
@@ -108,11 +104,11 @@ def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> 
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     image = case.source.nbytes
     if case.is_channels_last:
-        return [image + cpu_channels_last.input_scratch(case, target)]
+        return [image + cpu_channels_last.input_taken(case, target).total]
     if takes_strided(case):
-        weight = case.outputs * up(case.inputs, BLOCK) * prod(case.kernel) * FLOAT
         copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
-        inside = copied + weight + image + _strided_scratch(case, target)
+        weight = cpu_channels_last.strided_weight(case)
+        inside = copied + weight + image + case.strided_scratch(target.caches.second)
         return [inside, image + handed_over(case.source) * image]
     kernel = input_kernel(case, target.caches)
     if kernel.unfolds:
@@ -122,20 +118,12 @@ def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> 
     return [operands + source, source + image]
 
 
-def _strided_scratch(case: Convolution, target: Target) -> int:
-    """Return what the input's gradient takes where ``brgconv_strided`` computes it."""
-    if not takes_strided(case):
-        return 0
-    small, large = case.result[2:], case.source.shape[2:]
-    return case.strided_scratch(case.outputs, small, large, target.caches.second)
-
-
 def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     own, one_bias = case.weight.nbytes, case.outputs * FLOAT if bias else 0
     if case.is_channels_last:
-        weight, scratch = cpu_channels_last.weight_scratch(case, bias=bias)
-        return [weight + scratch + one_bias, weight + 2 * one_bias + 2 * own]
+        taken = cpu_channels_last.weight_taken(case, bias=bias)
+        return [taken.total + one_bias, taken.weight + 2 * one_bias + 2 * own]
     found = weight_gradient(case, bias=bias)
     inside = found.operands + found.weight + one_bias + found.padded_bias
     return [inside, found.weight + own + 2 * one_bias]

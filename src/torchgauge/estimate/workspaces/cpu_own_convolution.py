@@ -16,10 +16,17 @@ from torchgauge.report.model import Layout, TensorSpec
 def own_output(case: Convolution, output: TensorSpec) -> int:
     """Return the bytes beside the output: copies and columns, or the outputs of the groups."""
     copies = _source_copy(case) + _weight_copy(case)
+    inside = _columns(case)
+    if case.is_transposed:
+        inside = _transposed_columns(case, is_gradient=False) + _ones(case, output)
+        if len(case.kernel) == 3:  # the output begins with the input's memory
+            image, result = case.source.nbytes, output.nbytes
+            parts = case.groups if _is_by_groups(case) else 1
+            apart = max(0, image - result) // parts
+            inside = max(image // parts, inside) if result > image else apart + inside
     if _is_by_groups(case):
-        inside = copies + _group(case, case.source) + _columns(case) + _ones(case, output)
-        return max(output.nbytes, inside)
-    return copies + _columns(case) + _ones(case, output)
+        return max(output.nbytes, copies + _group(case, case.source) + inside)
+    return copies + inside
 
 
 def own_gradients(
@@ -29,10 +36,11 @@ def own_gradients(
     copies = _weight_copy(case)
     if Layout.CONTIGUOUS not in layout and not (_is_last(case) and Layout.CHANNELS_LAST in layout):
         copies += gradient.nbytes
-    columns = _columns(case)
-    if case.is_transposed and len(case.kernel) < 3:
-        columns //= case.source.shape[0]  # of one image at a time, unlike the output
-    bias = _channels(case) * case.itemsize if case.is_dilated and mask[2] else 0
+    columns, bias = _columns(case), 0
+    if case.is_transposed:
+        columns = _transposed_columns(case, is_gradient=True)
+    elif case.is_dilated and mask[2]:
+        bias = case.outputs * case.itemsize
     if _is_by_groups(case):
         groups = _group(case, case.source) + _group(case, gradient)
         return max(kept, copies + groups + columns + bias // case.groups)
@@ -51,10 +59,6 @@ def _is_by_groups(case: Convolution) -> bool:
 
 def _is_last(case: Convolution) -> bool:
     return case.is_channels_last and len(case.kernel) < 3
-
-
-def _channels(case: Convolution) -> int:
-    return case.weight.shape[1] * case.groups if case.is_transposed else case.outputs
 
 
 def _source_copy(case: Convolution) -> int:
@@ -79,25 +83,33 @@ def _group(case: Convolution, image: TensorSpec) -> int:
 def _columns(case: Convolution) -> int:
     """Return the bytes of unfolded images, of a group where each is computed by itself.
 
-    A kernel of one element on every pixel needs none. With gaps, and of transposed volumes, images
-    are unfolded one at a time.
+    A kernel of one element on every pixel needs none. With gaps, images are unfolded one at a time.
     """
     volume = len(case.kernel) == 3
-    plain = case.is_pointwise and not case.is_strided and not any(case.padding)
-    if case.is_transposed:
-        if plain and not volume:
-            return 0
-        elements = prod(case.weight.shape[1:]) * prod(case.source.shape[2:])
-        return (1 if volume else case.source.shape[0]) * elements * case.itemsize
-    if plain and not case.is_dilated and not (volume and case.groups > 1):
+    if _is_plain(case) and not (volume and case.groups > 1):
         return 0
     groups = 1 if _is_by_groups(case) else case.groups
     elements = groups * case.inputs * prod(case.kernel) * prod(case.result[2:])
     return (1 if case.is_dilated else case.source.shape[0]) * elements * case.itemsize
 
 
+def _transposed_columns(case: Convolution, *, is_gradient: bool) -> int:
+    """Return the bytes of an input's pixels times the weight: of all images for an output."""
+    if is_gradient and _is_plain(case):
+        return 0
+    at_once = len(case.kernel) < 3 and not is_gradient
+    elements = prod(case.weight.shape[1:]) * prod(case.source.shape[2:])
+    return (case.source.shape[0] if at_once else 1) * elements * case.itemsize
+
+
+def _is_plain(case: Convolution) -> bool:
+    """Return whether a kernel of one element is applied to every pixel."""
+    moves = case.is_strided or case.is_dilated or any(case.padding)
+    return case.is_pointwise and not moves
+
+
 def _ones(case: Convolution, output: TensorSpec) -> int:
     """Return the bytes of the ones by which a transposed volume adds its bias."""
-    if not (case.is_transposed and len(case.kernel) == 3 and case.has_bias):
+    if len(case.kernel) < 3 or not case.has_bias:
         return 0
     return prod(output.shape[2:]) * case.itemsize

@@ -23,6 +23,8 @@ class WeightGradient:
     """Copies of input, output's gradient and scratch memory, gone with the kernel."""
     weight: int
     """The gradient in oneDNN's layout."""
+    has_scratch: bool = False
+    """Whether the kernel takes scratch memory besides copies."""
     padded_bias: int = 0
     """The bias' gradient where the channels do not fill their blocks."""
 
@@ -31,11 +33,14 @@ def weight_gradient(case: Convolution, *, bias: bool) -> WeightGradient:
     """Return what the gradient of the weight takes."""
     kernel = weight_kernel(case)
     if kernel.unfolds:
-        return WeightGradient(operands=weight_scratch(case), weight=case.weight.nbytes)
+        return WeightGradient(
+            operands=weight_scratch(case), weight=case.weight.nbytes, has_scratch=True
+        )
     source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
+    pixels = case.strided_source(_CHANNELS_TOGETHER)
     return WeightGradient(
-        operands=case.images(case.result, kernel.block) + source
-        + case.strided_source(_CHANNELS_TOGETHER),
+        operands=case.images(case.result, kernel.block) + source + pixels,
         weight=case.weights(kernel.block, inputs=1 if kernel.keeps_source else None),
+        has_scratch=pixels > 0,
         padded_bias=case.padded_bias(kernel.block) if bias and not case.is_depthwise else 0,
     )  # fmt: skip
