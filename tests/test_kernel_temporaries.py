@@ -111,6 +111,8 @@ OTHERS: dict[str, Build] = {
     "bilinear": lambda: (nn.Bilinear(20, 30, 40), (numbers(100, 20), numbers(100, 30))),
     "sum of truths": of(lambda x: (x > 0.5).sum(1).float() * x.mean(1), 200, 300),
     "mean of halves": of(lambda x: x.bfloat16().mean(1).float(), 200, 300),
+    "halves beside floats": of(lambda x: torch.cat([x, x.bfloat16(), x], -1), 200, 300),
+    "integers on top of floats": of(lambda x: torch.stack([(x > 0).int(), x]), 200, 300),
     "one minus integers": of(lambda x: (1 - (x > 0.5).long()).float() * x, 200, 300),
     "margins": lambda: (
         nn.MultiLabelMarginLoss(), (numbers(20, 30), torch.randint(0, 30, (20, 30)))

@@ -189,6 +189,18 @@ def _repeat(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (4 * _INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
 
 
+def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
+    parts, output = op.args[0], op.outputs[0]
+    assert isinstance(parts, tuple)
+    others = [
+        part.nbytes
+        for part in parts
+        if isinstance(part, TensorSpec) and part.dtype != output.dtype and part.numel
+    ]
+    return (max(others, default=0),)
+
+
 def _trilinear(op: OpRecord, target: Target) -> tuple[int, ...]:
     """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
     factors = [_tensor(op, position).shape for position in range(3)]
@@ -231,6 +243,8 @@ RULES: dict[str, Rule] = {
     "aten.upsample_bilinear2d_backward.default": _upsample_backward,
     "aten.roll.default": _roll,
     "aten.repeat.default": _repeat,
+    "aten.cat.default": _joined,
+    "aten.stack.default": _joined,
     "aten._trilinear.default": _trilinear,
     "aten.embedding.default": _embedding,
     "aten.embedding_dense_backward.default": _embedding_backward,
