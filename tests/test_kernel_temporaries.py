@@ -7,6 +7,7 @@ in a step, on tensors of a size that matters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -60,6 +61,15 @@ LOSSES: dict[str, Build] = {
     "weighted cross-entropy": loss(lambda: nn.BCELoss(torch.rand(300))),
     "of logits": loss(nn.BCEWithLogitsLoss),
     "of logits, each": loss(lambda: nn.BCEWithLogitsLoss(reduction="none")),
+    "of logits, positives weigh more": loss(
+        lambda: nn.BCEWithLogitsLoss(pos_weight=torch.rand(300))
+    ),
+    "of logits, positives weigh more, each": loss(
+        lambda: nn.BCEWithLogitsLoss(pos_weight=torch.rand(120, 300), reduction="none")
+    ),
+    "of logits, weighted": loss(
+        lambda: nn.BCEWithLogitsLoss(torch.rand(300), pos_weight=torch.rand(1), reduction="sum")
+    ),
     "soft margin": loss(nn.SoftMarginLoss),
 }
 CONVOLUTIONS: dict[str, Build] = {
@@ -121,6 +131,23 @@ OTHERS: dict[str, Build] = {
 }  # fmt: skip
 
 
+def bags(**options: Any) -> Build:
+    return lambda: (nn.EmbeddingBag(50, 16, **options), (torch.randint(0, 50, (40, 12)),))
+
+
+BAGS: dict[str, Build] = {
+    "sum": bags(mode="sum"),
+    "sum, padded": bags(mode="sum", padding_idx=3),
+    "mean": bags(mode="mean"),
+    "mean, padded": bags(mode="mean", padding_idx=3),
+    "maximum": bags(mode="max"),
+    "offsets": lambda: (
+        nn.EmbeddingBag(50, 16), (torch.randint(0, 50, (240,)), torch.arange(0, 240, 12))
+    ),
+    "long bags": lambda: (nn.EmbeddingBag(50, 4), (torch.randint(0, 50, (4, 300)),)),
+}  # fmt: skip
+
+
 class Sequences(nn.Module):
     """A CTC loss whose targets have 32 bits: they are cast."""
 
@@ -138,6 +165,12 @@ def check(build: Build, training: bool) -> None:
 
 
 both = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+
+
+@both
+@pytest.mark.parametrize("case", BAGS)
+def test_bags_of_embeddings(case: str, training: bool) -> None:
+    check(BAGS[case], training)
 
 
 @both

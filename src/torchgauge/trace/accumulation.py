@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchgauge.trace.torch_internals import (
     DispatchMode,
@@ -54,9 +55,17 @@ def is_written_over(args: tuple[Any, ...], node: Any) -> bool:
         return False
     if old.dtype != new.dtype or torch.broadcast_shapes(old.shape, new.shape) != old.shape:
         return False
-    return reference_counts(old) == last_reference()
+    count, storage = reference_counts(old)
+    alone, shared = last_reference()
+    times = _written_over.get(old, 0)
+    if storage != shared or not alone <= count <= alone + times:
+        return False
+    _written_over[old] = times + 1
+    return True
 
 
+_written_over = WeakTensorKeyDictionary()
+"""How often a temporary was written over: a line of a formula holds it once under each result."""
 _OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
 
 

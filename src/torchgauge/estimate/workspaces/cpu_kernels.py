@@ -13,6 +13,8 @@ _INDEX = 8
 _SMALL_UPSAMPLING = 128
 """Height + width of an output up to which it is made with its channels last."""
 _VECTOR_CHANNELS = 3
+_MAXIMUM = 2
+"""PyTorch's number for embedding bags that take the maximum; 0 is the sum, 1 the mean."""
 
 
 def _tensor(op: OpRecord, position: int) -> TensorSpec:
@@ -189,6 +191,38 @@ def _repeat(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (4 * _INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
 
 
+def _bags(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Sums over the bag of each index, then numbers per bag of a mean or maximum.
+
+    Source: ``_embedding_bag_cpu_impl_out`` and ``make_offset2bag`` in ``EmbeddingBag.cpp``.
+    """
+    table, indices = _tensor(op, 0), _tensor(op, 1)
+    _, bag_of_index, sizes, most = op.outputs
+    if not bag_of_index.numel:
+        return ()
+    mode, bags = op.args[4] if len(op.args) > 4 else 0, op.outputs[0].shape[0]
+    number = bag_of_index.nbytes // bag_of_index.numel
+    first = (indices.numel + 1) * number - sizes.nbytes - most.nbytes
+    apart = {0: 0, 1: 2 * number + table.nbytes // table.numel, 2: number}
+    return (max(0, first, bags * apart.get(mode if isinstance(mode, int) else 0, 0)),)
+
+
+def _bags_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Sorted indices, their order, and the bag of each; of a maximum the rows that have it.
+
+    Source: ``_embedding_bag_backward``, ``_embedding_bag_dense_backward_cpu_sum_mean`` and
+    ``…_max`` in ``EmbeddingBag.cpp``.
+    """
+    gradient, indices, rows = _tensor(op, 0), _tensor(op, 1), _tensor(op, 5)
+    if op.args[9] is True or not indices.numel:
+        return ()
+    number = indices.nbytes // indices.numel
+    if op.args[8] == _MAXIMUM:
+        return (gradient.nbytes + rows.nbytes + gradient.shape[0] * number,)
+    bag_of_index = 0 if _tensor(op, 3).numel else (indices.numel + 1) * number
+    return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
+
+
 def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
     """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
     parts, output = op.args[0], op.outputs[0]
@@ -243,6 +277,9 @@ RULES: dict[str, Rule] = {
     "aten.upsample_bilinear2d_backward.default": _upsample_backward,
     "aten.roll.default": _roll,
     "aten.repeat.default": _repeat,
+    "aten._embedding_bag.default": _bags,
+    "aten._embedding_bag_forward_only.default": _bags,
+    "aten._embedding_bag_backward.default": _bags_backward,
     "aten.cat.default": _joined,
     "aten.stack.default": _joined,
     "aten._trilinear.default": _trilinear,
