@@ -121,6 +121,10 @@ OTHERS: dict[str, Build] = {
     "bilinear": lambda: (nn.Bilinear(20, 30, 40), (numbers(100, 20), numbers(100, 30))),
     "sum of truths": of(lambda x: (x > 0.5).sum(1).float() * x.mean(1), 200, 300),
     "mean of halves": of(lambda x: x.bfloat16().mean(1).float(), 200, 300),
+    "gathered halves": of(lambda x: x.bfloat16().gather(1, x.argsort(1)[:, :90]), 200, 300),
+    "scattered halves": of(
+        lambda x: torch.zeros(200, 300).half().scatter_add(1, x.argsort(1), x.half()), 200, 300
+    ),
     "halves beside floats": of(lambda x: torch.cat([x, x.bfloat16(), x], -1), 200, 300),
     "integers on top of floats": of(lambda x: torch.stack([(x > 0).int(), x]), 200, 300),
     "one minus integers": of(lambda x: (1 - (x > 0.5).long()).float() * x, 200, 300),
@@ -129,6 +133,41 @@ OTHERS: dict[str, Build] = {
     ),
     "CTC of 32 bits": lambda: (Sequences(), (numbers(50, 8, 20),)),
 }  # fmt: skip
+
+
+class Pooled(nn.Module):
+    """Pooling of images in some order; its gradient comes in another, or the same."""
+
+    def __init__(self, pool: nn.Module, order: str, after: str) -> None:
+        super().__init__()
+        self.pool, self.order, self.after = pool, order, after
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ordered(self.pool(self.ordered(x, self.order)), self.after).relu()
+
+    @staticmethod
+    def ordered(x: torch.Tensor, order: str) -> torch.Tensor:
+        if order == "swapped":
+            return x.transpose(-1, -2)
+        if order == "last":
+            wanted = torch.channels_last if x.dim() == 4 else torch.channels_last_3d
+            return x.contiguous(memory_format=wanted)
+        return x.contiguous()
+
+
+POOLS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "average": (lambda: nn.AvgPool2d(2), (2, 6, 8, 10)),
+    "maximum": (lambda: nn.MaxPool2d(2), (2, 6, 8, 10)),
+    "adaptive average": (lambda: nn.AdaptiveAvgPool2d(3), (2, 6, 8, 10)),
+    "adaptive maximum": (lambda: nn.AdaptiveMaxPool2d(3), (2, 6, 8, 10)),
+    "fractional maximum": (lambda: nn.FractionalMaxPool2d(2, output_size=3), (2, 6, 8, 10)),
+    "average of a volume": (lambda: nn.AvgPool3d(2), (2, 6, 4, 8, 10)),
+    "maximum of a volume": (lambda: nn.MaxPool3d(2), (2, 6, 4, 8, 10)),
+    "adaptive average of a volume": (lambda: nn.AdaptiveAvgPool3d(2), (2, 6, 4, 8, 10)),
+    "adaptive maximum of a volume": (lambda: nn.AdaptiveMaxPool3d(2), (2, 6, 4, 8, 10)),
+    "maximum of a line": (lambda: nn.MaxPool1d(2), (2, 6, 40)),
+    "average of a line": (lambda: nn.AvgPool1d(2), (2, 6, 40)),
+}
 
 
 def bags(**options: Any) -> Build:
@@ -165,6 +204,17 @@ def check(build: Build, training: bool) -> None:
 
 
 both = pytest.mark.parametrize("training", [False, True], ids=["inference", "training"])
+
+
+@both
+@pytest.mark.parametrize("after", ["contiguous", "swapped", "last"])
+@pytest.mark.parametrize("order", ["contiguous", "swapped", "last"])
+@pytest.mark.parametrize("case", POOLS)
+def test_pooling(case: str, order: str, after: str, training: bool) -> None:
+    build, shape = POOLS[case]
+    if len(shape) < 4 and "last" in (order, after):
+        pytest.skip("a line has no such order")
+    check(lambda: (Pooled(build(), order, after), (numbers(*shape),)), training)
 
 
 @both

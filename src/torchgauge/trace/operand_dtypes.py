@@ -17,11 +17,24 @@ _OPERANDS = {
 ``check_input_same_type_as_parameters`` in ``aten/src/ATen/native`` and the CUDA kernels alike; on
 meta tensors ``bmm``, ``dot`` and attention do make the check (2.6–2.13)."""
 
+_TARGETS = {
+    **{
+        f"aten.{base}{suffix}.default": 3
+        for base in ("index_add", "index_copy", "index_reduce")
+        for suffix in ("", "_")
+    },
+    **{f"aten.{base}{suffix}.default": 2 for base in ("index_put", "put") for suffix in ("", "_")},
+    "aten._index_put_impl_.default": 2,
+}
+"""At which position stands what is written to places of the first argument: of its dtype, too.
+Source: ``TensorAdvancedIndexing.cpp`` (2.6–2.13)."""
 _AT_POSITIONS = ("aten.index_add.default", "aten.index_add_.default")
 
 
 def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
-    """Refuse a product of different dtypes, and sums at positions of another shape.
+    """Refuse a product of different dtypes, and what is written at positions of another.
+
+    Sums at positions of another shape are refused as well.
 
     Raises:
         RuntimeError: names both dtypes or shapes.
@@ -30,10 +43,14 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
         _check_shapes(*args[:4])
         if name.endswith("_.default"):
             _check_overlap(args[0], args[3])
-    count = _OPERANDS.get(name)
-    if count is None:
+    position = _TARGETS.get(name)
+    if position is not None:
+        operands: Sequence[Any] = (args[0], args[position])
+    elif name in _OPERANDS:
+        operands = args[: _OPERANDS[name]]
+    else:
         return
-    dtypes = [item.dtype for item in args[:count] if isinstance(item, torch.Tensor)]
+    dtypes = [item.dtype for item in operands if isinstance(item, torch.Tensor)]
     for dtype in dtypes:
         if dtype is not dtypes[0]:
             given = ", ".join(str(one).removeprefix("torch.") for one in dtypes)

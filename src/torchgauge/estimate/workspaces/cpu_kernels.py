@@ -13,6 +13,7 @@ _INDEX = 8
 _SMALL_UPSAMPLING = 128
 """Height + width of an output up to which it is made with its channels last."""
 _VECTOR_CHANNELS = 3
+_HALVES = ("bfloat16", "float16")
 _MAXIMUM = 2
 """PyTorch's number for embedding bags that take the maximum; 0 is the sum, 1 the mean."""
 
@@ -223,6 +224,20 @@ def _bags_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
 
 
+def _gather(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The result in float32, where it has half of that: measured, 2.13."""
+    output = op.outputs[0]
+    if output.dtype not in _HALVES or len(output.shape) < 2:
+        return ()
+    return (output.numel * _FLOAT if Layout.CONTIGUOUS in _layout(op, 1) else 0,)
+
+
+def _scatter(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """What is written to in float32, where it has half of that: measured, 2.13."""
+    written = _tensor(op, 0)
+    return (written.numel * _FLOAT if written.dtype in _HALVES else 0,)
+
+
 def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
     """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
     parts, output = op.args[0], op.outputs[0]
@@ -280,6 +295,20 @@ RULES: dict[str, Rule] = {
     "aten._embedding_bag.default": _bags,
     "aten._embedding_bag_forward_only.default": _bags,
     "aten._embedding_bag_backward.default": _bags_backward,
+    "aten.gather.default": _gather,
+    **{
+        f"aten.scatter{name}": _scatter
+        for name in (
+            ".src",
+            "_.src",
+            ".value",
+            "_.value",
+            "_add.default",
+            "_add_.default",
+            "_reduce.two",
+            "_reduce_.two",
+        )
+    },
     "aten.cat.default": _joined,
     "aten.stack.default": _joined,
     "aten._trilinear.default": _trilinear,
