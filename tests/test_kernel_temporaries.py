@@ -187,6 +187,59 @@ BAGS: dict[str, Build] = {
 }  # fmt: skip
 
 
+class Recurrent(nn.Module):
+    """An LSTM's outputs."""
+
+    def __init__(self, *sizes: int, **options: Any) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(*sizes, **options)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0]  # type: ignore[no-any-return]
+
+
+RECURRENT: dict[str, Build] = {
+    "small": lambda: (Recurrent(8, 8), (numbers(5, 2, 8),)),
+    "as wide as its input": lambda: (Recurrent(64, 64), (numbers(7, 2, 64),)),
+    "wider": lambda: (Recurrent(24, 48), (numbers(16, 8, 24),)),
+    "narrower": lambda: (Recurrent(100, 20), (numbers(3, 5, 100),)),
+    "wide": lambda: (Recurrent(128, 256), (numbers(20, 8, 128),)),
+    "two layers": lambda: (Recurrent(10, 20, 2), (numbers(6, 3, 10),)),
+    "both ways": lambda: (Recurrent(10, 20, bidirectional=True), (numbers(6, 3, 10),)),
+    "batch first": lambda: (Recurrent(16, 16, batch_first=True), (numbers(4, 9, 16),)),
+}
+
+
+class Scaled(nn.Module):
+    """Products with numbers, which autograd keeps."""
+
+    def __init__(self, scale: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.layer, self.scale = nn.Linear(6, 6), scale
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale(self.layer(x))
+
+
+def scaled(scale: Callable[[torch.Tensor], torch.Tensor]) -> Build:
+    return lambda: (Scaled(scale), (numbers(6, 6),))
+
+
+NUMBERS: dict[str, Build] = {
+    "product": scaled(lambda x: x * 0.5),
+    "quotient": scaled(lambda x: x / 3),
+    "of a number": scaled(lambda x: 3 / (x.abs() + 1)),
+    "in place": scaled(lambda x: (x + 1).mul_(0.5)),
+    "several": scaled(lambda x: (x * 0.5).relu() * 0.25 + x / 7),
+    "many": scaled(lambda x: x * 1 * 2 * 3 * 4 * 5 * 6 * 7),
+    "floor": scaled(lambda x: torch.div(x, 2, rounding_mode="floor")),
+    "truth": scaled(lambda x: x * True),
+    "double": scaled(lambda x: x.double() * 0.5),
+    "half": scaled(lambda x: x.bfloat16() * 0.5),
+    "scores": scaled(lambda x: ((x[None] @ x[None].mT) * 0.3).softmax(-1) @ x[None]),
+}
+
+
 class Sequences(nn.Module):
     """A CTC loss whose targets have 32 bits: they are cast."""
 
@@ -215,6 +268,19 @@ def test_pooling(case: str, order: str, after: str, training: bool) -> None:
     if len(shape) < 4 and "last" in (order, after):
         pytest.skip("a line has no such order")
     check(lambda: (Pooled(build(), order, after), (numbers(*shape),)), training)
+
+
+@AVX512
+@both
+@pytest.mark.parametrize("case", RECURRENT)
+def test_recurrent_layers(case: str, training: bool) -> None:
+    check(RECURRENT[case], training)
+
+
+@both
+@pytest.mark.parametrize("case", NUMBERS)
+def test_products_with_numbers(case: str, training: bool) -> None:
+    check(NUMBERS[case], training)
 
 
 @both

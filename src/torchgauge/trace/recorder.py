@@ -7,6 +7,7 @@ only watches.
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -55,6 +56,7 @@ from torchgauge.trace.irregular import (
     refuse,
     sparse_alias,
 )
+from torchgauge.trace.kept_numbers import keeps_number, saved_factor
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
@@ -222,6 +224,8 @@ class Recorder(DispatchMode):
         """Whether an operator took a tensor that is distributed over ranks."""
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
+        self._product: tuple[weakref.ref[torch.Tensor], int] | None = None
+        """The last result of a tensor and a number, and its call, until the next operator."""
         self._keep_ops = keep_ops
         self.python = PythonCalls(self.stack)
         self._is_cpu = device == "cpu"
@@ -416,7 +420,17 @@ class Recorder(DispatchMode):
         """Return whether a matrix product came last, seen in another shape: ``linear`` or not."""
         return any(before[0].base in ("mm", "bmm", "mv") for before in self._ops[-3:])
 
+    def _note_kept_number(self) -> None:
+        """Note the number that autograd keeps as a tensor since the last product, if it does."""
+        if self._product is None:
+            return
+        (output, call), self._product = self._product, None
+        number = saved_factor(output())
+        if number is not None:
+            self.storages.note_kept(number, call)
+
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._note_kept_number()
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
         if is_sum and is_bias_of_linear(args, kwargs) and self._follows_product():
             func, args = SUM_IN_PLACE, in_place(args)
@@ -556,6 +570,8 @@ class Recorder(DispatchMode):
             )
         )
         storages.op += 1
+        if self._is_cpu and keeps_number(facts.name, args, recomputes=node is not None):
+            self._product = (weakref.ref(output), call)
         if simulation is None:
             storages.check_limit()
         return output

@@ -57,6 +57,13 @@ class StorageTracker:
         index = self.live.get(key)
         return self._add(storage, key, self.op, call) if index is None else index
 
+    def note_kept(self, tensor: torch.Tensor, call: int) -> None:
+        """Note a tensor that autograd keeps of the last operator, which no operator returned."""
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        if key not in self.live:
+            self._add(storage, key, self.op - 1, call)
+
     def register(self, tensor: torch.Tensor, role: Role, label: str) -> int:
         """Note a tensor that existed before the step, or learn the role of one that is alive."""
         storage = tensor.untyped_storage()

@@ -12,10 +12,14 @@ from math import prod
 
 from torchgauge.estimate.workspaces.losses import NUMBER, mean_scratch, width
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, TensorSpec
+from torchgauge.report.model import OpRecord, Phase, TensorSpec
 
-_CAST = {"float32": 4, "bfloat16": 4, "float16": 4, "complex64": 8}
-"""Bytes of a number in the arithmetic of a dtype, where it is another than its own."""
+_NUMBERS: dict[type, tuple[str, int]] = {
+    bool: ("bool", 1), int: ("int64", NUMBER), float: ("float64", NUMBER),
+    complex: ("complex128", 16),
+}  # fmt: skip
+"""By type: the dtype of a number as a tensor, and its bytes."""
+_PRODUCTS = ("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.div_.Tensor")
 _BASES = (
     "add",
     "sub",
@@ -35,16 +39,21 @@ _BASES = (
 
 def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
     """The number, the number in the common dtype, and copies of what has another dtype."""
-    tensor, other = op.args[0], op.args[1]
-    if isinstance(tensor, TensorSpec) and isinstance(other, TensorSpec):
-        return _copies(op, tensor, other)
-    if not isinstance(tensor, TensorSpec) or isinstance(other, bool):
+    tensor, number = op.args[0], op.args[1]
+    if isinstance(tensor, TensorSpec) and isinstance(number, TensorSpec):
+        return _copies(op, tensor, number)
+    if not isinstance(tensor, TensorSpec) or type(number) not in _NUMBERS:
         return ()
-    if not isinstance(other, (int, float)):
-        return ()
-    common, itemsize = _common_dtype(op, tensor, other)
+    own, nbytes = _NUMBERS[type(number)]
+    common, itemsize = _common_dtype(op, tensor, number)
     copied = 0 if common == tensor.dtype else tensor.numel * itemsize
-    return NUMBER, _CAST.get(common, 0), copied
+    made = 0 if _is_kept(op) else nbytes
+    return made, 0 if common == own else itemsize, copied
+
+
+def _is_kept(op: OpRecord) -> bool:
+    """Return whether the number is the one that autograd has kept (``trace/kept_numbers.py``)."""
+    return op.phase is Phase.BACKWARD and not op.recompute and op.name in _PRODUCTS
 
 
 def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str, int]:
@@ -53,13 +62,17 @@ def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str
     A fraction turns whole numbers into floats, a whole number turns booleans into int64.
     """
     output = op.outputs[0] if op.outputs else tensor
+    if isinstance(number, complex):
+        return output.dtype, width(output)
     if _is_float(tensor):
         return tensor.dtype, width(tensor)
     if _is_float(output):
         return output.dtype, width(output)
     if isinstance(number, float):
         return "float32", 4
-    return ("int64", 8) if tensor.dtype == "bool" else (tensor.dtype, width(tensor))
+    if tensor.dtype == "bool" and not isinstance(number, bool):
+        return "int64", 8
+    return tensor.dtype, width(tensor)
 
 
 def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
@@ -117,7 +130,7 @@ _BINARY: dict[str, Rule] = {
     f"aten.{base}{suffix}.{overload}": _cast_operand
     for base in _BASES
     for suffix in ("", "_")
-    for overload in ("Tensor", "Scalar", "default")
+    for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
 }
 _OF_TWO_TENSORS: dict[str, Rule] = {
     f"aten.{name}": _cast_operand
