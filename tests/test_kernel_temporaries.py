@@ -204,6 +204,9 @@ RECURRENT: dict[str, Build] = {
     "wider": lambda: (Recurrent(24, 48), (numbers(16, 8, 24),)),
     "narrower": lambda: (Recurrent(100, 20), (numbers(3, 5, 100),)),
     "wide": lambda: (Recurrent(128, 256), (numbers(20, 8, 128),)),
+    "one sequence": lambda: (Recurrent(16, 16), (numbers(32, 1, 16),)),
+    "a long sequence": lambda: (Recurrent(64, 128), (numbers(64, 1, 64),)),
+    "one step": lambda: (Recurrent(8, 8), (numbers(1, 1, 8),)),
     "two layers": lambda: (Recurrent(10, 20, 2), (numbers(6, 3, 10),)),
     "both ways": lambda: (Recurrent(10, 20, bidirectional=True), (numbers(6, 3, 10),)),
     "batch first": lambda: (Recurrent(16, 16, batch_first=True), (numbers(4, 9, 16),)),
@@ -235,6 +238,7 @@ NUMBERS: dict[str, Build] = {
     "floor": scaled(lambda x: torch.div(x, 2, rounding_mode="floor")),
     "truth": scaled(lambda x: x * True),
     "double": scaled(lambda x: x.double() * 0.5),
+    "of nothing": lambda: (Function(lambda x: x[:0] * 0.5 + x.sum() * 2), (numbers(6, 6),)),
     "half": scaled(lambda x: x.bfloat16() * 0.5),
     "scores": scaled(lambda x: ((x[None] @ x[None].mT) * 0.3).softmax(-1) @ x[None]),
 }

@@ -60,13 +60,17 @@ def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
 
 
 def _inference_scratch(steps: int, batch: int, inputs: int, size: int) -> int:
-    """Return the states before and after all steps, the gates of one, and smaller things."""
+    """Return the states before and after all steps, the gates of one, and smaller things.
+
+    Of a single sequence the gates of all steps, whose inputs are multiplied together.
+    """
+    merges = batch == 1 and steps > 1
     before_and_after = 2 * (steps + 1) * batch * _FLOAT
     sizes = (
         before_and_after * _row(max(inputs, size)), before_and_after * size,
-        batch * _row(4 * size) * _FLOAT, batch * _row(size) * _FLOAT,
+        (steps if merges else batch) * _row(4 * size) * _FLOAT, batch * _row(size) * _FLOAT,
     )  # fmt: skip
-    fused = _FUSED if inputs == size else 0
+    fused = _FUSED if inputs == size and not merges else 0
     return sum(_up(n, _PAGE) for n in sizes) + _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
 
 

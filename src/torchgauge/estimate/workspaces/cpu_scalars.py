@@ -8,6 +8,7 @@ Source: ``wrapped_scalar_tensor`` (``aten/src/ATen/ScalarOps.cpp``) in ``BinaryO
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 from torchgauge.estimate.workspaces.losses import NUMBER, mean_scratch, width
@@ -45,7 +46,8 @@ def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
     if not isinstance(tensor, TensorSpec) or type(number) not in _NUMBERS:
         return ()
     own, nbytes = _NUMBERS[type(number)]
-    common, itemsize = _common_dtype(op, tensor, number)
+    common = _common_dtype(op, tensor, number)
+    itemsize = _itemsize(common)
     copied = 0 if common == tensor.dtype else tensor.numel * itemsize
     made = 0 if _is_kept(op) else nbytes
     return made, 0 if common == own else itemsize, copied
@@ -56,23 +58,27 @@ def _is_kept(op: OpRecord) -> bool:
     return op.phase is Phase.BACKWARD and not op.recompute and op.name in _PRODUCTS
 
 
-def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str, int]:
-    """Return the dtype in which a tensor meets a number, and its bytes.
+def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
+    """Return the dtype in which a tensor meets a number.
 
     A fraction turns whole numbers into floats, a whole number turns booleans into int64.
     """
     output = op.outputs[0] if op.outputs else tensor
     if isinstance(number, complex):
-        return output.dtype, width(output)
+        return output.dtype
     if _is_float(tensor):
-        return tensor.dtype, width(tensor)
+        return tensor.dtype
     if _is_float(output):
-        return output.dtype, width(output)
+        return output.dtype
     if isinstance(number, float):
-        return "float32", 4
-    if tensor.dtype == "bool" and not isinstance(number, bool):
-        return "int64", 8
-    return tensor.dtype, width(tensor)
+        return "float32"
+    return "int64" if tensor.dtype == "bool" and not isinstance(number, bool) else tensor.dtype
+
+
+def _itemsize(dtype: str) -> int:
+    """Return the bytes of an element, which its name says in bits."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits.group()) // 8 if bits else 1
 
 
 def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
