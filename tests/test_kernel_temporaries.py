@@ -209,6 +209,14 @@ RECURRENT: dict[str, Build] = {
     "one step": lambda: (Recurrent(8, 8), (numbers(1, 1, 8),)),
     "two layers": lambda: (Recurrent(10, 20, 2), (numbers(6, 3, 10),)),
     "both ways": lambda: (Recurrent(10, 20, bidirectional=True), (numbers(6, 3, 10),)),
+    "both ways, three layers": lambda: (
+        Recurrent(10, 20, 3, bidirectional=True),
+        (numbers(60, 3, 10),),
+    ),
+    "both ways, batch first": lambda: (
+        Recurrent(48, 32, 2, bidirectional=True, batch_first=True),
+        (numbers(9, 30, 48),),
+    ),
     "batch first": lambda: (Recurrent(16, 16, batch_first=True), (numbers(4, 9, 16),)),
 }
 
