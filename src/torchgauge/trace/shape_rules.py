@@ -305,12 +305,15 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 
 
 def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
-    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training."""
-    source, hidden, cell, size, train = args[0], args[5], args[6], args[10], args[15]
+    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace for the backward.
+
+    Whether gradients may be asked for decides, not whether the layer is trained (``RNN.cpp``).
+    """
+    source, hidden, cell, size = args[0], args[5], args[6], args[10]
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
     steps, batch, inputs = source.shape
-    if not train:
+    if not torch.is_grad_enabled():
         return output, *states, None
     nbytes = lstm_workspace_bytes(steps, batch, inputs, size, is_early=has_early_onednn())
     return output, *states, torch.empty(nbytes, dtype=torch.uint8, device=META)

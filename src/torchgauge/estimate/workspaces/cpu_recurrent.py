@@ -16,6 +16,8 @@ _CACHE_LINE = 16
 _CONFLICT = 256
 _OUTPUT_BLOCK = 32
 """Outputs that the inference kernel computes together."""
+_OUTPUTS = 3
+"""The output and both states; a workspace comes fourth where gradients may be asked for."""
 _GRADIENT = 10
 """Which of the backward's tensors is the output's gradient."""
 _PLACES = 568
@@ -80,10 +82,11 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     if sizes is None:
         return ()
     steps, batch, inputs, size = sizes
-    row = _row(4 * size) if op.args[15] else 4 * _up(size, _OUTPUT_BLOCK)
+    for_gradients = len(op.outputs) > _OUTPUTS
+    row = _row(4 * size) if for_gradients else 4 * _up(size, _OUTPUT_BLOCK)
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
-    if not op.args[15]:
+    if not for_gradients:
         return bias, *weights, _inference_scratch(steps, batch, inputs, size)
     return bias, *weights, _scratch(steps, batch, size, target)
 
