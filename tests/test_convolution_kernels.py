@@ -83,7 +83,7 @@ def taken(run: Callable[[], tuple[torch.Tensor, ...]]) -> int:
 def check(
     source: tuple[int, ...], weight: tuple[int, ...], *, stride: int = 1, padding: int = 0,
     dilation: int = 1, groups: int = 1, bias: bool = False, transposed: bool = False,
-    extra: int = 0, dtype: torch.dtype = torch.float32, last: bool = False,
+    extra: int = 0, dtype: torch.dtype = torch.float32, last: bool = False, swapped: bool = False,
 ) -> None:  # fmt: skip
     """Compare the output's scratch memory, and that of all gradients."""
     spatial = len(weight) - 2
@@ -93,6 +93,8 @@ def check(
     if last:
         wanted = torch.channels_last if spatial == 2 else torch.channels_last_3d
         x = x.to(memory_format=wanted)
+    if swapped:
+        x = x.transpose(-1, -2).contiguous().transpose(-1, -2)
     steps = ([stride] * spatial, [padding] * spatial, [dilation] * spatial)
     rest = (*steps, transposed, [extra] * spatial, groups)
     with torch.no_grad():
@@ -276,6 +278,25 @@ def test_channels_last(case: str) -> None:
 @pytest.mark.parametrize("case", TRANSPOSED)
 def test_transposed(case: str) -> None:
     check(**TRANSPOSED[case], transposed=True)
+
+
+SWAPPED: dict[str, dict[str, Any]] = {
+    "ordinary": {"source": (2, 20, 16, 18), "weight": (24, 20, 3, 3), "padding": 1},
+    "one image": {"source": (1, 4, 16, 18), "weight": (5, 4, 3, 3), "bias": True},
+    "depthwise": {"source": (2, 16, 16, 18), "weight": (16, 1, 5, 5), "groups": 16},
+    "a volume": {"source": (2, 4, 6, 10, 8), "weight": (8, 4, 1, 1, 1), "stride": 2},
+    "transposed": {
+        "source": (2, 16, 12, 10), "weight": (16, 8, 3, 3), "transposed": True, "bias": True
+    },
+    "transposed, a volume": {
+        "source": (4, 4, 6, 10, 8), "weight": (4, 8, 1, 1, 1), "stride": 2, "transposed": True
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_images_of_swapped_sides(case: str) -> None:
+    check(**SWAPPED[case], swapped=True)
 
 
 @pytest.mark.parametrize("case", TRANSPOSED_LAST)

@@ -221,11 +221,6 @@ class Convolution:
         return self.threads * per_image + ALIGNMENT
 
     @property
-    def copied_source(self) -> int:
-        """Return the bytes of the input's copy with its channels last."""
-        return 0 if Layout.CHANNELS_LAST in self.source_layout else self.source.nbytes
-
-    @property
     def copied_weight(self) -> int:
         """Return the bytes of the weight's copy with its channels last."""
         return 0 if Layout.CHANNELS_LAST in self.weight_layout else self.weight.nbytes

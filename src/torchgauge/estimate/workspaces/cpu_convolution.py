@@ -47,10 +47,10 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
         return ()
     if not case.takes_onednn:
         return (own_output(case, output),)
-    if case.is_transposed:
-        return deconvolution(case, output, target)
     last = case.is_channels_last
     copy = _copy(case.source, case.source_layout, channels_last=last)
+    if case.is_transposed:
+        return copy, *deconvolution(case, output, target)
     if last:
         return copy, case.copied_weight, cpu_channels_last.output_taken(case, target).total
     kernel = forward_kernel(case, target.caches)
@@ -81,11 +81,11 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     if not case.takes_onednn:
         kept = sum(spec.nbytes for spec in op.outputs)
         return (own_gradients(case, gradient, op.layouts[0], flags, kept),)
-    if case.is_transposed:
-        return deconvolution_backward(case, gradient, flags, target)
     last = case.is_channels_last
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
+    if case.is_transposed:
+        return copies, *deconvolution_backward(case, gradient, flags, target)
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0

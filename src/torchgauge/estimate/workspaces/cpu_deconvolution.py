@@ -38,8 +38,7 @@ def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tupl
         taken = cpu_channels_last.transposed_taken(case, backwards, target)
         fits = _is_even(backwards) and takes_strided(backwards)
         apart = case.is_depthwise or (case.is_strided and not fits)
-        copies = case.copied_source + case.copied_weight
-        return copies, taken.nested + (bias if apart else 0)
+        return case.copied_weight, taken.nested + (bias if apart else 0)
     if takes_strided(backwards):
         copied = 0 if is_one_order(case.source.shape) else case.source.nbytes
         inside = copied + cpu_channels_last.strided_weight(backwards) + ALIGNMENT
@@ -66,13 +65,12 @@ def deconvolution_backward(
     bias = gradient.shape[1] * FLOAT if mask[2] else 0
     moments = [0]
     if case.is_channels_last:
-        copies = case.copied_source + case.copied_weight
         if mask[0]:
             moments.append(image + cpu_channels_last.output_taken(backwards, target).nested)
         if mask[1]:
             taken = cpu_channels_last.weight_taken(backwards, bias=False)
             moments += [image + taken.nested + bias, image + taken.weight + 2 * bias + 2 * own]
-        return copies, max(0, max(moments) - image - own - bias)
+        return case.copied_weight, max(0, max(moments) - image - own - bias)
     if mask[0]:
         moments += _input_gradient(backwards, image, target)
     if mask[1]:
