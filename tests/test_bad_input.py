@@ -238,3 +238,12 @@ def test_a_model_as_deep_as_python_runs_it_is_analysed() -> None:
     report = tg.analyze(nested(levels), (2, 4))
     assert (len(report.modules), report.totals.forward_macs) == (levels + 1, 32)
     assert sys.getrecursionlimit() == limit
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8), (1, 4, 8, 8), (3, 16)])
+def test_a_group_norm_of_other_channels_fails_as_it_really_does(shape: tuple[int, ...]) -> None:
+    norm, x = nn.GroupNorm(4, 32), torch.ones(shape)
+    with pytest.raises(RuntimeError, match="Expected weight to be a vector"):
+        norm(x)
+    with pytest.raises(ModelError, match="Expected weight to be a vector"):
+        tg.analyze(norm, input_data=(x,), real_run=False)

@@ -121,6 +121,8 @@ OTHERS: dict[str, Build] = {
     "bilinear": lambda: (nn.Bilinear(20, 30, 40), (numbers(100, 20), numbers(100, 30))),
     "sum of truths": of(lambda x: (x > 0.5).sum(1).float() * x.mean(1), 200, 300),
     "mean of halves": of(lambda x: x.bfloat16().mean(1).float(), 200, 300),
+    "logarithms of sums": of(lambda x: x.logsumexp(1), 200, 300),
+    "logarithms of short sums": of(lambda x: x.logsumexp(-1), 40, 1),
     "gathered halves": of(lambda x: x.bfloat16().gather(1, x.argsort(1)[:, :90]), 200, 300),
     "scattered halves": of(
         lambda x: torch.zeros(200, 300).half().scatter_add(1, x.argsort(1), x.half()), 200, 300

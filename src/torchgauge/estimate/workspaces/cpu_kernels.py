@@ -238,6 +238,17 @@ def _scatter(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (written.numel * _FLOAT if written.dtype in _HALVES else 0,)
 
 
+def _logsumexp(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The maxima, and the input less them; before, their sizes and where they are infinite.
+
+    Source: ``logsumexp_out_impl`` in ``ReduceOps.cpp``.
+    """
+    output = op.outputs[0]
+    itemsize = output.nbytes // max(1, output.numel)
+    whole = output.nbytes + _tensor(op, 0).numel * itemsize
+    return (max(whole, output.nbytes + _INDEX + itemsize + output.numel),)
+
+
 def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
     """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
     parts, output = op.args[0], op.outputs[0]
@@ -309,6 +320,7 @@ RULES: dict[str, Rule] = {
             "_reduce_.two",
         )
     },
+    "aten.logsumexp.default": _logsumexp,
     "aten.cat.default": _joined,
     "aten.stack.default": _joined,
     "aten._trilinear.default": _trilinear,
