@@ -298,6 +298,13 @@ def test_products_with_numbers(case: str, training: bool) -> None:
 
 
 @both
+@pytest.mark.parametrize("order", ["contiguous", "swapped", "last"])
+def test_batch_norms_of_another_order(order: str, training: bool) -> None:
+    model = nn.Sequential(Pooled(nn.BatchNorm2d(6), order, "contiguous"), nn.AvgPool2d(2))
+    check(lambda: (model, (numbers(2, 6, 8, 8),)), training)
+
+
+@both
 @pytest.mark.parametrize("case", BAGS)
 def test_bags_of_embeddings(case: str, training: bool) -> None:
     check(BAGS[case], training)

@@ -220,6 +220,7 @@ THREADS = {"thread", "threads"}
 ERRORS = {
     "not implemented for": "kernels without data take every dtype",
     "range": "an index is looked up in no table",
+    "Expected idx": "the same of a bag of embeddings",
 }
 """Words of errors that only a real run raises, and why."""
 

@@ -47,7 +47,13 @@ def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Te
     dtype = _stat_dtype(source, args[1])
     size = channels if training else 0
     stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
-    return torch.empty_like(source), *stats
+    return _in_its_order(source), *stats
+
+
+def _in_its_order(source: torch.Tensor) -> torch.Tensor:
+    """Return an image of that shape, contiguous or with its channels last, as it suggests."""
+    layout = channels_last(source) or torch.contiguous_format
+    return torch.empty_like(source, memory_format=layout)
 
 
 def _batch_norm_backward(
@@ -60,7 +66,7 @@ def _batch_norm_backward(
         torch.empty(source.shape[1], dtype=dtype, device=META) if wanted else None
         for wanted in mask[1:]
     ]
-    return torch.empty_like(source) if mask[0] else None, *channel
+    return _in_its_order(source) if mask[0] else None, *channel
 
 
 def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
