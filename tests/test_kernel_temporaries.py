@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
@@ -250,6 +251,7 @@ NUMBERS: dict[str, Build] = {
     "double": scaled(lambda x: x.double() * 0.5),
     "of nothing": lambda: (Function(lambda x: x[:0] * 0.5 + x.sum() * 2), (numbers(6, 6),)),
     "half": scaled(lambda x: x.bfloat16() * 0.5),
+    "checkpoint": scaled(lambda x: checkpoint(Scaled(lambda y: y * 2), x, use_reentrant=False)),
     "scores": scaled(lambda x: ((x[None] @ x[None].mT) * 0.3).softmax(-1) @ x[None]),
 }
 

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import has_saving_hooks
-
 _PRODUCTS = frozenset(
     f"aten.{base}.{overload}"
     for base in ("mul", "mul_", "div", "div_")
@@ -19,16 +17,14 @@ _PRODUCTS = frozenset(
 )
 
 
-def keeps_number(name: str, args: tuple[Any, ...], *, recomputes: bool) -> bool:
+def keeps_number(name: str, args: tuple[Any, ...]) -> bool:
     """Return whether autograd keeps the number beside an operator's tensor for the backward.
 
-    A hook that saves tensors in its own way, such as a checkpoint's, does not; when it
-    ``recomputes`` it does.
+    Hooks on what is saved, such as a checkpoint's, do not see numbers (``saved_variable.cpp``).
     """
     if name not in _PRODUCTS or isinstance(args[1], torch.Tensor):
         return False
-    needed = torch.is_grad_enabled() and bool(args[0].requires_grad)
-    return needed and (recomputes or not has_saving_hooks())
+    return torch.is_grad_enabled() and bool(args[0].requires_grad)
 
 
 def saved_factor(output: torch.Tensor | None) -> torch.Tensor | None:

@@ -570,7 +570,7 @@ class Recorder(DispatchMode):
             )
         )
         storages.op += 1
-        if self._is_cpu and keeps_number(facts.name, args, recomputes=node is not None):
+        if self._is_cpu and keeps_number(facts.name, args):
             self._product = (weakref.ref(output), call)
         if simulation is None:
             storages.check_limit()

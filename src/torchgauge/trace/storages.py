@@ -58,11 +58,17 @@ class StorageTracker:
         return self._add(storage, key, self.op, call) if index is None else index
 
     def note_kept(self, tensor: torch.Tensor, call: int) -> None:
-        """Note a tensor that autograd keeps of the last operator, which no operator returned."""
+        """Note a tensor that autograd keeps of the last operator, which no operator returned.
+
+        Beside the next one: the last has it in its scratch memory.
+        """
         storage = tensor.untyped_storage()
         key = storage_key(storage)
-        if key not in self.live:
-            self._add(storage, key, self.op - 1, call)
+        if key in self.live:
+            return
+        index = self._note(storage.nbytes(), self.op, call)
+        self._live_bytes += storage.nbytes()
+        self._follow(storage, key, index)
 
     def register(self, tensor: torch.Tensor, role: Role, label: str) -> int:
         """Note a tensor that existed before the step, or learn the role of one that is alive."""

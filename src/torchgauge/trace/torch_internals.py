@@ -152,14 +152,6 @@ def current_autograd_node() -> Any:
     return torch._C._current_autograd_node()
 
 
-def has_saving_hooks() -> bool:
-    """Return whether hooks decide what autograd saves now.
-
-    ``torch._C._autograd._top_saved_tensors_default_hooks``: 2.6–2.13.
-    """
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
-
-
 def reference_counts(tensor: torch.Tensor) -> tuple[int, int]:
     """Return how many references C++ has to a tensor and to its storage, those of Python included.
 
