@@ -247,3 +247,21 @@ def test_a_group_norm_of_other_channels_fails_as_it_really_does(shape: tuple[int
         norm(x)
     with pytest.raises(ModelError, match="Expected weight to be a vector"):
         tg.analyze(norm, input_data=(x,), real_run=False)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.ConvTranspose1d(24, 8, 3), (4, 32, 48)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (2, 6, 8, 8)),
+        (nn.ConvTranspose3d(4, 16, 1), (4, 16, 3, 3, 5)),
+    ],
+)
+def test_a_transposed_convolution_of_other_channels_fails_as_it_really_does(
+    layer: nn.Module, shape: tuple[int, ...]
+) -> None:
+    x = torch.ones(shape)
+    with pytest.raises(RuntimeError, match=r"expected input.* channels, but got"):
+        layer(x)
+    with pytest.raises(ModelError, match=r"expected input.* channels, but got"):
+        tg.analyze(layer, input_data=(x,), real_run=False)

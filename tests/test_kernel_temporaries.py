@@ -124,6 +124,9 @@ OTHERS: dict[str, Build] = {
     "mean of halves": of(lambda x: x.bfloat16().mean(1).float(), 200, 300),
     "logarithms of sums": of(lambda x: x.logsumexp(1), 200, 300),
     "logarithms of short sums": of(lambda x: x.logsumexp(-1), 40, 1),
+    "tangents of integers": of(lambda x: (x > 0.5).long().tanh() * x, 200, 300),
+    "softmax of another order": of(lambda x: x.transpose(0, 1).softmax(-1), 40, 30, 20),
+    "logarithms of another order": of(lambda x: x.transpose(0, 2).log_softmax(0), 40, 30, 20),
     "gathered halves": of(lambda x: x.bfloat16().gather(1, x.argsort(1)[:, :90]), 200, 300),
     "scattered halves": of(
         lambda x: torch.zeros(200, 300).half().scatter_add(1, x.argsort(1), x.half()), 200, 300
@@ -170,6 +173,22 @@ POOLS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "adaptive maximum of a volume": (lambda: nn.AdaptiveMaxPool3d(2), (2, 6, 4, 8, 10)),
     "maximum of a line": (lambda: nn.MaxPool1d(2), (2, 6, 40)),
     "average of a line": (lambda: nn.AvgPool1d(2), (2, 6, 40)),
+}
+
+
+UPSAMPLINGS: dict[str, tuple[str, tuple[int, ...], tuple[int, ...]]] = {
+    "a line": ("nearest", (4, 24, 32), (64,)),
+    "a line, linear": ("linear", (4, 24, 32), (64,)),
+    "small": ("nearest", (2, 8, 8, 8), (60, 68)),
+    "large": ("nearest", (2, 8, 8, 8), (60, 69)),
+    "small, linear": ("bilinear", (2, 8, 8, 8), (20, 21)),
+    "large, linear": ("bilinear", (2, 8, 8, 8), (200, 201)),
+    "large, three colours": ("bilinear", (2, 3, 8, 8), (200, 201)),
+    "large, grey": ("bilinear", (2, 1, 8, 8), (200, 201)),
+    "cubic": ("bicubic", (2, 3, 8, 8), (20, 21)),
+    "exact": ("nearest-exact", (2, 3, 8, 8), (200, 201)),
+    "a volume": ("nearest", (2, 3, 4, 5, 6), (8, 9, 10)),
+    "a volume, linear": ("trilinear", (2, 3, 4, 5, 6), (8, 9, 10)),
 }
 
 
@@ -304,6 +323,20 @@ def test_products_with_numbers(case: str, training: bool) -> None:
 def test_batch_norms_of_another_order(order: str, training: bool) -> None:
     model = nn.Sequential(Pooled(nn.BatchNorm2d(6), order, "contiguous"), nn.AvgPool2d(2))
     check(lambda: (model, (numbers(2, 6, 8, 8),)), training)
+
+
+@both
+@pytest.mark.parametrize("last", [False, True], ids=["contiguous", "last"])
+@pytest.mark.parametrize("case", UPSAMPLINGS)
+def test_upsampling(case: str, last: bool, training: bool) -> None:
+    mode, shape, size = UPSAMPLINGS[case]
+    if last and len(shape) != 4:
+        pytest.skip("images alone")
+    x = torch.rand(shape)
+    if last:
+        x = x.contiguous(memory_format=torch.channels_last)
+    model = Function(lambda x: nn.functional.interpolate(x, size=size, mode=mode))
+    check(lambda: (model, (x.requires_grad_(),)), training)
 
 
 @both

@@ -123,6 +123,13 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
+    source, weight = args[:2]
+    if args[6] and source.dim() == weight.dim() and source.shape[1] != weight.shape[0]:
+        raise RuntimeError(
+            f"Given transposed=1, weight of size {list(weight.shape)}, expected input"
+            f"{list(source.shape)} to have {weight.shape[0]} channels, but got {source.shape[1]} "
+            "channels instead"
+        )
     try:
         output = torch.ops.aten.convolution.default(*args, **kwargs)
     except RuntimeError:
@@ -130,7 +137,7 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise
     if not output.numel():
         _check_that_the_kernel_fits(*args[:2], *args[3:8])
-    layout = _convolution_layout(args[0], args[1])
+    layout = _convolution_layout(source, weight)
     return output if layout is None else output.contiguous(memory_format=layout)
 
 

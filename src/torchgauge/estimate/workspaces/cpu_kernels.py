@@ -13,6 +13,8 @@ _INDEX = 8
 _SMALL_UPSAMPLING = 128
 """Height + width of an output up to which it is made with its channels last."""
 _VECTOR_CHANNELS = 3
+_LINEAR = 2
+"""Pixels of which one is made along a line in linear interpolation."""
 _HALVES = ("bfloat16", "float16")
 _MAXIMUM = 2
 """PyTorch's number for embedding bags that take the maximum; 0 is the sum, 1 the mean."""
@@ -99,24 +101,61 @@ def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (batch * channels * _FLOAT,) * 2
 
 
-def _upsample(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _upsample(factors: int) -> Rule:
     """Copies with the channels last of a small image's input and output.
 
-    Source: ``_use_vectorized_kernel_cond_2d`` in ``cpu/UpSampleKernel.cpp``.
+    Else the positions and ``factors`` of the pixels that each line of the output is made of.
+    Source: ``_use_vectorized_kernel_cond_2d`` and ``HelperInterpBase`` in
+    ``cpu/UpSampleKernel.cpp``.
     """
-    source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
-    vector = Layout.CHANNELS_LAST in layout and source.shape[1] > _VECTOR_CHANNELS
-    if not vector and sum(output.shape[-2:]) > _SMALL_UPSAMPLING:
-        return ()
-    made_so = Layout.SUGGESTS_CHANNELS_LAST in layout
-    copied = 0 if Layout.CHANNELS_LAST in layout else source.nbytes
-    return copied, 0 if made_so else output.nbytes
+
+    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+        source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
+        last, sides = Layout.CHANNELS_LAST in layout, output.shape[2:]
+        several = source.shape[1] > _VECTOR_CHANNELS
+        itemsize = output.nbytes // max(1, output.numel)
+        positions = factors * sum(sides) * (_INDEX + itemsize)
+        if len(sides) != 2 or factors > _LINEAR:
+            return (0 if last and several and factors <= _LINEAR else positions,)
+        colours = factors == _LINEAR and source.shape[1] == _VECTOR_CHANNELS
+        if not (last and several) and not colours and sum(sides) > _SMALL_UPSAMPLING:
+            return (positions,)
+        made_so = Layout.SUGGESTS_CHANNELS_LAST in layout
+        return 0 if last else source.nbytes, 0 if made_so else output.nbytes
+
+    return rule
 
 
 def _upsample_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
     strange = not _layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
     return (_tensor(op, 0).nbytes if strange else 0,)
+
+
+def _of_floats(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input as floats, where it has whole numbers (``TensorIteratorBase::compute_types``)."""
+    source, output = _tensor(op, 0), op.outputs[0]
+    whole = source.dtype.startswith(("int", "uint", "bool"))
+    return (output.nbytes if whole else 0,)
+
+
+_OF_FLOATS = (
+    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf", "erfc",
+    "erfinv", "exp", "exp2", "expm1", "i0", "lgamma", "log", "log10", "log1p", "log2", "logit",
+    "reciprocal", "rsqrt", "sigmoid", "sin", "sinc", "sinh", "sqrt", "tan", "tanh",
+)  # fmt: skip
+
+
+def _contiguous(*positions: int) -> Rule:
+    """Contiguous copies of arguments (``SoftMax.cpp``)."""
+
+    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+        return tuple(
+            0 if Layout.CONTIGUOUS in _layout(op, index) else _tensor(op, index).nbytes
+            for index in positions
+        )
+
+    return rule
 
 
 def _roll(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -297,8 +336,17 @@ RULES: dict[str, Rule] = {
     "aten.native_layer_norm_backward.default": _layer_norm_backward,
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
-    "aten.upsample_nearest2d.default": _upsample,
-    "aten.upsample_bilinear2d.default": _upsample,
+    **{f"aten.upsample_nearest{count}d.default": _upsample(1) for count in (1, 2, 3)},
+    **{f"aten._upsample_nearest_exact{count}d.default": _upsample(1) for count in (1, 2, 3)},
+    "aten.upsample_linear1d.default": _upsample(_LINEAR),
+    "aten.upsample_bilinear2d.default": _upsample(_LINEAR),
+    "aten.upsample_trilinear3d.default": _upsample(_LINEAR),
+    "aten.upsample_bicubic2d.default": _upsample(4),
+    **{f"aten.{name}.default": _of_floats for name in _OF_FLOATS},
+    "aten._softmax.default": _contiguous(0),
+    "aten._log_softmax.default": _contiguous(0),
+    "aten._softmax_backward_data.default": _contiguous(0, 1),
+    "aten._log_softmax_backward_data.default": _contiguous(0, 1),
     "aten.upsample_nearest2d_backward.default": _upsample_backward,
     "aten.upsample_bilinear2d_backward.default": _upsample_backward,
     "aten.roll.default": _roll,
