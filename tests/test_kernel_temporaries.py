@@ -127,6 +127,10 @@ OTHERS: dict[str, Build] = {
     "tangents of integers": of(lambda x: (x > 0.5).long().tanh() * x, 200, 300),
     "softmax of another order": of(lambda x: x.transpose(0, 1).softmax(-1), 40, 30, 20),
     "logarithms of another order": of(lambda x: x.transpose(0, 2).log_softmax(0), 40, 30, 20),
+    "attention in double precision": lambda: (
+        Function(lambda x: nn.functional.scaled_dot_product_attention(x, x, x)),
+        (numbers(2, 4, 100, 16, dtype=torch.float64),),
+    ),
     "gathered halves": of(lambda x: x.bfloat16().gather(1, x.argsort(1)[:, :90]), 200, 300),
     "scattered halves": of(
         lambda x: torch.zeros(200, 300).half().scatter_add(1, x.argsort(1), x.half()), 200, 300

@@ -350,3 +350,19 @@ def test_writing_in_another_dtype_fails_as_it_really_does(write):
         tg.analyze(model, input_data=(x,), real_run=False)
     same = Written(lambda into, at, x: write(into, at, x.bfloat16()))
     assert tg.analyze(same, input_data=(x,), real_run=False).failure is None
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.LayerNorm(8), nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize("of_input", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("of_layer", ["float32", "bfloat16"])
+def test_norms_of_two_dtypes_fail_where_they_really_do(layer, of_input, of_layer):
+    layer = copy.deepcopy(layer).to(getattr(torch, of_layer))
+    x = torch.ones(2, 4, 8, dtype=getattr(torch, of_input))
+    try:
+        layer(x)
+    except RuntimeError as error:
+        assert "mixed dtype" in str(error)
+        with pytest.raises(ModelError, match="mixed dtype"):
+            tg.analyze(layer, input_data=(x,), real_run=False)
+    else:
+        assert tg.analyze(layer, input_data=(x,), real_run=False).failure is None

@@ -17,6 +17,13 @@ _OPERANDS = {
 ``check_input_same_type_as_parameters`` in ``aten/src/ATen/native`` and the CUDA kernels alike; on
 meta tensors ``bmm``, ``dot`` and attention do make the check (2.6–2.13)."""
 
+_PARAMETERS = {
+    "aten.native_batch_norm.default": slice(1, 5),
+    "aten.native_layer_norm.default": slice(2, 4),
+    "aten.native_group_norm.default": slice(1, 3),
+}
+"""Where a normalisation has its parameters and statistics."""
+_REDUCED = (torch.bfloat16, torch.float16)
 _TARGETS = {
     **{
         f"aten.{base}{suffix}.default": 3
@@ -43,6 +50,8 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
         _check_shapes(*args[:4])
         if name.endswith("_.default"):
             _check_overlap(args[0], args[3])
+    if name in _PARAMETERS:
+        _check_parameters(args[0], args[_PARAMETERS[name]])
     position = _TARGETS.get(name)
     if position is not None:
         operands: Sequence[Any] = (args[0], args[position])
@@ -57,6 +66,17 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
             raise RuntimeError(
                 f"the operands of {name.split('.')[1]} must have the same dtype, got {given}"
             )
+
+
+def _check_parameters(source: torch.Tensor, parameters: Sequence[Any]) -> None:
+    """Refuse all but float32 beside half precision (``cpu/mixed_data_type.h`` in ATen)."""
+    for parameter in parameters:
+        if not isinstance(parameter, torch.Tensor) or parameter.dtype is source.dtype:
+            continue
+        if parameter.dtype is not torch.float32:
+            raise RuntimeError("mixed dtype: expect parameter to have scalar type of Float")
+        if source.dtype not in _REDUCED:
+            raise RuntimeError("mixed dtype: all inputs must share same datatype.")
 
 
 def _check_shapes(
