@@ -36,6 +36,19 @@ class Function(nn.Module):
         return self.function(x)
 
 
+class Three(nn.Module):
+    """A function of three tensors, then the same in place."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, *xs: torch.Tensor) -> torch.Tensor:
+        made: torch.Tensor = getattr(torch, self.name)(*xs)
+        in_place: torch.Tensor = getattr(made, self.name + "_")(*xs[1:])
+        return in_place
+
+
 def numbers(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.rand(shape, dtype=dtype).requires_grad_()
 
@@ -374,3 +387,32 @@ def test_transforms(case: str, training: bool) -> None:
 @pytest.mark.parametrize("case", OTHERS)
 def test_others(case: str, training: bool) -> None:
     check(OTHERS[case], training)
+
+
+@both
+@pytest.mark.parametrize("affine", [False, True], ids=["plain", "affine"])
+@pytest.mark.parametrize("with_statistics", [False, True], ids=["batch", "running"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 192])
+@pytest.mark.parametrize("case", ["expanded", "transposed", "cut"])
+def test_batch_norms_of_views(
+    case: str, channels: int, with_statistics: bool, affine: bool, training: bool
+) -> None:
+    x = {
+        "expanded": torch.rand(4, 1).expand(4, channels),
+        "transposed": torch.rand(channels, 4).t(),
+        "cut": torch.rand(4, channels + 8)[:, :channels],
+    }[case]
+    model = nn.BatchNorm1d(channels, affine=affine, track_running_stats=with_statistics)
+    check(lambda: (model, (x.requires_grad_(),)), training)
+
+
+@both
+@pytest.mark.parametrize("name", ["addcmul", "addcdiv"])
+@pytest.mark.parametrize("wide", [0, 1, 2, 3])
+def test_products_of_three_dtypes(wide: int, name: str, training: bool) -> None:
+    """The one at ``wide`` is float32, the others are bfloat16 (3: none is)."""
+    operands = [
+        torch.rand(4, 64).to(torch.float32 if place == wide else torch.bfloat16)
+        for place in range(3)
+    ]
+    check(lambda: (Three(name), (operands[0].requires_grad_(), *operands[1:])), training)

@@ -33,12 +33,22 @@ def _layout(op: OpRecord, position: int) -> Layout:
 def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
     """A factor and a summand per channel, and sums per thread with channels last in training.
 
-    Source: ``batch_norm_cpu_collect_linear_and_constant_terms`` and
-    ``batch_norm_cpu_collect_stats_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp``.
+    Where the input is neither contiguous nor channels last, the reciprocal deviation instead: the
+    sum with epsilon, its root and ones (in training of float32 it is saved before).
+
+    Source: ``batch_norm_cpu_collect_linear_and_constant_terms``,
+    ``batch_norm_cpu_collect_stats_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp`` and
+    ``batch_norm_cpu_transform_input_template`` in ``Normalization.cpp``.
     """
-    channel = _tensor(op, 0).shape[1] * _FLOAT
-    flat = len(_tensor(op, 0).shape) == 2 or Layout.CHANNELS_LAST in _layout(op, 0)
-    return channel, channel, target.threads * channel if op.args[5] and flat else 0
+    data, layout, training = _tensor(op, 0), _layout(op, 0), bool(op.args[5])
+    channel = data.shape[1] * _FLOAT
+    if not layout & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST):
+        if training and data.dtype == "float32":
+            ones_and_zeros = 0 if isinstance(op.args[1], TensorSpec) else 2 * _FLOAT
+            return (max(ones_and_zeros, 12 - channel),)  # 12: the count that means are divided by
+        return (max(3 * channel, 12 + channel),)
+    flat = len(data.shape) == 2 or Layout.CHANNELS_LAST in layout
+    return channel, channel, target.threads * channel if training and flat else 0
 
 
 def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:

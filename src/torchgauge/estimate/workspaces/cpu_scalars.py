@@ -105,6 +105,13 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     return tuple(prod(spec.shape) * itemsize for spec in copied)
 
 
+def _cast_of_three(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
+    specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
+    widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
+    return tuple(s.numel * width(widest) for s in specs if s.dtype != widest.dtype)
+
+
 def _is_float(spec: TensorSpec) -> bool:
     return spec.dtype.startswith(("float", "bfloat", "complex"))
 
@@ -138,6 +145,10 @@ _BINARY: dict[str, Rule] = {
     for suffix in ("", "_")
     for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
 }
+_OF_THREE: dict[str, Rule] = {
+    f"aten.{name}.default": _cast_of_three
+    for name in ("addcmul", "addcmul_", "addcdiv", "addcdiv_")
+}
 _OF_TWO_TENSORS: dict[str, Rule] = {
     f"aten.{name}": _cast_operand
     for name in (
@@ -147,6 +158,7 @@ _OF_TWO_TENSORS: dict[str, Rule] = {
 RULES: dict[str, Rule] = {
     **_BINARY,
     **_OF_TWO_TENSORS,
+    **_OF_THREE,
     "aten.mean.default": _mean,
     "aten.mean.dim": _mean,
     "aten.sum.default": _sum,
