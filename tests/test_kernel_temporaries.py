@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
@@ -416,3 +417,24 @@ def test_products_of_three_dtypes(wide: int, name: str, training: bool) -> None:
         for place in range(3)
     ]
     check(lambda: (Three(name), (operands[0].requires_grad_(), *operands[1:])), training)
+
+
+class Packed(nn.Module):
+    """Sequences in any order of their lengths, packed for a layer and padded again."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        super().__init__()
+        self.layer = nn.LSTM(95, 32, batch_first=True)
+        self.lengths = lengths
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        lengths = torch.tensor(self.lengths)
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        padded: torch.Tensor = pad_packed_sequence(self.layer(packed)[0], batch_first=True)[0]
+        return padded
+
+
+@both
+@pytest.mark.parametrize("lengths", [[32, 32, 16, 8], [8, 32, 16, 32], [32] * 4, [20]])
+def test_packed_sequences(lengths: list[int], training: bool) -> None:
+    check(lambda: (Packed(lengths), (numbers(len(lengths), max(lengths), 95),)), training)

@@ -71,6 +71,19 @@ def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(again, 2 * target.threads * channel if flat else 0),)
 
 
+def _pack_padded_sequence(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Contiguous pieces of one batch size each, where batches come first.
+
+    Lengths are not recorded: steps that one sequence alone has are counted, though they are not
+    copied. Where time comes first nothing is counted, since steps that every sequence has are not
+    copied. Source: ``_pack_padded_sequence`` in ``PackedSequence.cpp``.
+    """
+    batch_first, shape = op.args[2], _tensor(op, 0).shape
+    if not batch_first or 1 in shape[:2] or Layout.CONTIGUOUS not in _layout(op, 0):
+        return ()
+    return (op.outputs[0].nbytes,)
+
+
 def _layer_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
     """A contiguous copy of the input (``layer_norm_cpu`` in ``layer_norm.cpp``)."""
     return (0 if Layout.CONTIGUOUS in _layout(op, 0) else _tensor(op, 0).nbytes,)
@@ -340,6 +353,7 @@ RULES: dict[str, Rule] = {
     "aten._ctc_loss_backward.default": _ctc_loss_backward,
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     "aten.masked_select.default": _masked_select,
+    "aten._pack_padded_sequence.default": _pack_padded_sequence,
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": _layer_norm,
