@@ -262,3 +262,30 @@ def test_element_wise_operators_refuse_what_pytorch_refuses(call: Any) -> None:
         call(x)
     with pytest.raises(ModelError):
         tg.analyze(Calls(), input_data=x)
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 8), (1, 4, 8, 8), (3, 16)])
+def test_a_group_norm_of_other_channels_fails_as_it_really_does(shape: tuple[int, ...]) -> None:
+    norm, x = nn.GroupNorm(4, 32), torch.ones(shape)
+    with pytest.raises(RuntimeError, match="Expected weight to be a vector"):
+        norm(x)
+    with pytest.raises(ModelError, match="Expected weight to be a vector"):
+        tg.analyze(norm, input_data=(x,), real_run=False)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.ConvTranspose1d(24, 8, 3), (4, 32, 48)),
+        (nn.ConvTranspose2d(4, 6, 3, groups=2), (2, 6, 8, 8)),
+        (nn.ConvTranspose3d(4, 16, 1), (4, 16, 3, 3, 5)),
+    ],
+)
+def test_a_transposed_convolution_of_other_channels_fails_as_it_really_does(
+    layer: nn.Module, shape: tuple[int, ...]
+) -> None:
+    x = torch.ones(shape)
+    with pytest.raises(RuntimeError, match=r"expected input.* channels, but got"):
+        layer(x)
+    with pytest.raises(ModelError, match=r"expected input.* channels, but got"):
+        tg.analyze(layer, input_data=(x,), real_run=False)

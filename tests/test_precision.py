@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -316,3 +317,52 @@ def test_the_peak_rate_is_that_of_the_dtype():
     half = nn.Linear(512, 512).bfloat16()
     assert share(half) == share(nn.Linear(512, 512), precision="bf16")
     assert share(nn.Linear(512, 512)) == share(half, precision="fp32")
+
+
+class Written(nn.Module):
+    """Something is written into a tensor of another dtype."""
+
+    def __init__(self, write: Any) -> None:
+        super().__init__()
+        self.write = write
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.write(x.bfloat16(), torch.tensor([0]), x)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda into, at, x: into.index_add(0, at, x[:1]),
+        lambda into, at, x: into.index_add_(0, at, x[:1]),
+        lambda into, at, x: into.index_copy(0, at, x[:1]),
+        lambda into, at, x: into.index_reduce(0, at, x[:1], "amax"),
+        lambda into, at, x: into.index_put((at,), x[:1]),
+        lambda into, at, x: into.put(at, x[0, :1]),
+        lambda into, at, x: into.scatter(0, torch.zeros_like(x, dtype=torch.long), x),
+    ],
+)
+def test_writing_in_another_dtype_fails_as_it_really_does(write):
+    model, x = Written(write), torch.ones(6, 6)
+    with pytest.raises(RuntimeError, match=r"dtype|scalar type"):
+        model(x)
+    with pytest.raises(ModelError, match="dtype"):
+        tg.analyze(model, input_data=(x,), real_run=False)
+    same = Written(lambda into, at, x: write(into, at, x.bfloat16()))
+    assert tg.analyze(same, input_data=(x,), real_run=False).failure is None
+
+
+@pytest.mark.parametrize("layer", [nn.BatchNorm1d(4), nn.LayerNorm(8), nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize("of_input", ["float32", "float64", "bfloat16", "float16"])
+@pytest.mark.parametrize("of_layer", ["float32", "bfloat16"])
+def test_norms_of_two_dtypes_fail_where_they_really_do(layer, of_input, of_layer):
+    layer = copy.deepcopy(layer).to(getattr(torch, of_layer))
+    x = torch.ones(2, 4, 8, dtype=getattr(torch, of_input))
+    try:
+        layer(x)
+    except RuntimeError as error:
+        assert "mixed dtype" in str(error)
+        with pytest.raises(ModelError, match="mixed dtype"):
+            tg.analyze(layer, input_data=(x,), real_run=False)
+    else:
+        assert tg.analyze(layer, input_data=(x,), real_run=False).failure is None

@@ -27,6 +27,7 @@ def taken(
     name: str,
     *args: ArgumentValue,
     output: TensorSpec | None = None,
+    outputs: tuple[TensorSpec, ...] = (),
     layouts: tuple[Layout, ...] = (),
     threads: int = 1,
     has_early_onednn: bool = False,
@@ -34,7 +35,7 @@ def taken(
     tensors = [value for value in args if isinstance(value, TensorSpec)]
     op = OpRecord(
         index=0, name=f"aten.{name}", args=args, kwargs=(), call=-1, phase=Phase.FORWARD,
-        outputs=() if output is None else (output,),
+        outputs=outputs if output is None else (output,),
         layouts=layouts or (PLAIN,) * len(tensors),
     )  # fmt: skip
     target = Target(type="cpu", threads=threads, has_early_onednn=has_early_onednn)
@@ -220,7 +221,8 @@ def test_small_upsampling_goes_through_channels_last() -> None:
     assert taken(name, source, (16, 16), output=output) == source.nbytes + output.nbytes
     assert taken(name, source, (16, 16), output=output, layouts=(LAST,)) == 0
     large = spec(2, 8, 256, 256)
-    assert taken(name, source, (256, 256), output=large) == 0
+    # Beyond, the positions of the pixels of each line and their factors.
+    assert taken(name, source, (256, 256), output=large) == 2 * 256 * (8 + F)
     gradient = taken("upsample_bilinear2d_backward.default", output, layouts=(Layout.NONE,))
     assert gradient == output.nbytes
 
@@ -234,9 +236,14 @@ def test_an_lstm_of_onednn() -> None:
     rest = (False, (), 2, 64, 1, True, False, False)
     weights, scratch = 2 * 64 * 272 * F, 29_240
     name = "mkldnn_rnn_layer.default"
-    assert taken(name, *inputs, *states, *rest, True) == 256 * F + weights + scratch
-    inference = scratch + 4096 + 208
-    assert taken(name, *inputs, *states, *rest, False) == 256 * F + 2 * 64 * 256 * F + inference
+    made = (spec(7, 2, 64), *states)
+    trained = (*made, spec(61_440, dtype="uint8"))
+    assert (
+        taken(name, *inputs, *states, *rest, True, outputs=trained) == 256 * F + weights + scratch
+    )
+    inference = 4 * 4096 + 2 * 4096 + 4096 + 568 + 208 + 80  # two states of two pages, one step
+    found = taken(name, *inputs, *states, *rest, False, outputs=made)
+    assert found == 256 * F + 2 * 64 * 256 * F + inference
     name = "mkldnn_rnn_layer_backward.default"
     output, given = (spec(7, 2, 64), *states), (spec(7, 2, 64), *states)
     whole = 256 * F + weights + scratch
@@ -263,7 +270,13 @@ def test_an_lstm_of_an_early_onednn() -> None:
         layer = (spec(steps, batch, inputs), *weights, *states)
         rest = (False, (), 2, size, 1, True, False, False, True)
         early, late = (
-            taken("mkldnn_rnn_layer.default", *layer, *rest, has_early_onednn=is_early)
+            taken(
+                "mkldnn_rnn_layer.default",
+                *layer,
+                *rest,
+                has_early_onednn=is_early,
+                outputs=(spec(steps, batch, size), *states, spec(workspace, dtype="uint8")),
+            )
             for is_early in (True, False)
         )
         assert early - late == scratch - now[steps, batch, inputs, size]

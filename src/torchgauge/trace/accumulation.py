@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from torchgauge.trace.torch_internals import (
     DispatchMode,
@@ -45,18 +46,31 @@ _WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
 ``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
 
+def writes_over(node: Any) -> bool:
+    """Return whether a backward node writes results of its formula over its temporaries."""
+    return node.name() in _WRITE_OVER
+
+
 def is_written_over(args: tuple[Any, ...], node: Any) -> bool:
     """Return whether an operator under ``node`` would write its result over its first operand."""
-    if torch.is_grad_enabled() or node.name() not in _WRITE_OVER or len(args) != 2:
+    if torch.is_grad_enabled() or not writes_over(node) or len(args) != 2:
         return False
     old, new = args
     if not isinstance(old, torch.Tensor) or not isinstance(new, torch.Tensor):
         return False
     if old.dtype != new.dtype or torch.broadcast_shapes(old.shape, new.shape) != old.shape:
         return False
-    return reference_counts(old) == last_reference()
+    count, storage = reference_counts(old)
+    alone, shared = last_reference()
+    times = _written_over.get(old, 0)
+    if storage != shared or not alone <= count <= alone + times:
+        return False
+    _written_over[old] = times + 1
+    return True
 
 
+_written_over = WeakTensorKeyDictionary()
+"""How often a temporary was written over: a line of a formula holds it once under each result."""
 _OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
 
 

@@ -84,7 +84,16 @@ _LAYOUT_READERS = ("convolution", "convolution_backward", "native_layer_norm", "
                    "upsample_bilinear2d", "upsample_bicubic2d", "upsample_nearest2d_backward",
                    "upsample_bilinear2d_backward", "mm", "mv", "addmm", "addmv", "bmm",
                    "baddbmm", "_addmm_activation", "_scaled_mm",
-                   "mkldnn_rnn_layer_backward",
+                   "mkldnn_rnn_layer_backward", "mkldnn_max_pool2d", "gather", "_softmax",
+                   "_log_softmax", "_softmax_backward_data", "_log_softmax_backward_data",
+                   "upsample_nearest3d", "upsample_trilinear3d", "_upsample_nearest_exact2d",
+                   "avg_pool2d", "max_pool2d_with_indices",
+                   "_adaptive_avg_pool2d", "adaptive_max_pool2d", "max_pool3d_with_indices",
+                   "avg_pool3d", "fractional_max_pool2d", "avg_pool2d_backward",
+                   "_adaptive_avg_pool2d_backward", "max_pool2d_with_indices_backward",
+                   "max_pool3d_with_indices_backward", "adaptive_max_pool2d_backward",
+                   "avg_pool3d_backward", "_adaptive_avg_pool3d_backward",
+                   "adaptive_max_pool3d_backward", "fractional_max_pool2d_backward",
                    "_scaled_dot_product_flash_attention_for_cpu_backward")  # fmt: skip
 
 

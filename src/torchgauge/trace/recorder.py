@@ -7,6 +7,7 @@ only watches.
 
 from __future__ import annotations
 
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
@@ -33,6 +34,7 @@ from torchgauge.trace.accumulation import (
     is_of_selection,
     is_written_over,
     last_reference,
+    writes_over,
 )
 from torchgauge.trace.bitsandbytes import CPU_KERNELS, GPU_KERNELS, assumption
 from torchgauge.trace.describe import (
@@ -55,6 +57,7 @@ from torchgauge.trace.irregular import (
     refuse,
     sparse_alias,
 )
+from torchgauge.trace.kept_numbers import keeps_number, saved_factor
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
@@ -226,6 +229,8 @@ class Recorder(DispatchMode):
         """Whether an operator took a tensor that is distributed over ranks."""
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
+        self._product: tuple[weakref.ref[torch.Tensor], int] | None = None
+        """The last result of a tensor and a number, and its call, until the next operator."""
         self._keep_ops = keep_ops
         self._takes_plain = simulation is not None
         self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -356,6 +361,8 @@ class Recorder(DispatchMode):
         known = self._layers[key]
         if known is None:
             return inner(*args)
+        if self._product is not None:
+            self._note_kept_number()
         steps, spec, sources = known
         if simulation.values.holds_any(keys) and simulation.values.holds_all(
             [keys[place] for place in sources]
@@ -491,6 +498,8 @@ class Recorder(DispatchMode):
         state = python.pause() if python.is_on else Counting.OFF
         was_inside, self.is_inside_operator = self.is_inside_operator, True
         try:
+            if self._product is not None:
+                self._note_kept_number()
             if self._takes_plain and not kwargs:
                 output = self._run_plain(func, args)
                 if output is not NotImplemented:
@@ -599,13 +608,13 @@ class Recorder(DispatchMode):
         ):
             return NotImplemented
         is_in_place = is_last_reference(args, {}, node)
-        if is_in_place or not is_written_over(args, node):
-            facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
-            output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
-            spec = self.specs.of_dense(old)
-            self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
-            return output
-        return NotImplemented
+        if not is_in_place and writes_over(node):
+            return NotImplemented
+        facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
+        output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
+        spec = self.specs.of_dense(old)
+        self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
+        return output
 
     def _note_plain(
         self,
@@ -623,6 +632,14 @@ class Recorder(DispatchMode):
         recompute = node is not None and bool(stack)
         self._ops.append((facts, noted, (), specs, call, phase, recompute, reads, writes, layouts))
         storages.op += 1
+
+    def _note_kept_number(self) -> None:
+        """Note the number that autograd keeps as a tensor since the last product, if it does."""
+        assert self._product is not None
+        (output, call), self._product = self._product, None
+        number = saved_factor(output())
+        if number is not None:
+            self.storages.note_kept(number, call)
 
     def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
@@ -764,6 +781,8 @@ class Recorder(DispatchMode):
             )
         )
         storages.op += 1
+        if self._is_cpu and keeps_number(facts.name, args):
+            self._product = (weakref.ref(output), call)
         if simulation is None:
             storages.check_limit()
         return output

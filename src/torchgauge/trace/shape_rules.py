@@ -48,7 +48,13 @@ def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Te
     dtype = _stat_dtype(source, args[1])
     size = channels if training else 0
     stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
-    return torch.empty_like(source), *stats
+    return _in_its_order(source), *stats
+
+
+def _in_its_order(source: torch.Tensor) -> torch.Tensor:
+    """Return an image of that shape, contiguous or with its channels last, as it suggests."""
+    layout = channels_last(source) or torch.contiguous_format
+    return torch.empty_like(source, memory_format=layout)
 
 
 def _batch_norm_backward(
@@ -61,7 +67,7 @@ def _batch_norm_backward(
         torch.empty(source.shape[1], dtype=dtype, device=META) if wanted else None
         for wanted in mask[1:]
     ]
-    return torch.empty_like(source) if mask[0] else None, *channel
+    return _in_its_order(source) if mask[0] else None, *channel
 
 
 def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
@@ -118,6 +124,13 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
 
     PyTorch's meta kernel knows the shape; it forgets the layout of some (depthwise) convolutions.
     """
+    source, weight = args[:2]
+    if args[6] and source.dim() == weight.dim() and source.shape[1] != weight.shape[0]:
+        raise RuntimeError(
+            f"Given transposed=1, weight of size {list(weight.shape)}, expected input"
+            f"{list(source.shape)} to have {weight.shape[0]} channels, but got {source.shape[1]} "
+            "channels instead"
+        )
     try:
         output = torch.ops.aten.convolution.default(*args, **kwargs)
     except RuntimeError:
@@ -125,7 +138,7 @@ def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         raise
     if not output.numel():
         _check_that_the_kernel_fits(*args[:2], *args[3:8])
-    layout = _convolution_layout(args[0], args[1])
+    layout = _convolution_layout(source, weight)
     return output if layout is None else output.contiguous(memory_format=layout)
 
 
@@ -306,12 +319,15 @@ def _grouped_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
 
 
 def _onednn_lstm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor | None, ...]:
-    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace in training."""
-    source, hidden, cell, size, train = args[0], args[5], args[6], args[10], args[15]
+    """``[T, B, I] → [T, B, H]``, both states ``[B, H]``, and a workspace for the backward.
+
+    Whether gradients may be asked for decides, not whether the layer is trained (``RNN.cpp``).
+    """
+    source, hidden, cell, size = args[0], args[5], args[6], args[10]
     output = torch.empty((*source.shape[:-1], size), dtype=source.dtype, device=META)
     states = [torch.empty(s.shape, dtype=s.dtype, device=META) for s in (hidden, cell)]
     steps, batch, inputs = source.shape
-    if not train:
+    if not torch.is_grad_enabled():
         return output, *states, None
     nbytes = lstm_workspace_bytes(steps, batch, inputs, size, is_early=has_early_onednn())
     return output, *states, torch.empty(nbytes, dtype=torch.uint8, device=META)

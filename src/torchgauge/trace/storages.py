@@ -62,6 +62,19 @@ class StorageTracker:
         index = self.live.get(key)
         return self._add(storage, key, self.op, call) if index is None else index
 
+    def note_kept(self, tensor: torch.Tensor, call: int) -> None:
+        """Note a tensor that autograd keeps of the last operator, which no operator returned.
+
+        Beside the next one: the last has it in its scratch memory.
+        """
+        storage = tensor.untyped_storage()
+        key = storage_key(storage)
+        if key in self.live:
+            return
+        index = self._note(storage.nbytes(), self.op, call)
+        self._live_bytes += storage.nbytes()
+        self._follow(storage, key, index)
+
     def register(self, tensor: torch.Tensor, role: Role, label: str) -> int:
         """Note a tensor that existed before the step, or learn the role of one that is alive."""
         storage = tensor.untyped_storage()

@@ -18,14 +18,14 @@ BLOCK = 16
 HALF_BLOCK = 8
 ALIGNMENT = 128
 """Bytes that oneDNN adds to each scratchpad entry (``memory_tracking.hpp``)."""
-STRIDED_DESCRIPTORS = 20_504
-"""Bytes of ``brgconv_strided``'s batch descriptors: measured, oneDNN 3.12."""
-_STRIDED_BUFFER = 16_384
-"""Bytes that ``brgconv_strided`` rounds its copy of an image up to: 4096 floats."""
+_DESCRIPTOR = 40
+"""Bytes of the addresses of a pair of blocks that are multiplied."""
+_STRIDED_BUFFER = 4096
+"""Floats that ``brgconv_strided`` rounds its copy of an image up to."""
+_PAGE = 4096
+_DTYPES = ("float32", "float64")
+"""Those whose kernels are known: float64 is never oneDNN's."""
 _FEW_ELEMENTS = 20_480
-_MAX_JIT_KERNEL = 14
-"""Widest kernel whose weight gradient ``jit:avx512_core`` computes."""
-_MAX_DEPTHWISE_KERNEL = 3
 _LARGE_BATCH = 16
 
 
@@ -34,12 +34,43 @@ def up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+def is_one_order(shape: tuple[int, ...]) -> bool:
+    """Return whether images are the same with their channels last: of one channel, or pixel."""
+    return shape[1] == 1 or prod(shape[2:]) == 1
+
+
 def handed_over(image: TensorSpec) -> int:
     """Return how many copies of the image ``brgconv_strided`` holds while it returns its result.
 
     It has its channels last: it is written out in PyTorch's order, and then copied.
     """
-    return 1 if image.shape[1] == 1 else 2
+    return 1 if is_one_order(image.shape) else 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Axis:
+    """One dimension of a convolution's images."""
+
+    source: int
+    result: int
+    kernel: int = 1
+    stride: int = 1
+    pad: int = 0
+    dilation: int = 1
+
+    @property
+    def extent(self) -> int:
+        """Return how far the dilated kernel reaches."""
+        return (self.kernel - 1) * self.dilation + 1
+
+    def end(self, results: int) -> int:
+        """Return how far the kernel of the first ``results`` outputs reaches over the end."""
+        return (results - 1) * self.stride + self.extent - self.source - self.pad
+
+    @property
+    def is_outside(self) -> bool:
+        """Return whether an output reads nothing but padding."""
+        return self.extent <= max(self.pad, self.end(self.result))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +97,11 @@ class Convolution:
         return self.weight.shape[2:]
 
     @property
+    def itemsize(self) -> int:
+        """Return the bytes of an element."""
+        return self.weight.nbytes // self.weight.numel
+
+    @property
     def inputs(self) -> int:
         """Return the input channels of a group."""
         return self.weight.shape[1]
@@ -82,13 +118,44 @@ class Convolution:
 
     @property
     def takes_jit_1x1(self) -> bool:
-        """Return whether the kernel of matrix products runs it: not volumes with a stride."""
-        return self.is_pointwise and (len(self.kernel) < 3 or not self.is_strided)
+        """Return whether the kernel of matrix products runs it.
+
+        It takes whole blocks of channels, and leaves pixels out of images in two dimensions that
+        the stride divides (``rtus_prepare`` in ``jit_uni_1x1_conv_utils.hpp``).
+        """
+        if not self.is_pointwise or self.is_depthwise or any(self.padding):
+            return False
+        if self.groups > 1 and (self.inputs % BLOCK or (self.outputs // self.groups) % BLOCK):
+            return False
+        divides = all(axis.result * axis.stride == axis.source for axis in self.axes)
+        return not self.is_strided or (len(self.kernel) < 3 and self.groups == 1 and divides)
 
     @property
     def is_strided(self) -> bool:
         """Return whether a stride is larger than one."""
         return any(step > 1 for step in self.stride)
+
+    @property
+    def is_dilated(self) -> bool:
+        """Return whether the kernel has gaps."""
+        return any(step > 1 for step in self.dilation)
+
+    @property
+    def spatial_result(self) -> tuple[int, ...]:
+        """Return the extents of the output that are handled together: a volume's are planes."""
+        return self.result[2:][-2:]
+
+    @property
+    def axes(self) -> tuple[Axis, ...]:
+        """Return all dimensions, the innermost last: a line is an image one pixel high."""
+        axes = tuple(
+            Axis(source=many, result=few, kernel=size, stride=step, pad=pad, dilation=apart)
+            for many, few, size, step, pad, apart in zip(
+                self.source.shape[2:], self.result[2:], self.kernel, self.stride, self.padding,
+                self.dilation, strict=True,
+            )
+        )  # fmt: skip
+        return axes if len(axes) > 1 else (Axis(source=1, result=1), *axes)
 
     @property
     def is_depthwise(self) -> bool:
@@ -108,6 +175,8 @@ class Convolution:
     @property
     def takes_onednn(self) -> bool:
         """Return whether oneDNN runs it, and not PyTorch's own im2col."""
+        if self.source.dtype != "float32":
+            return False
         batch = self.source.shape[0]
         moves = any(size != 1 for size in (*self.stride, *self.dilation))
         wide = len(self.kernel) > 1 and min(self.kernel[-2:]) > 3  # a line is one pixel high
@@ -116,74 +185,28 @@ class Convolution:
         parallel = batch >= _LARGE_BATCH or prod(self.kernel[-2:]) != 1 or self.threads > 1
         return (moves or parallel) and worth
 
-    @property
-    def takes_gemm(self) -> bool:
-        """Return whether oneDNN unfolds images: the padding is wider than a row of outputs."""
-        return any(pad > out for pad, out in zip(self.padding, self.result[2:], strict=True))
-
-    @property
-    def exceeds_source(self) -> bool:
-        """Return whether the kernel, dilated, is larger than an image."""
-        spans = zip(self.kernel, self.dilation, self.source.shape[2:], strict=True)
-        return any((size - 1) * step + 1 > extent for size, step, extent in spans)
-
-    @property
-    def takes_gemm_for_weights(self) -> bool:
-        """Return whether oneDNN unfolds images for the weight's gradient.
-
-        It books the sums of the weight as floats of floats: four times their bytes.
-        """
-        if self.takes_gemm or max(self.kernel) > _MAX_JIT_KERNEL:
-            return True
-        if self.is_depthwise:
-            return self.exceeds_source or max(self.kernel) > _MAX_DEPTHWISE_KERNEL
-        if self.groups == 1:
-            return self.exceeds_source and any(step > 1 for step in self.dilation)
-        if self.inputs % HALF_BLOCK or (self.outputs // self.groups) % HALF_BLOCK:
-            return True
-        return self.inputs % BLOCK != 0 and self.exceeds_source
-
-    def image(self, shape: tuple[int, ...], channels_per_group: int) -> int:
-        """Return the bytes of activations in blocks of channels."""
+    def images(self, shape: tuple[int, ...], block: int) -> int:
+        """Return the bytes of images in blocks of channels; those of groups fill theirs."""
         channels = shape[1]
         if self.groups == 1 or self.is_depthwise:
-            channels = up(channels, BLOCK)
-        elif channels_per_group > BLOCK:
-            channels = up(channels_per_group, BLOCK) * self.groups
+            channels = up(channels, block)
         return shape[0] * channels * prod(shape[2:]) * FLOAT
 
-    @property
-    def blocked_source(self) -> int:
-        """Return the bytes of the input in oneDNN's layout, 0 where it stays as it is."""
-        return 0 if self.is_first else self.image(self.source.shape, self.inputs)
-
-    @property
-    def blocked_result(self) -> int:
-        """Return the bytes of the output in oneDNN's layout."""
-        return self.image(self.result, self.outputs // self.groups)
-
-    @property
-    def blocked_weight(self) -> int:
-        """Return the bytes of the weight in oneDNN's layout."""
-        elements = prod(self.kernel)
+    def weights(self, block: int, *, inputs: int | None = None) -> int:
+        """Return the bytes of the weight in blocks of outputs and ``inputs``, by default alike."""
+        elements = prod(self.kernel) * FLOAT
         if self.is_depthwise:
-            return up(self.groups, BLOCK) * elements * FLOAT
+            return up(self.groups, block) * elements
         if self.groups > 1:
             return self.weight.nbytes
-        inputs = self.inputs if self.is_first else up(self.inputs, BLOCK)
-        return up(self.outputs, BLOCK) * inputs * elements * FLOAT
+        return up(self.outputs, block) * up(self.inputs, inputs or block) * elements
 
-    @property
-    def padded_bias(self) -> int:
-        """Return the bytes of the bias where the channels do not fill their blocks."""
-        if not self.has_bias or self.outputs % BLOCK == 0:
+    def padded_bias(self, block: int) -> int:
+        """Return the bytes of a bias where the channels do not fill their blocks."""
+        if self.groups > 1 and not self.is_depthwise:
             return 0
-        return up(self.outputs, BLOCK) * FLOAT + ALIGNMENT
-
-    @property
-    def columns(self) -> int:
-        """Return the bytes of one image unfolded, one group at a time."""
-        return self.inputs * prod(self.kernel) * prod(self.result[2:]) * FLOAT
+        channels = up(self.outputs, block)
+        return 0 if channels == self.outputs else channels * FLOAT + ALIGNMENT
 
     def strided_source(self, most_channels: int | None = None) -> int:
         """Return the bytes of one image without the pixels that a 1 × 1 kernel skips.
@@ -202,20 +225,35 @@ class Convolution:
         """Return the bytes of the weight's copy with its channels last."""
         return 0 if Layout.CHANNELS_LAST in self.weight_layout else self.weight.nbytes
 
-    def strided_scratch(self, channels: int, small: tuple[int, ...], large: tuple[int, ...]) -> int:
-        """Return what ``brgconv_strided`` takes to go from small images back to large ones.
+    def descriptors(self) -> int:
+        """Return the bytes in which ``brgconv`` lists the pairs of blocks that it multiplies."""
+        batch = up(prod(self.kernel) * _DESCRIPTOR, _PAGE)
+        return up(batch, _DESCRIPTOR) + _PAGE
 
-        Besides its descriptors, one small image with what the kernel overlaps at its borders.
+    def strided_scratch(self, cache: int) -> int:
+        """Return what ``brgconv_strided`` takes to go from the small output back to the input.
+
+        Besides its descriptors, one small image with what the kernel overlaps at its borders, and
+        a line of the large one where the stride does not divide it. Each begins at a page.
         """
         extents = []
-        for size, step, pad, few, many in zip(
-            self.kernel, self.stride, self.padding, small, large, strict=True
-        ):
-            before = max(0, (size - 1 - pad) // step)
-            after = max(0, (many - 1 + pad) // step - (few - 1)) if size > 1 else 0
-            extents.append(few + before + after)
-        image = channels * prod(extents) * FLOAT
-        return STRIDED_DESCRIPTORS + up(image, _STRIDED_BUFFER)
+        for axis in self.axes:
+            before = max(0, axis.kernel - 1 - axis.pad) // axis.stride
+            after = max(0, axis.kernel - 1 - axis.end(axis.result)) // axis.stride
+            extents.append(axis.result + before + after)
+        line = self.axes[-1]
+        buffers = [self.outputs * prod(extents)]
+        if line.source % line.stride:
+            pixels = up(line.source, line.stride) * line.stride
+            buffers.append(pixels * self.inputs * self.groups)
+        pages = sum(up(buffer, _STRIDED_BUFFER) * FLOAT + _PAGE for buffer in buffers)
+        inputs = up(self.inputs, BLOCK)
+        together = next(block for block in (4 * BLOCK, 2 * BLOCK, BLOCK) if inputs % block == 0)
+        steps = self.kernel
+        if prod(steps) * self.outputs // self.groups * together * FLOAT > cache:
+            steps = (*self.stride[:-1], steps[-1])  # as many rows as the stride skips
+        batch = up(up(prod(steps) * _DESCRIPTOR, _PAGE), _DESCRIPTOR)
+        return batch + 3 * _PAGE + pages
 
 
 def read(op: OpRecord, target: Target, first: int, result: tuple[int, ...]) -> Convolution | None:
@@ -225,7 +263,7 @@ def read(op: OpRecord, target: Target, first: int, result: tuple[int, ...]) -> C
     groups = op.args[first + 8]
     assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
     assert isinstance(groups, int)
-    if source.dtype != "float32" or source.numel == 0:
+    if source.dtype not in _DTYPES or source.numel == 0 or weight.numel == 0:
         return None
     spatial = len(weight.shape) - 2
 

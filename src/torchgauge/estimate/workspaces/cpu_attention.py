@@ -28,8 +28,13 @@ def _blocks(query: TensorSpec, key: TensorSpec) -> tuple[int, int]:
     return min(together, queries), min(_KEYS, key.shape[2])
 
 
+def _sum_width(query: TensorSpec) -> int:
+    """Return the bytes of a number in which is summed: half precision is in float32."""
+    return 2 * _FLOAT if query.dtype == "float64" else _FLOAT
+
+
 def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
-    """Scores, maxima, sums and results of a block of queries per thread, in float32.
+    """Scores, maxima, sums and results of a block of queries per thread.
 
     In bfloat16 copies of keys and values in the order of AMX tiles.
     """
@@ -43,7 +48,7 @@ def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
         pairs = up(key.shape[2], 2) * up(query.shape[3], 2)
         packed = 2 * key.shape[0] * key.shape[1] * pairs * 2
         packed += target.threads * keys * query.shape[3] * 2
-    return target.threads * rows * _FLOAT, target.threads * reduced, packed
+    return target.threads * rows * _sum_width(query), target.threads * reduced, packed
 
 
 def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -60,7 +65,8 @@ def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     scores = target.threads * 2 * queries * keys
     reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
     scratch = _largest_product(query, key) if reduced else 0
-    return copied, scores * _FLOAT, scratch, target.threads * queries * _FLOAT, reduced
+    width = _sum_width(query)
+    return copied, scores * width, scratch, target.threads * queries * width, reduced
 
 
 def _largest_product(query: TensorSpec, key: TensorSpec) -> int:

@@ -1,67 +1,109 @@
-"""Scratch memory of transposed float32 convolutions on the CPU.
+"""Scratch memory of transposed float32 convolutions on the CPU: oneDNN runs one backwards.
 
-Sources: ``mkldnn/Conv.cpp``, ``NaiveConvolutionTranspose2d.cpp`` and ``…3d.cpp`` in PyTorch's
-``aten/src/ATen/native``; ideep's ``operators/deconv.hpp``; oneDNN 3.x
-``src/cpu/x64/jit_brgemm_deconv.cpp`` (with strides) and ``src/cpu/ref_deconvolution.hpp``, which
-run the convolution backwards. Weight: ``[I, O / groups, …]``.
+Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native``; ideep's
+``operators/deconv.hpp``; oneDNN 3.12 ``src/cpu/x64/jit_brgemm_deconv.cpp`` (with strides) and
+``src/cpu/ref_deconvolution.hpp``. Weight: ``[I, O / groups, …]``.
 
-Assumes AVX-512 and tensors that are not channels-last. Outputs whose size is no multiple of the
-stride are estimates.
+Assumes AVX-512 and one thread.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 
+from torchgauge.estimate.workspaces import cpu_channels_last
 from torchgauge.estimate.workspaces.convolution_sizes import (
     ALIGNMENT,
-    BLOCK,
     FLOAT,
     Convolution,
     handed_over,
-    up,
+    is_one_order,
 )
 from torchgauge.estimate.workspaces.cpu_weight_gradient import weight_gradient
+from torchgauge.estimate.workspaces.onednn_kernels import (
+    forward_kernel,
+    input_kernel,
+    takes_strided,
+)
+from torchgauge.estimate.workspaces.target import Target
+from torchgauge.estimate.workspaces.unfolded_images import forward_scratch, input_scratch
 from torchgauge.report.model import TensorSpec
 
 
-def deconvolution(case: Convolution, output: TensorSpec) -> tuple[int, ...]:
+def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tuple[int, ...]:
     """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
-    if case.is_channels_last:
-        return ()
-    if not case.takes_onednn:
-        return (_slow(case, output),)
     backwards = _backwards(case, output)
-    if case.is_strided and not backwards.is_depthwise:
-        inside = case.source.nbytes + _padded_weight(case) + output.nbytes
-        inside += _strided_scratch(case, output)
-        return (max(inside - output.nbytes, handed_over(output) * output.nbytes),)
-    result = backwards.image(output.shape, backwards.inputs)
-    inside = backwards.blocked_result + result + _blocked_weight(backwards)
-    inside += result + ALIGNMENT if case.has_bias else 0
-    return (max(inside - output.nbytes, result),)
-
-
-def deconvolution_backward(case: Convolution, gradient: TensorSpec) -> tuple[int, ...]:
-    """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
+    bias = output.nbytes + ALIGNMENT if case.has_bias else 0  # added to a copy
     if case.is_channels_last:
-        return ()
-    if not case.takes_onednn:
-        return (0 if case.is_pointwise else _columns(case),)
+        taken = cpu_channels_last.transposed_taken(case, backwards, target)
+        fits = _is_even(backwards) and takes_strided(backwards)
+        apart = case.is_depthwise or (case.is_strided and not fits)
+        return case.copied_weight, taken.nested + (bias if apart else 0)
+    if takes_strided(backwards):
+        copied = 0 if is_one_order(case.source.shape) else case.source.nbytes
+        inside = copied + cpu_channels_last.strided_weight(backwards) + ALIGNMENT
+        inside += backwards.strided_scratch(target.caches.second)
+        inside += 0 if _is_even(backwards) else bias
+        return (max(inside, handed_over(output) * output.nbytes),)
+    kernel = input_kernel(backwards, target.caches)
+    if kernel.unfolds:
+        scratch = input_scratch(backwards) + bias
+        return (max(scratch + ALIGNMENT if scratch else 0, output.nbytes),)
+    result = backwards.images(output.shape, kernel.block)
+    inside = backwards.images(backwards.result, kernel.block) + backwards.weights(kernel.block)
+    inside += result + ALIGNMENT if case.has_bias else 0
+    return (max(inside + result - output.nbytes, result),)
+
+
+def deconvolution_backward(
+    case: Convolution, gradient: TensorSpec, mask: tuple[bool, ...], target: Target
+) -> tuple[int, ...]:
+    """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
     backwards = _backwards(case, gradient)
-    image, weight = case.source.nbytes, case.weight.nbytes
-    bias = gradient.shape[1] * FLOAT if case.has_bias else 0
-    blocked = backwards.blocked_result
-    found = weight_gradient(backwards, bias=False)
-    moments = (
-        backwards.blocked_source + backwards.blocked_weight + blocked
-        + backwards.strided_source(),
-        blocked + image,
-        image + found.operands + found.weight + bias,
-        image + found.weight + weight + 2 * bias,
-    )  # fmt: skip
-    return (max(0, max(moments) - image - weight - bias),)
+    image = case.source.nbytes if mask[0] else 0
+    own = case.weight.nbytes if mask[1] else 0
+    bias = gradient.shape[1] * FLOAT if mask[2] else 0
+    moments = [0]
+    if case.is_channels_last:
+        if mask[0]:
+            moments.append(image + cpu_channels_last.output_taken(backwards, target).nested)
+        if mask[1]:
+            taken = cpu_channels_last.weight_taken(backwards, bias=False)
+            moments += [image + taken.nested + bias, image + taken.weight + 2 * bias + 2 * own]
+        return case.copied_weight, max(0, max(moments) - image - own - bias)
+    if mask[0]:
+        moments += _input_gradient(backwards, image, target)
+    if mask[1]:
+        found = weight_gradient(backwards, bias=False)
+        nested = ALIGNMENT if found.has_scratch else 0
+        moments += [
+            image + found.operands + nested + found.weight + bias,
+            image + found.weight + own + 2 * bias,
+        ]
+    return (max(0, max(moments) - image - own - bias),)
+
+
+def _input_gradient(backwards: Convolution, image: int, target: Target) -> list[int]:
+    """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
+    kernel = forward_kernel(backwards, target.caches)
+    if kernel.unfolds:
+        scratch = forward_scratch(backwards, target.caches)
+        return [image + scratch + (ALIGNMENT if scratch else 0), 2 * image]
+    if kernel.is_last:
+        return [backwards.source.nbytes + backwards.weights(kernel.block) + image, 3 * image]
+    source = 0
+    if not kernel.keeps_source:
+        source = backwards.images(backwards.source.shape, kernel.block)
+    weight = backwards.weights(kernel.block, inputs=1 if kernel.keeps_source else None)
+    result = backwards.images(backwards.result, kernel.block)
+    pixels = backwards.strided_source()
+    pixels += ALIGNMENT if pixels else 0
+    return [source + weight + result + pixels, result + image]
+
+
+def _is_even(backwards: Convolution) -> bool:
+    """Return whether the stride divides the output: the kernel then adds the bias itself."""
+    return all(axis.source % axis.stride == 0 for axis in backwards.axes)
 
 
 def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
@@ -72,42 +114,5 @@ def _backwards(case: Convolution, output: TensorSpec) -> Convolution:
         result=case.source.shape,
         source_layout=case.weight_layout,
         has_bias=False,
+        is_transposed=False,
     )
-
-
-def _blocked_weight(backwards: Convolution) -> int:
-    if backwards.groups > 1:
-        return backwards.blocked_weight
-    inputs, outputs = up(backwards.inputs, BLOCK), up(backwards.outputs, BLOCK)
-    return inputs * outputs * prod(backwards.kernel) * FLOAT
-
-
-def _padded_weight(case: Convolution) -> int:
-    """Return the bytes of a weight whose outputs alone fill their blocks."""
-    if case.groups > 1:
-        return case.weight.nbytes
-    inputs, outputs = case.weight.shape[:2]
-    return inputs * up(outputs, BLOCK) * prod(case.kernel) * FLOAT
-
-
-def _strided_scratch(case: Convolution, output: TensorSpec) -> int:
-    """Return what ``brgconv_strided`` takes; where it does not fit, the bias is added apart."""
-    small, large = case.source.shape[2:], output.shape[2:]
-    scratch = ALIGNMENT + case.strided_scratch(case.weight.shape[0], small, large)
-    fits = all(size % step == 0 for size, step in zip(large, case.stride, strict=True))
-    return scratch if fits or not case.has_bias else scratch + output.nbytes + ALIGNMENT
-
-
-def _columns(case: Convolution) -> int:
-    """Return the bytes of all images unfolded, in three dimensions of one at a time."""
-    images = 1 if len(case.kernel) == 3 else case.source.shape[0]
-    positions = prod(case.source.shape[2:])
-    return images * prod(case.weight.shape[1:]) * positions * FLOAT
-
-
-def _slow(case: Convolution, output: TensorSpec) -> int:
-    """Return what PyTorch's own kernel takes: in three dimensions also a copy, and ones."""
-    if len(case.kernel) < 3:
-        return _columns(case)
-    ones = prod(output.shape[2:]) * FLOAT if case.has_bias else 0
-    return max(case.source.nbytes, _columns(case) + ones)

@@ -1,8 +1,8 @@
 """Scratch memory of oneDNN's LSTM layer, float32. Shapes: input ``[T, B, I]``, states ``[B, H]``.
 
 Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/native/mkldnn/RNN.cpp``;
-``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x). Not counted: up
-to some pages of states more in inference than the one that small layers take.
+``get_good_ld`` and ``set_offsets`` in oneDNN's ``src/cpu/rnn/rnn_utils.cpp`` (3.x), and
+``init_scratchpad`` in ``src/cpu/x64/rnn/rnn_brgemm_utils.cpp``.
 """
 
 from __future__ import annotations
@@ -16,12 +16,16 @@ _CACHE_LINE = 16
 _CONFLICT = 256
 _OUTPUT_BLOCK = 32
 """Outputs that the inference kernel computes together."""
+_OUTPUTS = 3
+"""The output and both states; a workspace comes fourth where gradients may be asked for."""
 _GRADIENT = 10
 """Which of the backward's tensors is the output's gradient."""
 _PLACES = 568
 """Bytes of alignment between the entries of the scratchpad: measured, oneDNN 3.12."""
 _PLACES_OF_INFERENCE = 208
 """The same between the states, which are part of the scratchpad in inference."""
+_FUSED = 80
+"""Bytes of two more pairs of blocks, where input and state are as wide and multiplied at once."""
 _EARLY_PLACES = 384
 """The same for what oneDNN 3.5 and 3.7 ask for once more."""
 
@@ -57,17 +61,34 @@ def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
     return _up(gates, _PAGE) + 2 * _up(state, _PAGE) + _PAGE + _PLACES + again
 
 
+def _inference_scratch(steps: int, batch: int, inputs: int, size: int) -> int:
+    """Return the states before and after all steps, the gates of one, and smaller things.
+
+    Of a single sequence the gates of all steps, whose inputs are multiplied together.
+    """
+    merges = batch == 1 and steps > 1
+    before_and_after = 2 * (steps + 1) * batch * _FLOAT
+    sizes = (
+        before_and_after * _row(max(inputs, size)), before_and_after * size,
+        (steps if merges else batch) * _row(4 * size) * _FLOAT, batch * _row(size) * _FLOAT,
+    )  # fmt: skip
+    fused = _FUSED if inputs == size and not merges else 0
+    return sum(_up(n, _PAGE) for n in sizes) + _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
+
+
 def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     """The sum of both biases, both weights in oneDNN's layout, gates."""
     sizes = _sizes(op)
     if sizes is None:
         return ()
     steps, batch, inputs, size = sizes
-    row = _row(4 * size) if op.args[15] else 4 * _up(size, _OUTPUT_BLOCK)
+    for_gradients = len(op.outputs) > _OUTPUTS
+    row = _row(4 * size) if for_gradients else 4 * _up(size, _OUTPUT_BLOCK)
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
-    inference = 0 if op.args[15] else _PAGE + _PLACES_OF_INFERENCE
-    return bias, *weights, _scratch(steps, batch, size, target) + inference
+    if not for_gradients:
+        return bias, *weights, _inference_scratch(steps, batch, inputs, size)
+    return bias, *weights, _scratch(steps, batch, size, target)
 
 
 def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:

@@ -8,14 +8,19 @@ Source: ``wrapped_scalar_tensor`` (``aten/src/ATen/ScalarOps.cpp``) in ``BinaryO
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 from torchgauge.estimate.workspaces.losses import NUMBER, mean_scratch, width
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, TensorSpec
+from torchgauge.report.model import OpRecord, Phase, TensorSpec
 
-_CAST = {"float32": 4, "bfloat16": 4, "float16": 4, "complex64": 8}
-"""Bytes of a number in the arithmetic of a dtype, where it is another than its own."""
+_NUMBERS: dict[type, tuple[str, int]] = {
+    bool: ("bool", 1), int: ("int64", NUMBER), float: ("float64", NUMBER),
+    complex: ("complex128", 16),
+}  # fmt: skip
+"""By type: the dtype of a number as a tensor, and its bytes."""
+_PRODUCTS = ("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.div_.Tensor")
 _BASES = (
     "add",
     "sub",
@@ -35,31 +40,45 @@ _BASES = (
 
 def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
     """The number, the number in the common dtype, and copies of what has another dtype."""
-    tensor, other = op.args[0], op.args[1]
-    if isinstance(tensor, TensorSpec) and isinstance(other, TensorSpec):
-        return _copies(op, tensor, other)
-    if not isinstance(tensor, TensorSpec) or isinstance(other, bool):
+    tensor, number = op.args[0], op.args[1]
+    if isinstance(tensor, TensorSpec) and isinstance(number, TensorSpec):
+        return _copies(op, tensor, number)
+    if not isinstance(tensor, TensorSpec) or type(number) not in _NUMBERS:
         return ()
-    if not isinstance(other, (int, float)):
-        return ()
-    common, itemsize = _common_dtype(op, tensor, other)
+    own, nbytes = _NUMBERS[type(number)]
+    common = _common_dtype(op, tensor, number)
+    itemsize = _itemsize(common)
     copied = 0 if common == tensor.dtype else tensor.numel * itemsize
-    return NUMBER, _CAST.get(common, 0), copied
+    made = 0 if _is_kept(op) else nbytes
+    return made, 0 if common == own else itemsize, copied
 
 
-def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> tuple[str, int]:
-    """Return the dtype in which a tensor meets a number, and its bytes.
+def _is_kept(op: OpRecord) -> bool:
+    """Return whether the number is the one that autograd has kept (``trace/kept_numbers.py``)."""
+    return op.phase is Phase.BACKWARD and not op.recompute and op.name in _PRODUCTS
+
+
+def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
+    """Return the dtype in which a tensor meets a number.
 
     A fraction turns whole numbers into floats, a whole number turns booleans into int64.
     """
     output = op.outputs[0] if op.outputs else tensor
+    if isinstance(number, complex):
+        return output.dtype
     if _is_float(tensor):
-        return tensor.dtype, width(tensor)
+        return tensor.dtype
     if _is_float(output):
-        return output.dtype, width(output)
+        return output.dtype
     if isinstance(number, float):
-        return "float32", 4
-    return ("int64", 8) if tensor.dtype == "bool" else (tensor.dtype, width(tensor))
+        return "float32"
+    return "int64" if tensor.dtype == "bool" and not isinstance(number, bool) else tensor.dtype
+
+
+def _itemsize(dtype: str) -> int:
+    """Return the bytes of an element, which its name says in bits."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits.group()) // 8 if bits else 1
 
 
 def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
@@ -84,6 +103,13 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     if in_place and output.dtype != dtype:
         copied.append(output)
     return tuple(prod(spec.shape) * itemsize for spec in copied)
+
+
+def _cast_of_three(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
+    specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
+    widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
+    return tuple(s.numel * width(widest) for s in specs if s.dtype != widest.dtype)
 
 
 def _is_float(spec: TensorSpec) -> bool:
@@ -117,7 +143,11 @@ _BINARY: dict[str, Rule] = {
     f"aten.{base}{suffix}.{overload}": _cast_operand
     for base in _BASES
     for suffix in ("", "_")
-    for overload in ("Tensor", "Scalar", "default")
+    for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
+}
+_OF_THREE: dict[str, Rule] = {
+    f"aten.{name}.default": _cast_of_three
+    for name in ("addcmul", "addcmul_", "addcdiv", "addcdiv_")
 }
 _OF_TWO_TENSORS: dict[str, Rule] = {
     f"aten.{name}": _cast_operand
@@ -128,6 +158,7 @@ _OF_TWO_TENSORS: dict[str, Rule] = {
 RULES: dict[str, Rule] = {
     **_BINARY,
     **_OF_TWO_TENSORS,
+    **_OF_THREE,
     "aten.mean.default": _mean,
     "aten.mean.dim": _mean,
     "aten.sum.default": _sum,

@@ -1,26 +1,16 @@
 """What oneDNN takes for the gradient of a convolution's weight, without channels-last.
 
-Sources: oneDNN 3.x ``src/cpu/x64/jit_avx512_common_conv_kernel.cpp`` (which blocks it takes for few
-channels), ``jit_uni_x8s8s32x_1x1``'s float counterpart, ``src/cpu/gemm_convolution_utils.cpp``;
-the blocks of eight were measured with oneDNN 3.12.
+Source: ``jit_avx512_common_1x1_convolution`` in oneDNN 3.12's ``src/cpu/x64``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import prod
 
-from torchgauge.estimate.workspaces.convolution_sizes import (
-    ALIGNMENT,
-    BLOCK,
-    FLOAT,
-    HALF_BLOCK,
-    Convolution,
-    up,
-)
+from torchgauge.estimate.workspaces.convolution_sizes import Convolution
+from torchgauge.estimate.workspaces.onednn_kernels import weight_kernel
+from torchgauge.estimate.workspaces.unfolded_images import weight_scratch
 
-_FEWEST_BLOCKED = 4
-"""Input channels from which on a kernel of several elements takes blocks, mostly of padding."""
 _CHANNELS_TOGETHER = 128
 """Input channels that ``jit_1x1`` handles together: eight blocks."""
 
@@ -33,48 +23,24 @@ class WeightGradient:
     """Copies of input, output's gradient and scratch memory, gone with the kernel."""
     weight: int
     """The gradient in oneDNN's layout."""
+    has_scratch: bool = False
+    """Whether the kernel takes scratch memory besides copies."""
     padded_bias: int = 0
     """The bias' gradient where the channels do not fill their blocks."""
 
 
 def weight_gradient(case: Convolution, *, bias: bool) -> WeightGradient:
     """Return what the gradient of the weight takes."""
-    volume = len(case.kernel) == 3
-    few = _FEWEST_BLOCKED <= case.inputs < BLOCK and not case.takes_jit_1x1
-    padded_volume = volume and case.groups == 1 and few and any(case.padding)
-    if case.takes_gemm_for_weights or padded_volume:
-        own = case.weight.nbytes  # its sums are booked as floats of floats: four times their bytes
-        columns = case.columns // (case.result[2] if volume else 1)
-        return WeightGradient(operands=FLOAT * own + columns + 2 * ALIGNMENT, weight=own)
-    if case.groups > 1:
-        operands = case.blocked_source + case.blocked_result
+    kernel = weight_kernel(case)
+    if kernel.unfolds:
         return WeightGradient(
-            operands=operands, weight=case.blocked_weight, padded_bias=_bias(case, BLOCK, bias)
+            operands=weight_scratch(case), weight=case.weight.nbytes, has_scratch=True
         )
-    kernel = prod(case.kernel) * FLOAT
-    block = HALF_BLOCK if few else BLOCK
-    outputs = up(case.outputs, block)
-    gradient = _image(case.result, outputs)
-    if case.inputs < _FEWEST_BLOCKED and not case.takes_jit_1x1:
-        return WeightGradient(
-            operands=gradient,
-            weight=outputs * case.inputs * kernel,
-            padded_bias=_bias(case, block, bias),
-        )
-    inputs = up(case.inputs, HALF_BLOCK if few and case.inputs <= HALF_BLOCK else BLOCK)
-    source = _image(case.source.shape, inputs)
+    source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
+    pixels = case.strided_source(_CHANNELS_TOGETHER)
     return WeightGradient(
-        operands=gradient + source + case.strided_source(_CHANNELS_TOGETHER),
-        weight=outputs * inputs * kernel,
-        padded_bias=_bias(case, block, bias),
-    )
-
-
-def _image(shape: tuple[int, ...], channels: int) -> int:
-    return shape[0] * channels * prod(shape[2:]) * FLOAT
-
-
-def _bias(case: Convolution, block: int, bias: bool) -> int:
-    if not bias or case.outputs % block == 0:
-        return 0
-    return up(case.outputs, block) * FLOAT + ALIGNMENT
+        operands=case.images(case.result, kernel.block) + source + pixels,
+        weight=case.weights(kernel.block, inputs=1 if kernel.keeps_source else None),
+        has_scratch=pixels > 0,
+        padded_bias=case.padded_bias(kernel.block) if bias and not case.is_depthwise else 0,
+    )  # fmt: skip

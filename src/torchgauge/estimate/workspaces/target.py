@@ -10,6 +10,17 @@ from torchgauge.report.model import OpRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """Bytes of the caches of one core, by which kernels choose their blocks.
+
+    By default those of most servers with AVX-512, so that a report is the same on every machine.
+    """
+
+    first: int = 32 * 1024
+    second: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """The device and the software that kernels run on."""
 
@@ -26,6 +37,7 @@ class Target:
     threads: int = 1
     """Threads of the CPU's kernels (``torch.get_num_threads()``). One by default, so that a report
     is the same on every machine: each further thread adds its own partial sums."""
+    caches: Caches = Caches()
 
 
 Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]

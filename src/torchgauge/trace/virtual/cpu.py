@@ -172,6 +172,13 @@ def group_norm(
             f"Expected number of channels in input to be divisible by num_groups, but got input "
             f"of shape {list(source.shape)} and num_groups={num_groups}"
         )
+    for name, given in (("weight", weight), ("bias", bias)):
+        if given is not None and (given.dim() != 1 or given.shape[0] != channels):
+            raise RuntimeError(
+                f"Expected {name} to be a vector of size equal to the number of channels in input, "
+                f"but got {name} of shape {list(given.shape)} and input of shape "
+                f"{list(source.shape)}"
+            )
     layout = channels_last(source) or torch.contiguous_format
     positions = source.numel() // max(1, batch * channels)
     result: torch.Tensor = torch.ops.aten.native_group_norm(

@@ -200,8 +200,8 @@ def onednn_lstm(
     source = x = (x.transpose(0, 1) if batch_first else x).contiguous()
     h0, c0 = hx[0].contiguous(), hx[1].contiguous()
     hy, cy = [], []
+    outputs = [x] * directions  # each is there until the next layer's takes its place
     for layer in range(num_layers):
-        outputs = []
         for direction in range(directions):
             index = layer * directions + direction
             weights = list(params[index * per_cell : (index + 1) * per_cell])
@@ -213,9 +213,10 @@ def onednn_lstm(
                 x, *weights, hidden, cell, direction == 1, [], _LSTM_MODE, h0.shape[2],
                 num_layers, has_biases, bidirectional, batch_first, train,
             )  # fmt: skip
-            outputs.append(result[0])
+            outputs[direction] = result[0]
             hy.append(result[1])
             cy.append(result[2])
+            del result
         x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
         if dropout and train and layer < num_layers - 1:
             x = torch.dropout(x, dropout, True)
