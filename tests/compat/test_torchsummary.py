@@ -155,7 +155,9 @@ def test_structures_layout(capsys: Printed, golden: Callable[[str, str], None]) 
 
     model = Calls(call, rnn=nn.LSTM(8, 12, batch_first=True), head=nn.Linear(12, 3))
     summary(model, (5, 8))
-    golden("compat/torchsummary_structures.txt", capsys.readouterr().out.removesuffix("\n"))
+    # What oneDNN's LSTM takes is not the same in each release of PyTorch.
+    lines = [line for line in capsys.readouterr().out.splitlines() if "(MB)" not in line]
+    golden("compat/torchsummary_structures.txt", "\n".join(lines))
 
 
 def test_rows_of_the_example_are_those_of_its_readme(capsys: Printed) -> None:

@@ -200,10 +200,23 @@ def _scaled_mm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
     return torch.empty((left.shape[0], right.shape[1]), dtype=dtype, device=_META)
 
 
+def _attention_of_the_cpu(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """``[B, h, T, E]`` and logarithms of sums ``[B, h, T]``, float64 where the operands are.
+
+    Source: ``toOpMathType`` in ``transformers/attention.cpp``; the meta kernel of 2.6 says float32.
+    """
+    if args[0].dtype is not torch.float64:
+        return NotImplemented
+    op = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu.default
+    output, sums = op(*args, **kwargs)
+    return output, torch.empty_like(sums, dtype=torch.float64)
+
+
 CPU_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
     "aten._embedding_bag.default": partial(_embedding_bag, with_gradients=True),
     "aten._embedding_bag_forward_only.default": partial(_embedding_bag, with_gradients=False),
     "aten._native_batch_norm_legit.default": _batch_norm_of_the_cpu,
     "aten._scaled_mm.default": _scaled_mm,
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": _attention_of_the_cpu,
 }
 """Rules for the CPU alone."""

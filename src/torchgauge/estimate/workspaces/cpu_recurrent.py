@@ -27,6 +27,7 @@ _PLACES_OF_INFERENCE = 208
 _FUSED = 80
 """Bytes of two more pairs of blocks, where input and state are as wide and multiplied at once."""
 _EARLY_PLACES = 384
+_EARLY_PLACES_OF_INFERENCE = 256
 """The same for what oneDNN 3.5 and 3.7 ask for once more."""
 
 
@@ -61,19 +62,24 @@ def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
     return _up(gates, _PAGE) + 2 * _up(state, _PAGE) + _PAGE + _PLACES + again
 
 
-def _inference_scratch(steps: int, batch: int, inputs: int, size: int) -> int:
+def _inference_scratch(steps: int, batch: int, inputs: int, size: int, target: Target) -> int:
     """Return the states before and after all steps, the gates of one, and smaller things.
 
-    Of a single sequence the gates of all steps, whose inputs are multiplied together.
+    Of a single sequence the gates of all steps, whose inputs are multiplied together. An early
+    oneDNN (3.5, measured) asks for inputs, gates and a state once more, as in training.
     """
     merges = batch == 1 and steps > 1
     before_and_after = 2 * (steps + 1) * batch * _FLOAT
-    sizes = (
-        before_and_after * _row(max(inputs, size)), before_and_after * size,
-        (steps if merges else batch) * _row(4 * size) * _FLOAT, batch * _row(size) * _FLOAT,
-    )  # fmt: skip
+    inside = before_and_after * _row(max(inputs, size))
+    gates = (steps if merges else batch) * _row(4 * size) * _FLOAT
+    state = batch * _row(size) * _FLOAT
+    sizes = (inside, before_and_after * size, gates, state)
     fused = _FUSED if inputs == size and not merges else 0
-    return sum(_up(n, _PAGE) for n in sizes) + _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
+    again = 0
+    if target.has_early_onednn:
+        again = 2 * _up(inside, _PAGE) + _FLOAT * (gates + state) + _EARLY_PLACES_OF_INFERENCE
+    known = _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
+    return sum(_up(n, _PAGE) for n in sizes) + known + again
 
 
 def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
@@ -87,7 +93,7 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
     if not for_gradients:
-        return bias, *weights, _inference_scratch(steps, batch, inputs, size)
+        return bias, *weights, _inference_scratch(steps, batch, inputs, size, target)
     return bias, *weights, _scratch(steps, batch, size, target)
 
 
