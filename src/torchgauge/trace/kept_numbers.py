@@ -27,6 +27,18 @@ def keeps_number(name: str, args: tuple[Any, ...]) -> bool:
     return torch.is_grad_enabled() and bool(args[0].requires_grad)
 
 
+KEPT = "kept_number"
+"""The keyword under which it is noted that an operator took the number that a node had saved."""
+_NODES = frozenset(("MulBackward0", "DivBackward0", "DivBackward1"))
+
+
+def takes_kept_number(name: str, args: tuple[Any, ...], node: Any) -> bool:
+    """Return whether an operator under a backward node is its formula's, with the saved number."""
+    if name not in _PRODUCTS or isinstance(args[1], torch.Tensor):
+        return False
+    return not torch.is_grad_enabled() and node.name() in _NODES
+
+
 def saved_factor(output: torch.Tensor | None) -> torch.Tensor | None:
     """Return the number that the node of a result has saved."""
     if output is None:

@@ -57,7 +57,7 @@ from torchgauge.trace.irregular import (
     refuse,
     sparse_alias,
 )
-from torchgauge.trace.kept_numbers import keeps_number, saved_factor
+from torchgauge.trace.kept_numbers import KEPT, keeps_number, saved_factor, takes_kept_number
 from torchgauge.trace.kernel_memory import is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
@@ -752,6 +752,8 @@ class Recorder(DispatchMode):
                 self.pads_nested |= facts.name == _MATMUL and found.irregular.is_nested
                 return output
             noted_kwargs += meetings(facts.name, args)
+        if by_engine and not stack and self._is_cpu and takes_kept_number(facts.name, args, node):
+            noted_kwargs.append((KEPT, True))
         if facts.is_fourier:
             noted_kwargs += fourier_scratch(facts.base, args)
         if facts.resizes:

@@ -13,14 +13,13 @@ from math import prod
 
 from torchgauge.estimate.workspaces.losses import NUMBER, mean_scratch, width
 from torchgauge.estimate.workspaces.target import Rule, Target
-from torchgauge.report.model import OpRecord, Phase, TensorSpec
+from torchgauge.report.model import OpRecord, TensorSpec
 
 _NUMBERS: dict[type, tuple[str, int]] = {
     bool: ("bool", 1), int: ("int64", NUMBER), float: ("float64", NUMBER),
     complex: ("complex128", 16),
 }  # fmt: skip
 """By type: the dtype of a number as a tensor, and its bytes."""
-_PRODUCTS = ("aten.mul.Tensor", "aten.mul_.Tensor", "aten.div.Tensor", "aten.div_.Tensor")
 _BASES = (
     "add",
     "sub",
@@ -49,13 +48,9 @@ def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
     common = _common_dtype(op, tensor, number)
     itemsize = _itemsize(common)
     copied = 0 if common == tensor.dtype else tensor.numel * itemsize
-    made = 0 if _is_kept(op) else nbytes
+    # What autograd has kept is there already (``trace/kept_numbers.py``).
+    made = 0 if ("kept_number", True) in op.kwargs else nbytes
     return made, 0 if common == own else itemsize, copied
-
-
-def _is_kept(op: OpRecord) -> bool:
-    """Return whether the number is the one that autograd has kept (``trace/kept_numbers.py``)."""
-    return op.phase is Phase.BACKWARD and not op.recompute and op.name in _PRODUCTS
 
 
 def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
