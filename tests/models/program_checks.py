@@ -56,6 +56,10 @@ def reported(values: Any) -> list[Any]:
 # ------------------------------------------------------------------------ the real run
 
 
+MATRIX_BY_VECTOR = torch.ops.aten.mv
+"""``FlopCounterMode`` has no formula for it."""
+
+
 class CountingMode(TorchDispatchMode):
     """Count with the formulas of ``FlopCounterMode``, which itself stumbles over checkpoints."""
 
@@ -71,6 +75,8 @@ class CountingMode(TorchDispatchMode):
             if output is not NotImplemented:
                 return output
         output = func(*args, **(kwargs or {}))
+        if func._overloadpacket is MATRIX_BY_VECTOR:
+            self.flops += 2 * args[0].numel()
         if formula is not None:
             self.flops += formula(*args, **(kwargs or {}), out_val=output)
         return output
