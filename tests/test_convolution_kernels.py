@@ -291,6 +291,15 @@ SWAPPED: dict[str, dict[str, Any]] = {
     "transposed, a volume": {
         "source": (4, 4, 6, 10, 8), "weight": (4, 8, 1, 1, 1), "stride": 2, "transposed": True
     },
+    "groups, pixel by pixel": {
+        "source": (4, 16, 12, 10), "weight": (24, 4, 1, 1), "groups": 4, "bias": True
+    },
+    "depthwise, pixel by pixel": {
+        "source": (4, 16, 12, 10), "weight": (16, 1, 1, 1), "groups": 16
+    },
+    "transposed groups, pixel by pixel": {
+        "source": (2, 16, 12, 10), "weight": (16, 2, 1, 1), "groups": 4, "transposed": True
+    },
 }  # fmt: skip
 
 
@@ -307,6 +316,11 @@ def test_transposed_channels_last(case: str) -> None:
 @pytest.mark.parametrize("case", DOUBLE)
 def test_double_precision(case: str) -> None:
     check(**DOUBLE[case], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("case", SWAPPED)
+def test_double_precision_of_swapped_sides(case: str) -> None:
+    check(**SWAPPED[case], dtype=torch.float64, swapped=True)
 
 
 @pytest.mark.parametrize("case", LARGE)

@@ -25,7 +25,7 @@ def own_output(case: Convolution, output: TensorSpec) -> int:
             apart = max(0, image - result) // parts
             inside = max(image // parts, inside) if result > image else apart + inside
     if _is_by_groups(case):
-        return max(output.nbytes, copies + _group(case, case.source) + inside)
+        return copies + max(output.nbytes, _group(case, case.source) + inside)
     return copies + inside
 
 
@@ -43,7 +43,8 @@ def own_gradients(
         bias = case.outputs * case.itemsize
     if _is_by_groups(case):
         groups = _group(case, case.source) + _group(case, gradient)
-        return max(kept, copies + groups + columns + bias // case.groups)
+        copies += _source_copy(case)
+        return copies + max(kept, groups + columns + bias // case.groups)
     source = _source_copy(case)
     if columns or len(case.kernel) < 3 or case.is_transposed:
         return copies + source + columns + bias
@@ -62,9 +63,7 @@ def _is_last(case: Convolution) -> bool:
 
 
 def _source_copy(case: Convolution) -> int:
-    """Return the bytes of a contiguous input: groups copy their part of it."""
-    if _is_by_groups(case):
-        return 0
+    """Return the bytes of a contiguous input, of which groups copy their part once more."""
     wanted = Layout.CHANNELS_LAST if _is_last(case) else Layout.CONTIGUOUS
     return 0 if wanted in case.source_layout else case.source.nbytes
 
