@@ -247,10 +247,7 @@ def _cpu_section() -> list[str]:
         *_head(),
         _row("peak of allocated bytes", figures),
         "",
-        "Not met to the byte (`tests/models/test_cpu_memory.py` says why):",
-        "",
-        *off,
-        "",
+        *(["Not met to the byte:", "", *off, ""] if off else []),
     ]
 
 

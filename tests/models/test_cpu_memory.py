@@ -1,16 +1,13 @@
 """Ground truth: the peak of a real step on the CPU, to the byte, by the profiler's memory events.
 
-The second step of a loop, on one thread, for an inference and for SGD and AdamW. Each case that is
-not exact is listed with its reason, and must occur.
+The second step of a loop, on one thread, for an inference and for SGD and AdamW.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from functools import cache
 from pathlib import Path
-from statistics import median
 
 import pytest
 import torch
@@ -19,7 +16,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line pe
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from benchmarks.cpu_cases import CASES, SCENARIOS
-from benchmarks.cpu_memory import Figure, figure
+from benchmarks.cpu_memory import figure
 
 pytestmark = [
     pytest.mark.models,
@@ -31,38 +28,14 @@ pytestmark = [
     ),
 ]
 
-WORST = 0.01
-_NUMBERS = (
-    "autograd keeps the number of a product or quotient with a Python number as a tensor of 8 "
-    "bytes; a recorder sees the number"
-)
-INEXACT: dict[tuple[str, str], str] = {
-    ("swin_t", "sgd"): _NUMBERS,
-    ("diffusion unet", "sgd"): _NUMBERS,
-    ("diffusion unet", "adamw"): _NUMBERS,
-    ("lstm", "inference"): "up to five pages of states that oneDNN packs for inference",
-}
-"""By model and scenario: the reason of a difference."""
-
-
-@cache
-def measured(name: str, scenario: str) -> Figure:
-    """Measure a case once."""
-    return figure(name, scenario)
-
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("name", CASES)
 def test_the_peak_is_the_real_one(name: str, scenario: str) -> None:
-    found = measured(name, scenario)
+    found = figure(name, scenario)
     assert found.real_bytes > 0
-    if (name, scenario) in INEXACT:
-        assert 0 < abs(found.error) <= WORST, found
-    else:
-        assert found.predicted_bytes == found.real_bytes, found
+    assert found.predicted_bytes == found.real_bytes, found
 
 
-def test_most_are_exact() -> None:
-    errors = [abs(measured(name, scenario).error) for name in CASES for scenario in SCENARIOS]
-    assert len(CASES) >= 40 and median(errors) == 0.0
-    assert set(INEXACT) <= {(name, scenario) for name in CASES for scenario in SCENARIOS}
+def test_there_are_enough_of_them() -> None:
+    assert len(CASES) >= 40
