@@ -254,6 +254,7 @@ def test_products_of_another_dtype_take_so_many_times_as_long() -> None:
     assert op_seconds(half, CALIBRATION) == op_seconds(other, CALIBRATION)
 
 
+@pytest.mark.timed
 def test_the_other_dtypes_are_timed_beside_float32() -> None:
     ratios = slower(torch.float64)
     assert set(ratios) == {"matmul", "convolution"}
