@@ -26,6 +26,8 @@ class OpFacts:
     is_higher_order: bool = False
     """Takes functions as arguments."""
     is_of_bitsandbytes: bool = False
+    is_collective: bool = False
+    """Sends tensors to other processes, or waits for them."""
     is_written_in_operators: bool = False
     """A custom operator of torch's own whose kernel only calls other operators."""
     is_marker: bool = False
@@ -121,6 +123,7 @@ def _look_up(func: Any) -> OpFacts:
         base=base,
         is_composite=is_composite(func),
         is_of_bitsandbytes=schema.name.startswith("bitsandbytes::"),
+        is_collective=schema.name.startswith(("c10d::", "_c10d_functional::")),
         is_written_in_operators=schema.name.startswith("torch_nn::"),
         is_marker=schema.name.startswith("profiler::"),
         is_factory=returns_tensor and takes_device and not takes_tensor,

@@ -227,6 +227,8 @@ class Recorder(DispatchMode):
         """Hears of each tensor whose value is read, and in which call."""
         self.sees_shards = False
         """Whether an operator took a tensor that is distributed over ranks."""
+        self.sees_collectives = False
+        """Whether an operator would send tensors to other processes, or wait for them."""
         self.inside: Mapping[str, Callable[..., Any]] = {}
         """Kernels that are run by the operators that they call; may return ``NotImplemented``."""
         self._product: tuple[weakref.ref[torch.Tensor], int] | None = None
@@ -662,6 +664,7 @@ class Recorder(DispatchMode):
                     )
                 return output
         simulation = self.simulation
+        self.sees_collectives |= facts.is_collective
         if facts.is_written_in_operators:
             with self:
                 return call_kernel(func, *args, **kwargs)

@@ -807,6 +807,10 @@ class Session:
             self._notes.assumptions.append(
                 "DTensors in the forward: what this rank computes is counted, not what it sends"
             )
+        elif recorder.sees_collectives:
+            self._notes.assumptions.append(
+                "collectives in the forward: what they send is not counted"
+            )
         self._notes.assumptions += filter(None, recorder.assumptions)
         if holds_quantized(root, modules):
             self._notes.assumptions.append(

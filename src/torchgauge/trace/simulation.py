@@ -23,7 +23,7 @@ from torchgauge.trace.remembered import Remembered
 from torchgauge.trace.shape_rules import META
 from torchgauge.trace.spread import CHOICES, Choice, spread
 from torchgauge.trace.taken import draw, draws, finite_answer
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals import sent_already, storage_key
 from torchgauge.trace.values import (
     CAST_LIMIT,
     FINITE,
@@ -184,6 +184,8 @@ class Simulation:
             tensors = [item for item in flat(args) if isinstance(item, torch.Tensor)]
         elif facts.reads_values and facts.rule is None:
             return self.readers.run(func, facts, args, kwargs, tensors)
+        if facts.is_collective and func.namespace == "c10d":
+            return sent_already(func, args)
         if facts.is_higher_order:
             return run_higher_order(func, args, kwargs)
         rule = self._rules.get(facts.name, facts.rule)

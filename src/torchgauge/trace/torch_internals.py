@@ -863,3 +863,16 @@ def _key(entry: Any) -> Any:
         if hasattr(entry, name):
             return getattr(entry, name)
     return entry
+
+
+def sent_already(func: Any, args: tuple[Any, ...]) -> Any:
+    """Return what a collective does, as if it were over: its first tensors, work that is done.
+
+    Nothing is sent, and no other process is waited for. ``_create_work_from_future``: 2.6–2.13.
+    """
+    future: torch.futures.Future[list[Any]] = torch.futures.Future()
+    future.set_result([])
+    c10d: Any = torch._C._distributed_c10d
+    work = c10d._create_work_from_future(future).boxed()
+    returns = len(func._schema.returns)
+    return (args[0], work) if returns > 1 else work if returns else None
