@@ -22,6 +22,7 @@ BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 DEFAULT_TESTS := not slow and not models and not hypothesis_long
 LONG_TESTS := (slow or models or hypothesis_long)
 SERVED := $(addprefix tests/test_serving_,load.py ray.py openapi.py)
+CPU_TIME := tests/models/test_cpu_time_measured.py
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 # What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
 SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
@@ -94,14 +95,17 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-serving test-torch26 test-torch26-smoke image-test lint types imports check
+.PHONY: test test-models test-cpu-time test-serving test-torch26 test-torch26-smoke image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
 
 test-models: $(MODELS) ## run the long suites: published tables, 60 models, 500 random programs
 	@$(PYTEST) $(BESIDE) -m "$(LONG_TESTS) and not timed" $(addprefix --ignore=,$(SERVED))
-	@$(PYTEST) -m "$(LONG_TESTS) and timed"
+	@$(PYTEST) -m "$(LONG_TESTS) and timed" --ignore=$(CPU_TIME)
+
+test-cpu-time: $(MODELS) ## calibrate this CPU, then predict and measure 20 models (10 minutes or more)
+	@$(PYTEST) -m "models" $(CPU_TIME)
 
 test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
 	@$(PYTEST) -m "slow or models" $(SERVED) \

@@ -11,6 +11,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ".ci/run"
 LEFT_OUT = {
+    "test-cpu-time": "times of a whole machine: another program on the host decides them",
     "check": "is made of other targets",
     "test-torch26": "takes as long as all others; test-torch26-smoke is a part of it",
 }
