@@ -269,3 +269,24 @@ def test_a_scale_times_integers_casts_them_on_the_cpu(integer: torch.dtype) -> N
     report = tg.analyze(model, (4, 64))
     assert report.memory is not None
     assert report.memory.peak_allocated_bytes == real_peak(model, torch.randn(4, 64))
+
+
+_GUARDS = 80
+"""Bytes around a block of ``DefaultMobileCPUAllocator``, which is QNNPACK's."""
+
+
+@pytest.mark.skipif(
+    "qnnpack" not in torch.backends.quantized.supported_engines, reason="built without QNNPACK"
+)
+@pytest.mark.parametrize("rows", [4, 32])
+def test_the_input_that_qnnpack_quantizes_is_in_the_peak(
+    rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The profiler hears of its allocation alone, so the truth is the sum of what is there."""
+    monkeypatch.setattr(torch.backends.quantized, "engine", "qnnpack")
+    model, x = dynamic(nn.Sequential(nn.Linear(256, 512)), {nn.Linear}), torch.rand(rows, 256)
+    report = tg.analyze(model, input_data=x)
+    assert report.memory is not None
+    stored = 256 * 512 + 4 * 512
+    there = stored + 4 * rows * (256 + 512) + rows * 256 + _GUARDS
+    assert report.memory.peak_allocated_bytes == there

@@ -58,7 +58,7 @@ from torchgauge.trace.irregular import (
     sparse_alias,
 )
 from torchgauge.trace.kept_numbers import KEPT, keeps_number, saved_factor, takes_kept_number
-from torchgauge.trace.kernel_memory import is_opaque, run_measured
+from torchgauge.trace.kernel_memory import frees_unseen, is_opaque, run_measured
 from torchgauge.trace.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.op_facts import OpFacts, facts_of
 from torchgauge.trace.operand_dtypes import check_operand_dtypes
@@ -731,7 +731,9 @@ class Recorder(DispatchMode):
             if kernel is not None:
                 output = self._run_irregular(func, facts, kernel, args, kwargs)
             elif self._measures and is_opaque(facts.name, found.tensors):
-                output, workspace = run_measured(lambda: func(*args, **kwargs))
+                output, workspace = run_measured(
+                    lambda: func(*args, **kwargs), unseen=frees_unseen(facts.name)
+                )
             elif simulation is None:
                 output = func(*args, **kwargs)
             else:
