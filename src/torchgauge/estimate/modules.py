@@ -45,7 +45,7 @@ def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = o
     unknown: Counter[str] = Counter()
     first: dict[str, OpRecord] = {}
     known: dict[tuple[Any, ...], OpCost | None] = {}
-    for op in trace.ops:  # records of like operators share their parts
+    for op in trace.ops:  # a rule sees no more than these, and like operators share them
         key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), op.is_view)
         if cost is not op_cost:
             found = cost(op)

@@ -194,7 +194,7 @@ def placed_workspaces(
         return {}
     known: dict[tuple[Any, ...], tuple[int, ...]] = {}
     found: dict[int, tuple[int, ...]] = {}
-    for op in trace.ops:  # records of like operators share their parts
+    for op in trace.ops:  # a rule sees no more than these, and like operators share them
         key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), id(op.layouts))
         sizes = known.get(key)
         if sizes is None:

@@ -1,4 +1,4 @@
-"""Fourier transforms: the order of their results in memory, and what the CPU takes beside them.
+"""Fourier transforms: strides of the results, and scratch memory on the CPU.
 
 MKL transforms one batch dimension. Where the others do not lie one behind the other in memory, the
 input is copied. A complex-to-real transform over several dimensions is a complex one and a real

@@ -18,7 +18,7 @@ _PRODUCTS = frozenset(
 
 
 def keeps_number(name: str, args: tuple[Any, ...]) -> bool:
-    """Return whether autograd keeps the number beside an operator's tensor for the backward.
+    """Return whether autograd saves an operator's Python number for the backward.
 
     Hooks on what is saved, such as a checkpoint's, do not see numbers (``saved_variable.cpp``).
     """

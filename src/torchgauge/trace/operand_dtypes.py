@@ -69,7 +69,7 @@ def check_operand_dtypes(name: str, args: Sequence[Any]) -> None:
 
 
 def _check_parameters(source: torch.Tensor, parameters: Sequence[Any]) -> None:
-    """Refuse all but float32 beside half precision (``cpu/mixed_data_type.h`` in ATen)."""
+    """Refuse parameters of another dtype than the input's or float32 (``mixed_data_type.h``)."""
     for parameter in parameters:
         if not isinstance(parameter, torch.Tensor) or parameter.dtype is source.dtype:
             continue

@@ -205,7 +205,7 @@ class RestoredParameters:
 
 
 def _is_plain(module: nn.Module) -> bool:
-    """Return whether a module is no wrapper, and nobody has wrapped it or what it holds."""
+    """Return whether neither a module nor anything it holds is wrapped."""
     state = module.__dict__
     return (
         _is_of_nobody(type(module))

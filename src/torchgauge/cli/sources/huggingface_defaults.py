@@ -166,7 +166,7 @@ _SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 
 def open_settings(model_type: str, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the settings that are needed and not given; whoever gets them may change them."""
+    """Return a copy of the required settings that were not given."""
     needed = _SETTINGS.get(model_type, {})
     parts = {name.partition(".")[0] for name in given}
     return {

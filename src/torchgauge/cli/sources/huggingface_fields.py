@@ -27,7 +27,7 @@ def parts(config: Any) -> Iterator[tuple[str, Any]]:
 
 
 def setting(config: Any, name: str, otherwise: Any = None) -> Any:
-    """Return a setting; one that varies over the layers is refused, as one that is not there is."""
+    """Return a setting; raise where it is missing or differs between layers."""
     try:
         return getattr(config, name, otherwise)
     except Exception:

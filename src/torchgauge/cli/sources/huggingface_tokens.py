@@ -155,7 +155,7 @@ def _alone(model: nn.Module, method: str) -> nn.Module:
 
 
 def _widths(model: nn.Module, config: Any) -> set[int]:
-    """Return how wide a token may be: as its embedding, or as what is made of that (NeoMME)."""
+    """Return the possible widths of a token: its embedding's, or a projection's (NeoMME)."""
     get: Any = getattr(model, "get_input_embeddings", None)
     text = getattr(config, "text_config", None) or config
     widths = {getattr(text, "hidden_size", 0)}

@@ -29,7 +29,7 @@ class Pass:
 
     rows: list[LayerInfo]
     of_report: Callable[[], Report]
-    """Makes the report, which few ask for."""
+    """Makes the report when it is first asked for."""
     input_bytes: int = 0
     pass_bytes: int | None = None
     """``None`` when nothing ran."""

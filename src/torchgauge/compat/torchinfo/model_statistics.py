@@ -56,7 +56,7 @@ class ModelStatistics:
         return self._of_report()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what is pickled and copied: the report itself, not the run that it is made of."""
+        """Return what is pickled and copied: the report, without the run it is made from."""
         return {**self.__dict__, "report": self.report, "_of_report": None}
 
     def __repr__(self) -> str:

@@ -29,7 +29,7 @@ def _blocks(query: TensorSpec, key: TensorSpec) -> tuple[int, int]:
 
 
 def _sum_width(query: TensorSpec) -> int:
-    """Return the bytes of a number in which is summed: half precision is in float32."""
+    """Return the bytes of an accumulator: half precision accumulates in float32."""
     return 2 * _FLOAT if query.dtype == "float64" else _FLOAT
 
 

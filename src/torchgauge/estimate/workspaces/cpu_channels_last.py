@@ -70,7 +70,7 @@ def output_taken(case: Convolution, target: Target) -> Taken:
 
 
 def input_taken(case: Convolution, target: Target) -> Taken:
-    """Return what the input's gradient takes beside itself."""
+    """Return the scratch bytes for the input's gradient."""
     outputs = case.outputs // case.groups
     if takes_strided(case):
         scratch = case.strided_scratch(target.caches.second)
@@ -90,7 +90,7 @@ def input_taken(case: Convolution, target: Target) -> Taken:
 
 
 def transposed_taken(case: Convolution, backwards: Convolution, target: Target) -> Taken:
-    """Return what the output of a transposed convolution takes, without a bias apart.
+    """Return the scratch bytes of a transposed convolution, without those for a bias.
 
     Without strides it is a convolution with its kernel turned round.
     """
@@ -106,7 +106,7 @@ def transposed_taken(case: Convolution, backwards: Convolution, target: Target) 
 
 
 def weight_taken(case: Convolution, *, bias: bool) -> Taken:
-    """Return what the weight's gradient takes, besides PyTorch's."""
+    """Return the scratch bytes for the weight's gradient, without PyTorch's own copy."""
     if case.is_depthwise and len(case.kernel) < 3 and takes_depthwise_weight(case):
         return Taken(weight=case.weights(BLOCK))
     if weight_is_blocked(case):

@@ -14,7 +14,7 @@ from torchgauge.report.model import Layout, TensorSpec
 
 
 def own_output(case: Convolution, output: TensorSpec) -> int:
-    """Return the bytes beside the output: copies and columns, or the outputs of the groups."""
+    """Return the scratch bytes of a forward: copies and columns, or one output per group."""
     copies = _source_copy(case) + _weight_copy(case)
     inside = _columns(case)
     if case.is_transposed:
@@ -32,7 +32,7 @@ def own_output(case: Convolution, output: TensorSpec) -> int:
 def own_gradients(
     case: Convolution, gradient: TensorSpec, layout: Layout, mask: tuple[bool, ...], kept: int
 ) -> int:
-    """Return the bytes beside the gradients, of which those of all groups are joined last."""
+    """Return the scratch bytes of a backward; gradients of groups are concatenated at the end."""
     copies = _weight_copy(case)
     if Layout.CONTIGUOUS not in layout and not (_is_last(case) and Layout.CHANNELS_LAST in layout):
         copies += gradient.nbytes
@@ -80,7 +80,7 @@ def _group(case: Convolution, image: TensorSpec) -> int:
 
 
 def _columns(case: Convolution) -> int:
-    """Return the bytes of unfolded images, of a group where each is computed by itself.
+    """Return the bytes of unfolded images, or of one group's where groups run one by one.
 
     A kernel of one element on every pixel needs none. With gaps, images are unfolded one at a time.
     """
