@@ -55,6 +55,8 @@ OTHERS = {
     "device": "devices H100-SXM --format json",
     "structure": "summary torchvision:resnet18 --format json",
     "as text": "summary torchvision:resnet18 --input-size 2,3,224,224 --width 100",
+    "as markdown": "summary torchvision:resnet18 --input-size 2,3,224,224 --format markdown",
+    "as csv": "summary torchvision:resnet18 --input-size 2,3,224,224 --format csv",
 }
 MEASURED_FIELDS = ("time_ms", "backward_time_ms", "time", "phase_memory", "ops")
 """What is another number in each run of ``measure``."""
