@@ -28,7 +28,7 @@ from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"

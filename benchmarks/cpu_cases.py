@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 Build = Callable[[], nn.Module]
 IMAGE = (2, 3, 64, 64)

@@ -25,10 +25,10 @@ from torch import nn
 
 import torchgauge as tg
 from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
-from torchgauge.estimate.latency.cpu.calibration import VARIABLE
-from torchgauge.machine import cpu_name
-from torchgauge.report.model import Report
-from torchgauge.report.query import own_costs
+from torchgauge.estimate.time.cpu.calibration import VARIABLE
+from torchgauge.facts.model import Report
+from torchgauge.facts.query import own_costs
+from torchgauge.target import cpu_name
 
 _BASE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
 _DECODER = {**_BASE, "num_key_value_heads": 2, "intermediate_size": 688, "vocab_size": 8000}

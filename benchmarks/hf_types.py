@@ -28,10 +28,10 @@ import torch
 
 import torchgauge as tg
 from torchgauge.cli.model_run import model_inputs
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.errors import TorchGaugeError
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 OUTPUT = Path(__file__).with_name("hf_types.csv")
 COLUMNS = ("type", "outcome", "model", "execution", "seconds", "peak_mb", "inputs", "message")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 TOKENS = 128
 

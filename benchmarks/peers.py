@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

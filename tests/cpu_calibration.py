@@ -6,14 +6,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
-from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches
-from torchgauge.estimate.latency.cpu.calibration import Calibration, CpuName, Overheads
-from torchgauge.estimate.latency.cpu.surface import Roof
-from torchgauge.estimate.latency.cpu.work import CpuWork
-from torchgauge.estimate.latency.kinds import Kind
-from torchgauge.machine import cpu_name
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
+from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, Overheads
+from torchgauge.estimate.time.cpu.surface import Roof
+from torchgauge.estimate.time.cpu.work import CpuWork
+from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.measure.calibration.fit import surfaces_of
 from torchgauge.measure.calibration.timing import Sample
+from torchgauge.target import cpu_name
 
 ROOF = Roof(flops_per_second=1e11, bytes_per_second=1e10, op_seconds=1e-6)
 OVERHEADS = Overheads(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torchgauge.report.fit import (
+from torchgauge.facts.fit import (
     Alternative,
     CacheFit,
     DeviceFit,
@@ -16,7 +16,7 @@ from torchgauge.report.fit import (
     Tried,
     Verdict,
 )
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 GIB = 1 << 30
 MIB = 1 << 20

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from torchgauge.trace.kernel_memory import one_thread
+from torchgauge.trace.record.kernel_memory import one_thread
 
 _LEAVES = (
     str, bytes, int, float, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,

@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
-from torchgauge.trace.kernel_memory import one_thread
+from torchgauge.trace.record.kernel_memory import one_thread
 
 
 @one_thread()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from torchgauge.report.model import (
+from torchgauge.facts.model import (
     CallCost,
     Execution,
     Failure,
@@ -29,7 +29,7 @@ from torchgauge.report.model import (
     TimePrediction,
     Totals,
 )
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 SIZES = {"float32": 4, "int64": 8, "bfloat16": 2}
 

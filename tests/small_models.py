@@ -11,10 +11,10 @@ from torch.nn import functional
 
 import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
-from torchgauge.machine import machine_of
-from torchgauge.report.model import Execution, Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
+from torchgauge.facts.model import Execution, Trace
+from torchgauge.target import machine_of
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request, Session
 
 
 class Attention(nn.Module):

@@ -10,9 +10,9 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from torchgauge import Scenario
-from torchgauge.report.model import Execution, Phase
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
+from torchgauge.facts.model import Execution, Phase
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request, Session
 
 Use = Callable[[torch.Tensor], torch.Tensor]
 USES: dict[str, tuple[Use, list[str]]] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pytest
 
-from torchgauge.estimate.allocator import AllocatorSettings, Block, CachingAllocator
+from torchgauge.estimate.memory.allocator import AllocatorSettings, Block, CachingAllocator
 
 KIB = 1 << 10
 MIB = 1 << 20

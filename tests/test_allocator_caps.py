@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from torchgauge.errors import SimulatedOutOfMemoryError
-from torchgauge.estimate.allocator import AllocatorSettings, CachingAllocator
+from torchgauge.estimate.memory.allocator import AllocatorSettings, CachingAllocator
 
 MIB = 1 << 20
 

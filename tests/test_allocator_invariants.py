@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchgauge.errors import SimulatedOutOfMemoryError
-from torchgauge.estimate.allocator import (
+from torchgauge.estimate.memory.allocator import (
     AllocatorSettings,
     CachingAllocator,
     replay,
     smallest_cap,
 )
-from torchgauge.estimate.allocator.blocks import FREE, UNMAPPED
+from torchgauge.estimate.memory.allocator.blocks import FREE, UNMAPPED
 
 MIB = 1 << 20
 

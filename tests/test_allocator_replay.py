@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from torchgauge.estimate.allocator import AllocatorSettings, replay, smallest_cap
+from torchgauge.estimate.memory.allocator import AllocatorSettings, replay, smallest_cap
 
 MIB = 1 << 20
 

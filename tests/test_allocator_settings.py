@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from torchgauge.errors import AllocatorSettingsError
-from torchgauge.estimate.allocator import AllocatorSettings
-from torchgauge.estimate.allocator.keys import rules_of
+from torchgauge.estimate.memory.allocator import AllocatorSettings
+from torchgauge.estimate.memory.allocator.keys import rules_of
 
 MIB = 1 << 20
 

@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
+from torchgauge.facts.model import Phase
 from torchgauge.measure.attribution import Shares, _typical
-from torchgauge.report.model import Phase
 
 
 def step(**milliseconds: float) -> Shares:

@@ -10,9 +10,9 @@ import torchgauge as tg
 from small_models import MODELS, dtypes_of, mlp, streams, trace
 from torchgauge.compare.streams import DifferenceKind
 from torchgauge.errors import ModelError
-from torchgauge.report.model import Role, TensorSpec, Trace
-from torchgauge.trace.isolation import neutral
-from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy
+from torchgauge.facts.model import Role, TensorSpec, Trace
+from torchgauge.trace.isolate.isolation import neutral
+from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy
 
 A100 = "A100-SXM-40GB"
 NO_TRUTH = {

@@ -13,10 +13,10 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError
+from torchgauge.facts.curve import BatchCurve, BatchPoint
+from torchgauge.facts.fit import Verdict
 from torchgauge.fit.curve import batch_curve
 from torchgauge.render.curve import FORMATS, render_curve
-from torchgauge.report.curve import BatchCurve, BatchPoint
-from torchgauge.report.fit import Verdict
 
 GPU = tg.Scenario(mode="training", optimizer="adamw", device="RTX 3090")
 

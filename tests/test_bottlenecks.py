@@ -7,8 +7,8 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import find_device
+from torchgauge.facts.io import report_from_json, report_to_json
 from torchgauge.render.text import TextRenderer
-from torchgauge.report.io import report_from_json, report_to_json
 
 DEVICE = find_device("RTX 3090")
 

@@ -14,13 +14,13 @@ from torch import nn
 import cpu_calibration as stand_in
 import torchgauge as tg
 from torchgauge.analyze import run_model
-from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
-from torchgauge.estimate.latency.cpu.heap import Heap
-from torchgauge.estimate.latency.cpu.predict import _Steps, predict_on_cpu
-from torchgauge.estimate.latency.cpu.work import work_of
-from torchgauge.estimate.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
+from torchgauge.estimate.time.cpu.heap import Heap
+from torchgauge.estimate.time.cpu.predict import _Steps, predict_on_cpu
+from torchgauge.estimate.time.cpu.work import work_of
+from torchgauge.facts.model import Phase, Role, Trace
 from torchgauge.measure.calibration import distances
-from torchgauge.report.model import Phase, Role, Trace
 
 MIB = 2**20
 CURVES = Caches(

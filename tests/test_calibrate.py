@@ -16,7 +16,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import UsageError
-from torchgauge.estimate.latency.cpu.calibration import VARIABLE
+from torchgauge.estimate.time.cpu.calibration import VARIABLE
 from torchgauge.measure.calibration import distances
 from torchgauge.measure.calibration import run as calibration_run
 from torchgauge.measure.calibration.case import Case, Cold, Fresh, Memory

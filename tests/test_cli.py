@@ -21,9 +21,9 @@ import torchgauge.render
 from torchgauge.cli import output
 from torchgauge.cli.main import main
 from torchgauge.errors import ModelError
-from torchgauge.report.guess import Guess
-from torchgauge.report.model import Execution, ModuleTable, NotCounted, Report, Totals
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.guess import Guess
+from torchgauge.facts.model import Execution, ModuleTable, NotCounted, Report, Totals
+from torchgauge.facts.scenario import Scenario
 
 NET = """
 import torch

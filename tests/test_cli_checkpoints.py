@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from torchgauge.cli.main import main
-from torchgauge.cli.model_spec import build_model, parse_model_spec
-from torchgauge.cli.sources.skeleton import StoredTensor, build_skeleton
 from torchgauge.errors import ModelSpecError
+from torchgauge.models.sources.skeleton import StoredTensor, build_skeleton
+from torchgauge.models.spec import build_model, parse_model_spec
 
 
 @pytest.fixture(autouse=True)

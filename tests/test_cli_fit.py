@@ -12,8 +12,8 @@ import pytest
 
 import fit_builder
 from torchgauge.cli.main import main
+from torchgauge.facts.fit import FitReport
 from torchgauge.render.fit import FORMATS, render_fit
-from torchgauge.report.fit import FitReport
 from torchgauge.trace import local_gpus as reader
 
 REPORTS = {

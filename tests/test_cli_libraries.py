@@ -9,9 +9,9 @@ import sys
 
 import pytest
 
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.errors import MissingExtraError, ModelSpecError
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 
 def build(text, **settings):
@@ -59,7 +59,7 @@ def torchvision():
 
 def test_torchvision_imports_in_a_new_process(torchvision):
     code = (
-        "from torchgauge.trace.torchvision_operators import define_missing_operators as d\n"
+        "from torchgauge.models.torchvision_operators import define_missing_operators as d\n"
         "d(); import torchvision; print(torchvision.models.resnet18.__name__)"
     )
     result = subprocess.run(

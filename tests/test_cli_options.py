@@ -7,8 +7,8 @@ import argparse
 import pytest
 
 from torchgauge.cli import options, scenario_options
-from torchgauge.cli.suggest import did_you_mean, nearest
 from torchgauge.errors import ScenarioError, UsageError
+from torchgauge.models.suggest import did_you_mean, nearest
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,12 @@ from real_step import predicted_peak, real_peak
 from small_models import streams
 from torchgauge.compat.flop_counter import FlopCounterMode
 from torchgauge.errors import ModelError
-from torchgauge.estimate.flops import op_cost, register_flop_formula, unregister_flop_formula
-from torchgauge.report.model import OpRecord, Phase, Report, TensorSpec
+from torchgauge.estimate.compute.flops import (
+    op_cost,
+    register_flop_formula,
+    unregister_flop_formula,
+)
+from torchgauge.facts.model import OpRecord, Phase, Report, TensorSpec
 
 GPU = "H100-SXM"
 

@@ -12,7 +12,7 @@ from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.report.model import Execution, Report
+from torchgauge.facts.model import Execution, Report
 
 _PRODUCT = 64 * 64
 """Multiply-adds of one layer for one row."""

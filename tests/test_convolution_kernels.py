@@ -14,11 +14,11 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from torchgauge.estimate.workspaces import Target, workspaces_for
-from torchgauge.estimate.workspaces.target import Caches
-from torchgauge.report.model import ArgumentValue, OpRecord, Phase, TensorSpec
-from torchgauge.trace.kernel_memory import one_thread
-from torchgauge.trace.shape_rules import layout_of
+from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces.target import Caches
+from torchgauge.facts.model import ArgumentValue, OpRecord, Phase, TensorSpec
+from torchgauge.trace.operators.shape_rules import layout_of
+from torchgauge.trace.record.kernel_memory import one_thread
 
 pytestmark = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512",

@@ -20,18 +20,18 @@ import cpu_calibration as stand_in
 import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.errors import DeviceError, ScenarioError
-from torchgauge.estimate.latency.cpu.calibration import HOME_FILE, VARIABLE, from_json
-from torchgauge.estimate.latency.cpu.page_faults import MAPPED_FROM, faulted_bytes
-from torchgauge.estimate.latency.cpu.predict import op_seconds, predict_on_cpu
-from torchgauge.estimate.latency.cpu.surface import Surface
-from torchgauge.estimate.latency.cpu.work import CpuWork, work_of
-from torchgauge.estimate.latency.kinds import Kind
+from torchgauge.estimate.time.cpu.calibration import HOME_FILE, VARIABLE, from_json
+from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM, faulted_bytes
+from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
+from torchgauge.estimate.time.cpu.surface import Surface
+from torchgauge.estimate.time.cpu.work import CpuWork, work_of
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.facts.io import report_to_dict
+from torchgauge.facts.model import Phase
+from torchgauge.facts.query import own_costs
 from torchgauge.measure.calibration.dtypes import slower
 from torchgauge.measure.calibration.fit import surfaces_of
 from torchgauge.measure.calibration.timing import Sample
-from torchgauge.report.io import report_to_dict
-from torchgauge.report.model import Phase
-from torchgauge.report.query import own_costs
 
 
 def model() -> nn.Module:

@@ -14,11 +14,11 @@ from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.report.model import Execution, OpRecord, TensorSpec, Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
-from torchgauge.trace.virtual import cuda
-from torchgauge.trace.virtual.cuda_attention import AttentionCase, choose
+from torchgauge.facts.model import Execution, OpRecord, TensorSpec, Trace
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.kernels import cuda
+from torchgauge.trace.kernels.cuda_attention import AttentionCase, choose
+from torchgauge.trace.run.session import Request, Session
 
 HALF, BF16, FP32 = torch.float16, torch.bfloat16, torch.float32
 

@@ -15,11 +15,11 @@ from torch.nn import functional
 from torch.torch_version import TorchVersion
 
 import torchgauge as tg
-from torchgauge.report.model import Execution, OpRecord, Phase, Role, TensorSpec, Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
-from torchgauge.trace.virtual import cuda
-from torchgauge.trace.virtual.autocast_lists import POLICIES, Policy, policies_of
+from torchgauge.facts.model import Execution, OpRecord, Phase, Role, TensorSpec, Trace
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.kernels import cuda
+from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy, policies_of
+from torchgauge.trace.run.session import Request, Session
 
 IMAGE = (2, 8, 6, 6)
 

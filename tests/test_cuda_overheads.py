@@ -7,8 +7,8 @@ import re
 import pytest
 
 from torchgauge.errors import UsageError
-from torchgauge.estimate.cuda_context_rows import CONTEXT_ROWS
-from torchgauge.estimate.cuda_overheads import (
+from torchgauge.estimate.memory.cuda_context_rows import CONTEXT_ROWS
+from torchgauge.estimate.memory.cuda_overheads import (
     CUBLAS_RULES,
     HANDLES_FORWARD,
     HANDLES_TRAINING,
@@ -137,7 +137,7 @@ def test_every_figure_is_inside_the_interval_of_the_line():
 
 def test_one_figure_left_out_is_still_predicted(monkeypatch):
     """The line through the other GPUs misses a figure by 99 MiB at worst, 37 in the median."""
-    from torchgauge.estimate import cuda_overheads
+    from torchgauge.estimate.memory import cuda_overheads
 
     misses = []
     for row in CONTEXT_ROWS:

@@ -17,14 +17,14 @@ from safetensors.torch import load_file, save_file
 
 from deploy_models import Mlp, Noisy, Recurrent, Tagger, packaged
 from torchgauge.cli.main import main
-from torchgauge.deploy import manifest
-from torchgauge.deploy.memory_table import read_memory
-from torchgauge.deploy.signature import Signature, SizeRange, signature_from_dict
+from torchgauge.deploy.contents import manifest
+from torchgauge.deploy.contents.memory_table import read_memory
+from torchgauge.deploy.export.signature import Signature, SizeRange, signature_from_dict
 from torchgauge.deploy.verification import size_choices
 from torchgauge.deploy.writing import save_program
 from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError
-from torchgauge.report.io import load_report
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.io import load_report
+from torchgauge.facts.scenario import Scenario
 
 SPEC = "tests/deploy_models.py"
 IN_BFLOAT16 = "the model in bfloat16: its weights take 134 B less"

@@ -13,10 +13,10 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import DeviceError, InputError, ModelError, ScenarioError, UsageError
+from torchgauge.facts.fit import Part, Verdict
 from torchgauge.fit.bench import SetupError
 from torchgauge.fit.lora import RANK, adapted
 from torchgauge.fit.sizes import Sample, SizeSearch
-from torchgauge.report.fit import Part, Verdict
 
 GPU = "RTX 3060 12GB"
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -328,7 +328,7 @@ def test_lora_freezes_all_but_the_adapters():
 
 def test_lora_finds_the_linear_layers_of_gpt2():
     pytest.importorskip("transformers")
-    from torchgauge.cli.model_spec import build_model, parse_model_spec
+    from torchgauge.models.spec import build_model, parse_model_spec
 
     settings = {"n_layer": 2, "n_embd": 64, "n_head": 4, "vocab_size": 100, "n_positions": 32}
     copy = adapted(build_model(parse_model_spec("hf:gpt2", settings)).model)
@@ -434,7 +434,7 @@ def test_without_attention_one_trace_serves_all_devices():
 @pytest.fixture(scope="module")
 def llama():
     pytest.importorskip("transformers")
-    from torchgauge.cli.model_spec import build_model, parse_model_spec
+    from torchgauge.models.spec import build_model, parse_model_spec
 
     settings = {
         "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
@@ -474,8 +474,8 @@ def test_a_dynamic_cache_needs_room_for_two_of_a_layer(llama):
 def test_a_cache_is_as_large_as_the_library_really_makes_it():
     # Latent or expanded keys (MLA), sliding windows: whatever a real run leaves behind.
     pytest.importorskip("transformers")
-    from torchgauge.cli.model_spec import build_model, parse_model_spec
     from torchgauge.fit.workloads import Generation
+    from torchgauge.models.spec import build_model, parse_model_spec
 
     small = {
         "hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2,

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from torchgauge.estimate import free_ops
-from torchgauge.estimate.elementwise_ops import (
+from torchgauge.estimate.compute import free_ops
+from torchgauge.estimate.compute.elementwise_ops import (
     BATCH_NORMS_WITH_FLAG,
     EMBEDDING_BAGS,
     READS_BY_INDEX,
@@ -16,15 +16,15 @@ from torchgauge.estimate.elementwise_ops import (
     WHOLE_TENSOR_OPS,
     WRITES_BY_INDEX,
 )
-from torchgauge.estimate.flop_registry import find_flop_formula
-from torchgauge.estimate.flops import (
+from torchgauge.estimate.compute.flops import (
     OpCost,
     not_counted_reason,
     op_cost,
     register_flop_formula,
     unregister_flop_formula,
 )
-from torchgauge.report.model import OpRecord, Phase, TensorSpec
+from torchgauge.estimate.compute.registry import find_flop_formula
+from torchgauge.facts.model import OpRecord, Phase, TensorSpec
 
 
 def tensor(*shape):

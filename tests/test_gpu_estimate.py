@@ -10,11 +10,11 @@ from torch import nn
 
 import torchgauge as tg
 from small_models import MODELS, dtypes_of, trace
-from torchgauge.estimate.gpu import loop_of
-from torchgauge.estimate.memory import estimate_memory, live_bytes
-from torchgauge.estimate.steps import repeat
-from torchgauge.machine import machine_of
-from torchgauge.report.model import MemoryEstimate, Phase, Role
+from torchgauge.estimate.memory.gpu import loop_of
+from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.steps import repeat
+from torchgauge.facts.model import MemoryEstimate, Phase, Role
+from torchgauge.target import machine_of
 
 A100 = "A100-SXM-40GB"
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -138,7 +138,7 @@ def test_resnet50_is_what_a_lifetime_tracker_sees() -> None:
     """Batch 32, Adam, float32: 2,947 MiB of tensors (``torch.distributed._tools.MemTracker``)."""
     if importlib.util.find_spec("torchvision") is None:
         pytest.skip("torchvision is not installed")
-    from torchgauge.trace.torchvision_operators import define_missing_operators
+    from torchgauge.models.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     from torchvision.models import resnet50

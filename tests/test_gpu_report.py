@@ -10,13 +10,13 @@ from torch import nn
 
 import report_builder as build
 import torchgauge as tg
+from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.model import AliveTensor, Role
+from torchgauge.facts.query import own_costs
 from torchgauge.render.csv import CsvRenderer
 from torchgauge.render.latex import LatexRenderer
 from torchgauge.render.markdown import MarkdownRenderer
 from torchgauge.render.text import TextRenderer
-from torchgauge.report.io import report_from_json, report_to_json
-from torchgauge.report.model import AliveTensor, Role
-from torchgauge.report.query import own_costs
 
 TRAINING = tg.Scenario(mode="training", optimizer="adam", device="RTX 3060 12GB")
 MIB = 2**20

@@ -11,9 +11,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
 from real_memory import needs_amx, real_peak
-from torchgauge.estimate.workspaces.onednn_products import scratch_bytes
-from torchgauge.estimate.workspaces.onednn_strips import Product
-from torchgauge.trace.kernel_memory import one_thread
+from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
+from torchgauge.estimate.memory.workspaces.onednn.strips import Product
+from torchgauge.trace.record.kernel_memory import one_thread
 
 MEASURED = [
     # dtype, batch, rows, depth, columns, left transposed, right transposed, bytes

@@ -12,7 +12,7 @@ LIGHT = [
     "import torchgauge; dir(torchgauge)",
     "from torchgauge import Report, Scenario, TorchGaugeError",
     "import torchgauge.errors, torchgauge.units",
-    "import torchgauge.report.model, torchgauge.report.query, torchgauge.report.io",
+    "import torchgauge.facts.model, torchgauge.facts.query, torchgauge.facts.io",
     "import pkgutil, importlib, torchgauge.render as package\n"
     "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
     "    importlib.import_module(module.name)",
@@ -48,7 +48,7 @@ def test_light_code_does_not_import_torch(code):
     assert heavy_modules_after(code) == []
 
 
-@pytest.mark.parametrize("code", ["import torch", "import torchgauge.trace.session"])
+@pytest.mark.parametrize("code", ["import torch", "import torchgauge.trace.run.session"])
 def test_the_check_sees_torch_when_it_is_imported(code):
     assert "torch" in heavy_modules_after(code)
 

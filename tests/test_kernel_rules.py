@@ -14,8 +14,8 @@ from torch.nn import functional
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
 from torchgauge.analyze import run_model
-from torchgauge.report.model import Phase
-from torchgauge.trace.kernel_rules import CPU_RULES, KERNEL_RULES
+from torchgauge.facts.model import Phase
+from torchgauge.trace.operators.kernel_rules import CPU_RULES, KERNEL_RULES
 
 aten = torch.ops.aten
 TRAINING = tg.Scenario(mode="training", optimizer="none")

@@ -14,15 +14,15 @@ import torchgauge as tg
 from torchgauge.devices import all_devices, find_device
 from torchgauge.devices.device import Arithmetic
 from torchgauge.errors import ScenarioError
-from torchgauge.estimate.latency import DeviceModel, Kind, predict
-from torchgauge.estimate.latency.coefficients import FILE, built_in, read
-from torchgauge.estimate.latency.cost import kernel_time
-from torchgauge.estimate.latency.fusion import fused
-from torchgauge.estimate.latency.kernels import kernels_of, packet_of
-from torchgauge.estimate.latency.rates import arithmetic_of, headroom, rates_of
-from torchgauge.estimate.latency.work import Work
-from torchgauge.report.model import OpRecord, Phase, TensorSpec
-from torchgauge.report.scenario import Scenario
+from torchgauge.estimate.time.gpu import DeviceModel, Kind, predict
+from torchgauge.estimate.time.gpu.coefficients import FILE, built_in, read
+from torchgauge.estimate.time.gpu.cost import kernel_time
+from torchgauge.estimate.time.gpu.fusion import fused
+from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
+from torchgauge.estimate.time.gpu.rates import arithmetic_of, headroom, rates_of
+from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.facts.model import OpRecord, Phase, TensorSpec
+from torchgauge.facts.scenario import Scenario
 
 GPU = find_device("RTX 3090")
 MODEL = DeviceModel(device=GPU)
@@ -276,10 +276,10 @@ def test_a_chain_reads_and_writes_what_is_outside() -> None:
 
 
 def _trace_of(model: nn.Module, shape: tuple[int, ...]):
-    from torchgauge.machine import machine_of
-    from torchgauge.trace.inputs import plan_inputs
-    from torchgauge.trace.run import run
-    from torchgauge.trace.session import Request
+    from torchgauge.target import machine_of
+    from torchgauge.trace.inputs.plan import plan_inputs
+    from torchgauge.trace.run.runs import run
+    from torchgauge.trace.run.session import Request
 
     scenario = Scenario(device="RTX 3090")
     plan = plan_inputs(model, shape, None, batch_size=None, batch_dim=None, dtypes=None,

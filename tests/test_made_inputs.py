@@ -10,12 +10,12 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import model_inputs
 from torchgauge.cli.options import InputRequest
-from torchgauge.cli.sources.huggingface_inputs import Finding, default_inputs
 from torchgauge.errors import UsageError
-from torchgauge.trace.inputs import InputTensor
+from torchgauge.models.build import ModelBuild
+from torchgauge.models.huggingface.inputs import Finding, default_inputs
+from torchgauge.trace.inputs.plan import InputTensor
 
 
 class Config(SimpleNamespace):

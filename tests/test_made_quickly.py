@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from torchgauge.report import model
-from torchgauge.report.quick import made_quickly
+from torchgauge.facts import model
+from torchgauge.facts.quick import made_quickly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

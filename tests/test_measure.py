@@ -20,14 +20,14 @@ import torchgauge as tg
 from test_untouched import Moody, fingerprint, same
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.query import own_costs, top_by_time
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
-from torchgauge.report.io import report_from_json, report_to_json
-from torchgauge.report.query import own_costs, top_by_time
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 ONCE = {"min_repetitions": 1, "max_seconds": 0.0}
@@ -603,7 +603,7 @@ def test_a_gpu_that_is_not_there_is_said():
 
 
 def test_the_gpu_at_hand_cannot_be_simulated_where_there_is_none(monkeypatch):
-    monkeypatch.setattr("torchgauge.machine.local_gpus", lambda: ())
+    monkeypatch.setattr("torchgauge.target.local_gpus", lambda: ())
     with pytest.raises(ScenarioError, match="there is no GPU here") as caught:
         tg.analyze(nn.Linear(2, 2), (1, 2), scenario=tg.Scenario(device="cuda"))
     assert "RTX 3060 12GB" in caught.value.hint

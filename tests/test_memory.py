@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
-from torchgauge.report.model import MemoryEstimate, Role
+from torchgauge.facts.model import MemoryEstimate, Role
 
 B, IN, HIDDEN, OUT = 32, 100, 200, 10
 

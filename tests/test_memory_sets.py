@@ -11,8 +11,8 @@ from benchmarks.memory_sets.run import Result, best_constant, sample, table
 from benchmarks.memory_sets.vision import torchvision_model
 
 import torchgauge as tg
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.facts.scenario import Scenario
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 define_missing_operators()
 pytest.importorskip("torchvision")

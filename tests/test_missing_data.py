@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.cli.model_build import construct
 from torchgauge.errors import ModelError, ModelSpecError
+from torchgauge.models.build import construct
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.missing_data import needs_values
+from torchgauge.trace.failures.missing_data import needs_values
 from torchgauge.units import parse_bytes
 
 META = torch.empty(3, 4, device="meta")

@@ -16,8 +16,8 @@ from autocast_models import BF16, FOR_THE_CPU, FP16, WITH_A_KIND, Block, Inside,
 from real_step import predicted_peak, real_peak
 from small_models import streams, trace
 from torchgauge.errors import ModelError
-from torchgauge.report.model import Execution, Role, Trace
-from torchgauge.trace.isolation import neutral
+from torchgauge.facts.model import Execution, Role, Trace
+from torchgauge.trace.isolate.isolation import neutral
 
 GPU = "RTX 4090"
 _NO_CUDA = "ignore:(CUDA is not available|User provided device_type of 'cuda'):UserWarning"

@@ -7,8 +7,8 @@ import sys
 import pytest
 import torch
 
-from torchgauge.cli.model_spec import SpecKind, build_model, parse_model_spec
 from torchgauge.errors import ModelSpecError
+from torchgauge.models.spec import SpecKind, build_model, parse_model_spec
 
 NET = """
 import torch

@@ -164,7 +164,7 @@ def test_an_encoder_with_a_padding_mask() -> None:
 
 
 def test_where_no_real_run_is_possible_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torchgauge.trace.run.allowed_bytes", lambda: 0)
+    monkeypatch.setattr("torchgauge.trace.run.runs.allowed_bytes", lambda: 0)
     with pytest.raises(ModelError, match="a real run would need about") as raised:
         tg.analyze(Layer(padded), input_data=(strided(),))
     assert raised.value.hint.startswith("sparse and nested tensors are run for real")

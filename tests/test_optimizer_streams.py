@@ -14,9 +14,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import ScenarioError
-from torchgauge.report.model import Execution, Role, Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
+from torchgauge.facts.model import Execution, Role, Trace
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request, Session
 
 
 def trace(model: nn.Module, scenario: tg.Scenario, execution: Execution) -> Trace:

@@ -16,8 +16,8 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.cli.main import main
-from torchgauge.report.model import OUTSIDE
-from torchgauge.trace.outside import OutsideWork
+from torchgauge.facts.model import OUTSIDE
+from torchgauge.trace.python.outside import OutsideWork
 
 BATCH, WIDTH = 4, 16
 

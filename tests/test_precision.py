@@ -13,9 +13,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.report.io import report_from_dict, report_to_dict
-from torchgauge.report.precision import arithmetic_of, dtypes_of, is_all_half
-from torchgauge.report.scenario import Precision
+from torchgauge.facts.io import report_from_dict, report_to_dict
+from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
+from torchgauge.facts.scenario import Precision
 
 CASTS = ("fp32", "tf32", "bf16", "fp16")
 

@@ -15,7 +15,7 @@ from torch.ao.quantization import quantize_fx
 import torchgauge as tg
 from real_memory import real_peak
 from torchgauge.errors import ModelError
-from torchgauge.trace import run as running
+from torchgauge.trace.run import runs as running
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),

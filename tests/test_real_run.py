@@ -9,7 +9,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import ModelError
-from torchgauge.trace import run as runs
+from torchgauge.trace.run import runs
 
 
 class _Decides(nn.Module):

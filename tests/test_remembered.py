@@ -13,10 +13,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import torchgauge as tg
-from torchgauge.report.io import report_to_json
-from torchgauge.trace import remembered
-from torchgauge.trace.op_facts import facts_of
-from torchgauge.trace.remembered import Remembered
+from torchgauge.facts.io import report_to_json
+from torchgauge.trace.operators import remembered
+from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.operators.remembered import Remembered
 
 aten = torch.ops.aten
 META = torch.device("meta")
@@ -299,7 +299,7 @@ class Forgetful(Remembered):
 
 def both_ways(monkeypatch: pytest.MonkeyPatch, analyze: Callable[[], Any]) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr("torchgauge.trace.simulation.Remembered", Forgetful)
+        patched.setattr("torchgauge.trace.values.simulation.Remembered", Forgetful)
         without = analyze()
     made: list[Any] = []
     original = remembered._make

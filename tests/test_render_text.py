@@ -12,10 +12,10 @@ from rich.cells import cell_len
 
 import report_builder as build
 from torchgauge.errors import UsageError
+from torchgauge.facts.model import Failure, ModuleTable, NotCounted, Phase
 from torchgauge.render import FORMATS, get_renderer
 from torchgauge.render.layout import ColumnSize, fit, shorten, wrap
 from torchgauge.render.text import TextRenderer
-from torchgauge.report.model import Failure, ModuleTable, NotCounted, Phase
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
 

@@ -16,11 +16,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchgauge as tg
 from torchgauge.analyze import run_model
-from torchgauge.report.model import Phase, Trace
-from torchgauge.trace import session
-from torchgauge.trace.op_facts import facts_of
-from torchgauge.trace.recorder import Recorder
-from torchgauge.trace.repeated import Layer, steps_of
+from torchgauge.facts.model import Phase, Trace
+from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.operators.repeated import Layer, steps_of
+from torchgauge.trace.record.recorder import Recorder
+from torchgauge.trace.run import session
 
 
 class Calls(nn.Module):

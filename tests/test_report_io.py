@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 import report_builder as build
 from torchgauge.errors import ReportFormatError
-from torchgauge.render import get_renderer
-from torchgauge.report.io import (
+from torchgauge.facts.io import (
     GPU_FIELDS,
     load_report,
     report_from_dict,
@@ -21,7 +20,7 @@ from torchgauge.report.io import (
     report_to_json,
     save_report,
 )
-from torchgauge.report.model import (
+from torchgauge.facts.model import (
     CallCost,
     Interval,
     Measurement,
@@ -36,7 +35,8 @@ from torchgauge.report.model import (
     TimePrediction,
     Totals,
 )
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
+from torchgauge.render import get_renderer
 
 
 @pytest.mark.parametrize("name", build.ALL)

@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from deploy_models import Tagger, packaged
+from torchgauge.deploy.export.signature import Signature, TensorSignature
 from torchgauge.deploy.serving.application import Service, create_application
 from torchgauge.deploy.serving.budget import BatchLimit, batch_limit
 from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import LocalEngine
 from torchgauge.deploy.serving.model import open_package, warm_up
 from torchgauge.deploy.serving.settings import Settings
-from torchgauge.deploy.signature import Signature, TensorSignature
 from torchgauge.errors import UsageError
 
 SETTINGS = Settings(max_wait_seconds=0.001, max_body_bytes=2000, max_batch=4)

@@ -8,9 +8,9 @@ import time
 import pytest
 import torch
 
+from torchgauge.deploy.export.signature import Signature, SizeRange, TensorSignature
 from torchgauge.deploy.serving.batching import Batcher
 from torchgauge.deploy.serving.failures import Busy, Expired, OutOfMemory, RejectedByModel, Stopping
-from torchgauge.deploy.signature import Signature, SizeRange, TensorSignature
 
 pytestmark = pytest.mark.timed
 

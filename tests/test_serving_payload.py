@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from torchgauge.deploy.export.signature import Signature, SizeRange, TensorSignature
 from torchgauge.deploy.serving.budget import _DECODING_FACTOR
 from torchgauge.deploy.serving.failures import BadBody, BadInput, RequestFailure
 from torchgauge.deploy.serving.payload import decode_request, encode_response
-from torchgauge.deploy.signature import Signature, SizeRange, TensorSignature
 
 
 def signature(*inputs):

@@ -13,8 +13,8 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.trace.op_facts import facts_of
-from torchgauge.trace.shape_rules import SHAPE_RULES
+from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.operators.shape_rules import SHAPE_RULES
 
 aten = torch.ops.aten
 

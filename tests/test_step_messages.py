@@ -12,9 +12,9 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
 import torchgauge as tg
 from torchgauge.errors import InputError, ModelError, ScenarioError
-from torchgauge.report.guess import guesses
+from torchgauge.facts.guess import guesses
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.hints import explain
+from torchgauge.trace.failures.hints import explain
 
 TRAINING = tg.Scenario(mode="training")
 

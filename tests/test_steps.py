@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchgauge.estimate.allocator import AllocatorSettings, replay
-from torchgauge.estimate.steps import Loop, repeat
-from torchgauge.report.model import (
+from torchgauge.estimate.memory.allocator import AllocatorSettings, replay
+from torchgauge.estimate.memory.steps import Loop, repeat
+from torchgauge.facts.model import (
     Execution,
     OpRecord,
     Phase,
@@ -19,7 +19,7 @@ from torchgauge.report.model import (
     StorageRecord,
     Trace,
 )
-from torchgauge.report.scenario import Scenario, ZeroGrad
+from torchgauge.facts.scenario import Scenario, ZeroGrad
 
 PARAMETER, GRADIENT, STATE, BATCH, HIDDEN, OUTPUT, LOSS, SCRATCH = range(8)
 SIZES = {

@@ -23,8 +23,8 @@ import report_builder as build
 import torchgauge as tg
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ScenarioError
+from torchgauge.facts.io import load_report, report_from_json, report_to_json
 from torchgauge.fit.curve import batch_curve
-from torchgauge.report.io import load_report, report_from_json, report_to_json
 
 VERSION_1 = Path(__file__).parent / "golden" / "version_1"
 
@@ -38,8 +38,8 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 stored = pickle.load(sys.stdin.buffer)
-from torchgauge.report.io import report_to_json
-from torchgauge.report.model import Report
+from torchgauge.facts.io import report_to_json
+from torchgauge.facts.model import Report
 texts = {
     name: report_to_json(item) if isinstance(item, Report) else repr(item)
     for name, item in stored.items()
@@ -180,7 +180,7 @@ def test_a_pickle_holds_text_alone():
     (_, (text,)) = build.simple_cnn().__reduce__()
     assert json.loads(text)["schema_version"] == 1
     stored = pickle.dumps(build.simple_cnn())
-    assert stored.count(b"torchgauge") == 2 == stored.count(b"torchgauge.report.io") + 1
+    assert stored.count(b"torchgauge") == 2 == stored.count(b"torchgauge.facts.io") + 1
 
 
 def test_a_report_without_a_time_stays_without(tmp_path):

@@ -9,9 +9,9 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, compare_traces
-from torchgauge.report.model import Execution, Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
+from torchgauge.facts.model import Execution, Trace
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request, Session
 
 
 def trace(model: nn.Module, execution: Execution = Execution.SIMULATED) -> Trace:

@@ -12,10 +12,10 @@ import pytest
 from report_builder import simple_cnn
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import UsageError
+from torchgauge.facts.model import Measurement, ModuleTable, OpTime, Phase, Report, StepTime
+from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.times import OUTSIDE, TimeComparison
 from torchgauge.render.times import FORMATS, render_times
-from torchgauge.report.model import Measurement, ModuleTable, OpTime, Phase, Report, StepTime
-from torchgauge.report.scenario import Scenario
-from torchgauge.report.times import OUTSIDE, TimeComparison
 
 PREDICTED = {"features.0": 2.0, "features.3": 4.0, "classifier": 1.0}
 MEASURED = {"features.0": 3.0, "features.3": 4.4, "classifier": 0.5, "features.1": 0.25}

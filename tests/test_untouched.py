@@ -18,7 +18,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.trace.isolation import unheard
+from torchgauge.trace.isolate.isolation import unheard
 
 
 class Moody(nn.Module):

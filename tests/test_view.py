@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import report_builder as build
-from torchgauge.render.parts import build_parts, innermost
-from torchgauge.render.shapes import shape_of, values_cell
-from torchgauge.render.view import build_view, summed_rows
-from torchgauge.report.model import ModuleTable
-from torchgauge.report.query import (
+from torchgauge.facts.model import ModuleTable
+from torchgauge.facts.query import (
     Cost,
     children,
     has_run,
@@ -26,6 +23,9 @@ from torchgauge.report.query import (
     top_by_macs,
     top_by_params,
 )
+from torchgauge.render.parts import build_parts, innermost
+from torchgauge.render.shapes import shape_of, values_cell
+from torchgauge.render.view import build_view, summed_rows
 
 ADDED = ("params", "trainable", "param_bytes", "macs", "backward_flops", "saved", "activation")
 DEPTHS = (1, 2, 3, None)

@@ -13,9 +13,9 @@ from torch.torch_version import TorchVersion
 import torchgauge as tg
 from small_models import MODELS, Language, Packed, dtypes_of, mlp, streams, trace
 from torchgauge.compare.streams import DifferenceKind
-from torchgauge.report.model import OpRecord, Role, Trace
-from torchgauge.report.scenario import OPTIMIZERS
-from torchgauge.trace.virtual.cuda_attention import AttentionBackend, AttentionCase, choose
+from torchgauge.facts.model import OpRecord, Role, Trace
+from torchgauge.facts.scenario import OPTIMIZERS
+from torchgauge.trace.kernels.cuda_attention import AttentionBackend, AttentionCase, choose
 
 A100 = "A100-SXM-40GB"
 PRECISIONS = ("fp32", "bf16", "fp16", "bf16-autocast", "fp16-autocast")

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from torchgauge.estimate.workspaces import Target, workspaces_for
-from torchgauge.report.model import ArgumentValue, Layout, OpRecord, Phase, TensorSpec
-from torchgauge.trace.onednn import lstm_workspace_bytes
+from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.facts.model import ArgumentValue, Layout, OpRecord, Phase, TensorSpec
+from torchgauge.trace.torch_internals.onednn import lstm_workspace_bytes
 
 PLAIN = Layout.CONTIGUOUS
 LAST = Layout.CHANNELS_LAST | Layout.SUGGESTS_CHANNELS_LAST

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from torchgauge.errors import SimulatedOutOfMemoryError
-from torchgauge.estimate.allocator import AllocatorSettings, Block, CachingAllocator
+from torchgauge.estimate.memory.allocator import AllocatorSettings, Block, CachingAllocator
 
 T = TypeVar("T")
 

@@ -19,17 +19,17 @@ from benchmarks.gpu_truth.schema import Record, Status, read_all
 from benchmarks.gpu_truth.step import DTYPES
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import TorchGaugeError
-from torchgauge.estimate.memory import estimate_memory
-from torchgauge.report.model import Trace
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.inputs import InputPlan
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Request
+from torchgauge.estimate.memory.lifetimes import estimate_memory
+from torchgauge.facts.model import Trace
+from torchgauge.facts.scenario import Scenario
+from torchgauge.trace.inputs.plan import InputPlan
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import Request
 
 _PRECISIONS = {"fp32": "fp32", "fp32-strict": "fp32", "tf32": "tf32", "bf16": "bf16"}
 
 
-HAS_CUDA_KERNELS = find_spec("torchgauge.trace.virtual.cuda") is not None
+HAS_CUDA_KERNELS = find_spec("torchgauge.trace.kernels.cuda") is not None
 """Without it a step on a GPU is simulated with the CPU's kernels and optimizer loops."""
 CPU_KERNELS = "simulated with the CPU's kernels: there is no virtual CUDA device yet"
 

@@ -31,10 +31,10 @@ from benchmarks.gpu_truth.step import Step, flags
 from benchmarks.gpu_truth.watch import Watcher, measures_of, memory_events, timed_ops, watched
 from benchmarks.gpu_truth.zoo import Unavailable
 from torchgauge.errors import TorchGaugeError
-from torchgauge.report.model import Execution, Phase, Role, Trace
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.describe import tensors_in
-from torchgauge.trace.tree import module_infos
+from torchgauge.facts.model import Execution, Phase, Role, Trace
+from torchgauge.facts.scenario import Scenario
+from torchgauge.trace.inspect.describe import tensors_in
+from torchgauge.trace.inspect.tree import module_infos
 
 STEPS = 2
 """Plain steps of the memory pass: the first makes optimizer states, the second finds them."""

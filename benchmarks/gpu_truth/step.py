@@ -12,10 +12,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu_truth import zoo
 from benchmarks.gpu_truth.cases import Case
-from torchgauge.report.model import Phase
-from torchgauge.report.scenario import Checkpointing
-from torchgauge.trace.checkpointing import checkpoint_blocks
-from torchgauge.trace.training import compute_loss
+from torchgauge.facts.model import Phase
+from torchgauge.facts.scenario import Checkpointing
+from torchgauge.trace.run.checkpointing import checkpoint_blocks
+from torchgauge.trace.run.training import compute_loss
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKENDS = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torchgauge.report.model import (
+from torchgauge.facts.model import (
     ArgumentValue,
     Execution,
     ModuleCall,
@@ -22,7 +22,7 @@ from torchgauge.report.model import (
     TensorSpec,
     Trace,
 )
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 
 class Interned:

@@ -14,11 +14,11 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.gpu_truth.gauge import Gauge
 from benchmarks.gpu_truth.schema import OpMeasure
-from torchgauge.report.model import OpRecord
-from torchgauge.trace.op_facts import facts_of
-from torchgauge.trace.recorder import Recorder
+from torchgauge.facts.model import OpRecord
+from torchgauge.trace.inspect.tree import has_forward, walk
+from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.record.recorder import Recorder
 from torchgauge.trace.torch_internals import DispatchMode
-from torchgauge.trace.tree import has_forward, walk
 
 _MARK = "torchgauge-op::"
 _Time = tuple[float, list[tuple[str, float]]]

@@ -12,7 +12,7 @@ from torch import nn
 
 from benchmarks.gpu_truth import own_models
 from benchmarks.gpu_truth.cases import DRY_MODELS, MODELS, ModelSpec
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

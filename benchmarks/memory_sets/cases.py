@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 MIB = 2**20
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from benchmarks.memory_sets.cases import MemoryCase
 from torchgauge.devices import find_device
-from torchgauge.estimate.allocator import AllocatorSettings
-from torchgauge.estimate.gpu import Gpu
-from torchgauge.estimate.workspaces import Target
+from torchgauge.estimate.memory.allocator import AllocatorSettings
+from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.workspaces import Target
 
 INSTALLED = "2.13"
 

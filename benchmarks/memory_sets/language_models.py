@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import nn
 
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,7 +27,7 @@ from torch import nn
 
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted, rows, tokens
 from benchmarks.memory_sets.language_models import language_model
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 FILE = "gpu_memory_peft_l40s.csv"
 BASE, BATCH = "meta-llama/Llama-3.2-3B", 4

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted, tokens
 from benchmarks.memory_sets.language_models import language_model
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 FILE = "published_memory.md"
 GIB = 2**30

@@ -18,10 +18,10 @@ from benchmarks.memory_sets import peft, published, schedtune, timm_a100, xmem
 from benchmarks.memory_sets.cases import DATA, MIB, Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.gpus import gpu_of, target_of
 from benchmarks.memory_sets.tracing import trace_of
-from torchgauge.estimate.gpu import estimate_on_gpu
-from torchgauge.estimate.memory import estimate_memory, live_bytes
-from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.report.model import Trace
+from torchgauge.estimate.memory.gpu import estimate_on_gpu
+from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.facts.model import Trace
 
 SETS: dict[str, Callable[[Path], Iterator[MemoryCase | NotPredicted]]] = {
     "xmem": xmem.cases,

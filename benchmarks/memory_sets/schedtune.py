@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, image, rows
 from benchmarks.memory_sets.vision import torchvision_model
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 FILE = "gpu_memory_schedtune_t4_3090.csv"
 GPUS = {"40": "Tesla T4", "82": "GeForce RTX 3090"}

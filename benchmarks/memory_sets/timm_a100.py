@@ -30,7 +30,7 @@ from pathlib import Path
 
 from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, TensorSpec, image, rows
 from benchmarks.memory_sets.vision import timm_model, timm_side
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 FILE = "gpu_memory_timm_a100.csv"
 CONTEXT_MIB = 1_700

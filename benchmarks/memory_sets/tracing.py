@@ -16,13 +16,13 @@ from torch import nn
 import torchgauge as tg
 from benchmarks.memory_sets.cases import MemoryCase, TensorSpec
 from benchmarks.memory_sets.gpus import target_of
-from torchgauge.report.model import Trace
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.isolation import collector_paused
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Request
-from torchgauge.trace.virtual.base import VirtualDevice
-from torchgauge.trace.virtual.cuda import virtual_device
+from torchgauge.facts.model import Trace
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.isolate.isolation import collector_paused
+from torchgauge.trace.kernels.base import VirtualDevice
+from torchgauge.trace.kernels.cuda import virtual_device
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import Request
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 
 def torchvision_model(name: str, **settings: Any) -> nn.Module:

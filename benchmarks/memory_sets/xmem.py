@@ -31,7 +31,7 @@ from torch import nn
 from benchmarks.memory_sets.cases import Measured, MemoryCase, TensorSpec, image, rows, tokens
 from benchmarks.memory_sets.language_models import language_model
 from benchmarks.memory_sets.vision import torchvision_model
-from torchgauge.report.scenario import Scenario, ZeroGrad
+from torchgauge.facts.scenario import Scenario, ZeroGrad
 
 FILE = "gpu_memory_xmem.csv"
 SIDE, LENGTH, TORCH = 86, 128, "2.6"

@@ -24,8 +24,8 @@ from benchmarks.time_sets.priors import FIXED, OWN, OWN_SPREAD, PRIORS
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.validation import agreement, line, stated_errors, validated
 from benchmarks.time_sets.validation import write as write_agreement
-from torchgauge.estimate.latency.coefficients import FILE
-from torchgauge.estimate.latency.cost import Rates, kernel_time
+from torchgauge.estimate.time.gpu.coefficients import FILE
+from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
 
 WEIGHTS = {"neusight": 6.0}
 """How much a case of a set counts; 1 for others: a few dozen rows stand beside hundreds."""

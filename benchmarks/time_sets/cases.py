@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from benchmarks.memory_sets.cases import DATA, NotPredicted, TensorSpec, image, rows
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
 
 __all__ = ["DATA", "NotPredicted", "TensorSpec", "TimeCase", "image", "rows"]
 

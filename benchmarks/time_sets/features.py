@@ -18,14 +18,14 @@ from benchmarks.time_sets.cases import TimeCase
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import Device, find_device
 from torchgauge.devices.device import Arithmetic
-from torchgauge.estimate.latency.fusion import fused
-from torchgauge.estimate.latency.kernels import kernels_of
-from torchgauge.estimate.latency.kinds import Kind
-from torchgauge.estimate.latency.rates import headroom
-from torchgauge.estimate.latency.work import Work
-from torchgauge.estimate.memory import estimate_memory, live_bytes
-from torchgauge.estimate.workspaces import Target, workspaces_for
-from torchgauge.report.model import Trace
+from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.time.gpu.fusion import fused
+from torchgauge.estimate.time.gpu.kernels import kernels_of
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.gpu.rates import headroom
+from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.facts.model import Trace
 
 _NUMBERS = tuple(
     item.name

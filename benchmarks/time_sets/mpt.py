@@ -16,8 +16,8 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.time_sets.cases import NotPredicted, TensorSpec, TimeCase, rows
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.facts.scenario import Scenario
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 FILE = "throughput_mpt_training.csv"
 GPUS = {"a100_40gb": "A100-SXM-40GB", "a100_80gb": "A100-SXM-80GB", "h100_80gb": "H100-SXM"}

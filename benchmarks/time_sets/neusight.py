@@ -25,8 +25,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.time_sets.cases import Loss, NotPredicted, TensorSpec, TimeCase, rows
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.facts.scenario import Scenario
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 FILE = "latency_neusight_a100_v100_t4.csv"
 GPUS = {

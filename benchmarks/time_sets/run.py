@@ -17,9 +17,9 @@ from benchmarks.time_sets.features import fresh_bytes
 from benchmarks.time_sets.sets import FILES, SETS
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import find_device
-from torchgauge.estimate.latency import predict
-from torchgauge.estimate.latency.reporting import model_of
-from torchgauge.report.model import Trace
+from torchgauge.estimate.time.gpu import predict
+from torchgauge.estimate.time.reporting import model_of
+from torchgauge.facts.model import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

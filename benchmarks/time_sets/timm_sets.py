@@ -24,8 +24,8 @@ from pathlib import Path
 from torch import nn
 
 from benchmarks.time_sets.cases import NotPredicted, TimeCase, image, rows
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.facts.scenario import Scenario
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 INFERENCE = {
     "RTX 3090": "throughput_timm_infer_amp_rtx3090.csv",

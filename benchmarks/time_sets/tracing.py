@@ -12,8 +12,8 @@ import torch
 from benchmarks.memory_sets.tracing import kept, sources_digest, traced
 from benchmarks.time_sets.cases import TimeCase
 from torchgauge.devices import find_device
-from torchgauge.report.model import Trace
-from torchgauge.trace.virtual.cuda import virtual_device
+from torchgauge.facts.model import Trace
+from torchgauge.trace.kernels.cuda import virtual_device
 
 INSTALLED = "2.13"
 

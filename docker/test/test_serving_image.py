@@ -24,7 +24,7 @@ import pytest
 import torch
 
 from containers import FIGURES, WORK, Container, podman
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(WORK) / "tools/bin"

@@ -15,18 +15,18 @@ import sys
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from torchgauge.version import __version__
 
 _HOME = {
-    "Report": "torchgauge.report.model",
-    "Scenario": "torchgauge.report.scenario",
+    "Report": "torchgauge.facts.model",
+    "Scenario": "torchgauge.facts.scenario",
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
-    "meta_construction": "torchgauge.api",
+    "meta_construction": "torchgauge.trace.copy.build",
     "register_flop_formula": "torchgauge.api",
     "summary": "torchgauge.api",
 }
@@ -56,13 +56,13 @@ if TYPE_CHECKING:
         fits,
         load,
         measure,
-        meta_construction,
         register_flop_formula,
         summary,
     )
     from torchgauge.errors import TorchGaugeError
-    from torchgauge.report.model import Report
-    from torchgauge.report.scenario import Scenario
+    from torchgauge.facts.model import Report
+    from torchgauge.facts.scenario import Scenario
+    from torchgauge.trace.copy.build import meta_construction
 
 
 def __getattr__(name: str) -> object:

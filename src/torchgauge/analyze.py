@@ -10,27 +10,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge import __version__
 from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
-from torchgauge.estimate.gpu import estimate_on_gpu
-from torchgauge.estimate.intervals import intervals_on_gpu
-from torchgauge.estimate.latency import Prediction, predict
-from torchgauge.estimate.latency.cpu.predict import predict_on_cpu
-from torchgauge.estimate.latency.reporting import ReportedTime, model_of, reported, with_times
-from torchgauge.estimate.latency.trace_file import predicted_timeline
-from torchgauge.estimate.memory import estimate_memory, live_bytes
-from torchgauge.estimate.modules import estimate_compute, module_reports, never_used, totals
-from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.machine import CPU, Machine, calibrated, machine_of, target_of
-from torchgauge.report.model import MemoryEstimate, ModuleTable, Report, Trace
-from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
-from torchgauge.report.timeline import Timeline
-from torchgauge.trace.batch import name_batch
-from torchgauge.trace.inputs import InputSize, plan_inputs
-from torchgauge.trace.isolation import collector_paused
-from torchgauge.trace.run import run
-from torchgauge.trace.session import CallObserver, Outcome, Request, structure
-from torchgauge.trace.shadow import whole_model
+from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
+from torchgauge.estimate.memory.gpu import estimate_on_gpu
+from torchgauge.estimate.memory.intervals import intervals_on_gpu
+from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.estimate.time.cpu.predict import predict_on_cpu
+from torchgauge.estimate.time.gpu import Prediction, predict
+from torchgauge.estimate.time.reporting import ReportedTime, model_of, reported, with_times
+from torchgauge.estimate.time.trace_file import predicted_timeline
+from torchgauge.facts.model import MemoryEstimate, ModuleTable, Report, Trace
+from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.facts.timeline import Timeline
+from torchgauge.target import CPU, Machine, calibrated, machine_of, target_of
+from torchgauge.trace.copy.meta_copy import whole_model
+from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.isolate.isolation import collector_paused
+from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import CallObserver, Outcome, Request, structure
+from torchgauge.version import __version__
 
 
 def analyze_model(

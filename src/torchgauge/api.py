@@ -6,27 +6,26 @@ Torch is imported when something is analysed: a saved report is loaded and shown
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from torchgauge.errors import ModelError
-from torchgauge.estimate.flops import register_flop_formula
+from torchgauge.estimate.compute.flops import register_flop_formula
+from torchgauge.facts.fit import FitReport
+from torchgauge.facts.io import load_report
+from torchgauge.facts.model import Report, set_text_view
+from torchgauge.facts.scenario import Scenario
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.text import TextRenderer
-from torchgauge.report.fit import FitReport
-from torchgauge.report.io import load_report
-from torchgauge.report.model import Report, set_text_view
-from torchgauge.report.scenario import Scenario
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.trace.inputs import InputSize
+    from torchgauge.trace.inputs.plan import InputSize
 
 __all__ = [
     "analyze",
@@ -34,7 +33,6 @@ __all__ = [
     "fits",
     "load",
     "measure",
-    "meta_construction",
     "register_flop_formula",
     "summary",
 ]
@@ -97,7 +95,7 @@ def analyze(
     64
     """
     from torchgauge.analyze import analyze_model
-    from torchgauge.trace.keywords import check_keywords
+    from torchgauge.trace.run.keywords import check_keywords
 
     notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
     report = analyze_model(
@@ -247,7 +245,7 @@ def measure(
     True
     """
     from torchgauge.measure.measurement import measure_model
-    from torchgauge.trace.keywords import check_keywords
+    from torchgauge.trace.run.keywords import check_keywords
 
     notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
     report = measure_model(
@@ -333,7 +331,7 @@ def fits(
     ('fits', True)
     """
     from torchgauge.fit.finder import Wishes, fit_model
-    from torchgauge.trace.keywords import check_keywords
+    from torchgauge.trace.run.keywords import check_keywords
 
     notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
     scenario = scenario or Scenario()
@@ -367,21 +365,3 @@ def load(path: str | Path) -> Report:
         ReportFormatError: when the file is no report, or of another schema version.
     """
     return load_report(path)
-
-
-@contextmanager
-def meta_construction() -> Iterator[None]:
-    """Build a model without memory: its parameters land on the meta device.
-
-    Constants that its constructor computes keep their values, so ``.item()`` on them works.
-
-    >>> from torch import nn
-    >>> with meta_construction():
-    ...     layer = nn.Linear(100_000, 100_000)
-    >>> layer.weight.is_meta
-    True
-    """
-    from torchgauge.trace.build import meta_construction as construction
-
-    with construction():
-        yield

@@ -172,7 +172,7 @@ def test_formatting_options(golden: Golden) -> None:
 @pytest.mark.models
 @pytest.mark.parametrize("name", ["resnet18", "resnet152"])
 def test_the_resnet_example(name: str, golden: Golden) -> None:
-    from torchgauge.trace.torchvision_operators import define_missing_operators
+    from torchgauge.models.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     torchvision = pytest.importorskip("torchvision", exc_type=ImportError)

@@ -25,7 +25,7 @@ from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.errors import ModelError
-from torchgauge.report.io import report_to_json
+from torchgauge.facts.io import report_to_json
 
 DIGITS = (16, 1, 28, 28)
 

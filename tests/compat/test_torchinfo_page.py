@@ -77,7 +77,7 @@ def test_a_figure(name: str) -> None:
 @pytest.mark.models
 @pytest.mark.parametrize("name", ["vit_b_16", "swin_t", "resnet50"])
 def test_a_figure_of_torchvision(name: str) -> None:
-    from torchgauge.trace.torchvision_operators import define_missing_operators
+    from torchgauge.models.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     models = pytest.importorskip("torchvision.models", exc_type=ImportError)
@@ -89,7 +89,7 @@ def test_a_figure_of_torchvision(name: str) -> None:
 
 @pytest.mark.models
 def test_the_memory_of_resnet50() -> None:
-    from torchgauge.trace.torchvision_operators import define_missing_operators
+    from torchgauge.models.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     models = pytest.importorskip("torchvision.models", exc_type=ImportError)

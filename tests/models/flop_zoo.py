@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import torchgauge as tg
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 

@@ -28,11 +28,11 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import torchgauge as tg
 from torchgauge.analyze import report_of, run_model
-from torchgauge.estimate.flop_formulas.arguments import real_products
-from torchgauge.estimate.flop_formulas.sparse import has_sparse
-from torchgauge.estimate.flop_registry import find_flop_formula
-from torchgauge.estimate.flops import op_cost
-from torchgauge.report.model import Execution, OpRecord, Phase, Role, Trace
+from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.estimate.compute.formulas.arguments import real_products
+from torchgauge.estimate.compute.formulas.sparse import has_sparse
+from torchgauge.estimate.compute.registry import find_flop_formula
+from torchgauge.facts.model import Execution, OpRecord, Phase, Role, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "benchmarks" / "operators.csv"

@@ -23,8 +23,8 @@ from torch.utils.flop_counter import flop_registry
 
 import torchgauge as tg
 from torchgauge.errors import TorchGaugeError
-from torchgauge.report.query import own_costs
-from torchgauge.trace.training import compute_loss, make_optimizer
+from torchgauge.facts.query import own_costs
+from torchgauge.trace.run.training import compute_loss, make_optimizer
 
 
 @dataclass

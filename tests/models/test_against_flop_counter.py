@@ -20,7 +20,7 @@ from flop_zoo import PLAIN, ZOO, Entry
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tracing import arguments, leaves
 
-from torchgauge.estimate.flops import op_cost
+from torchgauge.estimate.compute.flops import op_cost
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -18,7 +18,7 @@ import pytest
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 TOKENS = 128

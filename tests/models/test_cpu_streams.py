@@ -16,9 +16,9 @@ import pytest
 
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, StreamComparison, compare_traces
-from torchgauge.report.model import Execution
-from torchgauge.trace.inputs import plan_inputs
-from torchgauge.trace.session import Request, Session
+from torchgauge.facts.model import Execution
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.run.session import Request, Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 

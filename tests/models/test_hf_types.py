@@ -14,13 +14,13 @@ import torch
 
 import torchgauge as tg
 from torchgauge.cli.main import main
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import model_inputs
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.errors import ModelSpecError
-from torchgauge.report.model import Report
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.facts.model import Report
+from torchgauge.models.build import ModelBuild
+from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 pytestmark = pytest.mark.models
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -303,7 +303,7 @@ def test_text_alone_is_said_where_a_model_takes_more(name: str, is_said: bool) -
 
 
 def test_the_widths_of_a_default_tower_fit_its_language_model() -> None:
-    from torchgauge.cli.sources.huggingface_defaults import fitting_settings
+    from torchgauge.models.huggingface.defaults import fitting_settings
 
     width = transformers.CONFIG_MAPPING["qwen3_asr"]().text_config.hidden_size
     config = transformers.CONFIG_MAPPING["qwen3_asr"]()

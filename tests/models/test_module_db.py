@@ -21,7 +21,7 @@ from benchmarks.cpu_memory import one_thread
 from benchmarks.module_db import ALL, COLUMNS, Sample, differences, figures, names, samples
 
 from torchgauge.errors import ModelError
-from torchgauge.trace.describe import tensors_in
+from torchgauge.trace.inspect.describe import tensors_in
 
 pytestmark = [
     pytest.mark.models,

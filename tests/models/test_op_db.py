@@ -22,7 +22,7 @@ from op_samples import (
     read_table,
 )
 
-from torchgauge.report.model import Execution
+from torchgauge.facts.model import Execution
 
 pytestmark = pytest.mark.models
 pytest.importorskip("expecttest", reason="torch's own tests need it")
@@ -81,7 +81,7 @@ def test_the_table_can_be_read() -> None:
 
 
 def test_a_wrong_output_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torchgauge.trace.simulation import Simulation
+    from torchgauge.trace.values.simulation import Simulation
 
     run = Simulation.run
 

@@ -12,9 +12,9 @@ pytest.importorskip("transformers")
 
 import torchgauge as tg
 from torchgauge.cli.main import main
-from torchgauge.cli.model_spec import build_model, parse_model_spec
-from torchgauge.report.fit import Part
-from torchgauge.report.scenario import Precision
+from torchgauge.facts.fit import Part
+from torchgauge.facts.scenario import Precision
+from torchgauge.models.spec import build_model, parse_model_spec
 
 pytestmark = pytest.mark.models
 

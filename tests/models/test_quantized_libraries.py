@@ -194,7 +194,7 @@ def test_peft_on_a_quantized_transformer() -> None:
 
 
 def _libraries() -> tuple[Any, Any]:
-    from torchgauge.trace.torchvision_operators import define_missing_operators
+    from torchgauge.models.torchvision_operators import define_missing_operators
 
     define_missing_operators()
     return pytest.importorskip("peft"), pytest.importorskip("transformers")

@@ -15,8 +15,8 @@ import torch
 
 from test_serving_server import running
 from torchgauge.cli.main import main
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.deploy.package import PackageRequest, package_model
+from torchgauge.models.spec import build_model, parse_model_spec
 
 pytestmark = pytest.mark.models
 

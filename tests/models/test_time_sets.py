@@ -12,7 +12,7 @@ from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.timm_sets import family
 from benchmarks.time_sets.tracing import trace_of
 
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 define_missing_operators()
 pytestmark = pytest.mark.models

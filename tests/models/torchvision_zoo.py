@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.trace.torchvision_operators import define_missing_operators
+from torchgauge.models.torchvision_operators import define_missing_operators
 
 define_missing_operators()
 torchvision = pytest.importorskip("torchvision", exc_type=ImportError)

@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.report.model import Trace
-from torchgauge.trace.inputs import InputTensor, plan_inputs
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Request
+from torchgauge.facts.model import Trace
+from torchgauge.trace.inputs.plan import InputTensor, plan_inputs
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import Request
 
 
 def trace(

@@ -25,8 +25,8 @@ from typing import NoReturn
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.output import close_stdout
 from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
-from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.models.suggest import did_you_mean
 
 PROGRAM = "torchgauge"
 INTERNAL_ERROR_STATUS = 70
@@ -150,7 +150,7 @@ def _without_command(arguments: list[str]) -> int:
     parser.add_argument("--version", action="store_true", help="print the version and leave")
     namespace = parser.parse_args(arguments)
     if namespace.version:
-        from torchgauge import __version__
+        from torchgauge.version import __version__
 
         print(PROGRAM, __version__)
         return 0

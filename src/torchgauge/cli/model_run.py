@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from torchgauge.cli import options, output
-from torchgauge.cli.model_build import ModelBuild
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.report.model import Report
+from torchgauge.facts.model import Report
+from torchgauge.models.build import ModelBuild
+from torchgauge.models.spec import build_model, parse_model_spec
 
 Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
 """Takes the model, what goes into it as arguments of ``analyze``, and whom to tell of progress."""

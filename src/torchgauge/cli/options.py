@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torchgauge.cli.suggest import did_you_mean
 from torchgauge.errors import UsageError
+from torchgauge.models.suggest import did_you_mean
 
 Size = tuple[int, ...]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
-from torchgauge.report.guess import guesses
-from torchgauge.report.io import write_atomically
+from torchgauge.facts.guess import guesses
+from torchgauge.facts.io import write_atomically
 
 if TYPE_CHECKING:
+    from torchgauge.facts.fit import FitReport
+    from torchgauge.facts.model import Report
     from torchgauge.render import Renderer
-    from torchgauge.report.fit import FitReport
-    from torchgauge.report.model import Report
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
     "text": ("depth", "columns", "unfold", "ascii", "width", "color"),

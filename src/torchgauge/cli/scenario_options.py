@@ -7,7 +7,7 @@ from typing import Any
 
 from torchgauge.cli.options import one_of, positive_integer, setting
 from torchgauge.errors import UsageError
-from torchgauge.report.scenario import (
+from torchgauge.facts.scenario import (
     LOSSES,
     OPTIMIZERS,
     Checkpointing,

@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from torchgauge.errors import UsageError
-from torchgauge.report.model import Phase, Report, StepTime
-from torchgauge.report.precision import dtypes_of, precision_text
-from torchgauge.report.query import own_costs
-from torchgauge.report.times import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.facts.model import Phase, Report, StepTime
+from torchgauge.facts.precision import dtypes_of, precision_text
+from torchgauge.facts.query import own_costs
+from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
 
 
 def compare_times(predicted: Report, measured: Report) -> TimeComparison:

@@ -21,7 +21,7 @@ class _TorchvisionWatch:
         """Find nothing itself; the finders after it do."""
         if name == "torchvision":
             sys.meta_path.remove(self)
-            from torchgauge.trace.torchvision_operators import define_missing_operators
+            from torchgauge.models.torchvision_operators import define_missing_operators
 
             define_missing_operators()
 

@@ -26,11 +26,11 @@ from torch.nn.modules.module import (
 from torch.utils.flop_counter import flop_registry, register_flop_formula
 
 from torchgauge.compat.tables import simple_table
-from torchgauge.estimate.elementwise import find_element_count
-from torchgauge.estimate.flop_registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.report.model import NotCounted, OpRecord, Phase
-from torchgauge.trace.describe import SpecTable, argument, tensors_in
-from torchgauge.trace.op_facts import facts_of
+from torchgauge.estimate.compute.elementwise import find_element_count
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
+from torchgauge.facts.model import NotCounted, OpRecord, Phase
+from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in
+from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.torch_internals import (
     NO_SEQUENCE_NR,
     DispatchMode,

@@ -17,10 +17,10 @@ from torch import nn
 
 from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
 from torchgauge.errors import ModelError
-from torchgauge.estimate.memory import estimate_memory, live_bytes
-from torchgauge.estimate.modules import Compute, estimate_compute, totals
-from torchgauge.estimate.workspaces import workspaces_for
-from torchgauge.report.model import (
+from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
+from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.facts.model import (
     MemoryEstimate,
     ModuleCall,
     OpRecord,
@@ -30,12 +30,12 @@ from torchgauge.report.model import (
     Totals,
     Trace,
 )
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.batch import name_batch, named_by
-from torchgauge.trace.recorder import CompositeCall
-from torchgauge.trace.session import CallObserver
-from torchgauge.trace.shadow import unwrap
-from torchgauge.trace.tree import walk
+from torchgauge.facts.scenario import Scenario
+from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.tree import walk
+from torchgauge.trace.record.recorder import CompositeCall
+from torchgauge.trace.run.batch import name_batch, named_by
+from torchgauge.trace.run.session import CallObserver
 
 
 @dataclass(frozen=True, kw_only=True)

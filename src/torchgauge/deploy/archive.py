@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.graph_check import UnsafeProgram, check_program
+from torchgauge.deploy.export.graph_check import UnsafeProgram, check_program
 from torchgauge.errors import PackageError
 from torchgauge.units import format_number_of
 

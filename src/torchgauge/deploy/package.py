@@ -12,14 +12,14 @@ import torch
 from torch import nn
 
 from torchgauge.analyze import as_module, model_error, report_of, run_model
-from torchgauge.deploy.call import Call, FlatModel
-from torchgauge.deploy.example import Example, example_call
-from torchgauge.deploy.exporting import Exported, export_model
-from torchgauge.deploy.inputs import InputMaker
-from torchgauge.deploy.memory_table import MemoryTable
+from torchgauge.deploy.contents.example import Example, example_call
+from torchgauge.deploy.contents.memory_table import MemoryTable
+from torchgauge.deploy.export.call import Call, FlatModel
+from torchgauge.deploy.export.exporting import Exported, export_model
+from torchgauge.deploy.export.inputs import InputMaker
+from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.package_budget import Budget, check_memory, check_time
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
-from torchgauge.deploy.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.verification import (
     Comparison,
     compare_outputs,
@@ -28,8 +28,8 @@ from torchgauge.deploy.verification import (
 )
 from torchgauge.deploy.writing import Contents, write_package
 from torchgauge.errors import InputError, ModelError, UsageError
-from torchgauge.report.model import Report
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.model import Report
+from torchgauge.facts.scenario import Scenario
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from torchgauge.analyze import analyze_model
-from torchgauge.deploy.memory_table import MemoryLine, MemoryTable, line_over
-from torchgauge.deploy.signature import BATCH, Signature
+from torchgauge.deploy.contents.memory_table import MemoryLine, MemoryTable, line_over
+from torchgauge.deploy.export.signature import BATCH, Signature
 from torchgauge.errors import UsageError
-from torchgauge.report.model import Report
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.model import Report
+from torchgauge.facts.scenario import Scenario
 
 _BATCHES = (4, 16, 64)
 """Far apart: what decides the peak of a small batch need not decide that of a large one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from torchgauge.deploy.signature import Shape, Signature
+from torchgauge.deploy.export.signature import Shape, Signature
 from torchgauge.errors import ModelError
 
 

@@ -17,19 +17,19 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
-from torchgauge import __version__
-from torchgauge.deploy import manifest
-from torchgauge.deploy.card import model_card
-from torchgauge.deploy.dockerfile import dockerfile
-from torchgauge.deploy.exporting import Exported
-from torchgauge.deploy.extras import require
-from torchgauge.deploy.lock import environment_lock
-from torchgauge.deploy.memory_table import MemoryTable, write_memory
+from torchgauge.deploy.contents import manifest
+from torchgauge.deploy.contents.card import model_card
+from torchgauge.deploy.contents.dockerfile import dockerfile
+from torchgauge.deploy.contents.extras import require
+from torchgauge.deploy.contents.lock import environment_lock
+from torchgauge.deploy.contents.memory_table import MemoryTable, write_memory
+from torchgauge.deploy.export.exporting import Exported
 from torchgauge.deploy.verification import Comparison
 from torchgauge.errors import PackageError, TorchGaugeError
-from torchgauge.report.io import report_to_json
-from torchgauge.report.model import Report
+from torchgauge.facts.io import report_to_json
+from torchgauge.facts.model import Report
 from torchgauge.units import format_bytes
+from torchgauge.version import __version__
 
 if TYPE_CHECKING:
     from torchgauge.deploy.package import PackageRequest
@@ -74,7 +74,7 @@ def write_package(
         _save_weights(contents.model, folder / manifest.WEIGHTS)
         onnx: Mapping[str, Any] | None = None
         if contents.request.onnx:
-            from torchgauge.deploy.onnx import write_onnx
+            from torchgauge.deploy.export.onnx import write_onnx
 
             on_progress("ONNX")
             onnx = write_onnx(folder, contents.exported, contents.example)

@@ -14,7 +14,7 @@ SCHEMA_VERSION: Final = 1
 
 def render_json(diagnosis: Diagnosis) -> str:
     """Return everything that was seen and found."""
-    from torchgauge import __version__
+    from torchgauge.version import __version__
 
     content = {
         "schema_version": SCHEMA_VERSION,

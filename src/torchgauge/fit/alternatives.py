@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torchgauge.errors import TorchGaugeError
+from torchgauge.facts.fit import Alternative, NotTried, Verdict
 from torchgauge.fit.bench import Bench, Setup, SetupError, Weighed
 from torchgauge.fit.candidates import (
     CANDIDATES,
@@ -15,7 +16,6 @@ from torchgauge.fit.candidates import (
     Situation,
     micro_batch,
 )
-from torchgauge.report.fit import Alternative, NotTried, Verdict
 
 _COMBINED = 6
 """Combinations that are traced at most."""

@@ -10,15 +10,15 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from torchgauge.estimate.fit import Weight, weigh
-from torchgauge.estimate.gpu import Gpu, loop_of
-from torchgauge.estimate.modules import estimate_compute
-from torchgauge.machine import Machine, machine_of
-from torchgauge.report.model import NotCounted, Trace
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.inputs import InputPlan, InputTensor
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Outcome, Request
+from torchgauge.estimate.compute.modules import estimate_compute
+from torchgauge.estimate.memory.gpu import Gpu, loop_of
+from torchgauge.estimate.memory.limits import Weight, weigh
+from torchgauge.facts.model import NotCounted, Trace
+from torchgauge.facts.scenario import Scenario
+from torchgauge.target import Machine, machine_of
+from torchgauge.trace.inputs.plan import InputPlan, InputTensor
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import Outcome, Request
 
 _VALUES_LIMIT = 1 << 20
 """Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from torchgauge.devices import Device
-from torchgauge.fit.bench import Setup
-from torchgauge.report.precision import arithmetic_of, is_all_half
-from torchgauge.report.scenario import (
+from torchgauge.facts.precision import arithmetic_of, is_all_half
+from torchgauge.facts.scenario import (
     FUSED_OPTIMIZERS,
     OptimizerImplementation,
     Precision,
     Scenario,
     ZeroGrad,
 )
+from torchgauge.fit.bench import Setup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

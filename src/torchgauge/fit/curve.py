@@ -11,17 +11,17 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, prediction_of, report_of
 from torchgauge.errors import InputError, ScenarioError
-from torchgauge.estimate.gpu import Gpu
+from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.facts.curve import BatchCurve, BatchPoint
+from torchgauge.facts.fit import Verdict
+from torchgauge.facts.precision import dtypes_of
+from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.bench import Bench, Setup
 from torchgauge.fit.workloads import PlainRun
-from torchgauge.machine import Machine, machine_of
-from torchgauge.report.curve import BatchCurve, BatchPoint
-from torchgauge.report.fit import Verdict
-from torchgauge.report.precision import dtypes_of
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.inputs import InputSize, plan_inputs
-from torchgauge.trace.isolation import collector_paused
-from torchgauge.trace.shadow import unwrap
+from torchgauge.target import Machine, machine_of
+from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.isolate.isolation import collector_paused
 
 _LARGEST = 1 << 14
 """Where a search by doubling ends when everything fits."""

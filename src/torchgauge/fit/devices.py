@@ -9,12 +9,12 @@ from typing import Any
 
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.errors import TorchGaugeError, UsageError
-from torchgauge.estimate.fit import weigh
-from torchgauge.estimate.gpu import loop_of
+from torchgauge.estimate.memory.gpu import loop_of
+from torchgauge.estimate.memory.limits import weigh
+from torchgauge.facts.fit import DeviceFit
+from torchgauge.facts.model import Trace
 from torchgauge.fit.bench import Bench, Setup
-from torchgauge.machine import Machine, machine_of
-from torchgauge.report.fit import DeviceFit
-from torchgauge.report.model import Trace
+from torchgauge.target import Machine, machine_of
 
 ALL = "all"
 """The name that stands for every CUDA device of the catalogue."""
@@ -22,7 +22,7 @@ _OLDEST = (5, 0)
 """Compute capability that PyTorch's builds of 2.x begin with (the CUDA 12 builds; 13 begins later).
 """
 _ATTENTION = "scaled_dot_product_attention"
-"""The one kernel whose choice depends on the compute capability (``trace/virtual/cuda.py``)."""
+"""The one kernel whose choice depends on the compute capability (``trace/kernels/cuda.py``)."""
 
 
 def named_devices(names: list[str]) -> list[str]:

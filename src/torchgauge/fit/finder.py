@@ -9,14 +9,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge import __version__
 from torchgauge.analyze import as_module, model_error, report_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
-from torchgauge.estimate.fit import breakdown, judge
-from torchgauge.estimate.gpu import estimate_on_gpu, loop_of
-from torchgauge.estimate.memory import LiveBytes, estimate_memory, live_bytes
-from torchgauge.estimate.modules import never_used
-from torchgauge.estimate.workspaces import workspaces_for
+from torchgauge.estimate.compute.modules import never_used
+from torchgauge.estimate.memory.gpu import estimate_on_gpu, loop_of
+from torchgauge.estimate.memory.lifetimes import LiveBytes, estimate_memory, live_bytes
+from torchgauge.estimate.memory.limits import breakdown, judge
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.facts.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
+from torchgauge.facts.model import MemoryEstimate, NamedValue, Role, Trace
+from torchgauge.facts.precision import dtypes_of
+from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.alternatives import Finder
 from torchgauge.fit.bench import Bench, Setup, Weighed
 from torchgauge.fit.candidates import Situation
@@ -28,16 +31,13 @@ from torchgauge.fit.workloads import (
     check_generates,
     longest_context,
 )
-from torchgauge.machine import Machine, machine_of
-from torchgauge.report.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
-from torchgauge.report.model import MemoryEstimate, NamedValue, Role, Trace
-from torchgauge.report.precision import dtypes_of
-from torchgauge.report.scenario import Scenario
-from torchgauge.trace.inputs import InputSize, plan_inputs
-from torchgauge.trace.isolation import collector_paused
+from torchgauge.target import Machine, machine_of
+from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.session import Outcome
-from torchgauge.trace.shadow import unwrap
+from torchgauge.trace.run.session import Outcome
+from torchgauge.version import __version__
 
 _CONTEXT_UNIT = 128
 """Tokens by which the largest context is looked for."""

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.shadow import MetaConverter, Twin
+from torchgauge.trace.copy.meta_copy import MetaConverter, Twin
 
 RANK = 16
 _SHARE = 0.5

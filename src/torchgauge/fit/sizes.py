@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from math import isqrt
 from typing import Final
 
+from torchgauge.facts.fit import Largest, Tried, Verdict
 from torchgauge.fit.bench import SetupError
-from torchgauge.report.fit import Largest, Tried, Verdict
 
 LIMIT: Final = 1 << 20
 """A size above which no larger one is looked for."""

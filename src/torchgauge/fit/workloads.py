@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from torchgauge.errors import MissingExtraError, UsageError
+from torchgauge.facts.model import Role, StorageRecord, Trace
 from torchgauge.fit.bench import Setup, SetupError, resized
 from torchgauge.fit.lora import adapted
-from torchgauge.report.model import Role, StorageRecord, Trace
-from torchgauge.trace.inputs import InputPlan, InputTensor
+from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 
 
 @dataclass(slots=True, kw_only=True)

@@ -20,14 +20,7 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, report_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.machine import check_cpu_options
-from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
-from torchgauge.measure.memory import phase_memory, release
-from torchgauge.measure.settled import settle_allocator
-from torchgauge.measure.step import RealStep, precision_of
-from torchgauge.measure.timeline import measured_timeline
-from torchgauge.measure.timing import Samples, measurement, repeat
-from torchgauge.report.model import (
+from torchgauge.facts.model import (
     CallCost,
     Execution,
     Failure,
@@ -39,17 +32,24 @@ from torchgauge.report.model import (
     StepTime,
     Trace,
 )
-from torchgauge.report.scenario import CUSTOM_LOSS, Scenario
-from torchgauge.report.timeline import Timeline
-from torchgauge.trace.batch import name_batch
-from torchgauge.trace.inputs import InputSize, plan_inputs
-from torchgauge.trace.isolation import neutral, untouched
-from torchgauge.trace.left_behind import Outside
-from torchgauge.trace.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.run import run
-from torchgauge.trace.session import Outcome, Request, Session, structure
-from torchgauge.trace.shadow import unwrap, whole_model
-from torchgauge.trace.tree import type_name
+from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.facts.timeline import Timeline
+from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
+from torchgauge.measure.memory import phase_memory, release
+from torchgauge.measure.settled import settle_allocator
+from torchgauge.measure.step import RealStep, precision_of
+from torchgauge.measure.timeline import measured_timeline
+from torchgauge.measure.timing import Samples, measurement, repeat
+from torchgauge.target import check_cpu_options
+from torchgauge.trace.copy.meta_copy import unwrap, whole_model
+from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inspect.tree import type_name
+from torchgauge.trace.isolate.isolation import neutral, untouched
+from torchgauge.trace.isolate.left_behind import Outside
+from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.runs import run
+from torchgauge.trace.run.session import Outcome, Request, Session, structure
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from torchgauge.facts.model import MemoryEstimate, Phase, PhaseMemory
 from torchgauge.measure.step import RealStep
-from torchgauge.report.model import MemoryEstimate, Phase, PhaseMemory
 
 
 def phase_memory(step: RealStep, traced: MemoryEstimate | None) -> tuple[PhaseMemory, ...]:

@@ -9,23 +9,23 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from torchgauge.report.model import Phase
-from torchgauge.report.scenario import Precision
-from torchgauge.trace.casting import Casting
-from torchgauge.trace.checkpointing import checkpoint_blocks
-from torchgauge.trace.inputs import InputTensor, real_or_made
-from torchgauge.trace.offload import offload
-from torchgauge.trace.parameter_hooks import ParameterHooks
-from torchgauge.trace.session import Request
-from torchgauge.trace.shadow import CpuConverter, Twin
-from torchgauge.trace.training import (
+from torchgauge.facts.model import Phase
+from torchgauge.facts.scenario import Precision
+from torchgauge.trace.copy.casting import Casting
+from torchgauge.trace.copy.meta_copy import CpuConverter, Twin
+from torchgauge.trace.inputs.plan import InputTensor, real_or_made
+from torchgauge.trace.inspect.describe import dtype_named
+from torchgauge.trace.inspect.tree import has_forward, walk
+from torchgauge.trace.run.checkpointing import checkpoint_blocks
+from torchgauge.trace.run.offload import offload
+from torchgauge.trace.run.parameter_hooks import ParameterHooks
+from torchgauge.trace.run.session import Request
+from torchgauge.trace.run.training import (
     Trainer,
     as_channels_last,
     compute_loss,
-    dtype_named,
     to_channels_last,
 )
-from torchgauge.trace.tree import has_forward, walk
 
 Wrap = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 """Takes a module's path and its forward, returns the forward to run instead."""

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from torchgauge.facts.timeline import Timeline
 from torchgauge.measure.attribution import MARK, NODE, CallMarks, mark
 from torchgauge.measure.step import RealStep
-from torchgauge.report.timeline import Timeline
-from torchgauge.trace.kernel_memory import quiet_profiler
+from torchgauge.trace.record.kernel_memory import quiet_profiler
 
 _ANNOTATION = "user_annotation"
 _MEMORY = "[memory]"

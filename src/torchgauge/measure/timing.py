@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 
+from torchgauge.facts.model import Interval, Measurement, Phase
 from torchgauge.measure.statistics import (
     enough_for,
     interval_of,
@@ -17,7 +18,6 @@ from torchgauge.measure.statistics import (
     is_settled,
 )
 from torchgauge.measure.step import RealStep
-from torchgauge.report.model import Interval, Measurement, Phase
 
 TOLERANCE = 0.01
 """Repeating stops when the interval of the whole step is within this share of its median."""

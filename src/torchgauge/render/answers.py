@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.render.figures import share
-from torchgauge.render.parts import Part, innermost
-from torchgauge.render.shapes import one_line, shape_text
-from torchgauge.report.model import (
+from torchgauge.facts.model import (
     OUTSIDE,
     Measurement,
     MemoryEstimate,
@@ -22,9 +19,12 @@ from torchgauge.report.model import (
     StepTime,
     TimePrediction,
 )
-from torchgauge.report.precision import dtypes_of, precision_text
-from torchgauge.report.query import has_run, own_costs
-from torchgauge.report.scenario import Precision, Scenario, ZeroGrad
+from torchgauge.facts.precision import dtypes_of, precision_text
+from torchgauge.facts.query import has_run, own_costs
+from torchgauge.facts.scenario import Precision, Scenario, ZeroGrad
+from torchgauge.render.figures import share
+from torchgauge.render.parts import Part, innermost
+from torchgauge.render.shapes import one_line, shape_text
 from torchgauge.units import (
     format_bytes,
     format_count,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.model import Report
+from torchgauge.facts.query import has_run
 from torchgauge.render.figures import share
 from torchgauge.render.parts import Kind, Part
 from torchgauge.render.shapes import Cell, dtype_text, shape_of, values_cell
-from torchgauge.report.model import Report
-from torchgauge.report.query import has_run
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 NOTHING = "–"

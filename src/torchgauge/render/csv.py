@@ -11,8 +11,8 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from torchgauge.facts.model import Report
 from torchgauge.render.view import Row, View, build_view, check_options, summed_rows
-from torchgauge.report.model import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
+from torchgauge.facts.curve import KNEE_SHARE, BatchCurve, BatchPoint
+from torchgauge.facts.precision import precision_text
 from torchgauge.render.fit_view import VERDICTS
 from torchgauge.render.page import Column, Page, Table, render_page
-from torchgauge.report.curve import KNEE_SHARE, BatchCurve, BatchPoint
-from torchgauge.report.precision import precision_text
 from torchgauge.units import format_bytes, format_milliseconds, format_percent, format_rate
 
 FORMATS = ("text", "json", "markdown", "csv", "latex")

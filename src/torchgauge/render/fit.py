@@ -6,10 +6,10 @@ import csv
 import io
 from collections.abc import Callable, Mapping
 
+from torchgauge.facts.fit import FitReport
 from torchgauge.render.csv import safe
 from torchgauge.render.fit_view import view_of
 from torchgauge.render.page import render_page
-from torchgauge.report.fit import FitReport
 
 FORMATS = ("text", "json", "markdown", "csv", "latex")
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchgauge.render.page import Column, Page, Table
-from torchgauge.render.shapes import one_line
-from torchgauge.report.fit import (
+from torchgauge.facts.fit import (
     Alternative,
     CacheFit,
     DeviceFit,
@@ -16,8 +14,10 @@ from torchgauge.report.fit import (
     Part,
     Verdict,
 )
-from torchgauge.report.precision import precision_text
-from torchgauge.report.scenario import ZeroGrad
+from torchgauge.facts.precision import precision_text
+from torchgauge.facts.scenario import ZeroGrad
+from torchgauge.render.page import Column, Page, Table
+from torchgauge.render.shapes import one_line
 from torchgauge.units import format_bytes, format_count, format_percent
 
 FAST = 8

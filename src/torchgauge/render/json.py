@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchgauge.report.io import report_to_json
-from torchgauge.report.model import Report
+from torchgauge.facts.io import report_to_json
+from torchgauge.facts.model import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

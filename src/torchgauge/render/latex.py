@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from torchgauge.facts.model import Report
 from torchgauge.render.view import Row, View, build_view, check_options
-from torchgauge.report.model import Report
 
 _SIGNS = {
     '"': "''", "\\": r"\textbackslash{}",

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from torchgauge.facts.model import Report
 from torchgauge.render.notes import FailureView
 from torchgauge.render.view import Row, View, build_view, check_options
-from torchgauge.report.model import Report
 
 _NAMES = frozenset({"input", "output", "dtype", "type"})
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torchgauge.facts.model import ParameterInfo, Report
+from torchgauge.facts.query import has_run
 from torchgauge.render.parts import Kind, Part, distinct_calls
 from torchgauge.render.shapes import one_line
-from torchgauge.report.model import ParameterInfo, Report
-from torchgauge.report.query import has_run
 
 FAILED_HERE, FAILED_INSIDE = "failed here", "failed inside"
 

@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from torchgauge.facts.model import Phase, Report, Role
+from torchgauge.facts.query import never_called
 from torchgauge.render.answers import is_module, layer_output_bytes, missing_formulas, named_value
 from torchgauge.render.figures import mebibytes
 from torchgauge.render.shapes import one_line
-from torchgauge.report.model import Phase, Report, Role
-from torchgauge.report.query import never_called
 from torchgauge.units import format_bytes, format_integer, format_milliseconds, format_percent
 
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 
+from torchgauge.facts.model import CallCost, ModuleReport, NamedValue, ParameterInfo, Report
+from torchgauge.facts.query import Cost, children_by_path, forward_calls, own_costs
 from torchgauge.render.shapes import one_line
-from torchgauge.report.model import CallCost, ModuleReport, NamedValue, ParameterInfo, Report
-from torchgauge.report.query import Cost, children_by_path, forward_calls, own_costs
 
 FUNCTIONAL = "(functional)"
 """The name of what a module computes itself, outside its sub-modules."""

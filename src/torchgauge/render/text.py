@@ -11,13 +11,13 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.model import Report
 from torchgauge.render.columns import LAYER, Column
 from torchgauge.render.layout import ColumnSize, fit, pad, shorten, wrap
 from torchgauge.render.marks import Mark
 from torchgauge.render.parts import Kind
 from torchgauge.render.shapes import to_ascii
 from torchgauge.render.view import Row, View, build_view, check_options
-from torchgauge.report.model import Report
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40

@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterable
 
+from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
 from torchgauge.render.csv import safe
 from torchgauge.render.page import Column, Page, Table, render_page
-from torchgauge.report.times import OUTSIDE, TimeComparison, TimeRow
 from torchgauge.units import format_milliseconds
 
 FORMATS = ("text", "json", "markdown", "csv", "latex")

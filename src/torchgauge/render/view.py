@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.model import Report
 from torchgauge.render.answers import Answer, answers, title
 from torchgauge.render.columns import (
     OWNED_FIELDS,
@@ -30,7 +31,6 @@ from torchgauge.render.marks import Mark, is_frozen, marks_of
 from torchgauge.render.notes import FailureView, FooterLine, Note, failure_view, footer, notes
 from torchgauge.render.parts import Kind, Part, build_parts
 from torchgauge.render.shapes import Cell
-from torchgauge.report.model import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

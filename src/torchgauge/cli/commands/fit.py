@@ -9,21 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options, output, scenario_options
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import (
     completed_texts,
     model_inputs,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
+from torchgauge.models.build import ModelBuild
+from torchgauge.models.spec import build_model, parse_model_spec
 
 if TYPE_CHECKING:
-    from torchgauge.report.curve import BatchCurve
-    from torchgauge.report.fit import FitReport
-    from torchgauge.report.scenario import Scenario
+    from torchgauge.facts.curve import BatchCurve
+    from torchgauge.facts.fit import FitReport
+    from torchgauge.facts.scenario import Scenario
 
 _FORMATS = ("text", "json", "markdown", "csv", "latex")
 _ALL = "all"

@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options, output, scenario_options
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import report_model
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import ScenarioError, UsageError
-from torchgauge.report.model import Report
+from torchgauge.facts.model import Report
+from torchgauge.models.build import ModelBuild
 from torchgauge.units import format_milliseconds, format_percent
 
 if TYPE_CHECKING:
+    from torchgauge.facts.scenario import Scenario
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.report.scenario import Scenario
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

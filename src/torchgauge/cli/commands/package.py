@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import (
     completed_texts,
     model_inputs,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.model_spec import build_model, parse_model_spec
 from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.report.scenario import Scenario
+from torchgauge.facts.scenario import Scenario
+from torchgauge.models.build import ModelBuild
+from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _check_wheels(wheels: list[Path]) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from torchgauge.deploy.extras import require
+    from torchgauge.deploy.contents.extras import require
 
     load_file = require("safetensors.torch", "serve", "read a .safetensors file").load_file
     try:

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from torchgauge.cli import options, output, scenario_options
-from torchgauge.cli.model_build import ModelBuild
 from torchgauge.cli.model_run import report_model
-from torchgauge.report.model import Report
+from torchgauge.facts.model import Report
+from torchgauge.models.build import ModelBuild
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

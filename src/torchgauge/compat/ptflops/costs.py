@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from torchgauge.compat.running import ModelRun
-from torchgauge.estimate.flop_registry import find_flop_formula
-from torchgauge.estimate.flops import op_cost
-from torchgauge.report.model import ArgumentValue, OpRecord, TensorSpec
-from torchgauge.trace.session import CallObserver
+from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.estimate.compute.registry import find_flop_formula
+from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.trace.run.session import CallObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

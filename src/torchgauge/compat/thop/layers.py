@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torchgauge.compat.running import ModelRun
-from torchgauge.estimate.modules import estimate_compute
-from torchgauge.report.model import OUTSIDE
+from torchgauge.estimate.compute.modules import estimate_compute
+from torchgauge.facts.model import OUTSIDE
 
 ITSELF = "(itself)"
 """Name of what a module with children does or owns outside of them; no module can have it."""

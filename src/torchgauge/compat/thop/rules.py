@@ -13,8 +13,8 @@ from torch import nn
 from torchgauge.compat.running import ModelRun
 from torchgauge.errors import UsageError
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.describe import tensors_in
-from torchgauge.trace.missing_data import needs_values
+from torchgauge.trace.failures.missing_data import needs_values
+from torchgauge.trace.inspect.describe import tensors_in
 from torchgauge.trace.torch_internals import DispatchMode
 
 Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]

@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.errors import UsageError
-from torchgauge.trace.irregular import counted_shape
+from torchgauge.trace.inspect.irregular import counted_shape
 
 _NEED_INPUT = {ColumnSettings.INPUT_SIZE, ColumnSettings.OUTPUT_SIZE, ColumnSettings.MULT_ADDS}
 

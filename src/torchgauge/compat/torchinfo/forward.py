@@ -19,8 +19,8 @@ from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
 from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
-from torchgauge.report.model import Phase, Report
-from torchgauge.trace.isolation import unheard
+from torchgauge.facts.model import Phase, Report
+from torchgauge.trace.isolate.isolation import unheard
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from torchgauge.compat.torchinfo.enums import ColumnSettings
-from torchgauge.trace.tree import type_name
+from torchgauge.trace.inspect.tree import type_name
 
 _PERCENT_PRECISION = 2
 _PERCENT_SPACING = 5

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
-from torchgauge.trace.irregular import counted_shape
+from torchgauge.trace.inspect.irregular import counted_shape
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from torchgauge.compat.torchinfo.enums import ColumnSettings, Mode, RowSettings,
 from torchgauge.compat.torchinfo.formatting import FormattingOptions
 from torchgauge.compat.torchinfo.forward import ForwardPassError, Pass, run_pass
 from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
-from torchgauge.trace.isolation import collector_paused
+from torchgauge.trace.isolate.isolation import collector_paused
 
 DEFAULT_COLUMN_NAMES = (ColumnSettings.OUTPUT_SIZE, ColumnSettings.NUM_PARAMS)
 DEFAULT_ROW_SETTINGS = frozenset({RowSettings.DEPTH})

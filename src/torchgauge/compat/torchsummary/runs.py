@@ -11,9 +11,9 @@ from torch import nn
 
 from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
-from torchgauge.report.model import Phase
-from torchgauge.trace.isolation import unheard
-from torchgauge.trace.shadow import unwrap
+from torchgauge.facts.model import Phase
+from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.isolate.isolation import unheard
 
 Sizes = Sequence[tuple[int, ...]]
 _ROW_BATCH = 2

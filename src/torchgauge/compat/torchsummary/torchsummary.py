@@ -17,7 +17,7 @@ from torchgauge.compat.dtypes import dtype_of
 from torchgauge.compat.torchsummary.rows import Row, rows_of
 from torchgauge.compat.torchsummary.runs import SummaryRun, run_summary
 from torchgauge.errors import InputError
-from torchgauge.trace.isolation import collector_paused
+from torchgauge.trace.isolate.isolation import collector_paused
 
 Dtype: TypeAlias = torch.dtype | str | type
 _INVALID_DEVICE = "Input device is not valid, please specify 'cuda' or 'cpu'"

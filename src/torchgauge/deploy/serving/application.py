@@ -24,7 +24,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Route
 
-from torchgauge import __version__
+from torchgauge.deploy.export.signature import Signature
 from torchgauge.deploy.serving.body import PendingBytes, reading
 from torchgauge.deploy.serving.budget import BatchLimit, resident_bytes
 from torchgauge.deploy.serving.docs_page import docs_page
@@ -40,7 +40,7 @@ from torchgauge.deploy.serving.responses import (
     json_response,
 )
 from torchgauge.deploy.serving.settings import Settings
-from torchgauge.deploy.signature import Signature
+from torchgauge.version import __version__
 
 Result = TypeVar("Result")
 

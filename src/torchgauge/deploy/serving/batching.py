@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torchgauge.deploy.export.signature import BATCH, Signature
 from torchgauge.deploy.serving.failures import (
     Busy,
     Expired,
@@ -22,7 +23,6 @@ from torchgauge.deploy.serving.failures import (
     RequestFailure,
     Stopping,
 )
-from torchgauge.deploy.signature import BATCH, Signature
 
 if TYPE_CHECKING:
     import torch

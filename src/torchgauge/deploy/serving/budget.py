@@ -7,9 +7,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.memory_table import MemoryTable
+from torchgauge.deploy.contents.memory_table import MemoryTable
+from torchgauge.deploy.export.signature import (
+    BATCH,
+    Signature,
+    TensorSignature,
+    item_bytes,
+    numbers_in,
+)
 from torchgauge.deploy.serving.settings import Settings
-from torchgauge.deploy.signature import BATCH, Signature, TensorSignature, item_bytes, numbers_in
 from torchgauge.errors import UsageError
 from torchgauge.units import format_bytes
 

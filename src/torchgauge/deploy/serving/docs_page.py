@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from torchgauge.deploy.export.signature import BATCH, Signature, TensorSignature
 from torchgauge.deploy.serving.openapi import ERRORS
-from torchgauge.deploy.signature import BATCH, Signature, TensorSignature
 
 _MOST_SHOWN_NUMBERS = 64
 _PATHS = (

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy import manifest
 from torchgauge.deploy.archive import load_program
-from torchgauge.deploy.memory_table import MemoryTable, read_memory
-from torchgauge.deploy.signature import Signature, signature_from_dict
+from torchgauge.deploy.contents import manifest
+from torchgauge.deploy.contents.memory_table import MemoryTable, read_memory
+from torchgauge.deploy.export.signature import Signature, signature_from_dict
 from torchgauge.errors import PackageError, UsageError
 from torchgauge.units import format_bytes, format_number_of
 
@@ -157,7 +157,7 @@ def _import_operators(facts: Mapping[str, Any]) -> None:
     """Import what registers the operators of a known library that the program needs."""
     if "torchvision" not in facts.get("operator_libraries", ()):
         return
-    from torchgauge.deploy.extras import require
+    from torchgauge.deploy.contents.extras import require
 
     require("torchvision", "vision", "run the operators of this package")
 

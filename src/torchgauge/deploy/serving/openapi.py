@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torchgauge.deploy.signature import Signature, TensorSignature
+from torchgauge.deploy.export.signature import Signature, TensorSignature
 
 ERRORS = {
     "400": "the body is no JSON object with inputs, or the request is no HTTP",

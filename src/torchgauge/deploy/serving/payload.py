@@ -23,9 +23,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.serving.failures import BadBody, BadInput
-from torchgauge.deploy.serving.nested import shape_of, what_is_irregular
-from torchgauge.deploy.signature import (
+from torchgauge.deploy.export.signature import (
     ShapeMismatch,
     Signature,
     TensorSignature,
@@ -33,6 +31,8 @@ from torchgauge.deploy.signature import (
     check_expressions,
     check_rank,
 )
+from torchgauge.deploy.serving.failures import BadBody, BadInput
+from torchgauge.deploy.serving.nested import shape_of, what_is_irregular
 from torchgauge.units import format_number_of
 
 ENCODINGS = ("list", "base64")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from torchgauge.deploy.signature import Signature
+from torchgauge.deploy.export.signature import Signature
 
 MIB = 2**20
 _LARGEST_DEFAULT_BODY_BYTES = 32 * MIB
@@ -42,7 +42,7 @@ class Settings:
 def default_body_bytes(signature: Signature, max_batch: int) -> int:
     """Return a body limit that lets a full batch through as JSON numbers, within reason.
 
-    >>> from torchgauge.deploy.signature import TensorSignature
+    >>> from torchgauge.deploy.export.signature import TensorSignature
     >>> x = TensorSignature(name="x", shape=("batch", 10), dtype="float32")
     >>> default_body_bytes(Signature(inputs=(x,), outputs=()), 8) // MIB
     1

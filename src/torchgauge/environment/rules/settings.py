@@ -12,8 +12,8 @@ from torchgauge.environment.findings import Finding, Severity
 from torchgauge.environment.rules.common import Rule, torch_release, torch_works
 from torchgauge.environment.versions import dotted, minor_of
 from torchgauge.errors import AllocatorSettingsError
-from torchgauge.estimate.allocator import AllocatorSettings
-from torchgauge.estimate.allocator.keys import NEWEST, OLDEST
+from torchgauge.estimate.memory.allocator import AllocatorSettings
+from torchgauge.estimate.memory.allocator.keys import NEWEST, OLDEST
 
 ALLOCATOR: Final = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_HIP_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 """In the order in which torch looks for them; the first that is set is read (seen in 2.13)."""

@@ -27,9 +27,9 @@ from urllib.parse import urlsplit
 import torch
 from torch import nn
 
-from torchgauge.estimate.latency.cpu.caches import MODULE, PYTHON, VIEW, Caches
-from torchgauge.estimate.latency.kinds import Kind
-from torchgauge.report.scenario import Scenario
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.facts.scenario import Scenario
 
 _MIB: Final = 2**20
 DISTANCES: Final = tuple(mib * _MIB for mib in (0.25, 1, 2, 4, 8, 16, 32, 64, 128, 256))

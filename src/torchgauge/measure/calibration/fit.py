@@ -19,7 +19,7 @@ from typing import Final
 
 import torch
 
-from torchgauge.estimate.latency.cpu.surface import Roof, Surface
+from torchgauge.estimate.time.cpu.surface import Roof, Surface
 from torchgauge.measure.calibration.timing import Sample
 
 _COVERED: Final = 0.8

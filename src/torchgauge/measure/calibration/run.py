@@ -11,8 +11,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 
 from torchgauge.errors import UsageError
-from torchgauge.estimate.latency.cpu.calibration import VARIABLE, Calibration, default_path
-from torchgauge.machine import cpu_name
+from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, default_path
+from torchgauge.facts.io import write_atomically
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
 from torchgauge.measure.calibration.distances import caches
@@ -24,9 +24,9 @@ from torchgauge.measure.calibration.products import products
 from torchgauge.measure.calibration.steps import NOTHING, Checked, checked, overheads
 from torchgauge.measure.calibration.timing import Sample, timed
 from torchgauge.measure.settled import settle_allocator
-from torchgauge.report.io import write_atomically
-from torchgauge.trace.describe import dtype_name
-from torchgauge.trace.isolation import neutral
+from torchgauge.target import cpu_name
+from torchgauge.trace.inspect.describe import dtype_name
+from torchgauge.trace.isolate.isolation import neutral
 
 
 def cases() -> Iterator[Case]:

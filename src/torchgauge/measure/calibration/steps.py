@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from torchgauge.analyze import run_model
-from torchgauge.estimate.latency.cpu.calibration import Calibration, Overheads
-from torchgauge.estimate.latency.cpu.page_faults import PAGE
-from torchgauge.estimate.latency.cpu.predict import op_seconds, predict_on_cpu
-from torchgauge.estimate.latency.cpu.work import work_of
-from torchgauge.estimate.latency.prediction import Prediction
+from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
+from torchgauge.estimate.time.cpu.page_faults import PAGE
+from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
+from torchgauge.estimate.time.cpu.work import work_of
+from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.facts.model import Phase
+from torchgauge.facts.scenario import Mode, Scenario
 from torchgauge.measure.calibration.case import Case, Fresh, Memory
 from torchgauge.measure.calibration.networks import Network, Views, modules, small
 from torchgauge.measure.calibration.timing import recorded, runs
 from torchgauge.measure.step import RealStep
-from torchgauge.report.model import Phase
-from torchgauge.report.scenario import Mode, Scenario
 
 _SIZE: Final = (2, 8, 4, 4)
 _SMALL: Final = tuple(

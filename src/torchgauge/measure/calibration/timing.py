@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import torch
 
-from torchgauge.estimate.latency.cpu.work import CpuWork, work_of
+from torchgauge.estimate.time.cpu.work import CpuWork, work_of
+from torchgauge.facts.model import OpRecord, Phase
 from torchgauge.measure.calibration.case import Case, Memory
 from torchgauge.measure.settled import page_faults
-from torchgauge.report.model import OpRecord, Phase
-from torchgauge.trace.describe import SpecTable, argument, tensors_in
-from torchgauge.trace.op_facts import facts_of
-from torchgauge.trace.shape_rules import layout_of
+from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in
+from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.operators.shape_rules import layout_of
 
 ROUNDS: Final = 4
 """A machine's speed drifts within seconds; a case is timed at that many moments."""

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from math import prod
 from typing import Any, TypeAlias
 
-from torchgauge.estimate.flops import op_cost
-from torchgauge.report.model import ArgumentValue, OpRecord, Phase, TensorSpec
+from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.facts.model import ArgumentValue, OpRecord, Phase, TensorSpec
 
 Handle: TypeAlias = Callable[[list[Any], list[Any]], "Counter[str] | float"]
 

@@ -15,8 +15,8 @@ import torch
 
 from torchgauge.compat.fvcore.nn.values import Value, values
 from torchgauge.compat.running import ModelRun
-from torchgauge.estimate.flops import op_cost
-from torchgauge.report.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.estimate.compute.flops import op_cost
+from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
 
 FOLLOWED = frozenset(
     f"aten::{name}"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from torchgauge.report.model import ArgumentValue, TensorSpec
+from torchgauge.facts.model import ArgumentValue, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,1 @@
+"""A model and its example inputs to an exported program."""

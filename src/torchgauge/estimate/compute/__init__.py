@@ -1,0 +1,1 @@
+"""MACs, FLOPs and element-wise work of operators and modules."""

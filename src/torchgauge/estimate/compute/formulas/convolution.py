@@ -1,0 +1,154 @@
+"""Convolutions, forward and backward: plain, transposed, grouped, depthwise, dilated, deformable.
+
+Every element on the dense side — the output of a convolution, the input of a transposed one —
+meets one filter: ``numel(weight) / weight.shape[0]`` MACs. Groups need no term of their own,
+because ``weight.shape[1]`` holds the channels of one group; without a batch it holds as well. Each
+of the two gradients consists of the same products as the forward.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torchgauge.estimate.compute.formulas.arguments import (
+    Shape,
+    argument,
+    mask,
+    output_numel,
+    shape,
+)
+from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.facts.model import OpRecord
+
+
+def _filter_macs(weight: Shape) -> int:
+    return prod(weight[1:])
+
+
+@register_flop_formula(
+    "aten.convolution",
+    "aten._convolution",
+    "aten.convolution_overrideable",
+)
+def convolution(op: OpRecord) -> int:
+    """``x: [b, i, …]``, ``weight: [o, i/g, *kernel]`` (transposed: ``[i, o/g, *kernel]``).
+
+    ``2 · b · o · Π(out) · i/g · Π(kernel)``; transposed ``2 · b · i · Π(in) · o/g · Π(kernel)``.
+    """
+    transposed = bool(argument(op, 6, "transposed"))
+    dense_side = prod(shape(op, 0)) if transposed else output_numel(op)
+    return 2 * dense_side * _filter_macs(shape(op, 1))
+
+
+@register_flop_formula(
+    "aten.conv1d",
+    "aten.conv2d",
+    "aten.conv3d",
+    "aten._convolution_mode",
+    "aten.cudnn_convolution",
+    "aten.cudnn_convolution_add_relu",
+    "aten.cudnn_convolution_relu",
+    "aten.miopen_convolution",
+    "aten.miopen_convolution_add_relu",
+    "aten.miopen_convolution_relu",
+    "aten.miopen_depthwise_convolution",
+    "aten.mkldnn_convolution",
+    "aten._mps_convolution",
+    "aten._nnpack_spatial_convolution",
+    "aten._conv_depthwise2d",
+    "aten.conv_depthwise3d",
+    "aten._slow_conv2d_forward",
+    "aten.slow_conv3d",
+    "aten.slow_conv3d_forward",
+    "aten.slow_conv_dilated2d",
+    "aten.slow_conv_dilated3d",
+    "aten.thnn_conv2d",
+    "torchvision.deform_conv2d",
+)
+def plain_convolution(op: OpRecord) -> int:
+    """``weight: [o, i/g, *kernel]``: ``2 · numel(out) · i/g · Π(kernel)``.
+
+    A deformable convolution samples its columns (element-wise work) and then multiplies alike.
+    """
+    return 2 * output_numel(op) * _filter_macs(shape(op, 1))
+
+
+@register_flop_formula(
+    "aten.conv_transpose1d",
+    "aten.conv_transpose2d",
+    "aten.conv_transpose3d",
+    "aten.cudnn_convolution_transpose",
+    "aten.miopen_convolution_transpose",
+    "aten._mps_convolution_transpose",
+    "aten.slow_conv_transpose2d",
+    "aten.slow_conv_transpose3d",
+    "mkldnn._convolution_transpose_pointwise",
+)
+def transposed_convolution(op: OpRecord) -> int:
+    """``weight: [i, o/g, *kernel]``: ``2 · numel(in) · o/g · Π(kernel)``."""
+    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 1))
+
+
+@register_flop_formula("mkldnn._convolution_pointwise")
+def pointwise_fused_convolution(op: OpRecord) -> int:
+    """``(x, weight, …)``, or with a second operand ``(x, other, weight, …)``: as ``conv2d``."""
+    position = 2 if ".binary" in op.name else 1
+    return 2 * output_numel(op) * _filter_macs(shape(op, position))
+
+
+@register_flop_formula("aten.conv_tbc")
+def time_first_convolution(op: OpRecord) -> int:
+    """``x: [t, b, i]``, ``weight: [kernel, i, o]``: ``2 · numel(out) · kernel · i``."""
+    kernel, channels, _ = shape(op, 1)
+    return 2 * output_numel(op) * kernel * channels
+
+
+@register_flop_formula("aten.conv_tbc_backward")
+def time_first_convolution_backward(op: OpRecord) -> int:
+    """``grad: [t, b, o]``: both gradients always, ``4 · numel(grad) · kernel · i``."""
+    kernel, channels, _ = shape(op, 2)
+    return 4 * prod(shape(op, 0)) * kernel * channels
+
+
+@register_flop_formula("aten.convolution_backward")
+def convolution_backward(op: OpRecord) -> int:
+    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
+    return _gradients(op, transposed_at=7, mask_at=10)
+
+
+@register_flop_formula("aten.convolution_backward_overrideable")
+def convolution_backward_overrideable(op: OpRecord) -> int:
+    """As ``convolution_backward``; the schema has no ``bias_sizes``."""
+    return _gradients(op, transposed_at=6, mask_at=9)
+
+
+def _gradients(op: OpRecord, *, transposed_at: int, mask_at: int) -> int:
+    transposed = bool(argument(op, transposed_at, "transposed"))
+    dense_side = prod(shape(op, 1 if transposed else 0))
+    wanted = mask(op, mask_at)[:2]  # the third is the bias, a reduction
+    return 2 * dense_side * _filter_macs(shape(op, 2)) * sum(wanted)
+
+
+@register_flop_formula("aten._slow_conv2d_backward")
+def slow_convolution_backward(op: OpRecord) -> int:
+    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
+    wanted = mask(op, 6)[:2] or (True, True)  # the out overload computes all of them
+    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(wanted)
+
+
+@register_flop_formula("aten.mps_convolution_backward")
+def mps_convolution_backward(op: OpRecord) -> int:
+    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
+    return 2 * prod(shape(op, 1)) * _filter_macs(shape(op, 2)) * sum(mask(op, 7)[:2])
+
+
+@register_flop_formula("aten.mps_convolution_transpose_backward")
+def mps_transposed_convolution_backward(op: OpRecord) -> int:
+    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
+    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(mask(op, 8))
+
+
+@register_flop_formula("torchvision._deform_conv2d_backward")
+def deformable_convolution_backward(op: OpRecord) -> int:
+    """``(grad, x, weight, …)``: the columns' gradient and the weight's, both always."""
+    return 4 * prod(shape(op, 0)) * _filter_macs(shape(op, 2))

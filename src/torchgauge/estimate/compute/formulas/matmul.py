@@ -1,0 +1,232 @@
+"""Matrix products: dense, batched, grouped, scaled, quantized, semi-structured, einsum.
+
+Every element of a product is a dot product of length ``k``: ``2 · numel(out) · k`` FLOPs, however
+the operator lays out or broadcasts its batch dimensions. ``ger``, ``outer``, ``addr`` and ``kron``
+accumulate nothing; they are element-wise products, as their decompositions are.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torchgauge.estimate.compute.formulas.arguments import (
+    Shape,
+    argument,
+    integer,
+    integers,
+    mask,
+    output_numel,
+    shape,
+    shapes,
+)
+from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
+from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.facts.model import OpRecord
+
+
+def _inner(a: Shape) -> int:
+    """Return the contracted length: the last dimension, 1 for a scalar."""
+    return a[-1] if a else 1
+
+
+@register_flop_formula(
+    "aten.mm",
+    "aten.bmm",
+    "aten.mv",
+    "aten.dot",
+    "aten.vdot",
+    "aten.inner",
+    "aten.matmul",
+    "aten.linalg_matmul",
+    "aten.linalg_vecdot",
+    "aten.linear",
+    "aten.mkldnn_linear",
+    "aten._int_mm",
+    "aten._scaled_mm",
+    "aten._scaled_mm_v2",
+    "aten._weight_int4pack_mm",
+    "aten._weight_int4pack_mm_for_cpu",
+    "aten._weight_int4pack_mm_with_scales_and_zeros",
+    "aten._weight_int8pack_mm",
+    "aten._mixed_dtypes_linear",
+    "aten._dyn_quant_matmul_4bit",
+    "aten._wrapped_quantized_linear_prepacked",
+    "aten.fbgemm_linear_int8_weight",
+    "aten.fbgemm_linear_int8_weight_fp32_activation",
+    "aten.fbgemm_linear_fp16_weight",
+    "aten.fbgemm_linear_fp16_weight_fp32_activation",
+    "mkl._mkl_linear",
+    "mkldnn._linear_pointwise",
+    "onednn.linear_dynamic_fp16",
+    "onednn.linear_relu_dynamic_fp16",
+    "onednn.qlinear_pointwise",
+    "quantized.int4mm_packed_weight_cpu",
+    "quantized.linear",
+    "quantized.linear_dynamic",
+    "quantized.linear_dynamic_fp16",
+    "quantized.linear_dynamic_fp16_unpacked_weight",
+    "quantized.linear_leaky_relu",
+    "quantized.linear_relu",
+    "quantized.linear_relu_dynamic",
+    "quantized.linear_relu_dynamic_fp16",
+    "quantized.linear_tanh",
+    "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
+    "quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32",
+    "quantized.matmul",
+    "_quantized._wrapped_quantized_linear_prepacked",
+    "_quantized.linear",
+    "_quantized.linear_dynamic",
+    "_quantized.wrapped_fbgemm_linear_fp16_weight",
+    "_quantized.wrapped_quantized_linear",
+    "sparse.qlinear",
+    "sparse.qlinear_dynamic",
+    "sparse.qlinear_relu",
+    "sparse.qlinear_relu_dynamic",
+)
+def product(op: OpRecord) -> int:
+    """``[…, m, k] · [k, n] → […, m, n]``: ``2 · numel(out) · k``.
+
+    Only the first factor and the output are read, so packed weights count too.
+    """
+    return 2 * output_numel(op) * _inner(shape(op, 0))
+
+
+@register_flop_formula(
+    "aten.addmm",
+    "aten._addmm_activation",
+    "aten.baddbmm",
+    "aten.addmv",
+)
+def product_with_addend(op: OpRecord) -> int:
+    """``c + a · b``, ``a: […, m, k]``: ``2 · numel(out) · k``; the addend costs no MAC."""
+    return 2 * output_numel(op) * _inner(shape(op, 1))
+
+
+@register_flop_formula("aten.addbmm")
+def summed_batch_product(op: OpRecord) -> int:
+    """``c + Σ_b a[b] · d[b]``, ``a: [b, m, k]``: ``2 · b · m · n · k``."""
+    batch, _, k = shape(op, 1)
+    return 2 * output_numel(op) * batch * k
+
+
+@register_flop_formula("aten._foreach_mm")
+def foreach_product(op: OpRecord) -> int:
+    """A list of ``[m, k] · [k, n]``: the sum of their ``2 · m · n · k``."""
+    pairs = zip(shapes(op, 0), shapes(op, 1), strict=True)
+    return sum(2 * prod(a) * b[-1] for a, b in pairs)
+
+
+@register_flop_formula("inductor._mm_plus_mm")
+def sum_of_two_products(op: OpRecord) -> int:
+    """``a · b + c · d``: ``2 · numel(out) · (k₁ + k₂)``."""
+    return 2 * output_numel(op) * (_inner(shape(op, 0)) + _inner(shape(op, 2)))
+
+
+@register_flop_formula(
+    "aten._grouped_mm",
+    "aten._scaled_grouped_mm",
+    "aten._scaled_grouped_mm_v2",
+)
+def grouped_product(op: OpRecord) -> int:
+    """One product per group, the group's share of one dimension given by ``offs``.
+
+    ======================== ==================== ============ =====================
+    a                        b                    out          FLOPs
+    ======================== ==================== ============ =====================
+    ``[Σm, k]``              ``[g, k, n]``        ``[Σm, n]``  ``2 · Σm · k · n``
+    ``[g, m, k]``            ``[k, Σn]``          ``[m, Σn]``  ``2 · m · k · Σn``
+    ``[m, Σk]``              ``[Σk, n]``          ``[g, m, n]`` ``2 · m · Σk · n``
+    ``[g, m, k]``            ``[g, k, n]``        ``[g, m, n]`` ``2 · g · m · k · n``
+    ======================== ==================== ============ =====================
+
+    The offsets are data: rows beyond the last one count although no group computes them.
+    """
+    a, b = shape(op, 0), shape(op, 1)
+    batch = a[0] if len(a) == len(b) == 3 else 1
+    return 2 * batch * a[-2] * a[-1] * b[-1]
+
+
+@register_flop_formula(
+    "aten.linear_backward",
+    "aten.mkldnn_linear_backward",
+)
+def linear_backward(op: OpRecord) -> int:
+    """``x: […, k]``, ``grad: […, n]``: ``2 · numel(grad) · k`` per gradient asked for."""
+    wanted = mask(op, 3)[:2]  # the third is the bias, a reduction
+    return 2 * prod(shape(op, 1)) * _inner(shape(op, 0)) * sum(wanted)
+
+
+@register_flop_formula("aten.matmul_backward")
+def matmul_backward(op: OpRecord) -> int:
+    """``a: […, m, k]``, ``grad: […, m, n]``: ``2 · numel(grad) · k`` per gradient asked for."""
+    return 2 * prod(shape(op, 0)) * _inner(shape(op, 1)) * sum(mask(op, 3))
+
+
+@register_flop_formula("aten.mkldnn_linear_backward_input")
+def linear_backward_input(op: OpRecord) -> int:
+    """``grad: […, n] · weight: [n, k]``: ``2 · numel(grad) · k``."""
+    return 2 * prod(shape(op, 1)) * _inner(shape(op, 2))
+
+
+@register_flop_formula("aten.mkldnn_linear_backward_weights")
+def linear_backward_weights(op: OpRecord) -> int:
+    """``gradᵀ: [n, …] · x: […, k]``: ``2 · numel(grad) · k``."""
+    return 2 * prod(shape(op, 0)) * _inner(shape(op, 1))
+
+
+@register_flop_formula("aten._sparse_semi_structured_linear")
+def semi_structured_linear(op: OpRecord) -> int:
+    """2:4 sparse weight ``[n, k/2]``: half the products run, ``numel(out) · k``."""
+    return output_numel(op) * _inner(shape(op, 0))
+
+
+@register_flop_formula("aten._cslt_sparse_mm")
+def cslt_product(op: OpRecord) -> int:
+    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
+    return output_numel(op) * shape(op, 1)[-2]
+
+
+@register_flop_formula("aten._sparse_semi_structured_mm")
+def semi_structured_product(op: OpRecord) -> int:
+    """2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
+    return output_numel(op) * shape(op, 2)[-2]
+
+
+@register_flop_formula("aten._sparse_semi_structured_addmm")
+def semi_structured_product_with_addend(op: OpRecord) -> int:
+    """``c``, 2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
+    return output_numel(op) * shape(op, 3)[-2]
+
+
+@register_flop_formula("aten.tensordot")
+def tensordot(op: OpRecord) -> int:
+    """``2 · numel(out) · Π`` of the contracted dimensions."""
+    a = shape(op, 0)
+    return 2 * output_numel(op) * prod(a[dim] for dim in integers(op, 2, "dims_self"))
+
+
+@register_flop_formula("aten.einsum")
+def einsum(op: OpRecord) -> int:
+    """Pairwise contractions in the order that torch runs them; see ``einsum_macs``."""
+    equation = argument(op, 0)
+    path = integers(op, 2, "path")
+    return 2 * einsum_macs(str(equation), shapes(op, 1), path)
+
+
+@register_flop_formula("aten.bilinear")
+def bilinear(op: OpRecord) -> int:
+    """``x1: […, i]``, ``weight: [o, i, j]``, ``x2: […, j]``: ``2 · numel(out) · (i·j + j)``.
+
+    As ``_trilinear`` runs it: ``x1 · weight`` over ``i``, then the result · ``x2`` over ``j``.
+    """
+    _, i, j = shape(op, 2)
+    return 2 * output_numel(op) * (i * j + j)
+
+
+@register_flop_formula("aten._trilinear")
+def trilinear(op: OpRecord) -> int:
+    """Two chained pairwise contractions; see ``trilinear_macs``."""
+    expands = [integers(op, position) for position in (3, 4, 5)]
+    factors = [shape(op, position) for position in (0, 1, 2)]
+    unroll = integer(op, 7) if len(op.args) > 7 else 1
+    return 2 * trilinear_macs(factors, expands, integers(op, 6), unroll)

@@ -1,0 +1,1 @@
+"""How many bytes a step occupies: lifetimes, workspaces, the allocator, the device."""

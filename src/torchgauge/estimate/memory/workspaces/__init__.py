@@ -1,0 +1,11 @@
+"""What kernels allocate for themselves: a rule per operator and device.
+
+A rule takes an ``OpRecord`` and returns the bytes of the blocks that are alive together inside
+the kernel and gone when it returns. Each rule names its source.
+"""
+
+from __future__ import annotations
+
+from torchgauge.estimate.memory.workspaces.rules import Target, Workspaces, workspaces_for
+
+__all__ = ["Target", "Workspaces", "workspaces_for"]

@@ -1,0 +1,1 @@
+"""Scratch memory of the CPU's kernels."""

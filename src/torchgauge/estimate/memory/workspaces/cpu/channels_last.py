@@ -1,0 +1,195 @@
+"""Scratch memory of float32 convolutions on the CPU whose images have their channels last.
+
+Images stay as they are, and the weight alone is laid out. Sources, oneDNN 3.12 ``src/cpu``:
+``cpu_convolution_list.cpp`` (the order), ``x64/jit_brgemm_conv_utils.cpp``,
+``x64/jit_brgemm_conv_bwd_utils.cpp`` and ``gemm_convolution_utils.cpp``; which blocks a weight
+has was measured. Weight: ``[O, I / groups, …]``.
+
+Assumes AVX-512 and one thread. Not counted: the copies of images of one channel that oneDNN unfolds
+to lines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
+    ALIGNMENT,
+    BLOCK,
+    FLOAT,
+    HALF_BLOCK,
+    Convolution,
+    up,
+)
+from torchgauge.estimate.memory.workspaces.onednn.kernels import (
+    input_is_blocked,
+    output_is_blocked,
+    takes_depthwise_weight,
+    takes_strided,
+    weight_is_blocked,
+)
+from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import fits, stays_folded
+from torchgauge.estimate.memory.workspaces.target import Target
+
+_MANY_PIXELS = 81
+_FILLED = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """Bytes that a kernel takes."""
+
+    weight: int = 0
+    """The weight, or its gradient, in the kernel's layout."""
+    scratch: int = 0
+    """Everything else."""
+
+    @property
+    def total(self) -> int:
+        """Return both."""
+        return self.weight + self.scratch
+
+    @property
+    def nested(self) -> int:
+        """Return both as another kernel books them, which aligns scratch memory once more."""
+        return self.total + (ALIGNMENT if self.scratch else 0)
+
+
+def output_taken(case: Convolution, target: Target) -> Taken:
+    """Return what the output takes: the weight in blocks, and descriptors of its parts."""
+    if case.is_depthwise and not case.is_dilated:
+        return Taken(weight=case.weights(BLOCK))
+    if case.groups > 1 and case.inputs <= BLOCK:
+        if output_is_blocked(case, target.caches):
+            is_image = case.is_depthwise and len(case.kernel) < 3
+            return Taken(weight=case.weights(BLOCK) if is_image else _blocked_groups(case))
+        return _unfolded_output(case)
+    outputs = up(case.outputs // case.groups, _output_block(case))
+    return Taken(weight=_weight(case, outputs, case.inputs), scratch=case.descriptors())
+
+
+def input_taken(case: Convolution, target: Target) -> Taken:
+    """Return the scratch bytes for the input's gradient."""
+    outputs = case.outputs // case.groups
+    if takes_strided(case):
+        scratch = case.strided_scratch(target.caches.second)
+        return Taken(weight=strided_weight(case), scratch=scratch)
+    if case.is_depthwise and len(case.kernel) < 3 and not case.is_dilated:
+        return Taken(weight=case.weights(BLOCK))
+    if case.takes_jit_1x1 and case.is_strided:
+        image = case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
+        weight = _weight(case, up(outputs, BLOCK), up(case.inputs, BLOCK))
+        return Taken(weight=weight, scratch=image)
+    if not case.is_strided and (case.groups == 1 or outputs > BLOCK):
+        weight = _weight(case, outputs, up(case.inputs, _input_block(case)))
+        return Taken(weight=weight, scratch=case.descriptors() + ALIGNMENT)
+    if case.groups > 1 and input_is_blocked(case, target.caches):
+        return Taken(weight=_blocked_groups(case))
+    return _unfolded_input(case)
+
+
+def transposed_taken(case: Convolution, backwards: Convolution, target: Target) -> Taken:
+    """Return the scratch bytes of a transposed convolution, without those for a bias.
+
+    Without strides it is a convolution with its kernel turned round.
+    """
+    if case.is_strided or case.is_depthwise:
+        return input_taken(backwards, target)
+    inputs, outputs = case.weight.shape[0] // case.groups, case.weight.shape[1]
+    block = HALF_BLOCK if inputs <= BLOCK else BLOCK
+    if case.groups == 1:
+        positions = prod(backwards.source.shape[2:] if _is_point(case) else case.source.shape[2:])
+        block = _together(case, outputs, positions)
+    weight = _weight(case, up(outputs, block), inputs)
+    return Taken(weight=weight, scratch=case.descriptors())
+
+
+def weight_taken(case: Convolution, *, bias: bool) -> Taken:
+    """Return the scratch bytes for the weight's gradient, without PyTorch's own copy."""
+    if case.is_depthwise and len(case.kernel) < 3 and takes_depthwise_weight(case):
+        return Taken(weight=case.weights(BLOCK))
+    if weight_is_blocked(case):
+        outputs = up(case.outputs // case.groups, BLOCK)
+        is_first = case.groups == 1 and case.inputs < BLOCK and not case.takes_jit_1x1
+        inputs = case.inputs if is_first else up(case.inputs, BLOCK)
+        padded = case.groups * outputs
+        scratch = padded * FLOAT + ALIGNMENT if bias and padded != case.outputs else 0
+        if case.takes_jit_1x1 and case.is_strided:
+            scratch += case.inputs * prod(case.result[2:]) * FLOAT + ALIGNMENT
+        return Taken(weight=_weight(case, outputs, inputs), scratch=scratch)
+    sums = FLOAT * case.weight.nbytes + ALIGNMENT
+    image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
+    scratch = _columns(case, 1) + sums + image
+    return Taken(weight=case.weight.nbytes, scratch=scratch if fits(case, scratch) else 0)
+
+
+def strided_weight(case: Convolution) -> int:
+    """Return the bytes of the weight as ``brgconv_strided`` wants it."""
+    return _weight(case, case.outputs // case.groups, up(case.inputs, _input_block(case)))
+
+
+def _weight(case: Convolution, outputs: int, inputs: int) -> int:
+    return case.groups * outputs * inputs * prod(case.kernel) * FLOAT
+
+
+def _blocked_groups(case: Convolution) -> int:
+    """Return the bytes of a weight whose groups fill blocks of 16 channels, or smaller ones."""
+    channels = (case.inputs, case.outputs // case.groups)
+    if max(channels) < BLOCK and not any(count % (BLOCK // 4) for count in channels):
+        return case.weight.nbytes
+    return _weight(case, up(channels[1], BLOCK), up(channels[0], BLOCK))
+
+
+def _output_block(case: Convolution) -> int:
+    """Return the outputs that lie together."""
+    positions = prod(case.result[2:] if _is_point(case) else case.source.shape[2:])
+    return _together(case, case.outputs // case.groups, positions)
+
+
+def _input_block(case: Convolution) -> int:
+    """Return the inputs that lie together for the input's gradient."""
+    positions = prod(case.source.shape[2:] if _is_point(case) else case.result[2:])
+    return _together(case, case.inputs, positions)
+
+
+def _is_point(case: Convolution) -> bool:
+    return case.is_pointwise and not any(case.padding)
+
+
+def _together(case: Convolution, channels: int, positions: int) -> int:
+    """Return the most channels that ``brgconv`` tries as a block (``fast_check_oc_block``)."""
+    filled, steps = up(channels, BLOCK), prod(case.stride)
+    if case.groups > 1 or filled == BLOCK:
+        return BLOCK
+    four, three = filled % (4 * BLOCK) == 0, filled % (3 * BLOCK) == 0
+    if _is_point(case):
+        four = four and positions >= 4 * BLOCK * steps
+        three = channels / up(channels, 3 * BLOCK) >= _FILLED
+    else:
+        four = four and filled < 12 * BLOCK
+        three = three and filled <= 24 * BLOCK and positions > _MANY_PIXELS * steps
+    return 4 * BLOCK if four else 3 * BLOCK if three else 2 * BLOCK
+
+
+def _columns(case: Convolution, depth: int) -> int:
+    if stays_folded(case):
+        return 0
+    return case.inputs * prod(case.kernel) * prod(case.spatial_result) * depth * FLOAT + ALIGNMENT
+
+
+def _copied(case: Convolution) -> int:
+    """Return the bytes of the weight with its outputs innermost, 0 where they are already."""
+    return case.weight.nbytes if prod(case.kernel) * case.inputs > 1 < case.outputs else 0
+
+
+def _unfolded_output(case: Convolution) -> Taken:
+    image = case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
+    return Taken(weight=_copied(case), scratch=_columns(case, 1) + image)
+
+
+def _unfolded_input(case: Convolution) -> Taken:
+    scratch = _columns(case, case.result[2] if len(case.kernel) == 3 else 1)
+    if case.groups > 1:
+        scratch += case.inputs * prod(case.source.shape[2:]) * FLOAT + ALIGNMENT
+    return Taken(weight=_copied(case), scratch=scratch) if fits(case, scratch) else Taken()

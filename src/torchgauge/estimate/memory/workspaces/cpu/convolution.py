@@ -1,0 +1,142 @@
+"""Scratch memory of float32 convolutions on the CPU: oneDNN's own layouts of all operands.
+
+Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native`` and ideep's
+``operators/conv.hpp`` (what is reordered, and when it is freed); the layouts are those of the
+kernel that oneDNN chooses (``onednn_kernels.py``).
+
+Assumes: an x86 processor with AVX-512, and one thread.
+"""
+
+from __future__ import annotations
+
+from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_channels_last
+from torchgauge.estimate.memory.workspaces.cpu.deconvolution import (
+    deconvolution,
+    deconvolution_backward,
+)
+from torchgauge.estimate.memory.workspaces.cpu.own_convolution import own_gradients, own_output
+from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
+    FLOAT,
+    Convolution,
+    handed_over,
+    is_one_order,
+    read,
+)
+from torchgauge.estimate.memory.workspaces.onednn.kernels import (
+    forward_kernel,
+    input_kernel,
+    takes_strided,
+)
+from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
+    forward_scratch,
+    input_scratch,
+)
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+
+
+def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
+    """Return the bytes of a copy in the wanted layout, 0 where none is made."""
+    wanted = Layout.CHANNELS_LAST if channels_last else Layout.CONTIGUOUS
+    return 0 if wanted in layout else spec.nbytes
+
+
+def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Operands in oneDNN's layouts; then, without channels-last, its result beside PyTorch's.
+
+    ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
+    """
+    output = op.outputs[0]
+    case = read(op, target, 0, output.shape)
+    if case is None:
+        return ()
+    if not case.takes_onednn:
+        return (own_output(case, output),)
+    last = case.is_channels_last
+    copy = _copy(case.source, case.source_layout, channels_last=last)
+    if case.is_transposed:
+        return copy, *deconvolution(case, output, target)
+    if last:
+        return copy, case.copied_weight, cpu_channels_last.output_taken(case, target).total
+    kernel = forward_kernel(case, target.caches)
+    if kernel.unfolds:
+        return (copy, max(forward_scratch(case, target.caches), output.nbytes))
+    if kernel.is_last:
+        return (copy, max(case.source.nbytes + case.weights(kernel.block), 2 * output.nbytes))
+    source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
+    weight = case.weights(kernel.block, inputs=1 if kernel.keeps_source else None)
+    bias = case.padded_bias(kernel.block) if case.has_bias else 0
+    result = case.images(output.shape, kernel.block)
+    inside = source + weight + case.strided_source() + bias + result - output.nbytes
+    return (copy, max(inside, result))
+
+
+def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input's gradient, then the weight's: the worse of the moments of both.
+
+    ``convolution_backward(gradient [N, C, …], source, weight, bias sizes, stride, …, mask)``.
+    """
+    gradient = op.args[0]
+    assert isinstance(gradient, TensorSpec)
+    case = read(op, target, 1, gradient.shape)
+    mask = op.args[10]
+    if case is None or not isinstance(mask, tuple):
+        return ()
+    flags = tuple(bool(flag) for flag in mask)
+    if not case.takes_onednn:
+        kept = sum(spec.nbytes for spec in op.outputs)
+        return (own_gradients(case, gradient, op.layouts[0], flags, kept),)
+    last = case.is_channels_last
+    copies = _copy(gradient, op.layouts[0], channels_last=last)
+    copies += _copy(case.source, case.source_layout, channels_last=last)
+    if case.is_transposed:
+        return copies, *deconvolution_backward(case, gradient, flags, target)
+    if last:
+        copies += case.copied_weight
+    image = case.source.nbytes if mask[0] else 0
+    moments = []
+    if mask[0]:
+        moments += _input_gradient(case, gradient, target)
+    if mask[1] or mask[2]:
+        held = [image + moment for moment in _weight_gradient(case, gradient, bool(mask[2]))]
+        moments += held
+    bias = case.outputs * FLOAT if mask[2] else 0
+    kept = image + (case.weight.nbytes if mask[1] else 0) + bias
+    return copies, max(0, max(moments, default=0) - kept)
+
+
+def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> list[int]:
+    """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
+    image = case.source.nbytes
+    if case.is_channels_last:
+        return [image + cpu_channels_last.input_taken(case, target).total]
+    if takes_strided(case):
+        copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
+        weight = cpu_channels_last.strided_weight(case)
+        inside = copied + weight + image + case.strided_scratch(target.caches.second)
+        return [inside, image + handed_over(case.source) * image]
+    kernel = input_kernel(case, target.caches)
+    if kernel.unfolds:
+        return [image + input_scratch(case), 2 * image]
+    source = case.images(case.source.shape, kernel.block)
+    operands = case.images(case.result, kernel.block) + case.weights(kernel.block)
+    return [operands + source, source + image]
+
+
+def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> list[int]:
+    """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
+    own, one_bias = case.weight.nbytes, case.outputs * FLOAT if bias else 0
+    if case.is_channels_last:
+        taken = cpu_channels_last.weight_taken(case, bias=bias)
+        return [taken.total + one_bias, taken.weight + 2 * one_bias + 2 * own]
+    found = weight_gradient(case, bias=bias)
+    inside = found.operands + found.weight + one_bias + found.padded_bias
+    return [inside, found.weight + own + 2 * one_bias]
+
+
+RULES: dict[str, Rule] = {
+    "aten.convolution.default": _forward,
+    "aten.convolution_backward.default": _backward,
+}
+"""By operator, overload included."""

@@ -1,0 +1,80 @@
+"""Copies that pooling on the CPU makes of images whose elements lie in another order.
+
+Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp``,
+``cpu/MaxPoolKernel.cpp``, ``cpu/AdaptiveAvgPoolKernel.cpp``, ``AdaptiveMaxPooling2d.cpp``,
+``AveragePool3d.cpp``, ``FractionalMaxPool2d.cpp``.
+"""
+
+from __future__ import annotations
+
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+
+
+def _bytes(op: OpRecord, position: int) -> int:
+    value = op.args[position]
+    assert isinstance(value, TensorSpec)
+    return value.nbytes
+
+
+def _suggested(layout: Layout) -> Layout:
+    """Return the order that an image asks for."""
+    last = Layout.SUGGESTS_CHANNELS_LAST in layout
+    return Layout.CHANNELS_LAST if last else Layout.CONTIGUOUS
+
+
+def _as_suggested(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input, where it is in neither order, or not in the one that it asks for."""
+    layout = op.layouts[0]
+    return (0 if _suggested(layout) in layout else _bytes(op, 0),)
+
+
+def _contiguous(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """A contiguous first argument."""
+    return (0 if Layout.CONTIGUOUS in op.layouts[0] else _bytes(op, 0),)
+
+
+def _ordered_backward(indices: int | None) -> Rule:
+    """The input's gradient, and the indices, in the order of the output's gradient.
+
+    ``…_backward(gradient, input, …, indices)``; ``indices`` is their position.
+    """
+
+    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+        gradient, source = op.layouts[:2]
+        wanted = _suggested(gradient)
+        copied = 0 if wanted in gradient else _bytes(op, 0)
+        if wanted is _suggested(source):
+            return (copied,)
+        positions = 0 if indices is None else _bytes(op, indices)
+        return copied, _bytes(op, 1), positions
+
+    return rule
+
+
+def _as_input(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The output's gradient in the order of the input."""
+    gradient, source = op.layouts[:2]
+    return (0 if _suggested(source) in gradient else _bytes(op, 0),)
+
+
+RULES: dict[str, Rule] = {
+    "aten.avg_pool2d.default": _as_suggested,
+    "aten.max_pool2d_with_indices.default": _as_suggested,
+    "aten._adaptive_avg_pool2d.default": _as_suggested,
+    "aten.adaptive_max_pool2d.default": _as_suggested,
+    "aten.max_pool3d_with_indices.default": _as_suggested,
+    "aten.mkldnn_max_pool2d.default": _contiguous,  # what a line's maxima run as without gradients
+    "aten.avg_pool3d.default": _contiguous,
+    "aten.fractional_max_pool2d.default": _contiguous,
+    "aten.avg_pool2d_backward.default": _ordered_backward(None),
+    "aten._adaptive_avg_pool2d_backward.default": _ordered_backward(None),
+    "aten.max_pool2d_with_indices_backward.default": _ordered_backward(7),
+    "aten.max_pool3d_with_indices_backward.default": _ordered_backward(7),
+    "aten.adaptive_max_pool2d_backward.default": _as_input,
+    "aten.avg_pool3d_backward.default": _contiguous,
+    "aten._adaptive_avg_pool3d_backward.default": _contiguous,
+    "aten.adaptive_max_pool3d_backward.default": _contiguous,
+    "aten.fractional_max_pool2d_backward.default": _contiguous,
+}
+"""By operator, overload included."""

@@ -1,0 +1,27 @@
+"""Scratch memory of CPU kernels that goes through PyTorch's allocator."""
+
+from __future__ import annotations
+
+from torchgauge.estimate.memory.workspaces import matrices
+from torchgauge.estimate.memory.workspaces.cpu import (
+    attention,
+    convolution,
+    kernels,
+    pooling,
+    recurrent,
+    scalars,
+    scaled_products,
+)
+from torchgauge.estimate.memory.workspaces.target import Rule
+
+RULES: dict[str, Rule] = {
+    **attention.RULES,
+    **convolution.RULES,
+    **kernels.RULES,
+    **pooling.RULES,
+    **recurrent.RULES,
+    **scalars.RULES,
+    **scaled_products.RULES,
+    **matrices.RULES,
+}
+"""By operator, overload included."""

@@ -1,0 +1,162 @@
+"""Operands that are cast to a common dtype: a number beside a tensor, a tensor of another dtype.
+
+A number becomes a tensor itself first.
+
+Source: ``wrapped_scalar_tensor`` (``aten/src/ATen/ScalarOps.cpp``) in ``BinaryOps.cpp``, and
+``TensorIteratorBase::compute_types`` in ``TensorIterator.cpp``, which casts operands on the CPU.
+"""
+
+from __future__ import annotations
+
+import re
+from math import prod
+
+from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch, width
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import OpRecord, TensorSpec
+
+_NUMBERS: dict[type, tuple[str, int]] = {
+    bool: ("bool", 1), int: ("int64", NUMBER), float: ("float64", NUMBER),
+    complex: ("complex128", 16),
+}  # fmt: skip
+"""By type: the dtype of a number as a tensor, and its bytes."""
+_BASES = (
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "floor_divide",
+    "rsub",
+    "remainder",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+)
+
+
+def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The number, the number in the common dtype, and copies of what has another dtype."""
+    tensor, number = op.args[0], op.args[1]
+    if isinstance(tensor, TensorSpec) and isinstance(number, TensorSpec):
+        return _copies(op, tensor, number)
+    if not isinstance(tensor, TensorSpec) or type(number) not in _NUMBERS:
+        return ()
+    own, nbytes = _NUMBERS[type(number)]
+    common = _common_dtype(op, tensor, number)
+    itemsize = _itemsize(common)
+    copied = 0 if common == tensor.dtype else tensor.numel * itemsize
+    # What autograd has kept is there already (``trace/record/kept_numbers.py``).
+    made = 0 if ("kept_number", True) in op.kwargs else nbytes
+    return made, 0 if common == own else itemsize, copied
+
+
+def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
+    """Return the dtype in which a tensor meets a number.
+
+    A fraction turns whole numbers into floats, a whole number turns booleans into int64.
+    """
+    output = op.outputs[0] if op.outputs else tensor
+    if isinstance(number, complex):
+        return output.dtype
+    if _is_float(tensor):
+        return tensor.dtype
+    if _is_float(output):
+        return output.dtype
+    if isinstance(number, float):
+        return "float32"
+    return "int64" if tensor.dtype == "bool" and not isinstance(number, bool) else tensor.dtype
+
+
+def _itemsize(dtype: str) -> int:
+    """Return the bytes of an element, which its name says in bits."""
+    bits = re.search(r"\d+", dtype)
+    return int(bits.group()) // 8 if bits else 1
+
+
+def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...]:
+    """Operands in the common dtype, and what is written to in it if its own is another.
+
+    The common dtype of arithmetic is that of the result; of comparisons and of sums in place it is
+    taken to be that of the larger elements, a floating-point one before all others.
+    """
+    if left.dtype == right.dtype:
+        return ()
+    output = op.outputs[0]
+    in_place = "_." in op.name
+    halves = {left.dtype, right.dtype} == {"float16", "bfloat16"}
+    if halves and bool(left.shape) == bool(right.shape):
+        dtype, itemsize = "float32", 4
+    elif in_place or output.dtype == "bool":
+        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
+        dtype, itemsize = widest.dtype, width(widest)
+    else:
+        dtype, itemsize = output.dtype, width(output)
+    copied = [spec for spec in (left, right) if spec.dtype != dtype]
+    if in_place and output.dtype != dtype:
+        copied.append(output)
+    return tuple(prod(spec.shape) * itemsize for spec in copied)
+
+
+def _cast_of_three(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
+    specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
+    widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
+    return tuple(s.numel * width(widest) for s in specs if s.dtype != widest.dtype)
+
+
+def _is_float(spec: TensorSpec) -> bool:
+    return spec.dtype.startswith(("float", "bfloat", "complex"))
+
+
+def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The count that the sum is divided by, and what sums half precision in float32."""
+    source, output = op.args[0], op.outputs[0]
+    assert isinstance(source, TensorSpec)
+    copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
+    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), target)
+    if output.dtype in ("bfloat16", "float16"):
+        return (scratch,)
+    return (max((scratch, *_sum(op, target))),)
+
+
+def _sum(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The input in the dtype of the sum (``make_reduction_from_out_ty`` in ``ReduceOpsUtils.h``).
+
+    Half precision is summed as it is.
+    """
+    source, output = op.args[0], op.outputs[0]
+    assert isinstance(source, TensorSpec)
+    if source.dtype == output.dtype:
+        return ()
+    return (source.numel * width(output),)
+
+
+_BINARY: dict[str, Rule] = {
+    f"aten.{base}{suffix}.{overload}": _cast_operand
+    for base in _BASES
+    for suffix in ("", "_")
+    for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
+}
+_OF_THREE: dict[str, Rule] = {
+    f"aten.{name}.default": _cast_of_three
+    for name in ("addcmul", "addcmul_", "addcdiv", "addcdiv_")
+}
+_OF_TWO_TENSORS: dict[str, Rule] = {
+    f"aten.{name}": _cast_operand
+    for name in (
+        "atan2.default", "fmod.Tensor", "maximum.default", "minimum.default", "pow.Tensor_Tensor",
+    )
+}  # fmt: skip
+RULES: dict[str, Rule] = {
+    **_BINARY,
+    **_OF_TWO_TENSORS,
+    **_OF_THREE,
+    "aten.mean.default": _mean,
+    "aten.mean.dim": _mean,
+    "aten.sum.default": _sum,
+    "aten.sum.dim_IntList": _sum,
+}
+"""By operator, overload included."""

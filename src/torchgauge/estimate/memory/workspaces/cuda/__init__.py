@@ -1,0 +1,1 @@
+"""Scratch memory of CUDA's kernels."""

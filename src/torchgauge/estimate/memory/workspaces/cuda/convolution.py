@@ -1,0 +1,87 @@
+"""Scratch memory of cuDNN's convolutions.
+
+cuDNN says how much a plan needs only when it runs, and chooses plans by the GPU, its version and
+the memory that is free, so these are expectations and no facts; ``without_convolutions`` gives
+the other end of the interval.
+
+What is known: on tensor cores (TF32, half precision) cuDNN computes with the channels last, and
+copies tensors that lie otherwise: of the input, the output or its gradient (NVIDIA, "Tensor
+layouts in memory" and "Tensor core usage" of the cuDNN documentation). A plan takes the room for
+these copies from its workspace (``run_conv_plan`` in PyTorch's
+``aten/src/ATen/native/cudnn/Conv_v8.cpp``, 2.6–2.13, allocates it and frees it with the call).
+Convolutions of one pixel without stride are matrix products in either layout and need none;
+depthwise ones run PyTorch's own kernel.
+
+How many copies was chosen among few candidates by public measurements, one number for a way to
+choose plans, none for a model or a GPU; ``docs/accuracy.md`` has the errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import OpRecord, TensorSpec
+
+_HALF = ("float16", "bfloat16")
+_FIRST_WITH_TF32 = (8, 0)
+"""Compute capability from which on float32 convolutions run on tensor cores by default."""
+_COPIES = 1
+"""Of input and output in each direction, where cuDNN's heuristics choose the plan.
+
+With 0, 1, 2 and 3 copies the eight figures of xMem's convolutional networks that there are to
+develop against (RTX 3060 and 4060, PyTorch 2.6; arXiv 2510.21048) are missed by 2.5 %, 1.1 %,
+1.1 % and 5.0 % in the median."""
+_BENCHMARKED_COPIES = 2
+"""Of input and output in the backward of the plan that ``cudnn.benchmark`` found fastest; none in
+the forward.
+
+With 0, 1, 2 and 3 copies a sample of 200 of GPUMemNet's figures of timm models (A100, arXiv
+2602.17817) is missed by 3.3 %, 2.7 %, 2.3 % and 2.9 % in the median, and by 13.6 %, 9.1 %, 7.8 %
+and 14.4 % at the 90th percentile."""
+
+
+def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """``convolution(input, weight, bias, stride, padding, dilation, transposed, …, groups)``."""
+    source, weight, stride, groups = op.args[0], op.args[1], op.args[3], op.args[8]
+    if target.cudnn_benchmark or not op.outputs:
+        return ()
+    assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
+    if not _needs_copies(source, weight, stride, groups, target):
+        return ()
+    return (_COPIES * (source.nbytes + op.outputs[0].nbytes),)
+
+
+def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """``convolution_backward(grad, input, weight, bias_sizes, stride, …, groups, mask)``."""
+    grad, source, weight, stride, groups = *op.args[:3], op.args[4], op.args[9]
+    assert isinstance(grad, TensorSpec) and isinstance(source, TensorSpec)
+    assert isinstance(weight, TensorSpec)
+    if target.cudnn_benchmark:
+        copies = _BENCHMARKED_COPIES if max(weight.shape[2:], default=1) > 1 else 0
+    else:
+        copies = _COPIES
+    if not copies or not _needs_copies(source, weight, stride, groups, target):
+        return ()
+    return (copies * (source.nbytes + grad.nbytes),)
+
+
+def _needs_copies(
+    source: TensorSpec, weight: TensorSpec, stride: object, groups: object, target: Target
+) -> bool:
+    """Return whether a plan for images or volumes copies them with the channels last."""
+    tensor_cores = source.dtype in _HALF or target.compute_capability >= _FIRST_WITH_TF32
+    if len(source.shape) < 4 or target.channels_last or not tensor_cores:
+        return False
+    is_depthwise = isinstance(groups, int) and groups > 1 and groups == source.shape[1]
+    is_pixel = max(weight.shape[2:]) == 1 and (
+        isinstance(stride, Sequence) and all(step == 1 for step in stride)
+    )
+    return not is_depthwise and not is_pixel
+
+
+RULES: dict[str, Rule] = {
+    "aten.convolution.default": _forward,
+    "aten.convolution_backward.default": _backward,
+}
+"""By operator, overload included."""

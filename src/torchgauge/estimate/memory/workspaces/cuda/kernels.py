@@ -1,0 +1,76 @@
+"""Scratch memory of CUDA kernels that sort, gather and normalise."""
+
+from __future__ import annotations
+
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import OpRecord, TensorSpec
+
+_FLOAT = 4
+_INT = 4
+_INDEX = 8
+_DIRECT_INDICES = 3072
+"""Indices up to which the gradient of an embedding is summed without sorting them."""
+_ROWS_PER_THREAD = 10
+
+
+def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Sorted indices with their origins, and partial sums per segment of equal ones.
+
+    ``embedding_dense_backward(grad [..., D], indices, num_weights, padding_idx, scale)``.
+    Source: ``Embedding.cu`` and ``EmbeddingBackwardKernel.cu`` in PyTorch's
+    ``aten/src/ATen/native/cuda`` (2.6–2.13).
+    """
+    grad, indices, weights = op.args[0], op.args[1], op.args[2]
+    assert isinstance(grad, TensorSpec) and isinstance(indices, TensorSpec)
+    assert isinstance(weights, int)
+    count = indices.numel
+    if count <= _DIRECT_INDICES and not op.args[4]:
+        return ()
+    segments = min(count, weights)
+    partial = -(-count // _ROWS_PER_THREAD) + segments
+    sorting = 2 * count * _INDEX
+    sums = partial * grad.shape[-1] * _FLOAT
+    return sorting, sorting, 3 * count * _INT, partial * _INT, sums
+
+
+def _index_put(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Sorted positions with their origins, when values are accumulated.
+
+    Source: ``index_put_with_sort_kernel`` in PyTorch's ``aten/src/ATen/native/cuda/Indexing.cu``.
+    """
+    indices, values = op.args[1], op.args[2]
+    accumulate = op.args[3] if len(op.args) > 3 else dict(op.kwargs).get("accumulate")
+    if not accumulate or not isinstance(indices, tuple) or not isinstance(values, TensorSpec):
+        return ()
+    given = [index for index in indices if isinstance(index, TensorSpec)]
+    count = max((index.numel for index in given), default=0)
+    return 2 * count * _INDEX, 2 * count * _INDEX
+
+
+def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Two sums per sample and channel, and their products with the statistics.
+
+    Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
+    """
+    batch, channels = op.args[5], op.args[6]
+    assert isinstance(batch, int) and isinstance(channels, int)
+    return (batch * channels * _FLOAT,) * 2
+
+
+def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
+    batch, channels = op.args[3], op.args[4]
+    assert isinstance(batch, int) and isinstance(channels, int)
+    return (batch * channels * _FLOAT,) * 2
+
+
+RULES: dict[str, Rule] = {
+    "aten.embedding_dense_backward.default": _embedding_backward,
+    "aten.index_put.default": _index_put,
+    "aten.index_put_.default": _index_put,
+    "aten._index_put_impl_.default": _index_put,
+    "aten._unsafe_index_put.default": _index_put,
+    "aten.native_group_norm.default": _group_norm,
+    "aten.native_group_norm_backward.default": _group_norm_backward,
+}
+"""By operator, overload included."""

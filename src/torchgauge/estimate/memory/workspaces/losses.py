@@ -1,0 +1,147 @@
+"""Full-size temporaries inside losses that are one operator each. Shapes: any, broadcast.
+
+Source: ``Loss.cpp`` and ``cuda/Loss.cu`` in PyTorch's ``aten/src/ATen/native`` (2.6–2.13). What a
+reduced loss keeps (some leave their scalar in the memory of all elements) is in its output's
+storage: ``trace/operators/loss_rules.py``.
+"""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from math import prod
+
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import OpRecord, TensorSpec
+
+NUMBER = 8
+"""Bytes of a Python number as a tensor: float64 or int64."""
+_NONE, _MEAN = 0, 1
+"""PyTorch's numbers for a loss that is not reduced, and for one that is averaged."""
+
+
+def broadcast(*specs: TensorSpec) -> int:
+    """Return how many elements tensors have together when they are broadcast."""
+    sizes = zip_longest(*(reversed(spec.shape) for spec in specs), fillvalue=1)
+    return prod(0 if 0 in column else max(column) for column in sizes)
+
+
+def width(spec: TensorSpec) -> int:
+    """Return the bytes of an element, 0 where there is none."""
+    return spec.nbytes // spec.numel if spec.numel else 0
+
+
+def mean_scratch(elements: int, results: int, dtype: str, itemsize: int, target: Target) -> int:
+    """Return the scratch bytes of a mean of ``elements`` numbers: the count that it divides by.
+
+    Half precision is summed in a copy of float32. Source: ``mean_out`` in ``ReduceOps.cpp``.
+    """
+    if target.type != "cpu":
+        return 0
+    if dtype in ("bfloat16", "float16"):
+        return 4 * results + max(4 * elements, NUMBER + 4)
+    return NUMBER + itemsize
+
+
+def _argument(op: OpRecord, position: int, name: str, default: object) -> object:
+    if len(op.args) > position:
+        return op.args[position]
+    return dict(op.kwargs).get(name, default)
+
+
+def _tensors(op: OpRecord, count: int) -> list[TensorSpec]:
+    return [value for value in op.args[:count] if isinstance(value, TensorSpec)]
+
+
+def _after(op: OpRecord, reduction: object, all_bytes: int, target: Target) -> int:
+    """Return the scratch bytes of reducing the losses of the elements to one number."""
+    if reduction != _MEAN:
+        return 0
+    output = op.outputs[0]
+    itemsize = width(output)
+    return mean_scratch(all_bytes // max(1, itemsize), 1, output.dtype, itemsize, target)
+
+
+def _per_element(*, casts: int) -> Rule:
+    """The loss of each element, which is then reduced; operands of another dtype are cast.
+
+    ``loss(input, target, reduction, …)``. On the CPU an operand is cast as often as an iterator is
+    built: ``casts`` times.
+    """
+
+    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+        reduction = _argument(op, 2, "reduction", _MEAN)
+        pair, itemsize = _tensors(op, 2), width(op.outputs[0])
+        whole = broadcast(*pair) * itemsize
+        copied = [s.numel * itemsize for s in pair if s.dtype != op.outputs[0].dtype]
+        copied = copied if target.type == "cpu" else []
+        if reduction == _NONE:
+            return tuple(copied)
+        return whole, casts * sum(copied), _after(op, reduction, whole, target)
+
+    return rule
+
+
+def _reduced_beside(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The reduced loss, before it is copied to where the loss of each element was.
+
+    ``binary_cross_entropy(input, target, weight, reduction)``, ``soft_margin_loss(input, target,
+    reduction)``.
+    """
+    position = 2 if "soft_margin" in op.name else 3
+    reduction = _argument(op, position, "reduction", _MEAN)
+    if reduction == _NONE:
+        return ()
+    whole = broadcast(*_tensors(op, 2)) * width(op.outputs[0])
+    return width(op.outputs[0]), _after(op, reduction, whole, target)
+
+
+def _with_logits(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Two tensors of all elements at the worst moment.
+
+    ``binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)``. The weight
+    of the positive class, less one and plus one, is there until it is multiplied.
+    """
+    reduction = _argument(op, 4, "reduction", _MEAN)
+    pair, itemsize = _tensors(op, 2), width(op.outputs[0])
+    whole = broadcast(*pair) * itemsize
+    weight = _argument(op, 3, "pos_weight", None)
+    number = NUMBER + itemsize if target.type == "cpu" else 0
+    moments = [2 * whole]
+    if isinstance(weight, TensorSpec):
+        moments.append(2 * whole + weight.nbytes + number)
+    if reduction == _NONE:
+        return (max(moments) - whole,)
+    moments.append(2 * whole + op.outputs[0].nbytes + _after(op, reduction, whole, target))
+    return (max(moments) - op.outputs[0].nbytes,)
+
+
+def _cross_entropy_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """The number of elements, which an averaged gradient is divided by."""
+    mean = _argument(op, 4, "reduction", _MEAN) == _MEAN and target.type == "cpu"
+    return (NUMBER + width(op.outputs[0]),) if mean else ()
+
+
+def _soft_margin_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """Beside the gradient, ``-target`` and its product with the input."""
+    source = op.args[1]
+    return (2 * source.nbytes,) if isinstance(source, TensorSpec) else ()
+
+
+def _multilabel(op: OpRecord, target: Target) -> tuple[int, ...]:
+    """One index, to compare targets with (``LossMultiLabelMargin.cpp``)."""
+    return (NUMBER,) if target.type == "cpu" else ()
+
+
+RULES: dict[str, Rule] = {
+    "aten.mse_loss.default": _per_element(casts=2),
+    "aten.smooth_l1_loss.default": _per_element(casts=2),
+    "aten.huber_loss.default": _per_element(casts=1),
+    "aten.binary_cross_entropy.default": _reduced_beside,
+    "aten.soft_margin_loss.default": _reduced_beside,
+    "aten.binary_cross_entropy_with_logits.default": _with_logits,
+    "aten.binary_cross_entropy_backward.default": _cross_entropy_backward,
+    "aten.soft_margin_loss_backward.default": _soft_margin_backward,
+    "aten.multilabel_margin_loss_forward.default": _multilabel,
+    "aten.multilabel_margin_loss_backward.default": _multilabel,
+}
+"""By operator, overload included."""

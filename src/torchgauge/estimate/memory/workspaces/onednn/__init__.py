@@ -1,0 +1,1 @@
+"""Scratch memory of oneDNN's kernels, as its source sizes it."""

@@ -1,0 +1,48 @@
+"""The choice of the rules for a target, and how they are called."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+from torchgauge.estimate.memory.workspaces import complex_kernels, losses, matrices
+from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
+from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
+from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.facts.model import OpRecord
+
+Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
+
+_RULES: dict[str, dict[str, Rule]] = {
+    "cpu": {**cpu.RULES, **complex_kernels.RULES, **losses.RULES},
+    "cuda": {
+        **attention.RULES,
+        **convolution.RULES,
+        **kernels.RULES,
+        **complex_kernels.RULES,
+        **losses.RULES,
+        **matrices.RULES,
+    },
+}
+
+
+def workspaces_for(target: Target, *, convolutions: int = 1) -> Workspaces:
+    """Return the function that gives the workspaces of an op on that target.
+
+    Those of convolutions are expected, not known; they are multiplied by ``convolutions``.
+    """
+    return partial(_workspaces, _RULES.get(target.type, {}), target, convolutions)
+
+
+def _workspaces(
+    rules: dict[str, Rule], target: Target, convolutions: int, op: OpRecord
+) -> tuple[int, ...]:
+    rule = rules.get(op.name)
+    if rule is None:
+        return ()
+    factor = convolutions if "convolution" in op.name else 1
+    return tuple(size * factor for size in rule(op, target) if size * factor > 0)
+
+
+__all__ = ["Target", "Workspaces", "workspaces_for"]

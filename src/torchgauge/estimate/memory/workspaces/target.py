@@ -1,0 +1,44 @@
+"""What a rule may depend on besides the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from torchgauge.facts.model import OpRecord
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caches:
+    """Bytes of the caches of one core, by which kernels choose their blocks.
+
+    By default those of most servers with AVX-512, so that a report is the same on every machine.
+    """
+
+    first: int = 32 * 1024
+    second: int = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """The device and the software that kernels run on."""
+
+    type: str
+    """``"cpu"`` or ``"cuda"``."""
+    compute_capability: tuple[int, int] = (8, 0)
+    torch_release: str = "2.13"
+    cudnn_benchmark: bool = False
+    """``torch.backends.cudnn.benchmark``: convolutions run the plan that was fastest."""
+    channels_last: bool = False
+    """Whether images lie with their channels last, as tensor cores want them."""
+    has_early_onednn: bool = False
+    """Whether oneDNN's LSTM asks for scratch memory as up to version 3.7."""
+    threads: int = 1
+    """Threads of the CPU's kernels (``torch.get_num_threads()``). One by default, so that a report
+    is the same on every machine: each further thread adds its own partial sums."""
+    caches: Caches = Caches()
+
+
+Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
+"""Bytes of the blocks that the kernel of an op has alive at its worst moment."""

@@ -1,0 +1,214 @@
+"""A step's time on a calibrated CPU, from its trace: one operator after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Traffic, kind_name
+from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
+from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
+from torchgauge.estimate.time.cpu.work import CpuWork, work_of
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.steady import is_first_step_only
+from torchgauge.estimate.time.timeline import KernelRun
+from torchgauge.facts.model import ModuleCall, OpRecord, Phase, Trace
+
+_MICROSECOND = 1e-6
+_MOVED_BYTES = 8.0
+"""Per element of an element-wise operator in float32: one read, one written."""
+_OF_STRANGE = 1.0
+"""Error of an operator that was not timed: a factor of two."""
+_FIRST = ".first"
+"""In the name of a surface: first layers, which are timed with nothing in the caches."""
+_TIMED_WITHIN = 8.0 * 2**20
+"""Bytes between two uses of the memory in which most operators were timed; large ones have some
+tens of MiB between them, but there the curves are flat."""
+_DTYPE_GROUPS = {
+    Kind.MATMUL: "matmul",
+    Kind.ATTENTION: "matmul",
+    Kind.CONVOLUTION: "convolution",
+    Kind.DEPTHWISE: "convolution",
+}
+
+
+def op_seconds(work: CpuWork, calibration: Calibration) -> float:
+    """Return how long an operator takes by itself."""
+    roof = calibration.roof.seconds(work.padded_flops, work.nbytes)
+    surface = calibration.surface_of(work)
+    if surface is None:
+        return roof * calibration.typical_ratio(work.kind, max(1.0, work.nbytes / _MOVED_BYTES))
+    group = _DTYPE_GROUPS.get(work.kind)
+    slower = calibration.dtypes.get(work.dtype, {}).get(group, 1.0) if group else 1.0
+    return slower * roof * surface.ratio(work.sizes)
+
+
+def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
+    """Return the timeline of a trace's step on the CPU that was calibrated.
+
+    An operator begins when the one before it has ended; Python, dispatch and autograd stand in
+    between, as time that the processor's units are idle.
+    """
+    kernels: list[KernelRun] = []
+    now = end = excess = 0.0
+    waits: list[tuple[int, float]] = []
+    for step in _Steps(trace, calibration):
+        waits += step.waits
+        now += step.overhead + sum(seconds for _, seconds in step.waits)
+        op, work = step.op, step.work
+        if op is None or work is None:
+            continue
+        surface = calibration.surface_of(work)
+        error = _OF_STRANGE if surface is None else surface.error
+        excess += step.seconds * max(0.0, error - calibration.error)
+        kernels.append(
+            _kernel(
+                op,
+                work,
+                calibration,
+                waits=tuple(waits),
+                begin=now,
+                idle=now - end,
+                seconds=step.seconds,
+            )
+        )
+        waits = []
+        now = end = now + step.seconds
+    return Prediction(
+        name=str(calibration.cpu),
+        kernels=tuple(kernels),
+        cpu_seconds=now,
+        peak_flops_per_second=calibration.roof.flops_per_second,
+        # That of whole steps, and more for the share of operators that are known less well.
+        error=calibration.error + (excess / now if now else 0.0),
+    )
+
+
+def _kernel(
+    op: OpRecord,
+    work: CpuWork,
+    calibration: Calibration,
+    *,
+    waits: tuple[tuple[int, float], ...],
+    begin: float,
+    idle: float,
+    seconds: float,
+) -> KernelRun:
+    roof = calibration.roof
+    compute, memory = work.flops / roof.flops_per_second, work.nbytes / roof.bytes_per_second
+    return KernelRun(
+        op=op.index,
+        name=op.name,
+        kind=work.kind,
+        dtype=work.dtype,
+        call=op.call,
+        phase=op.phase,
+        issued=begin + seconds,
+        start=begin,
+        end=begin + seconds,
+        idle=idle,
+        compute_seconds=compute,
+        memory_seconds=memory,
+        launch_seconds=min(seconds, roof.op_seconds),
+        roof_seconds=max(compute, memory),
+        flops=work.flops,
+        nbytes=work.nbytes,
+        waits=waits,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Step:
+    """An operator and what comes before it; without one, what comes after all."""
+
+    op: OpRecord | None = None
+    work: CpuWork | None = None
+    waits: tuple[tuple[int, float], ...] = ()
+    """Module calls, and the seconds of their own Python."""
+    overhead: float = 0.0
+    """Seconds of dispatch and autograd."""
+    seconds: float = 0.0
+
+
+class _Steps:
+    """The operators of a trace in order, with their times."""
+
+    def __init__(self, trace: Trace, calibration: Calibration) -> None:
+        self._trace = trace
+        self._calibration = calibration
+        threads = calibration.cpu.threads
+        self._faulted = faulted_bytes(trace, threads)
+        self._works = {
+            op.index: work_of(op, threads) for op in trace.ops if not is_first_step_only(trace, op)
+        }
+        workspaces = workspaces_for(Target(type="cpu", threads=threads))
+        scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self._works}
+        # Scratch memory is written and read.
+        self._moved = {
+            index: work.nbytes + 2.0 * sum(scratch[index])
+            for index, work in self._works.items()
+            if work is not None
+        }
+        self._traffic = Traffic(trace, self._moved, scratch)
+        self._known: dict[CpuWork, float] = {}
+        self._types = {module.path: module.type for module in trace.modules}
+
+    def __iter__(self) -> Iterator[_Step]:
+        calls = sorted(self._trace.calls, key=lambda call: call.first_op)
+        entered = 0
+        waits: list[tuple[int, float]] = []
+        for op in self._trace.ops:
+            while entered < len(calls) and calls[entered].first_op <= op.index:
+                waits += self._python(calls[entered])
+                entered += 1
+            if op.index in self._works:
+                yield self._step(op, self._works[op.index], tuple(waits))
+                waits = []
+        for call in calls[entered:]:
+            waits += self._python(call)
+        yield _Step(waits=tuple(waits))
+
+    def _python(self, call: ModuleCall) -> Iterator[tuple[int, float]]:
+        """Yield what entering a call takes of the one around it, and its own Python."""
+        overheads, caches = self._calibration.overheads, self._calibration.caches
+        distance = self._traffic.code(MODULE)
+        entering = overheads.module_us * _MICROSECOND + caches.code_seconds(MODULE, distance)
+        yield call.parent, entering
+        if call.python_calls:
+            distance = self._traffic.code(f"{PYTHON} of {self._types.get(call.path)}")
+            per_call = overheads.python_us * _MICROSECOND + caches.code_seconds(PYTHON, distance)
+            yield call.index, call.python_calls * per_call
+
+    def _step(
+        self, op: OpRecord, work: CpuWork | None, waits: tuple[tuple[int, float], ...]
+    ) -> _Step:
+        calibration, caches = self._calibration, self._calibration.caches
+        overhead = _overhead(op, work, self._trace, calibration.overheads) * _MICROSECOND
+        distance = self._traffic.code(op.name)
+        read, made = self._traffic.data(op)
+        if work is None:
+            overhead += caches.code_seconds(VIEW, distance)
+            return _Step(op=op, waits=waits, overhead=overhead)
+        if work not in self._known:
+            self._known[work] = op_seconds(work, calibration)
+        pages = self._faulted.get(op.index, 0) / PAGE
+        seconds = self._known[work] + pages * calibration.overheads.page_us * _MICROSECOND
+        if _FIRST in work.surface:
+            return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
+        overhead += caches.code_seconds(kind_name(work.kind), distance, self._moved[op.index])
+        for nbytes, since in read:
+            seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
+        for nbytes, since in made:
+            seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
+        return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
+
+
+def _overhead(op: OpRecord, work: CpuWork | None, trace: Trace, c: Overheads) -> float:
+    """Return the microseconds of Python, dispatch and autograd before an operator."""
+    found = c.view_us if work is None else c.op_us
+    if op.phase is Phase.BACKWARD:
+        return c.view_us if work is None else c.backward_us
+    noted = trace.scenario.is_training and op.phase in (Phase.FORWARD, Phase.LOSS)
+    return found + (c.gradient_us if noted else 0.0)

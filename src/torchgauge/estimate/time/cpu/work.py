@@ -1,0 +1,389 @@
+"""An operator as a CPU sees it: which calibrated surface tells its time, and where on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Final
+
+from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
+    BLOCK,
+    Convolution,
+    read,
+    up,
+)
+from torchgauge.estimate.memory.workspaces.target import Target
+from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.traffic import given_tensors
+from torchgauge.facts.model import OpRecord, TensorSpec
+
+_SHORT: Final = 32
+"""Elements of a row; shorter ones are a few vectors and what is left over, and take up to six times
+as long where something is."""
+_NARROW: Final = 9
+"""Elements of a pooling window as most networks have it."""
+_VECTOR: Final = 8
+"""Elements of a vector in PyTorch's own kernels."""
+_FLOAT: Final = 4
+"""Bytes of the dtype in which most surfaces are measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CpuWork:
+    """One operator's request: the surface to read, and the sizes that say where."""
+
+    surface: str
+    """``"convolution.depthwise"``, ``"addmm"``, ``"relu_"``."""
+    sizes: tuple[float, ...]
+    """Positive; their logarithms are the coordinates."""
+    kind: Kind
+    dtype: str
+    flops: float = 0.0
+    """Of products, as the shapes say."""
+    padded_flops: float = 0.0
+    """Of products, with channels filled up to a block."""
+    nbytes: float = 0.0
+
+
+def work_of(op: OpRecord, threads: int) -> CpuWork | None:
+    """Return what an operator asks of the CPU; ``None`` for a view, or for memory only taken."""
+    works = kernels_of(op)
+    if not works:
+        return None
+    rule = _RULES.get(packet_of(op.name), _by_elements)
+    try:
+        found = rule(op, threads)
+    except ShapeNotVisibleError:
+        found = None
+    found = found or _by_elements(op, threads)
+    flops = sum(work.flops * work.share for work in works)
+    share = flops / found.flops if found.flops else 1.0
+    return CpuWork(
+        surface=found.surface,
+        sizes=tuple(max(1.0, size) for size in found.sizes),
+        kind=max(works, key=lambda work: (work.flops, work.nbytes)).kind,
+        dtype=works[0].dtype,
+        flops=flops,
+        padded_flops=(found.padded_flops or found.flops) * share or flops,
+        nbytes=sum(work.nbytes for work in works),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    surface: str
+    sizes: tuple[float, ...]
+    flops: float = 0.0
+    padded_flops: float = 0.0
+
+
+_Rule = Callable[[OpRecord, int], "_Place | None"]
+
+
+def surface_name(op: OpRecord) -> str:
+    """Return an operator's name as its surface is called: with its in-place mark, no overload.
+
+    The namespace ``aten`` is left out.
+    """
+    namespace, _, rest = op.name.partition(".")
+    base = rest.split(".")[0]
+    return base if namespace == "aten" else f"{namespace}.{base}"
+
+
+def _by_elements(op: OpRecord, threads: int) -> _Place:
+    """One size: the elements of the largest tensor, in units of float32."""
+    given = [tensor for tensor in given_tensors(op) if tensor.shape]
+    largest = max((tensor.nbytes for tensor in (*given, *op.outputs)), default=0)
+    alike = len({tensor.shape for tensor in given}) <= 1
+    name = surface_name(op)
+    return _Place(surface=name if alike else f"{name}.broadcast", sizes=(largest / _FLOAT,))
+
+
+# ---------------------------------------------------------------------------- products
+
+
+def _matmul(op: OpRecord, threads: int) -> _Place | None:
+    matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
+    if packet_of(op.name) in ("mv", "addmv") and matrices:
+        # A matrix by a vector: as one row by a weight, stored as [columns, inner].
+        columns, inner = matrices[0].shape
+        return _product(1, columns, inner, has_bias=packet_of(op.name) == "addmv")
+    if len(matrices) < 2 or not op.outputs:
+        return None
+    inner, output = matrices[0].shape[-1] * real_products(op), op.outputs[0].shape
+    columns = output[-1] if output else 1
+    rows = output[-2] if len(output) > 1 else 1
+    batch = prod(output[:-2])
+    flops = 2.0 * batch * rows * columns * inner
+    if batch > 1:
+        return _Place(surface="bmm", sizes=(batch, rows, columns, inner), flops=flops)
+    return _product(rows, columns, inner, has_bias=len(given_tensors(op)) > len(matrices))
+
+
+def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
+    """``[rows, inner] · [inner, columns]``, narrow ones by themselves: few vectors, left-overs."""
+    return _Place(
+        surface="mm.narrow" if min(columns, inner) < _SHORT else "mm",
+        sizes=(rows, columns, inner, 2.0 if has_bias else 1.0),
+        flops=2.0 * rows * columns * inner,
+    )
+
+
+def _attention(op: OpRecord, threads: int) -> _Place | None:
+    given = given_tensors(op)
+    backward = "backward" in op.name
+    query, key = given[1:3] if backward else given[:2]
+    formula = find_flop_formula(op.name)
+    heads = prod(query.shape[:-2])
+    causal = argument(op, 6 if backward else 4, "is_causal")
+    name = "attention_backward" if backward else "attention"
+    return _Place(
+        surface=f"{name}.causal" if causal else name,
+        sizes=(heads, query.shape[-2], key.shape[-2], query.shape[-1]),
+        flops=float(formula(op)) if formula is not None else 0.0,
+    )
+
+
+def _recurrent(op: OpRecord, threads: int) -> _Place | None:
+    """``mkldnn_rnn_layer(input: [t, n, i], w_input: [4h, i], w_hidden: [4h, h], …)``."""
+    source, _, hidden = given_tensors(op)[:3]
+    if len(source.shape) != 3:
+        return None
+    steps, batch, inputs = source.shape
+    return _Place(
+        surface=surface_name(op),
+        sizes=(steps, batch, inputs, hidden.shape[-1]),
+        flops=2.0 * steps * batch * hidden.shape[0] * (inputs + hidden.shape[-1]),
+    )
+
+
+def _convolution(op: OpRecord, threads: int) -> _Place | None:
+    case = read(_as_float32(op), Target(type="cpu", threads=threads), 0, op.outputs[0].shape)
+    return None if case is None else _of_convolution("convolution", case)
+
+
+def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
+    gradient = op.args[0]
+    assert isinstance(gradient, TensorSpec)
+    case = read(_as_float32(op), Target(type="cpu", threads=threads), 1, gradient.shape)
+    if case is None:
+        return None
+    wanted = mask(op, 10) or (True, True, True)
+    name = "convolution_backward" if wanted[0] else "convolution_backward.weight"
+    place = _of_convolution(name, case)
+    gradients = sum(wanted[:2])
+    return _Place(
+        surface=place.surface,
+        sizes=place.sizes,
+        flops=gradients * place.flops,
+        padded_flops=gradients * place.padded_flops,
+    )
+
+
+def _as_float32(op: OpRecord) -> OpRecord:
+    """Return the operator as if its tensors were float32: oneDNN's choices by shape are alike."""
+    args = tuple(
+        replace(value, dtype="float32") if isinstance(value, TensorSpec) else value
+        for value in op.args
+    )
+    return replace(op, args=args)
+
+
+def _of_convolution(name: str, case: Convolution) -> _Place:
+    image = case.source.shape[2:] if case.is_transposed else case.result[2:]
+    batch = case.source.shape[0]
+    pixels, window = batch * prod(image), prod(case.kernel)
+    step = prod(case.stride)
+    groups = case.groups
+    first, second = case.weight.shape[0] // groups, case.weight.shape[1]
+    flops = 2.0 * groups * pixels * first * second * window
+    filled = _filled(first), _filled(second)
+    if case.is_transposed:
+        return _Place(
+            surface=f"{name}.transposed",
+            sizes=(pixels, first, second, window, batch, *filled),
+            flops=flops,
+            padded_flops=flops * prod(filled),
+        )
+    last = ".channels_last" if case.is_channels_last else ""
+    if case.is_depthwise:
+        return _Place(
+            surface=f"{name}.depthwise{last}",
+            sizes=(pixels, groups, window, step, batch, _filled(groups)),
+            flops=flops,
+        )
+    if groups > 1:
+        return _Place(
+            surface=f"{name}.grouped{last}",
+            sizes=(pixels, first, second, groups, window),
+            flops=flops,
+        )
+    if not case.takes_onednn:
+        return _Place(surface=f"{name}.im2col", sizes=(pixels, first, second), flops=flops)
+    if case.is_first:
+        return _Place(
+            surface=f"{name}.first{last}",
+            sizes=(pixels, first, second, window, step, batch, _filled(first)),
+            flops=flops,
+        )
+    if window > 1 and case.kernel == case.stride:
+        return _Place(
+            surface=f"{name}.patches{last}",
+            sizes=(pixels, first, second, window, batch, *filled),
+            flops=flops,
+            padded_flops=flops * prod(filled),
+        )
+    point = ".pointwise" if window == 1 else ""
+    sizes = (step, batch) if point else (window, step, batch)
+    return _Place(
+        surface=f"{name}{point}{last}",
+        sizes=(pixels, first, second, *sizes, *filled),
+        flops=flops,
+        padded_flops=flops * prod(filled),
+    )
+
+
+def _filled(count: int, block: int = BLOCK) -> float:
+    """Return how many times the elements there are once their last block is full: 1 to 16.
+
+    Kernels move and multiply whole blocks, and mask what goes beyond.
+    """
+    return up(count, block) / count
+
+
+# ---------------------------------------------------------------------------- rows and windows
+
+
+def _rows(op: OpRecord, threads: int) -> _Place | None:
+    """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
+    source = given_tensors(op)[0]
+    inner = source.shape[-1] if source.shape else 1
+    dim = argument(op, 2 if "backward" in op.name else 1, "dim")
+    rank = len(source.shape)
+    if isinstance(dim, int) and rank and dim % rank != rank - 1:
+        inner = source.shape[dim]
+        return _Place(
+            surface=f"{surface_name(op)}.columns", sizes=(source.numel / max(1, inner), inner)
+        )
+    normalized = argument(op, 2 if "backward" in op.name else 1, "normalized_shape")
+    if isinstance(normalized, tuple):
+        inner = prod(size for size in normalized if isinstance(size, int))
+    short = ".short" if inner < _SHORT else ""
+    return _Place(surface=f"{surface_name(op)}{short}", sizes=(source.numel / max(1, inner), inner))
+
+
+def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
+    """``[n, c, …]``: the elements, the images, the channels, and how full the last vector is."""
+    training = bool(argument(op, 7 if "backward" in op.name else 5, "training"))
+    source = given_tensors(op)[0]
+    name = surface_name(op) if training else f"{surface_name(op)}.evaluation"
+    images, count = source.shape[:2]
+    pixels = source.numel // max(1, images * count)
+    filled = _filled(pixels, _VECTOR) if pixels else 1.0
+    return _Place(surface=name, sizes=(source.numel, images, count, filled))
+
+
+def _reduced(op: OpRecord, threads: int) -> _Place | None:
+    """Sums: of whole rows, or down the columns."""
+    source = given_tensors(op)[0]
+    left = max(1, op.outputs[0].numel if op.outputs else 1)
+    name = surface_name(op)
+    dims = argument(op, 1, "dim")
+    given = [d for d in (dims if isinstance(dims, tuple) else (dims,)) if type(d) is int]
+    rank = max(1, len(source.shape))
+    inner = not given or rank - 1 in [d % rank for d in given]
+    name = name if inner else f"{name}.columns"
+    return _Place(surface=name, sizes=(left, source.numel / left))
+
+
+def _pooled(op: OpRecord, threads: int) -> _Place | None:
+    """Windows over images: results, and elements in a window."""
+    source = given_tensors(op)[1 if "backward" in op.name else 0]
+    window = argument(op, 2 if "backward" in op.name else 1, "kernel_size")
+    sizes = [size for size in window if isinstance(size, int)] if isinstance(window, tuple) else []
+    area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
+    result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
+    wide = ".wide" if area > _NARROW else ""
+    return _Place(surface=f"{surface_name(op)}{wide}", sizes=(result.numel, area, source.numel))
+
+
+def _resampled(op: OpRecord, threads: int) -> _Place | None:
+    """Images of another size: how many, their channels, pixels, and pixels made of each."""
+    large = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
+    small = op.outputs[0] if "backward" in op.name else given_tensors(op)[0]
+    images, count = small.shape[:2]
+    pixels = prod(small.shape[2:])
+    made = prod(large.shape[2:]) / max(1, pixels)
+    return _Place(surface=surface_name(op), sizes=(images, count, pixels, made))
+
+
+def _ordered(op: OpRecord, threads: int) -> _Place | None:
+    """Rows that are sorted: how many, and of how many elements."""
+    source = given_tensors(op)[0]
+    inner = source.shape[-1] if source.shape else 1
+    return _Place(surface=surface_name(op), sizes=(source.numel / max(1, inner), inner))
+
+
+def _joined(op: OpRecord, threads: int) -> _Place | None:
+    """``cat``: bytes, and how many parts."""
+    return _Place(
+        surface=surface_name(op),
+        sizes=(op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))),
+    )
+
+
+def _looked_up(op: OpRecord, threads: int) -> _Place | None:
+    """Rows by index: how many, of how many elements."""
+    inner = op.outputs[0].shape[-1] if op.outputs[0].shape else 1
+    return _Place(surface=surface_name(op), sizes=(op.outputs[0].numel / max(1, inner), inner))
+
+
+_RULES: Final[Mapping[str, _Rule]] = {
+    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "linear"), _matmul),
+    **dict.fromkeys(
+        (
+            "_scaled_dot_product_flash_attention_for_cpu",
+            "_scaled_dot_product_flash_attention_for_cpu_backward",
+        ),
+        _attention,
+    ),
+    "mkldnn_rnn_layer": _recurrent,
+    "convolution": _convolution,
+    "convolution_backward": _convolution_backward,
+    **dict.fromkeys(
+        (
+            "native_layer_norm", "_softmax", "_log_softmax", "native_layer_norm_backward",
+            "_softmax_backward_data", "_log_softmax_backward_data",
+        ),
+        _rows,
+    ),
+    **dict.fromkeys(
+        (
+            "sum", "mean", "amax", "amin", "max", "min", "var", "argmax", "argmin",
+            "linalg_vector_norm",
+        ),
+        _reduced,
+    ),
+    **dict.fromkeys(("native_batch_norm", "native_batch_norm_backward"), _batch_norm),
+    **dict.fromkeys(
+        (
+            "max_pool2d_with_indices", "avg_pool2d", "max_pool2d_with_indices_backward",
+            "avg_pool2d_backward",
+        ),
+        _pooled,
+    ),
+    **dict.fromkeys(
+        (
+            "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest2d_backward",
+            "upsample_bilinear2d_backward",
+        ),
+        _resampled,
+    ),
+    **dict.fromkeys(("sort", "topk"), _ordered),
+    "cat": _joined,
+    "embedding": _looked_up,
+}  # fmt: skip

@@ -1,0 +1,174 @@
+"""How long a kernel runs on a device: one formula per kind, from few coefficients.
+
+Formulas use ``+ - * / // **`` and ``abs`` alone, so that they take numbers or arrays of them: the
+calibration evaluates the same code on all kernels of a data set at once.
+
+Compute and memory time overlap, though not wholly: they add as ``(c^p + m^p)^(1/p)``. ``p = 1``
+would be one after the other, ``p → ∞`` the roofline's maximum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from torchgauge.estimate.time.gpu.kinds import Kind
+
+Number = Any
+"""A float, or an array of floats."""
+
+
+Formula = Callable[[Kind, Any, "Rates", Mapping[str, Number]], tuple[Number, Number]]
+"""Seconds that computing alone, and that memory alone would take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """What a device reaches at best, for one kernel or, as arrays, for many."""
+
+    compute: Number
+    """FLOPs per second of products in the kernel's arithmetic, sustained."""
+    vector: Number
+    """FLOPs per second of the ordinary cores, sustained."""
+    bandwidth: Number
+    """Bytes per second from memory, sustained."""
+    cache_bytes: Number
+    """L2."""
+    processors: Number
+    """Streaming multiprocessors."""
+    copies_layout: Number
+    """1 where products want channels last (tensor cores), 0 where they take images as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelTime:
+    """Seconds of one kernel: what computing alone and what memory alone would take, and the sum."""
+
+    compute: Number
+    memory: Number
+    launch: Number
+    total: Number
+
+
+_NOTHING: Final = 1e-12
+"""Seconds that keep a ratio, and its logarithm, finite."""
+
+
+def kernel_time(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> KernelTime:
+    """Return the time of a kernel on the GPU; ``c`` holds the coefficients by name.
+
+    Assumes: it has the GPU for itself, and its operands come from memory unless they fit in L2.
+    """
+    formula: Formula = _FORMULAS.get(kind, _pointwise)
+    compute, memory = formula(kind, work, rates, c)
+    launch = c["launch.kernel_us"] * 1e-6 + 0.0 * memory
+    return KernelTime(
+        compute=compute,
+        memory=memory,
+        launch=launch,
+        total=_overlap(compute, memory, c["overlap"]) + launch,
+    )
+
+
+def _overlap(compute: Number, memory: Number, power: Number) -> Number:
+    compute, memory = compute + _NOTHING, memory + _NOTHING
+    larger = _largest(compute, memory)
+    return larger * ((compute / larger) ** power + (memory / larger) ** power) ** (1.0 / power)
+
+
+def _largest(a: Number, b: Number) -> Number:
+    return (a + b + abs(a - b)) / 2.0
+
+
+def _up(value: Number, multiple: float) -> Number:
+    return -(-value // multiple) * multiple
+
+
+def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
+    """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
+    cached = rates.cache_bytes / (rates.cache_bytes + nbytes + 1.0)
+    return nbytes / (rates.bandwidth * efficiency * (1.0 + c["cache.gain"] * cached))
+
+
+def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
+    """Return the time of a product of tiles.
+
+    Sides are padded to whole tiles; each tile needs time to begin and to end (``prologue``, in
+    elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
+    last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
+    """
+    rows, columns = _up(work.rows, 32.0), _up(work.columns, 32.0)
+    narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
+    flops = (
+        2.0 * work.batch * rows * columns * (_up(work.inner, 16.0) + c[f"{name}.prologue"]) * narrow
+    )
+    tiles = work.batch * (-(-work.rows // 128.0)) * (-(-work.columns // 128.0))
+    tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
+    return flops / (rates.compute * c[f"{name}.compute"]) * tail
+
+
+def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    return _product(work, rates, c, "matmul"), _memory(work.nbytes, c["matmul.memory"], rates, c)
+
+
+def _convolution(
+    _: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
+) -> tuple[Number, Number]:
+    moved = _memory(work.nbytes, c["convolution.memory"], rates, c)
+    copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
+    gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
+    grouped = 1.0 + c["convolution.grouped"] * (1.0 - 1.0 / work.batch)
+    other = c["convolution.gradient"] ** work.is_gradient
+    product = _product(work, rates, c, "convolution") * gathered * grouped * other
+    return product + copied * rates.copies_layout * c["convolution.copied"], moved
+
+
+def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    return (
+        work.flops / (rates.vector * c["depthwise.compute"]),
+        _memory(work.nbytes, c["depthwise.memory"], rates, c),
+    )
+
+
+def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """Blocks of 64 queries and 64 keys are computed whole, heads in widths of 32.
+
+    Between its two products each score is scaled, compared, exponentiated and summed by the
+    ordinary cores: the faster the tensor cores, the larger that part.
+    """
+    whole = _up(work.rows, 64.0) * _up(work.columns, 64.0) * _up(work.inner, 32.0)
+    flops = work.flops * work.share * whole / (work.rows * work.columns * work.inner)
+    scores = flops / (4.0 * _up(work.inner, 32.0))
+    return (
+        flops / (rates.compute * c["attention.compute"])
+        + scores * c["attention.softmax"] / rates.vector,
+        _memory(work.nbytes, c["attention.memory"], rates, c),
+    )
+
+
+def _pointwise(
+    kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
+) -> tuple[Number, Number]:
+    memory = _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+    return 0.0 * memory, memory
+
+
+def _upsampling(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """Few pixels are few threads: each then waits for its own loads, image after image."""
+    serial = work.inner * c["upsampling.step_us"] * 1e-6
+    return serial, _memory(work.nbytes, c["upsampling.memory"], rates, c)
+
+
+def _scalar(_: Kind, work: Any, __: Rates, ___: Mapping[str, Number]) -> tuple[Number, Number]:
+    return 0.0 * work.nbytes, 0.0 * work.nbytes
+
+
+_FORMULAS: Final[dict[Kind, Formula]] = {
+    Kind.MATMUL: _matmul,
+    Kind.CONVOLUTION: _convolution,
+    Kind.DEPTHWISE: _depthwise,
+    Kind.ATTENTION: _attention,
+    Kind.UPSAMPLING: _upsampling,
+    Kind.SCALAR: _scalar,
+}

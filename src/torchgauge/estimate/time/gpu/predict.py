@@ -1,0 +1,90 @@
+"""A step's time on a GPU, from its trace: per kernel, per call, per phase.
+
+Assumes: the step is one of many, data is on the device, nothing else runs there; Python and
+dispatch take what they take on a desktop processor of about 2022.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+
+from torchgauge.devices.device import Arithmetic
+from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.gpu.fusion import fused
+from torchgauge.estimate.time.gpu.kernels import kernels_of
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
+from torchgauge.estimate.time.timeline import Issue, KernelRun, dispatch_seconds, run
+from torchgauge.facts.model import Trace
+from torchgauge.facts.precision import arithmetic_of, dtypes_of
+
+_PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
+_HALF = ("float16", "bfloat16")
+
+
+def _is_unmeasured(kernel: KernelRun) -> bool:
+    """Return whether no set of measurements holds such kernels.
+
+    Those are convolutions in float32, and products of 8-bit numbers or of float64.
+    """
+    if kernel.kind in (Kind.CONVOLUTION, Kind.DEPTHWISE):
+        return kernel.dtype not in _HALF
+    return kernel.kind in _PRODUCTS and kernel.dtype not in (*_HALF, "float32")
+
+
+def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Prediction:
+    """Return the timeline of a trace's step on a device.
+
+    Args:
+        trace: recorded on that device's virtual kernels, or on ones like them.
+        model: the device and its coefficients.
+        compiled: as ``torch.compile`` runs it: element-wise chains fused, few launches.
+    """
+    issues = list(fused(trace, model.coefficients) if compiled else _eager(trace, model))
+    found = Prediction(
+        name=model.device.name,
+        gpu=model.device,
+        kernels=tuple(run(issues, model)),
+        cpu_seconds=sum(issue.dispatch_seconds for issue in issues),
+        peak_flops_per_second=model.device.peak_rate(_arithmetic(trace)),
+    )
+    return replace(found, error=_error(found, model))
+
+
+def _arithmetic(trace: Trace) -> Arithmetic:
+    return Arithmetic(arithmetic_of(trace.scenario.precision, dtypes_of(trace)))
+
+
+def _error(prediction: Prediction, model: DeviceModel) -> float:
+    """Return the relative error that four of five published measurements stay within.
+
+    It is wider where no measurement of the device, of such kernels, or of what else bounds the
+    step, was at hand: the mean over the step, by time.
+    """
+    c = model.coefficients
+    shares = prediction.bound_by()
+    if not sum(shares.values()):
+        return c["error.launch"]
+    known = f"{model.device.name}.bandwidth" in c
+    measured = c["error.known_device" if known else "error.other_device"]
+    unmeasured = sum(k.seconds for k in prediction.kernels if _is_unmeasured(k))
+    new = unmeasured / prediction.total_seconds
+    kernels = max(0.0, 1.0 - shares["launch"] - new)
+    return (
+        kernels * measured
+        + new * c["error.other_kernels"]
+        + (1.0 - kernels - new) * c["error.launch"]
+    )
+
+
+def _eager(trace: Trace, model: DeviceModel) -> Iterator[Issue]:
+    entered = Counter(call.first_op for call in trace.calls)
+    for op in trace.ops:
+        if is_first_step_only(trace, op):
+            continue
+        works = () if is_on_host(trace, op) else kernels_of(op)
+        seconds = dispatch_seconds(op, works, entered[op.index], model.coefficients)
+        yield Issue(op=op, works=works, dispatch_seconds=seconds)

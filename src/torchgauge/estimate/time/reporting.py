@@ -1,0 +1,131 @@
+"""A predicted timeline as a report tells it: milliseconds of step, phases, ops, calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torchgauge.devices.device import Device
+from torchgauge.estimate.time.gpu.bottlenecks import bottlenecks
+from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.facts.model import (
+    ModuleReport,
+    ModuleTable,
+    OpTime,
+    Phase,
+    StepTime,
+    TimePrediction,
+    Trace,
+)
+from torchgauge.facts.scenario import Precision, Scenario
+
+_MILLISECONDS = 1e3
+_MOST_OPS = 50
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedTime:
+    """What a report takes from a prediction."""
+
+    step: StepTime
+    forward_ms: tuple[float, ...]
+    """By call of the trace, sub-modules included."""
+    backward_ms: tuple[float, ...]
+
+
+def model_of(device: Device, scenario: Scenario) -> DeviceModel:
+    """Return the device as a scenario runs it."""
+    return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
+
+
+def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
+    """Return a prediction in milliseconds, per call with sub-modules."""
+    forward, backward, outside = prediction.call_seconds(len(trace.calls))
+    for call in reversed(trace.calls):
+        if call.parent >= 0:
+            forward[call.parent] += forward[call.index]
+            backward[call.parent] += backward[call.index]
+    phases = prediction.phase_seconds()
+    step = StepTime(
+        forward_ms=phases.get(Phase.FORWARD, 0.0) * _MILLISECONDS,
+        loss_ms=phases.get(Phase.LOSS, 0.0) * _MILLISECONDS,
+        backward_ms=phases.get(Phase.BACKWARD, 0.0) * _MILLISECONDS,
+        optimizer_ms=phases.get(Phase.OPTIMIZER, 0.0) * _MILLISECONDS,
+        total_ms=prediction.total_seconds * _MILLISECONDS,
+        outside_ms=outside * _MILLISECONDS,
+        between_ops_ms=_between_ops(prediction) * _MILLISECONDS,
+        ops=_slowest(prediction),
+        predicted=_described(trace, prediction),
+    )
+    return ReportedTime(
+        step=step,
+        forward_ms=tuple(seconds * _MILLISECONDS for seconds in forward),
+        backward_ms=tuple(seconds * _MILLISECONDS for seconds in backward),
+    )
+
+
+def with_times(table: ModuleTable, trace: Trace, time: ReportedTime) -> ModuleTable:
+    """Return the modules with the time of each call."""
+    indices: defaultdict[str, list[int]] = defaultdict(list)
+    for call in trace.calls:
+        indices[call.path].append(call.index)
+    return ModuleTable(
+        tuple(_timed(module, indices[module.path], time) for module in table.values())
+    )
+
+
+def _timed(module: ModuleReport, indices: Sequence[int], time: ReportedTime) -> ModuleReport:
+    calls = tuple(
+        replace(
+            cost,
+            time_ms=time.forward_ms[index] + time.backward_ms[index],
+            backward_time_ms=time.backward_ms[index],
+        )
+        for cost, index in zip(module.calls, indices, strict=True)
+    )
+    return replace(module, calls=calls)
+
+
+def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:
+    """Return the time by operator, kind of kernel and phase.
+
+    What a GPU waits for an operator is in it; on a CPU that is time between operators.
+    """
+    spent: defaultdict[tuple[str, str, Phase], float] = defaultdict(float)
+    ops: defaultdict[tuple[str, str, Phase], set[int]] = defaultdict(set)
+    for kernel in prediction.kernels:
+        name = kernel.name.rpartition(".")[0] if kernel.name.count(".") > 1 else kernel.name
+        key = name, str(kernel.kind), kernel.phase
+        spent[key] += kernel.seconds + (0.0 if prediction.gpu is None else kernel.idle)
+        ops[key].add(kernel.op)
+    found = sorted(spent.items(), key=lambda item: -item[1])[:_MOST_OPS]
+    return tuple(
+        OpTime(name=name, kernel=kind, phase=phase, calls=len(ops[name, kind, phase]),
+               time_ms=seconds * _MILLISECONDS)
+        for (name, kind, phase), seconds in found
+    )  # fmt: skip
+
+
+def _between_ops(prediction: Prediction) -> float:
+    """Return the seconds outside of every operator."""
+    if prediction.gpu is not None:
+        return 0.0
+    return prediction.total_seconds - sum(kernel.seconds for kernel in prediction.kernels)
+
+
+def _described(trace: Trace, prediction: Prediction) -> TimePrediction:
+    seconds, peak = prediction.total_seconds, prediction.peak_flops_per_second
+    watts = prediction.gpu.tdp_watts if prediction.gpu is not None else None
+    batch = trace.batch_size
+    known = bool(seconds)
+    return TimePrediction(
+        device=prediction.name,
+        error=prediction.error,
+        bound_by=prediction.bound_by(),
+        samples_per_second=batch / seconds if batch and known else None,
+        flops_share=prediction.flops / (peak * seconds) if peak and known else None,
+        most_joules=watts * seconds if watts else None,
+        bottlenecks=bottlenecks(trace, prediction),
+    )

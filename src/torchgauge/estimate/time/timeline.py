@@ -1,0 +1,124 @@
+"""A step on the clock: the CPU issues operators one by one, the GPU runs their kernels in order.
+
+Large kernels keep the GPU behind the CPU, and the step takes as long as the kernels. Small ones
+leave it waiting for the next launch, and the step takes as long as Python and dispatch: a small
+model at batch 1 is bound by that, whatever the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torchgauge.estimate.time.gpu.cost import kernel_time
+from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.facts.model import OpRecord, Phase
+
+_MICROSECOND = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What the CPU does in one go: an operator, or several that were fused into one kernel."""
+
+    op: OpRecord
+    works: tuple[Work, ...]
+    dispatch_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRun:
+    """One kernel on the predicted timeline; times in seconds since the step began."""
+
+    op: int
+    """Index of the operator in the trace."""
+    name: str
+    kind: Kind
+    dtype: str
+    call: int
+    phase: Phase
+    issued: float
+    """When the CPU had launched it."""
+    start: float
+    end: float
+    idle: float
+    """How long the GPU had waited for it."""
+    compute_seconds: float
+    """What its arithmetic alone would take at the sustained rate."""
+    memory_seconds: float
+    """What moving its bytes alone would take."""
+    launch_seconds: float
+    """Beginning and ending a kernel, on the GPU."""
+    roof_seconds: float
+    """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
+    flops: float
+    nbytes: float
+    waits: tuple[tuple[int, float], ...] = ()
+    """What of ``idle`` was the Python of other module calls: their indices, and seconds."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it ran."""
+        return self.end - self.start
+
+    @property
+    def is_compute_bound(self) -> bool:
+        """Return whether arithmetic takes longer than memory."""
+        return self.compute_seconds > self.memory_seconds
+
+
+def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
+    """Yield the kernels of a step in order, with their times."""
+    cpu = gpu = 0.0
+    launch_latency = model.coefficients["launch.latency_us"] * _MICROSECOND
+    known: dict[Work, tuple[float, float, float, float]] = {}
+    for issue in issues:
+        cpu += issue.dispatch_seconds
+        for work in issue.works:
+            times = known.get(work)
+            if times is None:
+                times = known[work] = _times(work, model)
+            compute, memory, launch, total = times
+            ready = cpu + launch_latency
+            start = max(gpu, ready)
+            yield KernelRun(
+                op=issue.op.index,
+                name=issue.op.name,
+                kind=work.kind,
+                dtype=work.dtype,
+                call=issue.op.call,
+                phase=issue.op.phase,
+                issued=cpu,
+                start=start,
+                end=start + total,
+                idle=start - gpu,
+                compute_seconds=compute,
+                memory_seconds=memory,
+                launch_seconds=launch,
+                roof_seconds=model.roof_seconds(work),
+                flops=work.flops,
+                nbytes=work.nbytes,
+            )
+            gpu = start + total
+
+
+def _times(work: Work, model: DeviceModel) -> tuple[float, float, float, float]:
+    found = kernel_time(work.kind, work, model.rates(work), model.coefficients)
+    return float(found.compute), float(found.memory), float(found.launch), float(found.total)
+
+
+def dispatch_seconds(
+    op: OpRecord, works: tuple[Work, ...], entered: int, c: Mapping[str, float]
+) -> float:
+    """Return how long the CPU needs for an operator: Python, dispatch, one launch per kernel.
+
+    ``entered`` modules' forwards begin with it.
+    """
+    microseconds = entered * c["dispatch.module_us"]
+    if not works:
+        return (microseconds + c["dispatch.view_us"]) * _MICROSECOND
+    per_op = c["dispatch.backward_us" if op.phase is Phase.BACKWARD else "dispatch.op_us"]
+    further = (len(works) - 1) * c["dispatch.launch_us"]
+    return (microseconds + per_op + further) * _MICROSECOND

@@ -1,0 +1,272 @@
+"""The answer to "will it fit?": plain data, made by ``torchgauge.fit``, shown by ``render.fit``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from torchgauge.facts.guess import guesses
+from torchgauge.facts.model import NotCounted
+from torchgauge.facts.scenario import Scenario
+
+FIT_SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """Whether a step runs in the memory of a device."""
+
+    FITS = "fits"
+    """With room for all that the caching allocator would take by itself."""
+    FRAGMENTED = "fits-fragmented"
+    """Only because the allocator gives cached memory back and asks again, which costs time."""
+    DOES_NOT_FIT = "does-not-fit"
+
+    @property
+    def runs(self) -> bool:
+        """Return whether the step runs at all."""
+        return self is not Verdict.DOES_NOT_FIT
+
+
+class Part(StrEnum):
+    """The parts of what a device shows as used, in the order in which they are shown."""
+
+    PARAMETERS = "parameters"
+    """And buffers."""
+    GRADIENTS = "gradients"
+    OPTIMIZER_STATES = "optimizer states"
+    ACTIVATIONS = "activations"
+    """Made in the forward or the loss and kept for the backward."""
+    INPUTS = "inputs"
+    OUTPUTS = "outputs"
+    """What an inference returns; the cache of a model that generates."""
+    TEMPORARIES = "temporaries and workspaces"
+    ALLOCATOR = "allocator"
+    """Rounding, and memory that it holds beyond what is allocated at the peak."""
+    CONTEXT = "CUDA context"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceFit:
+    """A step on one device. Bytes; the allocator's figures are those without a limit."""
+
+    device: str
+    verdict: Verdict
+    usable_bytes: int
+    """Memory that the driver reports."""
+    context_bytes: int
+    allocated_bytes: int
+    """Most that is allocated at once."""
+    reserved_bytes: int
+    """Most that the caching allocator would hold."""
+    minimum_bytes: int | None = None
+    """The smallest limit of the allocator under which the step runs; ``None``: not looked for."""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def device_bytes(self) -> int:
+        """Return what the device would show as used."""
+        return self.reserved_bytes + self.context_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """Return what is left of the memory, negative where it is not enough."""
+        return self.usable_bytes - self.device_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalFree:
+    """A GPU of this machine, and whether the step fits into what is free on it now."""
+
+    index: int
+    name: str
+    total_bytes: int
+    free_bytes: int | None
+    fits_now: bool | None
+    """``None`` where that is not known, or the GPU is none of those that were asked about."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tried:
+    """One size that was traced."""
+
+    size: int
+    device_bytes: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Largest:
+    """The largest batch (or context) that runs; found by tracing, not by a formula."""
+
+    runs: int | None
+    """``None`` when not even the smallest does."""
+    full_speed: int | None
+    """The largest multiple of 8 that runs without the allocator giving memory back."""
+    unit: int = 1
+    """Only multiples of it were looked at: 1, or more where the answer is above a thousand."""
+    tried: tuple[Tried, ...] = ()
+    """In order of size."""
+    is_bound: bool = True
+    """Whether the next larger was traced and does not run; else larger ones were not looked at."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """Another way to run the same step, traced."""
+
+    name: str
+    changes: tuple[str, ...]
+    """What is different, one thing each, for people."""
+    device_bytes: int
+    saved_bytes: int
+    """Against the step that was asked about; negative where it takes more."""
+    verdict: Verdict
+    extra_flops: int
+    """Matmul-like FLOPs per step of the same effective batch, more than in the step itself."""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotTried:
+    """An alternative that makes no sense here, or that failed, and why."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheFit:
+    """Keys and values of a language model that generates."""
+
+    kind: str
+    """``"dynamic"`` or ``"static"``."""
+    context: int
+    """Tokens in the cache when the last one has been generated."""
+    cache_bytes: int
+    bytes_per_token: float
+    """Of one sequence."""
+    prefill_peak_bytes: int
+    """Most bytes of tensors alive while the prompt is read, parameters included."""
+    decode_peak_bytes: int
+    """The same while the last token is made."""
+    largest_context: Largest | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitReport:
+    """Whether a step fits, how large it may get, and what would make it fit or free memory."""
+
+    tool_version: str
+    torch_version: str
+    model_name: str
+    model_spec: str | None
+    scenario: Scenario
+    """With the first device."""
+    parameter_dtypes: tuple[str, ...] = ()
+    """Of the model as it ran, the one of most elements first."""
+    batch_size: int | None
+    inputs: tuple[str, ...]
+    """As text: ``"input_ids [1, 2048] int64"``."""
+    devices: tuple[DeviceFit, ...]
+    breakdown: Mapping[Part, int]
+    """Of what the first device would show; it sums to its ``device_bytes``."""
+    peak_at: str
+    """Where the peak is: phase, module and operator."""
+    total_flops: int
+    """Matmul-like FLOPs of the step."""
+    local: tuple[LocalFree, ...] = ()
+    largest_batch: Largest | None = None
+    """On the first device; ``None`` where it was not looked for."""
+    alternatives: tuple[Alternative, ...] = ()
+    """For the first device, the one that takes least first."""
+    not_tried: tuple[NotTried, ...] = ()
+    cache: CacheFit | None = None
+    traces: int = 1
+    """How many steps were traced for this answer."""
+    not_counted: tuple[NotCounted, ...] = ()
+    """Work that ``total_flops`` lacks; memory is complete all the same."""
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return the verdict of the first device."""
+        return self.devices[0].verdict
+
+    @property
+    def fits(self) -> bool:
+        """Return whether the step runs on every device that was asked about."""
+        return all(device.verdict.runs for device in self.devices)
+
+    @property
+    def fits_somewhere(self) -> bool:
+        """Return whether the step runs on one of the devices."""
+        return any(device.verdict.runs for device in self.devices)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as plain data; ``docs/fit.md`` describes it field by field."""
+        return {
+            "schema_version": FIT_SCHEMA_VERSION,
+            "tool": {"name": "torchgauge", "version": self.tool_version},
+            "torch_version": self.torch_version,
+            "model": {"name": self.model_name, "spec": self.model_spec},
+            "scenario": self.scenario.to_dict(),
+            "parameter_dtypes": list(self.parameter_dtypes),
+            "batch_size": self.batch_size,
+            "inputs": list(self.inputs),
+            "fits": self.fits,
+            "devices": [_device(device) for device in self.devices],
+            "breakdown": {str(part): nbytes for part, nbytes in self.breakdown.items()},
+            "peak_at": self.peak_at,
+            "total_flops": self.total_flops,
+            "local_gpus": [_fields(gpu) for gpu in self.local],
+            "largest_batch": _largest(self.largest_batch),
+            "alternatives": [_fields(item) for item in self.alternatives],
+            "not_tried": [_fields(item) for item in self.not_tried],
+            "cache": None if self.cache is None else _cache(self.cache),
+            "traces": self.traces,
+            "not_counted": [_fields(item) for item in self.not_counted],
+            "assumptions": list(self.assumptions),
+            "guesses": list(guesses(self.assumptions)),
+            "warnings": list(self.warnings),
+        }
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the report as strict JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the report as JSON; the file is then whole or as it was before."""
+        from torchgauge.facts.io import write_atomically
+
+        write_atomically(Path(path), self.to_json() + "\n")
+
+
+def _device(device: DeviceFit) -> dict[str, Any]:
+    derived = {"device_bytes": device.device_bytes, "headroom_bytes": device.headroom_bytes}
+    return {**_fields(device), **derived}
+
+
+def _largest(found: Largest | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {**_fields(found), "tried": [_fields(item) for item in found.tried]}
+
+
+def _cache(cache: CacheFit) -> dict[str, Any]:
+    return {**_fields(cache), "largest_context": _largest(cache.largest_context)}
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    """Return the fields of a flat dataclass, in order, as JSON has them."""
+    values = {name: getattr(item, name) for name in item.__dataclass_fields__}
+    return {name: list(v) if isinstance(v, tuple) else _plain(v) for name, v in values.items()}
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, StrEnum) else value

@@ -1,0 +1,1 @@
+"""A model spec to a model: Python files, libraries, hubs, checkpoints."""

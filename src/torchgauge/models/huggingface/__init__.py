@@ -1,0 +1,1 @@
+"""Models of transformers from a name or a config, and the inputs that they take."""

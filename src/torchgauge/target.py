@@ -1,0 +1,225 @@
+"""What a scenario runs on: its device's name → the kernels and the memory of that device."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from torchgauge.devices import Device, find_device
+from torchgauge.errors import DeviceError, ScenarioError
+from torchgauge.estimate.memory.allocator import AllocatorSettings
+from torchgauge.estimate.memory.cuda_overheads import cuda_context_bytes
+from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.workspaces import Target
+from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, CpuName, load
+from torchgauge.facts.model import Trace
+from torchgauge.facts.precision import dtypes_of, short_dtype
+from torchgauge.facts.scenario import Precision, Scenario
+from torchgauge.trace.kernels import cpu, cuda
+from torchgauge.trace.kernels.base import VirtualDevice
+from torchgauge.trace.local_gpus import local_gpus
+from torchgauge.trace.torch_internals import has_early_onednn
+
+_LSTM = "aten.mkldnn_rnn_layer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """The device of a scenario, as the trace and the estimators need it."""
+
+    virtual: VirtualDevice
+    target: Target
+    device: Device | None = None
+    gpu: Gpu | None = None
+    calibration: Calibration | None = None
+    """Of the CPU at hand, if it has one."""
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def warnings_of(self, trace: Trace) -> tuple[str, ...]:
+        """Return the warnings, with what the device lacks for a model as it is built."""
+        if self.device is None or trace.scenario.precision is not Precision.AS_BUILT:
+            return self.warnings
+        found = [
+            _lacking(self.device, name)
+            for name in map(short_dtype, dtypes_of(trace))
+            if name in (Precision.BF16, Precision.FP16)
+        ]
+        return (*self.warnings, *(text for texts in found for text in texts))
+
+
+def calibrated(machine: Machine) -> Machine:
+    """Return a CPU with its calibration, a GPU as it is.
+
+    The calibration of another CPU is not used, nor one in the usual place that cannot be read, and
+    an assumption tells of it.
+
+    Raises:
+        DeviceError: the calibration that a variable names cannot be read.
+    """
+    if machine.device is not None:
+        return machine
+    try:
+        found = load()
+    except DeviceError as error:
+        if os.environ.get(VARIABLE):
+            raise
+        why = f"no times: {error} ({error.hint})"
+        return replace(machine, assumptions=(*machine.assumptions, why))
+    if found is None:
+        return machine
+    here = cpu_name()
+    if found.cpu != here:
+        stale = (
+            f"no times: calibrated for {found.cpu}, this is {here} (torchgauge measure --calibrate)"
+        )
+        return replace(machine, assumptions=(*machine.assumptions, stale))
+    return replace(machine, calibration=found)
+
+
+def target_of(machine: Machine, trace: Trace) -> Target:
+    """Return what the kernels of a trace run on, as far as their scratch memory depends on it."""
+    target = machine.target
+    if target.type == "cpu" and any(op.name.startswith(_LSTM) for op in trace.ops):
+        return replace(target, has_early_onednn=has_early_onednn())
+    return target
+
+
+def cpu_name() -> CpuName:
+    """Return what the times of this process's CPU kernels depend on."""
+    return CpuName(
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        torch_version=str(torch.__version__),
+    )
+
+
+@cache
+def _processor() -> str:
+    """Return the processor's name as Linux tells it, the architecture elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+CPU = Machine(virtual=cpu.DEVICE, target=Target(type="cpu"))
+
+
+def machine_of(scenario: Scenario) -> Machine:
+    """Return what a scenario runs on.
+
+    Raises:
+        DeviceError: the name is not known, or stands for several devices.
+        ScenarioError: a GPU that PyTorch's CUDA build does not run on, no GPU at hand, or an
+            option of CUDA for the CPU.
+        AllocatorSettingsError: the allocator's settings make no sense.
+    """
+    if scenario.device == "cpu":
+        check_cpu_options(scenario)
+        return CPU
+    device = _local_device() if scenario.device == "cuda" else find_device(scenario.device)
+    capability = device.compute_capability
+    if capability is None:
+        raise ScenarioError(
+            f"{device.name} is not a CUDA device; only CUDA's kernels and allocator are known",
+            hint="torchgauge devices lists the compute capability of each",
+        )
+    release = scenario.torch_release or _installed_release()
+    target = Target(
+        type="cuda",
+        compute_capability=capability,
+        torch_release=release,
+        cudnn_benchmark=scenario.cudnn_benchmark,
+        channels_last=scenario.channels_last,
+    )
+    context = cuda_context_bytes(
+        compute_capability=capability, sm_count=device.sm_count or 1, device=device.name
+    )
+    return Machine(
+        virtual=cuda.virtual_device(capability, release),
+        target=target,
+        device=device,
+        gpu=Gpu(
+            target=target,
+            settings=AllocatorSettings.parse(scenario.allocator, torch_release=release),
+            usable_bytes=device.usable_memory_bytes,
+            context_bytes=context.nbytes,
+            context_interval=(context.low_bytes, context.high_bytes),
+        ),
+        assumptions=_assumptions(device, release, context.measured),
+        warnings=_warnings(device, scenario),
+    )
+
+
+_CUDA_ONLY = (
+    ("allocator", ""),
+    ("torch_release", None),
+    ("cudnn_benchmark", False),
+    ("compiled", False),
+)
+"""Fields of a scenario that say nothing on the CPU, with the value that says nothing."""
+
+
+def check_cpu_options(scenario: Scenario) -> None:
+    """Refuse what only CUDA has.
+
+    Raises:
+        ScenarioError: the scenario asks for such a thing on the CPU.
+    """
+    for name, neutral in _CUDA_ONLY:
+        value = getattr(scenario, name)
+        if value != neutral:
+            raise ScenarioError(
+                f"{name}={value!r} has no meaning on the CPU",
+                hint="name a GPU: device='RTX 3060 12GB' (--device), or leave it out",
+            )
+
+
+def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:
+    known = "" if device.usable_is_measured else ", its usable memory taken from GPUs like it"
+    context = "from public figures of it" if is_measured else "from those of other GPUs"
+    return (
+        f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
+        f"{context}",
+    )
+
+
+def _warnings(device: Device, scenario: Scenario) -> tuple[str, ...]:
+    """Say what precision the device lacks; of a model as built that is known only once it ran."""
+    precision = Precision(scenario.precision)
+    if precision in (Precision.AS_BUILT, Precision.FP32):
+        return ()
+    return _lacking(device, precision)
+
+
+def _lacking(device: Device, precision: str) -> tuple[str, ...]:
+    """Say that the device lacks a precision, if it does, and what takes its place."""
+    support = device.supports(precision)
+    if support:
+        return ()
+    fallback = f"; use {support.fallback}" if support.fallback else ""
+    return (f"{device.name}: {support.reason}{fallback}",)
+
+
+def _local_device() -> Device:
+    gpus = local_gpus()
+    if not gpus:
+        raise ScenarioError(
+            "there is no GPU here whose kernels could be simulated",
+            hint="name one, as torchgauge devices lists them: device='RTX 3060 12GB'",
+        )
+    return find_device(gpus[0].name, memory_bytes=gpus[0].total_bytes)
+
+
+def _installed_release() -> str:
+    found = re.match(r"\d+\.\d+", torch.__version__)
+    return found.group() if found else "2.6"

@@ -1,0 +1,1 @@
+"""Sizes and tensors to the arguments of a forward."""

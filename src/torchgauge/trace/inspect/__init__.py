@@ -1,0 +1,1 @@
+"""What modules and tensors are, read without changing them."""

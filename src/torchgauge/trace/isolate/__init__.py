@@ -1,0 +1,1 @@
+"""State that a run may disturb: saved before, put back after."""

@@ -1,0 +1,195 @@
+"""CUDA's own kernels where plain meta tensors would take another path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.torch_version import TorchVersion
+
+from torchgauge.trace.kernels import cuda_recurrent
+from torchgauge.trace.kernels.autocast_lists import policies_of
+from torchgauge.trace.kernels.base import VirtualDevice
+from torchgauge.trace.kernels.cpu import normalized_nothing, one_hot, tensor_split
+from torchgauge.trace.kernels.cuda_attention import attention, takes_kernel
+from torchgauge.trace.kernels.cuda_shapes import SHAPE_RULES
+from torchgauge.trace.kernels.losses import ctc_loss
+from torchgauge.trace.kernels.packed import pad_packed_sequence
+from torchgauge.trace.operators.shape_rules import channels_last
+from torchgauge.trace.torch_internals import is_composite
+
+_MOST_SAMPLES_TRAINING = 880_801
+_MOST_SAMPLES = 65_535
+"""Samples that cuDNN's spatial normalisation takes, in training and in evaluation."""
+_INDEXABLE = 2**31 - 1
+_FIRST_FUSED_RMS_NORM = TorchVersion("2.9.0.dev0")
+
+
+def batch_norm(
+    source: torch.Tensor,
+    weight: torch.Tensor | None,
+    bias: torch.Tensor | None,
+    running_mean: torch.Tensor | None,
+    running_var: torch.Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> torch.Tensor:
+    """Normalise ``[N, C, ...]`` with cuDNN where it can, else with PyTorch's own kernel.
+
+    Source: ``_select_batch_norm_backend`` and ``_batch_norm_impl_index`` in PyTorch's
+    ``aten/src/ATen/native/Normalization.cpp`` (2.6–2.13).
+    """
+    aten = torch.ops.aten
+    arguments = (source, weight, bias, running_mean, running_var, training, momentum, eps)
+    if source.numel() == 0:
+        return normalized_nothing(source, weight, bias)
+    result: torch.Tensor
+    if cudnn_enabled and _cudnn_normalises(arguments):
+        layout = channels_last(source) or torch.contiguous_format
+        inputs = source.contiguous(memory_format=layout)
+        result = aten.cudnn_batch_norm(inputs, *arguments[1:])[0]
+    else:
+        reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
+        result = aten.native_batch_norm(*arguments)[0]
+        del reserve
+    return result
+
+
+def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
+    """Return ``_select_batch_norm_backend``; what cuDNN is left out of, and why it says in C++."""
+    source, weight, bias, running_mean, running_var, training = arguments[:6]
+    if weight is None or bias is None:
+        return False
+    statistics = running_mean is not None, running_var is not None
+    if statistics != (True, True) and not (training and statistics == (False, False)):
+        return False
+    if torch.bfloat16 in (source.dtype, weight.dtype):
+        return False
+    if source.dtype == torch.float16 and weight.dtype != torch.float32:
+        return False
+    most = _MOST_SAMPLES_TRAINING if training else _MOST_SAMPLES
+    return bool(source.dim() >= 3 and source.shape[0] <= most and source.numel() < _INDEXABLE)
+
+
+def rms_norm(
+    source: torch.Tensor,
+    normalized_shape: Sequence[int],
+    weight: torch.Tensor | None = None,
+    eps: float | None = None,
+) -> torch.Tensor:
+    """Normalise by root mean square in one kernel, which keeps one number a row.
+
+    Source: ``rms_norm_symint`` in PyTorch's ``aten/src/ATen/native/layer_norm.cpp`` (2.9–2.13):
+    not for complex numbers or a weight of another dtype.
+    """
+    operator = torch.ops.aten._fused_rms_norm.default
+    alike = weight is None or weight.dtype == source.dtype
+    run = operator if alike and not source.is_complex() else operator.decompose
+    result: torch.Tensor = run(source, list(normalized_shape), weight, eps)[0]
+    return result
+
+
+def _fuses_rms_norm(release: TorchVersion) -> bool:
+    """Return whether a release has the kernel (pull request 153666 of 2025), as the installed."""
+    operator = getattr(torch.ops.aten, "_fused_rms_norm", None)
+    return (
+        release >= _FIRST_FUSED_RMS_NORM and operator is not None and is_composite(operator.default)
+    )
+
+
+def softmax(source: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Take the softmax of float16 in float32 without a copy in float32.
+
+    Source: ``softmax`` and ``log_softmax`` in PyTorch's ``aten/src/ATen/native/SoftMax.cpp``.
+    """
+    return _normalised(torch.ops.aten._softmax, source, dim, dtype)
+
+
+def log_softmax(source: torch.Tensor, dim: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """Take the logarithm of the softmax, as ``softmax`` does."""
+    return _normalised(torch.ops.aten._log_softmax, source, dim, dtype)
+
+
+def _normalised(
+    operator: Any, source: torch.Tensor, dim: int, dtype: torch.dtype | None
+) -> torch.Tensor:
+    fuses_cast = source.dtype == torch.float16 and dtype == torch.float32
+    if dtype is not None and not fuses_cast:
+        source = source.to(dtype)
+    result: torch.Tensor = operator(source, dim, fuses_cast)
+    return result
+
+
+def dropout(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+    """Drop elements with the fused kernel, which keeps a mask of one byte per element.
+
+    Source: ``dropout`` in PyTorch's ``aten/src/ATen/native/Dropout.cpp`` (2.6–2.13).
+    """
+    if not train or p == 0 or source.numel() == 0:
+        return source
+    if p == 1:
+        return source.mul(torch.zeros((), dtype=source.dtype, device=source.device))
+    result: torch.Tensor = torch.ops.aten.native_dropout(source, p, train)[0]
+    return result
+
+
+def dropout_(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
+    """Drop elements in place: a mask in the input's dtype, as ``_dropout_impl`` makes it."""
+    if not train or p == 0 or source.numel() == 0:
+        return source
+    if p == 1:
+        return source.mul_(torch.zeros((), dtype=source.dtype, device=source.device))
+    noise = torch.empty_like(source, memory_format=torch.contiguous_format)
+    return source.mul_(noise.bernoulli_(1 - p).div_(1 - p))
+
+
+_FIRST_WITH_FP8 = (8, 9)
+
+
+def _refuse_fp8(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Refuse FP8 products as PyTorch does (``_scaled_mm_out_cuda`` in ``cuda/Blas.cpp``).
+
+    Raises:
+        RuntimeError: always.
+    """
+    raise RuntimeError(
+        "torch._scaled_mm is only supported on CUDA devices with compute capability >= 9.0 or 8.9, "
+        "or ROCm MI300+"
+    )
+
+
+_NO_FP8 = {f"aten.{name}.default": _refuse_fp8 for name in ("_scaled_mm", "_scaled_mm_v2")}
+
+
+def virtual_device(capability: tuple[int, int], release: str) -> VirtualDevice:
+    """Return the rules of a GPU of that compute capability under that release of PyTorch."""
+    version = TorchVersion(release)
+    kernels: dict[str, Callable[..., Any]] = {
+        "batch_norm": batch_norm,
+        "dropout": dropout,
+        "dropout_": dropout_,
+        "one_hot": one_hot,
+        "tensor_split.tensor_indices_or_sections": tensor_split,
+        "softmax.int": softmax,
+        "log_softmax.int": log_softmax,
+        "_pad_packed_sequence": pad_packed_sequence,
+        "ctc_loss.IntList": ctc_loss,
+        "scaled_dot_product_attention": attention(capability, version),
+        **cuda_recurrent.KERNELS,
+    }
+    fused = _fuses_rms_norm(version)
+    if fused:
+        kernels["rms_norm"] = rms_norm
+    return VirtualDevice(
+        type="cuda",
+        kernels=kernels,
+        shape_rules=SHAPE_RULES if capability >= _FIRST_WITH_FP8 else {**SHAPE_RULES, **_NO_FP8},
+        autocast=policies_of("cuda", release),
+        fused=frozenset({"mish_backward", *(["_fused_rms_norm"] if fused else [])}),
+        takes_attention_kernel=takes_kernel(capability, version),
+        foreach=True,
+        host_states=True,
+    )

@@ -1,0 +1,170 @@
+"""Recurrent layers on packed sequences as the CPU runs them.
+
+The input product of all tokens comes first, then a step per point in time over the sequences that
+are still running. Source: ``PackedLayer``, ``ReversedPackedLayer`` and ``PackedBidirectionalLayer``
+in PyTorch's ``aten/src/ATen/native/RNN.cpp`` (2.6–2.13).
+Shapes: data ``[tokens, I]``, batch sizes ``[T]`` on the CPU, states ``[layers, B, H]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from torchgauge.trace.kernels import recurrent
+from torchgauge.trace.kernels.recurrent import Cell
+from torchgauge.trace.torch_internals import packed_lstm_takes_onednn
+
+
+def _sliced(hidden: Any, start: int, end: int) -> Any:
+    if isinstance(hidden, tuple):
+        return tuple(state[start:end] for state in hidden)
+    return hidden[start:end]
+
+
+def _joined(hiddens: Sequence[Any]) -> Any:
+    if isinstance(hiddens[0], tuple):
+        return tuple(torch.cat(states, 0) for states in zip(*hiddens, strict=True))
+    return torch.cat(list(hiddens), 0)
+
+
+def _layer(
+    data: torch.Tensor,
+    sizes: Sequence[int],
+    hidden: Any,
+    params: Sequence[torch.Tensor],
+    cell: Cell,
+) -> tuple[torch.Tensor, Any]:
+    """Run forwards; sequences that end leave, and their last states are joined at the end."""
+    gates = recurrent.linear(data, params, 0)
+    outputs, ended = [], []
+    offset, last = 0, sizes[0]
+    for size in sizes:
+        step = gates[offset : offset + size]
+        offset += size
+        if size < last:
+            ended.append(_sliced(hidden, size, last))
+            hidden = _sliced(hidden, 0, size)
+        last = size
+        hidden = cell(step, hidden, params)
+        outputs.append(recurrent.output_of(hidden))
+    ended.append(hidden)
+    return torch.cat(outputs, 0), _joined(ended[::-1])
+
+
+def _reversed_layer(
+    data: torch.Tensor,
+    sizes: Sequence[int],
+    first: Any,
+    params: Sequence[torch.Tensor],
+    cell: Cell,
+) -> tuple[torch.Tensor, Any]:
+    """Run backwards; sequences join with their first states where they end."""
+    gates = recurrent.linear(data, params, 0)
+    outputs = []
+    offset, last = data.shape[0], sizes[-1]
+    hidden = _sliced(first, 0, last)
+    for size in reversed(sizes):
+        if size > last:
+            hidden = _joined([hidden, _sliced(first, last, size)])
+        step = gates[offset - size : offset]
+        offset -= size
+        last = size
+        hidden = cell(step, hidden, params)
+        outputs.append(recurrent.output_of(hidden))
+    return torch.cat(outputs[::-1], 0), hidden
+
+
+def _layers(
+    data: torch.Tensor,
+    sizes: Sequence[int],
+    hiddens: Sequence[Any],
+    params: Sequence[torch.Tensor],
+    cell: Cell,
+    *,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[torch.Tensor, list[Any]]:
+    directions = 2 if bidirectional else 1
+    per_cell = len(params) // (num_layers * directions)
+    cells = [params[start : start + per_cell] for start in range(0, len(params), per_cell)]
+    finals: list[Any] = []
+    for layer in range(num_layers):
+        if bidirectional:
+            one, two = 2 * layer, 2 * layer + 1
+            forward = _layer(data, sizes, hiddens[one], cells[one], cell)
+            backward = _reversed_layer(data, sizes, hiddens[two], cells[two], cell)
+            data = torch.cat([forward[0], backward[0]], -1)
+            finals += [forward[1], backward[1]]
+            del forward, backward
+        else:
+            data, final = _layer(data, sizes, hiddens[layer], cells[layer], cell)
+            finals.append(final)
+        if dropout and train and layer < num_layers - 1:
+            data = torch.dropout(data, dropout, True)
+    return data, finals
+
+
+def _simple(cell: Cell) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
+    def run(
+        data: torch.Tensor,
+        batch_sizes: torch.Tensor,
+        hx: torch.Tensor,
+        params: Sequence[torch.Tensor],
+        has_biases: bool,
+        num_layers: int,
+        dropout: float,
+        train: bool,
+        bidirectional: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        output, final = _layers(
+            data, batch_sizes.tolist(), hx.unbind(0), params, cell,
+            num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
+        )  # fmt: skip
+        return output, torch.stack(final, 0)
+
+    return run
+
+
+def _lstm(
+    data: torch.Tensor,
+    batch_sizes: torch.Tensor,
+    hx: Sequence[torch.Tensor],
+    params: Sequence[torch.Tensor],
+    has_biases: bool,
+    num_layers: int,
+    dropout: float,
+    train: bool,
+    bidirectional: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Run an LSTM; sequences of one length are a padded batch, which oneDNN takes where it may."""
+    sizes = batch_sizes.tolist()
+    directions = 2 if bidirectional else 1
+    per_cell = len(params) // (num_layers * directions)
+    if sizes[0] == sizes[-1] and packed_lstm_takes_onednn():
+        options = (has_biases, num_layers, dropout, train, bidirectional, False)
+        if recurrent.takes_onednn(data, per_cell):
+            source = data.view(len(sizes), sizes[0], data.shape[1])
+            output, hy, cy = recurrent.onednn_lstm(source, hx, params, *options)
+            return output.view(data.shape[0], output.shape[-1]), hy, cy
+    hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
+    output, final = _layers(
+        data, sizes, hiddens, params, recurrent.lstm_cell,
+        num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
+    )  # fmt: skip
+    hy = torch.stack([state[0] for state in final], 0)
+    cy = torch.stack([state[1] for state in final], 0)
+    return output, hy, cy
+
+
+KERNELS: dict[str, Callable[..., Any]] = {
+    "gru.data": _simple(recurrent.gru_cell),
+    "rnn_tanh.data": _simple(recurrent.tanh_cell),
+    "rnn_relu.data": _simple(recurrent.relu_cell),
+    "lstm.data": _lstm,
+}
+"""Recurrent layers on packed sequences."""

@@ -1,0 +1,1 @@
+"""What an operator answers without data: shapes, dtypes and facts of its schema."""

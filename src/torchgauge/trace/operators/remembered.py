@@ -1,0 +1,191 @@
+"""What operators answered on the meta device, so that a repeated layer costs its record alone.
+
+PyTorch computes the shapes of many operators by decompositions in Python: half a millisecond for
+an ``addmm``. The answer depends on what the arguments look like, never on data, so within one run
+it is looked up. The safeguards are those of ``FakeTensorMode``'s dispatch cache
+(``torch/_subclasses/fake_tensor.py``): everything that may decide an answer is part of the key,
+and what does not fit into a key, or is no new tensor, is computed each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import torch
+
+from torchgauge.trace.operators.op_facts import OpFacts
+from torchgauge.trace.operators.repeated import Layer
+from torchgauge.trace.operators.shape_rules import META
+from torchgauge.trace.torch_internals import (
+    dispatch_keys,
+    dispatch_state,
+    function_mode_count,
+    storage_key,
+)
+
+_PLAIN = frozenset(
+    (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,
+     torch.memory_format)
+)  # fmt: skip
+_TENSORS = (torch.Tensor, torch.nn.Parameter)
+"""Classes whose tensors are what their fields say; others may add laws of their own."""
+_TENSOR, _STRIDED = torch.Tensor, torch.strided
+Made: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None"
+"""Shape, strides and dtype of an output; ``None`` where an operator returns that."""
+_LEFT_TO_TORCH: Any = object()
+"""Stands for an answer that is no set of new tensors."""
+
+
+class Remembered:
+    """Answers of one run, by operator, arguments and the state that they were computed in."""
+
+    def __init__(self) -> None:
+        self._answers: dict[tuple[Any, ...], Any] = {}
+
+    def answer(
+        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Return new tensors like those that ``func`` gave for the same call before."""
+        storages: list[int] = []
+        known = self.key(func, facts, args, kwargs, storages)
+        if known is None:
+            return func(*args, **kwargs)
+        found = self._answers.get(known)
+        if found is None:
+            output = func(*args, **kwargs)
+            self._answers[known] = _kept(output, storages)
+            return output
+        if found is _LEFT_TO_TORCH:
+            return func(*args, **kwargs)
+        return again(found)
+
+    def key(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        storages: list[int],
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides an answer, ``None`` where it cannot be told.
+
+        The keys of the tensors' storages are added to ``storages``, in order of appearance.
+        """
+        if not facts.is_answered_by_specs or function_mode_count():
+            return None
+        key: list[Any] = [func, *dispatch_state()]
+        if not _note(args, key, storages) or (kwargs and not _note_named(kwargs, key, storages)):
+            return None
+        return tuple(key)
+
+    def layer_key(
+        self, layer: Layer, args: tuple[Any, ...], held: list[Any], storages: list[int]
+    ) -> tuple[Any, ...] | None:
+        """Return all that decides what a layer does, ``None`` where it cannot be told.
+
+        ``held`` is what it keeps; ``storages`` as for ``key``.
+        """
+        key: list[Any] = [layer.kind, layer.names, layer.functions, len(args), *dispatch_state()]
+        if not (_note(args, key, storages) and _note(held, key, storages)):
+            return None
+        return tuple(key)
+
+    def known(self, key: tuple[Any, ...]) -> Any:
+        """Return what ``again`` makes the same answer from, ``None`` where PyTorch has to."""
+        found = self._answers.get(key)
+        return None if found is _LEFT_TO_TORCH else found
+
+
+def again(answer: Any) -> Any:
+    """Return new tensors for an answer that is known."""
+    kind, specs = answer
+    return _make(specs) if kind is None else kind([_make(spec) for spec in specs])
+
+
+def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
+    """Add all that decides an answer to a key; return whether every value could be added.
+
+    A tensor adds its fields, and which of the tensors before it has the same storage.
+    """
+    for value in values:
+        kind = type(value)
+        if kind in _TENSORS:
+            if not _note_tensor(value, key, storages):
+                return False
+        elif kind in _PLAIN:
+            key += (kind, value)  # 1, 1.0 and True are equal
+        elif kind is list or kind is tuple:
+            key += (kind, len(value))
+            if not _note(value, key, storages):
+                return False
+        else:
+            return False
+    return True
+
+
+def _note_named(kwargs: dict[str, Any], key: list[Any], storages: list[int]) -> bool:
+    for name, value in kwargs.items():
+        key.append(name)
+        if not _note((value,), key, storages):
+            return False
+    return True
+
+
+def _note_tensor(tensor: torch.Tensor, key: list[Any], storages: list[int]) -> bool:
+    if tensor.layout is not _STRIDED or tensor.is_nested:  # see ``is_irregular``
+        return False
+    storage = tensor.untyped_storage()
+    own = storage_key(storage)
+    storages.append(own)
+    key += (
+        _TENSOR, tensor.shape, tensor.stride(), tensor.dtype, tensor.storage_offset(),
+        storage.nbytes(), storages.index(own), tensor.requires_grad, dispatch_keys(tensor),
+    )  # fmt: skip
+    return True
+
+
+def _kept(output: Any, storages: list[int]) -> Any:
+    """Return how to make an output again, or that it has to be computed each time.
+
+    It is made once and compared: what cannot be told from the original may stand for it.
+    """
+    if isinstance(output, torch.Tensor):
+        made = spec_of(output, storages)
+        return _LEFT_TO_TORCH if made is None else (None, made)
+    if type(output) not in (list, tuple):
+        return _LEFT_TO_TORCH
+    seen = list(storages)  # two outputs may be views of one storage, too
+    specs: list[Made] = []
+    for item in output:
+        made = None if item is None else spec_of(item, seen)
+        if made is None and item is not None:
+            return _LEFT_TO_TORCH
+        specs.append(made)
+    return type(output), specs
+
+
+def spec_of(output: Any, storages: list[int]) -> Made:
+    """Return what a tensor on a storage of its own looks like, ``None`` for anything else."""
+    if type(output) is not torch.Tensor:
+        return None
+    made = output.shape, output.stride(), output.dtype
+    original: list[Any] = []
+    again: list[Any] = []
+    if not (
+        _note_tensor(output, original, [])
+        and _note_tensor(_make(made), again, [])
+        and original == again
+    ):
+        return None
+    key = storage_key(output.untyped_storage())
+    if key in storages:
+        return None
+    storages.append(key)
+    return made
+
+
+def _make(spec: Made) -> Any:
+    return (
+        None if spec is None else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device=META)
+    )

@@ -1,0 +1,1 @@
+"""What a model's own Python does besides operators: calls, threads, arrays, loops."""

@@ -1,0 +1,1 @@
+"""The dispatch mode, and what it writes down: operators, storages, module calls."""

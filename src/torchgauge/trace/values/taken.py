@@ -1,0 +1,82 @@
+"""Answers where a real run would decide by chance: small random draws, and checks for NaN.
+
+Layers that are dropped at random ask for one number; debugging code asks whether a result is
+finite. To run the whole model for real would answer neither better: its numbers are random, too.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.values.constants import covers_storage
+from torchgauge.trace.values.values import DRAWN, ValueStore
+
+_MOST = 16
+"""Numbers that a draw may have, to be worth a value."""
+_DRAWS = frozenset({
+    "rand", "randn", "randint", "uniform_", "normal_", "random_", "bernoulli", "bernoulli_",
+    "exponential_", "rand_like", "randint_like",
+})  # fmt: skip
+
+
+def draws(base: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> bool:
+    """Return whether an operator draws a few random numbers from what is known of its arguments."""
+    if base not in _DRAWS or not isinstance(output, torch.Tensor) or output.numel() > _MOST:
+        return False
+    return kwargs.get("generator") is None
+
+
+def draw(
+    values: ValueStore, base: str, seed: int, func: Any, args: tuple[Any, ...],
+    kwargs: dict[str, Any], output: torch.Tensor,
+) -> None:  # fmt: skip
+    """Give the output of an operator numbers that are the same on every machine."""
+    if not covers_storage(output):  # the rest of the storage is not drawn
+        values.forget(storage_key(output.untyped_storage()))
+        return
+    generator = torch.default_generator
+    before = generator.get_state()
+    try:
+        generator.manual_seed(seed)
+        if base == "bernoulli":
+            chances = values.get(args[0])
+            if chances is None:
+                return
+            value = func(chances, *args[1:], **kwargs)
+        elif args and isinstance(args[0], torch.Tensor):
+            empty = torch.empty(args[0].shape, dtype=args[0].dtype, device="cpu")
+            value = func(empty, *args[1:], **{**kwargs, **_device(kwargs)})
+        else:
+            value = func(*args, **{**kwargs, "device": torch.device("cpu")})
+    except (RuntimeError, TypeError):
+        values.forget(storage_key(output.untyped_storage()))
+        return
+    finally:
+        generator.set_state(before)
+    values.set(output, value.to(output.dtype), origins=DRAWN)
+
+
+def _device(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {"device": torch.device("cpu")} if "device" in kwargs else {}
+
+
+def finite_answer(base: str, args: tuple[Any, ...]) -> bool | None:
+    """Return what a check for NaN or infinity says of finite numbers, ``None`` for other operators.
+
+    ``isfinite`` and ``isinf`` are ``x == x`` and comparisons with infinity (``isfinite`` and
+    ``isinf`` in ``aten/src/ATen/native/TensorCompare.cpp``).
+    """
+    if base in ("isnan", "isinf", "isposinf", "isneginf"):
+        return False
+    if base not in ("eq", "ne") or len(args) != 2:
+        return None
+    left, right = args
+    is_itself = right is left
+    is_infinite = isinstance(right, float) and right == math.inf
+    if not (is_itself or is_infinite) or not left.dtype.is_floating_point:
+        return None
+    return (base == "eq") == is_itself

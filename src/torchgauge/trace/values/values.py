@@ -1,0 +1,387 @@
+"""Real values beside meta tensors, so that code which looks at values runs unchanged.
+
+Masks, position indices, sequence lengths and step counters decide shapes and branches. Such
+tensors are small, so each of their storages gets a real CPU twin, and every operator whose
+inputs all have one is also run on the twins. ``.item()`` and ``nonzero`` then answer truly.
+A storage of any size that is filled with one number needs no twin: the number is kept.
+A value that was guessed (an input made from a shape, an even split over choices) stays marked
+with where the guess came from, and a decision taken on it is written into the report's assumptions.
+"""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import torch
+
+from torchgauge.trace.data_dependent import DataDependentError
+from torchgauge.trace.inspect.code_lines import code_line
+from torchgauge.trace.inspect.geometry import (
+    Spans,
+    copy_bytes,
+    has_same_place,
+    may_overlap,
+    span_of,
+    view_over,
+)
+from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.values.constants import covers_storage, reinterpreted
+
+INTEGER_LIMIT = 1 << 18
+"""Elements up to which integer and boolean tensors keep a value."""
+FLOAT_LIMIT = 1 << 12
+"""Elements up to which floating-point tensors keep a value."""
+GUESS_LIMIT = 1 << 24
+"""Elements up to which what is computed from a guess keeps a value: masks over experts."""
+CAST_LIMIT = 1 << 20
+"""Elements up to which known whole numbers keep their values as real numbers."""
+GIVEN_LIMIT = 1 << 22
+"""Elements up to which given integers and booleans, and what is computed from them, keep values."""
+SPAN_LIMIT = 1 << 26
+"""Bytes of a storage up to which what a small view of it spans is copied."""
+READ_LIMIT = 1 << 22
+"""Elements up to which a tensor that is filled with one number is written out to be read."""
+STAND_INS = 500
+"""Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
+Origins: TypeAlias = "frozenset[Hashable]"
+"""What a value was guessed from."""
+KNOWN: Origins = frozenset()
+FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
+FINITE: Origins = frozenset({"numbers that were taken to be finite"})
+DRAWN: Origins = frozenset({"a random number, which another run draws anew"})
+TAKEN = FINITE | DRAWN
+"""Guesses that a real run would only make in its own way."""
+_ON_THE_CPU = "what is done with a copy on the CPU"
+_SAMPLE = 64
+"""Elements that are compared before all of them are."""
+
+
+def has_small_value(
+    shape: tuple[int, ...], dtype: torch.dtype, *, limit: int = INTEGER_LIMIT
+) -> bool:
+    """Return whether a tensor is worth a real value; ``limit`` is that of whole numbers."""
+    numel = 1
+    for size in shape:
+        numel *= size
+    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else limit)
+
+
+def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
+    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
+    if value.numel() == 0:
+        return None
+    for dim, stride in enumerate(value.stride()):
+        if stride == 0:  # expanded: the same elements again and again
+            value = value.narrow(dim, 0, 1)
+    first = value[(0,) * value.dim()]
+    if value.is_contiguous() and value.numel() > _SAMPLE:
+        step = value.numel() // _SAMPLE
+        if not bool((value.view(-1)[::step] == first).all()):
+            return None
+    return first.clone() if bool((value == first).all()) else None
+
+
+@functools.lru_cache(maxsize=256)
+def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
+    """Return a number as a 0-dimensional tensor, which nobody writes to."""
+    return torch.full((), number, dtype=dtype, device="cpu")
+
+
+class ValueStore:
+    """Real storages, and numbers, by the key of the meta storage that they stand beside."""
+
+    def __init__(self) -> None:
+        self._storages: dict[int, torch.UntypedStorage] = {}
+        self._numbers: dict[int, torch.Tensor] = {}
+        """The number (0-dimensional) that fills a storage which is too large for a twin."""
+        self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._spans: dict[int, Spans] = {}
+        """What is known of the storages of which not all is."""
+        self._origins: dict[int, Origins] = {}
+        self.decided_on: dict[tuple[str, Hashable], str] = {}
+        """What was decided on a guess, and what that was made from, in order."""
+        self.branches_on_choice = False
+        """Whether a branch was taken on an even split over choices."""
+        self._settled: Origins = KNOWN
+        self.place: Callable[[], str] = str
+        """Returns the path of the module that runs."""
+        self.asked: list[str] | None = None
+        """Where a run goes on with stand-ins for unknown values: which ones it asked for."""
+        self.default: float | None = None
+        """Stands for unknown scalars where no shape or branch of interest depends on them."""
+        self.used_default = False
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._storages or key in self._numbers
+
+    def __len__(self) -> int:
+        return len(self._storages) + len(self._numbers)
+
+    def holds_any(self, keys: Iterable[int]) -> bool:
+        """Return whether anything is known of one of several storages."""
+        return not self._watches.keys().isdisjoint(keys)
+
+    def holds_all(self, keys: Iterable[int]) -> bool:
+        """Return whether something is known of each of several storages."""
+        return self._watches.keys() >= set(keys)
+
+    def forget(self, key: int) -> None:
+        """Drop the value of a storage, because it was freed or overwritten with unknown data."""
+        if self._watches.pop(key, None) is None:  # whatever has a value is watched
+            return
+        self._storages.pop(key, None)
+        self._numbers.pop(key, None)
+        self._spans.pop(key, None)
+        self._origins.pop(key, None)
+
+    def set(
+        self,
+        meta: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        origins: Origins = KNOWN,
+        keep: bool = False,
+    ) -> None:
+        """Remember ``value`` (CPU, same shape and dtype) for the tensor ``meta``.
+
+        With ``keep`` a storage that has a value already keeps it (views, in-place results).
+        """
+        storage = meta.untyped_storage()
+        key = storage_key(storage)
+        if keep and key in self._storages:
+            if origins:
+                self._origins[key] = self._origins.get(key, KNOWN) | origins
+            return
+        same_layout = value.stride() == meta.stride() and value.storage_offset() == (
+            meta.storage_offset()
+        )
+        if same_layout and value.untyped_storage().nbytes() == storage.nbytes():
+            twin = value.untyped_storage()
+        else:
+            twin = torch.UntypedStorage(storage.nbytes())
+            view_over(twin, meta).copy_(value)
+        self.adopt(storage, twin, origins=origins)
+
+    def adopt(
+        self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, origins: Origins = KNOWN
+    ) -> None:
+        """Remember a whole CPU storage for a meta storage, as long as that one lives."""
+        key = self._watch(meta, origins=origins)
+        self._numbers.pop(key, None)
+        self._storages[key] = real
+
+    def fill(self, meta: torch.Tensor, number: Any, *, origins: Origins = KNOWN) -> None:
+        """Remember that the whole storage of ``meta`` is filled with one number, whatever its size.
+
+        A small one gets a twin, which keeps its value when parts of it are overwritten.
+        """
+        if has_small_value(meta.shape, meta.dtype):
+            if may_overlap(meta):  # its elements cannot be written one by one
+                start, end = span_of(meta)
+                twin = torch.UntypedStorage(meta.untyped_storage().nbytes())
+                count = (end - start) // meta.element_size()
+                line = torch.empty(0, dtype=meta.dtype, device="cpu")
+                line.set_(twin, meta.storage_offset(), (count,), (1,)).fill_(number)
+                self.adopt(meta.untyped_storage(), twin, origins=origins)
+                return
+            self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
+            return
+        key = self._watch(meta.untyped_storage(), origins=origins)
+        self._storages.pop(key, None)
+        is_tensor = isinstance(number, torch.Tensor)
+        self._numbers[key] = number if is_tensor else _as_number(number, meta.dtype)
+
+    def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
+        key = storage_key(meta)
+        # The address of a freed storage is used again; its value must not come back with it.
+        self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
+        self._spans.pop(key, None)
+        if origins:
+            self._origins[key] = origins
+        else:
+            self._origins.pop(key, None)
+        return key
+
+    def guess(self, meta: torch.Tensor, number: int) -> None:
+        """Assume that an input is filled with one number; decisions on it are reported."""
+        self.fill(meta, number, origins=FROM_SIZE)
+
+    def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
+        """Remember the values of a real tensor for its meta twin: small ones, and one number.
+
+        Of a storage that is larger, the rest is not known until other views of it are copied.
+        """
+        key = storage_key(meta.untyped_storage())
+        if original.layout is not torch.strided or (key in self and key not in self._spans):
+            return
+        if not has_small_value(original.shape, original.dtype):
+            if original.device.type != "cpu":
+                return
+            number = number_that_fills(original.detach())
+            if number is not None and covers_storage(original):
+                self.fill(meta, number)
+                return
+            is_whole = not (original.is_floating_point() or original.is_complex())
+            if not (is_whole and original.numel() <= GIVEN_LIMIT):
+                return
+        if has_same_place(meta, original):
+            self._copy_span(meta, original)
+        else:
+            self.set(meta, original.detach().to("cpu", copy=True), keep=True)
+
+    def _copy_span(self, meta: torch.Tensor, original: torch.Tensor) -> None:
+        storage = meta.untyped_storage()
+        key = storage_key(storage)
+        start, end = span_of(original)
+        if end - start > SPAN_LIMIT:
+            return
+        if key not in self._storages:
+            self.adopt(storage, torch.UntypedStorage(storage.nbytes()))
+            self._spans[key] = Spans()
+        copy_bytes(self._storages[key], original.untyped_storage(), start, end)
+        self._spans[key].add(start, end)
+
+    def get(self, meta: torch.Tensor) -> torch.Tensor | None:
+        """Return a real tensor with the geometry of ``meta``, ``None`` when it has no value."""
+        key = storage_key(meta.untyped_storage())
+        if key in self._storages:
+            return view_over(self._storages[key], meta) if self._covers(key, meta) else None
+        number = self.number_of(meta) if key in self._numbers else None
+        return None if number is None else number.expand(meta.shape)
+
+    def knows(self, meta: torch.Tensor) -> bool:
+        """Return whether a tensor has a value."""
+        key = storage_key(meta.untyped_storage())
+        if key not in self._storages:
+            return key in self._numbers
+        return key not in self._spans or self._covers(key, meta)
+
+    def _covers(self, key: int, meta: torch.Tensor) -> bool:
+        spans = self._spans.get(key)
+        return spans is None or spans.cover(meta)
+
+    def is_written_out(self, meta: torch.Tensor) -> bool:
+        """Return whether each element of a tensor has a value of its own in memory."""
+        return storage_key(meta.untyped_storage()) in self._storages
+
+    def write_out(self, meta: torch.Tensor, limit: int) -> None:
+        """Give each element of a storage that one number fills a place of its own.
+
+        Only up to ``limit`` elements, and where ``meta`` is all of the storage.
+        """
+        key = storage_key(meta.untyped_storage())
+        number = self._numbers.get(key)
+        if number is None or meta.numel() > limit or not covers_storage(meta):
+            return
+        value = reinterpreted(number, meta.dtype)
+        if value is not None:
+            self.set(meta, value.expand(meta.shape), origins=self._origins.get(key, KNOWN))
+
+    def number_of(self, meta: torch.Tensor) -> torch.Tensor | None:
+        """Return the number (0-dimensional) that fills a tensor, ``None`` when none does."""
+        key = storage_key(meta.untyped_storage())
+        number = self._numbers.get(key)
+        if number is not None:
+            return reinterpreted(number, meta.dtype)
+        twin = self._storages.get(key)
+        if twin is None or not self._covers(key, meta):
+            return None
+        return number_that_fills(view_over(twin, meta))
+
+    def origins_of(self, *metas: Any) -> Origins:
+        """Return what the values of tensors were guessed from; nothing where they are known."""
+        if not self._origins:
+            return KNOWN
+        found = (m for m in metas if isinstance(m, torch.Tensor))
+        return KNOWN.union(
+            *(self._origins.get(storage_key(m.untyped_storage()), KNOWN) for m in found)
+        )
+
+    def decide(self, meta: torch.Tensor, what: str) -> torch.Tensor:
+        """Return the value that a branch or a shape is about to depend on.
+
+        Raises:
+            DataDependentError: when there is none.
+        """
+        value = self.get(meta)
+        if value is None and self.default is not None and meta.numel() == 1:
+            self.used_default = True
+            return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
+        if value is None:
+            line = code_line()
+            needed = (
+                f"{what} needs the values of a {str(meta.dtype)[6:]} tensor of shape "
+                f"{tuple(meta.shape)}" + (f" in {line}" if line else "")
+            )
+            if self.asked is None or len(self.asked) >= STAND_INS:
+                raise DataDependentError(needed)
+            self.asked.append(f"{self.place() or 'the model'}: {needed}")
+            return torch.ones((), dtype=meta.dtype, device="cpu").expand(meta.shape)
+        origins = self.origins_of(meta)
+        if meta.dtype == torch.bool and meta.numel() == 1 and origins - FROM_SIZE - TAKEN:
+            self.branches_on_choice = True
+        self.note_decision(what, origins, is_placed=True)
+        return value
+
+    def note_decision(self, what: str, origins: Origins, *, is_placed: bool = False) -> None:
+        """Remember that something was decided on guesses, and where first."""
+        for origin in sorted(origins, key=str):
+            if (what, origin) not in self.decided_on:
+                found = (self.place() or "the model itself", code_line()) if is_placed else ()
+                self.decided_on[what, origin] = ", ".join(filter(None, found))
+
+    def note_copy(self, origins: Origins) -> None:
+        """Remember that a guess is on the CPU, where nobody sees what is decided on it."""
+        self.note_decision(_ON_THE_CPU, origins - self._settled)
+
+    def settle_copies(self, origins: Origins) -> None:
+        """Do not mind such copies of a guess: it was seen what they are for."""
+        self._settled = origins
+        for origin in origins:
+            self.decided_on.pop((_ON_THE_CPU, origin), None)
+
+    @contextmanager
+    def assumed(self, default: float) -> Iterator[None]:
+        """Take unknown scalars to be ``default`` while the context is open."""
+        before = self.default, self.used_default
+        self.default = default
+        try:
+            yield
+        finally:
+            self.default, self.used_default = before
+
+    def compute(
+        self,
+        func: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, Origins]:
+        """Run ``func`` on the values of its arguments; return the result and its origins.
+
+        All tensor arguments must have values. Raises what ``func`` raises.
+        """
+        origins = KNOWN
+
+        def real(value: Any) -> Any:
+            nonlocal origins
+            if isinstance(value, torch.Tensor):
+                if self._origins:
+                    origins = origins | self.origins_of(value)
+                found = self.get(value)
+                if found is None and self.asked is not None:
+                    return torch.ones(value.shape, dtype=value.dtype, device="cpu")
+                return found
+            if isinstance(value, (list, tuple)):
+                return type(value)(real(item) for item in value)
+            return value
+
+        with torch.no_grad():
+            real_args = real(args)
+            real_kwargs = {name: real(value) for name, value in kwargs.items()}
+            if "device" in real_kwargs:
+                real_kwargs["device"] = torch.device("cpu")
+            return func(*real_args, **real_kwargs), origins
