@@ -21,12 +21,15 @@ WORKERS ?= logical
 BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
 DEFAULT_TESTS := not slow and not models and not hypothesis_long
 LONG_TESTS := (slow or models or hypothesis_long)
-SERVED := $(addprefix tests/test_serving_,load.py ray.py openapi.py)
+SERVED := $(addprefix tests/deploy/serving/test_serving_,load.py ray.py openapi.py)
 CPU_TIME := tests/models/test_cpu_time_measured.py
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 # What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
-SMOKE26 := $(addprefix tests/test_,flops.py true_answers.py shape_rules.py autocast.py memory.py \
-	workspaces.py packed_sequences.py cuda_attention.py stored_reports.py cli.py examples.py)
+SMOKE26 := $(addprefix tests/,estimate/compute/test_flops.py estimate/compute/test_true_answers.py \
+	trace/operators/test_shape_rules.py trace/run/test_autocast.py estimate/memory/test_memory.py \
+	estimate/memory/test_workspaces.py trace/operators/test_packed_sequences.py \
+	trace/kernels/test_cuda_attention.py facts/test_stored_reports.py cli/test_cli.py \
+	project/test_examples.py)
 PYTEST26 := $(VENV26)/bin/python -m pytest $(PYTEST_ARGS)
 
 # The environment grows in three steps, each with its stamp: what the package needs to run, what

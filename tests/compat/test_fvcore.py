@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 import torchgauge as tg
 from small_models import MODELS, dtypes_of
-from test_untouched import Moody, fingerprint, same
 from torchgauge.compat import fvcore
 from torchgauge.compat.fvcore.nn import (
     ActivationCountAnalysis,
@@ -26,6 +25,7 @@ from torchgauge.compat.fvcore.nn import (
 )
 from torchgauge.compat.fvcore.nn.flop_count import _DEFAULT_SUPPORTED_OPS
 from torchgauge.compat.fvcore.nn.jit_handles import Handle, generic_activation_jit, get_shape
+from untouched import Moody, fingerprint, same
 
 Logged = pytest.LogCaptureFixture
 LOGGER = "fvcore.nn.jit_analysis"

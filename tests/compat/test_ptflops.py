@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from test_untouched import Moody, fingerprint, same
 from torchgauge.compat.ptflops import (
     FLOPS_BACKEND,
     flops_to_string,
@@ -22,6 +21,7 @@ from torchgauge.compat.ptflops import (
 )
 from torchgauge.compat.ptflops import flops_counter as flops_counter_module
 from torchgauge.compat.ptflops import utils as utils_module
+from untouched import Moody, fingerprint, same
 
 Golden = Callable[[str, str], None]
 Printed = pytest.CaptureFixture[str]

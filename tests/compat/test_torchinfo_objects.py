@@ -20,12 +20,12 @@ from torch.nn.utils.rnn import pack_sequence
 sys.path.insert(0, str(Path(__file__).parent))
 import torchinfo_models as tm
 
-from test_untouched import Talks
 from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.errors import ModelError
 from torchgauge.facts.io import report_to_json
+from untouched import Talks
 
 DIGITS = (16, 1, 28, 28)
 

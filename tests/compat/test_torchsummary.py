@@ -16,10 +16,10 @@ from torch.nn import functional as F
 
 import torchgauge as tg
 from small_models import MODELS
-from test_untouched import Talks
 from torchgauge.compat.running import run
 from torchgauge.compat.torchsummary import summary, summary_string
 from torchgauge.errors import InputError, ModelError, UsageError
+from untouched import Talks
 
 Printed = pytest.CaptureFixture[str]
 

@@ -13,7 +13,7 @@ import urllib.request
 import pytest
 import torch
 
-from test_serving_server import running
+from serving_process import running
 from torchgauge.cli.main import main
 from torchgauge.deploy.package import PackageRequest, package_model
 from torchgauge.models.spec import build_model, parse_model_spec

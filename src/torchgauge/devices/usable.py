@@ -32,7 +32,7 @@ USABLE_SHARE: Mapping[MemoryClass, float] = {
 }
 """Reported / stated memory: the median of the measured devices of each class in ``devices.csv``.
 
-``tests/test_devices.py`` computes the medians again.
+``tests/devices/test_devices.py`` computes the medians again.
 """
 
 

@@ -27,7 +27,7 @@ from torchgauge.environment.versions import (
     is_driver_enough,
 )
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 capabilities = st.tuples(st.integers(5, 13), st.integers(0, 9))
 releases = st.lists(st.integers(0, 30), min_size=1, max_size=4).map(
     lambda numbers: ".".join(map(str, numbers))

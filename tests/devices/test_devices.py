@@ -384,7 +384,7 @@ def test_a_missing_file_in_the_variable_is_an_error(monkeypatch):
 
 
 def test_the_documented_example_is_right(own):
-    page = Path(__file__).parent.parent / "docs" / "devices.md"
+    page = Path(__file__).parents[2] / "docs" / "devices.md"
     example = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
     names = [entry["name"] for entry in tomllib.loads(example)["device"]]
     own(example)

@@ -15,7 +15,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchgauge as tg
-from test_untouched import fingerprint, same
+from untouched import fingerprint, same
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 

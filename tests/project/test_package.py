@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 
 import torchgauge
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*command: object, cwd: Path) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ".ci/run"
 LEFT_OUT = {
     "test-cpu-time": "times of a whole machine: another program on the host decides them",

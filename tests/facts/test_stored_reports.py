@@ -26,7 +26,7 @@ from torchgauge.errors import ScenarioError
 from torchgauge.facts.io import load_report, report_from_json, report_to_json
 from torchgauge.fit.curve import batch_curve
 
-VERSION_1 = Path(__file__).parent / "golden" / "version_1"
+VERSION_1 = Path(__file__).parents[1] / "golden" / "version_1"
 
 READER = """
 import json, pickle, sys

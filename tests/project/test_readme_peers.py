@@ -12,7 +12,7 @@ pytestmark = [
     pytest.mark.models,
     pytest.mark.filterwarnings("ignore"),  # the peers' own: they are not maintained for new torch
 ]
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from deploy_models import Mlp, packaged
-from test_serving_server import MLP, post, running
+from serving_process import MLP, post, running
 from torchgauge.cli.main import main
 from torchgauge.deploy.serving.failures import Busy, Expired, RejectedByModel
 from torchgauge.deploy.serving.ray_engine import RayEngine, RayRequest, _scale
@@ -144,7 +144,7 @@ def test_a_replica_is_killed_in_the_middle_and_every_request_is_answered(folder,
     pytest.importorskip("ray.serve")
     body = tmp_path / "body.json"
     body.write_text(json.dumps(MLP))
-    client = Path(__file__).parent / "load_client.py"
+    client = Path(__file__).parents[2] / "load_client.py"
     with running(folder, "--engine", "ray", "--replicas", "2") as server:
         assert post(server.port, MLP)[0] == 200
         before = replicas_of(server)

@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from test_untouched import Moody, fingerprint, same
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.facts.io import report_from_json, report_to_json
@@ -28,6 +27,7 @@ from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request
+from untouched import Moody, fingerprint, same
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
 ONCE = {"min_repetitions": 1, "max_seconds": 0.0}

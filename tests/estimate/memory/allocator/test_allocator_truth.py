@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[4]))
 
 from benchmarks.allocator_truth.programs import RELEASES, SETTINGS, Case, run_model
 from benchmarks.allocator_truth.record import EVERY, GOLDEN, summary

@@ -17,7 +17,7 @@ import pytest
 
 import torchgauge
 
-PROGRAM = Path(__file__).with_name("sharded_models.py")
+PROGRAM = Path(__file__).parents[2] / "sharded_models.py"
 PARAMS, MACS = 16 * 32 + 32 + 32 * 4 + 4, 4 * (16 * 32 + 32 * 4)
 BACKWARD = 2 * (2 * MACS) - 2 * 4 * 16 * 32  # weights and inputs, the model's own input excepted
 NAMES = {"0.weight": [32, 16], "0.bias": [32], "2.weight": [4, 32], "2.bias": [4]}

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
 from contextlib import contextmanager, nullcontext, suppress
 
 import pytest
 import uvicorn
 
 from deploy_models import Mlp, packaged
+from serving_process import MLP, post, running
 from torchgauge.cli.main import main
 from torchgauge.deploy.serving.model import read_package
 from torchgauge.deploy.serving.protocol import protocol_class
@@ -27,8 +26,6 @@ from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, _settings
 
 pytestmark = pytest.mark.timed
-
-MLP = {"inputs": {"x": [[1.0, 2.0, 3.0, 4.0]]}}
 
 
 @pytest.fixture(scope="module")
@@ -43,42 +40,6 @@ def quick(folder):
     """A server that many tests ask."""
     with running(folder, "--max-body", "64KiB") as server:
         yield server
-
-
-@contextmanager
-def running(folder, *options):
-    """Start a server on a free port; yields its process and port, kills it in the end."""
-    command = [sys.executable, "-m", "torchgauge", "serve", str(folder), "--port", "0", *options]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ.copy())
-    assert process.stderr is not None
-    lines = []
-    try:
-        for line in process.stderr:
-            lines.append(line)
-            if match := re.search(r"listening on http://[\d.]+:(\d+)", line):
-                break
-        else:
-            raise AssertionError("".join(lines))
-        process.port = int(match[1])  # type: ignore[attr-defined]
-        yield process
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stderr.close()
-
-
-def post(port, data, timeout=10):
-    body = data if isinstance(data, bytes) else json.dumps(data).encode()
-    request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/predict", body, {"Content-Type": "application/json"}
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return response.status, json.load(response)
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, json.load(error)
 
 
 def connect(port):

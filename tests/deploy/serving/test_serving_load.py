@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from deploy_models import packaged
-from test_serving_server import running
+from serving_process import running
 
 pytestmark = pytest.mark.slow
 
@@ -71,7 +71,7 @@ def body(tmp_path):
 
 def load(port, count, rate, body, retry_seconds=0):
     """Start the second process."""
-    client = Path(__file__).parent / "load_client.py"
+    client = Path(__file__).parents[2] / "load_client.py"
     command = [sys.executable, str(client), *map(str, (port, count, rate, body, retry_seconds))]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 

@@ -279,7 +279,7 @@ def test_the_real_torchvision_for_cuda_beside_the_real_torch_for_the_cpu(tmp_pat
     assert diagnose(here, with_checks=False).is_healthy
 
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TORCH26 = ROOT / os.environ.get("TORCHGAUGE_TORCH26", ".venv-torch26") / "lib"
 
 

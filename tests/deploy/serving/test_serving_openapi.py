@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from deploy_models import Mlp, Recurrent, Tagger, packaged
-from test_serving_server import running
+from serving_process import running
 
 pytestmark = pytest.mark.slow
 
