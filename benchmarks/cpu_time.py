@@ -26,8 +26,8 @@ from torch import nn
 import torchgauge as tg
 from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
 from torchgauge.estimate.time.cpu.calibration import VARIABLE
-from torchgauge.facts.model import Report
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.report import Report
 from torchgauge.target import cpu_name
 
 _BASE = {"hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}

@@ -6,30 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 
-from torchgauge.facts.model import (
-    CallCost,
+from torchgauge.facts.memory import MemoryEstimate, PhaseMemory, TimelinePoint
+from torchgauge.facts.report import CallCost, ModuleReport, ModuleTable, Report, Totals
+from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.time import Interval, Measurement, OpTime, StepTime, TimePrediction
+from torchgauge.facts.trace import (
     Execution,
     Failure,
-    Interval,
-    Measurement,
-    MemoryEstimate,
-    ModuleReport,
-    ModuleTable,
     NamedValue,
     NotCounted,
-    OpTime,
     ParameterInfo,
     Phase,
-    PhaseMemory,
-    Report,
     Role,
-    StepTime,
     TensorSpec,
-    TimelinePoint,
-    TimePrediction,
-    Totals,
 )
-from torchgauge.facts.scenario import Scenario
 
 SIZES = {"float32": 4, "int64": 8, "bfloat16": 2}
 

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
-from torchgauge.facts.model import Execution, Trace
+from torchgauge.facts.trace import Execution, Trace
 from torchgauge.target import machine_of
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session

@@ -20,8 +20,8 @@ from benchmarks.gpu_truth.step import DTYPES
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import TorchGaugeError
 from torchgauge.estimate.memory.lifetimes import estimate_memory
-from torchgauge.facts.model import Trace
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputPlan
 from torchgauge.trace.run.runs import run
 from torchgauge.trace.run.session import Request

@@ -31,8 +31,8 @@ from benchmarks.gpu_truth.step import Step, flags
 from benchmarks.gpu_truth.watch import Watcher, measures_of, memory_events, timed_ops, watched
 from benchmarks.gpu_truth.zoo import Unavailable
 from torchgauge.errors import TorchGaugeError
-from torchgauge.facts.model import Execution, Phase, Role, Trace
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Execution, Phase, Role, Trace
 from torchgauge.trace.inspect.describe import tensors_in
 from torchgauge.trace.inspect.tree import module_infos
 

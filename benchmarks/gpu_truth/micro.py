@@ -15,8 +15,8 @@ from benchmarks.gpu_truth.gauge import Gauge
 from benchmarks.gpu_truth.schema import MicroPoint, Status
 from benchmarks.gpu_truth.step import DTYPES, flags
 from benchmarks.gpu_truth.watch import Watcher, measures_of, memory_events, timed_ops
-from torchgauge.facts.model import Execution, Phase, Role, Trace
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Execution, Phase, Role, Trace
 
 Run = Callable[[], torch.Tensor]
 LIMIT_BYTES = 8 * 2**30

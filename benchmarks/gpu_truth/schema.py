@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.gpu_truth.trace_codec import Interned, decode_trace, encode_trace
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 
 SCHEMA_VERSION = 1
 SUFFIX = ".json.xz"

@@ -12,8 +12,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu_truth import zoo
 from benchmarks.gpu_truth.cases import Case
-from torchgauge.facts.model import Phase
 from torchgauge.facts.scenario import Checkpointing
+from torchgauge.facts.trace import Phase
 from torchgauge.trace.run.checkpointing import checkpoint_blocks
 from torchgauge.trace.run.training import compute_loss
 

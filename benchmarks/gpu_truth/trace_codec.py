@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from torchgauge.facts.model import (
+from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import (
     ArgumentValue,
     Execution,
     ModuleCall,
@@ -22,7 +23,6 @@ from torchgauge.facts.model import (
     TensorSpec,
     Trace,
 )
-from torchgauge.facts.scenario import Scenario
 
 
 class Interned:

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.gpu_truth.gauge import Gauge
 from benchmarks.gpu_truth.schema import OpMeasure
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 from torchgauge.trace.inspect.tree import has_forward, walk
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.record.recorder import Recorder

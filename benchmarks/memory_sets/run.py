@@ -21,7 +21,7 @@ from benchmarks.memory_sets.tracing import trace_of
 from torchgauge.estimate.memory.gpu import estimate_on_gpu
 from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 
 SETS: dict[str, Callable[[Path], Iterator[MemoryCase | NotPredicted]]] = {
     "xmem": xmem.cases,

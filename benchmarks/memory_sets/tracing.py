@@ -16,7 +16,7 @@ from torch import nn
 import torchgauge as tg
 from benchmarks.memory_sets.cases import MemoryCase, TensorSpec
 from benchmarks.memory_sets.gpus import target_of
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.kernels.base import VirtualDevice
@@ -95,7 +95,7 @@ def sources_digest() -> str:
     """Return a digest of the code and the libraries that make a trace."""
     package = Path(tg.__file__).parent
     digest = hashlib.sha256(torch.__version__.encode())
-    for path in sorted([*(package / "trace").rglob("*.py"), package / "report" / "model.py"]):
+    for path in sorted([*(package / "trace").rglob("*.py"), package / "facts" / "trace.py"]):
         digest.update(path.read_bytes())
     for name in _LIBRARIES:
         try:

@@ -25,7 +25,7 @@ from torchgauge.estimate.time.gpu.kernels import kernels_of
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.gpu.rates import headroom
 from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 
 _NUMBERS = tuple(
     item.name
@@ -82,8 +82,8 @@ def fresh_bytes(trace: Trace) -> float:
 @cache
 def _sources() -> str:
     digest = hashlib.sha256()
-    for name in ("kernels", "kinds", "moved", "products", "work", "fusion"):
-        path = Path(tg.__file__).parent / "estimate" / "latency" / f"{name}.py"
+    folder = Path(tg.__file__).parent / "estimate" / "time"
+    for path in (folder / "traffic.py", *sorted((folder / "gpu").rglob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

@@ -19,7 +19,7 @@ from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import find_device
 from torchgauge.estimate.time.gpu import predict
 from torchgauge.estimate.time.reporting import model_of
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ import torch
 from benchmarks.memory_sets.tracing import kept, sources_digest, traced
 from benchmarks.time_sets.cases import TimeCase
 from torchgauge.devices import find_device
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 from torchgauge.trace.kernels.cuda import virtual_device
 
 INSTALLED = "2.13"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from torchgauge.version import __version__
 
 _HOME = {
-    "Report": "torchgauge.facts.model",
+    "Report": "torchgauge.facts.report",
     "Scenario": "torchgauge.facts.scenario",
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
         summary,
     )
     from torchgauge.errors import TorchGaugeError
-    from torchgauge.facts.model import Report
+    from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario
     from torchgauge.trace.copy.build import meta_construction
 

@@ -20,9 +20,11 @@ from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
 from torchgauge.estimate.time.reporting import ReportedTime, model_of, reported, with_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
-from torchgauge.facts.model import MemoryEstimate, ModuleTable, Report, Trace
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.facts.timeline import Timeline
+from torchgauge.facts.trace import Trace
 from torchgauge.target import CPU, Machine, calibrated, machine_of, target_of
 from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs

@@ -15,7 +15,7 @@ from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_report
-from torchgauge.facts.model import Report, set_text_view
+from torchgauge.facts.report import Report, set_text_view
 from torchgauge.facts.scenario import Scenario
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.text import TextRenderer

@@ -25,7 +25,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torchgauge.facts.model import Report
+    from torchgauge.facts.report import Report
 
 
 class TorchGaugeError(Exception):

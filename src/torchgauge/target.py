@@ -18,9 +18,9 @@ from torchgauge.estimate.memory.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.memory.gpu import Gpu
 from torchgauge.estimate.memory.workspaces import Target
 from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, CpuName, load
-from torchgauge.facts.model import Trace
 from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
+from torchgauge.facts.trace import Trace
 from torchgauge.trace.kernels import cpu, cuda
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.local_gpus import local_gpus

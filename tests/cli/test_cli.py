@@ -22,8 +22,9 @@ from torchgauge.cli import output
 from torchgauge.cli.main import main
 from torchgauge.errors import ModelError
 from torchgauge.facts.guess import Guess
-from torchgauge.facts.model import Execution, ModuleTable, NotCounted, Report, Totals
+from torchgauge.facts.report import ModuleTable, Report, Totals
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Execution, NotCounted
 
 NET = """
 import torch

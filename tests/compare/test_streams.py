@@ -9,7 +9,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, compare_traces
-from torchgauge.facts.model import Execution, Trace
+from torchgauge.facts.trace import Execution, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session
 

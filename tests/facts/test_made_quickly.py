@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from torchgauge.facts import model
+from torchgauge.facts import memory, report, trace
 from torchgauge.facts.quick import made_quickly
 
 
@@ -64,9 +64,9 @@ def test_signatures_are_the_same() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [model.TensorSpec, model.NamedValue, model.ParameterInfo, model.ModuleInfo, model.ModuleCall,
-     model.OpRecord, model.StorageRecord, model.StorageEvent, model.TimelinePoint, model.CallCost,
-     model.ModuleReport],
+    [trace.TensorSpec, trace.NamedValue, trace.ParameterInfo, trace.ModuleInfo, trace.ModuleCall,
+     trace.OpRecord, trace.StorageRecord, trace.StorageEvent, memory.TimelinePoint, report.CallCost,
+     report.ModuleReport],
 )  # fmt: skip
 def test_the_records_have_nothing_that_is_left_out(kind: Any) -> None:
     """No ``__post_init__`` and no default that is made anew: neither is run."""

@@ -20,22 +20,11 @@ from torchgauge.facts.io import (
     report_to_json,
     save_report,
 )
-from torchgauge.facts.model import (
-    CallCost,
-    Interval,
-    Measurement,
-    MemoryEstimate,
-    ModuleReport,
-    NamedValue,
-    OpTime,
-    ParameterInfo,
-    Phase,
-    Report,
-    StepTime,
-    TimePrediction,
-    Totals,
-)
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.report import CallCost, ModuleReport, Report, Totals
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.time import Interval, Measurement, OpTime, StepTime, TimePrediction
+from torchgauge.facts.trace import NamedValue, ParameterInfo, Phase
 from torchgauge.render import get_renderer
 
 

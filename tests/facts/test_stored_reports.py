@@ -39,7 +39,7 @@ class Blocked:
 sys.meta_path.insert(0, Blocked())
 stored = pickle.load(sys.stdin.buffer)
 from torchgauge.facts.io import report_to_json
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 texts = {
     name: report_to_json(item) if isinstance(item, Report) else repr(item)
     for name, item in stored.items()

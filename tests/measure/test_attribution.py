@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from torchgauge.facts.model import Phase
+from torchgauge.facts.trace import Phase
 from torchgauge.measure.attribution import Shares, _typical
 
 

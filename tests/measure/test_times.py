@@ -12,9 +12,11 @@ import pytest
 from report_builder import simple_cnn
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Measurement, ModuleTable, OpTime, Phase, Report, StepTime
+from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.time import Measurement, OpTime, StepTime
 from torchgauge.facts.times import OUTSIDE, TimeComparison
+from torchgauge.facts.trace import Phase
 from torchgauge.render.times import FORMATS, render_times
 
 PREDICTED = {"features.0": 2.0, "features.3": 4.0, "classifier": 1.0}

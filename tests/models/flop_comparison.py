@@ -21,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from tracing import trace
 
 from torchgauge.estimate.compute.flops import op_cost
-from torchgauge.facts.model import OpRecord, Phase, TensorSpec, Trace
+from torchgauge.facts.trace import OpRecord, Phase, TensorSpec, Trace
 
 TABLE = Path(__file__).with_name("flop_counter_differences.csv")
 COLUMNS = ("model", "phase", "op", "torch", "ours", "mechanism")

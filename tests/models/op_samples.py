@@ -32,7 +32,7 @@ from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.formulas.arguments import real_products
 from torchgauge.estimate.compute.formulas.sparse import has_sparse
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.facts.model import Execution, OpRecord, Phase, Role, Trace
+from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, Trace
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "benchmarks" / "operators.csv"

@@ -16,7 +16,7 @@ import pytest
 
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, StreamComparison, compare_traces
-from torchgauge.facts.model import Execution
+from torchgauge.facts.trace import Execution
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session
 

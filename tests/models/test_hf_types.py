@@ -17,7 +17,7 @@ from torchgauge.cli.main import main
 from torchgauge.cli.model_run import model_inputs
 from torchgauge.cli.options import InputRequest
 from torchgauge.errors import ModelSpecError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.models.torchvision_operators import define_missing_operators

@@ -22,7 +22,7 @@ from op_samples import (
     read_table,
 )
 
-from torchgauge.facts.model import Execution
+from torchgauge.facts.trace import Execution
 
 pytestmark = pytest.mark.models
 pytest.importorskip("expecttest", reason="torch's own tests need it")

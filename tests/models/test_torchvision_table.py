@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torchvision_zoo as zoo
 
-from torchgauge.facts.model import OUTSIDE
+from torchgauge.facts.trace import OUTSIDE
 
 HERE = Path(__file__).parent
 PUBLISHED_FILE = HERE.parents[2] / "shared" / "data" / "torchvision_params_gmacs.csv"

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputTensor, plan_inputs
 from torchgauge.trace.run.runs import run
 from torchgauge.trace.run.session import Request

@@ -12,7 +12,8 @@ LIGHT = [
     "import torchgauge; dir(torchgauge)",
     "from torchgauge import Report, Scenario, TorchGaugeError",
     "import torchgauge.errors, torchgauge.units",
-    "import torchgauge.facts.model, torchgauge.facts.query, torchgauge.facts.io",
+    "import torchgauge.facts.report, torchgauge.facts.trace, torchgauge.facts.query",
+    "import torchgauge.facts.io",
     "import pkgutil, importlib, torchgauge.render as package\n"
     "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
     "    importlib.import_module(module.name)",

@@ -11,8 +11,9 @@ from torch import nn
 import report_builder as build
 import torchgauge as tg
 from torchgauge.facts.io import report_from_json, report_to_json
-from torchgauge.facts.model import AliveTensor, Role
+from torchgauge.facts.memory import AliveTensor
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.trace import Role
 from torchgauge.render.csv import CsvRenderer
 from torchgauge.render.latex import LatexRenderer
 from torchgauge.render.markdown import MarkdownRenderer

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 
 import report_builder as build
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Failure, ModuleTable, NotCounted, Phase
+from torchgauge.facts.report import ModuleTable
+from torchgauge.facts.trace import Failure, NotCounted, Phase
 from torchgauge.render import FORMATS, get_renderer
 from torchgauge.render.layout import ColumnSize, fit, shorten, wrap
 from torchgauge.render.text import TextRenderer

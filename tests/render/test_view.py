@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import report_builder as build
-from torchgauge.facts.model import ModuleTable
 from torchgauge.facts.query import (
     Cost,
     children,
@@ -23,6 +22,7 @@ from torchgauge.facts.query import (
     top_by_macs,
     top_by_params,
 )
+from torchgauge.facts.report import ModuleTable
 from torchgauge.render.parts import build_parts, innermost
 from torchgauge.render.shapes import shape_of, values_cell
 from torchgauge.render.view import build_view, summed_rows

@@ -15,7 +15,7 @@ from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.spec import build_model, parse_model_spec
 

@@ -18,7 +18,7 @@ from torchgauge.facts.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
-    from torchgauge.facts.model import Report
+    from torchgauge.facts.report import Report
     from torchgauge.render import Renderer
 
 FORMATS: Mapping[str, tuple[str, ...]] = {

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from enum import StrEnum
 
-from torchgauge.facts.model import OpRecord, TensorSpec, Trace
+from torchgauge.facts.trace import OpRecord, TensorSpec, Trace
 
 
 class DifferenceKind(StrEnum):

@@ -6,10 +6,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Phase, Report, StepTime
 from torchgauge.facts.precision import dtypes_of, precision_text
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.report import Report
+from torchgauge.facts.time import StepTime
 from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.facts.trace import Phase
 
 
 def compare_times(predicted: Report, measured: Report) -> TimeComparison:

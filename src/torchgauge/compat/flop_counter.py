@@ -28,7 +28,7 @@ from torch.utils.flop_counter import flop_registry, register_flop_formula
 from torchgauge.compat.tables import simple_table
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.facts.model import NotCounted, OpRecord, Phase
+from torchgauge.facts.trace import NotCounted, OpRecord, Phase
 from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.torch_internals import (

@@ -20,17 +20,10 @@ from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
 from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.facts.model import (
-    MemoryEstimate,
-    ModuleCall,
-    OpRecord,
-    ParameterInfo,
-    Phase,
-    Report,
-    Totals,
-    Trace,
-)
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
 from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.record.recorder import CompositeCall

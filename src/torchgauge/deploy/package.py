@@ -28,7 +28,7 @@ from torchgauge.deploy.verification import (
 )
 from torchgauge.deploy.writing import Contents, write_package
 from torchgauge.errors import InputError, ModelError, UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 
 LONGEST = 2048

@@ -10,7 +10,7 @@ from torchgauge.analyze import analyze_model
 from torchgauge.deploy.contents.memory_table import MemoryLine, MemoryTable, line_over
 from torchgauge.deploy.export.signature import BATCH, Signature
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 
 _BATCHES = (4, 16, 64)

@@ -27,7 +27,7 @@ from torchgauge.deploy.export.exporting import Exported
 from torchgauge.deploy.verification import Comparison
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.facts.io import report_to_json
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
 

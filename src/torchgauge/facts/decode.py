@@ -8,32 +8,27 @@ from typing import Any, TypeVar
 
 from torchgauge.errors import ReportFormatError, ScenarioError
 from torchgauge.facts.guess import with_guesses
-from torchgauge.facts.model import (
-    AliveTensor,
+from torchgauge.facts.memory import AliveTensor, MemoryEstimate, PhaseMemory, TimelinePoint
+from torchgauge.facts.report import CallCost, ModuleReport, ModuleTable, Report, Totals
+from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.time import (
     Bottleneck,
-    CallCost,
-    Execution,
-    Failure,
     Interval,
     Measurement,
-    MemoryEstimate,
-    ModuleReport,
-    ModuleTable,
+    OpTime,
+    StepTime,
+    TimePrediction,
+)
+from torchgauge.facts.trace import (
+    Execution,
+    Failure,
     NamedValue,
     NotCounted,
-    OpTime,
     ParameterInfo,
     Phase,
-    PhaseMemory,
-    Report,
     Role,
-    StepTime,
     TensorSpec,
-    TimelinePoint,
-    TimePrediction,
-    Totals,
 )
-from torchgauge.facts.scenario import Scenario
 
 T = TypeVar("T")
 E = TypeVar("E", bound=StrEnum)

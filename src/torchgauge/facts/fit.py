@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.model import NotCounted
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import NotCounted
 
 FIT_SCHEMA_VERSION = 1
 

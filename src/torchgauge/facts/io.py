@@ -16,26 +16,17 @@ from typing import Any
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.decode import decode_report
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.model import (
-    SCHEMA_VERSION,
-    AliveTensor,
+from torchgauge.facts.memory import AliveTensor, MemoryEstimate, PhaseMemory
+from torchgauge.facts.report import SCHEMA_VERSION, CallCost, ModuleReport, Report, Totals
+from torchgauge.facts.time import (
     Bottleneck,
-    CallCost,
-    Failure,
     Interval,
     Measurement,
-    MemoryEstimate,
-    ModuleReport,
-    NamedValue,
     OpTime,
-    ParameterInfo,
-    PhaseMemory,
-    Report,
     StepTime,
-    TensorSpec,
     TimePrediction,
-    Totals,
 )
+from torchgauge.facts.trace import Failure, NamedValue, ParameterInfo, TensorSpec
 
 _AGAIN = "save the report again, with report.save(…) or --format json"
 

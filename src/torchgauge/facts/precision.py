@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from torchgauge.facts.model import ParameterInfo, Report, Trace
+from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Precision
+from torchgauge.facts.trace import ParameterInfo, Trace
 
 _SHORT = {
     "float64": "fp64", "float32": "fp32", "float16": "fp16", "bfloat16": "bf16",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, fields
 
-from torchgauge.facts.model import CallCost, ModuleReport, Report
+from torchgauge.facts.report import CallCost, ModuleReport, Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ from torch import nn
 from torchgauge.estimate.compute.modules import estimate_compute
 from torchgauge.estimate.memory.gpu import Gpu, loop_of
 from torchgauge.estimate.memory.limits import Weight, weigh
-from torchgauge.facts.model import NotCounted, Trace
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import NotCounted, Trace
 from torchgauge.target import Machine, machine_of
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.run.runs import run

@@ -12,7 +12,7 @@ from torchgauge.errors import TorchGaugeError, UsageError
 from torchgauge.estimate.memory.gpu import loop_of
 from torchgauge.estimate.memory.limits import weigh
 from torchgauge.facts.fit import DeviceFit
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 from torchgauge.fit.bench import Bench, Setup
 from torchgauge.target import Machine, machine_of
 

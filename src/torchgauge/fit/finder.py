@@ -17,9 +17,10 @@ from torchgauge.estimate.memory.lifetimes import LiveBytes, estimate_memory, liv
 from torchgauge.estimate.memory.limits import breakdown, judge
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
-from torchgauge.facts.model import MemoryEstimate, NamedValue, Role, Trace
+from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import NamedValue, Role, Trace
 from torchgauge.fit.alternatives import Finder
 from torchgauge.fit.bench import Bench, Setup, Weighed
 from torchgauge.fit.candidates import Situation

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import MissingExtraError, UsageError
-from torchgauge.facts.model import Role, StorageRecord, Trace
+from torchgauge.facts.trace import Role, StorageRecord, Trace
 from torchgauge.fit.bench import Setup, SetupError, resized
 from torchgauge.fit.lora import adapted
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor

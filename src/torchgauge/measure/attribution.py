@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from torchgauge.facts.model import OpTime, Phase, Trace
+from torchgauge.facts.time import OpTime
+from torchgauge.facts.trace import Phase, Trace
 from torchgauge.measure.step import RealStep
 from torchgauge.trace.record.kernel_memory import quiet_profiler
 from torchgauge.trace.torch_internals import next_sequence_nr, profiler_range

@@ -20,20 +20,12 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, report_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.model import (
-    CallCost,
-    Execution,
-    Failure,
-    ModuleCall,
-    ModuleTable,
-    Phase,
-    PhaseMemory,
-    Report,
-    StepTime,
-    Trace,
-)
+from torchgauge.facts.memory import PhaseMemory
+from torchgauge.facts.report import CallCost, ModuleTable, Report
 from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.facts.time import StepTime
 from torchgauge.facts.timeline import Timeline
+from torchgauge.facts.trace import Execution, Failure, ModuleCall, Phase, Trace
 from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.settled import settle_allocator

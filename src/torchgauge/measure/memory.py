@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from torchgauge.facts.model import MemoryEstimate, Phase, PhaseMemory
+from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
+from torchgauge.facts.trace import Phase
 from torchgauge.measure.step import RealStep
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import comb
 from statistics import median
 
-from torchgauge.facts.model import Interval
+from torchgauge.facts.time import Interval
 
 
 def interval_ranks(count: int, confidence: float) -> tuple[int, int, float]:

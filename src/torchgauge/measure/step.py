@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from torchgauge.facts.model import Phase
 from torchgauge.facts.scenario import Precision
+from torchgauge.facts.trace import Phase
 from torchgauge.trace.copy.casting import Casting
 from torchgauge.trace.copy.meta_copy import CpuConverter, Twin
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made

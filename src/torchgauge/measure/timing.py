@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from torchgauge.facts.model import Interval, Measurement, Phase
+from torchgauge.facts.time import Interval, Measurement
+from torchgauge.facts.trace import Phase
 from torchgauge.measure.statistics import (
     enough_for,
     interval_of,

@@ -46,16 +46,16 @@ class SpecKind(StrEnum):
 
 
 _SOURCES = {
-    SpecKind.PYTHON_FILE: "python_source",
-    SpecKind.PYTHON_MODULE: "python_source",
-    SpecKind.TORCHVISION: "torchvision_source",
-    SpecKind.TIMM: "timm_source",
-    SpecKind.HUGGING_FACE: "huggingface_source",
-    SpecKind.SAFETENSORS: "safetensors_source",
-    SpecKind.CHECKPOINT: "checkpoint_source",
-    SpecKind.EXPORTED: "exported_source",
+    SpecKind.PYTHON_FILE: "sources.python_source",
+    SpecKind.PYTHON_MODULE: "sources.python_source",
+    SpecKind.TORCHVISION: "sources.torchvision_source",
+    SpecKind.TIMM: "sources.timm_source",
+    SpecKind.HUGGING_FACE: "huggingface.source",
+    SpecKind.SAFETENSORS: "sources.safetensors_source",
+    SpecKind.CHECKPOINT: "sources.checkpoint_source",
+    SpecKind.EXPORTED: "sources.exported_source",
 }
-"""The module in ``torchgauge.models.sources`` that builds each kind."""
+"""The module below ``torchgauge.models`` that builds each kind."""
 
 _PREFIXES = {kind.value: kind for kind in (
     SpecKind.TORCHVISION, SpecKind.TIMM, SpecKind.HUGGING_FACE,
@@ -146,7 +146,7 @@ def build_model(spec: ModelSpec, *, with_weights: bool = False) -> ModelBuild:
         ModelSpecError: it leads to no model; the message says why and what to do.
         MissingExtraError: the library that it comes from is not installed.
     """
-    source = importlib.import_module(f"torchgauge.models.sources.{_SOURCES[spec.kind]}")
+    source = importlib.import_module(f"torchgauge.models.{_SOURCES[spec.kind]}")
     with building(with_weights=with_weights):
         build: ModelBuild = source.build(spec)
     return build

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 
 _RENDERERS = {
     "text": ("torchgauge.render.text", "TextRenderer"),

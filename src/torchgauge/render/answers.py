@@ -8,20 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.facts.model import (
-    OUTSIDE,
-    Measurement,
-    MemoryEstimate,
-    NamedValue,
-    NotCounted,
-    PhaseMemory,
-    Report,
-    StepTime,
-    TimePrediction,
-)
+from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.precision import dtypes_of, precision_text
 from torchgauge.facts.query import has_run, own_costs
+from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Precision, Scenario, ZeroGrad
+from torchgauge.facts.time import Measurement, StepTime, TimePrediction
+from torchgauge.facts.trace import OUTSIDE, NamedValue, NotCounted
 from torchgauge.render.figures import share
 from torchgauge.render.parts import Part, innermost
 from torchgauge.render.shapes import one_line, shape_text

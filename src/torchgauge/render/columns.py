@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Report
 from torchgauge.facts.query import has_run
+from torchgauge.facts.report import Report
 from torchgauge.render.figures import share
 from torchgauge.render.parts import Kind, Part
 from torchgauge.render.shapes import Cell, dtype_text, shape_of, values_cell

@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.render.view import Row, View, build_view, check_options, summed_rows
 
 

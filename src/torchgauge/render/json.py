@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torchgauge.facts.io import report_to_json
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

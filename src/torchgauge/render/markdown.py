@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.render.notes import FailureView
 from torchgauge.render.view import Row, View, build_view, check_options
 

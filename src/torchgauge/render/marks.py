@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchgauge.facts.model import ParameterInfo, Report
 from torchgauge.facts.query import has_run
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import ParameterInfo
 from torchgauge.render.parts import Kind, Part, distinct_calls
 from torchgauge.render.shapes import one_line
 

@@ -10,8 +10,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from torchgauge.facts.model import Phase, Report, Role
 from torchgauge.facts.query import never_called
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Phase, Role
 from torchgauge.render.answers import is_module, layer_output_bytes, missing_formulas, named_value
 from torchgauge.render.figures import mebibytes
 from torchgauge.render.shapes import one_line

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 
-from torchgauge.facts.model import CallCost, ModuleReport, NamedValue, ParameterInfo, Report
 from torchgauge.facts.query import Cost, children_by_path, forward_calls, own_costs
+from torchgauge.facts.report import CallCost, ModuleReport, Report
+from torchgauge.facts.trace import NamedValue, ParameterInfo
 from torchgauge.render.shapes import one_line
 
 FUNCTIONAL = "(functional)"

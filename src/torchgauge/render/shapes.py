@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torchgauge.facts.model import NamedValue
+from torchgauge.facts.trace import NamedValue
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def one_line(text: str) -> str:
 def shape_text(value: NamedValue, batch_size: int | None) -> str:
     """Write a leaf's shape; dimensions known to be a multiple of the batch as ``B`` or ``49B``.
 
-    >>> from torchgauge.facts.model import TensorSpec
+    >>> from torchgauge.facts.trace import TensorSpec
     >>> spec = TensorSpec(shape=(2, 3, 8), dtype="float32", device="cpu", nbytes=192)
     >>> shape_text(NamedValue(name="x", tensor=spec, batch_dims=((0, 1),)), 2)
     '[B, 3, 8]'

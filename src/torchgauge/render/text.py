@@ -11,7 +11,7 @@ from rich.color import ColorSystem
 from rich.style import Style
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.render.columns import LAYER, Column
 from torchgauge.render.layout import ColumnSize, fit, pad, shorten, wrap
 from torchgauge.render.marks import Mark

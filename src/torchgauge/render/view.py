@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.render.answers import Answer, answers, title
 from torchgauge.render.columns import (
     OWNED_FIELDS,

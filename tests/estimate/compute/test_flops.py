@@ -24,7 +24,7 @@ from torchgauge.estimate.compute.flops import (
     unregister_flop_formula,
 )
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.facts.model import OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
 
 def tensor(*shape):

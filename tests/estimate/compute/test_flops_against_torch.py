@@ -15,7 +15,7 @@ from torch.utils.flop_counter import flop_registry
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.facts.model import OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
 aten = torch.ops.aten
 IS_CURRENT = torch.__version__ >= torch.torch_version.TorchVersion("2.13.0.dev0")

@@ -16,7 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from torchgauge.estimate.memory.workspaces import Target, workspaces_for
 from torchgauge.estimate.memory.workspaces.target import Caches
-from torchgauge.facts.model import ArgumentValue, OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
 from torchgauge.trace.operators.shape_rules import layout_of
 from torchgauge.trace.record.kernel_memory import one_thread
 

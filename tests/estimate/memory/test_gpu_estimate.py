@@ -13,7 +13,8 @@ from small_models import MODELS, dtypes_of, trace
 from torchgauge.estimate.memory.gpu import loop_of
 from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
 from torchgauge.estimate.memory.steps import repeat
-from torchgauge.facts.model import MemoryEstimate, Phase, Role
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.trace import Phase, Role
 from torchgauge.target import machine_of
 
 A100 = "A100-SXM-40GB"

@@ -10,7 +10,8 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
-from torchgauge.facts.model import MemoryEstimate, Role
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.trace import Role
 
 B, IN, HIDDEN, OUT = 32, 100, 200, 10
 

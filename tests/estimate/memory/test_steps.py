@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from torchgauge.estimate.memory.allocator import AllocatorSettings, replay
 from torchgauge.estimate.memory.steps import Loop, repeat
-from torchgauge.facts.model import (
+from torchgauge.facts.scenario import Scenario, ZeroGrad
+from torchgauge.facts.trace import (
     Execution,
     OpRecord,
     Phase,
@@ -19,7 +20,6 @@ from torchgauge.facts.model import (
     StorageRecord,
     Trace,
 )
-from torchgauge.facts.scenario import Scenario, ZeroGrad
 
 PARAMETER, GRADIENT, STATE, BATCH, HIDDEN, OUTPUT, LOSS, SCRATCH = range(8)
 SIZES = {

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from torchgauge.estimate.memory.workspaces import Target, workspaces_for
-from torchgauge.facts.model import ArgumentValue, Layout, OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, Layout, OpRecord, Phase, TensorSpec
 from torchgauge.trace.torch_internals.onednn import lstm_workspace_bytes
 
 PLAIN = Layout.CONTIGUOUS

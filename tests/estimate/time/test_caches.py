@@ -19,7 +19,7 @@ from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, Tr
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.predict import _Steps, predict_on_cpu
 from torchgauge.estimate.time.cpu.work import work_of
-from torchgauge.facts.model import Phase, Role, Trace
+from torchgauge.facts.trace import Phase, Role, Trace
 from torchgauge.measure.calibration import distances
 
 MIB = 2**20

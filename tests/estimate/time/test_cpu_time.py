@@ -27,8 +27,8 @@ from torchgauge.estimate.time.cpu.surface import Surface
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.facts.io import report_to_dict
-from torchgauge.facts.model import Phase
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.trace import Phase
 from torchgauge.measure.calibration.dtypes import slower
 from torchgauge.measure.calibration.fit import surfaces_of
 from torchgauge.measure.calibration.timing import Sample

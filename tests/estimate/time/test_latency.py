@@ -21,8 +21,8 @@ from torchgauge.estimate.time.gpu.fusion import fused
 from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
 from torchgauge.estimate.time.gpu.rates import arithmetic_of, headroom, rates_of
 from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.facts.model import OpRecord, Phase, TensorSpec
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
 GPU = find_device("RTX 3090")
 MODEL = DeviceModel(device=GPU)

@@ -14,7 +14,7 @@ from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Execution, OpRecord, TensorSpec, Trace
+from torchgauge.facts.trace import Execution, OpRecord, TensorSpec, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.cuda_attention import AttentionCase, choose

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.torch_version import TorchVersion
 
 import torchgauge as tg
-from torchgauge.facts.model import Execution, OpRecord, Phase, Role, TensorSpec, Trace
+from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, TensorSpec, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy, policies_of

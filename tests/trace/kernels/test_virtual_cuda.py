@@ -13,8 +13,8 @@ from torch.torch_version import TorchVersion
 import torchgauge as tg
 from small_models import MODELS, Language, Packed, dtypes_of, mlp, streams, trace
 from torchgauge.compare.streams import DifferenceKind
-from torchgauge.facts.model import OpRecord, Role, Trace
 from torchgauge.facts.scenario import OPTIMIZERS
+from torchgauge.facts.trace import OpRecord, Role, Trace
 from torchgauge.trace.kernels.cuda_attention import AttentionBackend, AttentionCase, choose
 
 A100 = "A100-SXM-40GB"

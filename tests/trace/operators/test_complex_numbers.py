@@ -19,7 +19,8 @@ from torchgauge.estimate.compute.flops import (
     register_flop_formula,
     unregister_flop_formula,
 )
-from torchgauge.facts.model import OpRecord, Phase, Report, TensorSpec
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
 GPU = "H100-SXM"
 

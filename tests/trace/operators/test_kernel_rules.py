@@ -14,7 +14,7 @@ from torch.nn import functional
 import torchgauge as tg
 from real_step import predicted_peak, real_peak
 from torchgauge.analyze import run_model
-from torchgauge.facts.model import Phase
+from torchgauge.facts.trace import Phase
 from torchgauge.trace.operators.kernel_rules import CPU_RULES, KERNEL_RULES
 
 aten = torch.ops.aten

@@ -14,7 +14,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.model import Execution, Role, Trace
+from torchgauge.facts.trace import Execution, Role, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session
 

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 import torchgauge as tg
 from torchgauge.analyze import run_model
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Phase
+from torchgauge.facts.trace import Phase
 
 
 def helper() -> int:

@@ -10,7 +10,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from torchgauge import Scenario
-from torchgauge.facts.model import Execution, Phase
+from torchgauge.facts.trace import Execution, Phase
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session
 

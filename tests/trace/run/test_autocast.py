@@ -10,7 +10,7 @@ import torchgauge as tg
 from small_models import MODELS, dtypes_of, mlp, streams, trace
 from torchgauge.compare.streams import DifferenceKind
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Role, TensorSpec, Trace
+from torchgauge.facts.trace import Role, TensorSpec, Trace
 from torchgauge.trace.isolate.isolation import neutral
 from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy
 

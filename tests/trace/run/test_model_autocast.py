@@ -16,7 +16,7 @@ from autocast_models import BF16, FOR_THE_CPU, FP16, WITH_A_KIND, Block, Inside,
 from real_step import predicted_peak, real_peak
 from small_models import streams, trace
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Execution, Role, Trace
+from torchgauge.facts.trace import Execution, Role, Trace
 from torchgauge.trace.isolate.isolation import neutral
 
 GPU = "RTX 4090"

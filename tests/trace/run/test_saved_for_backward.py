@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 import torchgauge as tg
 from small_models import streams, trace
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Phase, Role, Trace
+from torchgauge.facts.trace import Phase, Role, Trace
 
 A100 = "A100-SXM-40GB"
 

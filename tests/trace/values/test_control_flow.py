@@ -12,7 +12,8 @@ from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.errors import ModelError
-from torchgauge.facts.model import Execution, Report
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Execution
 
 _PRODUCT = 64 * 64
 """Multiply-adds of one layer for one row."""

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 import torchgauge as tg
 from torchgauge.analyze import report_of, run_model
-from torchgauge.facts.model import Execution
+from torchgauge.facts.trace import Execution
 from torchgauge.trace.run.session import Session
 
 

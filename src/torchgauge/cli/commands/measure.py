@@ -14,7 +14,7 @@ from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import ScenarioError, UsageError
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.models.build import ModelBuild
 from torchgauge.units import format_milliseconds, format_percent
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 from torchgauge.models.build import ModelBuild
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 from torchgauge.trace.run.session import CallObserver
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.compute.modules import estimate_compute
-from torchgauge.facts.model import OUTSIDE
+from torchgauge.facts.trace import OUTSIDE
 
 ITSELF = "(itself)"
 """Name of what a module with children does or owns outside of them; no module can have it."""

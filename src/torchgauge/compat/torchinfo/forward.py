@@ -19,7 +19,8 @@ from torchgauge.compat.torchinfo.model_statistics import ModelStatistics
 from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
-from torchgauge.facts.model import Phase, Report
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Phase
 from torchgauge.trace.isolate.isolation import unheard
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torchgauge.compat.torchinfo.enums import Units
 from torchgauge.compat.torchinfo.formatting import CONVERSION_FACTORS, FormattingOptions
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 
 _AUTO_UNITS = (Units.TERABYTES, Units.GIGABYTES)
 """Above millions, in which everything else is written, as in the released torchinfo."""

@@ -13,8 +13,8 @@ from torchgauge.compat.running import ModelRun
 from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.compat.torchinfo.sizes import ShownSizes
-from torchgauge.facts.model import ModuleCall, NamedValue, ParameterInfo
 from torchgauge.facts.quick import made_quickly
+from torchgauge.facts.trace import ModuleCall, NamedValue, ParameterInfo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import nn
 
 from torchgauge.compat.running import ModelRun
 from torchgauge.compat.torchsummary.runs import SummaryRun
-from torchgauge.facts.model import ModuleCall, NamedValue, ParameterInfo
+from torchgauge.facts.trace import ModuleCall, NamedValue, ParameterInfo
 
 _WITHOUT_ROW = (nn.Sequential, nn.ModuleList)
 """Containers that torchsummary leaves out."""

@@ -32,7 +32,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
 from torchgauge.estimate.compute.formulas.distance import uses_matmul
 from torchgauge.estimate.compute.free_ops import FREE_NAMESPACES, FREE_OPS, FREE_OPS_ELSEWHERE
 from torchgauge.estimate.compute.registry import packets
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 ElementCount: TypeAlias = Callable[[OpRecord], int]
 

@@ -27,7 +27,7 @@ from torchgauge.estimate.compute.registry import (
     register_flop_formula,
     unregister_flop_formula,
 )
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 __all__ = [
     "FlopFormula",
@@ -57,7 +57,7 @@ def op_cost(op: OpRecord) -> OpCost | None:
     """Return what an operator costs, ``None`` where no rule knows.
 
     Example:
-        >>> from torchgauge.facts.model import Phase, TensorSpec
+        >>> from torchgauge.facts.trace import Phase, TensorSpec
         >>> def floats(*shape: int) -> TensorSpec:
         ...     return TensorSpec(shape=shape, dtype="float32", device="meta", nbytes=0)
         >>> op_cost(OpRecord(index=0, name="aten.mm.default", args=(floats(2, 3), floats(3, 4)),

@@ -11,17 +11,15 @@ from typing import Any
 
 from torchgauge.estimate.compute.flops import OpCost, not_counted_reason, op_cost
 from torchgauge.estimate.memory.lifetimes import LiveBytes, saved_activations
-from torchgauge.facts.model import (
-    CallCost,
+from torchgauge.facts.report import CallCost, ModuleReport, Totals
+from torchgauge.facts.trace import (
     ModuleCall,
     ModuleInfo,
-    ModuleReport,
     NotCounted,
     OpRecord,
     ParameterInfo,
     Phase,
     Role,
-    Totals,
     Trace,
 )
 

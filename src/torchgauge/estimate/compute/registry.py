@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable
 from typing import TypeAlias, TypeVar
 
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 FlopFormula: TypeAlias = Callable[[OpRecord], int]
 """A pure function of the recorded shapes that returns matmul-like FLOPs, 2 per MAC."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from torchgauge.facts.model import AliveTensor, Role, StorageRecord, TensorSpec, Trace
+from torchgauge.facts.memory import AliveTensor
+from torchgauge.facts.trace import Role, StorageRecord, TensorSpec, Trace
 
 MOST = 8
 """Blocks that a report names."""

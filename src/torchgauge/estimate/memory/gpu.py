@@ -22,7 +22,8 @@ from torchgauge.estimate.memory.allocator import (
 from torchgauge.estimate.memory.cuda_overheads import cublas_workspace_bytes
 from torchgauge.estimate.memory.steps import Loop, repeat
 from torchgauge.estimate.memory.workspaces import Target, workspaces_for
-from torchgauge.facts.model import MemoryEstimate, Phase, Role, TimelinePoint, Trace
+from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
+from torchgauge.facts.trace import Phase, Role, Trace
 
 STEPS: Final = 3
 """The first makes the optimizer's states, the second finds them, the third is like all later."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from torchgauge.estimate.memory.allocator import replay, smallest_cap
 from torchgauge.estimate.memory.gpu import Gpu, loop_of
-from torchgauge.facts.model import MemoryEstimate, Trace
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.trace import Trace
 
 _SCALES = (0, 2)
 """Of the expected workspaces."""

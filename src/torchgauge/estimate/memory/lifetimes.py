@@ -16,14 +16,8 @@ from itertools import accumulate
 from torchgauge.estimate.memory.alive import largest_alive
 from torchgauge.estimate.memory.steady_state import Carried, carried_over
 from torchgauge.estimate.memory.steps import Workspaces, placed_workspaces
-from torchgauge.facts.model import (
-    MemoryEstimate,
-    Phase,
-    Role,
-    StorageRecord,
-    TimelinePoint,
-    Trace,
-)
+from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
+from torchgauge.facts.trace import Phase, Role, StorageRecord, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,8 @@ from torchgauge.estimate.memory.allocator import replay
 from torchgauge.estimate.memory.gpu import Gpu
 from torchgauge.estimate.memory.steps import Loop
 from torchgauge.facts.fit import Part, Verdict
-from torchgauge.facts.model import MemoryEstimate, Role
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.trace import Role
 
 PART_OF: Final[Mapping[Role, Part]] = {
     Role.PARAMETER: Part.PARAMETERS,

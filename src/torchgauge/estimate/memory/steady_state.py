@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchgauge.facts.model import Phase, Role, StorageRecord, Trace
 from torchgauge.facts.scenario import ZeroGrad
+from torchgauge.facts.trace import Phase, Role, StorageRecord, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

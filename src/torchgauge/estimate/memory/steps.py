@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
-from torchgauge.facts.model import OpRecord, Phase, Role, Trace
 from torchgauge.facts.scenario import ZeroGrad
+from torchgauge.facts.trace import OpRecord, Phase, Role, Trace
 
 Workspaces = Callable[[OpRecord], tuple[int, ...]]
 """Bytes of the blocks that a kernel allocates for itself and frees before it returns."""

@@ -8,7 +8,7 @@ from functools import cached_property
 
 from torchgauge.devices import Device
 from torchgauge.estimate.time.timeline import KernelRun
-from torchgauge.facts.model import Phase
+from torchgauge.facts.trace import Phase
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,10 @@ from torchgauge.devices.device import Device
 from torchgauge.estimate.time.gpu.bottlenecks import bottlenecks
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.prediction import Prediction
-from torchgauge.facts.model import (
-    ModuleReport,
-    ModuleTable,
-    OpTime,
-    Phase,
-    StepTime,
-    TimePrediction,
-    Trace,
-)
+from torchgauge.facts.report import ModuleReport, ModuleTable
 from torchgauge.facts.scenario import Precision, Scenario
+from torchgauge.facts.time import OpTime, StepTime, TimePrediction
+from torchgauge.facts.trace import Phase, Trace
 
 _MILLISECONDS = 1e3
 _MOST_OPS = 50

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from torchgauge.facts.model import OpRecord, Phase, Role, Trace
+from torchgauge.facts.trace import OpRecord, Phase, Role, Trace
 
 _MAKES_ZEROS: Final = frozenset(
     f"aten.{name}.default" for name in ("zeros_like", "zeros", "new_zeros", "full_like", "full")

@@ -14,7 +14,7 @@ from torchgauge.estimate.time.gpu.cost import kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.facts.model import OpRecord, Phase
+from torchgauge.facts.trace import OpRecord, Phase
 
 _MICROSECOND = 1e-6
 

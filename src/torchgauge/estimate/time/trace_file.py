@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.timeline import KernelRun
-from torchgauge.facts.model import MemoryEstimate, Phase, Trace
+from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.timeline import Timeline, TraceEvent
+from torchgauge.facts.trace import Phase, Trace
 
 _CPU: Final = {"pid": 1, "tid": 1}
 _GPU: Final = {"pid": 0, "tid": 7}

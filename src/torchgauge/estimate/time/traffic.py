@@ -7,7 +7,7 @@ from typing import Final
 
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 FEW_BYTES: Final = 16_384
 """A kernel that moves no more is a launch and nothing else."""

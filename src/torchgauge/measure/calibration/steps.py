@@ -19,8 +19,8 @@ from torchgauge.estimate.time.cpu.page_faults import PAGE
 from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
 from torchgauge.estimate.time.cpu.work import work_of
 from torchgauge.estimate.time.prediction import Prediction
-from torchgauge.facts.model import Phase
 from torchgauge.facts.scenario import Mode, Scenario
+from torchgauge.facts.trace import Phase
 from torchgauge.measure.calibration.case import Case, Fresh, Memory
 from torchgauge.measure.calibration.networks import Network, Views, modules, small
 from torchgauge.measure.calibration.timing import recorded, runs

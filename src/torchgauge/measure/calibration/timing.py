@@ -12,7 +12,7 @@ from typing import Any, Final
 import torch
 
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
-from torchgauge.facts.model import OpRecord, Phase
+from torchgauge.facts.trace import OpRecord, Phase
 from torchgauge.measure.calibration.case import Case, Memory
 from torchgauge.measure.settled import page_faults
 from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in

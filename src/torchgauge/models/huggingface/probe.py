@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import nn
 
-    from torchgauge.facts.model import Failure
+    from torchgauge.facts.trace import Failure
     from torchgauge.trace.inputs.plan import InputTensor
 
 
@@ -39,8 +39,8 @@ class Probe:
 
 def probe(model: nn.Module, inputs: Mapping[str, InputTensor]) -> Probe:
     """Run the model's forward once, on tensors without data; nothing of it is kept."""
-    from torchgauge.facts.model import Execution
     from torchgauge.facts.scenario import Scenario
+    from torchgauge.facts.trace import Execution
     from torchgauge.trace.inputs.plan import InputPlan
     from torchgauge.trace.isolate.isolation import collector_paused, unheard
     from torchgauge.trace.run.session import Request, Session

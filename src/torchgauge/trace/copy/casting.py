@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import torch
 from torch import nn
 
-from torchgauge.facts.model import ModuleInfo
 from torchgauge.facts.scenario import Precision, Scenario
+from torchgauge.facts.trace import ModuleInfo
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.inspect.describe import dtype_named, tensors_in
 from torchgauge.trace.inspect.modules import tensors_of

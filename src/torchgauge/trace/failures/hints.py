@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from torchgauge.facts.model import NamedValue, TensorSpec
+from torchgauge.facts.trace import NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.failures.causes import causes
 from torchgauge.trace.inspect.code_lines import place

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from torchgauge.facts.guess import Guess
-from torchgauge.facts.model import TensorSpec, Trace
+from torchgauge.facts.trace import TensorSpec, Trace
 from torchgauge.trace.inputs.plan import INTEGER_NAMES, InputPlan, InputTensor
 
 _OF_DTYPES = re.compile(

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.facts.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.inspect.irregular import counted_shape, dense_parts, is_irregular
 from torchgauge.trace.inspect.packed_objects import is_packed, packed_tensors
 

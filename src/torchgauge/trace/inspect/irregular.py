@@ -14,7 +14,7 @@ import torch
 import torch.utils.flop_counter  # attention of nested tensors uses it and does not import it (2.13)
 from torch import nn
 
-from torchgauge.facts.model import ArgumentValue, NamedValue, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.torch_internals import (
     compressed_parts,

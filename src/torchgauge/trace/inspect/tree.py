@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from torchgauge.facts.model import ModuleInfo, ParameterInfo
+from torchgauge.facts.trace import ModuleInfo, ParameterInfo
 from torchgauge.trace.inspect.bitsandbytes import quantization_states
 from torchgauge.trace.inspect.describe import dtype_name
 from torchgauge.trace.inspect.geometry import span_of

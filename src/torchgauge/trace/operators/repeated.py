@@ -16,7 +16,7 @@ from typing import Any
 
 from torch import nn
 
-from torchgauge.facts.model import TensorSpec
+from torchgauge.facts.trace import TensorSpec
 from torchgauge.trace.inspect.modules import STATE, cached_by_class
 from torchgauge.trace.operators.op_facts import OpFacts
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.facts.model import Layout
+from torchgauge.facts.trace import Layout
 from torchgauge.trace.inspect.bitsandbytes import BITSANDBYTES_RULES
 from torchgauge.trace.operators.fourier import FOURIER_RULES
 from torchgauge.trace.operators.kernel_rules import KERNEL_RULES

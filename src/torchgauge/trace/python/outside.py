@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from torchgauge.facts.model import OUTSIDE, NotCounted, Phase
+from torchgauge.facts.trace import OUTSIDE, NotCounted, Phase
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.inspect.code_lines import is_ours, is_session, is_torch, place
 from torchgauge.trace.python.arrays import FEW_FLOATS, FEW_INTEGERS, is_computed

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
-from torchgauge.facts.model import (
+from torchgauge.facts.trace import (
     ArgumentValue,
     ModuleCall,
     NamedValue,

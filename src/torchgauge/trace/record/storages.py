@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from torchgauge.facts.model import Role, StorageEvent, StorageRecord
+from torchgauge.facts.trace import Role, StorageEvent, StorageRecord
 from torchgauge.trace.failures.out_of_memory import RealRunStopped
 from torchgauge.trace.inspect.code_lines import code_line
 from torchgauge.trace.torch_internals import storage_key

@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from torchgauge.facts.model import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.isolate.isolation import unheard

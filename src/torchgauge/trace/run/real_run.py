@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from torchgauge.facts.model import Execution, Trace
+from torchgauge.facts.trace import Execution, Trace
 from torchgauge.trace.failures.out_of_memory import free_bytes
 from torchgauge.trace.isolate.isolation import unheard
 from torchgauge.trace.run.session import Outcome, Request, Session

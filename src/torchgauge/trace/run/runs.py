@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from torchgauge.facts.guess import Guess
-from torchgauge.facts.model import Execution
+from torchgauge.facts.trace import Execution
 from torchgauge.trace.copy.accelerators import names_accelerator
 from torchgauge.trace.failures.missing_data import needs_values
 from torchgauge.trace.inputs.plan import InputPlan

@@ -15,8 +15,8 @@ from torch import nn
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.guess import Guess
-from torchgauge.facts.model import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.facts.scenario import OPTIMIZERS, Precision, Scenario
+from torchgauge.facts.trace import Execution, Failure, NamedValue, Phase, Role, Trace
 from torchgauge.trace.copy.accelerators import StayOnDevice
 from torchgauge.trace.copy.casting import Casting
 from torchgauge.trace.copy.constructed import constructed_value

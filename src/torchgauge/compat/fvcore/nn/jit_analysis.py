@@ -22,7 +22,7 @@ from torchgauge.compat.fvcore.nn.operators import (
     simple_name,
 )
 from torchgauge.compat.running import ModelRun, run
-from torchgauge.facts.model import Report
+from torchgauge.facts.report import Report
 
 _LOGGER = logging.getLogger("fvcore.nn.jit_analysis")
 """fvcore's own logger, so that programs which set its level have it as they want it."""

@@ -13,7 +13,7 @@ from math import prod
 from typing import Any, TypeAlias
 
 from torchgauge.estimate.compute.flops import op_cost
-from torchgauge.facts.model import ArgumentValue, OpRecord, Phase, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
 
 Handle: TypeAlias = Callable[[list[Any], list[Any]], "Counter[str] | float"]
 

@@ -16,7 +16,7 @@ import torch
 from torchgauge.compat.fvcore.nn.values import Value, values
 from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.compute.flops import op_cost
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 FOLLOWED = frozenset(
     f"aten::{name}"

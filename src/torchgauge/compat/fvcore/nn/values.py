@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from torchgauge.facts.model import ArgumentValue, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, TensorSpec
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from math import prod
 from typing import TypeAlias
 
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
 

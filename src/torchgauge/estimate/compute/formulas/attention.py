@@ -16,7 +16,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
     shape,
 )
 from torchgauge.estimate.compute.registry import register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 def attention_flops(query: Shape, key: Shape, value: Shape) -> int:

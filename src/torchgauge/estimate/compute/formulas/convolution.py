@@ -18,7 +18,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
     shape,
 )
 from torchgauge.estimate.compute.registry import register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 def _filter_macs(weight: Shape) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchgauge.estimate.compute.formulas.arguments import argument, output_numel, shape
 from torchgauge.estimate.compute.registry import register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 _MATMUL_ROWS = 25
 """``cdist`` multiplies matrices when either side has more rows (ATen ``Distance.cpp``)."""

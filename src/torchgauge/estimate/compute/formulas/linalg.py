@@ -12,7 +12,7 @@ from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, argument, output_shape, shape
 from torchgauge.estimate.compute.registry import DependsOnValuesError, register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 def _batch(matrix: Shape) -> int:

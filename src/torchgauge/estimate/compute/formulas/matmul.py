@@ -21,7 +21,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
 )
 from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
 from torchgauge.estimate.compute.registry import register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 def _inner(a: Shape) -> int:

@@ -11,7 +11,7 @@ from math import prod
 from torchgauge.estimate.compute.formulas.arguments import output_numel, shape
 from torchgauge.estimate.compute.formulas.recurrent import recurrent_flops
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 _DIMENSIONS = ("1d", "2d", "3d")
 

@@ -11,7 +11,7 @@ from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, mask, shape, shapes
 from torchgauge.estimate.compute.registry import register_flop_formula
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 def recurrent_flops(inputs: Shape, weights: tuple[Shape, ...]) -> int:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from torchgauge.estimate.compute.registry import FlopFormula, ShapeNotVisibleError
-from torchgauge.facts.model import ArgumentValue, OpRecord, TensorSpec
+from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 _FIRST_FACTOR = {
     "mm": 0, "bmm": 0, "mv": 0, "matmul": 0, "addmm": 1, "baddbmm": 1, "addmv": 1,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 
 def _complex_first(op: OpRecord, target: Target) -> tuple[int, ...]:

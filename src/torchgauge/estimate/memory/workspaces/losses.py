@@ -11,7 +11,7 @@ from itertools import zip_longest
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 NUMBER = 8
 """Bytes of a Python number as a tensor: float64 or int64."""

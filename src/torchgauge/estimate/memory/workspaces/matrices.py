@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.cpu.half_products import half_product
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
 """Multiplications per matrix below which the CPU multiplies batches without BLAS."""

@@ -10,7 +10,7 @@ from torchgauge.estimate.memory.workspaces import complex_kernels, losses, matri
 from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
 from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 

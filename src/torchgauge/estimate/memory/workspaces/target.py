@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

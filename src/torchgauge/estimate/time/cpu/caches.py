@@ -20,14 +20,7 @@ from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.traffic import given_tensors
-from torchgauge.facts.model import (
-    OpRecord,
-    Phase,
-    Role,
-    StorageEvent,
-    StorageRecord,
-    Trace,
-)
+from torchgauge.facts.trace import OpRecord, Phase, Role, StorageEvent, StorageRecord, Trace
 
 MODULE: Final = "module"
 VIEW: Final = "view"

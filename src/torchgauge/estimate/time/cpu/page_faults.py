@@ -18,7 +18,7 @@ from typing import Final
 
 from torchgauge.estimate.memory.steps import repeat
 from torchgauge.estimate.memory.workspaces import Target, workspaces_for
-from torchgauge.facts.model import Trace
+from torchgauge.facts.trace import Trace
 
 PAGE: Final = 4096
 """Bytes."""

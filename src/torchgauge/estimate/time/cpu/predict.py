@@ -14,7 +14,7 @@ from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.steady import is_first_step_only
 from torchgauge.estimate.time.timeline import KernelRun
-from torchgauge.facts.model import ModuleCall, OpRecord, Phase, Trace
+from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Trace
 
 _MICROSECOND = 1e-6
 _MOVED_BYTES = 8.0

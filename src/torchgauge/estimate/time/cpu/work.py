@@ -19,7 +19,7 @@ from torchgauge.estimate.memory.workspaces.target import Target
 from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.traffic import given_tensors
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32
 """Elements of a row; shorter ones are a few vectors and what is left over, and take up to six times

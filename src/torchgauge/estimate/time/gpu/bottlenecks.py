@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.timeline import KernelRun
-from torchgauge.facts.model import Bottleneck, Phase, Trace
+from torchgauge.facts.time import Bottleneck
+from torchgauge.facts.trace import Phase, Trace
 
 _MOST = 10
 _MILLISECONDS = 1e3

@@ -22,7 +22,7 @@ from torchgauge.estimate.time.gpu.work import Work
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.time.timeline import Issue
 from torchgauge.estimate.time.traffic import given_tensors
-from torchgauge.facts.model import OpRecord, Trace
+from torchgauge.facts.trace import OpRecord, Trace
 
 FUSABLE = frozenset(
     {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.NORM, Kind.REDUCTION,

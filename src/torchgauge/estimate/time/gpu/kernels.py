@@ -23,7 +23,7 @@ from torchgauge.estimate.time.gpu.products import (
 )
 from torchgauge.estimate.time.gpu.work import Work
 from torchgauge.estimate.time.traffic import FEW_BYTES, given_tensors, moved
-from torchgauge.facts.model import OpRecord
+from torchgauge.facts.trace import OpRecord
 
 Rule = Callable[[OpRecord], Iterator[Work]]
 

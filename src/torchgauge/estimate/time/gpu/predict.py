@@ -18,8 +18,8 @@ from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.estimate.time.timeline import Issue, KernelRun, dispatch_seconds, run
-from torchgauge.facts.model import Trace
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
+from torchgauge.facts.trace import Trace
 
 _PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
 _HALF = ("float16", "bfloat16")

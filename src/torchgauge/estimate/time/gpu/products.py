@@ -11,7 +11,7 @@ from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.gpu.work import Work
 from torchgauge.estimate.time.traffic import given_tensors, moved
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 ALIGNED: Final = 8
 """Channels that tensor cores take together in half precision; fewer are padded to as many.

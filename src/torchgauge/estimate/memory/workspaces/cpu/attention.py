@@ -11,7 +11,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _PACKED_FROM = 64

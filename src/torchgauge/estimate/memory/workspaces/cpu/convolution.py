@@ -33,7 +33,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
 def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:

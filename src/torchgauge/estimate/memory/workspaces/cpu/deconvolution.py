@@ -30,7 +30,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.target import Target
-from torchgauge.facts.model import TensorSpec
+from torchgauge.facts.trace import TensorSpec
 
 
 def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tuple[int, ...]:

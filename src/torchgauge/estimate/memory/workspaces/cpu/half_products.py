@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
 def half_product(op: OpRecord, first: int) -> tuple[int, ...]:

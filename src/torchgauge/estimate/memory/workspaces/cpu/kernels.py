@@ -6,7 +6,7 @@ from itertools import zip_longest
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _INDEX = 8

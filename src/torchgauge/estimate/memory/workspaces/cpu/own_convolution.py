@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import Convolution
-from torchgauge.facts.model import Layout, TensorSpec
+from torchgauge.facts.trace import Layout, TensorSpec
 
 
 def own_output(case: Convolution, output: TensorSpec) -> int:

@@ -8,7 +8,7 @@ Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
 def _bytes(op: OpRecord, position: int) -> int:

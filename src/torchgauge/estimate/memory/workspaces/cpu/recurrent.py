@@ -8,7 +8,7 @@ Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/nati
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _PAGE = 4096

@@ -13,7 +13,7 @@ from math import prod
 
 from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch, width
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _NUMBERS: dict[type, tuple[str, int]] = {
     bool: ("bool", 1), int: ("int64", NUMBER), float: ("float64", NUMBER),

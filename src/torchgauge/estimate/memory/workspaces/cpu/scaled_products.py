@@ -8,7 +8,7 @@ without it oneDNN takes two to five times as much.
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
 _REORDER = 3600

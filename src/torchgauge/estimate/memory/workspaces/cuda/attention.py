@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _FLOAT = 4
 _HALF = ("float16", "bfloat16")

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torchgauge.estimate.memory.workspaces.target import Rule, Target
-from torchgauge.facts.model import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _HALF = ("float16", "bfloat16")
 _FIRST_WITH_TF32 = (8, 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.target import Target
-from torchgauge.facts.model import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
 BLOCK = 16

@@ -1,0 +1,119 @@
+"""Milliseconds of a step, measured or predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torchgauge.facts.trace import Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """The spread of repeated measurements around their median, in milliseconds.
+
+    ``low_ms`` to ``high_ms`` holds the true median with the measurement's confidence; it is read
+    off the sorted samples and assumes no distribution.
+    """
+
+    low_ms: float
+    high_ms: float
+    fastest_ms: float
+    slowest_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpTime:
+    """All runs of one operator in one phase, by the kernel that did the work."""
+
+    name: str
+    """As recorded, without the overload: ``"aten.convolution"``."""
+    kernel: str
+    """What it spent its time in: a GPU kernel, or the operator that the CPU ended up in."""
+    phase: Phase
+    calls: int
+    time_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How the times of a real run were taken."""
+
+    device: str
+    """What it ran on, for people: ``"cpu, 8 threads"``, the name of a GPU."""
+    repetitions: int
+    warm_up: int
+    """Steps that ran before, not counted."""
+    confidence: float
+    """Probability that an interval holds the true median."""
+    intervals: Mapping[str, Interval]
+    """By ``"total"`` and the phases that ran."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bottleneck:
+    """All runs of one operator of one module in a phase, and what they would take at the roof."""
+
+    op: str
+    """As recorded, without the overload: ``"aten.convolution"``."""
+    module: str
+    """Path of the module that it serves, ``""`` for the root and outside of all."""
+    phase: Phase
+    calls: int
+    time_ms: float
+    """With the time that the GPU waits for it."""
+    roof_ms: float
+    """At the datasheet's peak rate or bandwidth, whichever takes longer, and without waiting."""
+    bound_by: str
+    """``"compute"``, ``"memory"`` or ``"launch"``: what most of its time goes to."""
+
+    @property
+    def gain_ms(self) -> float:
+        """Return what a step would gain if it ran at the roof, at most."""
+        return max(0.0, self.time_ms - self.roof_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimePrediction:
+    """How predicted times were made, and what they say of the device."""
+
+    device: str
+    """The GPU's name, as ``torchgauge devices`` lists it; of a CPU its threads and torch too."""
+    error: float
+    """Relative error that four of five published measurements stay within: ±0.2 is ±20 %. On a CPU
+    four of five steps of networks like those that were timed when it was calibrated, and more with
+    the share of operators that are known less well."""
+    bound_by: Mapping[str, float]
+    """Shares of the step that ``"compute"``, ``"memory"`` and ``"launch"`` decide: 1 in all."""
+    samples_per_second: float | None = None
+    """``None`` where the batch size is not known."""
+    flops_share: float | None = None
+    """Matmul-like FLOPs of the step, as a share of what the device's peak rate of the scenario's
+    precision would do in that time (MFU); ``None`` where that rate is not known."""
+    most_joules: float | None = None
+    """Energy of the step at the board's power limit: it takes no more. ``None`` where the limit is
+    not known."""
+    bottlenecks: tuple[Bottleneck, ...] = ()
+    """The ten that would gain most at the roof, the largest gain first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTime:
+    """Milliseconds of one step. Measured figures are each a median of all repetitions."""
+
+    forward_ms: float
+    loss_ms: float = 0.0
+    backward_ms: float = 0.0
+    optimizer_ms: float = 0.0
+    total_ms: float
+    outside_ms: float = 0.0
+    """Spent outside of every module: the loss, the optimizer, what autograd does by itself.
+    With the time that each module takes by itself it sums to ``total_ms``."""
+    between_ops_ms: float = 0.0
+    """Spent outside of every operator: Python and dispatch. With ``ops`` it sums to the total."""
+    ops: tuple[OpTime, ...] = ()
+    """The slowest first."""
+    measured: Measurement | None = None
+    """``None`` when the times were not measured."""
+    predicted: TimePrediction | None = None
+    """``None`` when the times were not predicted."""

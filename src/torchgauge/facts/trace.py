@@ -1,0 +1,299 @@
+"""A ``Trace`` is what ran: facts in the order in which they happened, which estimators read.
+
+All types are frozen and hold no tensor and no module: tensors are ``TensorSpec``, modules are
+dotted paths (the root's path is ``""``), storages are integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Flag, StrEnum, auto
+from typing import TypeAlias
+
+from torchgauge.facts.quick import made_quickly
+from torchgauge.facts.scenario import Scenario
+
+OUTSIDE = "outside torch"
+"""How the name of an entry of ``not_counted`` begins that no operator stands for."""
+
+
+class Phase(StrEnum):
+    """The part of a step in which something happened."""
+
+    FORWARD = "forward"
+    LOSS = "loss"
+    BACKWARD = "backward"
+    """Includes what a checkpointed block recomputes (``OpRecord.recompute``)."""
+    OPTIMIZER = "optimizer"
+
+
+class Role(StrEnum):
+    """What a storage is for."""
+
+    PARAMETER = "parameter"
+    BUFFER = "buffer"
+    GRADIENT = "gradient"
+    OPTIMIZER_STATE = "optimizer_state"
+    INPUT = "input"
+    SAVED_ACTIVATION = "saved_activation"
+    """Made in the forward or the loss and still alive when the backward starts."""
+    OUTPUT = "output"
+    """Returned by the model, in inference."""
+    TEMPORARY = "temporary"
+    WORKSPACE = "workspace"
+    """Scratch memory inside one kernel, from a rule (not seen by the recorder)."""
+    ROUNDING = "rounding"
+    """What the CUDA caching allocator adds to the blocks that tensors ask for."""
+
+
+class Execution(StrEnum):
+    """How the recorded run was made."""
+
+    SIMULATED = "simulated"
+    REAL = "real"
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorSpec:
+    """A tensor without its data. ``dtype`` is a torch name without prefix (``"float32"``)."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    device: str
+    nbytes: int
+    """Bytes of the elements of this view (numel × element size), not of the storage behind it."""
+    stored: int | None = field(default=None, compare=False)
+    """Elements that a sparse tensor holds; ``None`` for all others. ``shape`` is the logical one,
+    that of a nested tensor its values' (rows of all lengths one after the other)."""
+
+    @property
+    def numel(self) -> int:
+        """Return the number of elements."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+
+class Layout(Flag):
+    """The order of a tensor's elements in memory, by what kernels ask about it.
+
+    A tensor with one channel or of one pixel is contiguous in both orders.
+    """
+
+    NONE = 0
+    CONTIGUOUS = auto()
+    CHANNELS_LAST = auto()
+    """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
+    SUGGESTS_CHANNELS_LAST = auto()
+    """Results are made with their channels last (``suggest_memory_format``)."""
+    MATRIX = auto()
+    """BLAS takes its matrices as they are: rows or columns lie one after the other."""
+    CONJUGATED = auto()
+    """Its numbers are the conjugates of what is in memory."""
+    TRANSPOSED = auto()
+    """Matrices whose columns lie one after the other, without gaps."""
+    HEADS_INSIDE = auto()
+    """``[N, heads, positions, size]`` as it comes from ``[N, positions, heads, size]``."""
+
+
+ArgumentValue: TypeAlias = (
+    "TensorSpec | bool | int | float | complex | str | tuple[ArgumentValue, ...] | None"
+)
+"""An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedValue:
+    """One leaf of a module's inputs or outputs.
+
+    ``name`` is the path to the leaf: the parameter's name or position, then keys, fields or
+    indices (``"past_key_values.0.1"``). A leaf that is no tensor has ``tensor=None`` and its
+    short text in ``text`` (``"None"``, ``"3"``, ``"'same'"``, ``"<Config>"``).
+    """
+
+    name: str
+    tensor: TensorSpec | None = None
+    text: str = ""
+    batch_dims: tuple[tuple[int, int], ...] = ()
+    """``(dimension, factor)``: a dimension that is ``factor`` × the batch size."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterInfo:
+    """One registered name of a parameter or buffer.
+
+    Names that share one tensor (tied weights, a module registered twice) each have an entry;
+    ``shared_with`` is the first such name, ``None`` for the first itself. Only entries with
+    ``shared_with is None`` count.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    numel: int
+    """Logical elements: what the layer represents, also when packed (4-bit, quantized)."""
+    stored_bytes: int
+    trainable: bool
+    is_buffer: bool = False
+    shared_with: str | None = None
+    is_lazy: bool = False
+    """Uninitialized when the model came in; shape and numel are those after the forward ran."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleInfo:
+    """One module by its first path; depth 0 is the root."""
+
+    path: str
+    type: str
+    depth: int
+    parameters: tuple[ParameterInfo, ...] = ()
+    """Directly owned parameters and buffers, without those of children."""
+    shared_with: str | None = None
+    """The first path of the same module object when it is registered more than once."""
+    has_forward: bool = True
+    """``False`` for containers that are never called (``ModuleList``, ``ParameterList``)."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleCall:
+    """One execution of one module's forward."""
+
+    index: int
+    path: str
+    parent: int
+    """Index of the enclosing call, -1 for the root's."""
+    inputs: tuple[NamedValue, ...]
+    outputs: tuple[NamedValue, ...]
+    first_op: int
+    """Ops ``first_op <= i < end_op`` ran inside, those of children included."""
+    end_op: int
+    first_event: int
+    """Storage events ``first_event <= i < end_event`` happened inside."""
+    end_event: int
+    phase: Phase = Phase.FORWARD
+    """``BACKWARD`` for a call that recomputes a checkpointed block."""
+    output_storages: tuple[int, ...] = ()
+    """Distinct storages of the output tensors."""
+    completed: bool = True
+    """``False`` when the forward raised."""
+    python_calls: int = 0
+    """Calls of Python functions in this forward, sub-modules and PyTorch's own aside."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpRecord:
+    """One operator as it reached the backend (below autograd, autocast and composite ops)."""
+
+    index: int
+    name: str
+    """Qualified overload: ``"aten.convolution.default"``."""
+    args: tuple[ArgumentValue, ...]
+    kwargs: tuple[tuple[str, ArgumentValue], ...]
+    outputs: tuple[TensorSpec, ...]
+    """All tensors returned, flattened; undefined ones are left out."""
+    call: int
+    """Index of the innermost module call that this op serves (for a backward op: the call
+    whose forward it differentiates), -1 when outside every module."""
+    phase: Phase
+    recompute: bool = False
+    reads: tuple[int, ...] = ()
+    """Storages of the tensor arguments, in order of appearance."""
+    writes: tuple[int, ...] = ()
+    """Storages of the outputs, in the order of ``outputs``."""
+    is_view: bool = False
+    """No data moved: every output shares the storage of an argument and nothing was written."""
+    layouts: tuple[Layout, ...] = ()
+    """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageRecord:
+    """One block of memory that tensors share."""
+
+    index: int
+    nbytes: int
+    role: Role
+    label: str
+    """Parameter or input name, else the operator that made it."""
+    op: int
+    """Index of the op that allocated it, -1 for what existed before the step."""
+    call: int
+    """Innermost module call at that moment, -1 outside."""
+    is_host: bool = False
+    """Lies in main memory, beside the device that the step runs on."""
+    code: str = ""
+    """``file.py:12``: the line of the model's code that made it; for larger storages alone."""
+
+
+@made_quickly
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageEvent:
+    """A storage appears or disappears."""
+
+    storage: int
+    is_free: bool
+    op: int
+    """Ops with a smaller index had finished; an allocation happens inside op ``op``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """Where and how the model failed."""
+
+    path: str
+    """Innermost module that was running, ``""`` for the root."""
+    module_type: str
+    inputs: tuple[NamedValue, ...]
+    error_type: str
+    error: str
+    phase: Phase
+    hint: str = ""
+    requested_bytes: int | None = None
+    """How much an allocation that failed had asked for; ``None`` for any other failure."""
+    free_bytes: int | None = None
+    """How much the device had left at that moment; ``None`` where nobody can say."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotCounted:
+    """Ops for which no FLOP formula is known, work outside torch, or modules that never ran."""
+
+    op: str
+    calls: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trace:
+    """Everything that one execution of a scenario did, in order."""
+
+    torch_version: str
+    execution: Execution
+    model_name: str
+    scenario: Scenario
+    modules: tuple[ModuleInfo, ...]
+    """In registration order, the root first; each path once, shared ones too."""
+    calls: tuple[ModuleCall, ...] = ()
+    """In order of entry."""
+    ops: tuple[OpRecord, ...] = ()
+    storages: tuple[StorageRecord, ...] = ()
+    events: tuple[StorageEvent, ...] = ()
+    inputs: tuple[NamedValue, ...] = ()
+    outputs: tuple[NamedValue, ...] = ()
+    phase_ends: tuple[tuple[Phase, int], ...] = ()
+    """``(phase, number of events when it ended)`` in order."""
+    batch_size: int | None = None
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    failure: Failure | None = None
+    not_counted: tuple[NotCounted, ...] = ()
+    """What happened without an operator that stands for it."""
