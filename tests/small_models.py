@@ -12,7 +12,7 @@ from torch.nn import functional
 import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution, Trace
-from torchgauge.target import machine_of
+from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.session import Request, Session
 
@@ -173,7 +173,7 @@ def trace(
         model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
     )
     assert plan is not None
-    virtual = machine_of(scenario).virtual
+    virtual = target_of(scenario).virtual
     request = Request(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
     outcome = Session(request, execution).run()
     if outcome.error is not None:

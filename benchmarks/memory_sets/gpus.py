@@ -6,16 +6,16 @@ from benchmarks.memory_sets.cases import MemoryCase
 from torchgauge.devices import find_device
 from torchgauge.estimate.memory.allocator import AllocatorSettings
 from torchgauge.estimate.memory.gpu import Gpu
-from torchgauge.estimate.memory.workspaces import Target
+from torchgauge.estimate.memory.workspaces import Platform
 
 INSTALLED = "2.13"
 
 
-def target_of(case: MemoryCase) -> Target:
+def platform_of(case: MemoryCase) -> Platform:
     """Return whose kernels a case runs."""
     capability = find_device(case.gpu).compute_capability
     assert capability is not None
-    return Target(
+    return Platform(
         type="cuda",
         compute_capability=capability,
         torch_release=case.scenario.torch_release or INSTALLED,
@@ -26,9 +26,9 @@ def target_of(case: MemoryCase) -> Target:
 
 def gpu_of(case: MemoryCase) -> Gpu:
     """Return the GPU of a case, with the context of its software where that is known."""
-    target = target_of(case)
+    target = platform_of(case)
     return Gpu(
-        target=target,
+        platform=target,
         settings=AllocatorSettings(torch_release=target.torch_release),
         usable_bytes=case.gpu_bytes,
         context_bytes=case.context_bytes or 0,

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.memory_sets import peft, published, schedtune, timm_a100, xmem
 from benchmarks.memory_sets.cases import DATA, MIB, Measured, MemoryCase, NotPredicted
-from benchmarks.memory_sets.gpus import gpu_of, target_of
+from benchmarks.memory_sets.gpus import gpu_of, platform_of
 from benchmarks.memory_sets.tracing import trace_of
 from torchgauge.estimate.memory.gpu import estimate_on_gpu
 from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
@@ -52,7 +52,7 @@ _PREFETCHED = 1.25
 
 def predict(case: MemoryCase, trace: Trace) -> Result:
     """Return the bytes that this case's figure should show, and whether it runs."""
-    tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(target_of(case))))
+    tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(platform_of(case))))
     memory = estimate_on_gpu(trace, gpu_of(case), tensors)
     assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
     predicted = {

@@ -15,7 +15,7 @@ from torch import nn
 
 import torchgauge as tg
 from benchmarks.memory_sets.cases import MemoryCase, TensorSpec
-from benchmarks.memory_sets.gpus import target_of
+from benchmarks.memory_sets.gpus import platform_of
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -33,7 +33,7 @@ def trace_of(case: MemoryCase, directory: Path | None = None) -> Trace:
     Raises:
         Exception: whatever the model, or the simulation, raised.
     """
-    target = target_of(case)
+    target = platform_of(case)
     device = virtual_device(target.compute_capability, target.torch_release)
 
     def make() -> Trace:
@@ -86,7 +86,7 @@ def traced(
 
 
 def _digest(case: MemoryCase) -> str:
-    text = f"{case.key} {target_of(case)} {sources_digest()}"
+    text = f"{case.key} {platform_of(case)} {sources_digest()}"
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

@@ -19,7 +19,7 @@ from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import Device, find_device
 from torchgauge.devices.device import Arithmetic
 from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.gpu.fusion import fused
 from torchgauge.estimate.time.gpu.kernels import kernels_of
 from torchgauge.estimate.time.gpu.kinds import Kind
@@ -74,7 +74,7 @@ def features(trace: Trace, case: TimeCase) -> Features:
 
 def fresh_bytes(trace: Trace) -> float:
     """Return what a step needs at most beside the parameters, which stay."""
-    target = Target(type="cuda", compute_capability=(8, 0), torch_release="2.1")
+    target = Platform(type="cuda", compute_capability=(8, 0), torch_release="2.1")
     memory = estimate_memory(trace, live_bytes(trace, workspaces_for(target)))
     return float(memory.peak_allocated_bytes - memory.parameter_bytes - memory.buffer_bytes)
 

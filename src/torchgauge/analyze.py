@@ -25,7 +25,7 @@ from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
-from torchgauge.target import CPU, Machine, calibrated, machine_of, target_of
+from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -52,17 +52,17 @@ def analyze_model(
         run = run_model(model, input_size, **options)
         outcome = run.outcome
         if outcome.error is not None:
-            report = report_of(outcome.trace, model_spec, run.machine)
+            report = report_of(outcome.trace, model_spec, run.target)
             raise model_error(outcome, report) from outcome.error
         trace = outcome.trace
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
             request = replace(run.request, plan=plan, gradients=outcome.gradients)
             trace = name_batch(request, trace)
-        machine = calibrated(run.machine)
-        report = report_of(trace, model_spec, machine)
+        target = calibrated(run.target)
+        report = report_of(trace, model_spec, target)
         if timeline is not None:
-            save_timeline(timeline_of(trace, machine, report.memory), timeline)
+            save_timeline(timeline_of(trace, target, report.memory), timeline)
         return report
 
 
@@ -71,7 +71,7 @@ class Run:
     """What came of one execution, and on what it ran."""
 
     outcome: Outcome
-    machine: Machine
+    target: Target
     request: Request | None = None
     """``None`` when nothing ran, for want of an input."""
 
@@ -105,7 +105,7 @@ def run_model(
     ``Request``.
     """
     scenario = scenario or Scenario()
-    machine = machine_of(scenario)
+    target = target_of(scenario)
     model = as_module(model)
     whole, wrapping = whole_model(model)
     name = model_name or type(whole).__name__
@@ -121,7 +121,7 @@ def run_model(
     )
     if plan is None:
         trace = structure(whole, scenario, name, assumptions=wrapping)
-        return Run(outcome=Outcome(trace=trace), machine=machine)
+        return Run(outcome=Outcome(trace=trace), target=target)
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
         scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
@@ -132,7 +132,7 @@ def run_model(
         loss=loss,
         model_name=name,
         on_progress=on_progress,
-        target=machine.virtual,
+        target=target.virtual,
         on_call=on_call,
         note_composites=note_composites,
         forward_only=forward_only,
@@ -140,7 +140,7 @@ def run_model(
         modules_only_of_failures=modules_only_of_failures,
         simulated_only=not real_run,
     )
-    return Run(outcome=run(request), machine=machine, request=request)
+    return Run(outcome=run(request), target=target, request=request)
 
 
 def as_module(model: Any) -> nn.Module:
@@ -160,19 +160,17 @@ def as_module(model: Any) -> nn.Module:
     raise UsageError(f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module")
 
 
-def report_of(
-    trace: Trace, model_spec: str | None = None, machine: Machine | None = None
-) -> Report:
+def report_of(trace: Trace, model_spec: str | None = None, target: Target | None = None) -> Report:
     """Estimate a trace's costs; a pure function of the trace and what it runs on."""
-    machine = machine or CPU
-    live = live_bytes(trace, workspaces_for(target_of(machine, trace)))
+    target = target or CPU
+    live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
     compute = estimate_compute(trace)
     memory = estimate_memory(trace, live) if trace.calls else None
-    if memory is not None and machine.gpu is not None and trace.failure is None:
-        memory = estimate_on_gpu(trace, machine.gpu, memory)
-        memory = replace(memory, intervals=intervals_on_gpu(trace, machine.gpu, memory))
+    if memory is not None and target.gpu is not None and trace.failure is None:
+        memory = estimate_on_gpu(trace, target.gpu, memory)
+        memory = replace(memory, intervals=intervals_on_gpu(trace, target.gpu, memory))
     table = ModuleTable(module_reports(trace, compute, live))
-    time = _predicted(trace, machine)
+    time = _predicted(trace, target)
     if time is not None:
         table = with_times(table, trace, time)
     return Report(
@@ -189,41 +187,41 @@ def report_of(
         modules=table,
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
-        assumptions=(*trace.assumptions, *machine.assumptions, *_time_assumptions(trace, time)),
-        warnings=(*trace.warnings, *machine.warnings_of(trace)),
+        assumptions=(*trace.assumptions, *target.assumptions, *_time_assumptions(trace, time)),
+        warnings=(*trace.warnings, *target.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
     )
 
 
-def _predicted(trace: Trace, machine: Machine) -> ReportedTime | None:
-    prediction = prediction_of(trace, machine)
+def _predicted(trace: Trace, target: Target) -> ReportedTime | None:
+    prediction = prediction_of(trace, target)
     return None if prediction is None else reported(trace, prediction)
 
 
-def prediction_of(trace: Trace, machine: Machine) -> Prediction | None:
+def prediction_of(trace: Trace, target: Target) -> Prediction | None:
     """Return the step on the scenario's device; ``None`` where none can be predicted.
 
     That is a CPU that was not calibrated, a GPU whose rates are not known, a step that failed.
     """
     if trace.failure is not None or not trace.calls:
         return None
-    if machine.device is None:
-        found = machine.calibration
+    if target.device is None:
+        found = target.calibration
         return predict_on_cpu(trace, found) if found is not None else None
-    model = model_of(machine.device, trace.scenario)
+    model = model_of(target.device, trace.scenario)
     if not model.is_predictable:
         return None
     return predict(trace, model, compiled=trace.scenario.compiled)
 
 
-def timeline_of(trace: Trace, machine: Machine, memory: MemoryEstimate | None) -> Timeline:
+def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> Timeline:
     """Return the predicted step laid out in time.
 
     Raises:
         ScenarioError: no time can be predicted for the device, or nothing ran.
     """
-    prediction = prediction_of(trace, machine)
+    prediction = prediction_of(trace, target)
     if prediction is None or memory is None:
         raise ScenarioError(
             f"there is no timeline to predict for {trace.scenario.device}",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import platform
 import re
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from platform import machine, processor
 
 import torch
 
@@ -16,7 +16,7 @@ from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.memory.allocator import AllocatorSettings
 from torchgauge.estimate.memory.cuda_overheads import cuda_context_bytes
 from torchgauge.estimate.memory.gpu import Gpu
-from torchgauge.estimate.memory.workspaces import Target
+from torchgauge.estimate.memory.workspaces import Platform
 from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, CpuName, load
 from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
@@ -30,11 +30,11 @@ _LSTM = "aten.mkldnn_rnn_layer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
+class Target:
     """The device of a scenario, as the trace and the estimators need it."""
 
     virtual: VirtualDevice
-    target: Target
+    platform: Platform
     device: Device | None = None
     gpu: Gpu | None = None
     calibration: Calibration | None = None
@@ -54,7 +54,7 @@ class Machine:
         return (*self.warnings, *(text for texts in found for text in texts))
 
 
-def calibrated(machine: Machine) -> Machine:
+def calibrated(target: Target) -> Target:
     """Return a CPU with its calibration, a GPU as it is.
 
     The calibration of another CPU is not used, nor one in the usual place that cannot be read, and
@@ -63,32 +63,32 @@ def calibrated(machine: Machine) -> Machine:
     Raises:
         DeviceError: the calibration that a variable names cannot be read.
     """
-    if machine.device is not None:
-        return machine
+    if target.device is not None:
+        return target
     try:
         found = load()
     except DeviceError as error:
         if os.environ.get(VARIABLE):
             raise
         why = f"no times: {error} ({error.hint})"
-        return replace(machine, assumptions=(*machine.assumptions, why))
+        return replace(target, assumptions=(*target.assumptions, why))
     if found is None:
-        return machine
+        return target
     here = cpu_name()
     if found.cpu != here:
         stale = (
             f"no times: calibrated for {found.cpu}, this is {here} (torchgauge measure --calibrate)"
         )
-        return replace(machine, assumptions=(*machine.assumptions, stale))
-    return replace(machine, calibration=found)
+        return replace(target, assumptions=(*target.assumptions, stale))
+    return replace(target, calibration=found)
 
 
-def target_of(machine: Machine, trace: Trace) -> Target:
+def platform_of(target: Target, trace: Trace) -> Platform:
     """Return what the kernels of a trace run on, as far as their scratch memory depends on it."""
-    target = machine.target
-    if target.type == "cpu" and any(op.name.startswith(_LSTM) for op in trace.ops):
-        return replace(target, has_early_onednn=has_early_onednn())
-    return target
+    platform = target.platform
+    if platform.type == "cpu" and any(op.name.startswith(_LSTM) for op in trace.ops):
+        return replace(platform, has_early_onednn=has_early_onednn())
+    return platform
 
 
 def cpu_name() -> CpuName:
@@ -108,13 +108,13 @@ def _processor() -> str:
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    return names[0] if names else processor() or machine()
 
 
-CPU = Machine(virtual=cpu.DEVICE, target=Target(type="cpu"))
+CPU = Target(virtual=cpu.DEVICE, platform=Platform(type="cpu"))
 
 
-def machine_of(scenario: Scenario) -> Machine:
+def target_of(scenario: Scenario) -> Target:
     """Return what a scenario runs on.
 
     Raises:
@@ -134,7 +134,7 @@ def machine_of(scenario: Scenario) -> Machine:
             hint="torchgauge devices lists the compute capability of each",
         )
     release = scenario.torch_release or _installed_release()
-    target = Target(
+    platform = Platform(
         type="cuda",
         compute_capability=capability,
         torch_release=release,
@@ -144,12 +144,12 @@ def machine_of(scenario: Scenario) -> Machine:
     context = cuda_context_bytes(
         compute_capability=capability, sm_count=device.sm_count or 1, device=device.name
     )
-    return Machine(
+    return Target(
         virtual=cuda.virtual_device(capability, release),
-        target=target,
+        platform=platform,
         device=device,
         gpu=Gpu(
-            target=target,
+            platform=platform,
             settings=AllocatorSettings.parse(scenario.allocator, torch_release=release),
             usable_bytes=device.usable_memory_bytes,
             context_bytes=context.nbytes,

@@ -52,7 +52,7 @@ class ModelRun:
     @cached_property
     def report(self) -> Report:
         """Return what the run costs; of a failed run, what is known of it."""
-        return report_of(self.trace, None, self.run.machine)
+        return report_of(self.trace, None, self.run.target)
 
     def make_report(self) -> Report:
         """Return the report, for those who ask for it later."""
@@ -61,12 +61,12 @@ class ModelRun:
     @cached_property
     def memory(self) -> MemoryEstimate | None:
         """Return what the run holds on the CPU, ``None`` when nothing ran."""
-        if "report" in self.__dict__ or self.run.machine.gpu is not None:
+        if "report" in self.__dict__ or self.run.target.gpu is not None:
             return self.report.memory
         if not self.trace.calls:
             return None
         return estimate_memory(
-            self.trace, live_bytes(self.trace, workspaces_for(self.run.machine.target))
+            self.trace, live_bytes(self.trace, workspaces_for(self.run.target.platform))
         )
 
     @cached_property

@@ -162,7 +162,7 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
         forward_kwargs=inputs,
         **options,
     )
-    report = report_of(run.outcome.trace, request.model_spec, run.machine)
+    report = report_of(run.outcome.trace, request.model_spec, run.target)
     if run.outcome.error is not None:
         raise model_error(run.outcome, report) from run.outcome.error
     if run.request is None:

@@ -15,7 +15,7 @@ from torchgauge.estimate.memory.gpu import Gpu, loop_of
 from torchgauge.estimate.memory.limits import Weight, weigh
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
-from torchgauge.target import Machine, machine_of
+from torchgauge.target import Target, target_of
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.run.runs import run
 from torchgauge.trace.run.session import Outcome, Request
@@ -59,10 +59,10 @@ class Bench:
     traces: int = 0
     _weights: dict[Setup, Weighed] = field(default_factory=dict)
 
-    def outcome(self, setup: Setup, machine: Machine | None = None) -> Outcome:
+    def outcome(self, setup: Setup, target: Target | None = None) -> Outcome:
         """Trace a setup; a failure is part of the outcome."""
         self.traces += 1
-        machine = machine or machine_of(setup.scenario)
+        target = target or target_of(setup.scenario)
         model, plan = self.workload.arguments(setup)
         return run(
             Request(
@@ -71,7 +71,7 @@ class Bench:
                 scenario=setup.scenario,
                 loss=self.loss,
                 model_name=self.model_name,
-                target=machine.virtual,
+                target=target.virtual,
                 # One real run, of the step that was asked about, is enough.
                 simulated_only=self.traces > 1 or not self.real_run,
                 on_progress=self.on_progress if self.traces == 1 else None,
@@ -87,12 +87,12 @@ class Bench:
         known = self._weights.get(setup)
         if known is None:
             self.say(setup)
-            machine = machine_of(setup.scenario)
-            outcome = self.outcome(setup, machine)
+            target = target_of(setup.scenario)
+            outcome = self.outcome(setup, target)
             if outcome.error is not None:
                 raise SetupError(outcome.error)
-            assert machine.gpu is not None
-            known = self.weighed(outcome.trace, machine.gpu)
+            assert target.gpu is not None
+            known = self.weighed(outcome.trace, target.gpu)
             self._weights[setup] = known
         return known
 

@@ -18,7 +18,7 @@ from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.bench import Bench, Setup
 from torchgauge.fit.workloads import PlainRun
-from torchgauge.target import Machine, machine_of
+from torchgauge.target import Target, target_of
 from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -66,7 +66,7 @@ def batch_curve(
     )
     if plan is None:
         raise InputError("a batch size needs an input", hint="add a size: (3, 224, 224)")
-    machine = machine_of(scenario)
+    target = target_of(scenario)
     name = model_name or type(unwrap(model)).__name__
     workload = PlainRun(model=model, plan=plan)
     bench = Bench(
@@ -76,25 +76,25 @@ def batch_curve(
         real_run=real_run,
         on_progress=on_progress,
     )
-    first = bench.outcome(Setup(scenario=scenario), machine)
+    first = bench.outcome(Setup(scenario=scenario), target)
     if first.error is not None:
-        raise model_error(first, report_of(first.trace, None, machine)) from first.error
+        raise model_error(first, report_of(first.trace, None, target)) from first.error
     if first.trace.batch_size is None:
         raise InputError(
             "the inputs do not say which of their dimensions is the batch",
             hint="give sizes without it and batch_size=1",
         )
-    if machine.gpu is None or prediction_of(first.trace, machine) is None:
+    if target.gpu is None or prediction_of(first.trace, target) is None:
         raise ScenarioError(
             f"no time can be predicted for {scenario.device}"
-            + (": a curve over batch sizes is made for GPUs" if machine.gpu is None else ""),
+            + (": a curve over batch sizes is made for GPUs" if target.gpu is None else ""),
             hint="name a GPU: device='RTX 3090' (torchgauge devices lists them)",
         )
     workload.plan = replace(first.plan or plan, alternatives=())
-    found = list(_points(bench, scenario, machine, machine.gpu, batch_sizes))
+    found = list(_points(bench, scenario, target, target.gpu, batch_sizes))
     return BatchCurve(
         model_name=name,
-        device=scenario.device if machine.device is None else machine.device.name,
+        device=scenario.device if target.device is None else target.device.name,
         mode=str(scenario.mode),
         precision=str(scenario.precision),
         parameter_dtypes=dtypes_of(first.trace),
@@ -106,7 +106,7 @@ def batch_curve(
 def _points(
     bench: Bench,
     scenario: Scenario,
-    machine: Machine,
+    target: Target,
     gpu: Gpu,
     batch_sizes: Sequence[int] | None,
 ) -> Iterator[tuple[BatchPoint, float]]:
@@ -114,10 +114,10 @@ def _points(
     for size in _sizes(batch_sizes):
         setup = Setup(scenario=scenario, batch=size)
         bench.say(setup)
-        outcome = bench.outcome(setup, machine)
+        outcome = bench.outcome(setup, target)
         if outcome.error is not None:
-            raise model_error(outcome, report_of(outcome.trace, None, machine)) from outcome.error
-        prediction = prediction_of(outcome.trace, machine)
+            raise model_error(outcome, report_of(outcome.trace, None, target)) from outcome.error
+        prediction = prediction_of(outcome.trace, target)
         assert prediction is not None
         weight = bench.weighed(outcome.trace, gpu).weight
         shares = prediction.bound_by()

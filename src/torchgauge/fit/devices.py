@@ -14,7 +14,7 @@ from torchgauge.estimate.memory.limits import weigh
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
 from torchgauge.fit.bench import Bench, Setup
-from torchgauge.target import Machine, machine_of
+from torchgauge.target import Target, target_of
 
 ALL = "all"
 """The name that stands for every CUDA device of the catalogue."""
@@ -51,9 +51,9 @@ class AttentionWatch:
 
     asked: bool = False
 
-    def watched(self, machine: Machine) -> Machine:
-        """Return the machine with its attention watched."""
-        kernels = dict(machine.virtual.kernels)
+    def watched(self, target: Target) -> Target:
+        """Return the target with its attention watched."""
+        kernels = dict(target.virtual.kernels)
         inner: Callable[..., Any] = kernels[_ATTENTION]
 
         def attention(*args: Any, **kwargs: Any) -> Any:
@@ -61,7 +61,7 @@ class AttentionWatch:
             return inner(*args, **kwargs)
 
         kernels[_ATTENTION] = attention
-        return replace(machine, virtual=replace(machine.virtual, kernels=kernels))
+        return replace(target, virtual=replace(target.virtual, kernels=kernels))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class ManyDevices:
     bench: Bench
     setup: Setup
     trace: Trace
-    machine: Machine
+    target: Target
     depends_on_device: bool
     """Whether another compute capability needs a trace of its own."""
     left_out: list[str] = field(default_factory=list)
@@ -87,27 +87,27 @@ class ManyDevices:
 
     def _row(self, name: str) -> DeviceFit:
         scenario = replace(self.setup.scenario, device=name)
-        machine = machine_of(scenario)
-        assert machine.gpu is not None and machine.device is not None
-        trace = self._trace_for(machine.device, machine, replace(self.setup, scenario=scenario))
-        weight = weigh(loop_of(trace, machine.gpu, self.bench.workload.steps), machine.gpu)
+        target = target_of(scenario)
+        assert target.gpu is not None and target.device is not None
+        trace = self._trace_for(target.device, target, replace(self.setup, scenario=scenario))
+        weight = weigh(loop_of(trace, target.gpu, self.bench.workload.steps), target.gpu)
         return DeviceFit(
-            device=machine.device.name,
+            device=target.device.name,
             verdict=weight.verdict,
-            usable_bytes=machine.device.usable_memory_bytes,
+            usable_bytes=target.device.usable_memory_bytes,
             context_bytes=weight.context_bytes,
             allocated_bytes=weight.allocated_bytes,
             reserved_bytes=weight.reserved_bytes,
-            warnings=machine.warnings_of(trace),
+            warnings=target.warnings_of(trace),
         )
 
-    def _trace_for(self, device: Device, machine: Machine, setup: Setup) -> Trace:
+    def _trace_for(self, device: Device, target: Target, setup: Setup) -> Trace:
         capability = device.compute_capability
-        assert capability is not None and self.machine.device is not None
-        if not self.depends_on_device or capability == self.machine.device.compute_capability:
+        assert capability is not None and self.target.device is not None
+        if not self.depends_on_device or capability == self.target.device.compute_capability:
             return self.trace
         if capability not in self._traces:
-            outcome = self.bench.outcome(setup, machine)
+            outcome = self.bench.outcome(setup, target)
             if outcome.error is not None:
                 raise outcome.error
             self._traces[capability] = outcome.trace

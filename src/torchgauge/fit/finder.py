@@ -32,7 +32,7 @@ from torchgauge.fit.workloads import (
     check_generates,
     longest_context,
 )
-from torchgauge.target import Machine, machine_of
+from torchgauge.target import Target, target_of
 from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -148,7 +148,7 @@ class _Answer:
         self._names = names
         self._spec = model_spec
         self._watch = AttentionWatch()
-        self._machine = self._gpu_machine(setup.scenario)
+        self._target = self._gpu_target(setup.scenario)
         outcome = self._first_trace(setup)
         workload = bench.workload
         self._trace: Trace = outcome.trace
@@ -162,8 +162,8 @@ class _Answer:
 
     def report(self) -> FitReport:
         """Return the answer."""
-        assert self._machine.gpu is not None
-        base = self._bench.weighed(self._trace, self._machine.gpu)
+        assert self._target.gpu is not None
+        base = self._bench.weighed(self._trace, self._target.gpu)
         self._bench.remember(self._setup, base)
         devices, left_out = self._devices()
         largest = cache = None
@@ -199,33 +199,33 @@ class _Answer:
             traces=self._bench.traces,
             not_counted=(*base.not_counted, *trace.not_counted, *never_used(trace)),
             assumptions=(*trace.assumptions, *self._device_assumptions()),
-            warnings=(*trace.warnings, *self._machine.warnings_of(trace), *left_out),
+            warnings=(*trace.warnings, *self._target.warnings_of(trace), *left_out),
         )
 
     # ------------------------------------------------------------------ the step itself
 
-    def _gpu_machine(self, scenario: Scenario) -> Machine:
-        machine = machine_of(scenario)
-        if machine.gpu is None:
+    def _gpu_target(self, scenario: Scenario) -> Target:
+        target = target_of(scenario)
+        if target.gpu is None:
             raise ScenarioError(
                 "the memory of a CPU is not what this asks about",
                 hint="name a GPU: device='RTX 3060 12GB' (torchgauge devices lists them)",
             )
-        return machine
+        return target
 
     def _first_trace(self, setup: Setup) -> Outcome:
         self._bench.say(setup)
-        outcome = self._bench.outcome(setup, self._watch.watched(self._machine))
+        outcome = self._bench.outcome(setup, self._watch.watched(self._target))
         if outcome.error is not None:
-            report = report_of(outcome.trace, self._spec, self._machine)
+            report = report_of(outcome.trace, self._spec, self._target)
             raise model_error(outcome, report) from outcome.error
         return outcome
 
     def _estimate(self) -> tuple[LiveBytes, MemoryEstimate]:
         """Return the live bytes, and the memory on the device if it had no end."""
-        trace, gpu = self._trace, self._machine.gpu
+        trace, gpu = self._trace, self._target.gpu
         assert gpu is not None
-        live = live_bytes(trace, workspaces_for(self._machine.target))
+        live = live_bytes(trace, workspaces_for(self._target.platform))
         boundless = replace(gpu, usable_bytes=None)
         steps = self._bench.workload.steps
         return live, estimate_on_gpu(trace, boundless, estimate_memory(trace, live), steps=steps)
@@ -240,43 +240,43 @@ class _Answer:
             bench=self._bench,
             setup=self._setup,
             trace=self._trace,
-            machine=self._machine,
+            target=self._target,
             depends_on_device=self._watch.asked,
         )
         rows = [first, *many.run(self._names[1:])]
         return rows, [f"left out: {text}" for text in many.left_out]
 
     def _first_device(self) -> DeviceFit:
-        machine, memory = self._machine, self._memory
-        assert machine.gpu is not None and machine.device is not None
+        target, memory = self._target, self._memory
+        assert target.gpu is not None and target.device is not None
         reserved = memory.peak_reserved_bytes or 0
-        loop = loop_of(self._trace, machine.gpu, self._bench.workload.steps)
+        loop = loop_of(self._trace, target.gpu, self._bench.workload.steps)
         return DeviceFit(
-            device=machine.device.name,
-            verdict=judge(loop, machine.gpu, memory.peak_allocated_bytes, reserved),
-            usable_bytes=machine.device.usable_memory_bytes,
-            context_bytes=machine.gpu.context_bytes,
+            device=target.device.name,
+            verdict=judge(loop, target.gpu, memory.peak_allocated_bytes, reserved),
+            usable_bytes=target.device.usable_memory_bytes,
+            context_bytes=target.gpu.context_bytes,
             allocated_bytes=memory.peak_allocated_bytes,
             reserved_bytes=reserved,
             minimum_bytes=memory.minimum_bytes,
-            warnings=machine.warnings_of(self._trace),
+            warnings=target.warnings_of(self._trace),
         )
 
     def _device_assumptions(self) -> tuple[str, ...]:
         if len(self._names) == 1:
-            return self._machine.assumptions
-        release = self._machine.target.torch_release
+            return self._target.assumptions
+        release = self._target.platform.torch_release
         return (
             f"kernels, allocator and CUDA context of each device under PyTorch {release}; "
             "`--device NAME` alone says what is measured of it",
         )
 
     def _situation(self, largest: Largest | None) -> Situation:
-        assert self._machine.device is not None
+        assert self._target.device is not None
         known = None if largest is None else largest.runs or 0
         return Situation(
             setup=self._setup,
-            device=self._machine.device,
+            device=self._target.device,
             largest_batch=known,
             dtypes=dtypes_of(self._trace),
         )
@@ -306,7 +306,7 @@ class _Answer:
         return search.run()
 
     def _search(self, sample: Callable[[int], Sample], size: int, base: Weighed) -> SizeSearch:
-        gpu = self._machine.gpu
+        gpu = self._target.gpu
         assert gpu is not None and gpu.capacity_bytes is not None
         return SizeSearch(
             sample=sample, capacity_bytes=gpu.capacity_bytes, samples={size: _sample(base)}
@@ -314,7 +314,7 @@ class _Answer:
 
     def _guess(self) -> int | None:
         """Return a first guess of the largest batch, from what grows with it."""
-        memory, gpu, batch = self._memory, self._machine.gpu, self._setup.batch
+        memory, gpu, batch = self._memory, self._target.gpu, self._setup.batch
         assert gpu is not None and gpu.capacity_bytes is not None and batch is not None
         at_peak = memory.at_peak
         growing = memory.input_bytes + max(

@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
-from torchgauge.estimate.memory.workspaces.target import Caches
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
+from torchgauge.estimate.memory.workspaces.platform import Caches
 from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
 from torchgauge.trace.operators.shape_rules import layout_of
 from torchgauge.trace.record.kernel_memory import one_thread
@@ -58,7 +58,7 @@ def said(name: str, given: tuple[Any, ...], outputs: tuple[torch.Tensor, ...]) -
         phase=Phase.FORWARD, outputs=tuple(s for s in map(spec, outputs) if s is not None),
         layouts=tuple(map(layout_of, tensors)),
     )  # fmt: skip
-    return sum(workspaces_for(Target(type="cpu", caches=caches()))(op))
+    return sum(workspaces_for(Platform(type="cpu", caches=caches()))(op))
 
 
 @one_thread()

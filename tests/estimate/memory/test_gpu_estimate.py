@@ -15,7 +15,7 @@ from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
 from torchgauge.estimate.memory.steps import repeat
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.trace import Phase, Role
-from torchgauge.target import machine_of
+from torchgauge.target import target_of
 
 A100 = "A100-SXM-40GB"
 SCENARIOS: dict[str, dict[str, Any]] = {
@@ -116,7 +116,7 @@ def test_ema_is_a_copy_of_the_parameters() -> None:
 
 def test_cublas_workspaces_are_taken_once_per_thread() -> None:
     scenario = tg.Scenario(mode="training", device=A100)
-    gpu = machine_of(scenario).gpu
+    gpu = target_of(scenario).gpu
     assert gpu is not None
     loop = loop_of(trace(wide(), (1, 1024), scenario), gpu)
     freed = {key for is_free, key, _ in loop.events if is_free}

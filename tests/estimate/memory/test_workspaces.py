@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.facts.trace import ArgumentValue, Layout, OpRecord, Phase, TensorSpec
 from torchgauge.trace.torch_internals.onednn import lstm_workspace_bytes
 
@@ -38,7 +38,7 @@ def taken(
         outputs=outputs if output is None else (output,),
         layouts=layouts or (PLAIN,) * len(tensors),
     )  # fmt: skip
-    target = Target(type="cpu", threads=threads, has_early_onednn=has_early_onednn)
+    target = Platform(type="cpu", threads=threads, has_early_onednn=has_early_onednn)
     return sum(workspaces_for(target)(op))
 
 

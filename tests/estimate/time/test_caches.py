@@ -14,7 +14,7 @@ from torch import nn
 import cpu_calibration as stand_in
 import torchgauge as tg
 from torchgauge.analyze import run_model
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.predict import _Steps, predict_on_cpu
@@ -121,7 +121,7 @@ def test_scratch_memory_is_moved_twice() -> None:
     layer = nn.Conv2d(32, 32, 3, padding=1)
     trace = traced(nn.Sequential(layer, nn.ReLU()), 1, 32, 28, 28)
     (op,) = [op for op in trace.ops if op.name == "aten.convolution.default"]
-    scratch = sum(workspaces_for(Target(type="cpu", threads=2))(op))
+    scratch = sum(workspaces_for(Platform(type="cpu", threads=2))(op))
     steps = _Steps(trace, replace(CALIBRATION, cpu=replace(CALIBRATION.cpu, threads=2)))
     work = work_of(op, 2)
     assert work is not None and scratch > 0

@@ -15,7 +15,7 @@ def kernels(optimizer: str, **scenario: object) -> list[str]:
         model, (8, 64),
         scenario=tg.Scenario(mode="training", optimizer=optimizer, device="RTX 3090", **scenario),
     )  # fmt: skip
-    prediction = prediction_of(found.outcome.trace, found.machine)
+    prediction = prediction_of(found.outcome.trace, found.target)
     assert prediction is not None
     return [kernel.name for kernel in prediction.kernels if kernel.phase == "optimizer"]
 

@@ -21,7 +21,7 @@ from torchgauge.estimate.memory.allocator import (
 )
 from torchgauge.estimate.memory.cuda_overheads import cublas_workspace_bytes
 from torchgauge.estimate.memory.steps import Loop, repeat
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
 
@@ -37,7 +37,7 @@ _MATRIX_PRODUCTS: Final = frozenset(
 class Gpu:
     """What of a GPU and its software decides about memory."""
 
-    target: Target
+    platform: Platform
     settings: AllocatorSettings
     usable_bytes: int | None = None
     """Memory that the driver reports; ``None`` for no limit."""
@@ -58,12 +58,12 @@ def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: i
     """
     if steps is None:
         steps = 1 if trace.scenario.first_step else STEPS
-    target = gpu.target
+    platform = gpu.platform
     return repeat(
         trace,
         steps,
-        workspaces_for(target, convolutions=convolutions),
-        lasting=_cublas_workspaces(trace, target),
+        workspaces_for(platform, convolutions=convolutions),
+        lasting=_cublas_workspaces(trace, platform),
     )
 
 
@@ -166,12 +166,12 @@ def _timeline(trace: Trace, loop: Loop, result: AllocatorResult) -> tuple[Timeli
     return tuple(points)
 
 
-def _cublas_workspaces(trace: Trace, target: Target) -> Mapping[int, int]:
+def _cublas_workspaces(trace: Trace, platform: Platform) -> Mapping[int, int]:
     """Return the workspace of each cuBLAS handle by the op that makes it.
 
     Handles belong to threads, and the backward of a device has a thread of its own.
     """
-    size = cublas_workspace_bytes(target.torch_release, target.compute_capability)
+    size = cublas_workspace_bytes(platform.torch_release, platform.compute_capability)
     found: dict[bool, int] = {}
     for op in trace.ops:
         if op.name in _MATRIX_PRODUCTS:

@@ -6,6 +6,6 @@ the kernel and gone when it returns. Each rule names its source.
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.rules import Target, Workspaces, workspaces_for
+from torchgauge.estimate.memory.workspaces.rules import Platform, Workspaces, workspaces_for
 
-__all__ = ["Target", "Workspaces", "workspaces_for"]
+__all__ = ["Platform", "Workspaces", "workspaces_for"]

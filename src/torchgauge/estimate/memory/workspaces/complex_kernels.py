@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 
-def _complex_first(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result as complex numbers, whose real parts are copied.
 
     Source: ``unary_op_impl_with_complex_to_float_out`` in ``aten/src/ATen/native/UnaryOps.cpp``.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 NUMBER = 8
@@ -30,12 +30,12 @@ def width(spec: TensorSpec) -> int:
     return spec.nbytes // spec.numel if spec.numel else 0
 
 
-def mean_scratch(elements: int, results: int, dtype: str, itemsize: int, target: Target) -> int:
+def mean_scratch(elements: int, results: int, dtype: str, itemsize: int, platform: Platform) -> int:
     """Return the scratch bytes of a mean of ``elements`` numbers: the count that it divides by.
 
     Half precision is summed in a copy of float32. Source: ``mean_out`` in ``ReduceOps.cpp``.
     """
-    if target.type != "cpu":
+    if platform.type != "cpu":
         return 0
     if dtype in ("bfloat16", "float16"):
         return 4 * results + max(4 * elements, NUMBER + 4)
@@ -52,13 +52,13 @@ def _tensors(op: OpRecord, count: int) -> list[TensorSpec]:
     return [value for value in op.args[:count] if isinstance(value, TensorSpec)]
 
 
-def _after(op: OpRecord, reduction: object, all_bytes: int, target: Target) -> int:
+def _after(op: OpRecord, reduction: object, all_bytes: int, platform: Platform) -> int:
     """Return the scratch bytes of reducing the losses of the elements to one number."""
     if reduction != _MEAN:
         return 0
     output = op.outputs[0]
     itemsize = width(output)
-    return mean_scratch(all_bytes // max(1, itemsize), 1, output.dtype, itemsize, target)
+    return mean_scratch(all_bytes // max(1, itemsize), 1, output.dtype, itemsize, platform)
 
 
 def _per_element(*, casts: int) -> Rule:
@@ -68,20 +68,20 @@ def _per_element(*, casts: int) -> Rule:
     built: ``casts`` times.
     """
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         reduction = _argument(op, 2, "reduction", _MEAN)
         pair, itemsize = _tensors(op, 2), width(op.outputs[0])
         whole = broadcast(*pair) * itemsize
         copied = [s.numel * itemsize for s in pair if s.dtype != op.outputs[0].dtype]
-        copied = copied if target.type == "cpu" else []
+        copied = copied if platform.type == "cpu" else []
         if reduction == _NONE:
             return tuple(copied)
-        return whole, casts * sum(copied), _after(op, reduction, whole, target)
+        return whole, casts * sum(copied), _after(op, reduction, whole, platform)
 
     return rule
 
 
-def _reduced_beside(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _reduced_beside(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The reduced loss, before it is copied to where the loss of each element was.
 
     ``binary_cross_entropy(input, target, weight, reduction)``, ``soft_margin_loss(input, target,
@@ -92,10 +92,10 @@ def _reduced_beside(op: OpRecord, target: Target) -> tuple[int, ...]:
     if reduction == _NONE:
         return ()
     whole = broadcast(*_tensors(op, 2)) * width(op.outputs[0])
-    return width(op.outputs[0]), _after(op, reduction, whole, target)
+    return width(op.outputs[0]), _after(op, reduction, whole, platform)
 
 
-def _with_logits(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two tensors of all elements at the worst moment.
 
     ``binary_cross_entropy_with_logits(input, target, weight, pos_weight, reduction)``. The weight
@@ -105,31 +105,31 @@ def _with_logits(op: OpRecord, target: Target) -> tuple[int, ...]:
     pair, itemsize = _tensors(op, 2), width(op.outputs[0])
     whole = broadcast(*pair) * itemsize
     weight = _argument(op, 3, "pos_weight", None)
-    number = NUMBER + itemsize if target.type == "cpu" else 0
+    number = NUMBER + itemsize if platform.type == "cpu" else 0
     moments = [2 * whole]
     if isinstance(weight, TensorSpec):
         moments.append(2 * whole + weight.nbytes + number)
     if reduction == _NONE:
         return (max(moments) - whole,)
-    moments.append(2 * whole + op.outputs[0].nbytes + _after(op, reduction, whole, target))
+    moments.append(2 * whole + op.outputs[0].nbytes + _after(op, reduction, whole, platform))
     return (max(moments) - op.outputs[0].nbytes,)
 
 
-def _cross_entropy_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number of elements, which an averaged gradient is divided by."""
-    mean = _argument(op, 4, "reduction", _MEAN) == _MEAN and target.type == "cpu"
+    mean = _argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
     return (NUMBER + width(op.outputs[0]),) if mean else ()
 
 
-def _soft_margin_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Beside the gradient, ``-target`` and its product with the input."""
     source = op.args[1]
     return (2 * source.nbytes,) if isinstance(source, TensorSpec) else ()
 
 
-def _multilabel(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One index, to compare targets with (``LossMultiLabelMargin.cpp``)."""
-    return (NUMBER,) if target.type == "cpu" else ()
+    return (NUMBER,) if platform.type == "cpu" else ()
 
 
 RULES: dict[str, Rule] = {

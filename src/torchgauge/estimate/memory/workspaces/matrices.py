@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.cpu.half_products import half_product
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
@@ -42,11 +42,11 @@ def _product(first: int) -> Rule:
     ``prepare_matrix_for_cublas`` in ``cuda/Blas.cpp`` (2.6–2.13).
     """
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         dtype = op.outputs[0].dtype
-        if target.type == "cpu" and dtype in _HALF:
+        if platform.type == "cpu" and dtype in _HALF:
             return half_product(op, first)
-        is_blas = target.type != "cpu" or dtype in _BLAS
+        is_blas = platform.type != "cpu" or dtype in _BLAS
         return _copied(op, first) if is_blas and op.outputs[0].numel > 0 else ()
 
     return rule
@@ -60,13 +60,13 @@ def _batched(first: int) -> Rule:
     ``prepare_batch_matrix_for_cublas`` in ``cuda/Blas.cpp`` (2.6–2.13).
     """
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         left = op.args[first]
         assert isinstance(left, TensorSpec)
         batch, rows, columns = op.outputs[0].shape
-        if target.type == "cpu" and op.outputs[0].dtype in _HALF:
+        if platform.type == "cpu" and op.outputs[0].dtype in _HALF:
             return half_product(op, first)
-        if target.type != "cpu" or batch == 0:
+        if platform.type != "cpu" or batch == 0:
             return _copied(op, first)
         whole = _conjugates(op, first)
         if op.outputs[0].dtype not in _BLAS or rows * columns * left.shape[-1] < _SMALL_BATCHED:

@@ -1,4 +1,4 @@
-"""The choice of the rules for a target, and how they are called."""
+"""The choice of the rules for a platform, and how they are called."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torchgauge.estimate.memory.workspaces import complex_kernels, losses, matrices
 from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
 from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord
 
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
@@ -27,22 +27,22 @@ _RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def workspaces_for(target: Target, *, convolutions: int = 1) -> Workspaces:
-    """Return the function that gives the workspaces of an op on that target.
+def workspaces_for(platform: Platform, *, convolutions: int = 1) -> Workspaces:
+    """Return the function that gives the workspaces of an op on that platform.
 
     Those of convolutions are expected, not known; they are multiplied by ``convolutions``.
     """
-    return partial(_workspaces, _RULES.get(target.type, {}), target, convolutions)
+    return partial(_workspaces, _RULES.get(platform.type, {}), platform, convolutions)
 
 
 def _workspaces(
-    rules: dict[str, Rule], target: Target, convolutions: int, op: OpRecord
+    rules: dict[str, Rule], platform: Platform, convolutions: int, op: OpRecord
 ) -> tuple[int, ...]:
     rule = rules.get(op.name)
     if rule is None:
         return ()
     factor = convolutions if "convolution" in op.name else 1
-    return tuple(size * factor for size in rule(op, target) if size * factor > 0)
+    return tuple(size * factor for size in rule(op, platform) if size * factor > 0)
 
 
-__all__ = ["Target", "Workspaces", "workspaces_for"]
+__all__ = ["Platform", "Workspaces", "workspaces_for"]

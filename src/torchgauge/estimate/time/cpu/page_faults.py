@@ -17,7 +17,7 @@ from collections import defaultdict
 from typing import Final
 
 from torchgauge.estimate.memory.steps import repeat
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.facts.trace import Trace
 
 PAGE: Final = 4096
@@ -28,7 +28,7 @@ MAPPED_FROM: Final = 32 * 2**20
 
 def faulted_bytes(trace: Trace, threads: int) -> dict[int, int]:
     """Return by operator the bytes that it is the first to touch, in a step after the first."""
-    loop = repeat(trace, 2, workspaces_for(Target(type="cpu", threads=threads)))
+    loop = repeat(trace, 2, workspaces_for(Platform(type="cpu", threads=threads)))
     found: defaultdict[int, int] = defaultdict(int)
     for index in range(loop.starts[-1], len(loop.events)):
         is_free, _, nbytes = loop.events[index]

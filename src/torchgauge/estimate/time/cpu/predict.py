@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.estimate.memory.workspaces import Target, workspaces_for
+from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Traffic, kind_name
 from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
@@ -143,7 +143,7 @@ class _Steps:
         self._works = {
             op.index: work_of(op, threads) for op in trace.ops if not is_first_step_only(trace, op)
         }
-        workspaces = workspaces_for(Target(type="cpu", threads=threads))
+        workspaces = workspaces_for(Platform(type="cpu", threads=threads))
         scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self._works}
         # Scratch memory is written and read.
         self._moved = {

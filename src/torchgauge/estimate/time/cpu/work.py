@@ -15,7 +15,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     read,
     up,
 )
-from torchgauge.estimate.memory.workspaces.target import Target
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
 from torchgauge.estimate.time.gpu.kinds import Kind
 from torchgauge.estimate.time.traffic import given_tensors
@@ -162,14 +162,14 @@ def _recurrent(op: OpRecord, threads: int) -> _Place | None:
 
 
 def _convolution(op: OpRecord, threads: int) -> _Place | None:
-    case = read(_as_float32(op), Target(type="cpu", threads=threads), 0, op.outputs[0].shape)
+    case = read(_as_float32(op), Platform(type="cpu", threads=threads), 0, op.outputs[0].shape)
     return None if case is None else _of_convolution("convolution", case)
 
 
 def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
     gradient = op.args[0]
     assert isinstance(gradient, TensorSpec)
-    case = read(_as_float32(op), Target(type="cpu", threads=threads), 1, gradient.shape)
+    case = read(_as_float32(op), Platform(type="cpu", threads=threads), 1, gradient.shape)
     if case is None:
         return None
     wanted = mask(op, 10) or (True, True, True)

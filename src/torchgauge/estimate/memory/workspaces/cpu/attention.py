@@ -10,7 +10,7 @@ from __future__ import annotations
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -33,7 +33,7 @@ def _sum_width(query: TensorSpec) -> int:
     return 2 * _FLOAT if query.dtype == "float64" else _FLOAT
 
 
-def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scores, maxima, sums and results of a block of queries per thread.
 
     In bfloat16 copies of keys and values in the order of AMX tiles.
@@ -47,11 +47,11 @@ def _flash(op: OpRecord, target: Target) -> tuple[int, ...]:
     if query.dtype == "bfloat16" and min(query.shape[2], key.shape[2]) >= _PACKED_FROM:
         pairs = up(key.shape[2], 2) * up(query.shape[3], 2)
         packed = 2 * key.shape[0] * key.shape[1] * pairs * 2
-        packed += target.threads * keys * query.shape[3] * 2
-    return target.threads * rows * _sum_width(query), target.threads * reduced, packed
+        packed += platform.threads * keys * query.shape[3] * 2
+    return platform.threads * rows * _sum_width(query), platform.threads * reduced, packed
 
 
-def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scores and their gradient of a block per thread, and a sum per query.
 
     Before them a copy of the output's gradient in the order of the heads inside of positions,
@@ -62,11 +62,11 @@ def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
     copied = 0 if Layout.HEADS_INSIDE in op.layouts[0] else gradient.nbytes
     queries, keys = _blocks(query, key)
-    scores = target.threads * 2 * queries * keys
+    scores = platform.threads * 2 * queries * keys
     reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
     scratch = _largest_product(query, key) if reduced else 0
     width = _sum_width(query)
-    return copied, scores * width, scratch, target.threads * queries * width, reduced
+    return copied, scores * width, scratch, platform.threads * queries * width, reduced
 
 
 def _largest_product(query: TensorSpec, key: TensorSpec) -> int:
@@ -88,7 +88,7 @@ def _largest_product(query: TensorSpec, key: TensorSpec) -> int:
     return largest + _FLOAT
 
 
-def _safe_softmax(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _safe_softmax(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Which scores are minus infinity, which rows are so as a whole, and a zero."""
     scores = op.args[0]
     assert isinstance(scores, TensorSpec)

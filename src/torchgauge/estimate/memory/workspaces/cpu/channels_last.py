@@ -30,7 +30,7 @@ from torchgauge.estimate.memory.workspaces.onednn.kernels import (
     weight_is_blocked,
 )
 from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import fits, stays_folded
-from torchgauge.estimate.memory.workspaces.target import Target
+from torchgauge.estimate.memory.workspaces.platform import Platform
 
 _MANY_PIXELS = 81
 _FILLED = 0.95
@@ -56,12 +56,12 @@ class Taken:
         return self.total + (ALIGNMENT if self.scratch else 0)
 
 
-def output_taken(case: Convolution, target: Target) -> Taken:
+def output_taken(case: Convolution, platform: Platform) -> Taken:
     """Return what the output takes: the weight in blocks, and descriptors of its parts."""
     if case.is_depthwise and not case.is_dilated:
         return Taken(weight=case.weights(BLOCK))
     if case.groups > 1 and case.inputs <= BLOCK:
-        if output_is_blocked(case, target.caches):
+        if output_is_blocked(case, platform.caches):
             is_image = case.is_depthwise and len(case.kernel) < 3
             return Taken(weight=case.weights(BLOCK) if is_image else _blocked_groups(case))
         return _unfolded_output(case)
@@ -69,11 +69,11 @@ def output_taken(case: Convolution, target: Target) -> Taken:
     return Taken(weight=_weight(case, outputs, case.inputs), scratch=case.descriptors())
 
 
-def input_taken(case: Convolution, target: Target) -> Taken:
+def input_taken(case: Convolution, platform: Platform) -> Taken:
     """Return the scratch bytes for the input's gradient."""
     outputs = case.outputs // case.groups
     if takes_strided(case):
-        scratch = case.strided_scratch(target.caches.second)
+        scratch = case.strided_scratch(platform.caches.second)
         return Taken(weight=strided_weight(case), scratch=scratch)
     if case.is_depthwise and len(case.kernel) < 3 and not case.is_dilated:
         return Taken(weight=case.weights(BLOCK))
@@ -84,18 +84,18 @@ def input_taken(case: Convolution, target: Target) -> Taken:
     if not case.is_strided and (case.groups == 1 or outputs > BLOCK):
         weight = _weight(case, outputs, up(case.inputs, _input_block(case)))
         return Taken(weight=weight, scratch=case.descriptors() + ALIGNMENT)
-    if case.groups > 1 and input_is_blocked(case, target.caches):
+    if case.groups > 1 and input_is_blocked(case, platform.caches):
         return Taken(weight=_blocked_groups(case))
     return _unfolded_input(case)
 
 
-def transposed_taken(case: Convolution, backwards: Convolution, target: Target) -> Taken:
+def transposed_taken(case: Convolution, backwards: Convolution, platform: Platform) -> Taken:
     """Return the scratch bytes of a transposed convolution, without those for a bias.
 
     Without strides it is a convolution with its kernel turned round.
     """
     if case.is_strided or case.is_depthwise:
-        return input_taken(backwards, target)
+        return input_taken(backwards, platform)
     inputs, outputs = case.weight.shape[0] // case.groups, case.weight.shape[1]
     block = HALF_BLOCK if inputs <= BLOCK else BLOCK
     if case.groups == 1:

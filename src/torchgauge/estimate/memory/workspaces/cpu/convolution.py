@@ -32,7 +32,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     forward_scratch,
     input_scratch,
 )
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
@@ -42,13 +42,13 @@ def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
     return 0 if wanted in layout else spec.nbytes
 
 
-def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Operands in oneDNN's layouts; then, without channels-last, its result beside PyTorch's.
 
     ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
     """
     output = op.outputs[0]
-    case = read(op, target, 0, output.shape)
+    case = read(op, platform, 0, output.shape)
     if case is None:
         return ()
     if not case.takes_onednn:
@@ -56,12 +56,12 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     last = case.is_channels_last
     copy = _copy(case.source, case.source_layout, channels_last=last)
     if case.is_transposed:
-        return copy, *deconvolution(case, output, target)
+        return copy, *deconvolution(case, output, platform)
     if last:
-        return copy, case.copied_weight, cpu_channels_last.output_taken(case, target).total
-    kernel = forward_kernel(case, target.caches)
+        return copy, case.copied_weight, cpu_channels_last.output_taken(case, platform).total
+    kernel = forward_kernel(case, platform.caches)
     if kernel.unfolds:
-        return (copy, max(forward_scratch(case, target.caches), output.nbytes))
+        return (copy, max(forward_scratch(case, platform.caches), output.nbytes))
     if kernel.is_last:
         return (copy, max(case.source.nbytes + case.weights(kernel.block), 2 * output.nbytes))
     source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
@@ -72,14 +72,14 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (copy, max(inside, result))
 
 
-def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input's gradient, then the weight's: the worse of the moments of both.
 
     ``convolution_backward(gradient [N, C, …], source, weight, bias sizes, stride, …, mask)``.
     """
     gradient = op.args[0]
     assert isinstance(gradient, TensorSpec)
-    case = read(op, target, 1, gradient.shape)
+    case = read(op, platform, 1, gradient.shape)
     mask = op.args[10]
     if case is None or not isinstance(mask, tuple):
         return ()
@@ -91,13 +91,13 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     copies = _copy(gradient, op.layouts[0], channels_last=last)
     copies += _copy(case.source, case.source_layout, channels_last=last)
     if case.is_transposed:
-        return copies, *deconvolution_backward(case, gradient, flags, target)
+        return copies, *deconvolution_backward(case, gradient, flags, platform)
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0
     moments = []
     if mask[0]:
-        moments += _input_gradient(case, gradient, target)
+        moments += _input_gradient(case, gradient, platform)
     if mask[1] or mask[2]:
         held = [image + moment for moment in _weight_gradient(case, gradient, bool(mask[2]))]
         moments += held
@@ -106,17 +106,17 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return copies, max(0, max(moments, default=0) - kept)
 
 
-def _input_gradient(case: Convolution, gradient: TensorSpec, target: Target) -> list[int]:
+def _input_gradient(case: Convolution, gradient: TensorSpec, platform: Platform) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     image = case.source.nbytes
     if case.is_channels_last:
-        return [image + cpu_channels_last.input_taken(case, target).total]
+        return [image + cpu_channels_last.input_taken(case, platform).total]
     if takes_strided(case):
         copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
         weight = cpu_channels_last.strided_weight(case)
-        inside = copied + weight + image + case.strided_scratch(target.caches.second)
+        inside = copied + weight + image + case.strided_scratch(platform.caches.second)
         return [inside, image + handed_over(case.source) * image]
-    kernel = input_kernel(case, target.caches)
+    kernel = input_kernel(case, platform.caches)
     if kernel.unfolds:
         return [image + input_scratch(case), 2 * image]
     source = case.images(case.source.shape, kernel.block)

@@ -29,26 +29,26 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     forward_scratch,
     input_scratch,
 )
-from torchgauge.estimate.memory.workspaces.target import Target
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import TensorSpec
 
 
-def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tuple[int, ...]:
+def deconvolution(case: Convolution, output: TensorSpec, platform: Platform) -> tuple[int, ...]:
     """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
     backwards = _backwards(case, output)
     bias = output.nbytes + ALIGNMENT if case.has_bias else 0  # added to a copy
     if case.is_channels_last:
-        taken = cpu_channels_last.transposed_taken(case, backwards, target)
+        taken = cpu_channels_last.transposed_taken(case, backwards, platform)
         fits = _is_even(backwards) and takes_strided(backwards)
         apart = case.is_depthwise or (case.is_strided and not fits)
         return case.copied_weight, taken.nested + (bias if apart else 0)
     if takes_strided(backwards):
         copied = 0 if is_one_order(case.source.shape) else case.source.nbytes
         inside = copied + cpu_channels_last.strided_weight(backwards) + ALIGNMENT
-        inside += backwards.strided_scratch(target.caches.second)
+        inside += backwards.strided_scratch(platform.caches.second)
         inside += 0 if _is_even(backwards) else bias
         return (max(inside, handed_over(output) * output.nbytes),)
-    kernel = input_kernel(backwards, target.caches)
+    kernel = input_kernel(backwards, platform.caches)
     if kernel.unfolds:
         scratch = input_scratch(backwards) + bias
         return (max(scratch + ALIGNMENT if scratch else 0, output.nbytes),)
@@ -59,7 +59,7 @@ def deconvolution(case: Convolution, output: TensorSpec, target: Target) -> tupl
 
 
 def deconvolution_backward(
-    case: Convolution, gradient: TensorSpec, mask: tuple[bool, ...], target: Target
+    case: Convolution, gradient: TensorSpec, mask: tuple[bool, ...], platform: Platform
 ) -> tuple[int, ...]:
     """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
     backwards = _backwards(case, gradient)
@@ -69,13 +69,13 @@ def deconvolution_backward(
     moments = [0]
     if case.is_channels_last:
         if mask[0]:
-            moments.append(image + cpu_channels_last.output_taken(backwards, target).nested)
+            moments.append(image + cpu_channels_last.output_taken(backwards, platform).nested)
         if mask[1]:
             taken = cpu_channels_last.weight_taken(backwards, bias=False)
             moments += [image + taken.nested + bias, image + taken.weight + 2 * bias + 2 * own]
         return case.copied_weight, max(0, max(moments) - image - own - bias)
     if mask[0]:
-        moments += _input_gradient(backwards, image, target)
+        moments += _input_gradient(backwards, image, platform)
     if mask[1]:
         found = weight_gradient(backwards, bias=False)
         nested = ALIGNMENT if found.has_scratch else 0
@@ -86,11 +86,11 @@ def deconvolution_backward(
     return (max(0, max(moments) - image - own - bias),)
 
 
-def _input_gradient(backwards: Convolution, image: int, target: Target) -> list[int]:
+def _input_gradient(backwards: Convolution, image: int, platform: Platform) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
-    kernel = forward_kernel(backwards, target.caches)
+    kernel = forward_kernel(backwards, platform.caches)
     if kernel.unfolds:
-        scratch = forward_scratch(backwards, target.caches)
+        scratch = forward_scratch(backwards, platform.caches)
         return [image + scratch + (ALIGNMENT if scratch else 0), 2 * image]
     if kernel.is_last:
         return [backwards.source.nbytes + backwards.weights(kernel.block) + image, 3 * image]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -30,7 +30,7 @@ def _layout(op: OpRecord, position: int) -> Layout:
     return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
 
 
-def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A factor and a summand per channel, and sums per thread with channels last in training.
 
     Where the input is neither contiguous nor channels last, the reciprocal deviation instead: the
@@ -48,10 +48,10 @@ def _batch_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
             return (max(ones_and_zeros, 12 - channel),)  # 12: the count that means are divided by
         return (max(3 * channel, 12 + channel),)
     flat = len(data.shape) == 2 or Layout.CHANNELS_LAST in layout
-    return channel, channel, target.threads * channel if training and flat else 0
+    return channel, channel, platform.threads * channel if training and flat else 0
 
 
-def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input's gradient a second time, where it is asked for and the layouts agree.
 
     Then, with channels last, sums of two kinds per thread. Source:
@@ -68,10 +68,10 @@ def _batch_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     flat = len(shape) == 2 or Layout.CONTIGUOUS not in ours
     assert isinstance(mask, tuple)
     again = _tensor(op, 1).nbytes if mask[0] else 0
-    return (max(again, 2 * target.threads * channel if flat else 0),)
+    return (max(again, 2 * platform.threads * channel if flat else 0),)
 
 
-def _pack_padded_sequence(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous pieces of one batch size each, where batches come first.
 
     Lengths are not recorded: steps that one sequence alone has are counted, though they are not
@@ -84,12 +84,12 @@ def _pack_padded_sequence(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (op.outputs[0].nbytes,)
 
 
-def _layer_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _layer_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of the input (``layer_norm_cpu`` in ``layer_norm.cpp``)."""
     return (0 if Layout.CONTIGUOUS in _layout(op, 0) else _tensor(op, 0).nbytes,)
 
 
-def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous copies, and sums of the weight's and the bias' gradients per thread.
 
     Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
@@ -103,10 +103,10 @@ def _layer_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     for extent in shape:
         assert isinstance(extent, int)
         size *= extent
-    return *copies, 2 * target.threads * size * _FLOAT
+    return *copies, 2 * platform.threads * size * _FLOAT
 
 
-def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """With channels last, a factor and a summand per sample and channel.
 
     Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
@@ -117,7 +117,7 @@ def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (2 * batch * channels * _FLOAT if last else 0,)
 
 
-def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
     batch, channels = op.args[5], op.args[6]
     assert isinstance(batch, int) and isinstance(channels, int)
@@ -132,7 +132,7 @@ def _upsample(factors: int) -> Rule:
     ``cpu/UpSampleKernel.cpp``.
     """
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
         last, sides = Layout.CHANNELS_LAST in layout, output.shape[2:]
         several = source.shape[1] > _VECTOR_CHANNELS
@@ -149,13 +149,13 @@ def _upsample(factors: int) -> Rule:
     return rule
 
 
-def _upsample_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
     strange = not _layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
     return (_tensor(op, 0).nbytes if strange else 0,)
 
 
-def _of_floats(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input as floats, where it has whole numbers (``TensorIteratorBase::compute_types``)."""
     source, output = _tensor(op, 0), op.outputs[0]
     whole = source.dtype.startswith(("int", "uint", "bool"))
@@ -172,7 +172,7 @@ _OF_FLOATS = (
 def _contiguous(*positions: int) -> Rule:
     """Contiguous copies of arguments (``SoftMax.cpp``)."""
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return tuple(
             0 if Layout.CONTIGUOUS in _layout(op, index) else _tensor(op, index).nbytes
             for index in positions
@@ -181,25 +181,25 @@ def _contiguous(*positions: int) -> Rule:
     return rule
 
 
-def _roll(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Over several dimensions, the result of all but the first (``roll_common``)."""
     dims = op.args[2] if len(op.args) > 2 else ()
     return (op.outputs[0].nbytes if isinstance(dims, tuple) and len(dims) > 1 else 0,)
 
 
-def _embedding(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _embedding(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous indices (``embedding`` in ``Embedding.cpp`` reshapes them)."""
     return (0 if Layout.CONTIGUOUS in _layout(op, 1) else _tensor(op, 1).nbytes,)
 
 
-def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Contiguous indices and gradient (``embedding_dense_backward_cpu`` in ``Embedding.cpp``)."""
     return tuple(
         0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)
     )
 
 
-def _sort(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension (``sort_stable_kernel`` in ``cpu/SortingKernel.cpp``)."""
     if op.name == "aten.sort.stable":
         dim = dict(op.kwargs).get("dim", -1)
@@ -210,7 +210,7 @@ def _sort(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (shape[dim] * _INDEX if shape else 0,)
 
 
-def _unfold_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension, where windows overlap (``UnfoldBackward.cpp``)."""
     shape, dim, size, step = op.args[1:5]
     assert isinstance(shape, tuple) and isinstance(dim, int)
@@ -220,7 +220,7 @@ def _unfold_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (extent * _INDEX if step < size else 0,)
 
 
-def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input in the dtype of the result, where it has another.
 
     Source: ``impl_func_cum_ops`` in ``ReduceOps.cpp``.
@@ -229,7 +229,7 @@ def _cumulative(op: OpRecord, target: Target) -> tuple[int, ...]:
     return () if _tensor(op, 0).dtype == result.dtype else (result.nbytes,)
 
 
-def _masked_select(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The mask as integers and their sum, which are gone when the result is made.
 
     Source: ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
@@ -240,7 +240,7 @@ def _masked_select(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(0, (count + 1) * _INDEX - op.outputs[0].nbytes),)
 
 
-def _ctc_loss_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The logarithms of the backward variables, as many as there are of the forward ones.
 
     Source: ``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``.
@@ -248,13 +248,13 @@ def _ctc_loss_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (_tensor(op, 6).nbytes,)
 
 
-def _repeat(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Numbers of the repeated dimensions as tensors: measured, 2.13."""
     times = op.args[1]
     return (4 * _INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
 
 
-def _bags(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums over the bag of each index, then numbers per bag of a mean or maximum.
 
     Source: ``_embedding_bag_cpu_impl_out`` and ``make_offset2bag`` in ``EmbeddingBag.cpp``.
@@ -270,7 +270,7 @@ def _bags(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(0, first, bags * apart.get(mode if isinstance(mode, int) else 0, 0)),)
 
 
-def _bags_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted indices, their order, and the bag of each; of a maximum the rows that have it.
 
     Source: ``_embedding_bag_backward``, ``_embedding_bag_dense_backward_cpu_sum_mean`` and
@@ -286,7 +286,7 @@ def _bags_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
 
 
-def _gather(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result in float32, where it has half of that: measured, 2.13."""
     output = op.outputs[0]
     if output.dtype not in _HALVES or len(output.shape) < 2:
@@ -294,13 +294,13 @@ def _gather(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (output.numel * _FLOAT if Layout.CONTIGUOUS in _layout(op, 1) else 0,)
 
 
-def _scatter(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What is written to in float32, where it has half of that: measured, 2.13."""
     written = _tensor(op, 0)
     return (written.numel * _FLOAT if written.dtype in _HALVES else 0,)
 
 
-def _logsumexp(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The maxima, and the input less them; before, their sizes and where they are infinite.
 
     Source: ``logsumexp_out_impl`` in ``ReduceOps.cpp``.
@@ -311,7 +311,7 @@ def _logsumexp(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(whole, output.nbytes + _INDEX + itemsize + output.numel),)
 
 
-def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One operand of another dtype at a time, copied on its way to the result: measured, 2.13."""
     parts, output = op.args[0], op.outputs[0]
     assert isinstance(parts, tuple)
@@ -323,7 +323,7 @@ def _joined(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (max(others, default=0),)
 
 
-def _trilinear(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
     factors = [_tensor(op, position).shape for position in range(3)]
     expands = [value for value in op.args[3:6] if isinstance(value, tuple)]
@@ -342,7 +342,7 @@ def _trilinear(op: OpRecord, target: Target) -> tuple[int, ...]:
     return first * width, second * width
 
 
-def _fourier(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What the recorder noted from the strides (``trace/operators/fourier.py``)."""
     noted = dict(op.kwargs).get("scratch_bytes", 0)
     return (noted,) if isinstance(noted, int) else ()

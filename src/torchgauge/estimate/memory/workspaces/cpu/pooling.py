@@ -7,7 +7,7 @@ Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
@@ -23,13 +23,13 @@ def _suggested(layout: Layout) -> Layout:
     return Layout.CHANNELS_LAST if last else Layout.CONTIGUOUS
 
 
-def _as_suggested(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _as_suggested(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input, where it is in neither order, or not in the one that it asks for."""
     layout = op.layouts[0]
     return (0 if _suggested(layout) in layout else _bytes(op, 0),)
 
 
-def _contiguous(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _contiguous(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous first argument."""
     return (0 if Layout.CONTIGUOUS in op.layouts[0] else _bytes(op, 0),)
 
@@ -40,7 +40,7 @@ def _ordered_backward(indices: int | None) -> Rule:
     ``…_backward(gradient, input, …, indices)``; ``indices`` is their position.
     """
 
-    def rule(op: OpRecord, target: Target) -> tuple[int, ...]:
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         gradient, source = op.layouts[:2]
         wanted = _suggested(gradient)
         copied = 0 if wanted in gradient else _bytes(op, 0)
@@ -52,7 +52,7 @@ def _ordered_backward(indices: int | None) -> Rule:
     return rule
 
 
-def _as_input(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _as_input(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The output's gradient in the order of the input."""
     gradient, source = op.layouts[:2]
     return (0 if _suggested(source) in gradient else _bytes(op, 0),)

@@ -7,7 +7,7 @@ Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/nati
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -50,7 +50,7 @@ def _sizes(op: OpRecord) -> tuple[int, int, int, int] | None:
     return steps, batch, inputs, hidden.shape[-1]
 
 
-def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
+def _scratch(steps: int, batch: int, size: int, platform: Platform) -> int:
     """Return the gates of all steps, two states and a page of smaller things.
 
     An early oneDNN (3.5 and 3.7, measured) asks for gates and states once more, and there takes
@@ -58,11 +58,11 @@ def _scratch(steps: int, batch: int, size: int, target: Target) -> int:
     """
     gates = steps * batch * _row(4 * size) * _FLOAT
     state = batch * _row(size) * _FLOAT
-    again = _FLOAT * (gates + 2 * state) + _EARLY_PLACES if target.has_early_onednn else 0
+    again = _FLOAT * (gates + 2 * state) + _EARLY_PLACES if platform.has_early_onednn else 0
     return _up(gates, _PAGE) + 2 * _up(state, _PAGE) + _PAGE + _PLACES + again
 
 
-def _inference_scratch(steps: int, batch: int, inputs: int, size: int, target: Target) -> int:
+def _inference_scratch(steps: int, batch: int, inputs: int, size: int, platform: Platform) -> int:
     """Return the states before and after all steps, the gates of one, and smaller things.
 
     Of a single sequence the gates of all steps, whose inputs are multiplied together. An early
@@ -76,13 +76,13 @@ def _inference_scratch(steps: int, batch: int, inputs: int, size: int, target: T
     sizes = (inside, before_and_after * size, gates, state)
     fused = _FUSED if inputs == size and not merges else 0
     again = 0
-    if target.has_early_onednn:
+    if platform.has_early_onednn:
         again = 2 * _up(inside, _PAGE) + _FLOAT * (gates + state) + _EARLY_PLACES_OF_INFERENCE
     known = _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
     return sum(_up(n, _PAGE) for n in sizes) + known + again
 
 
-def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The sum of both biases, both weights in oneDNN's layout, gates."""
     sizes = _sizes(op)
     if sizes is None:
@@ -93,11 +93,11 @@ def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
     bias = 4 * size * _FLOAT
     weights = (inputs * row * _FLOAT, size * row * _FLOAT)
     if not for_gradients:
-        return bias, *weights, _inference_scratch(steps, batch, inputs, size, target)
-    return bias, *weights, _scratch(steps, batch, size, target)
+        return bias, *weights, _inference_scratch(steps, batch, inputs, size, platform)
+    return bias, *weights, _scratch(steps, batch, size, platform)
 
 
-def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Zeros for gradients that there are none of, weights with padded rows, gradients, gates."""
     sizes = _sizes(op)
     if sizes is None:
@@ -114,7 +114,7 @@ def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     layouts = op.layouts[_GRADIENT : _GRADIENT + 1]
     if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
         missing.append(steps * batch * size * _FLOAT)
-    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size, target)
+    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size, platform)
 
 
 def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:

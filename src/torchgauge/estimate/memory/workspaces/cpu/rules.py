@@ -12,7 +12,7 @@ from torchgauge.estimate.memory.workspaces.cpu import (
     scalars,
     scaled_products,
 )
-from torchgauge.estimate.memory.workspaces.target import Rule
+from torchgauge.estimate.memory.workspaces.platform import Rule
 
 RULES: dict[str, Rule] = {
     **attention.RULES,

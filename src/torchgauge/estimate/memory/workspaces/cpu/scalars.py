@@ -12,7 +12,7 @@ import re
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch, width
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _NUMBERS: dict[type, tuple[str, int]] = {
@@ -37,7 +37,7 @@ _BASES = (
 )
 
 
-def _cast_operand(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number, the number in the common dtype, and copies of what has another dtype."""
     tensor, number = op.args[0], op.args[1]
     if isinstance(tensor, TensorSpec) and isinstance(number, TensorSpec):
@@ -100,7 +100,7 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     return tuple(prod(spec.shape) * itemsize for spec in copied)
 
 
-def _cast_of_three(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _cast_of_three(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
     specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
     widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
@@ -111,18 +111,18 @@ def _is_float(spec: TensorSpec) -> bool:
     return spec.dtype.startswith(("float", "bfloat", "complex"))
 
 
-def _mean(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _mean(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The count that the sum is divided by, and what sums half precision in float32."""
     source, output = op.args[0], op.outputs[0]
     assert isinstance(source, TensorSpec)
     copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
-    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), target)
+    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), platform)
     if output.dtype in ("bfloat16", "float16"):
         return (scratch,)
-    return (max((scratch, *_sum(op, target))),)
+    return (max((scratch, *_sum(op, platform))),)
 
 
-def _sum(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input in the dtype of the sum (``make_reduction_from_out_ty`` in ``ReduceOpsUtils.h``).
 
     Half precision is summed as it is.

@@ -7,7 +7,7 @@ without it oneDNN takes two to five times as much.
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -17,7 +17,7 @@ _REORDERED_FROM = 4096
 """Elements from which on it takes them."""
 
 
-def _scaled_mm(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The right operand in rows; with a scale per row both operands and the result in float32."""
     left, right, scale = op.args[0], op.args[1], op.args[2]
     assert isinstance(left, TensorSpec) and isinstance(right, TensorSpec)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -23,7 +23,7 @@ def _up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
-def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums of the query's gradient in float32, and one float a row; keys expanded when grouped."""
     _, query, key = _specs(op, 3)
     batch, heads, length, size = query.shape
@@ -35,7 +35,7 @@ def _flash_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return rows * padded * _FLOAT, rows * _FLOAT, expanded, expanded
 
 
-def _efficient_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _efficient_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """One float a row; for half precision also the gradients' sums in float32."""
     query = _specs(op, 2)[1]
     batch, heads, length = query.shape[:3]
@@ -46,7 +46,7 @@ def _efficient_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return batch * heads * _up(length, 32) * _FLOAT, sums
 
 
-def _cudnn_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _cudnn_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sums of the query's gradient in float32.
 
     Assumes: cuDNN keeps what FlashAttention keeps; its workspace is not documented.

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _HALF = ("float16", "bfloat16")
@@ -41,37 +41,37 @@ With 0, 1, 2 and 3 copies a sample of 200 of GPUMemNet's figures of timm models 
 and 14.4 % at the 90th percentile."""
 
 
-def _forward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution(input, weight, bias, stride, padding, dilation, transposed, …, groups)``."""
     source, weight, stride, groups = op.args[0], op.args[1], op.args[3], op.args[8]
-    if target.cudnn_benchmark or not op.outputs:
+    if platform.cudnn_benchmark or not op.outputs:
         return ()
     assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
-    if not _needs_copies(source, weight, stride, groups, target):
+    if not _needs_copies(source, weight, stride, groups, platform):
         return ()
     return (_COPIES * (source.nbytes + op.outputs[0].nbytes),)
 
 
-def _backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution_backward(grad, input, weight, bias_sizes, stride, …, groups, mask)``."""
     grad, source, weight, stride, groups = *op.args[:3], op.args[4], op.args[9]
     assert isinstance(grad, TensorSpec) and isinstance(source, TensorSpec)
     assert isinstance(weight, TensorSpec)
-    if target.cudnn_benchmark:
+    if platform.cudnn_benchmark:
         copies = _BENCHMARKED_COPIES if max(weight.shape[2:], default=1) > 1 else 0
     else:
         copies = _COPIES
-    if not copies or not _needs_copies(source, weight, stride, groups, target):
+    if not copies or not _needs_copies(source, weight, stride, groups, platform):
         return ()
     return (copies * (source.nbytes + grad.nbytes),)
 
 
 def _needs_copies(
-    source: TensorSpec, weight: TensorSpec, stride: object, groups: object, target: Target
+    source: TensorSpec, weight: TensorSpec, stride: object, groups: object, platform: Platform
 ) -> bool:
     """Return whether a plan for images or volumes copies them with the channels last."""
-    tensor_cores = source.dtype in _HALF or target.compute_capability >= _FIRST_WITH_TF32
-    if len(source.shape) < 4 or target.channels_last or not tensor_cores:
+    tensor_cores = source.dtype in _HALF or platform.compute_capability >= _FIRST_WITH_TF32
+    if len(source.shape) < 4 or platform.channels_last or not tensor_cores:
         return False
     is_depthwise = isinstance(groups, int) and groups > 1 and groups == source.shape[1]
     is_pixel = max(weight.shape[2:]) == 1 and (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.target import Rule, Target
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _FLOAT = 4
@@ -13,7 +13,7 @@ _DIRECT_INDICES = 3072
 _ROWS_PER_THREAD = 10
 
 
-def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted indices with their origins, and partial sums per segment of equal ones.
 
     ``embedding_dense_backward(grad [..., D], indices, num_weights, padding_idx, scale)``.
@@ -33,7 +33,7 @@ def _embedding_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return sorting, sorting, 3 * count * _INT, partial * _INT, sums
 
 
-def _index_put(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Sorted positions with their origins, when values are accumulated.
 
     Source: ``index_put_with_sort_kernel`` in PyTorch's ``aten/src/ATen/native/cuda/Indexing.cu``.
@@ -47,7 +47,7 @@ def _index_put(op: OpRecord, target: Target) -> tuple[int, ...]:
     return 2 * count * _INDEX, 2 * count * _INDEX
 
 
-def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Two sums per sample and channel, and their products with the statistics.
 
     Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
@@ -57,7 +57,7 @@ def _group_norm_backward(op: OpRecord, target: Target) -> tuple[int, ...]:
     return (batch * channels * _FLOAT,) * 2
 
 
-def _group_norm(op: OpRecord, target: Target) -> tuple[int, ...]:
+def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
     batch, channels = op.args[3], op.args[4]
     assert isinstance(batch, int) and isinstance(channels, int)

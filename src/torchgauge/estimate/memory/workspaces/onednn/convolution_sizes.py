@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.target import Target
+from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
@@ -256,7 +256,9 @@ class Convolution:
         return batch + 3 * _PAGE + pages
 
 
-def read(op: OpRecord, target: Target, first: int, result: tuple[int, ...]) -> Convolution | None:
+def read(
+    op: OpRecord, platform: Platform, first: int, result: tuple[int, ...]
+) -> Convolution | None:
     """Read an op's arguments; ``None`` for what no rule is known for."""
     source, weight = op.args[first], op.args[first + 1]
     stride, padding, dilation, transposed = op.args[first + 3 : first + 7]
@@ -276,6 +278,6 @@ def read(op: OpRecord, target: Target, first: int, result: tuple[int, ...]) -> C
     return Convolution(
         source=source, weight=weight, result=result,
         stride=sizes(stride), padding=sizes(padding), dilation=sizes(dilation), groups=groups,
-        is_transposed=bool(transposed), has_bias=bool(op.args[first + 2]), threads=target.threads,
+        is_transposed=bool(transposed), has_bias=bool(op.args[first + 2]), threads=platform.threads,
         source_layout=op.layouts[first], weight_layout=op.layouts[first + 1],
     )  # fmt: skip

@@ -20,7 +20,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     Convolution,
     up,
 )
-from torchgauge.estimate.memory.workspaces.target import Caches
+from torchgauge.estimate.memory.workspaces.platform import Caches
 
 _QUARTER_BLOCK = 4
 _REGISTERS = 28

@@ -17,7 +17,7 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     Convolution,
     up,
 )
-from torchgauge.estimate.memory.workspaces.target import Caches
+from torchgauge.estimate.memory.workspaces.platform import Caches
 
 _MOST_BYTES = 1 << 30
 _MOST_TIMES = 15

@@ -21,7 +21,7 @@ class Caches:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class Platform:
     """The device and the software that kernels run on."""
 
     type: str
@@ -40,5 +40,5 @@ class Target:
     caches: Caches = Caches()
 
 
-Rule: TypeAlias = Callable[[OpRecord, Target], tuple[int, ...]]
+Rule: TypeAlias = Callable[[OpRecord, Platform], tuple[int, ...]]
 """Bytes of the blocks that the kernel of an op has alive at its worst moment."""
