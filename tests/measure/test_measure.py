@@ -578,9 +578,9 @@ def test_time_columns_of_a_report_without_times_are_empty():
     ("options", "message"),
     [
         ({"min_repetitions": 0}, "min_repetitions=0 measures nothing"),
-        ({"max_seconds": -1.0}, "max_seconds=-1.0 is no length of time"),
-        ({"max_seconds": float("nan")}, "max_seconds=nan is no length of time"),
-        ({"confidence": 1.0}, "confidence=1.0 is no probability"),
+        ({"max_seconds": -1.0}, "max_seconds=-1.0 is not a length of time"),
+        ({"max_seconds": float("nan")}, "max_seconds=nan is not a length of time"),
+        ({"confidence": 1.0}, "confidence=1.0 is not a probability"),
     ],
 )
 def test_senseless_options_are_refused(options, message):
@@ -592,7 +592,7 @@ def test_senseless_options_are_refused(options, message):
 def test_without_an_input_there_is_nothing_to_measure():
     with pytest.raises(InputError, match="nothing can be measured without an input") as caught:
         tg.measure(nn.Linear(2, 2))
-    assert caught.value.hint == "give input_size or input_data"
+    assert caught.value.hint.startswith("add a size: input_size=(3, 224, 224)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -651,7 +651,7 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
     [
         (
             ("tiny_step.py:net",),
-            "nothing can be measured without an input\n  try: add --input-size",
+            "nothing can be measured without an input\n  try: add a size",
         ),
         (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),

@@ -10,16 +10,14 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
 from torchgauge.errors import InputError
 from torchgauge.facts.guess import Guess
-
-Size: TypeAlias = tuple[int, ...]
-InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
+from torchgauge.request import InputSize, Size
 
 _RANKS: tuple[tuple[tuple[type[nn.Module], ...], int], ...] = (
     ((nn.Conv1d, nn.ConvTranspose1d, nn.LazyConv1d, nn.MaxPool1d, nn.AvgPool1d), 3),

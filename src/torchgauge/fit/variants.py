@@ -25,7 +25,7 @@ _VALUES_LIMIT = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Variant:
     """One way to run the model."""
 
     scenario: Scenario
@@ -37,18 +37,18 @@ class Setup:
 
 
 class Workload(Protocol):
-    """What is run in a setup."""
+    """What is run in a variant."""
 
     steps: int | None
     """How many steps are repeated for the allocator; ``None`` for what the scenario says."""
 
-    def arguments(self, setup: Setup) -> tuple[nn.Module, InputPlan]:
+    def arguments(self, variant: Variant) -> tuple[nn.Module, InputPlan]:
         """Return the model and its inputs."""
 
 
 @dataclass(slots=True, kw_only=True)
-class Bench:
-    """Trace a workload in one setup after another."""
+class VariantTracer:
+    """Trace a workload in one variant after another."""
 
     workload: Workload
     model_name: str
@@ -57,18 +57,18 @@ class Bench:
     """Whether the step that was asked about may be run for real, if need be."""
     on_progress: Callable[[str], None] | None = None
     traces: int = 0
-    _weights: dict[Setup, Weighed] = field(default_factory=dict)
+    _weights: dict[Variant, Weighed] = field(default_factory=dict)
 
-    def outcome(self, setup: Setup, target: Target | None = None) -> Outcome:
-        """Trace a setup; a failure is part of the outcome."""
+    def outcome(self, variant: Variant, target: Target | None = None) -> Outcome:
+        """Trace a variant; a failure is part of the outcome."""
         self.traces += 1
-        target = target or target_of(setup.scenario)
-        model, plan = self.workload.arguments(setup)
+        target = target or target_of(variant.scenario)
+        model, plan = self.workload.arguments(variant)
         return run(
             Request(
                 model=model,
                 plan=plan,
-                scenario=setup.scenario,
+                scenario=variant.scenario,
                 loss=self.loss,
                 model_name=self.model_name,
                 target=target.virtual,
@@ -78,26 +78,26 @@ class Bench:
             )
         )
 
-    def weigh(self, setup: Setup) -> Weighed:
-        """Return what a setup takes; the same setup is traced once.
+    def weigh(self, variant: Variant) -> Weighed:
+        """Return what a variant takes; the same variant is traced once.
 
         Raises:
-            SetupError: when the run fails.
+            VariantError: when the run fails.
         """
-        known = self._weights.get(setup)
+        known = self._weights.get(variant)
         if known is None:
-            self.say(setup)
-            target = target_of(setup.scenario)
-            outcome = self.outcome(setup, target)
+            self.say(variant)
+            target = target_of(variant.scenario)
+            outcome = self.outcome(variant, target)
             if outcome.error is not None:
-                raise SetupError(outcome.error)
+                raise VariantError(outcome.error)
             assert target.gpu is not None
             known = self.weighed(outcome.trace, target.gpu)
-            self._weights[setup] = known
+            self._weights[variant] = known
         return known
 
     def weighed(self, trace: Trace, gpu: Gpu) -> Weighed:
-        """Return what a traced setup takes on a GPU."""
+        """Return what a traced variant takes on a GPU."""
         loop = loop_of(trace, gpu, self.workload.steps)
         compute = estimate_compute(trace)
         flops = compute.totals
@@ -108,22 +108,22 @@ class Bench:
             warnings=trace.warnings,
         )
 
-    def remember(self, setup: Setup, weighed: Weighed) -> None:
-        """Keep what a setup takes that was traced elsewhere."""
-        self._weights[setup] = weighed
+    def remember(self, variant: Variant, weighed: Weighed) -> None:
+        """Keep what a variant takes that was traced elsewhere."""
+        self._weights[variant] = weighed
 
-    def say(self, setup: Setup) -> None:
+    def say(self, variant: Variant) -> None:
         """Tell of what is traced next."""
         if self.on_progress is None:
             return
-        sizes = {"batch": setup.batch, "context": setup.context}
+        sizes = {"batch": variant.batch, "context": variant.context}
         said = ", ".join(f"{name} {size}" for name, size in sizes.items() if size is not None)
         self.on_progress(f"trace {self.traces + 1}: {said or 'an alternative'}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Weighed:
-    """What a traced setup takes and does."""
+    """What a traced variant takes and does."""
 
     weight: Weight
     total_flops: int
@@ -131,8 +131,8 @@ class Weighed:
     warnings: tuple[str, ...] = ()
 
 
-class SetupError(Exception):
-    """A setup that does not run; ``error`` says why. Never leaves this package."""
+class VariantError(Exception):
+    """A variant that does not run; ``error`` says why. Never leaves this package."""
 
     def __init__(self, error: Exception) -> None:
         lines = str(error).strip().splitlines()
