@@ -55,7 +55,7 @@ CASES: list[tuple[str, Callable[[], nn.Module], dict[str, Any], str, str, str]] 
     ("features", flat, {"input_size": (3, 8, 8)}, "2", "Linear", "set in_features=144"),
     ("keyword", lambda: nn.Bilinear(3, 3, 2), {"input_size": (2, 3)}, "", "Bilinear",
      "give every argument of forward"),
-    ("unknown keyword", lambda: nn.Linear(4, 4), {"input_size": (2, 4), "colour": 3}, "", "Linear",
+    ("unknown keyword", lambda: nn.Linear(4, 4), {"input_size": (2, 4), "forward_kwargs": {"colour": 3}}, "", "Linear",
      "check the names of the inputs"),
     ("float index", lambda: nn.Embedding(9, 4), {"input_data": torch.zeros(2, 3)}, "", "Embedding",
      "takes integer indices, got float32"),
