@@ -1,4 +1,4 @@
-"""Run every block of the READMEs and of the first steps, and write what they print into them (`make readme`).
+"""Run the blocks of the READMEs and the first steps, and write their output (`make readme`).
 
 ``--check`` writes nothing and exits with 1 when a page is stale.
 """

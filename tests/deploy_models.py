@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from torchgauge.deploy.package import Package, PackageRequest, package_model
+from torchgauge.deploy.package import Package, package_model
+from torchgauge.deploy.parts import PackageRequest
 
 
 class Mlp(nn.Module):

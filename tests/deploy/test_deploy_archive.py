@@ -15,11 +15,11 @@ import torch
 from torch.torch_version import TorchVersion
 
 from deploy_models import Mlp, Tagger, packaged
-from torchgauge.deploy.archive import check_archive
 from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.export.graph_check import UnsafeProgram, check_guard, check_size_expression
 from torchgauge.deploy.serving.model import open_package
 from torchgauge.errors import PackageError, TorchGaugeError
+from torchgauge.models.exported_archive import check_archive
+from torchgauge.models.exported_graph import UnsafeProgram, check_guard, check_size_expression
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,8 @@ def test_the_errors_are_those_of_the_page_on_accuracy():
     page = read("docs/accuracy.md")
     for name in READMES:
         text = read(name)
-        start = text.index("\n| ", text.index("predicted ÷ measured" if name == "README.md" else "预测 ÷ 实测"))
+        formula = "predicted ÷ measured" if name == "README.md" else "预测 ÷ 实测"
+        start = text.index("\n| ", text.index(formula))
         rows = [line for line in text[start:].split("\n\n")[0].splitlines() if "%" in line][1:]
         assert len(rows) == 8
         for row in rows:

@@ -10,9 +10,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import torch
 from torch import nn
@@ -22,35 +21,16 @@ from torchgauge.deploy.contents.card import model_card
 from torchgauge.deploy.contents.dockerfile import dockerfile
 from torchgauge.deploy.contents.extras import require
 from torchgauge.deploy.contents.lock import environment_lock
-from torchgauge.deploy.contents.memory_table import MemoryTable, write_memory
-from torchgauge.deploy.export.exporting import Exported
-from torchgauge.deploy.verification import Comparison
+from torchgauge.deploy.contents.memory_table import write_memory
+from torchgauge.deploy.parts import Contents
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.facts.io import report_to_json
-from torchgauge.facts.report import Report
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
-
-if TYPE_CHECKING:
-    from torchgauge.deploy.package import PackageRequest
 
 _TEMPORARY = ".torchgauge-package-"
 """Begins the name of a folder that is not ready: not with the name wanted, which may be as long as
 names can be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """Everything that a package is made of."""
-
-    exported: Exported
-    model: nn.Module
-    report: Report
-    comparisons: tuple[Comparison, ...]
-    memory: tuple[MemoryTable, ...]
-    request: PackageRequest
-    example: tuple[torch.Tensor, ...]
-    notes: tuple[str, ...] = ()
 
 
 def write_package(

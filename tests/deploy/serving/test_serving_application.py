@@ -17,10 +17,10 @@ import torch
 
 from deploy_models import Tagger, packaged
 from torchgauge.deploy.export.signature import Signature, TensorSignature
-from torchgauge.deploy.serving.application import Service, create_application
 from torchgauge.deploy.serving.budget import BatchLimit, batch_limit
-from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import LocalEngine
+from torchgauge.deploy.serving.http.application import Service, create_application
+from torchgauge.deploy.serving.http.docs_page import docs_page
 from torchgauge.deploy.serving.model import open_package, warm_up
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import UsageError

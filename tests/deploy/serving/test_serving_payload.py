@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torchgauge.deploy.export.signature import Signature, SizeRange, TensorSignature
 from torchgauge.deploy.serving.budget import _DECODING_FACTOR
 from torchgauge.deploy.serving.failures import BadBody, BadInput, RequestFailure
-from torchgauge.deploy.serving.payload import decode_request, encode_response
+from torchgauge.deploy.serving.http.payload import decode_request, encode_response
 
 
 def signature(*inputs):

@@ -25,7 +25,8 @@ from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package, PackageRequest
+    from torchgauge.deploy.package import Package
+    from torchgauge.deploy.parts import PackageRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -174,7 +175,7 @@ def memory_size(text: str) -> int:
 def _request(
     arguments: argparse.Namespace, build: ModelBuild, inputs: InputRequest
 ) -> PackageRequest:
-    from torchgauge.deploy.package import PackageRequest
+    from torchgauge.deploy.parts import PackageRequest
 
     if not build.runs:
         raise UsageError(

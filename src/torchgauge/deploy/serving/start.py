@@ -80,9 +80,9 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
-    from torchgauge.deploy.serving.application import Service, create_application
+    from torchgauge.deploy.serving.http.application import Service, create_application
+    from torchgauge.deploy.serving.http.server import bind, serve
     from torchgauge.deploy.serving.model import describe, read_package
-    from torchgauge.deploy.serving.server import bind, serve
 
     listener = bind(request.host, request.port)
     try:

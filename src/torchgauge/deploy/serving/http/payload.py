@@ -32,7 +32,7 @@ from torchgauge.deploy.export.signature import (
     check_rank,
 )
 from torchgauge.deploy.serving.failures import BadBody, BadInput
-from torchgauge.deploy.serving.nested import shape_of, what_is_irregular
+from torchgauge.deploy.serving.http.nested import shape_of, what_is_irregular
 from torchgauge.units import format_number_of
 
 ENCODINGS = ("list", "base64")

@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from torchgauge.deploy.serving.protocol import protocol_class
+from torchgauge.deploy.serving.http.protocol import protocol_class
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import UsageError
 

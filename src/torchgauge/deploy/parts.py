@@ -1,0 +1,61 @@
+"""What a package is made of: what was asked for, and everything that is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.deploy.contents.memory_table import MemoryTable
+from torchgauge.deploy.export.exporting import Exported
+from torchgauge.deploy.verification import Comparison
+from torchgauge.facts.report import Report
+from torchgauge.facts.scenario import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackageRequest:
+    """What to package and how.
+
+    ``inputs`` are arguments of ``torchgauge.analyze`` that say what goes into the model.
+    """
+
+    inputs: Mapping[str, Any]
+    model_name: str
+    model_spec: str | None = None
+    scenario: Scenario = field(default_factory=Scenario)
+    """The device that memory is predicted for; the program itself runs on any."""
+    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    """Dimensions that may vary besides batch and sequence: by input, with their names."""
+    longest: int | None = None
+    """The most that other dynamic dimensions than the batch may be; ``None`` takes what the model
+    is made for, if its configuration says so, and else ``LONGEST``."""
+    examples: Mapping[str, torch.Tensor] | None = None
+    """Real inputs by name, for the comparison; noise within the bounds otherwise."""
+    onnx: bool = False
+    wheels: tuple[Path, ...] = ()
+    budget_bytes: int | None = None
+    budget_ms: float | None = None
+    """Milliseconds that one forward of ``budget_batch`` samples may take on the device."""
+    budget_batch: int = 1
+    """The batch that has to keep within the budgets."""
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents:
+    """Everything that a package is made of."""
+
+    exported: Exported
+    model: nn.Module
+    report: Report
+    comparisons: tuple[Comparison, ...]
+    memory: tuple[MemoryTable, ...]
+    request: PackageRequest
+    example: tuple[torch.Tensor, ...]
+    notes: tuple[str, ...] = ()
