@@ -69,8 +69,7 @@ def get_model_complexity_info(
         ``(macs, params)``; ``(None, None)`` when the model fails, which is printed.
 
     Raises:
-        AssertionError: ``input_res`` or ``model`` is of a wrong kind.
-        ValueError: there is no such backend.
+        AssertionError, ValueError: an argument is of a wrong kind, there is no such backend.
     """
     _check(model, input_res)
     kind = FLOPS_BACKEND(backend)
