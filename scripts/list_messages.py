@@ -21,14 +21,20 @@ ERRORS, WARNINGS, HELP, FINDINGS, OTHER = KINDS = (
     "Errors", "Warnings", "Help", "Findings", "Assumptions, notes and other texts",
 )  # fmt: skip
 _HELP_KEYWORDS = ("help", "description", "epilog")
-_DATA = ("elementwise_ops.py", "free_ops.py", "autocast_lists.py", "cuda_context_rows.py")
+_DATA = (
+    "elementwise_ops.py",
+    "free_ops.py",
+    "autocast_lists.py",
+    "cuda_context_rows.py",
+    "kinds.py",
+)
 """Files of names and sources, not of messages."""
 _HEAD = """\
 # Every message
 
-Every text that a user can meet, by room and file, for readers who judge the wording. `make messages`
-writes it from the source; a test compares. `{…}` stands for a value, `a ⟋ b` for one of two texts,
-and *try* begins a hint.
+Every text that a user can meet, by room and file, for readers who judge the wording.
+`make messages` writes it from the source; a test compares. `{…}` stands for a value,
+`a ⟋ b` for one of two texts, and *try* begins a hint.
 """
 
 
@@ -160,9 +166,12 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _is_message(text: str) -> bool:
-    if re.search(r"[\\]|</|::after|^SELECT|\bself\.|={5}|^[\w.]+ = ", text):
+    if re.search(
+        r"[\\]|</|::after|\bself\.|={5}|^[\w.]+ = |\b(tuple|list|Callable|Counter)\[", text
+    ):
         return False
-    return len(re.findall(r"(?<![\w.])[A-Za-z]{2,}(?![\w(])", text)) >= 3
+    words = [word for word in text.split() if re.search(r"[A-Za-z]{2}", word)]
+    return len(words) >= 3 and not re.fullmatch(r"[^ ]+\|[^ ]+( [^ ]+)?", text)
 
 
 def main(arguments: list[str]) -> int:

@@ -261,17 +261,17 @@ def test_an_unknown_file_is_refused(folder):
 def test_links_are_refused(folder, tmp_path):
     (folder / "README.md").rename(tmp_path / "elsewhere")
     (folder / "README.md").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PackageError, match="is no regular file"):
+    with pytest.raises(PackageError, match="is not a regular file"):
         manifest.check_package(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda facts: facts.update(format="zip"), "no package of torchgauge"),
+        (lambda facts: facts.update(format="zip"), "not a torchgauge package"),
         (lambda facts: facts.update(format_version=99), "has format 99"),
         (lambda facts: facts.update(files=[]), "lists no files"),
-        (lambda facts: facts["files"].update({"../x": {}}), "lists '../x', which no package"),
+        (lambda facts: facts["files"].update({"../x": {}}), "lists '../x', which does not belong"),
         (lambda facts: facts["files"].pop("program.pt2"), r"does not list program\.pt2"),
         (lambda facts: facts["files"]["README.md"].update(bytes="1"), r"damaged at README\.md"),
         (lambda facts: facts["files"]["README.md"].update(sha256="x"), r"damaged at README\.md"),

@@ -73,7 +73,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output.parent))
     except OSError as error:
         raise PackageError(
-            f"cannot write {output}: nothing can be made in {output.parent}: "
+            f"cannot write {output}: no file can be created in {output.parent}: "
             f"{error.strerror or error}",
             hint="choose another --output",
         ) from error
@@ -81,16 +81,18 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def _check_place(output: Path, *, overwrite: bool) -> None:
     if output.name in ("", ".."):
-        raise PackageError(f"{str(output)!r} names no new folder", hint="--output NAME")
+        raise PackageError(
+            f"{str(output)!r} does not name a new folder", hint="name one: --output NAME"
+        )
     if not output.parent.is_dir():
-        raise PackageError(f"there is no folder {output.parent}", hint="make it first")
+        raise PackageError(f"there is no folder {output.parent}", hint="create it first")
     if output.is_mount():
         raise PackageError(
-            f"something is mounted at {output}, so it cannot be replaced as a whole",
+            f"{output} is a mount point, so it cannot be replaced",
             hint=f"name a folder in it: --output {output / 'model'}",
         )
     if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise PackageError(f"{output} exists and is no folder", hint="choose another --output")
+        raise PackageError(f"{output} exists and is not a folder", hint="choose another --output")
     if output.is_dir() and any(output.iterdir()):
         if not overwrite:
             raise PackageError(
@@ -99,7 +101,7 @@ def _check_place(output: Path, *, overwrite: bool) -> None:
             )
         if not (output / manifest.MANIFEST).is_file():
             raise PackageError(
-                f"{output} is no package, so it is not overwritten",
+                f"{output} is not a package, so it is not overwritten",
                 hint="choose another --output",
             )
 

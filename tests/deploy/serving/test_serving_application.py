@@ -268,7 +268,7 @@ def test_every_reason_for_429_has_a_retry_after(tagger):
     assert crowded.json()["error"] == {
         "code": "busy", "message": "too many requests at once (4); try again later",
     }  # fmt: skip
-    assert "take all the memory there is for them" in heavy.json()["error"]["message"]
+    assert "take all of the memory for bodies" in heavy.json()["error"]["message"]
     for response in (crowded, heavy):
         assert response.status_code == 429
         assert response.headers["retry-after"] == "1"

@@ -236,9 +236,9 @@ def test_no_package(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["serve", str(tmp_path / "file"), "--port", "0"]) == 2
-    assert "file is no folder" in capsys.readouterr().err
+    assert "file is not a folder" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
-    assert "is no package: it has no manifest.json" in capsys.readouterr().err
+    assert "is not a package: it has no manifest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -123,7 +123,7 @@ class _Printed:
 
 def _check(model: Any, input_res: Any) -> None:
     if not isinstance(model, nn.Module):
-        raise AssertionError(f"a {type(model).__name__} is no torch.nn.Module")
+        raise AssertionError(f"a {type(model).__name__} is not a torch.nn.Module")
     if not isinstance(input_res, (tuple, list)) or len(input_res) == 0:
         raise AssertionError(
             f"input_res is the size of the input without a batch, (3, 224, 224); got {input_res!r}"

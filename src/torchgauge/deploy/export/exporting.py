@@ -196,7 +196,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"[Cc]onstraint|specialized",
-        "a dimension that should vary is fixed by its code",
+        "its code fixes a dimension that should vary",
         "leave that --dynamic out",
     ),
     (

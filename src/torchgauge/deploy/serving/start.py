@@ -128,7 +128,7 @@ def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
         raise UsageError(
             f"--max-pending {format_bytes(pending)} has no room for one body of --max-body "
             f"{format_bytes(body)}",
-            hint="a larger --max-pending, or a smaller --max-body",
+            hint="use a larger --max-pending, or a smaller --max-body",
         )
     return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
 
