@@ -25,15 +25,15 @@ from starlette.responses import HTMLResponse, StreamingResponse
 from starlette.routing import Route
 
 from torchgauge.deploy.export.signature import Signature
-from torchgauge.deploy.serving.body import PendingBytes, reading
 from torchgauge.deploy.serving.budget import BatchLimit, resident_bytes
-from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import Engine, check_samples
 from torchgauge.deploy.serving.failures import Busy, RequestFailure, Stopping
-from torchgauge.deploy.serving.metrics import CONTENT_TYPE, CountRequests, Metrics
-from torchgauge.deploy.serving.openapi import predict_operation
-from torchgauge.deploy.serving.payload import decode_request, encode_response
-from torchgauge.deploy.serving.responses import (
+from torchgauge.deploy.serving.http.body import PendingBytes, reading
+from torchgauge.deploy.serving.http.docs_page import docs_page
+from torchgauge.deploy.serving.http.metrics import CONTENT_TYPE, CountRequests, Metrics
+from torchgauge.deploy.serving.http.openapi import predict_operation
+from torchgauge.deploy.serving.http.payload import decode_request, encode_response
+from torchgauge.deploy.serving.http.responses import (
     JSON,
     add_error_handlers,
     failure_response,

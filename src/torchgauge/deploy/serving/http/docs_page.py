@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from torchgauge.deploy.export.signature import BATCH, Signature, TensorSignature
-from torchgauge.deploy.serving.openapi import ERRORS
+from torchgauge.deploy.serving.http.openapi import ERRORS
 
 _MOST_SHOWN_NUMBERS = 64
 _PATHS = (

@@ -13,7 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from torchgauge.deploy.serving.protocol import protocol_class
+from torchgauge.deploy.serving.http.protocol import protocol_class
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import UsageError
 
@@ -67,7 +67,7 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise UsageError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="another --port, or end the program that has it (ss -ltnp)",
+            hint="choose another --port, or end the program that uses it (ss -ltnp)",
         ) from error
     return listener
 

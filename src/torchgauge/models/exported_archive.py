@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.export.graph_check import UnsafeProgram, check_program
 from torchgauge.errors import PackageError
+from torchgauge.models.exported_graph import UnsafeProgram, check_program
 from torchgauge.units import format_number_of
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from torchgauge.deploy.export.signature import (
     check_rank,
 )
 from torchgauge.deploy.serving.failures import BadBody, BadInput
-from torchgauge.deploy.serving.nested import shape_of, what_is_irregular
+from torchgauge.deploy.serving.http.nested import shape_of, what_is_irregular
 from torchgauge.units import format_number_of
 
 ENCODINGS = ("list", "base64")
@@ -114,7 +114,7 @@ def _json_object(body: bytes, allow_nan: bool) -> dict[str, Any]:
         data = json.loads(body, parse_constant=constant, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:  # UnicodeDecodeError is a ValueError
         reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise BadBody(f"the body is no JSON: {reason[:200]}") from error
+        raise BadBody(f"the body is not JSON: {reason[:200]}") from error
     if not isinstance(data, dict):
         raise BadBody('the body is an object with "inputs"')
     return data
@@ -125,7 +125,7 @@ def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in pairs:
         if name in found:
-            raise BadBody(f"{name[:80]!r} stands twice in one object")
+            raise BadBody(f"{name[:80]!r} occurs twice in one object")
         found[name] = value
     return found
 
@@ -171,7 +171,7 @@ def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
     except (ValueError, TypeError, RuntimeError, OverflowError) as error:
         if reason := what_is_irregular(value, tensor.name):
             raise BadInput(
-                f"{tensor.name} is no rectangular list of numbers: {reason}; the model takes "
+                f"{tensor.name} is not a rectangular list of numbers: {reason}; the model takes "
                 f"{_text(tensor)}"
             ) from error
         raise BadInput(f"{tensor.name} holds a number that {tensor.dtype} cannot") from error
@@ -237,7 +237,7 @@ def _from_base64(tensor: TensorSignature, value: Mapping[str, Any]) -> torch.Ten
     try:
         data = bytearray(base64.b64decode(text, validate=True))
     except (binascii.Error, ValueError) as error:
-        raise BadInput(f"the data of {tensor.name} is no base64: {error}") from error
+        raise BadInput(f"the data of {tensor.name} is not base64: {error}") from error
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     wanted = math.prod(shape) * dtype.itemsize
     if len(data) != wanted:
@@ -248,7 +248,7 @@ def _from_base64(tensor: TensorSignature, value: Mapping[str, Any]) -> torch.Ten
     if not data:
         return torch.empty(shape, dtype=dtype)
     if dtype is torch.bool and any(byte > 1 for byte in data):
-        raise BadInput(f"the data of {tensor.name} are no booleans")
+        raise BadInput(f"the data of {tensor.name} are not booleans")
     if sys.byteorder == "big":
         raise BadInput("this server takes nested lists only")
     return torch.frombuffer(data, dtype=dtype).reshape(shape)

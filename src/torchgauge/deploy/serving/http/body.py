@@ -32,8 +32,8 @@ class PendingBytes:
         """
         if self.held + size > self._limit:
             raise Busy(
-                "the requests being read and the answers being sent take all the memory there is "
-                "for them; try again later"
+                "requests and answers in transfer take all of the memory for bodies; "
+                "try again later"
             )
         self.held += size
 

@@ -83,7 +83,7 @@ def check_size_expression(text: Any) -> None:
     >>> check_size_expression("__import__('os')")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    torchgauge.deploy.export.graph_check.UnsafeProgram: the expression ... is not on sizes
+    torchgauge.models.exported_graph.UnsafeProgram: the expression ... is not on sizes
     """
     _check_expression(text, _is_symbol, with_tensors=False)
 

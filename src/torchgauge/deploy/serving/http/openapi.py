@@ -7,7 +7,7 @@ from typing import Any
 from torchgauge.deploy.export.signature import Signature, TensorSignature
 
 ERRORS = {
-    "400": "the body is no JSON object with inputs, or the request is no HTTP",
+    "400": "the body is not a JSON object with inputs, or the request is not HTTP",
     "408": "the body did not come in time",
     "413": "the body is too large",
     "415": "the body is not application/json",
@@ -15,7 +15,7 @@ ERRORS = {
     "429": "too much at once: the queue is full, too many requests are being read, or their bodies "
     "and the answers being sent take all the memory there is for them; see Retry-After",
     "503": "the server is going down, or lacks memory; see Retry-After",
-    "504": "the model did not get to it in time",
+    "504": "the model did not reach the request in time",
 }
 
 
