@@ -24,7 +24,7 @@ from benchmarks.time_sets.priors import FIXED, OWN, OWN_SPREAD, PRIORS
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.validation import agreement, line, stated_errors, validated
 from benchmarks.time_sets.validation import write as write_agreement
-from torchgauge.estimate.time.gpu.coefficients import FILE
+from torchgauge.devices.coefficients import FILE
 from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
 
 WEIGHTS = {"neusight": 6.0}

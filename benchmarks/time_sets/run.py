@@ -18,7 +18,7 @@ from benchmarks.time_sets.sets import FILES, SETS
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import find_device
 from torchgauge.estimate.time.gpu import predict
-from torchgauge.estimate.time.reporting import model_of
+from torchgauge.estimate.time.gpu.device_model import model_of
 from torchgauge.facts.trace import Trace
 
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, prediction_of, report_of
 from torchgauge.errors import InputError, ScenarioError
-from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.facts.curve import BatchCurve, BatchPoint
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.precision import dtypes_of

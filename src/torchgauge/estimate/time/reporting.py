@@ -6,12 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torchgauge.devices.device import Device
-from torchgauge.estimate.time.gpu.bottlenecks import bottlenecks
-from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.bottlenecks import bottlenecks
 from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.facts.report import ModuleReport, ModuleTable
-from torchgauge.facts.scenario import Precision, Scenario
 from torchgauge.facts.time import OpTime, StepTime, TimePrediction
 from torchgauge.facts.trace import Phase, Trace
 
@@ -27,11 +24,6 @@ class ReportedTime:
     forward_ms: tuple[float, ...]
     """By call of the trace, sub-modules included."""
     backward_ms: tuple[float, ...]
-
-
-def model_of(device: Device, scenario: Scenario) -> DeviceModel:
-    """Return the device as a scenario runs it."""
-    return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
 
 
 def reported(trace: Trace, prediction: Prediction) -> ReportedTime:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from torchgauge.estimate.memory.steps import repeat
+from torchgauge.estimate.memory.loop import repeat
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.facts.trace import Trace
 

@@ -10,10 +10,9 @@ from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Traffic, k
 from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.estimate.time.steady import is_first_step_only
-from torchgauge.estimate.time.timeline import KernelRun
 from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Trace
 
 _MICROSECOND = 1e-6

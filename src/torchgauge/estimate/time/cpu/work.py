@@ -16,9 +16,9 @@ from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     up,
 )
 from torchgauge.estimate.memory.workspaces.platform import Platform
-from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.traffic import given_tensors
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
+from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces import matrices
 from torchgauge.estimate.memory.workspaces.cpu import (
     attention,
     convolution,
     kernels,
+    matrices,
     pooling,
     recurrent,
     scalars,

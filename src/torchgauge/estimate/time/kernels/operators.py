@@ -12,17 +12,17 @@ from typing import Final
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.formulas.arguments import argument, real_products
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.estimate.time.gpu import kinds
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.products import (
+from torchgauge.estimate.time.kernels import kinds
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.products import (
     attention,
     convolution,
     convolution_backward,
     matmul,
     product_of_unknown_shape,
 )
-from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.estimate.time.traffic import FEW_BYTES, given_tensors, moved
+from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, moved
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
 Rule = Callable[[OpRecord], Iterator[Work]]

@@ -8,9 +8,9 @@ from typing import Final
 
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.estimate.time.traffic import given_tensors, moved
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.traffic import given_tensors, moved
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 ALIGNED: Final = 8

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 FEW_BYTES: Final = 16_384
