@@ -578,9 +578,9 @@ def test_time_columns_of_a_report_without_times_are_empty():
     ("options", "message"),
     [
         ({"min_repetitions": 0}, "min_repetitions=0 measures nothing"),
-        ({"max_seconds": -1.0}, "max_seconds=-1.0 is no length of time"),
-        ({"max_seconds": float("nan")}, "max_seconds=nan is no length of time"),
-        ({"confidence": 1.0}, "confidence=1.0 is no probability"),
+        ({"max_seconds": -1.0}, "max_seconds=-1.0 is not a length of time"),
+        ({"max_seconds": float("nan")}, "max_seconds=nan is not a length of time"),
+        ({"confidence": 1.0}, "confidence=1.0 is not a probability"),
     ],
 )
 def test_senseless_options_are_refused(options, message):

@@ -20,13 +20,15 @@ from torch import nn
 
 from torchgauge.analyze import as_module, model_error, report_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
-from torchgauge.facts.report import CallCost, ModuleTable, Report
+from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.timeline import Timeline
-from torchgauge.facts.trace import Execution, Failure, ModuleCall, Phase, Trace
-from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
+from torchgauge.facts.trace import Execution, Failure, Phase, Trace
+from torchgauge.measure.attribution import Attribution, attribute, profile_steps
+from torchgauge.measure.marks import CallMarks
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.settled import settle_allocator
 from torchgauge.measure.step import RealStep, precision_of
@@ -88,13 +90,10 @@ def measure_model(
         raise InputError(
             "nothing can be measured without an input", hint="give input_size or input_data"
         )
-    if loss is not None:
-        name_of_loss = getattr(loss, "__name__", type(loss).__name__)
-        scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
     request = Request(
         model=model,
         plan=plan,
-        scenario=scenario,
+        scenario=scenario if loss is None else _with_loss(scenario, loss),
         loss=loss,
         model_name=model_name or type(whole).__name__,
         on_progress=on_progress,
@@ -104,19 +103,19 @@ def measure_model(
     settle_allocator()
     outside = Outside(unwrap(model), () if loss is None else (loss,))
     try:
-        with neutral(), precision_of(request):
-            report = runs.report(min_repetitions, max_seconds, confidence)
-            if timeline is not None:
-                save_timeline(runs.timeline(report), timeline)
-            return report
+        return runs.report(min_repetitions, max_seconds, confidence, timeline)
     except ModelError as error:
-        # The frames of the failed run hold its tensors for as long as the error is kept.
-        if error.__cause__ is not None:
+        if error.__cause__ is not None:  # its frames hold the tensors of the failed run
             traceback.clear_frames(error.__cause__.__traceback__)
         raise
     finally:
         outside.put_back(None, simulated=False)
         release(device)
+
+
+def _with_loss(scenario: Scenario, loss: Callable[[Any], torch.Tensor]) -> Scenario:
+    name = getattr(loss, "__name__", type(loss).__name__)
+    return replace(scenario, loss=f"{CUSTOM_LOSS}{name}")
 
 
 class _Runs:
@@ -129,12 +128,25 @@ class _Runs:
         self._report: Report | None = None
         self._phase = Phase.FORWARD
 
-    def report(self, min_repetitions: int, max_seconds: float, confidence: float) -> Report:
-        """Return the report.
+    def report(
+        self,
+        min_repetitions: int,
+        max_seconds: float,
+        confidence: float,
+        timeline: str | PathLike[str] | None,
+    ) -> Report:
+        """Return the report, and save a timeline of one more step where there is a file for it.
 
         Raises:
             ModelError: the model failed or ran out of memory.
         """
+        with neutral(), precision_of(self._request):
+            report = self._measured(min_repetitions, max_seconds, confidence)
+            if timeline is not None:
+                save_timeline(self._timeline(report), timeline)
+            return report
+
+    def _measured(self, min_repetitions: int, max_seconds: float, confidence: float) -> Report:
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
             plan = outcome.plan or self._request.plan
@@ -169,7 +181,7 @@ class _Runs:
             assumptions=(*report.assumptions, *self._assumptions()),
         )
 
-    def timeline(self, report: Report) -> Timeline:
+    def _timeline(self, report: Report) -> Timeline:
         """Return one more step, as the profiler saw it.
 
         Raises:
@@ -264,10 +276,9 @@ class _Runs:
         )
 
     def _assumptions(self) -> tuple[str, ...]:
-        found = []
-        if unwrap(self._request.model) is not self._request.model:
-            found.append("measured as written: neither compiled nor wrapped")
-        return tuple(found)
+        if unwrap(self._request.model) is self._request.model:
+            return ()
+        return ("measured as written: neither compiled nor wrapped",)
 
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:
@@ -282,34 +293,8 @@ def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable
         key = (call.path, numbers[call.path])
         numbers[call.path] += 1
         forward[call.index], backward[call.index] = given.calls.get(key, (0.0, 0.0))
-    for call in reversed(trace.calls):
-        if call.parent >= 0:
-            forward[call.parent] += forward[call.index]
-            backward[call.parent] += backward[call.index]
-    calls = _by_path(trace.calls)
-    return ModuleTable(
-        tuple(
-            replace(
-                module,
-                calls=tuple(
-                    _timed_call(cost, forward[index], backward[index])
-                    for cost, index in zip(module.calls, calls.get(module.path, ()), strict=True)
-                ),
-            )
-            for module in report.modules.values()
-        )
-    )
-
-
-def _timed_call(cost: CallCost, forward: float, backward: float) -> CallCost:
-    return replace(cost, time_ms=forward + backward, backward_time_ms=backward)
-
-
-def _by_path(calls: Sequence[ModuleCall]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for call in calls:
-        found.setdefault(call.path, []).append(call.index)
-    return found
+    add_submodules(trace, forward, backward)
+    return with_call_times(report.modules, trace, forward, backward)
 
 
 def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
@@ -318,10 +303,10 @@ def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
             f"min_repetitions={min_repetitions} measures nothing", hint="use 1 or more"
         )
     if not max_seconds >= 0:
-        raise UsageError(f"max_seconds={max_seconds} is no length of time", hint="use 0 or more")
+        raise UsageError(f"max_seconds={max_seconds} is not a length of time", hint="use 0 or more")
     if not 0 < confidence < 1:
         raise UsageError(
-            f"confidence={confidence} is no probability", hint="between 0 and 1, such as 0.95"
+            f"confidence={confidence} is not a probability", hint="between 0 and 1, such as 0.95"
         )
 
 

@@ -17,8 +17,10 @@ from torchgauge.estimate.compute.formulas.arguments import (
     output_numel,
     shape,
 )
-from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.estimate.compute.registry import names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
+
+_DIMENSIONS = ("1d", "2d", "3d")
 
 
 def _filter_macs(weight: Shape) -> int:
@@ -41,29 +43,17 @@ def convolution(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.conv1d",
-    "aten.conv2d",
-    "aten.conv3d",
-    "aten._convolution_mode",
-    "aten.cudnn_convolution",
-    "aten.cudnn_convolution_add_relu",
-    "aten.cudnn_convolution_relu",
-    "aten.miopen_convolution",
-    "aten.miopen_convolution_add_relu",
-    "aten.miopen_convolution_relu",
-    "aten.miopen_depthwise_convolution",
-    "aten.mkldnn_convolution",
-    "aten._mps_convolution",
-    "aten._nnpack_spatial_convolution",
-    "aten._conv_depthwise2d",
-    "aten.conv_depthwise3d",
-    "aten._slow_conv2d_forward",
-    "aten.slow_conv3d",
-    "aten.slow_conv3d_forward",
-    "aten.slow_conv_dilated2d",
-    "aten.slow_conv_dilated3d",
-    "aten.thnn_conv2d",
-    "torchvision.deform_conv2d",
+    *names("""
+        aten.conv1d aten.conv2d aten.conv3d aten._convolution_mode aten.cudnn_convolution
+        aten.cudnn_convolution_add_relu aten.cudnn_convolution_relu aten.miopen_convolution
+        aten.miopen_convolution_add_relu aten.miopen_convolution_relu
+        aten.miopen_depthwise_convolution aten.mkldnn_convolution aten._mps_convolution
+        aten._nnpack_spatial_convolution aten._conv_depthwise2d aten.conv_depthwise3d
+        aten._slow_conv2d_forward aten.slow_conv3d aten.slow_conv3d_forward
+        aten.slow_conv_dilated2d aten.slow_conv_dilated3d aten.thnn_conv2d
+        torchvision.deform_conv2d _quantized.conv2d _quantized.conv2d_relu
+    """),
+    *(f"quantized.conv{d}{kind}" for d in _DIMENSIONS for kind in ("", "_relu", "_dynamic")),
 )
 def plain_convolution(op: OpRecord) -> int:
     """``weight: [o, i/g, *kernel]``: ``2 · numel(out) · i/g · Π(kernel)``.
@@ -74,15 +64,14 @@ def plain_convolution(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.conv_transpose1d",
-    "aten.conv_transpose2d",
-    "aten.conv_transpose3d",
-    "aten.cudnn_convolution_transpose",
-    "aten.miopen_convolution_transpose",
-    "aten._mps_convolution_transpose",
-    "aten.slow_conv_transpose2d",
-    "aten.slow_conv_transpose3d",
-    "mkldnn._convolution_transpose_pointwise",
+    *names("""
+        aten.conv_transpose1d aten.conv_transpose2d aten.conv_transpose3d
+        aten.cudnn_convolution_transpose aten.miopen_convolution_transpose
+        aten._mps_convolution_transpose aten.slow_conv_transpose2d aten.slow_conv_transpose3d
+        mkldnn._convolution_transpose_pointwise _quantized.conv_transpose1d
+        _quantized.conv_transpose2d
+    """),
+    *(f"quantized.conv_transpose{d}{kind}" for d in _DIMENSIONS for kind in ("", "_dynamic")),
 )
 def transposed_convolution(op: OpRecord) -> int:
     """``weight: [i, o/g, *kernel]``: ``2 · numel(in) · o/g · Π(kernel)``."""
@@ -92,8 +81,19 @@ def transposed_convolution(op: OpRecord) -> int:
 @register_flop_formula("mkldnn._convolution_pointwise")
 def pointwise_fused_convolution(op: OpRecord) -> int:
     """``(x, weight, …)``, or with a second operand ``(x, other, weight, …)``: as ``conv2d``."""
-    position = 2 if ".binary" in op.name else 1
-    return 2 * output_numel(op) * _filter_macs(shape(op, position))
+    return convolution_with_sum(op) if ".binary" in op.name else plain_convolution(op)
+
+
+@register_flop_formula("quantized.conv2d_add", "quantized.conv2d_add_relu")
+def convolution_with_sum(op: OpRecord) -> int:
+    """``(x, addend, weight, …)``: as ``conv2d``."""
+    return 2 * output_numel(op) * _filter_macs(shape(op, 2))
+
+
+@register_flop_formula(*(f"onednn.qconv{d}_pointwise" for d in ("", *_DIMENSIONS)))
+def onednn_convolution(op: OpRecord) -> int:
+    """``(x, scale, zero point, weight, …)``: as ``conv2d``."""
+    return 2 * output_numel(op) * _filter_macs(shape(op, 3))
 
 
 @register_flop_formula("aten.conv_tbc")

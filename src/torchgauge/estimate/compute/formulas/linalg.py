@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, argument, output_shape, shape
-from torchgauge.estimate.compute.registry import DependsOnValuesError, register_flop_formula
+from torchgauge.estimate.compute.registry import DependsOnValuesError, names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
 
 
@@ -32,17 +32,11 @@ def cholesky(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten._lu_with_info",
-    "aten.linalg_lu",
-    "aten.linalg_lu_factor",
-    "aten.linalg_lu_factor_ex",
-    "aten._linalg_det",
-    "aten.linalg_det",
-    "aten._linalg_slogdet",
-    "aten.linalg_slogdet",
-    "aten.det",
-    "aten.slogdet",
-    "aten.logdet",
+    *names("""
+        aten._lu_with_info aten.linalg_lu aten.linalg_lu_factor aten.linalg_lu_factor_ex
+        aten._linalg_det aten.linalg_det aten._linalg_slogdet aten.linalg_slogdet aten.det
+        aten.slogdet aten.logdet
+    """),
 )
 def lu(op: OpRecord) -> int:
     """``[…, m, n]``: ``m n² − n³ / 3`` with ``n`` the smaller, ``2 n³ / 3`` if square (3.2.10)."""

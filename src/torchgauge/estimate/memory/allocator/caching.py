@@ -33,7 +33,6 @@ from torchgauge.estimate.memory.allocator.blocks import (
 )
 from torchgauge.estimate.memory.allocator.keys import rules_of
 from torchgauge.estimate.memory.allocator.settings import AllocatorSettings
-from torchgauge.estimate.memory.allocator.statistics import AllocatorStatistics
 
 INFINITE = float("inf")
 
@@ -76,10 +75,14 @@ class CachingAllocator(device.DeviceMemory):
         self._births = Births() if numbered else None
         self._pending: dict[Block, None] = {}
         self._has_finished = False
+        # The counters of ``torch.cuda.memory_stats``, summed over both pools.
         self.requested_bytes = self.peak_requested_bytes = 0
         self.allocated_bytes = self.peak_allocated_bytes = 0
+        """Sizes of live blocks, with rounding and unsplit slack."""
         self.active_bytes = self.peak_active_bytes = 0
+        """The same and freed blocks that another stream still uses."""
         self.retries = self.out_of_memory_events = 0
+        """Times that everything cached was released to try again, and that this did not help."""
 
     # -- what a program does ---------------------------------------------------------------
 
@@ -168,23 +171,6 @@ class CachingAllocator(device.DeviceMemory):
         self.peak_active_bytes = self.active_bytes
         self.peak_reserved_bytes = self.reserved_bytes
         self.peak_segments = self.segments
-
-    def statistics(self) -> AllocatorStatistics:
-        """Return all counters as they are now."""
-        return AllocatorStatistics(
-            requested_bytes=self.requested_bytes,
-            peak_requested_bytes=self.peak_requested_bytes,
-            allocated_bytes=self.allocated_bytes,
-            peak_allocated_bytes=self.peak_allocated_bytes,
-            active_bytes=self.active_bytes,
-            peak_active_bytes=self.peak_active_bytes,
-            reserved_bytes=self.reserved_bytes,
-            peak_reserved_bytes=self.peak_reserved_bytes,
-            segments=self.segments,
-            peak_segments=self.peak_segments,
-            retries=self.retries,
-            out_of_memory_events=self.out_of_memory_events,
-        )
 
     # -- sizes -----------------------------------------------------------------------------
 

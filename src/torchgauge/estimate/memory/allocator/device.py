@@ -42,6 +42,7 @@ class DeviceMemory:
         self.large: dict[int, Pool] = {}
         self.reserved_bytes = self.peak_reserved_bytes = 0
         self.segments = self.peak_segments = 0
+        """Segments from ``cudaMalloc``; torch does not count expandable ones."""
         self._next_address = 2 * MIB
 
     def pools(self) -> Iterator[Pool]:

@@ -9,12 +9,8 @@ from typing import Final
 
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
-    BLOCK,
-    Convolution,
-    read,
-    up,
-)
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
+from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of

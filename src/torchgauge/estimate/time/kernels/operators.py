@@ -6,6 +6,7 @@ One operator may run several: the backward of a convolution is two products and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -104,29 +105,14 @@ def _upsampling(op: OpRecord) -> Iterator[Work]:
     """``x: [n, c, h, w]``: a thread per output pixel, which goes over ``n × c``.
 
     Source: ``upsample_bilinear2d_out_frame`` in PyTorch's
-    ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu`` likewise.
+    ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu``.
     """
-    base = moved(op, Kind.UPSAMPLING)
     output = op.outputs[0].shape
-    yield Work(
-        kind=base.kind,
-        dtype=base.dtype,
-        elements=base.elements,
-        read_bytes=base.read_bytes,
-        written_bytes=base.written_bytes,
-        rows=prod(output[2:]),
-        inner=prod(output[:2]),
-    )
+    yield replace(moved(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
 
 
 def _written_only(op: OpRecord) -> Iterator[Work]:
-    base = moved(op, Kind.ELEMENTWISE)
-    yield Work(
-        kind=base.kind,
-        dtype=base.dtype,
-        elements=base.elements,
-        written_bytes=base.written_bytes,
-    )
+    yield replace(moved(op, Kind.ELEMENTWISE), read_bytes=0.0)
 
 
 def _looked_up(op: OpRecord) -> Iterator[Work]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -63,16 +64,9 @@ def product_of_unknown_shape(op: OpRecord, flops: int) -> Work:
     """Return a product whose sides are taken as a cube's: recurrent networks, linear algebra."""
     base = moved(op, Kind.MATMUL)
     side = (flops / 2) ** (1 / 3)
-    return Work(
-        kind=Kind.MATMUL,
-        dtype=base.dtype if "float" in base.dtype else "float32",
-        flops=flops,
-        elements=base.elements,
-        read_bytes=base.read_bytes,
-        written_bytes=base.written_bytes,
-        rows=side,
-        columns=side,
-        inner=side,
+    dtype = base.dtype if "float" in base.dtype else "float32"
+    return replace(
+        base, kind=Kind.MATMUL, dtype=dtype, flops=flops, rows=side, columns=side, inner=side
     )
 
 

@@ -15,7 +15,6 @@ from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_chann
 from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
-    FLOAT,
     Convolution,
     handed_over,
     is_one_order,
@@ -29,6 +28,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     forward_scratch,
     input_scratch,
 )
+from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import TensorSpec
 

@@ -7,10 +7,10 @@ from torchgauge.estimate.memory.workspaces.cpu import (
     convolution,
     kernels,
     matrices,
+    norms,
     pooling,
     recurrent,
     scalars,
-    scaled_products,
 )
 from torchgauge.estimate.memory.workspaces.platform import Rule
 
@@ -18,10 +18,10 @@ RULES: dict[str, Rule] = {
     **attention.RULES,
     **convolution.RULES,
     **kernels.RULES,
+    **norms.RULES,
     **pooling.RULES,
     **recurrent.RULES,
     **scalars.RULES,
-    **scaled_products.RULES,
     **matrices.RULES,
 }
 """By operator, overload included."""

@@ -6,7 +6,7 @@ kernels that are unrolled. A tile holds 16 rows of 64 bytes.
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
+from torchgauge.estimate.memory.workspaces.operands import up
 
 _SIDE = 16
 _CACHE = 48 * 1024
