@@ -208,13 +208,9 @@ _BY_WEIGHT = {
         native_group_norm native_layer_norm softmax special_log_softmax special_softmax
     """),
     # square, add, root, epsilon, divide, scale, subtract
-    7: names("""
-        _fused_adagrad
-    """),
+    7: names("_fused_adagrad"),
     # twice the forward
-    8: names("""
-        _fused_rms_norm_backward
-    """),
+    8: names("_fused_rms_norm_backward"),
     # twice the forward
     10: names("""
         _batch_norm_impl_index_backward batch_norm_backward cudnn_batch_norm_backward
@@ -222,9 +218,7 @@ _BY_WEIGHT = {
         native_layer_norm_backward
     """),
     # two moments (3 + 4), root, divide, epsilon, decay, step (7)
-    14: names("""
-        _fused_adam _fused_adamw
-    """),
+    14: names("_fused_adam _fused_adamw"),
 }
 WEIGHTS: dict[str, int] = {name: weight for weight, group in _BY_WEIGHT.items() for name in group}
 """Operations per element of the largest tensor, where one is clearly too few."""

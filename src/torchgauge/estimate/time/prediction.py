@@ -91,7 +91,7 @@ class Prediction:
         return dict(found)
 
     def call_seconds(self, calls: int) -> tuple[list[float], list[float], float]:
-        """Return the time of each call by itself, forward and backward, and that outside of all.
+        """Return the time of each call, forward and backward, and the time outside all calls.
 
         They sum to the total; sub-modules are not included.
         """

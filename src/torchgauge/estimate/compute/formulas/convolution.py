@@ -110,45 +110,26 @@ def time_first_convolution_backward(op: OpRecord) -> int:
     return 4 * prod(shape(op, 0)) * kernel * channels
 
 
-@register_flop_formula("aten.convolution_backward")
+_BACKWARDS = {
+    "aten.convolution_backward": (0, 10),
+    "aten.convolution_backward_overrideable": (0, 9),  # its schema has no ``bias_sizes``
+    "aten._slow_conv2d_backward": (0, 6),
+    "aten.mps_convolution_backward": (1, 7),
+    "aten.mps_convolution_transpose_backward": (0, 8),
+    "torchvision._deform_conv2d_backward": (0, -1),
+}
+"""By operator: where the gradient on the dense side stands, and the mask. The weight is third."""
+
+
+@register_flop_formula(*_BACKWARDS)
 def convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return _gradients(op, transposed_at=7, mask_at=10)
+    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for.
 
-
-@register_flop_formula("aten.convolution_backward_overrideable")
-def convolution_backward_overrideable(op: OpRecord) -> int:
-    """As ``convolution_backward``; the schema has no ``bias_sizes``."""
-    return _gradients(op, transposed_at=6, mask_at=9)
-
-
-def _gradients(op: OpRecord, *, transposed_at: int, mask_at: int) -> int:
-    transposed = bool(argument(op, transposed_at, "transposed"))
-    dense_side = prod(shape(op, 1 if transposed else 0))
-    wanted = mask(op, mask_at)[:2]  # the third is the bias, a reduction
-    return 2 * dense_side * _filter_macs(shape(op, 2)) * sum(wanted)
-
-
-@register_flop_formula("aten._slow_conv2d_backward")
-def slow_convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    wanted = mask(op, 6)[:2] or (True, True)  # the out overload computes all of them
-    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(wanted)
-
-
-@register_flop_formula("aten.mps_convolution_backward")
-def mps_convolution_backward(op: OpRecord) -> int:
-    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return 2 * prod(shape(op, 1)) * _filter_macs(shape(op, 2)) * sum(mask(op, 7)[:2])
-
-
-@register_flop_formula("aten.mps_convolution_transpose_backward")
-def mps_transposed_convolution_backward(op: OpRecord) -> int:
-    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(mask(op, 8))
-
-
-@register_flop_formula("torchvision._deform_conv2d_backward")
-def deformable_convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the columns' gradient and the weight's, both always."""
-    return 4 * prod(shape(op, 0)) * _filter_macs(shape(op, 2))
+    Without a mask (a deformable convolution, the out overload of ``_slow_conv2d``) that is both.
+    """
+    packet = ".".join(op.name.split(".")[:2])
+    dense, mask_at = _BACKWARDS[packet]
+    if packet.startswith("aten.convolution_") and argument(op, mask_at - 3, "transposed"):
+        dense = 1
+    wanted = mask(op, mask_at)[:2] or (True, True)  # the third is the bias, a reduction
+    return 2 * prod(shape(op, dense)) * _filter_macs(shape(op, 2)) * sum(wanted)

@@ -162,22 +162,18 @@ def semi_structured_linear(op: OpRecord) -> int:
     return output_numel(op) * _inner(shape(op, 0))
 
 
-@register_flop_formula("aten._cslt_sparse_mm")
-def cslt_product(op: OpRecord) -> int:
-    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
-    return output_numel(op) * shape(op, 1)[-2]
+_DENSE_FACTOR = {
+    "aten._cslt_sparse_mm": 1,
+    "aten._sparse_semi_structured_mm": 2,  # after the metadata
+    "aten._sparse_semi_structured_addmm": 3,
+}
+"""By operator: which argument the dense factor is."""
 
 
-@register_flop_formula("aten._sparse_semi_structured_mm")
+@register_flop_formula(*_DENSE_FACTOR)
 def semi_structured_product(op: OpRecord) -> int:
-    """2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
-    return output_numel(op) * shape(op, 2)[-2]
-
-
-@register_flop_formula("aten._sparse_semi_structured_addmm")
-def semi_structured_product_with_addend(op: OpRecord) -> int:
-    """``c``, 2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
-    return output_numel(op) * shape(op, 3)[-2]
+    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
+    return output_numel(op) * shape(op, _DENSE_FACTOR[op.name.rpartition(".")[0]])[-2]
 
 
 @register_flop_formula("aten.tensordot")

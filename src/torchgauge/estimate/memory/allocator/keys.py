@@ -127,7 +127,7 @@ def rules_of(torch_release: str) -> ReleaseRules:
     Releases newer than the last row follow the last row.
 
     Raises:
-        AllocatorSettingsError: for text that is no release, or one that is too old.
+        AllocatorSettingsError: for text that is not a release, or a release that is too old.
     """
     match = re.match(r"(\d+)\.(\d+)(?![0-9])", torch_release)
     if match is None:

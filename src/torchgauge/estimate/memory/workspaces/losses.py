@@ -68,7 +68,7 @@ def _per_element(*, casts: int) -> Rule:
     return rule
 
 
-def _reduced_beside(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The reduced loss, before it is copied to where the loss of each element was.
 
     ``binary_cross_entropy(input, target, weight, reduction)``, ``soft_margin_loss(input, target,
@@ -123,8 +123,8 @@ RULES: dict[str, Rule] = {
     "aten.mse_loss.default": _per_element(casts=2),
     "aten.smooth_l1_loss.default": _per_element(casts=2),
     "aten.huber_loss.default": _per_element(casts=1),
-    "aten.binary_cross_entropy.default": _reduced_beside,
-    "aten.soft_margin_loss.default": _reduced_beside,
+    "aten.binary_cross_entropy.default": _reduced_apart,
+    "aten.soft_margin_loss.default": _reduced_apart,
     "aten.binary_cross_entropy_with_logits.default": _with_logits,
     "aten.binary_cross_entropy_backward.default": _cross_entropy_backward,
     "aten.soft_margin_loss_backward.default": _soft_margin_backward,

@@ -57,7 +57,7 @@ class Overheads:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A machine's surfaces by name, and what stands beside them."""
+    """A machine's surfaces by name, and everything else that was measured on it."""
 
     cpu: CpuName
     measured_on: str

@@ -121,7 +121,7 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
 
 
 def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
-    """``[rows, inner] · [inner, columns]``, narrow ones by themselves: few vectors, left-overs."""
+    """``[rows, inner] · [inner, columns]``, narrow ones apart: few vectors, left-overs."""
     return _Place(
         surface="mm.narrow" if min(columns, inner) < _SHORT else "mm",
         sizes=(rows, columns, inner, 2.0 if has_bias else 1.0),

@@ -26,7 +26,7 @@ _BY_DTYPE: Final[Mapping[str, Arithmetic]] = {
     "uint8": Arithmetic.INT8,
 }
 _DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
-"""float64 beside float32: of boards for data centers, and of all others.
+"""Rate of float64 as a share of float32: boards for data centers, and all others.
 
 Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
 

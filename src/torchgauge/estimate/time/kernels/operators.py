@@ -22,7 +22,7 @@ from torchgauge.estimate.time.kernels.products import (
     matmul,
     product_of_unknown_shape,
 )
-from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, moved
+from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
@@ -40,7 +40,7 @@ def kernels_of(op: OpRecord) -> tuple[Work, ...]:
     try:
         return tuple(rule(op) if rule is not None else _by_table(op, packet))
     except ShapeNotVisibleError:
-        return (moved(op, Kind.COPY),)
+        return (traffic(op, Kind.COPY),)
 
 
 def packet_of(name: str) -> str:
@@ -72,14 +72,14 @@ def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
         yield product_of_unknown_shape(op, flops * real_products(op))
         return
     if packet.startswith(("_foreach_", "_fused_", "_amp_foreach")):
-        yield moved(op, Kind.MULTI_TENSOR)
+        yield traffic(op, Kind.MULTI_TENSOR)
         return
     for names, kind in _TABLES:
         if packet in names:
-            yield moved(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
+            yield traffic(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
             return
     known = find_element_count(op.name) is not None
-    yield moved(op, _pointwise(op) if known else Kind.COPY)
+    yield traffic(op, _pointwise(op) if known else Kind.COPY)
 
 
 def _pointwise(op: OpRecord) -> Kind:
@@ -92,13 +92,13 @@ def _cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
     same = bool(given) and bool(op.outputs) and given[0].dtype == op.outputs[0].dtype
-    yield moved(op, Kind.COPY if same else Kind.CAST)
+    yield traffic(op, Kind.COPY if same else Kind.CAST)
 
 
 def _batch_norm(op: OpRecord) -> Iterator[Work]:
     """Statistics first, in training; in evaluation those that are kept."""
     training = bool(argument(op, 5, "training"))
-    yield moved(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
+    yield traffic(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
 
 
 def _upsampling(op: OpRecord) -> Iterator[Work]:
@@ -108,11 +108,11 @@ def _upsampling(op: OpRecord) -> Iterator[Work]:
     ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu``.
     """
     output = op.outputs[0].shape
-    yield replace(moved(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
+    yield replace(traffic(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
 
 
 def _written_only(op: OpRecord) -> Iterator[Work]:
-    yield replace(moved(op, Kind.ELEMENTWISE), read_bytes=0.0)
+    yield replace(traffic(op, Kind.ELEMENTWISE), read_bytes=0.0)
 
 
 def _looked_up(op: OpRecord) -> Iterator[Work]:

@@ -43,7 +43,7 @@ def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Operands in oneDNN's layouts; then, without channels-last, its result beside PyTorch's.
+    """Operands in oneDNN's layouts; then, without channels-last, its result and PyTorch's.
 
     ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
     """

@@ -1,4 +1,4 @@
-"""Operands that are cast to a common dtype: a number beside a tensor, a tensor of another dtype.
+"""Operands that are cast to a common dtype: a tensor and a number, or two tensors.
 
 A number becomes a tensor itself first.
 
