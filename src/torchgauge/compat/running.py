@@ -18,7 +18,8 @@ from torch import nn
 from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals

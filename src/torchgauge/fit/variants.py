@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from torchgauge.estimate.compute.modules import estimate_compute
-from torchgauge.estimate.memory.gpu import Gpu, loop_of
-from torchgauge.estimate.memory.limits import Weight, weigh
+from torchgauge.estimate.memory.device import Gpu, Weight, loop_of, weigh
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
 from torchgauge.target import Target, target_of

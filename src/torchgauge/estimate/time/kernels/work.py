@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,23 +6,24 @@ One operator may run several: the backward of a convolution is two products and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from math import prod
 from typing import Final
 
 from torchgauge.estimate.compute.elementwise import find_element_count
 from torchgauge.estimate.compute.formulas.arguments import argument, real_products
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.estimate.time.gpu import kinds
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.products import (
+from torchgauge.estimate.time.kernels import kinds
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.products import (
     attention,
     convolution,
     convolution_backward,
     matmul,
     product_of_unknown_shape,
 )
-from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.estimate.time.traffic import FEW_BYTES, given_tensors, moved
+from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import OpRecord
 
 Rule = Callable[[OpRecord], Iterator[Work]]
@@ -39,7 +40,7 @@ def kernels_of(op: OpRecord) -> tuple[Work, ...]:
     try:
         return tuple(rule(op) if rule is not None else _by_table(op, packet))
     except ShapeNotVisibleError:
-        return (moved(op, Kind.COPY),)
+        return (traffic(op, Kind.COPY),)
 
 
 def packet_of(name: str) -> str:
@@ -71,14 +72,14 @@ def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
         yield product_of_unknown_shape(op, flops * real_products(op))
         return
     if packet.startswith(("_foreach_", "_fused_", "_amp_foreach")):
-        yield moved(op, Kind.MULTI_TENSOR)
+        yield traffic(op, Kind.MULTI_TENSOR)
         return
     for names, kind in _TABLES:
         if packet in names:
-            yield moved(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
+            yield traffic(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
             return
     known = find_element_count(op.name) is not None
-    yield moved(op, _pointwise(op) if known else Kind.COPY)
+    yield traffic(op, _pointwise(op) if known else Kind.COPY)
 
 
 def _pointwise(op: OpRecord) -> Kind:
@@ -91,42 +92,27 @@ def _cast(op: OpRecord) -> Iterator[Work]:
     """A cast; a copy where the dtype stays."""
     given = given_tensors(op)
     same = bool(given) and bool(op.outputs) and given[0].dtype == op.outputs[0].dtype
-    yield moved(op, Kind.COPY if same else Kind.CAST)
+    yield traffic(op, Kind.COPY if same else Kind.CAST)
 
 
 def _batch_norm(op: OpRecord) -> Iterator[Work]:
     """Statistics first, in training; in evaluation those that are kept."""
     training = bool(argument(op, 5, "training"))
-    yield moved(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
+    yield traffic(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
 
 
 def _upsampling(op: OpRecord) -> Iterator[Work]:
     """``x: [n, c, h, w]``: a thread per output pixel, which goes over ``n × c``.
 
     Source: ``upsample_bilinear2d_out_frame`` in PyTorch's
-    ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu`` likewise.
+    ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu``.
     """
-    base = moved(op, Kind.UPSAMPLING)
     output = op.outputs[0].shape
-    yield Work(
-        kind=base.kind,
-        dtype=base.dtype,
-        elements=base.elements,
-        read_bytes=base.read_bytes,
-        written_bytes=base.written_bytes,
-        rows=prod(output[2:]),
-        inner=prod(output[:2]),
-    )
+    yield replace(traffic(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
 
 
 def _written_only(op: OpRecord) -> Iterator[Work]:
-    base = moved(op, Kind.ELEMENTWISE)
-    yield Work(
-        kind=base.kind,
-        dtype=base.dtype,
-        elements=base.elements,
-        written_bytes=base.written_bytes,
-    )
+    yield replace(traffic(op, Kind.ELEMENTWISE), read_bytes=0.0)
 
 
 def _looked_up(op: OpRecord) -> Iterator[Work]:

@@ -2,7 +2,7 @@
 
 The recorder sees one step that finds no gradients and makes the optimizer's states. A loop runs
 many: states are made once, the gradients and outputs of a step live on into the next. What a
-kernel takes for itself (``workspace.py``) is allocated and freed inside its operator.
+kernel takes for itself is allocated and freed inside its operator.
 
 Assumes: the loop keeps the names of its batch, output and loss until the next ones are there, as
 ``output = model(batch)`` in a ``for`` does; batches are alike.
@@ -10,17 +10,14 @@ Assumes: the loop keeps the names of its batch, output and loss until the next o
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import accumulate
-from typing import Any
 
+from torchgauge.estimate.memory.lifetimes import first_event, still_alive
+from torchgauge.estimate.memory.workspaces import Workspaces, placed, placed_workspaces
 from torchgauge.facts.scenario import ZeroGrad
-from torchgauge.facts.trace import OpRecord, Phase, Role, Trace
+from torchgauge.facts.trace import Phase, Role, Trace
 
-Workspaces = Callable[[OpRecord], tuple[int, ...]]
-"""Bytes of the blocks that a kernel allocates for itself and frees before it returns."""
 Event = tuple[bool, int, int]
 """``(is_free, key, nbytes)``; a key stands for one block."""
 
@@ -55,36 +52,36 @@ def repeat(
 ) -> Loop:
     """Return what ``steps`` steps allocate and free; storages on the host are left out.
 
-    Args:
-        trace: of one step.
-        steps: how many.
-        workspaces: what kernels take for themselves.
-        lasting: by op, bytes that it takes in the first step and keeps for good.
+    ``lasting`` says by op how many bytes it takes in the first step and keeps for good.
     """
     return _Repeater(trace, workspaces, lasting or {}).run(steps)
 
 
 class _Repeater:
     def __init__(
-        self,
-        trace: Trace,
-        workspaces: Workspaces | None,
-        lasting: Mapping[int, int],
+        self, trace: Trace, workspaces: Workspaces | None, lasting: Mapping[int, int]
     ) -> None:
         self._trace = trace
         self._count = len(trace.storages)
         self._loop = Loop()
         self._next_workspace = -1
         self._kernels = placed_workspaces(trace, workspaces)
-        self._lasting = _placed(trace, {op: (size,) for op, size in lasting.items()})
-        self._first = next(
-            (i for i, event in enumerate(trace.events) if event.op >= 0), len(trace.events)
-        )
-        self._standing = self._alive_before_the_step()
-        self._ended = {e.storage for e in trace.events[self._first :] if e.is_free}
-        self._left = self._left_over()
-        """Storages alive at the end that the next step lets go: gradients apart from the rest."""
-        self._forward_end, self._backward_start = self._boundaries()
+        self._lasting = placed(trace, {op: (size,) for op, size in lasting.items()})
+        self._first = first_event(trace)
+        self._standing = still_alive(trace.events[: self._first])
+        own = trace.events[self._first :]
+        self._ended = {event.storage for event in own if event.is_free}
+        left = [index for index in still_alive(own) if not self._is_once(index)]
+        gradients = {s.index for s in trace.storages if s.role is Role.GRADIENT}
+        # What is alive at the end and freed by the next step.
+        self._gradients = [index for index in left if index in gradients]
+        self._outputs = [index for index in left if index not in gradients]
+        # The events at which the first forward ends and the first backward begins.
+        ends = dict(reversed(trace.phase_ends))
+        self._forward_end = ends.get(Phase.FORWARD, len(trace.events))
+        before_backward = trace.scenario.zero_grad is ZeroGrad.BEFORE_BACKWARD
+        backward_start = ends.get(Phase.LOSS, self._forward_end)
+        self._zero_grad_at = backward_start if before_backward else self._first
 
     def run(self, steps: int) -> Loop:
         for step in range(steps):
@@ -108,30 +105,19 @@ class _Repeater:
             if step > 0 and index not in self._ended:
                 self._add(step - 1, index, -1, is_free=True)
 
-    def _alive_before_the_step(self) -> list[int]:
-        alive: dict[int, None] = {}
-        for event in self._trace.events[: self._first]:
-            if event.is_free:
-                alive.pop(event.storage, None)
-            else:
-                alive[event.storage] = None
-        return list(alive)
-
     def _is_once(self, index: int) -> bool:
         """Return whether a storage comes and goes at most once in the whole loop."""
         storage = self._trace.storages[index]
         return storage.role in _FOR_GOOD or (storage.op < 0 and storage.role is not Role.INPUT)
 
     def _between(self, step: int, index: int) -> None:
-        """Let go, before event ``index``, of what the step before has left."""
+        """Free, before event ``index``, what the step before has left."""
         if step == 0:
             return
-        if index == self._zero_grad_at:
-            for storage in self._left[True]:
-                self._add(step - 1, storage, -1, is_free=True)
-        if index == self._forward_end:
-            for storage in self._left[False]:
-                self._add(step - 1, storage, -1, is_free=True)
+        gradients = self._gradients if index == self._zero_grad_at else []
+        outputs = self._outputs if index == self._forward_end else []
+        for storage in (*gradients, *outputs):
+            self._add(step - 1, storage, -1, is_free=True)
 
     def _run_kernels(self, step: int, index: int) -> None:
         if step == 0:
@@ -155,60 +141,3 @@ class _Repeater:
             return
         key = index if self._is_once(index) else (step + 1) * self._count + index
         self._loop.add(is_free, key, storage.nbytes, op=op, storage=index)
-
-    @property
-    def _zero_grad_at(self) -> int:
-        if self._trace.scenario.zero_grad is ZeroGrad.BEFORE_BACKWARD:
-            return self._backward_start
-        return self._first
-
-    def _left_over(self) -> dict[bool, list[int]]:
-        """Return the storages made in the step and never freed: gradients, and others."""
-        alive: dict[int, None] = {}
-        for event in self._trace.events[self._first :]:
-            if event.is_free:
-                alive.pop(event.storage, None)
-            else:
-                alive[event.storage] = None
-        left: dict[bool, list[int]] = {True: [], False: []}
-        for index in alive:
-            if not self._is_once(index):
-                left[self._trace.storages[index].role is Role.GRADIENT].append(index)
-        return left
-
-    def _boundaries(self) -> tuple[int, int]:
-        """Return the events at which the first forward ends and the first backward begins."""
-        ends = dict(reversed(self._trace.phase_ends))
-        forward_end = ends.get(Phase.FORWARD, len(self._trace.events))
-        return forward_end, ends.get(Phase.LOSS, forward_end)
-
-
-def placed_workspaces(
-    trace: Trace, workspaces: Workspaces | None
-) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
-    """Return ``{event: [(op, sizes)]}``: before which event each kernel takes its workspaces.
-
-    After everything that its own op allocated, before anything that a later op does.
-    """
-    if workspaces is None:
-        return {}
-    known: dict[tuple[Any, ...], tuple[int, ...]] = {}
-    found: dict[int, tuple[int, ...]] = {}
-    for op in trace.ops:  # a rule sees no more than these, and like operators share them
-        key = (op.name, id(op.args), id(op.kwargs), id(op.outputs), id(op.layouts))
-        sizes = known.get(key)
-        if sizes is None:
-            sizes = known[key] = workspaces(op)
-        if sizes:
-            found[op.index] = sizes
-    return _placed(trace, found)
-
-
-def _placed(
-    trace: Trace, sizes: Mapping[int, tuple[int, ...]]
-) -> dict[int, list[tuple[int, tuple[int, ...]]]]:
-    placed: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
-    ops = list(accumulate((event.op for event in trace.events), max)) if sizes else []
-    for op, blocks in sizes.items():
-        placed.setdefault(bisect_right(ops, op), []).append((op, blocks))
-    return placed

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from torchgauge.estimate.time.gpu.cost import kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.estimate.time.prediction import KernelRun
 from torchgauge.facts.trace import OpRecord, Phase
 
 _MICROSECOND = 1e-6
@@ -26,47 +26,6 @@ class Issue:
     op: OpRecord
     works: tuple[Work, ...]
     dispatch_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelRun:
-    """One kernel on the predicted timeline; times in seconds since the step began."""
-
-    op: int
-    """Index of the operator in the trace."""
-    name: str
-    kind: Kind
-    dtype: str
-    call: int
-    phase: Phase
-    issued: float
-    """When the CPU had launched it."""
-    start: float
-    end: float
-    idle: float
-    """How long the GPU had waited for it."""
-    compute_seconds: float
-    """What its arithmetic alone would take at the sustained rate."""
-    memory_seconds: float
-    """What moving its bytes alone would take."""
-    launch_seconds: float
-    """Beginning and ending a kernel, on the GPU."""
-    roof_seconds: float
-    """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
-    flops: float
-    nbytes: float
-    waits: tuple[tuple[int, float], ...] = ()
-    """What of ``idle`` was the Python of other module calls: their indices, and seconds."""
-
-    @property
-    def seconds(self) -> float:
-        """Return how long it ran."""
-        return self.end - self.start
-
-    @property
-    def is_compute_bound(self) -> bool:
-        """Return whether arithmetic takes longer than memory."""
-        return self.compute_seconds > self.memory_seconds
 
 
 def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from math import prod
 from typing import Final
 
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import find_flop_formula
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
-from torchgauge.estimate.time.traffic import given_tensors, moved
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.traffic import given_tensors, traffic
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 ALIGNED: Final = 8
@@ -37,7 +38,7 @@ def matmul(op: OpRecord) -> Iterator[Work]:
     """``(bias?, left: […, m, k], right: […, k, n])``."""
     matrices = [tensor for tensor in given_tensors(op) if len(tensor.shape) >= 2][-2:]
     if len(matrices) < 2 or not op.outputs:
-        yield moved(op, Kind.REDUCTION)
+        yield traffic(op, Kind.REDUCTION)
         return
     left, right = matrices
     output = op.outputs[0]
@@ -61,18 +62,11 @@ def matmul(op: OpRecord) -> Iterator[Work]:
 
 def product_of_unknown_shape(op: OpRecord, flops: int) -> Work:
     """Return a product whose sides are taken as a cube's: recurrent networks, linear algebra."""
-    base = moved(op, Kind.MATMUL)
+    base = traffic(op, Kind.MATMUL)
     side = (flops / 2) ** (1 / 3)
-    return Work(
-        kind=Kind.MATMUL,
-        dtype=base.dtype if "float" in base.dtype else "float32",
-        flops=flops,
-        elements=base.elements,
-        read_bytes=base.read_bytes,
-        written_bytes=base.written_bytes,
-        rows=side,
-        columns=side,
-        inner=side,
+    dtype = base.dtype if "float" in base.dtype else "float32"
+    return replace(
+        base, kind=Kind.MATMUL, dtype=dtype, flops=flops, rows=side, columns=side, inner=side
     )
 
 

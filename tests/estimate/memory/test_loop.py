@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from torchgauge.estimate.memory.allocator import AllocatorSettings, replay
-from torchgauge.estimate.memory.steps import Loop, repeat
+from torchgauge.estimate.memory.loop import Loop, repeat
 from torchgauge.facts.scenario import Scenario, ZeroGrad
 from torchgauge.facts.trace import (
     Execution,

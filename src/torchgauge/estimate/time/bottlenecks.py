@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from torchgauge.estimate.time.prediction import Prediction
-from torchgauge.estimate.time.timeline import KernelRun
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.facts.time import Bottleneck
 from torchgauge.facts.trace import Phase, Trace
 

@@ -1,27 +1,23 @@
-"""Device memory that no tensor of the model asks for: cuBLAS workspaces and the CUDA context.
+"""cuBLAS workspaces: from the caching allocator, one per handle and stream, kept for good.
 
-Data: rows with source and date, and the few functions that look them up.
-
-* A **workspace** comes from the caching allocator, one per cuBLAS handle and stream, and stays: it
-  counts as allocated.
-* The **context** (driver state, loaded kernels, local memory of the resident threads) is outside
-  the allocator: ``nvidia-smi`` shows it, ``torch.cuda.memory_reserved`` does not.
+Data: a row per torch release that changed a rule, and the functions that look them up.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from torchgauge.errors import UsageError
 from torchgauge.estimate.memory.allocator.keys import Version, rules_of
-from torchgauge.estimate.memory.cuda_context_rows import CONTEXT_ROWS, ComputeCapability, ContextRow
+from torchgauge.estimate.memory.workspaces.platform import Platform
+from torchgauge.facts.trace import Phase, Trace
 
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
-
-# -- cuBLAS --------------------------------------------------------------------------------
+ComputeCapability = tuple[int, int]
 
 DEFAULT_WORKSPACE_CONFIG: Final = ":4096:2:16:8"
 """cuBLAS' own recommendation for GPUs up to Ampere and Ada; 2 × 4096 KiB + 8 × 16 KiB."""
@@ -134,7 +130,7 @@ def _sum_of(pairs: list[tuple[str, str]]) -> int:
 def cublaslt_workspace(
     torch_release: str, *, unified: str | None = None, size_kib: str | None = None
 ) -> LtWorkspace:
-    """Return what cuBLASLt (``addmm`` with a bias, scaled products) needs beside cuBLAS.
+    """Return what cuBLASLt (``addmm`` with a bias, scaled products) needs in addition to cuBLAS.
 
     Args:
         torch_release: for example ``2.13``.
@@ -151,114 +147,26 @@ def cublaslt_workspace(
         return LtWorkspace(nbytes=0, stays=rules.lt_stays)
     kib = str(LT_WORKSPACE_KIB) if size_kib is None else size_kib
     if not kib.isdigit():
-        raise UsageError(f"CUBLASLT_WORKSPACE_SIZE={kib} is no size in KiB", hint="write 1024")
+        raise UsageError(f"CUBLASLT_WORKSPACE_SIZE={kib} is not a size in KiB", hint="write 1024")
     return LtWorkspace(nbytes=int(kib) * KIB, stays=rules.lt_stays)
 
 
-# -- the context ---------------------------------------------------------------------------
-
-THREADS_PER_SM: Final[dict[ComputeCapability, int]] = {
-    (5, 0): 2048,
-    (6, 0): 2048,
-    (7, 0): 2048,
-    (7, 5): 1024,
-    (8, 0): 2048,
-    (8, 6): 1536,
-    (9, 0): 2048,
-    (10, 0): 2048,
-    (12, 0): 1536,
-}
-"""Resident threads per multiprocessor, from that compute capability on.
-
-Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability".
-"""
-
-STACK_BYTES: Final = 1024
-"""Local memory that the context keeps per resident thread: the default of
-``cudaLimitStackSize`` (CUDA runtime API, ``cudaDeviceGetLimit``)."""
+_MATRIX_PRODUCTS: Final = frozenset(
+    f"aten.{name}.default" for name in ("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "addbmm")
+)
+"""Operators that call cuBLAS."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContextEstimate:
-    """What a process holds on the device outside the allocator, with an interval."""
+def kept_workspaces(trace: Trace, platform: Platform) -> Mapping[int, int]:
+    """Return the workspace of each cuBLAS handle by the op that makes it.
 
-    nbytes: int
-    low_bytes: int
-    high_bytes: int
-    measured: bool
-    """Whether public figures of this very GPU were found; otherwise it is interpolated."""
-
-
-def cuda_context_bytes(
-    *, compute_capability: ComputeCapability, sm_count: int, device: str = ""
-) -> ContextEstimate:
-    """Return what a torch process holds on a GPU outside the caching allocator.
-
-    A GPU of ``cuda_context_rows`` gets the mean of its figures, others the least-squares line
-    through all rows: the context grows with the local memory of all threads that the GPU can
-    hold. The interval is the worst miss of that line on any row, or the range of the GPU's own
-    figures where there are at least three. The public figures do not tell torch or CUDA releases
-    apart, so neither is asked for.
-
-    With each GPU left out in turn, the line through the others misses its figures by 37 MiB in
-    the median and 99 MiB at worst.
-
-    Assumes: one context, default stack size, kernels loaded lazily, no NCCL.
+    Handles belong to threads, and the backward of a device has a thread of its own.
     """
-    line = _line()
-    size = line.at(_resident_mib(compute_capability, sm_count))
-    found = [row.mib for row in CONTEXT_ROWS if _is_of(row, device, sm_count)]
-    mib = sum(found) / len(found) if found else size
-    low, high = mib - line.worst_miss, mib + line.worst_miss
-    # Different programs load different kernels: one or two figures do not bound the others.
-    if len(found) > 2:
-        low, high = min(found), max(found)
-    return ContextEstimate(
-        nbytes=round(mib * MIB),
-        low_bytes=max(round(low * MIB), 0),
-        high_bytes=round(high * MIB),
-        measured=bool(found),
-    )
-
-
-def _is_of(row: ContextRow, device: str, sm_count: int) -> bool:
-    # "NVIDIA L4" is not the start of an L40's name, and a laptop's GPU has fewer processors.
-    return row.sm_count == sm_count and bool(
-        re.match(re.escape(row.device) + r"(?![0-9A-Za-z])", device)
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Line:
-    """Least squares through the rows."""
-
-    offset: float
-    slope: float
-    worst_miss: float
-
-    def at(self, resident_mib: float) -> float:
-        return self.offset + self.slope * resident_mib
-
-
-def _line() -> _Line:
-    points = [(_resident_mib(r.compute_capability, r.sm_count), r.mib) for r in CONTEXT_ROWS]
-    mean_x = sum(x for x, _ in points) / len(points)
-    mean_y = sum(y for _, y in points) / len(points)
-    slope = sum((x - mean_x) * (y - mean_y) for x, y in points) / sum(
-        (x - mean_x) ** 2 for x, _ in points
-    )
-    offset = mean_y - slope * mean_x
-    worst = max(abs(y - offset - slope * x) for x, y in points)
-    return _Line(offset=offset, slope=slope, worst_miss=worst)
-
-
-def _resident_mib(compute_capability: ComputeCapability, sm_count: int) -> float:
-    """Return the local memory of all resident threads at the default stack size, in MiB."""
-    known = [key for key in THREADS_PER_SM if key <= compute_capability]
-    if not known or sm_count < 1:
-        raise UsageError(
-            f"no CUDA context is known for compute capability {compute_capability} with "
-            f"{sm_count} multiprocessors",
-            hint="(5, 0) and newer, one multiprocessor or more",
-        )
-    return THREADS_PER_SM[max(known)] * sm_count * STACK_BYTES / MIB
+    size = cublas_workspace_bytes(platform.torch_release, platform.compute_capability)
+    first: dict[bool, int] = {}
+    for op in trace.ops:
+        if op.name in _MATRIX_PRODUCTS:
+            first.setdefault(op.phase is Phase.BACKWARD, op.index)
+            if len(first) == 2:
+                break
+    return dict.fromkeys(first.values(), size)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 FEW_BYTES: Final = 16_384
@@ -29,7 +29,7 @@ def given_tensors(op: OpRecord) -> list[TensorSpec]:
     return found
 
 
-def moved(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) -> Work:
+def traffic(op: OpRecord, kind: Kind, passes: tuple[float, float] = (1.0, 1.0)) -> Work:
     """Return a kernel that reads every argument and writes every result so many times."""
     given = given_tensors(op)
     read = sum(tensor.nbytes for tensor in given)
