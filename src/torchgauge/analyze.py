@@ -30,8 +30,9 @@ from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.run_plan import CallObserver, Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import CallObserver, Outcome, Request, structure
+from torchgauge.trace.run.session import structure
 from torchgauge.version import __version__
 
 
@@ -72,7 +73,7 @@ class Run:
 
     outcome: Outcome
     target: Target
-    request: Request | None = None
+    request: RunPlan | None = None
     """``None`` when nothing ran, for want of an input."""
 
 
@@ -102,7 +103,7 @@ def run_model(
     Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
     and no other reading is tried; ``on_call``: an observer of every module's forward;
     ``note_composites``, ``forward_only``, ``calls_only``, ``modules_only_of_failures``: see
-    ``Request``.
+    ``RunPlan``.
     """
     scenario = scenario or Scenario()
     target = target_of(scenario)
@@ -125,7 +126,7 @@ def run_model(
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
         scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
-    request = Request(
+    request = RunPlan(
         model=model,
         plan=plan,
         scenario=scenario,

@@ -28,7 +28,7 @@ from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.record.recorder import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
-from torchgauge.trace.run.session import CallObserver
+from torchgauge.trace.run.run_plan import CallObserver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +197,7 @@ def run(
     false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
     operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
     ``forward_only`` ends a training run after its forward. ``calls_only`` and
-    ``modules_only_of_failures`` leave out what is not asked for: see ``Request``.
+    ``modules_only_of_failures`` leave out what is not asked for: see ``RunPlan``.
 
     Raises:
         UsageError: when the inputs make no sense.

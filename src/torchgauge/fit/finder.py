@@ -37,7 +37,7 @@ from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.run.session import Outcome
+from torchgauge.trace.run.run_plan import Outcome
 from torchgauge.version import __version__
 
 _CONTEXT_UNIT = 128

@@ -40,8 +40,9 @@ from torchgauge.trace.inspect.tree import type_name
 from torchgauge.trace.isolate.isolation import neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, Request, Session, structure
+from torchgauge.trace.run.session import Session, structure
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")
@@ -91,7 +92,7 @@ def measure_model(
     if loss is not None:
         name_of_loss = getattr(loss, "__name__", type(loss).__name__)
         scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
-    request = Request(
+    request = RunPlan(
         model=model,
         plan=plan,
         scenario=scenario,
@@ -122,7 +123,7 @@ def measure_model(
 class _Runs:
     """The three runs of a measurement, and the report that they make together."""
 
-    def __init__(self, request: Request, model_spec: str | None, device: torch.device) -> None:
+    def __init__(self, request: RunPlan, model_spec: str | None, device: torch.device) -> None:
         self._request = request
         self._model_spec = model_spec
         self._device = device

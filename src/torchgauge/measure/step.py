@@ -16,11 +16,11 @@ from torchgauge.trace.copy.meta_copy import CpuConverter, Twin
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.describe import dtype_named
 from torchgauge.trace.inspect.tree import has_forward, walk
-from torchgauge.trace.run.checkpointing import checkpoint_blocks
-from torchgauge.trace.run.offload import offload
-from torchgauge.trace.run.parameter_hooks import ParameterHooks
-from torchgauge.trace.run.session import Request
-from torchgauge.trace.run.training import (
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.offload import offload
+from torchgauge.trace.step.parameter_hooks import ParameterHooks
+from torchgauge.trace.step.training import (
     Trainer,
     as_channels_last,
     compute_loss,
@@ -38,7 +38,7 @@ class RealStep:
     unless ``wrap`` puts one there.
     """
 
-    def __init__(self, request: Request, *, wrap: Wrap | None = None) -> None:
+    def __init__(self, request: RunPlan, *, wrap: Wrap | None = None) -> None:
         scenario = request.scenario
         self.device = torch.device(scenario.device)
         self._scenario = scenario
@@ -129,7 +129,7 @@ class RealStep:
                 module.__dict__["forward"] = wrap(path, module.forward)
 
 
-def precision_of(request: Request) -> Any:
+def precision_of(request: RunPlan) -> Any:
     """Return a context in which the GPU's libraries compute as the scenario says.
 
     PyTorch's own default is mixed: TF32 for convolutions, not for matrix products.

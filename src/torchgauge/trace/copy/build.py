@@ -13,7 +13,8 @@ from torchgauge.trace.copy.constructed import CONSTRUCTED
 from torchgauge.trace.inspect.subclasses import any_wrapper
 from torchgauge.trace.isolate.isolation import untouched
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.torch_internals import DispatchMode, meta_answers_as, storage_key
+from torchgauge.trace.torch_internals.modes import DispatchMode
+from torchgauge.trace.torch_internals.tensors import meta_answers_as, storage_key
 from torchgauge.trace.values.simulation import Simulation, flat
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from torchgauge.trace.inspect.tree import walk
-from torchgauge.trace.torch_internals import autocast_of_the_caller
+from torchgauge.trace.torch_internals.autocast import autocast_of_the_caller
 
 aten = torch.ops.aten
 _ATTENTION = "aten._native_multi_head_attention.default"

@@ -61,7 +61,8 @@ from torchgauge.trace.inspect.wrappers import (
 )
 from torchgauge.trace.inspect.wrappers import unwrap as unwrap
 from torchgauge.trace.python.threads import is_of_threads
-from torchgauge.trace.torch_internals import storage_key, viewed
+from torchgauge.trace.torch_internals.autograd import viewed
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _SHARED = frozenset((
     bool, int, float, complex, str, bytes, type(None), type, types.BuiltinFunctionType,

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from torchgauge.trace.inspect.modules import cached_by_class, modules_of
-from torchgauge.trace.torch_internals import call_kernel
+from torchgauge.trace.torch_internals.kernels import call_kernel
 
 _STATES = ("state", "quant_state")
 """Where layers keep the statistics of their weight, if not on the weight."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchgauge.trace.torch_internals import negative_view
+from torchgauge.trace.torch_internals.tensors import negative_view
 
 
 def view_over(

@@ -20,11 +20,8 @@ from torch.nn.parameter import is_lazy
 from torchgauge.trace.inspect.irregular import dense_parts, is_irregular
 from torchgauge.trace.inspect.modules import cached_by_class, tensors_of
 from torchgauge.trace.inspect.wrappers import is_of_distributed
-from torchgauge.trace.torch_internals import (
-    is_default_dispatch,
-    without_torch_function,
-    wrapper_subclass,
-)
+from torchgauge.trace.torch_internals.modes import is_default_dispatch, without_torch_function
+from torchgauge.trace.torch_internals.tensors import wrapper_subclass
 
 _LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""

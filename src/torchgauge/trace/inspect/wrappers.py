@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from torchgauge.trace.inspect.modules import cached_by_class
-from torchgauge.trace.torch_internals import unwrap_compiled
+from torchgauge.trace.torch_internals.structures import unwrap_compiled
 
 _WRAPPING = (
     ("torch.nn.parallel.data_parallel", "DataParallel", "module"),

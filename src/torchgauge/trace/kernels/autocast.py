@@ -17,7 +17,7 @@ import torch
 from torchgauge.trace.kernels.autocast_lists import WITH_DTYPE, Policy
 from torchgauge.trace.kernels.autocast_regions import Regions
 from torchgauge.trace.record.inside_kernels import AutocastInside
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.autocast import (
     autocast_key,
     cached_casts_require_grad,
     outside_autocast_key,

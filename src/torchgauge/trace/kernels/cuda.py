@@ -17,7 +17,7 @@ from torchgauge.trace.kernels.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.kernels.losses import ctc_loss
 from torchgauge.trace.kernels.packed import pad_packed_sequence
 from torchgauge.trace.operators.shape_rules import channels_last
-from torchgauge.trace.torch_internals import is_composite
+from torchgauge.trace.torch_internals.kernels import is_composite
 
 _MOST_SAMPLES_TRAINING = 880_801
 _MOST_SAMPLES = 65_535

@@ -15,7 +15,7 @@ import torch
 
 from torchgauge.trace.kernels import recurrent
 from torchgauge.trace.kernels.recurrent import Cell
-from torchgauge.trace.torch_internals import packed_lstm_takes_onednn
+from torchgauge.trace.torch_internals.chosen_kernels import packed_lstm_takes_onednn
 
 
 def _sliced(hidden: Any, start: int, end: int) -> Any:

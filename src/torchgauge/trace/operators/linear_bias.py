@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import DispatchMode, reference_counts, without_modes
+from torchgauge.trace.torch_internals.autograd import reference_counts
+from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
 
 SUM = torch.ops.aten.add.Tensor
 _alias = torch.ops.aten.alias.default

@@ -11,7 +11,7 @@ import torch
 from torchgauge.trace.operators.fourier import TRANSFORMS
 from torchgauge.trace.operators.pointwise import pointwise_rule
 from torchgauge.trace.operators.shape_rules import SHAPE_RULES
-from torchgauge.trace.torch_internals import OpOverload, is_composite
+from torchgauge.trace.torch_internals.kernels import OpOverload, is_composite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

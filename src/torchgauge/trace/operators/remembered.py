@@ -17,12 +17,9 @@ import torch
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.repeated import Layer
 from torchgauge.trace.operators.shape_rules import META
-from torchgauge.trace.torch_internals import (
-    dispatch_keys,
-    dispatch_state,
-    function_mode_count,
-    storage_key,
-)
+from torchgauge.trace.torch_internals.dispatch_state import dispatch_keys, dispatch_state
+from torchgauge.trace.torch_internals.modes import function_mode_count
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _PLAIN = frozenset(
     (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,

@@ -19,7 +19,7 @@ from torchgauge.trace.operators.kernel_rules import KERNEL_RULES
 from torchgauge.trace.operators.loss_rules import LOSS_RULES
 from torchgauge.trace.operators.packed_rules import PACKED_RULES
 from torchgauge.trace.operators.reader_rules import READER_RULES
-from torchgauge.trace.torch_internals import has_early_onednn
+from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
 from torchgauge.trace.torch_internals.onednn import lstm_workspace_bytes
 
 META = torch.device("meta")

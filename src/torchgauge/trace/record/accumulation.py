@@ -14,12 +14,8 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from torchgauge.trace.torch_internals import (
-    DispatchMode,
-    is_python_node,
-    reference_counts,
-    without_modes,
-)
+from torchgauge.trace.torch_internals.autograd import is_python_node, reference_counts
+from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
 
 SUM = torch.ops.aten.add.Tensor
 SUM_IN_PLACE = torch.ops.aten.add_.Tensor

@@ -76,21 +76,21 @@ from torchgauge.trace.record.inside_kernels import (
 from torchgauge.trace.record.kept_numbers import KEPT, keeps_number, saved_factor, takes_kept_number
 from torchgauge.trace.record.kernel_memory import frees_unseen, is_opaque, run_measured
 from torchgauge.trace.record.storages import StorageTracker
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.autograd import (
     NO_SEQUENCE_NR,
-    DispatchMode,
-    call_kernel,
     current_autograd_node,
-    irregular_kernel,
-    is_alone,
     next_sequence_nr,
     node_sequence_nr,
     node_variable,
-    storage_key,
+)
+from torchgauge.trace.torch_internals.kernels import call_kernel, irregular_kernel
+from torchgauge.trace.torch_internals.modes import (
+    DispatchMode,
+    is_alone,
     without_dispatch,
     without_torch_function,
-    without_transforms,
 )
+from torchgauge.trace.torch_internals.tensors import storage_key, without_transforms
 from torchgauge.trace.values.readers import CPU
 from torchgauge.trace.values.simulation import INDEXING, Simulation
 

@@ -10,7 +10,7 @@ import torch
 from torchgauge.facts.trace import Role, StorageEvent, StorageRecord
 from torchgauge.trace.failures.out_of_memory import RealRunStopped
 from torchgauge.trace.inspect.code_lines import code_line
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _CODE_FROM = 64 * 1024
 """Bytes from which on the line of code that made a storage is noted: looking takes time."""

@@ -13,10 +13,11 @@ from torchgauge.facts.trace import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.isolate.isolation import unheard
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 
-def name_batch(request: Request, trace: Trace) -> Trace:
+def name_batch(request: RunPlan, trace: Trace) -> Trace:
     """Return the trace with ``batch_dims`` filled in; unchanged when it cannot be told.
 
     A dimension is named when it is a multiple of the batch size in both runs. The second run

@@ -13,7 +13,8 @@ from torch import nn
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.trace.failures.out_of_memory import free_bytes
 from torchgauge.trace.isolate.isolation import unheard
-from torchgauge.trace.run.session import Outcome, Request, Session
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
+from torchgauge.trace.run.session import Session
 from torchgauge.units import format_bytes
 
 _SHARE = 0.8
@@ -37,7 +38,7 @@ class Demand:
     """The values that were asked for and nobody knows."""
 
 
-def demand(request: Request, failed: Trace) -> Demand:
+def demand(request: RunPlan, failed: Trace) -> Demand:
     """Simulate once more with 1 for every unknown value, and weigh what was alive at its peak.
 
     Where that fails too, what was alive until then counts, and four times the parameters in

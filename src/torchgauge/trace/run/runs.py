@@ -30,14 +30,15 @@ from torchgauge.trace.run.real_run import (
     refused,
     too_large,
 )
-from torchgauge.trace.run.session import Outcome, Request, Session
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
+from torchgauge.trace.run.session import Session
 
 _CHANGE_A_RUN = ("torch._dynamo", "torch.nn.attention.flex_attention")
 _GRADIENT_MARKS = ("does not require grad", "doesn't require gradient", "has requires_grad=False")
 """What ``autograd.grad``, ``backward``, ``register_hook`` and ``retain_grad`` say without it."""
 
 
-def run(request: Request) -> Outcome:
+def run(request: RunPlan) -> Outcome:
     """Return the outcome of the first run that succeeds, else that of the first one that failed.
 
     Order: the planned reading of the inputs, then the other reading, each with inputs turned to
@@ -86,7 +87,7 @@ def run(request: Request) -> Outcome:
     return first
 
 
-def _calls_alone(request: Request) -> Outcome | None:
+def _calls_alone(request: RunPlan) -> Outcome | None:
     """Return the first simulated run, ``None`` where it would not be the only one."""
     if any(isinstance(module, torch.jit.ScriptModule) for module in modules_of(request.model)):
         return None
@@ -95,7 +96,7 @@ def _calls_alone(request: Request) -> Outcome | None:
     return _simulate(request)
 
 
-def _in_other_dtypes(request: Request, outcome: Outcome) -> tuple[InputPlan, Outcome]:
+def _in_other_dtypes(request: RunPlan, outcome: Outcome) -> tuple[InputPlan, Outcome]:
     """Return a run with inputs of other dtypes, where the guessed ones are wrong, and its plan."""
     plan = outcome.plan or request.plan
     if outcome.error is None and not looks_nothing_up(plan, outcome.trace):
@@ -111,13 +112,13 @@ def _in_other_dtypes(request: Request, outcome: Outcome) -> tuple[InputPlan, Out
     return plan, outcome
 
 
-def lacks_gradients(request: Request, error: BaseException | None) -> bool:
+def lacks_gradients(request: RunPlan, error: BaseException | None) -> bool:
     """Return whether an inference failed because its forward differentiates, which was off."""
     off = not (request.scenario.is_training or request.gradients)
     return off and isinstance(error, RuntimeError) and any(m in str(error) for m in _GRADIENT_MARKS)
 
 
-def _run_packed(request: Request) -> Outcome | None:
+def _run_packed(request: RunPlan) -> Outcome | None:
     """Run a quantized model for real, in the first reading of its inputs that it takes."""
     for plan in (request.plan, *request.plan.alternatives):
         with one_thread():  # how a backend lays out its copy depends on their number
@@ -130,7 +131,7 @@ def _run_packed(request: Request) -> Outcome | None:
     return None
 
 
-def _simulate(request: Request) -> Outcome:
+def _simulate(request: RunPlan) -> Outcome:
     outcome = _session(request)
     while outcome.error is not None and outcome.float_index_inputs:
         plan: InputPlan | None = request.plan
@@ -143,7 +144,7 @@ def _simulate(request: Request) -> Outcome:
     return outcome
 
 
-def _session(request: Request) -> Outcome:
+def _session(request: RunPlan) -> Outcome:
     """Run once, or twice when the first run imported parts of torch that change a run.
 
     Importing the compiler keeps the frames that are running, and with them tensors, alive for
@@ -158,7 +159,7 @@ def _session(request: Request) -> Outcome:
     return outcome
 
 
-def _instead(request: Request, simulated: Outcome) -> Outcome:
+def _instead(request: RunPlan, simulated: Outcome) -> Outcome:
     """Return the outcome of a real run, where that is allowed and fits, else the simulated one."""
     if request.simulated_only:
         return refused(simulated, "a real run, which would know it, was ruled out")
@@ -175,7 +176,7 @@ def _instead(request: Request, simulated: Outcome) -> Outcome:
     return real
 
 
-def _checked(request: Request, simulated: Outcome) -> Outcome:
+def _checked(request: RunPlan, simulated: Outcome) -> Outcome:
     """Return a simulated outcome, or a real one where a branch hung on an even split.
 
     How many tokens an expert gets may be taken to be even; whether a loop ends may not. Weights
@@ -195,7 +196,7 @@ def _checked(request: Request, simulated: Outcome) -> Outcome:
 
 
 def _run_for_real(
-    request: Request, reason: str, wanted: Demand | None = None, *, asks_for_values: bool = True
+    request: RunPlan, reason: str, wanted: Demand | None = None, *, asks_for_values: bool = True
 ) -> Outcome:
     """Return the outcome of a real run; ``wanted`` says which values a simulation asked for."""
     if request.on_progress is not None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ from torchgauge.trace.copy.meta_copy import CpuConverter, MetaConverter, Twin, u
 from torchgauge.trace.copy.restored import local_part, plain_means_replicated
 from torchgauge.trace.failures.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.inputs.plan import InputPlan, InputTensor, real_or_made
+from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.bitsandbytes import has_bitsandbytes, quantization_states
 from torchgauge.trace.inspect.describe import (
     call_inputs,
@@ -62,107 +62,42 @@ from torchgauge.trace.inspect.tree import (
 )
 from torchgauge.trace.isolate.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
-from torchgauge.trace.kernels import cpu
 from torchgauge.trace.kernels.autocast import autocast_installed
-from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.operators.repeated import repeatable
 from torchgauge.trace.python.list_indices import ListIndicesKnown
 from torchgauge.trace.python.outside import OutsideWork
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.generator_states import generator_states_noted
 from torchgauge.trace.record.inside_kernels import AutocastInside, native_autocast
-from torchgauge.trace.record.recorder import CompositeCall, Recorder
-from torchgauge.trace.run.checkpointing import checkpoint_blocks
-from torchgauge.trace.run.lost_gradients import LostGradients
-from torchgauge.trace.run.offload import offload
-from torchgauge.trace.run.parameter_hooks import ParameterHooks
-from torchgauge.trace.run.training import (
+from torchgauge.trace.record.recorder import Recorder
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
+from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.lost_gradients import LostGradients
+from torchgauge.trace.step.offload import offload
+from torchgauge.trace.step.parameter_hooks import ParameterHooks
+from torchgauge.trace.step.training import (
     Trainer,
     as_channels_last,
     compute_loss,
     to_channels_last,
 )
-from torchgauge.trace.torch_internals import (
-    attention_fused_on_meta,
+from torchgauge.trace.torch_internals.higher_order import (
     flex_attention_kernel,
-    global_module_hooks,
     higher_order_kernels,
     higher_order_operators,
-    meta_answers_as,
-    meta_kernels,
-    without_modes,
 )
+from torchgauge.trace.torch_internals.kernels import attention_fused_on_meta, meta_kernels
+from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.structures import global_module_hooks
+from torchgauge.trace.torch_internals.tensors import meta_answers_as
 from torchgauge.trace.values.control_flow import control_flow
 from torchgauge.trace.values.higher_order import flex_attention, flex_attention_without_gradients
 from torchgauge.trace.values.simulation import Simulation
 from torchgauge.trace.values.spread import stated
 from torchgauge.trace.values.values import FROM_SIZE
 
-CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
-"""Takes a module's first path, its twin, the positional arguments and what it returned. What it
-computes is not recorded; what it returns is kept (``Outcome.observed``), unless it is None."""
 _FLOAT_VALUES_LIMIT = 16
 """Elements up to which a real model's floating-point parameters keep their values."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What to run: a model, its inputs and a scenario."""
-
-    model: nn.Module
-    plan: InputPlan
-    scenario: Scenario
-    loss: Callable[[Any], torch.Tensor] | None = None
-    model_name: str
-    on_progress: Callable[[str], None] | None = None
-    ignore_devices: bool = False
-    """Read accelerators that the model names as the device of the run."""
-    gradients: bool = False
-    """Run an inference with gradients on, because its forward computes some."""
-    list_indices: bool = False
-    """Follow indices that are written as lists."""
-    simulated_only: bool = False
-    """Fail where a simulated run is not enough, instead of a real one."""
-    memory_limit: int | None = None
-    """Bytes at which a real run is stopped."""
-    target: VirtualDevice = cpu.DEVICE
-    """Whose kernels a simulated run takes."""
-    real_device: str = "cpu"
-    """Where a real run takes place."""
-    on_call: CallObserver | None = None
-    """Called after each forward of a module."""
-    note_composites: bool = False
-    """Run an inference in inference mode and note the composite operators that it shows whole."""
-    forward_only: bool = False
-    """End a training step after its first forward."""
-    calls_only: bool = False
-    """Keep module calls without operators and storages, where a simulated run is all it takes."""
-    modules_only_of_failures: bool = False
-    """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
-
-
-@dataclass(slots=True)
-class Outcome:
-    """A trace, and the exception that ended it early if there was one."""
-
-    trace: Trace
-    error: Exception | None = None
-    plan: InputPlan | None = None
-    """The reading of the inputs that was run."""
-    gradients: bool = False
-    """Whether an inference ran with gradients on."""
-    observed: tuple[tuple[int, Any], ...] = ()
-    """Index of the call and what ``Request.on_call`` returned for it."""
-    composites: tuple[CompositeCall, ...] = ()
-    """Calls of composite operators in the order in which they ended; only where asked for."""
-    is_guess: bool = False
-    """Whether something was decided on a guess of what the model chooses."""
-    branches_on_choice: bool = False
-    """Whether a branch was taken on an even split over choices, which says nothing of it."""
-    lost_index: bool = False
-    """Whether the values of an index that is written as a list were lost."""
-    float_index_inputs: tuple[str, ...] = ()
-    """Inputs made as floats from a size that an embedding wanted as integers."""
 
 
 @dataclass(slots=True)
@@ -174,7 +109,7 @@ class _Notes:
 class Session:
     """One execution of a request, simulated or real."""
 
-    def __init__(self, request: Request, execution: Execution, *, keep_ops: bool = True) -> None:
+    def __init__(self, request: RunPlan, execution: Execution, *, keep_ops: bool = True) -> None:
         self._request = request
         self._execution = execution
         self._keep_ops = keep_ops = keep_ops and not request.calls_only

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import FLEX_STATISTICS
+from torchgauge.trace.torch_internals.higher_order import FLEX_STATISTICS
 
 META = torch.device("meta")
 

@@ -23,7 +23,8 @@ from torchgauge.trace.inspect.irregular import (
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.remembered import Remembered
 from torchgauge.trace.operators.shape_rules import META
-from torchgauge.trace.torch_internals import sent_already, storage_key
+from torchgauge.trace.torch_internals.kernels import sent_already
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import PICKS, covers_storage, filled_with, passed_on
 from torchgauge.trace.values.higher_order import run_higher_order
 from torchgauge.trace.values.readers import CPU, Readers

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import covers_storage
 from torchgauge.trace.values.values import DRAWN, ValueStore
 

@@ -28,7 +28,7 @@ from torchgauge.trace.inspect.geometry import (
     span_of,
     view_over,
 )
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import covers_storage, reinterpreted
 
 INTEGER_LIMIT = 1 << 18

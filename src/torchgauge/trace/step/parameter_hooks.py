@@ -26,14 +26,14 @@ from torchgauge.trace.inspect.wrappers import distributes, is_of_distributed
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.isolate.places import MappingPlace, attributes_of, items_of
 from torchgauge.trace.python.threads import is_of_threads
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.autograd import (
     POST_ACCUMULATE_HOOKS,
     TENSOR_HOOKS,
     gradient_node,
     gradient_nodes,
-    list_kernels_on_meta,
     node_hooks,
 )
+from torchgauge.trace.torch_internals.kernels import list_kernels_on_meta
 
 _OF_ONE_PROCESS = "torch.distributed.optim.apply_optimizer_in_backward"
 """The one place of ``torch.distributed`` whose hooks communicate nothing (2.6–2.13)."""
