@@ -30,9 +30,9 @@ from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
 from torchgauge.trace.run.run_plan import CallObserver, Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import structure
 from torchgauge.version import __version__
 
 

@@ -24,8 +24,8 @@ from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
-from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inspect.tree import walk
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.record.recorder import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
 from torchgauge.trace.run.run_plan import CallObserver

@@ -33,16 +33,18 @@ from torchgauge.measure.step import RealStep, precision_of
 from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
 from torchgauge.target import check_cpu_options
-from torchgauge.trace.copy.meta_copy import unwrap, whole_model
+from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inputs.plan import InputSize, plan_inputs
 from torchgauge.trace.inspect.tree import type_name
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
 from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Session, structure
+from torchgauge.trace.run.session import Session
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")

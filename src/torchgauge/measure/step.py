@@ -12,7 +12,8 @@ from torch.nn.parameter import is_lazy
 from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Phase
 from torchgauge.trace.copy.casting import Casting
-from torchgauge.trace.copy.meta_copy import CpuConverter, Twin
+from torchgauge.trace.copy.converters import CpuConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.describe import dtype_named
 from torchgauge.trace.inspect.tree import has_forward, walk
@@ -46,7 +47,7 @@ class RealStep:
         self._gradients = request.gradients
         self._autocast_dtype = dtype_named(Precision(scenario.precision).autocast_dtype)
         casting = Casting(scenario, request.model, request.plan)
-        twin = Twin(request.model, CpuConverter(casting, [], self.device))
+        twin = ModelCopy(request.model, CpuConverter(casting, [], self.device))
         self._root = twin.root
         if self._root.training != scenario.is_training:
             with suppress(NotImplementedError):  # exported programs have their mode built in

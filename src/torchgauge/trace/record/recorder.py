@@ -451,10 +451,6 @@ class Recorder(DispatchMode):
             if not self._is_cpu:
                 self.storages.set_host(index)
 
-    def current_path(self) -> str:
-        """Return the path of the module that is running, ``""`` for the root and outside."""
-        return self.stack[-1].path if self.stack else ""
-
     def current_call(self) -> int:
         """Return the innermost module call, in a backward the one whose forward it is for."""
         if self.stack:

@@ -11,7 +11,7 @@ from torch import nn
 
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.facts.scenario import OPTIMIZERS, Precision, Scenario
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 
 _FIELDS = frozenset(field.name for field in fields(Scenario))
 _OURS = {"dtype": "dtypes", "input_dtype": "dtypes", "input_shape": "input_size",

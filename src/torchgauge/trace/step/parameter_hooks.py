@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.copy.meta_copy import Twin
+from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import ORDINARY, slots
 from torchgauge.trace.inspect.wrappers import distributes, is_of_distributed
@@ -60,7 +60,7 @@ class ParameterHooks:
     """
 
     def __init__(
-        self, twin: Twin | None, *, foreach: bool = False, around: Around | None = None
+        self, twin: ModelCopy | None, *, foreach: bool = False, around: Around | None = None
     ) -> None:
         self._around = around or (lambda hook: hook)
         self._nodes: list[Any] = []
@@ -109,7 +109,7 @@ class ParameterHooks:
             pairs += zip(on_node, node_hooks(gradient_node(copied)), strict=True)
         return pairs
 
-    def _copy(self, twin: Twin, hooked: list[list[tuple[Any, Any]]], *, foreach: bool) -> None:
+    def _copy(self, twin: ModelCopy, hooked: list[list[tuple[Any, Any]]], *, foreach: bool) -> None:
         pairs = [pair for found in hooked for pair in found]
         for hooks, given in pairs:
             twin.stand_for(hooks, given)  # a handle that removes a hook finds it here
@@ -195,7 +195,7 @@ def _is_own(hook: Any) -> bool:
     return getattr(hook, "__module__", None) == _OF_ONE_PROCESS or not distributes(hook)
 
 
-def _copied(hook: Any, twin: Twin) -> Any:
+def _copied(hook: Any, twin: ModelCopy) -> Any:
     """Return the copy of a hook; ``captured.append`` is one, too."""
     owner = getattr(hook, "__self__", None)
     if type(hook) is types.BuiltinFunctionType:
@@ -211,7 +211,7 @@ def _choose(optimizer: torch.optim.Optimizer, *, foreach: bool) -> None:
             group["foreach"] = foreach
 
 
-def _is_to_copy(value: Any, twin: Twin) -> bool:
+def _is_to_copy(value: Any, twin: ModelCopy) -> bool:
     """Return whether a value outside of the model is part of what hooks change."""
     kind = type(value)
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType, str, bytes)):
@@ -221,7 +221,7 @@ def _is_to_copy(value: Any, twin: Twin) -> bool:
     return (kind in _CONTAINERS and len(value) <= _SMALL) or _holds(value, twin)
 
 
-def _holds(value: Any, twin: Twin, depth: int = 0, seen: set[int] | None = None) -> bool:
+def _holds(value: Any, twin: ModelCopy, depth: int = 0, seen: set[int] | None = None) -> bool:
     """Return whether a value holds a tensor, a module, an optimizer, or the identity of one."""
     seen = set() if seen is None else seen
     if isinstance(value, (torch.Tensor, nn.Module, torch.optim.Optimizer)):
