@@ -26,7 +26,7 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.inspect.wrappers import unwrap
-from torchgauge.trace.record.recorder import CompositeCall
+from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
 from torchgauge.trace.run.run_plan import CallObserver
 

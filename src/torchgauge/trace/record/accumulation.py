@@ -42,12 +42,28 @@ _WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
 ``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
 
+def as_in_backward(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], node: Any, *, by_user: bool
+) -> Any:
+    """Return the operator that a backward node runs while no dispatch mode is active.
+
+    Within a hook, ``by_user``, sums are not the engine's.
+    """
+    if func is SUM and not by_user and is_last_reference(args, kwargs, node):
+        return SUM_IN_PLACE
+    if func in SELECTIONS and not by_user and _is_of_selection(func, args, node):
+        return SELECTIONS[func]
+    if func in WRITTEN_OVER and _is_written_over(args, node):
+        return WRITTEN_OVER[func]
+    return func
+
+
 def writes_over(node: Any) -> bool:
     """Return whether a backward node writes results of its formula over its temporaries."""
     return node.name() in _WRITE_OVER
 
 
-def is_written_over(args: tuple[Any, ...], node: Any) -> bool:
+def _is_written_over(args: tuple[Any, ...], node: Any) -> bool:
     """Return whether an operator under ``node`` would write its result over its first operand."""
     if torch.is_grad_enabled() or not writes_over(node) or len(args) != 2:
         return False
@@ -70,7 +86,7 @@ _written_over = WeakTensorKeyDictionary()
 _OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
 
 
-def is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
+def _is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
     """Return whether PyTorch's own formulas, not a user's, add to zeros under a backward node.
 
     The gradient of ``index_put`` and ``put`` themselves overwrites a copy of what comes in, and

@@ -14,7 +14,7 @@ from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputPlan
 from torchgauge.trace.kernels import cpu
 from torchgauge.trace.kernels.base import VirtualDevice
-from torchgauge.trace.record.recorder import CompositeCall
+from torchgauge.trace.record.recording import CompositeCall
 
 CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
 """Takes a module's first path, its twin, the positional arguments and what it returned. What it

@@ -13,15 +13,10 @@ from torchgauge.facts.trace import Execution, Failure, Trace
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.copy.restored import plain_means_replicated
 from torchgauge.trace.inspect.bitsandbytes import has_bitsandbytes
-from torchgauge.trace.inspect.describe import (
-    call_inputs,
-    parameter_names,
-)
+from torchgauge.trace.inspect.describe import call_inputs, parameter_names
 from torchgauge.trace.inspect.irregular import refuse
 from torchgauge.trace.inspect.packed_objects import holds_packed
-from torchgauge.trace.inspect.subclasses import (
-    has_special_parameters,
-)
+from torchgauge.trace.inspect.subclasses import has_special_parameters
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import constants_on_cpu, neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
