@@ -27,7 +27,8 @@ from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
 from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.trace.copy.meta_copy import whole_model
-from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.run.batch import name_batch
 from torchgauge.trace.run.result import structure

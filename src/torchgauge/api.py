@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.trace.inputs.plan import InputSize
+    from torchgauge.trace.inputs.sizes import InputSize
 
 __all__ = [
     "analyze",

@@ -19,7 +19,8 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.bench import Bench, Setup
 from torchgauge.fit.workloads import PlainRun
 from torchgauge.target import Target, target_of
-from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 

@@ -33,7 +33,8 @@ from torchgauge.fit.workloads import (
     longest_context,
 )
 from torchgauge.target import Target, target_of
-from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus

@@ -35,7 +35,8 @@ from torchgauge.measure.timing import Samples, measurement, repeat
 from torchgauge.target import check_cpu_options
 from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inputs.plan import plan_inputs
+from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.inspect.tree import type_name
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched

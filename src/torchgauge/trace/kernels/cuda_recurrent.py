@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args, Gradients, Kwargs, Rule, Tensors
+
 _MODES = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
 """cuDNN's numbers (``cudnnRNNMode_t``)."""
 _KEPT_PER_UNIT = {0: 1, 1: 1, 2: 6, 3: 5}
@@ -67,7 +69,7 @@ def _padded(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
         train: bool,
         bidirectional: bool,
         batch_first: bool,
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> Tensors:
         options = _Options(
             has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
             bidirectional=bidirectional, batch_first=batch_first,
@@ -90,7 +92,7 @@ def _packed(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
         dropout: float,
         train: bool,
         bidirectional: bool,
-    ) -> tuple[torch.Tensor, ...]:
+    ) -> Tensors:
         options = _Options(
             has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
             bidirectional=bidirectional,
@@ -103,7 +105,7 @@ def _packed(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
     return run
 
 
-def cudnn_rnn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def cudnn_rnn(args: Args, kwargs: Kwargs) -> Tensors:
     """Outputs of ``aten._cudnn_rnn``: output, both states, reserve space, weight buffer."""
     source, _, _, weights, hx, cx, mode, size, projected, layers, batch_first = args[:11]
     train, bidirectional, batch_sizes = args[12:15]
@@ -128,7 +130,7 @@ def cudnn_rnn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tens
 
 
 def cudnn_rnn_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
+    args: Args, kwargs: Kwargs
 ) -> tuple[torch.Tensor | list[torch.Tensor] | None, ...]:
     """Gradients of the input, both states and all weights, as ``output_mask`` asks."""
     source, weights, hx, cx, mask = args[0], args[1], args[4], args[5], args[-1]
@@ -167,7 +169,7 @@ def gru_cell(
     return result
 
 
-def fused_lstm_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def fused_lstm_cell(args: Args, kwargs: Kwargs) -> Tensors:
     """Both states ``[B, H]`` and the activated gates ``[B, 4H]``.
 
     Source, of the four rules: ``RNN.cu`` in PyTorch's ``aten/src/ATen/native/cuda``.
@@ -175,24 +177,20 @@ def fused_lstm_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torc
     return torch.empty_like(args[2]), torch.empty_like(args[2]), torch.empty_like(args[0])
 
 
-def fused_lstm_cell_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor | None, ...]:
+def fused_lstm_cell_backward(args: Args, kwargs: Kwargs) -> Gradients:
     """Gradients of the gates ``[B, 4H]``, the cell state and the bias."""
     cx, gates, has_bias = args[2], args[4], args[5]
     bias = gates.new_empty(gates.shape[1]) if has_bias else None
     return torch.empty_like(gates), torch.empty_like(cx), bias
 
 
-def fused_gru_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def fused_gru_cell(args: Args, kwargs: Kwargs) -> Tensors:
     """The state ``[B, H]`` and five values per unit (``GRU_WORKSPACE_MULTIPLIER``)."""
     batch, size = args[2].shape
     return torch.empty_like(args[2]), args[2].new_empty((batch, 5 * size))
 
 
-def fused_gru_cell_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor | None, ...]:
+def fused_gru_cell_backward(args: Args, kwargs: Kwargs) -> Gradients:
     """Gradients of both kinds of gates ``[B, 3H]``, the state and both biases."""
     grad, has_bias = args[0], args[2]
     batch, size = grad.shape
@@ -209,7 +207,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 """Recurrent layers on padded and on packed sequences, and single steps."""
 
-SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+SHAPE_RULES: dict[str, Rule] = {
     "aten._cudnn_rnn.default": cudnn_rnn,
     "aten._cudnn_rnn_backward.default": cudnn_rnn_backward,
     "aten._thnn_fused_lstm_cell.default": fused_lstm_cell,

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.operators.fourier import TRANSFORMS
 from torchgauge.trace.operators.pointwise import pointwise_rule
-from torchgauge.trace.operators.shape_rules import SHAPE_RULES
+from torchgauge.trace.shapes.fourier import TRANSFORMS
+from torchgauge.trace.shapes.table import SHAPE_RULES
 from torchgauge.trace.torch_internals.kernels import OpOverload, is_composite
 
 

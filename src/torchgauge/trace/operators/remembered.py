@@ -16,7 +16,7 @@ import torch
 
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.repeated import Layer
-from torchgauge.trace.operators.shape_rules import META
+from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.dispatch_state import dispatch_keys, dispatch_state
 from torchgauge.trace.torch_internals.modes import function_mode_count
 from torchgauge.trace.torch_internals.tensors import storage_key

@@ -28,11 +28,9 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.inspect.subclasses import ORDINARY, any_wrapper
 from torchgauge.trace.inspect.wrappers import is_of_distributed
-from torchgauge.trace.operators.fourier import fourier_scratch
 from torchgauge.trace.operators.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.operators.operand_dtypes import check_operand_dtypes
-from torchgauge.trace.operators.shape_rules import layout_of
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.accumulation import SUM, SUM_IN_PLACE, as_in_backward, last_reference
 from torchgauge.trace.record.inside_kernels import (
@@ -46,6 +44,8 @@ from torchgauge.trace.record.kernel_memory import frees_unseen, is_opaque, run_m
 from torchgauge.trace.record.operands import Operands
 from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.record.short_ways import ShortWays
+from torchgauge.trace.shapes.fourier import fourier_scratch
+from torchgauge.trace.shapes.layouts import layout_of
 from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_variable
 from torchgauge.trace.torch_internals.kernels import call_kernel, irregular_kernel
 from torchgauge.trace.torch_internals.modes import DispatchMode, without_torch_function

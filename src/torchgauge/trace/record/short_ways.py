@@ -14,12 +14,12 @@ from torchgauge.trace.inspect.subclasses import ORDINARY
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.operators.remembered import Made, again, spec_of
 from torchgauge.trace.operators.repeated import NEW, Layer, Step, steps_of
-from torchgauge.trace.operators.shape_rules import META
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.accumulation import SUM, SUM_IN_PLACE, is_last_reference, writes_over
 from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall
+from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.autograd import current_autograd_node
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key

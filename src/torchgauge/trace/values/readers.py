@@ -10,8 +10,8 @@ import torch
 
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.operators.op_facts import OpFacts
-from torchgauge.trace.operators.reader_rules import READER_RULES
-from torchgauge.trace.operators.shape_rules import META
+from torchgauge.trace.shapes.readers import READER_RULES
+from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.values import FROM_SIZE, READ_LIMIT, Origins, ValueStore
 

@@ -22,7 +22,7 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.remembered import Remembered
-from torchgauge.trace.operators.shape_rules import META
+from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.kernels import sent_already
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import PICKS, covers_storage, filled_with, passed_on
@@ -204,23 +204,36 @@ class Simulation:
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)
             return output
+        self._note_values(func, facts, args, kwargs, output, tensors)
+        return output
+
+    def _note_values(
+        self,
+        func: Any,
+        facts: OpFacts,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        output: Any,
+        tensors: Sequence[torch.Tensor],
+    ) -> None:
+        """Give the output of an operator the values that are known or may be assumed."""
+        values = self.values
         if facts.depends_on_shape_only:
             self._fill(func, args, kwargs, output)
         elif draws(facts.base, args, kwargs, output):
             self._drawn += 1
-            draw(self.values, facts.base, self._drawn, func, args, kwargs, output)
+            draw(values, facts.base, self._drawn, func, args, kwargs, output)
         elif (answer := finite_answer(facts.base, args)) is not None and not self._all_known(
             tensors
         ):
-            self.values.fill(output, answer, origins=FINITE)
+            values.fill(output, answer, origins=FINITE)
         elif facts.base in _EMPTY:
             if has_small_value(output.shape, output.dtype):  # parts may be written one by one
-                self.values.fill(output, 0)
-        elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
+                values.fill(output, 0)
+        elif tensors and (len(values) > 0 or facts.base in _FILLS_IN_PLACE):
             self._pass_on(func, facts, args, kwargs, output, tensors)
         if facts.base in CHOICES:
-            spread(self.values, facts.base, args, kwargs, output, self.values.place())
-        return output
+            spread(values, facts.base, args, kwargs, output, values.place())
 
     def _pass_on(
         self,
