@@ -70,10 +70,7 @@ class CpuConverter:
     """
 
     def __init__(
-        self,
-        casting: Casting | None,
-        assumptions: list[str],
-        device: torch.device | None = None,
+        self, casting: Casting | None, assumptions: list[str], device: torch.device | None = None
     ) -> None:
         self.device = device or torch.device("cpu")
         self.casting = casting

@@ -45,10 +45,7 @@ class FusedAttention:
     """Runs the fused kernels of attention by the operators that they call."""
 
     def __init__(
-        self,
-        calls: Calls,
-        root: nn.Module,
-        takes_kernel: Callable[..., bool] | None,
+        self, calls: Calls, root: nn.Module, takes_kernel: Callable[..., bool] | None
     ) -> None:
         """Know the layers by their weights.
 

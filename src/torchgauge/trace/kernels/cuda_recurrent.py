@@ -8,12 +8,12 @@ states ``[layers · directions, B, H]``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
 
+from torchgauge.trace.kernels.recurrent import Options
 from torchgauge.trace.shapes.rule import Args, Gradients, Kwargs, Rule, Tensors
 
 _MODES = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
@@ -24,25 +24,13 @@ an LSTM's cell, a GRU's product of the hidden state with the new gate's weights.
 reserve space holds these and nothing else; cuDNN does not publish its layout."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """What the forward of a recurrent layer gets besides tensors."""
-
-    has_biases: bool
-    num_layers: int
-    dropout: float
-    train: bool
-    bidirectional: bool
-    batch_first: bool = False
-
-
 def _run(
     kind: str,
     source: torch.Tensor,
     hx: torch.Tensor,
     cx: torch.Tensor | None,
     params: Sequence[torch.Tensor],
-    options: _Options,
+    options: Options,
     batch_sizes: Sequence[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return output, hidden state and cell state."""
@@ -60,22 +48,10 @@ def _run(
 
 def _padded(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
     def run(
-        source: torch.Tensor,
-        hx: Any,
-        params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
-    ) -> Tensors:
-        options = _Options(
-            has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
-            bidirectional=bidirectional, batch_first=batch_first,
-        )  # fmt: skip
+        source: torch.Tensor, hx: Any, params: Sequence[torch.Tensor], *options: Any
+    ) -> tuple[torch.Tensor, ...]:
         hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
-        results = _run(kind, source, hidden, cell, params, options)
+        results = _run(kind, source, hidden, cell, params, Options(*options))
         return results if kind == "lstm" else results[:2]
 
     return run
@@ -87,19 +63,11 @@ def _packed(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
         batch_sizes: torch.Tensor,
         hx: Any,
         params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-    ) -> Tensors:
-        options = _Options(
-            has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
-            bidirectional=bidirectional,
-        )  # fmt: skip
+        *options: Any,
+    ) -> tuple[torch.Tensor, ...]:
         hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
         sizes = [int(size) for size in batch_sizes.tolist()]
-        results = _run(kind, data, hidden, cell, params, options, sizes)
+        results = _run(kind, data, hidden, cell, params, Options(*options), sizes)
         return results if kind == "lstm" else results[:2]
 
     return run

@@ -101,10 +101,7 @@ def _fractional_max_pool3d(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, to
     """``[…, c, t, h, w] → […, c, *output_size]`` and as many indices."""
     source, output_size = args[0], args[2]
     shape = (*source.shape[:-3], *output_size)
-    return (
-        made(shape, source.dtype),
-        made(shape, torch.int64),
-    )
+    return (made(shape, source.dtype), made(shape, torch.int64))
 
 
 def _multilabel_margin_loss(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor]:

@@ -140,11 +140,7 @@ def _chosen(args: tuple[Any, ...], constant_of: ConstantOf) -> torch.Tensor | No
 
 
 def _computed(
-    func: Any,
-    base: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    constant_of: ConstantOf,
+    func: Any, base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], constant_of: ConstantOf
 ) -> torch.Tensor | None:
     """Run an element-wise operator on one element of each argument."""
 

@@ -355,10 +355,7 @@ class ValueStore:
             self.default, self.used_default = before
 
     def compute(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[Any, Origins]:
         """Run ``func`` on the values of its arguments; return the result and its origins.
 
