@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from torchgauge.trace.operators.op_facts import OpFacts
+from torchgauge.trace.operators.op_facts import OpCall
 
 ConstantOf: TypeAlias = Callable[[torch.Tensor], "torch.Tensor | None"]
 """Takes a meta tensor; returns the number that fills it (0-dimensional, on the CPU) or ``None``."""
@@ -40,31 +40,24 @@ _WRITES = frozenset(("copy_", "fill_", "zero_"))
 _DROPPED = ("layout", "memory_format", "pin_memory", "non_blocking")
 
 
-def passed_on(
-    func: Any,
-    facts: OpFacts,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    outputs: list[torch.Tensor],
-    constant_of: ConstantOf,
-) -> Filled | None:
+def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf) -> Filled | None:
     """Return the outputs that are filled with one number, ``None`` where no rule says so."""
     if not outputs:
         return None
-    base = facts.base
+    base, args = call.facts.base, call.args
     number: torch.Tensor | None
     if base in PICKS:
         number = constant_of(args[0])
     elif base in _JOINS:
         number = _same(args[0], constant_of)
     elif base == "constant_pad_nd":
-        number = _padded(args, kwargs, constant_of)
+        number = _padded(args, call.kwargs, constant_of)
     elif base in _REDUCTIONS:
         number = _reduced(base, args[0], outputs[0], constant_of)
     elif base == "where" and len(args) == 3:
         number = _chosen(args, constant_of)
-    elif facts.is_elementwise:
-        number = _computed(func, base, args, kwargs, constant_of)
+    elif call.facts.is_elementwise:
+        number = _computed(call, constant_of)
     else:
         return None
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
@@ -139,9 +132,7 @@ def _chosen(args: tuple[Any, ...], constant_of: ConstantOf) -> torch.Tensor | No
     return torch.as_tensor(taken, device="cpu")
 
 
-def _computed(
-    func: Any, base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], constant_of: ConstantOf
-) -> torch.Tensor | None:
+def _computed(call: OpCall, constant_of: ConstantOf) -> torch.Tensor | None:
     """Run an element-wise operator on one element of each argument."""
 
     def element(value: Any) -> Any:
@@ -154,20 +145,20 @@ def _computed(
             raise LookupError
         return number.reshape((1,) * value.dim()).clone()
 
-    target = args[0]
+    args, target = call.args, call.args[0]
     rest: tuple[Any, ...] = args
     try:
-        if base in _WRITES:
+        if call.facts.base in _WRITES:
             one = torch.zeros((1,) * target.dim(), dtype=target.dtype, device="cpu")
             rest = (one, *(element(value) for value in args[1:]))
         else:
             rest = tuple(element(value) for value in args)
-        options = {k: element(v) for k, v in kwargs.items() if k not in _DROPPED}
+        options = {k: element(v) for k, v in call.kwargs.items() if k not in _DROPPED}
     except LookupError:
         return None
     if "device" in options:
         options["device"] = torch.device("cpu")
-    result = func(*rest, **options)
+    result = call.func(*rest, **options)
     return result.reshape(()) if isinstance(result, torch.Tensor) else None
 
 

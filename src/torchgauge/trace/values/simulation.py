@@ -20,7 +20,7 @@ from torchgauge.trace.inspect.irregular import (
     refuse,
     sparse_clone,
 )
-from torchgauge.trace.operators.op_facts import OpFacts
+from torchgauge.trace.operators.op_facts import OpCall, OpFacts
 from torchgauge.trace.operators.remembered import Remembered
 from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.kernels import sent_already
@@ -189,7 +189,7 @@ class Simulation:
             args = (args[0], self.readers.as_positions(args[1]), *args[2:])
             tensors = [item for item in flat(args) if isinstance(item, torch.Tensor)]
         elif facts.reads_values and facts.rule is None:
-            return self.readers.run(func, facts, args, kwargs, tensors)
+            return self.readers.run(OpCall(func, facts, args, kwargs, tensors))
         if facts.is_collective and func.namespace == "c10d":
             return sent_already(func, args)
         if facts.is_higher_order:
@@ -204,65 +204,49 @@ class Simulation:
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)
             return output
-        self._note_values(func, facts, args, kwargs, output, tensors)
+        self._note_values(OpCall(func, facts, args, kwargs, tensors), output)
         return output
 
-    def _note_values(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        tensors: Sequence[torch.Tensor],
-    ) -> None:
+    def _note_values(self, call: OpCall, output: Any) -> None:
         """Give the output of an operator the values that are known or may be assumed."""
-        values = self.values
-        if facts.depends_on_shape_only:
-            self._fill(func, args, kwargs, output)
-        elif draws(facts.base, args, kwargs, output):
+        values, base, tensors = self.values, call.facts.base, call.tensors
+        if call.facts.depends_on_shape_only:
+            self._fill(call, output)
+        elif draws(call, output):
             self._drawn += 1
-            draw(values, facts.base, self._drawn, func, args, kwargs, output)
-        elif (answer := finite_answer(facts.base, args)) is not None and not self._all_known(
+            draw(values, self._drawn, call, output)
+        elif (answer := finite_answer(base, call.args)) is not None and not self._all_known(
             tensors
         ):
             values.fill(output, answer, origins=FINITE)
-        elif facts.base in _EMPTY:
+        elif base in _EMPTY:
             if has_small_value(output.shape, output.dtype):  # parts may be written one by one
                 values.fill(output, 0)
-        elif tensors and (len(values) > 0 or facts.base in _FILLS_IN_PLACE):
-            self._pass_on(func, facts, args, kwargs, output, tensors)
-        if facts.base in CHOICES:
-            spread(values, facts.base, args, kwargs, output, values.place())
+        elif tensors and (len(values) > 0 or base in _FILLS_IN_PLACE):
+            self._pass_on(call, output)
+        if base in CHOICES:
+            spread(values, call, output, values.place())
 
-    def _pass_on(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        tensors: Sequence[torch.Tensor],
-    ) -> None:
+    def _pass_on(self, call: OpCall, output: Any) -> None:
         """Give the output of an operator its values, if they are known, or drop old ones."""
+        facts, tensors = call.facts, call.tensors
         if facts.is_deterministic and self._all_known(tensors):
-            self._follow(func, facts, args, kwargs, output)
+            self._follow(call, output)
         elif facts.base in _FILLS_IN_PLACE or (
             facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
         ):
-            if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
-                self._invalidate(output, args)
+            if not self._fill_outputs(call, output) and facts.is_mutating:
+                self._invalidate(output, call.args)
         elif facts.is_mutating:
-            self._invalidate(output, args)
+            self._invalidate(output, call.args)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
         return all(map(self.values.knows, tensors))
 
-    def _follow(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _follow(self, call: OpCall, output: Any) -> None:
         """Compute the values of an output whose inputs all have values."""
         values = self.values
+        func, facts, args, kwargs, _ = call
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
         if outputs and not facts.is_mutating and self._all_known(outputs):  # views
             return
@@ -276,7 +260,7 @@ class Simulation:
             not facts.is_mutating and all(item.numel() <= INTEGER_LIMIT for item in inputs)
         )
         is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
-        if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
+        if is_wide and self._fill_outputs(call, output):
             return
         is_small = all(_is_worth_it(output, inputs, limit) for output in outputs)
         # A mask becomes numbers before it is resized to a feature map, which is small again.
@@ -287,21 +271,19 @@ class Simulation:
                     if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                         values.set(meta, value, origins=origins, keep=True)
                 return  # operators on lists that work in place return nothing
-        if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+        if not self._fill_outputs(call, output) and facts.is_mutating:
             self._invalidate(output, args)
 
-    def _fill_outputs(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> bool:
+    def _fill_outputs(self, call: OpCall, output: Any) -> bool:
         """Fill outputs with one number where a rule says so; return whether one did."""
         values = self.values
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
         filled = None
         with suppress(RuntimeError, NotImplementedError, TypeError, IndexError):
-            filled = passed_on(func, facts, args, kwargs, outputs, values.number_of)
-        origins = values.origins_of(*flat(args))
+            filled = passed_on(call, outputs, values.number_of)
+        origins = values.origins_of(*flat(call.args))
         for meta, number in filled or ():
-            if facts.is_mutating and not covers_storage(meta):
+            if call.facts.is_mutating and not covers_storage(meta):
                 before = values.number_of(meta)
                 if before is None or before != number:
                     return False
@@ -309,12 +291,13 @@ class Simulation:
                 values.fill(meta, number, origins=origins)
         return filled is not None
 
-    def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _fill(self, call: OpCall, output: Any) -> None:
         """Compute the values of a tensor that depends on shapes and scalars alone."""
         if not isinstance(output, torch.Tensor):
             return
+        func, facts, args, kwargs, _ = call
         if not has_small_value(output.shape, output.dtype):
-            number = filled_with(func._schema.name.rpartition("::")[2], args, kwargs)
+            number = filled_with(facts.base, args, kwargs)
             if isinstance(number, (int, float, complex)):
                 self.values.fill(output, number)
             return
