@@ -47,8 +47,8 @@ class RealStep:
         self._gradients = request.gradients
         self._autocast_dtype = dtype_named(Precision(scenario.precision).autocast_dtype)
         casting = Casting(scenario, request.model, request.plan)
-        twin = ModelCopy(request.model, CpuConverter(casting, [], self.device))
-        self._root = twin.root
+        copied = ModelCopy(request.model, CpuConverter(casting, [], self.device))
+        self._root = copied.root
         if self._root.training != scenario.is_training:
             with suppress(NotImplementedError):  # exported programs have their mode built in
                 self._root.train(scenario.is_training)
@@ -61,9 +61,9 @@ class RealStep:
             return as_channels_last(made) if scenario.channels_last else made
 
         plan = request.plan
-        self._args = tuple(real_or_made(twin.value(value), make) for value in plan.args)
+        self._args = tuple(real_or_made(copied.value(value), make) for value in plan.args)
         self._kwargs = {
-            name: real_or_made(twin.value(value), make) for name, value in plan.kwargs.items()
+            name: real_or_made(copied.value(value), make) for name, value in plan.kwargs.items()
         }
         self._call: Callable[..., Any] = self._root
         if wrap is not None:
@@ -73,7 +73,7 @@ class RealStep:
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)
-        self._hooks = ParameterHooks(twin if scenario.is_training else None)
+        self._hooks = ParameterHooks(copied if scenario.is_training else None)
         self._trainer = (
             Trainer(self._root, scenario, foreach=self.device.type != "cpu")
             if scenario.is_training

@@ -18,11 +18,11 @@ def view_over(
     return negative_view(view) if like.is_neg() else view
 
 
-def view_of(twin: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """Return the view of ``twin`` that ``view`` is of ``base``, through which gradients flow."""
-    offset = view.storage_offset() - base.storage_offset() + twin.storage_offset()
+def view_of(copied: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """Return the view of ``copied`` that ``view`` is of ``base``, through which gradients flow."""
+    offset = view.storage_offset() - base.storage_offset() + copied.storage_offset()
     with torch.enable_grad():
-        return twin.as_strided(view.shape, view.stride(), offset)
+        return copied.as_strided(view.shape, view.stride(), offset)
 
 
 def span_of(tensor: torch.Tensor) -> tuple[int, int]:

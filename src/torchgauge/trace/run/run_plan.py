@@ -17,8 +17,8 @@ from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.record.recording import CompositeCall
 
 CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
-"""Takes a module's first path, its twin, the positional arguments and what it returned. What it
-computes is not recorded; what it returns is kept (``Outcome.observed``), unless it is None."""
+"""Gets a module's first path, its copy, the positional arguments and the output of a call. What it
+computes is not recorded; what it returns is kept in ``Outcome.observed``, unless it is ``None``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -127,7 +127,7 @@ def _arguments_of_step(kind: Callable[..., torch.optim.Optimizer]) -> list[str]:
 
 
 class Trainer:
-    """What a training loop does around the forward, on a (twin) model.
+    """What a training loop does around the forward, on a copied model.
 
     ``foreach`` says whether the device's optimizers go over lists of tensors by themselves.
     """

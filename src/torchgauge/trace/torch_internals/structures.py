@@ -29,7 +29,7 @@ def unwrap_compiled(module: torch.nn.Module) -> torch.nn.Module:
 def flatten_with_names(value: Any) -> tuple[list[tuple[str, ...]], list[Any], Any]:
     """Return the path of each leaf as keys, indices and field names, the leaves, the structure.
 
-    2.6–2.13; ``torch.utils._pytree`` has no public twin that knows transformers' outputs.
+    2.6–2.13; ``torch.utils._pytree`` has no public function that knows transformers' outputs.
     """
     from torch.utils import _pytree
 

@@ -1,4 +1,4 @@
-"""How an operator runs without data: on meta tensors, with values beside where they are small.
+"""How an operator runs without data: on meta tensors, with the values of small ones kept.
 
 Everything here runs inside the recorder's dispatch handler, where the mode is off: operators
 called here are not recorded.
@@ -73,7 +73,7 @@ class Simulation:
         self._drawn = 0
         """How many random numbers were drawn."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
-        """By real storage: a reference that ends with it, and its meta twin."""
+        """By real storage: a reference that ends with it, and its meta copy."""
 
     @property
     def has_guessed_choice(self) -> bool:
@@ -98,9 +98,9 @@ class Simulation:
     def constant(
         self, tensor: torch.Tensor, *, origins: Origins = KNOWN, keep: bool = True
     ) -> torch.Tensor:
-        """Return the meta twin of a real tensor; the same storage always gets the same twin.
+        """Return the meta copy of a real tensor; the same storage always gets the same copy.
 
-        Without ``keep`` the twin is a new one, which lives as long as it is used.
+        Without ``keep`` the copy is a new one, which lives as long as it is used.
         """
         if is_irregular(tensor):
             refuse(nested=tensor.is_nested)
@@ -113,17 +113,17 @@ class Simulation:
             entry = (ended, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
-        twin = view_over(entry[1], tensor)
+        meta = view_over(entry[1], tensor)
         if tensor.is_meta:
-            return twin
+            return meta
         numel = storage.nbytes() // max(1, tensor.element_size())
         if is_new and has_small_value((numel,), tensor.dtype):
             whole = torch.UntypedStorage(storage.nbytes())
             whole.copy_(storage.cpu(), False)
             self.values.adopt(entry[1], whole, origins=origins)
-        elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(twin)):
-            self.values.copy_of(twin, tensor)
-        return twin
+        elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(meta)):
+            self.values.copy_of(meta, tensor)
+        return meta
 
     def on_cpu(self, meta: torch.Tensor) -> torch.Tensor:
         """Return what a tensor that lies on the CPU is there: real where its values are known."""
