@@ -13,6 +13,7 @@ from torchgauge.trace.copy.constructed import CONSTRUCTED
 from torchgauge.trace.inspect.subclasses import any_wrapper
 from torchgauge.trace.isolate.isolation import untouched
 from torchgauge.trace.operators.op_facts import facts_of
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.modes import DispatchMode
 from torchgauge.trace.torch_internals.tensors import meta_answers_as, storage_key
 from torchgauge.trace.values.simulation import Simulation, flat
@@ -38,11 +39,7 @@ class _Construction(DispatchMode):
         return sum(storage.nbytes() for storage in alive if storage is not None)
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         if types and any_wrapper(types):
             return NotImplemented
@@ -52,7 +49,7 @@ class _Construction(DispatchMode):
         finally:
             self.is_inside = was_inside
 
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    def _run(self, func: Any, args: Args, kwargs: Kwargs | None) -> Any:
         simulation = self._simulation
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}

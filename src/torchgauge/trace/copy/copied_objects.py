@@ -20,6 +20,7 @@ from torch.utils.hooks import RemovableHandle
 from torchgauge.trace.inspect.packed_objects import is_packed
 from torchgauge.trace.inspect.wrappers import is_of_distributed
 from torchgauge.trace.python.threads import is_of_threads
+from torchgauge.trace.shapes.rule import Args
 
 
 class ObjectCopies:
@@ -150,9 +151,7 @@ class _CopiedTensors(TorchFunctionMode):
         super().__init__()
         self._copies = copies
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.__deepcopy__:
             return self._copies.value(args[0])
         return func(*args, **(kwargs or {}))

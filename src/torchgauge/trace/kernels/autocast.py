@@ -185,7 +185,7 @@ def _refusing(operator: Any) -> _Run:
     return run
 
 
-def _target_dtype(policy: Policy, args: tuple[Any, ...], device_type: str) -> torch.dtype:
+def _target_dtype(policy: Policy, args: Args, device_type: str) -> torch.dtype:
     if policy in _FIXED:
         return _FIXED[policy]
     lower = torch.get_autocast_dtype(device_type)

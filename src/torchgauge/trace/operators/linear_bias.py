@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import reference_counts
 from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
 
@@ -21,7 +22,7 @@ SUM = torch.ops.aten.add.Tensor
 _alias = torch.ops.aten.alias.default
 
 
-def is_bias_of_linear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+def is_bias_of_linear(args: Args, kwargs: Kwargs) -> bool:
     """Return whether an ``add`` is that of a bias to a product that only ``linear`` holds.
 
     Python code that adds the same holds the product itself, in a variable or on its stack.
@@ -43,7 +44,7 @@ def is_bias_of_linear(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
     )
 
 
-def in_place(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def in_place(args: Args) -> tuple[Any, ...]:
     """Return the arguments of the sum in place.
 
     What is written to is an alias, because autograd wants a new tensor back.
@@ -67,7 +68,7 @@ def references_in_linear() -> tuple[int, int]:
     return mode.found
 
 
-def _references(args: tuple[Any, ...]) -> tuple[int, int]:
+def _references(args: Args) -> tuple[int, int]:
     return sys.getrefcount(args[0]), reference_counts(args[0])[0]
 
 
@@ -75,11 +76,7 @@ class _Counter(DispatchMode):
     found = (-1, -1)
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         """Note the references to what the bias is added to."""
         if func is SUM:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import is_python_node, reference_counts
 from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
 
@@ -42,9 +43,7 @@ _WRITE_OVER = frozenset({"BinaryCrossEntropyWithLogitsBackward0"})
 ``torch/csrc/autograd/FunctionsManual.cpp`` (2.6–2.13)."""
 
 
-def as_in_backward(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], node: Any, *, by_user: bool
-) -> Any:
+def as_in_backward(func: Any, args: Args, kwargs: Kwargs, node: Any, *, by_user: bool) -> Any:
     """Return the operator that a backward node runs while no dispatch mode is active.
 
     Within a hook, ``by_user``, sums are not the engine's.
@@ -63,7 +62,7 @@ def writes_over(node: Any) -> bool:
     return node.name() in _WRITE_OVER
 
 
-def _is_written_over(args: tuple[Any, ...], node: Any) -> bool:
+def _is_written_over(args: Args, node: Any) -> bool:
     """Return whether an operator under ``node`` would write its result over its first operand."""
     if torch.is_grad_enabled() or not writes_over(node) or len(args) != 2:
         return False
@@ -86,7 +85,7 @@ _written_over = WeakTensorKeyDictionary()
 _OVERWRITE_TOO = (_aten.index_put.default, _aten.put.default)
 
 
-def _is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
+def _is_of_selection(func: Any, args: Args, node: Any) -> bool:
     """Return whether PyTorch's own formulas, not a user's, add to zeros under a backward node.
 
     The gradient of ``index_put`` and ``put`` themselves overwrites a copy of what comes in, and
@@ -97,7 +96,7 @@ def _is_of_selection(func: Any, args: tuple[Any, ...], node: Any) -> bool:
     return func not in _OVERWRITE_TOO or args[3:] == (True,)
 
 
-def is_last_reference(args: tuple[Any, ...], kwargs: dict[str, Any], node: Any) -> bool:
+def is_last_reference(args: Args, kwargs: Kwargs, node: Any) -> bool:
     """Return whether an ``add`` under ``node`` is the engine's, of a gradient it alone holds."""
     if len(args) != 2 or kwargs or torch.is_grad_enabled() or is_python_node(node):
         return False
@@ -149,11 +148,7 @@ class _Counter(DispatchMode):
     found: tuple[int, int] | None = None
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         """Note the counts of what is added."""
         if func is SUM:

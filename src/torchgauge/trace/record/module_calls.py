@@ -16,6 +16,7 @@ from torchgauge.trace.inspect.subclasses import stored_tensors
 from torchgauge.trace.operators.repeated import Layer
 from torchgauge.trace.python.python_calls import Counting, PythonCalls
 from torchgauge.trace.record.recording import OpenCall, Recording
+from torchgauge.trace.shapes.rule import Args
 from torchgauge.trace.torch_internals.autograd import (
     NO_SEQUENCE_NR,
     current_autograd_node,
@@ -95,18 +96,13 @@ class ModuleCalls(Recording):
         return forward
 
     def _run_layer(
-        self,
-        layer: Layer,
-        inner: Callable[..., Any],
-        args: tuple[Any, ...],
-        call: OpenCall,
-        around: Counting,
+        self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
     ) -> Any:
         """Run a layer that an equal call of may have been recorded."""
         return inner(*args)
 
     def _enter(
-        self, path: str, names: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, path: str, names: tuple[str, ...], args: Args, kwargs: Mapping[str, Any]
     ) -> OpenCall:
         with self.threads.lock:
             stack = self.stack

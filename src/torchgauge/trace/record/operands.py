@@ -9,6 +9,7 @@ import torch
 
 from torchgauge.trace.inspect.describe import SpecTable, argument
 from torchgauge.trace.inspect.irregular import dense_parts, is_irregular
+from torchgauge.trace.shapes.rule import Args
 
 _SCALARS = (int, float, bool, str, type(None))
 
@@ -18,7 +19,7 @@ class Operands:
 
     __slots__ = ("irregular", "is_foreign", "noted", "noted_kwargs", "parts", "tensors")
 
-    def __init__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], specs: SpecTable) -> None:
+    def __init__(self, args: Args, kwargs: Mapping[str, Any], specs: SpecTable) -> None:
         self.tensors: list[torch.Tensor] = []
         self.irregular: torch.Tensor | None = None
         """The last sparse or nested tensor."""

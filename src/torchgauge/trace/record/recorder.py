@@ -46,6 +46,7 @@ from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.record.short_ways import ShortWays
 from torchgauge.trace.shapes.fourier import fourier_scratch
 from torchgauge.trace.shapes.layouts import layout_of
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import current_autograd_node, node_variable
 from torchgauge.trace.torch_internals.kernels import call_kernel, irregular_kernel
 from torchgauge.trace.torch_internals.modes import DispatchMode, without_torch_function
@@ -120,11 +121,7 @@ class Recorder(ShortWays, DispatchMode):
     # ------------------------------------------------------------------ operators
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         """Run one operator and note it.
 
@@ -149,7 +146,7 @@ class Recorder(ShortWays, DispatchMode):
                 return func(*args, **kwargs or {})
             return self._run_as_operator(func, args, kwargs or {})
 
-    def _run_as_operator(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run_as_operator(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         python = self.python
         state = python.pause() if python.is_on else Counting.OFF
         was_inside, self.is_inside_operator = self.is_inside_operator, True
@@ -167,7 +164,7 @@ class Recorder(ShortWays, DispatchMode):
             if state is not Counting.OFF:
                 python.resume(state)
 
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         is_sum = func is SUM and (self.phase is not Phase.BACKWARD or self.stack)
         if is_sum and is_bias_of_linear(args, kwargs) and self._follows_product():
             func, args = SUM_IN_PLACE, in_place(args)
@@ -193,9 +190,7 @@ class Recorder(ShortWays, DispatchMode):
             return self._run_kernel(func, facts, args, kwargs)
         return output
 
-    def _run_composite(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _run_composite(self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs) -> Any:
         """Run an operator by those that it calls."""
         first_op = len(self._ops)
         with self:
@@ -216,9 +211,7 @@ class Recorder(ShortWays, DispatchMode):
             )
         return output
 
-    def _run_kernel(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _run_kernel(self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs) -> Any:
         """Run an operator that computes something itself, and note it."""
         simulation, storages, stack = self.simulation, self.storages, self.stack
         try:
@@ -277,12 +270,7 @@ class Recorder(ShortWays, DispatchMode):
         return output
 
     def _on_meta(
-        self,
-        simulation: Simulation,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        operands: Operands,
+        self, simulation: Simulation, facts: OpFacts, args: Args, kwargs: Kwargs, operands: Operands
     ) -> tuple[tuple[Any, ...], dict[str, Any], Operands]:
         """Return the arguments with a meta copy in place of each real tensor."""
         # A constant that is just being made has no other reference that could find its copy.
@@ -295,7 +283,7 @@ class Recorder(ShortWays, DispatchMode):
         return args, kwargs, on_meta
 
     def _kernel_to_look_into(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], operands: Operands
+        self, func: Any, facts: OpFacts, args: Args, operands: Operands
     ) -> Callable[..., Any] | None:
         """Return the kernel of sparse or nested tensors whose own operators are recorded."""
         if self.simulation is not None:
@@ -309,8 +297,8 @@ class Recorder(ShortWays, DispatchMode):
         self,
         func: Any,
         facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        args: Args,
+        kwargs: Kwargs,
         operands: Operands,
         kernel: Callable[..., Any] | None,
     ) -> tuple[Any, int]:
@@ -336,12 +324,7 @@ class Recorder(ShortWays, DispatchMode):
             self.failed_call = self.calls[call]  # in the backward no module is running
 
     def _run_irregular(
-        self,
-        func: Any,
-        facts: OpFacts,
-        kernel: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        self, func: Any, facts: OpFacts, kernel: Callable[..., Any], args: Args, kwargs: Kwargs
     ) -> Any:
         """Run a kernel of sparse or nested tensors so that what it calls is recorded.
 
@@ -356,9 +339,7 @@ class Recorder(ShortWays, DispatchMode):
         self.assumptions.append(HALF_ON_CPU)
         return in_float32(func, args, kwargs)
 
-    def _run_inside(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def _run_inside(self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs) -> Any:
         """Run a library's kernel by the operators that it calls, so that each is noted."""
         simulation = self.simulation
         kernels = CPU_KERNELS if self._is_cpu else {} if simulation is None else GPU_KERNELS

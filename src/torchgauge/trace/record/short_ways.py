@@ -19,7 +19,7 @@ from torchgauge.trace.record.accumulation import SUM, SUM_IN_PLACE, is_last_refe
 from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall
-from torchgauge.trace.shapes.rule import META
+from torchgauge.trace.shapes.rule import META, Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import current_autograd_node
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key
@@ -47,19 +47,14 @@ class ShortWays(ModuleCalls):
         self._layers: dict[tuple[Any, ...], _KnownLayer | None] = {}
         """What layers did; ``None`` where that stands for no other call."""
 
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _run(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
         """Run and note any operator."""
         raise NotImplementedError
 
     # ------------------------------------------------------------------ layers
 
     def _run_layer(
-        self,
-        layer: Layer,
-        inner: Callable[..., Any],
-        args: tuple[Any, ...],
-        call: OpenCall,
-        around: Counting,
+        self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
     ) -> Any:
         """Run a layer without gradients, or note what it did in an equal call.
 
@@ -98,7 +93,7 @@ class ShortWays(ModuleCalls):
         self,
         key: tuple[Any, ...],
         inner: Callable[..., Any],
-        args: tuple[Any, ...],
+        args: Args,
         call: OpenCall,
         keys: list[int],
         storages: list[int],
@@ -139,7 +134,7 @@ class ShortWays(ModuleCalls):
 
     # ------------------------------------------------------------------ plain operators
 
-    def _run_plain(self, func: Any, args: tuple[Any, ...]) -> Any:
+    def _run_plain(self, func: Any, args: Args) -> Any:
         facts = facts_of(func)
         if facts.is_plain:
             if facts.may_be_view:
@@ -149,7 +144,7 @@ class ShortWays(ModuleCalls):
             return self._run_sum_of_engine(args)
         return NotImplemented
 
-    def _run_remembered(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+    def _run_remembered(self, func: Any, facts: OpFacts, args: Args) -> Any:
         """Run and note an operator that makes what it made of like arguments before."""
         simulation = self.simulation
         assert simulation is not None
@@ -174,7 +169,7 @@ class ShortWays(ModuleCalls):
         self._note_plain(facts, noted, specs, reads, output, layouts)
         return output
 
-    def _run_plain_view(self, func: Any, facts: OpFacts, args: tuple[Any, ...]) -> Any:
+    def _run_plain_view(self, func: Any, facts: OpFacts, args: Args) -> Any:
         """Run and note a view of dense tensors."""
         assert self.simulation is not None
         noted: list[Any] = []
@@ -204,7 +199,7 @@ class ShortWays(ModuleCalls):
         self._note_plain(facts, tuple(noted), (self.specs.of_dense(output),), reads, output, ())
         return output
 
-    def _run_sum_of_engine(self, args: tuple[Any, ...]) -> Any:
+    def _run_sum_of_engine(self, args: Args) -> Any:
         """Note the sum of two gradients of one tensor, which the engine makes in place if it can.
 
         Gradients of one shape that lie row by row: then it is clear what the sum looks like.

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import torch
 
 from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args
 
 ConstantOf: TypeAlias = Callable[[torch.Tensor], "torch.Tensor | None"]
 """Takes a meta tensor; returns the number that fills it (0-dimensional, on the CPU) or ``None``."""
@@ -87,7 +88,7 @@ def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | No
     return None
 
 
-def filled_with(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def filled_with(base: str, args: Args, kwargs: Mapping[str, Any]) -> Any:
     """Return the number that ``ones``, ``zeros_like``, ``new_full`` and their like fill with."""
     if "ones" in base:
         return 1
@@ -108,16 +109,14 @@ def _same(values: Any, constant_of: ConstantOf) -> torch.Tensor | None:
     return first
 
 
-def _padded(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], constant_of: ConstantOf
-) -> torch.Tensor | None:
+def _padded(args: Args, kwargs: Mapping[str, Any], constant_of: ConstantOf) -> torch.Tensor | None:
     number = constant_of(args[0])
     value = args[2] if len(args) > 2 else kwargs.get("value", 0)
     only_cut = all(size <= 0 for size in args[1])
     return number if number is not None and (only_cut or number == value) else None
 
 
-def _chosen(args: tuple[Any, ...], constant_of: ConstantOf) -> torch.Tensor | None:
+def _chosen(args: Args, constant_of: ConstantOf) -> torch.Tensor | None:
     """Return the number that ``where(condition, a, b)`` takes everywhere."""
     condition = constant_of(args[0])
     if condition is None:

@@ -22,7 +22,7 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.operators.op_facts import OpCall, OpFacts
 from torchgauge.trace.operators.remembered import Remembered
-from torchgauge.trace.shapes.rule import META
+from torchgauge.trace.shapes.rule import META, Args, Kwargs
 from torchgauge.trace.torch_internals.kernels import sent_already
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import PICKS, covers_storage, filled_with, passed_on
@@ -159,12 +159,7 @@ class Simulation:
     # ------------------------------------------------------------------ operators
 
     def run(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: Sequence[torch.Tensor],
+        self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs, tensors: Sequence[torch.Tensor]
     ) -> Any:
         """Run one operator; all ``tensors`` among its arguments are on the meta device."""
         if facts.name == "aten.lift_fresh.default":
@@ -313,7 +308,7 @@ class Simulation:
             return
         self.values.set(output, value)
 
-    def _invalidate(self, output: Any, args: tuple[Any, ...]) -> None:
+    def _invalidate(self, output: Any, args: Args) -> None:
         """Forget the values of what an operator with unknown inputs has written to."""
         written = args if output is None else args[:1]  # lists, of which several may change
         for item in (*flat(output), *flat(written)):
@@ -353,7 +348,7 @@ def flat(value: Any) -> list[Any]:
     return [value]
 
 
-def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:
+def _is_float_index(facts: OpFacts, args: Args) -> bool:
     return facts.name in _EMBEDDINGS and bool(args[1].is_floating_point())
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args
 from torchgauge.trace.values.values import GUESS_LIMIT, ValueStore
 
 CHOICES = frozenset(("topk", "argmax", "argmin", "sort", "argsort", "max", "min", "multinomial"))
@@ -54,7 +55,7 @@ def spread(values: ValueStore, call: OpCall, output: Any, place: str) -> None:
     values.set(indices, turns.view(indices.shape), origins=frozenset((origin,)))
 
 
-def _dimension(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+def _dimension(base: str, args: Args, kwargs: Mapping[str, Any]) -> int | None:
     if base == "multinomial":
         dim = -1
     elif base in ("topk", "sort", "argsort"):

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import covers_storage
 from torchgauge.trace.values.values import DRAWN, ValueStore
@@ -63,11 +64,11 @@ def draw(values: ValueStore, seed: int, call: OpCall, output: torch.Tensor) -> N
     values.set(output, value.to(output.dtype), origins=DRAWN)
 
 
-def _device(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _device(kwargs: Kwargs) -> dict[str, Any]:
     return {"device": torch.device("cpu")} if "device" in kwargs else {}
 
 
-def finite_answer(base: str, args: tuple[Any, ...]) -> bool | None:
+def finite_answer(base: str, args: Args) -> bool | None:
     """Return what a check for NaN or infinity says of finite numbers, ``None`` for other operators.
 
     ``isfinite`` and ``isinf`` are ``x == x`` and comparisons with infinity (``isfinite`` and

@@ -28,6 +28,7 @@ from torchgauge.trace.inspect.geometry import (
     span_of,
     view_over,
 )
+from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import covers_storage, reinterpreted
 
@@ -354,9 +355,7 @@ class ValueStore:
         finally:
             self.default, self.used_default = before
 
-    def compute(
-        self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[Any, Origins]:
+    def compute(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> tuple[Any, Origins]:
         """Run ``func`` on the values of its arguments; return the result and its origins.
 
         All tensor arguments must have values. Raises what ``func`` raises.
