@@ -1,4 +1,8 @@
-"""Build a model on the meta device, with the values that its constructor computes."""
+"""Build a model on the meta device, with the values that its constructor computes.
+
+Position indices, tables of offsets and kernel sizes kept as buffers are computed when a model is
+made. A run reads them: without their values it would have to be a real run.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.copy.constructed import CONSTRUCTED
 from torchgauge.trace.inspect.subclasses import any_wrapper
 from torchgauge.trace.isolate.isolation import untouched
 from torchgauge.trace.operators.op_facts import facts_of
@@ -17,6 +20,17 @@ from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.modes import DispatchMode
 from torchgauge.trace.torch_internals.tensors import meta_answers_as, storage_key
 from torchgauge.trace.values.simulation import Simulation, flat
+from torchgauge.trace.values.values import ValueStore
+
+CONSTRUCTED = ValueStore()
+"""One for the process: a model outlives the context that it was made in."""
+
+
+def constructed_value(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the value that a constructor gave to a meta tensor, ``None`` where it is not known."""
+    if not tensor.is_meta or tensor.layout is not torch.strided:
+        return None
+    return CONSTRUCTED.get(tensor)
 
 
 class _Construction(DispatchMode):

@@ -37,6 +37,25 @@ def span_of(tensor: torch.Tensor) -> tuple[int, int]:
     return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
 
 
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether the elements fill their memory without gaps or overlaps, in any order."""
+    if tensor.layout is not torch.strided:
+        return False
+    extent = 1
+    sizes = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
+    for stride, size in sorted(sizes):
+        if stride != extent:
+            return False
+        extent *= size
+    return True
+
+
+def covers_storage(tensor: torch.Tensor) -> bool:
+    """Return whether a write to a tensor is one to every byte of its storage."""
+    nbytes = tensor.numel() * tensor.element_size()
+    return nbytes == tensor.untyped_storage().nbytes() and is_dense(tensor)
+
+
 def may_overlap(tensor: torch.Tensor) -> bool:
     """Return whether elements of a tensor may share memory: what expanded it, or its strides."""
     extent = 1

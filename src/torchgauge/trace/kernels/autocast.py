@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
@@ -114,10 +114,7 @@ def _kernel(
     return kernel
 
 
-_Run: TypeAlias = Rule
-
-
-def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) -> _Run:
+def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) -> Rule:
     """Return how an operator runs while autocast is on for a type of device."""
     if policy is Policy.FLOAT32_OUTPUT:
         return _with_float32_output(operator)
@@ -143,7 +140,7 @@ def _weights_anew(value: Any, dtype: torch.dtype) -> Any:
     return [weight.to(dtype) for weight in value]
 
 
-def _with_float32_output(operator: Any) -> _Run:
+def _with_float32_output(operator: Any) -> Rule:
     names = [argument.name for argument in operator._schema.arguments]
     if "dtype" not in names:
         return lambda args, kwargs: operator(*args, **kwargs)
@@ -156,7 +153,7 @@ def _with_float32_output(operator: Any) -> _Run:
     return run
 
 
-def _with_dtype_appended(operator: Any) -> _Run:
+def _with_dtype_appended(operator: Any) -> Rule:
     name = str(operator).removeprefix("aten.")
     taking_dtype = _operator(WITH_DTYPE[name])
     arguments = operator._schema.arguments
@@ -172,7 +169,7 @@ def _with_dtype_appended(operator: Any) -> _Run:
     return run
 
 
-def _refusing(operator: Any) -> _Run:
+def _refusing(operator: Any) -> Rule:
     name = operator._schema.name.rpartition("::")[2]
 
     def run(args: Args, kwargs: Kwargs) -> Any:

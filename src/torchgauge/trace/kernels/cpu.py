@@ -10,7 +10,7 @@ import torch
 from torchgauge.trace.kernels import packed_recurrent, recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
-from torchgauge.trace.kernels.packed import pad_packed_sequence
+from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
 from torchgauge.trace.shapes.kernels import CPU_RULES
 from torchgauge.trace.shapes.layouts import channels_last
 from torchgauge.trace.shapes.losses import ctc_loss

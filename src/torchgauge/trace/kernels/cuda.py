@@ -14,7 +14,7 @@ from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.cpu import normalized_nothing, one_hot, tensor_split
 from torchgauge.trace.kernels.cuda_attention import attention, takes_kernel
 from torchgauge.trace.kernels.cuda_shapes import SHAPE_RULES
-from torchgauge.trace.kernels.packed import pad_packed_sequence
+from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
 from torchgauge.trace.shapes.layouts import channels_last
 from torchgauge.trace.shapes.losses import ctc_loss
 from torchgauge.trace.shapes.rule import Args, Kwargs

@@ -28,11 +28,18 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.inspect.subclasses import ORDINARY, any_wrapper
 from torchgauge.trace.inspect.wrappers import is_of_distributed
-from torchgauge.trace.operators.linear_bias import in_place, is_bias_of_linear, references_in_linear
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.operators.operand_dtypes import check_operand_dtypes
 from torchgauge.trace.python.python_calls import Counting
-from torchgauge.trace.record.accumulation import SUM, SUM_IN_PLACE, as_in_backward, last_reference
+from torchgauge.trace.record.in_place import (
+    SUM,
+    SUM_IN_PLACE,
+    as_in_backward,
+    in_place,
+    is_bias_of_linear,
+    last_reference,
+    references_in_linear,
+)
 from torchgauge.trace.record.inside_kernels import (
     HALF_ON_CPU,
     AutocastInside,

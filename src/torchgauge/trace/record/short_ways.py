@@ -15,7 +15,7 @@ from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.operators.remembered import Made, again, spec_of
 from torchgauge.trace.operators.repeated import NEW, Layer, Step, steps_of
 from torchgauge.trace.python.python_calls import Counting
-from torchgauge.trace.record.accumulation import SUM, SUM_IN_PLACE, is_last_reference, writes_over
+from torchgauge.trace.record.in_place import SUM, SUM_IN_PLACE, is_last_reference, writes_over
 from torchgauge.trace.record.kept_numbers import saved_factor
 from torchgauge.trace.record.module_calls import ModuleCalls
 from torchgauge.trace.record.recording import OpenCall

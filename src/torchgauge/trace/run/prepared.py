@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
-from torchgauge.trace.copy.constructed import constructed_value
+from torchgauge.trace.copy.build import constructed_value
 from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made

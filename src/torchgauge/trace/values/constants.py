@@ -64,19 +64,6 @@ def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
 
 
-def covers_storage(tensor: torch.Tensor) -> bool:
-    """Return whether a write to a tensor is one to every byte of its storage."""
-    if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
-        return False
-    expected = 1
-    dims = zip(tensor.stride(), tensor.shape, strict=True)
-    for stride, size in sorted(dim for dim in dims if dim[1] != 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
 def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
     """Return what a number is to a view of its bytes in another dtype; ``None`` if it varies."""
     if number.dtype == dtype:

@@ -7,13 +7,13 @@ called here are not recorded.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
-from torchgauge.trace.inspect.geometry import view_over
+from torchgauge.trace.inspect.geometry import covers_storage, view_over
 from torchgauge.trace.inspect.irregular import (
     KNOWN_WITHOUT_DATA,
     is_irregular,
@@ -22,10 +22,10 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.operators.op_facts import OpCall, OpFacts
 from torchgauge.trace.operators.remembered import Remembered
-from torchgauge.trace.shapes.rule import META, Args, Kwargs
+from torchgauge.trace.shapes.rule import META, Args, Kwargs, Rule
 from torchgauge.trace.torch_internals.kernels import sent_already
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.constants import PICKS, covers_storage, filled_with, passed_on
+from torchgauge.trace.values.constants import PICKS, filled_with, passed_on
 from torchgauge.trace.values.higher_order import run_higher_order
 from torchgauge.trace.values.readers import CPU, Readers
 from torchgauge.trace.values.spread import CHOICES, Choice, spread
@@ -53,7 +53,6 @@ _PLAIN = {
 """What an operator on oneDNN's own tensors, which pools without gradients, is on others."""
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
-Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Simulation:

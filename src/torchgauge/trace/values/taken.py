@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.inspect.geometry import covers_storage
 from torchgauge.trace.operators.op_facts import OpCall
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.constants import covers_storage
 from torchgauge.trace.values.values import DRAWN, ValueStore
 
 _MOST = 16

@@ -23,6 +23,7 @@ from torchgauge.trace.inspect.code_lines import code_line
 from torchgauge.trace.inspect.geometry import (
     Spans,
     copy_bytes,
+    covers_storage,
     has_same_place,
     may_overlap,
     span_of,
@@ -30,7 +31,7 @@ from torchgauge.trace.inspect.geometry import (
 )
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.constants import covers_storage, reinterpreted
+from torchgauge.trace.values.constants import reinterpreted
 
 INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""

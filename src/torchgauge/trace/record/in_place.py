@@ -1,19 +1,27 @@
-"""The sum of two gradients of one tensor, in place where autograd's engine would make it so.
+"""What PyTorch computes in place, but never while a dispatch mode is active.
 
-The engine adds a gradient to the one that it holds already in place if it has the last reference
-to it, but never while a dispatch mode is active: what a recorder sees is a new tensor each time.
-Source: ``accumulate`` and ``can_accumulate_inplace`` in PyTorch's
-``torch/csrc/autograd/input_buffer.cpp`` (2.6–2.13).
+A recorder sees a new tensor each time. Who refers to an operand says what would have happened:
+
+- The engine adds a gradient to the one that it holds already in place if it has the last reference
+  to it: ``accumulate`` and ``can_accumulate_inplace`` in ``torch/csrc/autograd/input_buffer.cpp``.
+- ``linear`` of an input that is neither 2-D nor contiguous adds the bias to the product in place:
+  ``linear`` in ``aten/src/ATen/native/Linear.cpp``, ``isTensorSubclassLike`` in
+  ``TensorSubclassLikeUtils.h``.
+
+Sources: PyTorch 2.6–2.13.
 """
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from torchgauge.trace.inspect.geometry import is_dense
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.autograd import is_python_node, reference_counts
 from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
@@ -21,6 +29,7 @@ from torchgauge.trace.torch_internals.modes import DispatchMode, without_modes
 SUM = torch.ops.aten.add.Tensor
 SUM_IN_PLACE = torch.ops.aten.add_.Tensor
 _aten = torch.ops.aten
+_alias = torch.ops.aten.alias.default
 SELECTIONS: dict[Any, Any] = {
     _aten.index_add.default: _aten.index_add_.default,
     _aten.index_put.default: _aten.index_put_.default,
@@ -108,23 +117,10 @@ def is_last_reference(args: Args, kwargs: Kwargs, node: Any) -> bool:
         or new.is_nested
         or old.shape != new.shape
         or old.dtype != new.dtype
-        or not _is_dense(old)
+        or not is_dense(old)
     ):
         return False
     return reference_counts(old) == last_reference()
-
-
-def _is_dense(tensor: torch.Tensor) -> bool:
-    """Return whether the elements fill their memory without gaps or overlaps, in any order."""
-    if tensor.layout is not torch.strided:
-        return False
-    extent = 1
-    sizes = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
-    for stride, size in sorted(sizes):
-        if stride != extent:
-            return False
-        extent *= size
-    return True
 
 
 @cache
@@ -137,20 +133,74 @@ def last_reference() -> tuple[int, int]:
     with without_modes(), torch.enable_grad():
         x = torch.ones(2, device="cpu", requires_grad=True)
         total = (x.tanh() * x.sigmoid()).sum()
-        mode = _Counter()
+        mode = _Counter(lambda args: reference_counts(args[0]))
         with mode:
             torch.autograd.grad(total, x)
-    assert mode.found is not None
-    return mode.found
+    return mode.counts
+
+
+def is_bias_of_linear(args: Args, kwargs: Kwargs) -> bool:
+    """Return whether an ``add`` is that of a bias to a product that only ``linear`` holds.
+
+    Python code that adds the same holds the product itself, in a variable or on its stack.
+    ``vmap`` and the like hold it in C++; there ``linear`` makes a new tensor. To be called where
+    nothing but the arguments holds the tensors.
+    """
+    if len(args) != 2 or kwargs or not all(isinstance(arg, torch.Tensor) for arg in args):
+        return False
+    if _references(args) != references_in_linear():
+        return False
+    product, bias = args
+    return (
+        bias.dim() == 1
+        and product.dim() > 0
+        and product.dtype == bias.dtype
+        and product.layout is torch.strided
+        and not product.is_nested
+        and bool(product.shape[-1] == bias.shape[0])
+    )
+
+
+def in_place(args: Args) -> tuple[Any, ...]:
+    """Return the arguments of the sum in place.
+
+    What is written to is an alias, because autograd wants a new tensor back.
+    """
+    return (_alias(args[0]), *args[1:])
+
+
+@cache
+def references_in_linear() -> tuple[int, int]:
+    """Return how many references Python and C++ have to a product that only ``linear`` holds.
+
+    Measured, because they depend on the way into Python. Not to be called first from inside a
+    dispatch mode.
+    """
+    mode = _Counter(_references)
+    with without_modes(), torch.no_grad():
+        source = torch.ones((2, 3, 4), device="cpu").transpose(0, 1)
+        weight, bias = torch.ones((5, 4), device="cpu"), torch.ones(5, device="cpu")
+        with mode:
+            torch.nn.functional.linear(source, weight, bias)
+    return mode.counts
+
+
+def _references(args: Args) -> tuple[int, int]:
+    return sys.getrefcount(args[0]), reference_counts(args[0])[0]
 
 
 class _Counter(DispatchMode):
-    found: tuple[int, int] | None = None
+    """Notes the references to what is added to, as a dispatch mode sees them."""
+
+    def __init__(self, count: Callable[[Args], tuple[int, int]]) -> None:
+        super().__init__()
+        self._count = count
+        self.counts = (-1, -1)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
-        """Note the counts of what is added."""
+        """Note the references where a sum is formed."""
         if func is SUM:
-            self.found = reference_counts(args[0])
+            self.counts = self._count(args)
         return func(*args, **(kwargs or {}))
