@@ -29,9 +29,9 @@ from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.inputs.plan import InputPlan, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, structure
-from torchgauge.trace.run.session import Request as RunRequest
 from torchgauge.version import __version__
 
 
@@ -72,7 +72,7 @@ class Run:
 
     outcome: Outcome
     target: Target
-    request: RunRequest | None = None
+    request: RunPlan | None = None
     """``None`` when nothing ran, for want of an input."""
 
 
@@ -87,7 +87,7 @@ def run_model(request: Request) -> Run:
         trace = structure(whole, request.scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), target=target)
     recording = request.recording
-    asked = RunRequest(
+    asked = RunPlan(
         model=model,
         plan=plan,
         scenario=request.scenario,

@@ -26,9 +26,9 @@ from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
 from torchgauge.request import Inputs, Recording, Request
-from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inspect.tree import walk
-from torchgauge.trace.record.recorder import CompositeCall
+from torchgauge.trace.inspect.wrappers import unwrap
+from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
 
 

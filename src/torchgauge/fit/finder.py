@@ -30,10 +30,10 @@ from torchgauge.fit.workloads import (
 )
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.run.session import Outcome
+from torchgauge.trace.run.run_plan import Outcome
 from torchgauge.version import __version__
 
 _CONTEXT_UNIT = 128

@@ -16,8 +16,8 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
 from torchgauge.target import Target, target_of
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, Request
 
 _VALUES_LIMIT = 1 << 20
 """Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""
@@ -64,7 +64,7 @@ class VariantTracer:
         target = target or target_of(variant.scenario)
         model, plan = self.workload.arguments(variant)
         return run(
-            Request(
+            RunPlan(
                 model=model,
                 plan=plan,
                 scenario=variant.scenario,

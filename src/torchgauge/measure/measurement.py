@@ -35,15 +35,17 @@ from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
 from torchgauge.request import Request
 from torchgauge.target import check_cpu_options
-from torchgauge.trace.copy.meta_copy import unwrap, whole_model
+from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.tree import type_name
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, Session, structure
-from torchgauge.trace.run.session import Request as RunRequest
+from torchgauge.trace.run.session import Session
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")
@@ -94,7 +96,7 @@ def measure_model(
             "nothing can be measured without an input",
             hint="add a size: input_size=(3, 224, 224), --input-size 3,224,224",
         )
-    request = RunRequest(
+    request = RunPlan(
         model=model,
         plan=plan,
         scenario=asked.scenario,
@@ -122,7 +124,7 @@ def measure_model(
 class _Runs:
     """The three runs of a measurement, and the report that they make together."""
 
-    def __init__(self, request: RunRequest, model_spec: str | None, device: torch.device) -> None:
+    def __init__(self, request: RunPlan, model_spec: str | None, device: torch.device) -> None:
         self._request = request
         self._model_spec = model_spec
         self._device = device

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 
 
 def forward_names(model: Any) -> tuple[frozenset[str], bool]:

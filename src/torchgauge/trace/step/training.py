@@ -21,7 +21,7 @@ from torchgauge.facts.scenario import (
     ZeroGrad,
 )
 from torchgauge.trace.inspect.describe import tensors_in
-from torchgauge.trace.torch_internals import list_kernels_on_meta
+from torchgauge.trace.torch_internals.kernels import list_kernels_on_meta
 
 NO_GRADIENT = "no output depends on a trainable parameter, so there is no gradient to compute"
 _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -38,7 +38,7 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
     "asgd": ("ASGD", {}),
     "rprop": ("Rprop", {}),
     "adafactor": ("Adafactor", {}),
-    "adamw-8bit": ("torchgauge.trace.run.optimizers:Adam8bit", {}),
+    "adamw-8bit": ("torchgauge.trace.step.optimizers:Adam8bit", {}),
 }
 """Class in ``torch.optim`` or ``module:Class``, and settings that differ from its defaults."""
 
@@ -127,7 +127,7 @@ def _arguments_of_step(kind: Callable[..., torch.optim.Optimizer]) -> list[str]:
 
 
 class Trainer:
-    """What a training loop does around the forward, on a (twin) model.
+    """What a training loop does around the forward, on a copied model.
 
     ``foreach`` says whether the device's optimizers go over lists of tensors by themselves.
     """

@@ -15,7 +15,7 @@ import torch.utils.checkpoint as torch_checkpoint
 
 from torchgauge.errors import ScenarioError
 from torchgauge.trace.inspect.code_lines import code_line
-from torchgauge.trace.run.training import NO_GRADIENT
+from torchgauge.trace.step.training import NO_GRADIENT
 
 _WHY = (
     "no input of this reentrant checkpoint requires a gradient, so nothing inside gets one; "

@@ -14,7 +14,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.errors import ModelError
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.operators.shape_rules import SHAPE_RULES
+from torchgauge.trace.shapes.table import SHAPE_RULES
 
 aten = torch.ops.aten
 

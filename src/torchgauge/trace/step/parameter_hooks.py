@@ -19,21 +19,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.copy.meta_copy import Twin
+from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import ORDINARY, slots
 from torchgauge.trace.inspect.wrappers import distributes, is_of_distributed
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.isolate.places import MappingPlace, attributes_of, items_of
 from torchgauge.trace.python.threads import is_of_threads
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.autograd import (
     POST_ACCUMULATE_HOOKS,
     TENSOR_HOOKS,
     gradient_node,
     gradient_nodes,
-    list_kernels_on_meta,
     node_hooks,
 )
+from torchgauge.trace.torch_internals.kernels import list_kernels_on_meta
 
 _OF_ONE_PROCESS = "torch.distributed.optim.apply_optimizer_in_backward"
 """The one place of ``torch.distributed`` whose hooks communicate nothing (2.6–2.13)."""
@@ -55,12 +55,12 @@ def _has_node(original: torch.Tensor, copied: torch.Tensor) -> bool:
 class ParameterHooks:
     """The hooks of a copy's parameters, for as long as ``running`` is open.
 
-    Without a ``twin`` there are none. ``foreach`` says whether optimizers that leave it open go
+    Without a ``model`` there are none. ``foreach`` says whether optimizers that leave it open go
     over lists of tensors. ``around`` wraps each hook.
     """
 
     def __init__(
-        self, twin: Twin | None, *, foreach: bool = False, around: Around | None = None
+        self, model: ModelCopy | None, *, foreach: bool = False, around: Around | None = None
     ) -> None:
         self._around = around or (lambda hook: hook)
         self._nodes: list[Any] = []
@@ -75,7 +75,7 @@ class ParameterHooks:
         """The copies of tensors that only hooks refer to."""
         self.assumptions: list[str] = []
         self.warnings: list[str] = []
-        leaves = () if twin is None else tuple(twin.leaves)
+        leaves = () if model is None else tuple(model.leaves)
         leaves = tuple(pair for pair in leaves if all(t.requires_grad and t.is_leaf for t in pair))
         plain = [original for original, copied in leaves if _has_node(original, copied)]
         nodes = iter(gradient_nodes(plain))
@@ -88,8 +88,8 @@ class ParameterHooks:
                 )
             )
         ]
-        if twin is not None and hooked:
-            self._copy(twin, hooked, foreach=foreach)
+        if model is not None and hooked:
+            self._copy(model, hooked, foreach=foreach)
 
     def _hooks(
         self, original: torch.Tensor, copied: torch.Tensor, node: Any
@@ -109,23 +109,25 @@ class ParameterHooks:
             pairs += zip(on_node, node_hooks(gradient_node(copied)), strict=True)
         return pairs
 
-    def _copy(self, twin: Twin, hooked: list[list[tuple[Any, Any]]], *, foreach: bool) -> None:
+    def _copy(
+        self, model: ModelCopy, hooked: list[list[tuple[Any, Any]]], *, foreach: bool
+    ) -> None:
         pairs = [pair for found in hooked for pair in found]
         for hooks, given in pairs:
-            twin.stand_for(hooks, given)  # a handle that removes a hook finds it here
+            model.stand_for(hooks, given)  # a handle that removes a hook finds it here
             for hook in filter(_is_own, hooks.values()):
                 self.originals += [hook, *items_of(hook), getattr(hook, "__self__", None)]
         self._outside = Outside(None, self.originals).namespaces
-        shared, tensors = len(twin.shared), len(twin.tensors)
+        shared, tensors = len(model.shared), len(model.tensors)
         for hooks, given in pairs:
             own = {key: hook for key, hook in hooks.items() if _is_own(hook)}
-            given.update({key: self._guarded(_copied(hook, twin)) for key, hook in own.items()})
+            given.update({key: self._guarded(_copied(hook, model)) for key, hook in own.items()})
         for place in self._outside:
             for name, value in place.before.items():
-                if _is_to_copy(value, twin):
-                    self._replaced.append((place, name, twin.value(value)))
+                if _is_to_copy(value, model):
+                    self._replaced.append((place, name, model.value(value)))
         count = f"{len(hooked)} parameters" if len(hooked) > 1 else "a parameter"
-        unsafe = next((item for item in twin.shared[shared:] if _holds(item, twin)), None)
+        unsafe = next((item for item in model.shared[shared:] if _holds(item, model)), None)
         if unsafe is not None:
             self._replaced, self._outside = [], []
             for _, given in pairs:
@@ -136,7 +138,7 @@ class ParameterHooks:
                 "free or optimizers that they step are not in the figures"
             )
             return
-        self.optimizers, self.tensors = list(twin.optimizers), twin.tensors[tensors:]
+        self.optimizers, self.tensors = list(model.optimizers), model.tensors[tensors:]
         for optimizer in self.optimizers:
             _choose(optimizer, foreach=foreach)
         self.assumptions.append(
@@ -195,13 +197,13 @@ def _is_own(hook: Any) -> bool:
     return getattr(hook, "__module__", None) == _OF_ONE_PROCESS or not distributes(hook)
 
 
-def _copied(hook: Any, twin: Twin) -> Any:
+def _copied(hook: Any, model: ModelCopy) -> Any:
     """Return the copy of a hook; ``captured.append`` is one, too."""
     owner = getattr(hook, "__self__", None)
     if type(hook) is types.BuiltinFunctionType:
         plain = owner is None or isinstance(owner, types.ModuleType)
-        return hook if plain else getattr(twin.value(owner), hook.__name__)
-    return twin.value(hook)
+        return hook if plain else getattr(model.value(owner), hook.__name__)
+    return model.value(hook)
 
 
 def _choose(optimizer: torch.optim.Optimizer, *, foreach: bool) -> None:
@@ -211,31 +213,31 @@ def _choose(optimizer: torch.optim.Optimizer, *, foreach: bool) -> None:
             group["foreach"] = foreach
 
 
-def _is_to_copy(value: Any, twin: Twin) -> bool:
+def _is_to_copy(value: Any, model: ModelCopy) -> bool:
     """Return whether a value outside of the model is part of what hooks change."""
     kind = type(value)
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType, str, bytes)):
         return False
     if is_of_distributed(kind) or is_of_threads(kind):
         return False
-    return (kind in _CONTAINERS and len(value) <= _SMALL) or _holds(value, twin)
+    return (kind in _CONTAINERS and len(value) <= _SMALL) or _holds(value, model)
 
 
-def _holds(value: Any, twin: Twin, depth: int = 0, seen: set[int] | None = None) -> bool:
+def _holds(value: Any, model: ModelCopy, depth: int = 0, seen: set[int] | None = None) -> bool:
     """Return whether a value holds a tensor, a module, an optimizer, or the identity of one."""
     seen = set() if seen is None else seen
     if isinstance(value, (torch.Tensor, nn.Module, torch.optim.Optimizer)):
         return True
     if type(value) is int:
-        return twin.knows_identity(value)
+        return model.knows_identity(value)
     if depth > _DEPTH or id(value) in seen:
         return False
     if isinstance(value, (type, types.ModuleType, str, bytes)):
         return False
     seen.add(id(value))
     if isinstance(value, weakref.ReferenceType):
-        return _holds(value(), twin, depth, seen)
+        return _holds(value(), model, depth, seen)
     keys = dict.keys(value) if isinstance(value, dict) else ()
     in_slots = [getattr(value, name, None) for name in slots(type(value))]
     held = (*keys, *items_of(value), *attributes_of(value).values(), *in_slots)
-    return any(_holds(item, twin, depth + 1, seen) for item in held)
+    return any(_holds(item, model, depth + 1, seen) for item in held)

@@ -15,7 +15,7 @@ import torchgauge as tg
 from asked import run_model
 from real_step import predicted_peak, real_peak
 from torchgauge.facts.trace import Phase
-from torchgauge.trace.operators.kernel_rules import CPU_RULES, KERNEL_RULES
+from torchgauge.trace.shapes.kernels import CPU_RULES, KERNEL_RULES
 
 aten = torch.ops.aten
 TRAINING = tg.Scenario(mode="training", optimizer="none")

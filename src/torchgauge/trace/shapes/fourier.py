@@ -9,7 +9,7 @@ one. PyTorch's meta kernels give results of other strides (2.6–2.13). Source: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
 from math import prod
@@ -17,12 +17,14 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args, Kwargs, Rule
+
 TRANSFORMS = ("_fft_r2c", "_fft_c2c", "_fft_c2r")
 SCRATCH = "scratch_bytes"
 """The keyword under which the bytes are noted."""
 
 
-def _transformed(base: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _transformed(base: str, args: Args, kwargs: Kwargs) -> Any:
     """Result of a transform: the transformed dimensions lie innermost, in the order of the plan."""
     source, dims = args[0], args[1]
     if not dims or source.numel() == 0 or kwargs:
@@ -44,7 +46,7 @@ def _transformed(base: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> An
     return torch.empty_strided(sizes, strides, dtype=dtype, device="meta")
 
 
-FOURIER_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+FOURIER_RULES: dict[str, Rule] = {
     f"aten.{base}.default": partial(_transformed, base) for base in TRANSFORMS
 }
 

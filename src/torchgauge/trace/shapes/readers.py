@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 
-_META = torch.device("meta")
+from torchgauge.trace.shapes.rule import Args, Kwargs, Rule, Tensors, made
 
 
-def _ctc_loss(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+def _ctc_loss(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """``[T, N, C] → [N]`` and the logarithms of alpha ``[N, T, 2 · longest target + 1]``.
 
     Source: ``ctc_loss_allocate_outputs`` in PyTorch's ``aten/src/ATen/native/LossCTC.cpp``; the
@@ -21,16 +18,16 @@ def _ctc_loss(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tens
     longest = max(target_lengths, default=0)
     if longest == 0 and targets.dim() == 2:
         longest = targets.shape[1]
-    loss = torch.empty(batch, dtype=scores.dtype, device=_META)
-    return loss, torch.empty((batch, steps, 2 * longest + 1), dtype=scores.dtype, device=_META)
+    loss = made(batch, scores.dtype)
+    return loss, made((batch, steps, 2 * longest + 1), scores.dtype)
 
 
-def _ctc_loss_backward(args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.Tensor:
+def _ctc_loss_backward(args: Args, kwargs: Kwargs) -> torch.Tensor:
     """Gradient of the scores ``[T, N, C]``, contiguous."""
-    return torch.empty(args[1].shape, dtype=args[1].dtype, device=_META)
+    return made(args[1].shape, args[1].dtype)
 
 
-def _lstsq(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _lstsq(args: Args, kwargs: Kwargs) -> Tensors:
     """Solution ``[..., n, k]``, residuals, ranks and singular values, for matrices of full rank.
 
     The solution lies in a column-major block of ``max(m, n)`` rows. Source: ``linalg_lstsq_out``
@@ -45,7 +42,7 @@ def _lstsq(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor,
     batch = matrix.shape[:-2]
     if not is_vector:
         batch = torch.broadcast_shapes(batch, right.shape[:-2])
-    block = torch.empty((*batch, count, max(rows, columns)), dtype=matrix.dtype, device=_META)
+    block = made((*batch, count, max(rows, columns)), matrix.dtype)
     solution = block.mT[..., :columns, :]
     if is_vector:
         solution = solution.squeeze(-1)
@@ -55,13 +52,13 @@ def _lstsq(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor,
     values = (*matrix.shape[:-2], min(rows, columns)) if driver in ("gelsd", "gelss") else (0,)
     return (
         solution,
-        torch.empty(residuals, dtype=real, device=_META),
-        torch.empty(matrix.shape[:-2] if driver != "gels" else 0, dtype=torch.int64, device=_META),
-        torch.empty(values, dtype=real, device=_META),
+        made(residuals, real),
+        made(matrix.shape[:-2] if driver != "gels" else 0, torch.int64),
+        made(values, real),
     )
 
 
-READER_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+READER_RULES: dict[str, Rule] = {
     "aten._ctc_loss.default": _ctc_loss,
     "aten._ctc_loss_backward.default": _ctc_loss_backward,
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,

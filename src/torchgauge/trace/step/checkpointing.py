@@ -35,7 +35,7 @@ CPU's attention for the GPU's."""
 
 
 def checkpoint_blocks(root: nn.Module, kind: Checkpointing) -> int:
-    """Checkpoint each repeated block of a (twin) model; return how many there are.
+    """Checkpoint each repeated block of a copied model; return how many there are.
 
     A block is a child of a ``ModuleList`` or ``Sequential`` that has siblings of its class,
     children and parameters: the layers of a transformer, the blocks of a ResNet stage.
