@@ -23,8 +23,8 @@ Execute = Callable[[ModelBuild, dict[str, Any], Callable[[str], None]], Report]
 """Takes the model, what goes into it as arguments of ``analyze``, and whom to tell of progress."""
 
 
-Present = Callable[[Report], str]
-"""Takes the finished report, returns what is printed."""
+Present = Callable[[Report, output.Output], None]
+"""Takes the finished report and writes what is shown instead of it."""
 
 
 def report_model(
@@ -37,7 +37,7 @@ def report_model(
     """Build the model, run ``execute`` on it, print the report and return the exit status.
 
     With ``must_run`` the model is built with real weights, and refused without an input.
-    ``present`` says what is printed instead of the report, when nothing failed.
+    ``present`` writes something else than the report, when nothing failed.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
@@ -46,7 +46,7 @@ def report_model(
     # Everything that can be wrong with the request is found before torch is imported.
     spec = parse_model_spec(arguments.model, options.settings_from(arguments))
     request = options.input_request(arguments)
-    renderer = output.make_renderer(arguments)
+    target = output.chosen_output(arguments)
     failure: ModelError | None = None
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         progress.update(f"building {spec.without_arguments}")
@@ -62,8 +62,10 @@ def report_model(
     report = _completed(report, build, request)
     if not arguments.quiet:
         _print_notes(build, request)
-    shown = present if present is not None and failure is None else renderer.render
-    output.deliver(shown(report), arguments.output)
+    if present is not None and failure is None:
+        present(report, target)
+    else:
+        target.deliver_report(report)
     if failure is not None:
         raise failure
     if arguments.strict:

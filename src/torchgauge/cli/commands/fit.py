@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options, output, scenario_options
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
     from torchgauge.facts.scenario import Scenario
 
-_FORMATS = ("text", "json", "markdown", "csv", "latex")
 _ALL = "all"
 
 
@@ -71,25 +69,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="instead: predicted throughput and memory over these batch sizes, or over powers of "
         "two up to the first that does not fit; one device",
     )
-    table = parser.add_argument_group("table")
-    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
-    table.add_argument(
-        "--width", type=options.positive_integer, metavar="N", help="characters per line"
-    )
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--format", type=options.one_of(_FORMATS), metavar="NAME", help=", ".join(_FORMATS)
-    )
-    group.add_argument(
-        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit 4 when anything was not counted, guessed or warned about",
-    )
-    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    output.add_output_options(parser, details=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -106,8 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = arguments.device or ["cuda"]
     scenario = scenario_options.scenario_from(arguments)
     _check(arguments, request, names)
-    format = output.chosen_format(arguments)
-    width, ascii = output.page_options(arguments, format)
+    target = output.chosen_output(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         progress.update(f"building {spec.without_arguments}")
         build = build_model(spec, with_weights=False)
@@ -117,14 +96,16 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             report = _fits(arguments, build, scenario, names, inputs, progress)
     if arguments.batch_curve is not None:
-        return _deliver_curve(arguments, build, curve, format, width=width, ascii=ascii)
-    report = _completed(report, build, request, arguments.context)
-    from torchgauge.render.fit import render_fit
+        from torchgauge.render.pages.curve import curve_page
 
-    output.deliver(render_fit(report, format, width=width, ascii=ascii), arguments.output)
-    if not arguments.quiet:
-        for note in build.notes:
-            print(f"note: {note}", file=sys.stderr)
+        target.deliver(lambda: curve_page(curve), curve.to_json)
+        _print_notes(arguments, build)
+        return 0 if curve.knee is not None else 1  # where no size fits
+    report = _completed(report, build, request, arguments.context)
+    from torchgauge.render.pages.fit import fit_page
+
+    target.deliver(lambda: fit_page(report), report.to_json)
+    _print_notes(arguments, build)
     if arguments.strict:
         output.check_strict(report)
     enough = report.fits_somewhere if _ALL in names else report.fits
@@ -187,23 +168,10 @@ def _curve(
     )
 
 
-def _deliver_curve(
-    arguments: argparse.Namespace,
-    build: ModelBuild,
-    curve: BatchCurve,
-    format: str,
-    *,
-    width: int,
-    ascii: bool,
-) -> int:
-    """Print the curve; the exit status is 1 where no size fits."""
-    from torchgauge.render.curve import render_curve
-
-    output.deliver(render_curve(curve, format, width=width, ascii=ascii), arguments.output)
+def _print_notes(arguments: argparse.Namespace, build: ModelBuild) -> None:
     if not arguments.quiet:
         for note in build.notes:
             print(f"note: {note}", file=sys.stderr)
-    return 0 if curve.knee is not None else 1
 
 
 def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str]) -> None:
