@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
+from torchgauge.facts.files import write_atomically
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport

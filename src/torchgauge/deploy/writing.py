@@ -26,7 +26,6 @@ from torchgauge.deploy.contents.memory_table import MemoryTable, write_memory
 from torchgauge.deploy.export.exporting import Exported
 from torchgauge.deploy.verification import Comparison
 from torchgauge.errors import PackageError, TorchGaugeError
-from torchgauge.facts.io import report_to_json
 from torchgauge.facts.report import Report
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
@@ -249,7 +248,7 @@ def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | Non
 
     signature = json.dumps(contents.exported.signature.to_dict(), indent=2) + "\n"
     (folder / manifest.SIGNATURE).write_text(signature, encoding="utf-8")
-    (folder / manifest.REPORT).write_text(report_to_json(contents.report) + "\n", encoding="utf-8")
+    (folder / manifest.REPORT).write_text(contents.report.to_json() + "\n", encoding="utf-8")
     write_memory(folder, contents.memory)
     (folder / manifest.LOCK).write_text(
         environment_lock(contents.exported.operator_libraries), encoding="utf-8"

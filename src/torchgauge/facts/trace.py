@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from torchgauge.facts.codec import Damage, Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 
@@ -119,6 +120,59 @@ class NamedValue:
     text: str = ""
     batch_dims: tuple[tuple[int, int], ...] = ()
     """``(dimension, factor)``: a dimension that is ``factor`` × the batch size."""
+
+    json: ClassVar = Shape(
+        names=("name", "shape", "dtype", "device", "nbytes", "batch_dims", "text"),
+        sources={"batch_dims": "tensor_batch_dims", "text": "shown_text"},
+        left_out=("device", "nbytes", "batch_dims", "text"),
+    )
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Return the tensor's shape; this and the others: ``None`` without a tensor."""
+        return None if self.tensor is None else self.tensor.shape
+
+    @property
+    def dtype(self) -> str | None:
+        """Return the tensor's dtype."""
+        return None if self.tensor is None else self.tensor.dtype
+
+    @property
+    def device(self) -> str | None:
+        """Return the tensor's device."""
+        return None if self.tensor is None else self.tensor.device
+
+    @property
+    def nbytes(self) -> int | None:
+        """Return the bytes of the tensor's elements."""
+        return None if self.tensor is None else self.tensor.nbytes
+
+    @property
+    def tensor_batch_dims(self) -> tuple[tuple[int, int], ...] | None:
+        """Return the batch dimensions of a tensor."""
+        return None if self.tensor is None else self.batch_dims
+
+    @property
+    def shown_text(self) -> str | None:
+        """Return the text, ``None`` for a tensor that has none."""
+        return self.text if self.text or self.tensor is None else None
+
+    @classmethod
+    def from_json(
+        cls, *, name: str, shape: tuple[int, ...] | None, text: str | None, **given: Any
+    ) -> NamedValue:
+        """Return the value from what its JSON holds.
+
+        Raises:
+            Damage: a tensor's dtype, device, bytes or batch dimensions are missing.
+        """
+        if shape is None:
+            return cls(name=name, text=text or "")
+        for missing in (item for item, value in given.items() if value is None):
+            raise Damage(missing, "is missing")
+        batch_dims = given.pop("batch_dims")
+        tensor = TensorSpec(shape=shape, **given)
+        return cls(name=name, text=text or "", tensor=tensor, batch_dims=batch_dims)
 
 
 @made_quickly
@@ -261,6 +315,8 @@ class Failure:
     """How much an allocation that failed had asked for; ``None`` for any other failure."""
     free_bytes: int | None = None
     """How much the device had left at that moment; ``None`` where nobody can say."""
+
+    json: ClassVar = Shape(left_out=("requested_bytes", "free_bytes"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torchgauge.facts.io import report_to_json
 from torchgauge.facts.report import Report
 
 
@@ -16,4 +15,4 @@ class JsonRenderer:
 
     def render(self, report: Report) -> str:
         """Return the report as JSON."""
-        return report_to_json(report, indent=self.indent)
+        return report.to_json(indent=self.indent)
