@@ -112,8 +112,8 @@ def schema(kind: type) -> dict[str, Any]:
 def wire_type(kind: type, *, is_declared: bool = False) -> type[Struct]:
     """Return the struct that msgspec reads and writes for a dataclass.
 
-    With ``is_declared`` it holds the fields as declared, without those that have their default:
-    the ``Shape`` gives types and readers alone.
+    With ``is_declared`` it holds the fields as declared: the ``Shape`` gives types and readers
+    alone.
     """
     shape, hints = _shape(kind), get_type_hints(kind, include_extras=True)
     declared = {item.name: item for item in fields(kind)}
@@ -211,6 +211,15 @@ def _shape(kind: type) -> Shape:
     return cast("Shape", getattr(kind, "json", Shape()))
 
 
+@cache
+def _is_special(hint: Any) -> bool:
+    """Return whether msgspec cannot read a type, or what it holds, as it is declared."""
+    if not is_dataclass(hint):
+        return any(map(_is_special, get_args(hint)))
+    shape = _shape(cast("type", hint))
+    return bool(shape.types) or any(map(_is_special, get_type_hints(hint).values()))
+
+
 def _default(item: Any, hint: Any) -> Any:
     """Return the default of a field or property, a factory where it is a list or an object."""
     if item is not None and item.default is MISSING and item.default_factory is MISSING:
@@ -228,7 +237,9 @@ def _wired(hint: Any, is_declared: bool) -> Any:
     """Return a type for msgspec: wire types for dataclasses, lists for tuples."""
     origin, args = get_origin(hint), get_args(hint)
     if is_dataclass(hint):
-        return wire_type(cast("type", hint), is_declared=is_declared)
+        kind = cast("Any", hint)
+        is_plain = is_declared and not _is_special(kind)
+        return kind if is_plain else wire_type(kind, is_declared=is_declared)
     inner = tuple(_wired(arg, is_declared) for arg in args if arg is not Ellipsis)
     if origin is tuple and Ellipsis in args:
         return GenericAlias(list, inner)

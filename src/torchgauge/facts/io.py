@@ -7,8 +7,20 @@ from pathlib import Path
 
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.report import Report, report_from_json
+from torchgauge.facts.trace import TRACE_HEADER, Trace
 
-__all__ = ["load_report"]
+_TRACES = TRACE_HEADER.rpartition(b" ")[0]
+"""How a file with a trace of any version begins."""
+
+
+def load_answer(path: str | os.PathLike[str]) -> Report | Trace:
+    """Read a report or a trace, each as its ``save`` wrote it.
+
+    Raises:
+        ReportFormatError: there is no such file, it is damaged, or of an unknown version.
+    """
+    data = _bytes(path)
+    return _trace(data, path) if data.startswith(_TRACES) else _report(data, path)
 
 
 def load_report(path: str | os.PathLike[str]) -> Report:
@@ -36,5 +48,12 @@ def _report(data: bytes, path: str | os.PathLike[str]) -> Report:
             f"{path} is neither a report in JSON nor a saved trace",
             hint="save it again, with report.save(…) or report.trace.save(…)",
         ) from error
+    except ReportFormatError as error:
+        raise ReportFormatError(f"{path}: {error.message}", hint=error.hint) from error
+
+
+def _trace(data: bytes, path: str | os.PathLike[str]) -> Trace:
+    try:
+        return Trace.unpacked(data)
     except ReportFormatError as error:
         raise ReportFormatError(f"{path}: {error.message}", hint=error.hint) from error

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
+from os import PathLike
 from typing import Any, ClassVar, TypeAlias
 
 from torchgauge.facts.codec import Damage, Shape
+from torchgauge.facts.files import write_atomically
+from torchgauge.facts.packed import pack, unpack
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 
+TRACE_HEADER = b"torchgauge trace 1\n"
+"""How a file with a trace begins: the number is the version of what follows."""
 OUTSIDE = "outside torch"
 """How the name of an entry of ``not_counted`` begins that no operator stands for."""
 
@@ -103,6 +108,13 @@ ArgumentValue: TypeAlias = (
     "TensorSpec | bool | int | float | complex | str | tuple[ArgumentValue, ...] | None"
 )
 """An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
+
+
+def _argument(value: Any) -> Any:
+    """Return an argument from plain data: a tensor is an object, a tuple is a list."""
+    if isinstance(value, dict):
+        return TensorSpec(**{**value, "shape": tuple(value["shape"])})
+    return tuple(map(_argument, value)) if isinstance(value, (list, tuple)) else value
 
 
 @made_quickly
@@ -267,6 +279,10 @@ class OpRecord:
     layouts: tuple[Layout, ...] = ()
     """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
 
+    json: ClassVar = Shape(
+        types={"args": Any, "kwargs": Any}, read={"args": _argument, "kwargs": _argument}
+    )
+
 
 @made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,3 +369,27 @@ class Trace:
     failure: Failure | None = None
     not_counted: tuple[NotCounted, ...] = ()
     """What happened without an operator that stands for it."""
+    model_spec: str | None = None
+    kernels: str = ""
+    """Whose kernels ran: ``"cpu"``, or a family of GPUs (``devices.family``)."""
+    threads: int = 0
+    """Threads of the CPU's kernels where it was recorded; 0 where that is not known."""
+    has_early_onednn: bool = False
+    """Whether an LSTM of oneDNN ran there that keeps as much as up to version 3.7."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the trace to a file, which ``torchgauge.load`` reads.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_atomically(path, pack(self, TRACE_HEADER))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Trace:
+        """Return the trace that ``save`` wrote.
+
+        Raises:
+            ReportFormatError: it is damaged, or of another version.
+        """
+        return unpack(cls, data, TRACE_HEADER)

@@ -10,6 +10,8 @@ from os import PathLike, strerror
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import torch
+
 from torchgauge.errors import UsageError
 from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, default_path
 from torchgauge.facts.files import write_atomically
@@ -46,7 +48,7 @@ def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list
         on_progress("fitting")
         roof = roof_of(samples)
         calibration = Calibration(
-            cpu=cpu_name(),
+            cpu=cpu_name(torch.get_num_threads(), str(torch.__version__)),
             measured_on=datetime.date.today().isoformat(),
             roof=roof,
             overheads=replace(NOTHING, python_us=python_us),

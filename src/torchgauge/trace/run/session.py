@@ -86,6 +86,7 @@ from torchgauge.trace.torch_internals import (
     attention_fused_on_meta,
     flex_attention_kernel,
     global_module_hooks,
+    has_early_onednn,
     higher_order_kernels,
     higher_order_operators,
     meta_answers_as,
@@ -817,6 +818,7 @@ class Session:
                 "quantized weights: a product is one MAC at any width; quantizing and dequantizing "
                 "are element-wise work, and part of the kernel where it does them itself"
             )
+        ops = recorder.op_records()
         return Trace(
             torch_version=str(torch.__version__),  # not its TorchVersion
             execution=self._execution,
@@ -824,7 +826,7 @@ class Session:
             scenario=self._request.scenario,
             modules=modules,
             calls=recorder.call_records(),
-            ops=recorder.op_records(),
+            ops=ops,
             storages=recorder.storages.records(recorder.op_name),
             events=recorder.storages.event_records(),
             inputs=inputs,
@@ -837,6 +839,9 @@ class Session:
             warnings=tuple(dict.fromkeys((*self._notes.warnings, *self._lost.warnings()))),
             failure=failure,
             not_counted=self._outside.not_counted(),
+            threads=torch.get_num_threads(),
+            has_early_onednn=any("mkldnn_rnn_layer" in op.name for op in ops)
+            and has_early_onednn(),
         )
 
     def _failure(
@@ -897,6 +902,7 @@ def structure(
         scenario=scenario,
         modules=module_infos(model),
         assumptions=tuple(assumptions),
+        threads=torch.get_num_threads(),
     )
 
 
