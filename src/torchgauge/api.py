@@ -13,8 +13,9 @@ from typing import IO, TYPE_CHECKING, Any
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
-from torchgauge.facts.io import load_report
+from torchgauge.facts.io import load_answer
 from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Trace
 from torchgauge.render import get_format
 from torchgauge.render.pages.fit import fit_page
 from torchgauge.render.pages.report import report_page
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = [
     "analyze",
     "calibrate",
+    "estimate",
     "fits",
     "load",
     "measure",
@@ -314,10 +316,37 @@ def fits(
     return fit_model(request, names, fit_options)
 
 
-def load(path: str | Path) -> Report:
-    """Read a report that was saved as JSON.
+def estimate(trace: Trace, device: str | None = None) -> Report:
+    """Return what a recorded step costs on another device. Needs no torch and no model.
+
+    A trace holds the kernels of one family of GPUs. For every device of that family the report
+    equals that of ``analyze``: ``estimate(report.trace, device="A10")``.
+
+    Args:
+        trace: the trace of a report, or one that ``load`` read from a file.
+        device: a GPU that ``torchgauge devices`` lists, or ``"cpu"``; the trace's own by default.
 
     Raises:
-        ReportFormatError: when the file is no report, or of another schema version.
+        DeviceError: the device is not known.
+        ScenarioError: the device runs other kernels than the trace holds.
+
+    >>> from torch import nn
+    >>> report = analyze(nn.Linear(8, 2), (4, 8), device="RTX 3090")
+    >>> estimate(report.trace, device="A10").scenario.device
+    'A10'
     """
-    return load_report(path)
+    from torchgauge.reports import estimate_trace
+
+    return estimate_trace(trace, device)
+
+
+def load(path: str | Path) -> Any:
+    """Read a report that was saved as JSON, or a saved trace.
+
+    Returns:
+        The ``Report``, or the ``Trace``.
+
+    Raises:
+        ReportFormatError: when the file is neither, is damaged, or is of another version.
+    """
+    return load_answer(path)

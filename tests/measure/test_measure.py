@@ -19,8 +19,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.query import own_costs, top_by_time
+from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
@@ -542,7 +543,7 @@ def shown_as(name, report, columns=None, **options):
 
 def test_a_measured_report_is_saved_and_loaded(tmp_path):
     report = tg.measure(Tokens(), (2, 8), scenario=TRAINING, **ONCE)
-    text = report_to_json(report)
+    text = to_json(report)
     assert report_from_json(text) == report
     again = report_from_json(text.replace('"kernel"', '"unknown": 1, "kernel"'))
     assert again.time.ops == report.time.ops
