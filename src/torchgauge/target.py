@@ -25,7 +25,7 @@ from torchgauge.facts.trace import Trace
 from torchgauge.trace.kernels import cpu, cuda
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.torch_internals import has_early_onednn
+from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
 
 _LSTM = "aten.mkldnn_rnn_layer"
 

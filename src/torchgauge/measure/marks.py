@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from torchgauge.measure.step import RealStep
 from torchgauge.trace.record.kernel_memory import quiet_profiler
-from torchgauge.trace.torch_internals import next_sequence_nr, profiler_range
+from torchgauge.trace.torch_internals.autograd import next_sequence_nr
+from torchgauge.trace.torch_internals.profiler import profiler_range
 
 MARK = "torchgauge:"
 NODE = "autograd::engine::evaluate_function: "

@@ -13,7 +13,7 @@ from torch import nn
 
 import cpu_calibration as stand_in
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, LastUses
 from torchgauge.estimate.time.cpu.heap import Heap

@@ -18,7 +18,7 @@ from torch import nn
 
 import cpu_calibration as stand_in
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.devices.cpu_file import HOME_FILE, VARIABLE
 from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.time.cpu.calibration import from_json

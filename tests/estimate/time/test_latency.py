@@ -280,8 +280,8 @@ def test_a_chain_reads_and_writes_what_is_outside() -> None:
 def _trace_of(model: nn.Module, shape: tuple[int, ...]):
     from torchgauge.target import target_of
     from torchgauge.trace.inputs.plan import plan_inputs
+    from torchgauge.trace.run.run_plan import RunPlan
     from torchgauge.trace.run.runs import run
-    from torchgauge.trace.run.session import Request
 
     scenario = Scenario(device="RTX 3090")
     plan = plan_inputs(model, shape, None, batch_size=None, batch_dim=None, dtypes=None,
@@ -289,7 +289,7 @@ def _trace_of(model: nn.Module, shape: tuple[int, ...]):
     assert plan is not None
     target = target_of(scenario).virtual
     return run(
-        Request(model=model, plan=plan, scenario=scenario, model_name="m", target=target)
+        RunPlan(model=model, plan=plan, scenario=scenario, model_name="m", target=target)
     ).trace
 
 

@@ -2,7 +2,7 @@
 
 Source: ``Loss.cpp`` and ``cuda/Loss.cu`` in PyTorch's ``aten/src/ATen/native`` (2.6–2.13). What a
 reduced loss keeps (some leave their scalar in the memory of all elements) is in its output's
-storage: ``trace/operators/loss_rules.py``.
+storage: ``trace/shapes/losses.py``.
 """
 
 from __future__ import annotations

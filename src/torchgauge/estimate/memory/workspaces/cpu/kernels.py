@@ -231,7 +231,7 @@ def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 def _fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """What the recorder noted from the strides (``trace/operators/fourier.py``)."""
+    """What the recorder noted from the strides (``trace/shapes/fourier.py``)."""
     noted = dict(op.kwargs).get("scratch_bytes", 0)
     return (noted,) if isinstance(noted, int) else ()
 
