@@ -32,7 +32,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
@@ -135,8 +135,7 @@ def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> lis
     return [inside, found.weight + own + 2 * one_bias]
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.convolution.default": _forward,
     "aten.convolution_backward.default": _backward,
 }
-"""By operator, overload included."""
