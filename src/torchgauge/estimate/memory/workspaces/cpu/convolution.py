@@ -2,7 +2,7 @@
 
 Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native`` and ideep's
 ``operators/conv.hpp`` (what is reordered, and when it is freed); the layouts are those of the
-kernel that oneDNN chooses (``onednn_kernels.py``).
+kernel that oneDNN chooses (``onednn/kernels.py``).
 
 Assumes: an x86 processor with AVX-512, and one thread.
 """
