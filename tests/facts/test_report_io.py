@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import report_builder as build
 from torchgauge.errors import ReportFormatError
-from torchgauge.facts.codec import to_dict, to_json
+from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.io import load_report
 from torchgauge.facts.memory import GPU_FIELDS, MemoryEstimate
 from torchgauge.facts.report import (

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.codec import Shape, to_dict
+from torchgauge.facts.codec.wire import Shape, to_dict
 
 Member = TypeVar("Member", bound=StrEnum)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from torchgauge.facts.curve import KNEE_SHARE, BatchCurve, BatchPoint
+from torchgauge.facts.fit import KNEE_SHARE, BatchCurve, BatchPoint
 from torchgauge.facts.precision import precision_text
 from torchgauge.render.fit_view import VERDICTS
 from torchgauge.render.page import Column, Page, Table, render_page

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterable
 
-from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.facts.time import OUTSIDE, TimeComparison, TimeRow
 from torchgauge.render.csv import safe
 from torchgauge.render.page import Column, Page, Table, render_page
 from torchgauge.units import format_milliseconds

@@ -14,7 +14,7 @@ import torch
 
 from torchgauge.errors import UsageError
 from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, default_path
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
 from torchgauge.measure.calibration.distances import caches
