@@ -11,7 +11,7 @@ from torchgauge.request import Request, ask
 
 def asked(model: Any, input_size: Any = None, **options: Any) -> Request:
     """Return the request of a call of ``analyze``; ``as_given`` is of its inputs."""
-    return ask(model, input_size, options, lambda model: frozenset())
+    return ask(model, input_size, options, lambda model: (frozenset(), True))
 
 
 def run_model(model: Any, input_size: Any = None, **options: Any) -> Run:

@@ -22,9 +22,9 @@ from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.kernels import cpu, cuda
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, structure
-from torchgauge.trace.run.session import Request as RunRequest
 
 
 def analyze_model(
@@ -74,7 +74,7 @@ class Run:
 
     outcome: Outcome
     target: Target
-    request: RunRequest | None = None
+    request: RunPlan | None = None
     """``None`` when nothing ran, for want of an input."""
 
 
@@ -89,7 +89,7 @@ def run_model(request: Request) -> Run:
         trace = structure(whole, request.scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), target=target)
     recording = request.recording
-    asked = RunRequest(
+    asked = RunPlan(
         model=model,
         plan=plan,
         scenario=request.scenario,

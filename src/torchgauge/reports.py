@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
-from torchgauge.estimate.memory.gpu import estimate_on_gpu
-from torchgauge.estimate.memory.intervals import intervals_on_gpu
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu, intervals_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
-from torchgauge.estimate.time.reporting import ReportedTime, model_of, reported, with_times
+from torchgauge.estimate.time.gpu.device_model import model_of
+from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import ModuleTable, Report

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from difflib import get_close_matches
 from typing import Any, TypeAlias
 
 from torchgauge.errors import ScenarioError, UsageError
@@ -23,6 +24,11 @@ SCENARIO_FIELDS = frozenset(item.name for item in fields(Scenario))
 _OURS = {"dtype": "dtypes", "input_dtype": "dtypes", "input_shape": "input_size",
          "data": "input_data", "inputs": "input_data", "batch": "batch_size"}  # fmt: skip
 """What users write for an argument of ``analyze``."""
+_OPTIONS = (
+    "input_data", "batch_size", "batch_dim", "dtypes", "scenario", "loss", "model_name",
+    "model_spec", "real_run", "on_progress", "forward_kwargs",
+)  # fmt: skip
+"""The options of ``analyze`` besides the fields of a scenario."""
 _PLAIN = (str, bool, int, float, type(None))
 _OTHER_WORDS = {"train": "training", "eval": "inference"} | {
     f"torch.{precision.parameter_dtype}": str(precision)
@@ -140,12 +146,13 @@ def ask(
     model: Any,
     input_size: InputSize | None,
     options: Mapping[str, Any],
-    forward_names: Callable[[Any], frozenset[str]],
+    forward_names: Callable[[Any], tuple[frozenset[str], bool]],
 ) -> Request:
     """Return the request that the arguments of ``analyze`` and its like make.
 
     Fields of ``Scenario`` among the options change the scenario; what is left goes to the forward.
-    ``forward_names`` returns the arguments that a model's forward names.
+    ``forward_names`` returns the arguments that a model's forward names, and whether it takes any
+    other as well.
 
     Raises:
         UsageError: an argument belongs elsewhere; the hint says how to write it.
@@ -153,7 +160,8 @@ def ask(
     """
     given = dict(options)
     inputs = replace(Inputs.taken_from(given), size=input_size)
-    named = frozenset() if isinstance(model, (str, type)) else forward_names(model)
+    is_model = not isinstance(model, (str, type))
+    named, takes_any = forward_names(model) if is_model else (frozenset[str](), True)
     loss = given.pop("loss", None)
     if isinstance(loss, str):
         given["loss"], loss = loss, None
@@ -169,6 +177,8 @@ def ask(
     kind = type(model).__name__
     _refuse_ambiguous(kind, asked, named)
     _refuse_misspelt(kind, given, named)
+    if not takes_any:
+        _refuse_unknown(kind, given, named)
     if isinstance(model, str):
         known["spec"], model = model, None
     scenario = Scenario() if scenario is None else scenario
@@ -221,6 +231,16 @@ def _refuse_misspelt(kind: str, given: Mapping[str, Any], named: frozenset[str])
         )
 
 
+def _refuse_unknown(kind: str, given: Mapping[str, Any], named: frozenset[str]) -> None:
+    for name in given.keys() - named:
+        near = get_close_matches(name, [*SCENARIO_FIELDS, *_OPTIONS, *named], n=1)
+        raise UsageError(
+            f"{name}={_text(given[name])}: neither torchgauge nor {kind}.forward has an argument "
+            "of that name",
+            hint=f"did you mean {near[0]}?" if near else "leave it out",
+        )
+
+
 def _written(given: Mapping[str, Any]) -> str:
     """Write the scenario that was meant; what has a meaning in training alone says so."""
     given = {name: _meant(value) for name, value in given.items()}
@@ -237,6 +257,8 @@ def _meant(value: Any) -> Any:
     kind = value.__name__ if isinstance(value, type) else type(value).__name__
     if word is None and kind.lower() in OPTIMIZERS:
         word = kind.lower()
+    if word is None and kind == "device":  # a torch.device
+        word = value.type
     return _OTHER_WORDS.get(word, word) if isinstance(word, str) else word
 
 

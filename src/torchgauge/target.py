@@ -11,13 +11,14 @@ from pathlib import Path
 from platform import machine, processor
 
 from torchgauge.devices import Device, find_device
+from torchgauge.devices.context import cuda_context_bytes
+from torchgauge.devices.cpu_file import VARIABLE, calibration_file
 from torchgauge.devices.family import CPU_FAMILY, kernel_family
 from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.memory.allocator import AllocatorSettings
-from torchgauge.estimate.memory.cuda_overheads import cuda_context_bytes
-from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.estimate.memory.workspaces import Platform
-from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, CpuName, load
+from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, from_json
 from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
 from torchgauge.facts.trace import Trace
@@ -64,7 +65,8 @@ def calibrated(target: Target, trace: Trace) -> Target:
     if target.device is not None:
         return target
     try:
-        found = load()
+        kept = calibration_file()
+        found = from_json(*kept) if kept is not None else None
     except DeviceError as error:
         if os.environ.get(VARIABLE):
             raise

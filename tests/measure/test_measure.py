@@ -27,7 +27,7 @@ from torchgauge.measure.statistics import enough_for, interval_of, interval_rank
 from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request
+from torchgauge.trace.run.run_plan import RunPlan
 from untouched import Moody, fingerprint, same
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -293,7 +293,7 @@ def test_the_step_takes_what_a_bare_loop_takes(training):
         model, None, x, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     scenario = tg.Scenario(mode="training", optimizer="sgd") if training else tg.Scenario()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     clock = HostClock()
 
@@ -750,7 +750,7 @@ def test_channels_last_reaches_weights_and_inputs():
         forward_kwargs={},
     )  # fmt: skip
     model = small_convolution()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     seen = []
     step._root[0].register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     step.run(lambda phase: None)
@@ -767,7 +767,7 @@ def test_gradients_do_not_add_up_over_the_steps(when):
         nn.Linear(4, 2), (3, 4), None, batch_size=None, batch_dim=None, dtypes=None,
         forward_kwargs={},
     )  # fmt: skip
-    request = Request(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
+    request = RunPlan(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
     step = RealStep(request)
     gradients = []
     step._root.weight.register_post_accumulate_grad_hook(

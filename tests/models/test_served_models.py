@@ -15,7 +15,8 @@ import torch
 
 from serving_process import running
 from torchgauge.cli.main import main
-from torchgauge.deploy.package import PackageRequest, package_model
+from torchgauge.deploy.package import package_model
+from torchgauge.deploy.parts import PackageRequest
 from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.request import Inputs, Request
 

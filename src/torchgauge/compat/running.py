@@ -18,7 +18,8 @@ from torch import nn
 from torchgauge.analyze import Run, as_module, model_error, run_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals
@@ -26,9 +27,9 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
 from torchgauge.reports import report_of
 from torchgauge.request import Inputs, Recording, Request
-from torchgauge.trace.copy.meta_copy import unwrap
 from torchgauge.trace.inspect.tree import walk
-from torchgauge.trace.record.recorder import CompositeCall
+from torchgauge.trace.inspect.wrappers import unwrap
+from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from torchgauge.analyze import as_module, described, model_error, run_model
@@ -18,6 +17,7 @@ from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.package_budget import Budget, check_memory, check_time
+from torchgauge.deploy.parts import Contents, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.verification import (
     Comparison,
@@ -25,40 +25,16 @@ from torchgauge.deploy.verification import (
     size_choices,
     with_observed_shapes,
 )
-from torchgauge.deploy.writing import Contents, write_package
+from torchgauge.deploy.writing import write_package
 from torchgauge.errors import InputError, ModelError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.reports import report_of
-from torchgauge.request import Request
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageRequest:
-    """What to package and how."""
-
-    asked: Request
-    """The model and its inputs; its scenario has the device that memory is predicted for. The
-    program itself runs on any."""
-    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    """Dimensions that may vary besides batch and sequence: by input, with their names."""
-    longest: int | None = None
-    """The most that other dynamic dimensions than the batch may be; ``None`` takes what the model
-    is made for, if its configuration says so, and else ``LONGEST``."""
-    examples: Mapping[str, torch.Tensor] | None = None
-    """Real inputs by name, for the comparison; noise within the bounds otherwise."""
-    onnx: bool = False
-    wheels: tuple[Path, ...] = ()
-    budget_bytes: int | None = None
-    budget_ms: float | None = None
-    """Milliseconds that one forward of ``budget_batch`` samples may take on the device."""
-    budget_batch: int = 1
-    """The batch that has to keep within the budgets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,7 @@ from typing import Any
 from torchgauge.analyze import virtual_device_of
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.errors import TorchGaugeError, UsageError
-from torchgauge.estimate.memory.gpu import loop_of
-from torchgauge.estimate.memory.limits import weigh
+from torchgauge.estimate.memory.device import loop_of, weigh
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
 from torchgauge.fit.variants import Variant, VariantTracer

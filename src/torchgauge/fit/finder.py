@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from torchgauge.analyze import as_module, described, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
-from torchgauge.estimate.memory.gpu import estimate_on_gpu, loop_of
-from torchgauge.estimate.memory.lifetimes import LiveBytes, estimate_memory, live_bytes
-from torchgauge.estimate.memory.limits import breakdown, judge
+from torchgauge.estimate.memory.device import breakdown, judge, loop_of
+from torchgauge.estimate.memory.lifetimes import LiveBytes, live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
 from torchgauge.facts.memory import MemoryEstimate
@@ -31,10 +31,10 @@ from torchgauge.fit.workloads import (
 from torchgauge.reports import report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.run.session import Outcome
+from torchgauge.trace.run.run_plan import Outcome
 from torchgauge.version import __version__
 
 _CONTEXT_UNIT = 128

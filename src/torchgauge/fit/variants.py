@@ -12,15 +12,14 @@ from torch import nn
 
 from torchgauge.analyze import virtual_device_of
 from torchgauge.estimate.compute.modules import estimate_compute
-from torchgauge.estimate.memory.gpu import Gpu, loop_of
-from torchgauge.estimate.memory.limits import Weight, weigh
+from torchgauge.estimate.memory.device import Gpu, Weight, loop_of, weigh
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
 from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.kernels.base import VirtualDevice
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, Request
 
 _VALUES_LIMIT = 1 << 20
 """Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""
@@ -67,7 +66,7 @@ class VariantTracer:
         device = device or virtual_device_of(target_of(variant.scenario))
         model, plan = self.workload.arguments(variant)
         return run(
-            Request(
+            RunPlan(
                 model=model,
                 plan=plan,
                 scenario=variant.scenario,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from os import PathLike
 from statistics import median
@@ -19,13 +19,15 @@ import torch
 
 from torchgauge.analyze import as_module, model_error, plan_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
-from torchgauge.facts.report import CallCost, ModuleTable, Report
+from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.timeline import Timeline
-from torchgauge.facts.trace import Execution, Failure, ModuleCall, Phase, Trace
-from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
+from torchgauge.facts.trace import Execution, Failure, Phase, Trace
+from torchgauge.measure.attribution import Attribution, attribute, profile_steps
+from torchgauge.measure.marks import CallMarks
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.settled import settle_allocator
 from torchgauge.measure.step import RealStep, precision_of
@@ -34,15 +36,17 @@ from torchgauge.measure.timing import Samples, measurement, repeat
 from torchgauge.reports import report_of
 from torchgauge.request import Request
 from torchgauge.target import check_cpu_options
-from torchgauge.trace.copy.meta_copy import unwrap, whole_model
+from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.tree import type_name
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Outcome, Session, structure
-from torchgauge.trace.run.session import Request as RunRequest
+from torchgauge.trace.run.session import Session
 from torchgauge.units import format_bytes
 
 Part = TypeVar("Part")
@@ -93,7 +97,7 @@ def measure_model(
             "nothing can be measured without an input",
             hint="add a size: input_size=(3, 224, 224), --input-size 3,224,224",
         )
-    request = RunRequest(
+    request = RunPlan(
         model=model,
         plan=plan,
         scenario=asked.scenario,
@@ -106,14 +110,9 @@ def measure_model(
     settle_allocator()
     outside = Outside(unwrap(model), () if asked.loss is None else (asked.loss,))
     try:
-        with neutral(), precision_of(request):
-            report = _completed(runs.report(repeating), asked)
-            if timeline is not None:
-                save_timeline(runs.timeline(report), timeline)
-            return report
+        return _completed(runs.report(repeating, timeline), asked)
     except ModelError as error:
-        # The frames of the failed run hold its tensors for as long as the error is kept.
-        if error.__cause__ is not None:
+        if error.__cause__ is not None:  # its frames hold the tensors of the failed run
             traceback.clear_frames(error.__cause__.__traceback__)
         if error.report is not None:
             error.report = _completed(error.report, asked)
@@ -136,18 +135,25 @@ def _completed(report: Report, asked: Request) -> Report:
 class _Runs:
     """The three runs of a measurement, and the report that they make together."""
 
-    def __init__(self, request: RunRequest, device: torch.device) -> None:
+    def __init__(self, request: RunPlan, device: torch.device) -> None:
         self._request = request
         self._device = device
         self._report: Report | None = None
         self._phase = Phase.FORWARD
 
-    def report(self, repeating: Repeating) -> Report:
-        """Return the report.
+    def report(self, repeating: Repeating, timeline: str | PathLike[str] | None) -> Report:
+        """Return the report, and save a timeline of one more step where there is a file for it.
 
         Raises:
             ModelError: the model failed or ran out of memory.
         """
+        with neutral(), precision_of(self._request):
+            report = self._measured(repeating)
+            if timeline is not None:
+                save_timeline(self._timeline(report), timeline)
+            return report
+
+    def _measured(self, repeating: Repeating) -> Report:
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
             plan = outcome.plan or self._request.plan
@@ -180,7 +186,7 @@ class _Runs:
             assumptions=(*report.assumptions, *self._assumptions()),
         )
 
-    def timeline(self, report: Report) -> Timeline:
+    def _timeline(self, report: Report) -> Timeline:
         """Return one more step, as the profiler saw it.
 
         Raises:
@@ -273,10 +279,9 @@ class _Runs:
         )
 
     def _assumptions(self) -> tuple[str, ...]:
-        found = []
-        if unwrap(self._request.model) is not self._request.model:
-            found.append("measured as written: neither compiled nor wrapped")
-        return tuple(found)
+        if unwrap(self._request.model) is self._request.model:
+            return ()
+        return ("measured as written: neither compiled nor wrapped",)
 
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:
@@ -291,34 +296,8 @@ def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable
         key = (call.path, numbers[call.path])
         numbers[call.path] += 1
         forward[call.index], backward[call.index] = given.calls.get(key, (0.0, 0.0))
-    for call in reversed(trace.calls):
-        if call.parent >= 0:
-            forward[call.parent] += forward[call.index]
-            backward[call.parent] += backward[call.index]
-    calls = _by_path(trace.calls)
-    return ModuleTable(
-        tuple(
-            replace(
-                module,
-                calls=tuple(
-                    _timed_call(cost, forward[index], backward[index])
-                    for cost, index in zip(module.calls, calls.get(module.path, ()), strict=True)
-                ),
-            )
-            for module in report.modules.values()
-        )
-    )
-
-
-def _timed_call(cost: CallCost, forward: float, backward: float) -> CallCost:
-    return replace(cost, time_ms=forward + backward, backward_time_ms=backward)
-
-
-def _by_path(calls: Sequence[ModuleCall]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for call in calls:
-        found.setdefault(call.path, []).append(call.index)
-    return found
+    add_submodules(trace, forward, backward)
+    return with_call_times(report.modules, trace, forward, backward)
 
 
 _SIMULATED_ONLY = {

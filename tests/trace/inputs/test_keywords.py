@@ -79,6 +79,7 @@ def test_a_loss_is_a_name_or_a_function():
         ({"mode": "train"}, 'mode="training"'),
         ({"mode": "training", "optimizer": torch.optim.AdamW}, 'optimizer="adamw"'),
         ({"precision": torch.bfloat16}, 'precision="bf16"'),
+        ({"device": torch.device("cuda", 0)}, 'device="cuda"'),
     ],
 )
 def test_a_value_written_otherwise_is_refused_with_ours(given, written):
@@ -140,6 +141,17 @@ def test_other_keywords_go_to_the_forward():
             return super().forward(torch.cat([x] * times))
 
     assert tg.analyze(Scaled(8, 8), (4, 8), times=3).totals.forward_macs == 3 * 4 * 8 * 8
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("optimiser", "did you mean optimizer?"), ("batchsize", "did you mean "
+                       "batch_size?"), ("y", "leave it out")],
+)  # fmt: skip
+def test_a_keyword_of_nobody_is_refused(name, hint):
+    with pytest.raises(UsageError, match=f"{name}=3: neither torchgauge nor Linear") as raised:
+        tg.analyze(layer(), (4, 8), **{name: 3})
+    assert raised.value.hint == hint
+    assert tg.analyze(layer(Any), (4, 8), **{name: 3}).totals.params == 72
 
 
 def test_a_request_from_a_spec_is_pickled_and_answered_elsewhere(tmp_path):

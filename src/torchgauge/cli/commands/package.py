@@ -25,7 +25,8 @@ from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package, PackageRequest
+    from torchgauge.deploy.package import Package
+    from torchgauge.deploy.parts import PackageRequest
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -171,7 +172,7 @@ def memory_size(text: str) -> int:
 def _package_request(
     arguments: argparse.Namespace, made: ModelBuild, request: Request
 ) -> PackageRequest:
-    from torchgauge.deploy.package import PackageRequest
+    from torchgauge.deploy.parts import PackageRequest
 
     check_runs(made)
     dynamic: dict[str, dict[int, str]] = {}

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 import torchgauge
-from torchgauge.deploy.archive import quiet_torch
 from torchgauge.deploy.export.call import FlatModel
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange, TensorSignature
 from torchgauge.errors import ModelError
+from torchgauge.models.exported_archive import quiet_torch
 
 SEQUENCE = "sequence"
 _BUILT_IN_OPERATORS = frozenset(("aten", "prim", "prims", "higher_order", "quantized_decomposed"))
@@ -196,7 +196,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"[Cc]onstraint|specialized",
-        "a dimension that should vary is fixed by its code",
+        "its code fixes a dimension that should vary",
         "leave that --dynamic out",
     ),
     (

@@ -169,7 +169,7 @@ def _struct_to_fact(wire: Struct) -> Any:
         value = getattr(wire, source)
         try:
             read = shape.read.get(source, to_fact)
-            given[source if source in kind.__slots__ else name] = read(value)
+            given[source if source in kind.__dataclass_fields__ else name] = read(value)
         except Damage as damage:
             raise damage.inside(name) from None
     try:

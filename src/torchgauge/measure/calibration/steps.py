@@ -122,7 +122,7 @@ def _median(step: Callable[[], object]) -> float:
 def _page_us() -> float:
     """Return what the first touch of a page costs, beyond that of a page in use.
 
-    The memory comes from the system by itself: the C library would give out what it has.
+    The memory comes from the system: the C library would give out what it has.
     """
     used = torch.zeros(_MAPPED_BYTES, dtype=torch.uint8)
 
