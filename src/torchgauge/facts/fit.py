@@ -17,7 +17,7 @@ class Verdict(StrEnum):
     """Whether a step runs in the memory of a device."""
 
     FITS = "fits"
-    """With room for all that the caching allocator would take by itself."""
+    """The caching allocator has room for all that it would take without a limit."""
     FRAGMENTED = "fits-fragmented"
     """Only because the allocator gives cached memory back and asks again, which costs time."""
     DOES_NOT_FIT = "does-not-fit"
@@ -85,7 +85,7 @@ class LocalFree:
     total_bytes: int
     free_bytes: int | None
     fits_now: bool | None
-    """``None`` where that is not known, or the GPU is none of those that were asked about."""
+    """``None`` where that is not known, or nobody asked about the GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -156,7 +156,7 @@ class Scenario:
     optimizer_options: OptimizerOptions = ()
     """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
     optimizer_implementation: OptimizerImplementation | None = None
-    """``None`` for what PyTorch takes by itself on the device."""
+    """``None`` for PyTorch's default on the device."""
     zero_grad: ZeroGrad = ZeroGrad.BEFORE_FORWARD
     gradient_clipping: bool = False
     """``torch.nn.utils.clip_grad_norm_`` over all gradients before the optimizer's step."""

@@ -125,8 +125,8 @@ class StepTime:
     optimizer_ms: float = 0.0
     total_ms: float
     outside_ms: float = 0.0
-    """Spent outside of every module: the loss, the optimizer, what autograd does by itself.
-    With the time that each module takes by itself it sums to ``total_ms``."""
+    """Spent outside of every module: the loss, the optimizer, autograd's own work. With the
+    time of each module, sub-modules not included, it sums to ``total_ms``."""
     between_ops_ms: float = 0.0
     """Spent outside of every operator: Python and dispatch. With ``ops`` it sums to the total."""
     ops: tuple[OpTime, ...] = ()
@@ -200,7 +200,7 @@ class TimeRow:
 class TimeComparison(Saved):
     """Rows of each kind, the worst first: those that add most to the error of the step.
 
-    The rows of ``modules`` are what each module takes by itself; in each column they sum to the
+    The rows of ``modules`` leave sub-modules out, so that in each column they sum to the
     step's total. Those of ``operators`` lack the time between operators.
     """
 

@@ -25,7 +25,7 @@ class Damage(Exception):
 
 
 _WHAT = {
-    int: "is not an integer", float: "is not a number", str: "is not a text",
+    int: "is not an integer", float: "is not a number", str: "is not a string",
     bool: "is neither true nor false",
 }  # fmt: skip
 
@@ -58,8 +58,8 @@ def first_damage(value: Any, hint: Any, place: str = "") -> Damage:
     if issubclass(hint, Struct):
         return _damage_of_object(value, hint, place)
     if hint in _WHAT or not isinstance(value, str):
-        return Damage(place, _WHAT.get(hint, "is not a text"))
-    return Damage(place, f"is {value!r}, which is none of {', '.join(hint)}")
+        return Damage(place, _WHAT.get(hint, "is not a string"))
+    return Damage(place, f"is {value!r}, which is not one of {', '.join(hint)}")
 
 
 def _damage_of_object(value: Any, hint: type[Struct], place: str) -> Damage:
