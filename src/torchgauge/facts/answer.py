@@ -7,7 +7,8 @@ from os import PathLike
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from torchgauge.facts.codec.files import write_atomically
-from torchgauge.facts.codec.wire import Shape, to_dict, to_json
+from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.guess import guesses
 
 SCHEMA_VERSION: Final = 1

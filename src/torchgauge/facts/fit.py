@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import ClassVar, Final
 
 from torchgauge.facts.answer import Answer, Saved
-from torchgauge.facts.codec.wire import Shape
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted
 

@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Literal
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.answer import SCHEMA_VERSION, Answer, Model, Tool
 from torchgauge.facts.codec.damage import Damage
-from torchgauge.facts.codec.wire import Shape, from_dict
+from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.codec.wire import from_dict
 from torchgauge.facts.guess import with_guesses
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.quick import made_quickly

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.codec.wire import Shape, to_dict
+from torchgauge.facts.codec.shape import Shape
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -312,6 +312,8 @@ class Scenario:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as plain data, in the order of the JSON report."""
+        from torchgauge.facts.codec.wire import to_dict  # the command line's --help needs none
+
         return to_dict(self)
 
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from torchgauge.facts.answer import Saved
 from torchgauge.facts.codec.damage import Damage
-from torchgauge.facts.codec.wire import Shape
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.trace import Phase
 
 

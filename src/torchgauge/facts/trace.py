@@ -14,7 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.packed import pack, unpack
-from torchgauge.facts.codec.wire import Shape
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 
