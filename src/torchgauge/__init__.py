@@ -28,6 +28,7 @@ _HOME = {
     "measure": "torchgauge.api",
     "meta_construction": "torchgauge.trace.copy.build",
     "register_flop_formula": "torchgauge.api",
+    "show": "torchgauge.api",
     "summary": "torchgauge.api",
 }
 """The public names and the modules that hold them; at most 15, ``__version__`` included."""
@@ -46,6 +47,7 @@ __all__ = [
     "measure",
     "meta_construction",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
         load,
         measure,
         register_flop_formula,
+        show,
         summary,
     )
     from torchgauge.errors import TorchGaugeError

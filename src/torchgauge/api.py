@@ -14,10 +14,13 @@ from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_answer
-from torchgauge.facts.report import Report, set_text_view
+from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
+from torchgauge.render import get_format
+from torchgauge.render.pages.fit import fit_page
+from torchgauge.render.pages.report import report_page
 from torchgauge.render.terminal import terminal_options
-from torchgauge.render.text import TextRenderer
+from torchgauge.render.tree.rows import TreeOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,10 +36,9 @@ __all__ = [
     "load",
     "measure",
     "register_flop_formula",
+    "show",
     "summary",
 ]
-
-set_text_view(lambda report: TextRenderer().render(report))
 
 
 def analyze(
@@ -115,38 +117,76 @@ def summary(
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
-    unfold: bool = False,
+    expand: bool = False,
+    details: bool | None = None,
     ascii: bool = False,
     width: int | None = None,
     file: IO[str] | None = None,
+    unfold: bool = False,
     **options: Any,
 ) -> Report:
-    """Print the table of a model and return its report.
+    """Print the answers and the table of a model and return its report.
 
-    Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
-    ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
-    in characters (the terminal's by default, as much as it takes elsewhere), and the ``file`` to
-    print to.
+    Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
+    (``unfold`` is the former name of ``expand``).
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
     """
-    target = file or sys.stdout
-    renderer = TextRenderer(
-        depth=depth,
-        columns=columns,
-        unfold=unfold,
-        **terminal_options(target, width=width, ascii=ascii),
-    )
+    shown: dict[str, Any] = {
+        "depth": depth, "columns": columns, "expand": expand or unfold, "details": details,
+        "ascii": ascii, "width": width, "file": file,
+    }  # fmt: skip
+    _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
+    TreeOptions(depth=depth, columns=columns)
     options.setdefault("name_batch", True)
     try:
         report = analyze(model, input_size, **options)
     except ModelError as error:
         if error.report is not None:
-            print(renderer.render(error.report), file=target)
+            show(error.report, **shown)
         raise
-    print(renderer.render(report), file=target)
+    show(report, **shown)
     return report
+
+
+def show(
+    answer: Report | FitReport,
+    *,
+    depth: int | None = None,
+    columns: Sequence[str] | None = None,
+    expand: bool = False,
+    details: bool | None = None,
+    ascii: bool = False,
+    width: int | None = None,
+    file: IO[str] | None = None,
+) -> None:
+    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+
+    Args:
+        answer: a report, or the answer of ``fits``.
+        depth: levels of modules in the table of a report.
+        columns: names of its columns, in this order.
+        expand: show every repeated block, every different call and every output.
+        details: everything there is to say; by default in a file, and the calm view on a terminal.
+        ascii: no character outside of ASCII.
+        width: characters per line: the terminal's by default, as many as the table takes elsewhere.
+        file: where to print; the standard output by default.
+
+    Raises:
+        UsageError: for an unknown column, a depth below 1 or a width below 40.
+    """
+    target = file or sys.stdout
+    format = _format_of(target, details=details, ascii=ascii, width=width)
+    if isinstance(answer, FitReport):
+        page = fit_page(answer)
+    else:
+        page = report_page(answer, depth=depth, columns=columns, expand=expand)
+    print(format.render(page), file=target)
+
+
+def _format_of(target: IO[str], **layout: Any) -> Any:
+    return get_format("text", **terminal_options(target, **layout))
 
 
 def calibrate(

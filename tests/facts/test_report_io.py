@@ -25,7 +25,6 @@ from torchgauge.facts.report import (
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import Interval, Measurement, OpTime, StepTime, TimePrediction
 from torchgauge.facts.trace import NamedValue, ParameterInfo, Phase
-from torchgauge.render import get_renderer
 
 
 @pytest.mark.parametrize("name", build.ALL)
@@ -39,14 +38,14 @@ def test_what_is_saved_is_loaded(name, tmp_path):
 def test_the_json_renderer_writes_the_saved_report(tmp_path):
     report = build.shared_weights()
     report.save(tmp_path / "report.json")
-    shown = get_renderer("json").render(report)
+    shown = report.to_json()
     assert shown + "\n" == (tmp_path / "report.json").read_text(encoding="utf-8")
     assert report_from_json(shown) == report
 
 
 def test_json(golden):
-    golden("simple_cnn.json", get_renderer("json").render(build.simple_cnn()))
-    golden("failed.json", get_renderer("json", indent=None).render(build.failed()))
+    golden("simple_cnn.json", to_json(build.simple_cnn()))
+    golden("failed.json", to_json(build.failed(), indent=None))
 
 
 def test_the_contract_has_these_names_in_this_order():

@@ -25,6 +25,7 @@ from torchgauge.facts.trace import (
     ParameterInfo,
     Trace,
 )
+from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,19 +236,19 @@ class Report(Answer):
         return report_from_json, (self.to_json(indent=None),)
 
     def __str__(self) -> str:
-        return _text_view(self) if _text_view else f"<Report of {self.model_name}>"
-
-
-_text_view: Callable[[Report], str] | None = None
-
-
-def set_text_view(view: Callable[[Report], str]) -> None:
-    """Set what ``str(report)`` returns; the public API puts the text renderer here.
-
-    A hook, because ``report`` stands below ``render`` and imports nothing from it.
-    """
-    global _text_view
-    _text_view = view
+        """Return the main figures in one line; ``torchgauge.show`` prints the whole report."""
+        parts = [f"{format_integer(self.totals.params)} parameters"]
+        if self.memory is not None:
+            parts.append(f"{format_count(self.totals.forward_macs, 'MACs')} forward")
+            parts.append(f"peak {format_bytes(self.memory.peak_allocated_bytes)}")
+        if self.time is not None:
+            parts.append(f"{format_milliseconds(self.time.total_ms)} a step")
+        if self.not_counted:
+            parts.append(f"{len(self.not_counted)} not counted")
+        if self.failure is not None:
+            parts.append(f"failed at {self.failure.path or 'the model itself'}")
+        about = f"{self.model_name}, {self.scenario.mode} on {self.scenario.device}"
+        return f"{about}: {', '.join(parts)} (torchgauge.show prints the table)"
 
 
 _AGAIN = "save the report again, with report.save(…) or --format json"

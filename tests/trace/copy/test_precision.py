@@ -17,6 +17,7 @@ from torchgauge.facts.codec.wire import to_dict
 from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
 from torchgauge.facts.report import report_from_dict
 from torchgauge.facts.scenario import Precision
+from torchgauge.render.pages.report import report_page
 
 CASTS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -230,18 +231,18 @@ def test_a_measured_step_is_cast_too():
     ("model", "precision", "shown"),
     [
         (nn.Linear(8, 8), "as-built", "inference"),
-        (nn.Linear(8, 8), "fp32", "inference (fp32)"),
-        (nn.Linear(8, 8).bfloat16(), "as-built", "inference (as built: bf16)"),
-        (nn.Linear(8, 8).half(), "bf16", "inference (bf16)"),
-        (nn.Linear(8, 8).double(), "as-built", "inference (as built: fp64)"),
-        (Mixed(), "as-built", "inference (as built: bf16 + fp32)"),
-        (Eight(), "as-built", "inference (as built: fp8 + fp32 + int8)"),
+        (nn.Linear(8, 8), "fp32", "inference · fp32"),
+        (nn.Linear(8, 8).bfloat16(), "as-built", "inference · as built: bf16"),
+        (nn.Linear(8, 8).half(), "bf16", "inference · bf16"),
+        (nn.Linear(8, 8).double(), "as-built", "inference · as built: fp64"),
+        (Mixed(), "as-built", "inference · as built: bf16 + fp32"),
+        (Eight(), "as-built", "inference · as built: fp8 + fp32 + int8"),
         (nn.ReLU(), "as-built", "inference"),
     ],
 )
 def test_the_title_says_what_was_found(model, precision, shown):
     report = tg.analyze(model, (4, 8), scenario=tg.Scenario(precision=precision))
-    assert f"B = 4 · {shown}" in " ".join(str(report).split("\n\n")[0].split())
+    assert " · ".join(report_page(report).title).endswith(f"B = 4 · {shown} · simulated")
 
 
 def test_a_report_says_as_built_and_old_ones_are_read():
