@@ -29,6 +29,7 @@ PUBLIC = [
     "measure",
     "meta_construction",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
