@@ -19,7 +19,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.query import own_costs, top_by_time
 from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes

@@ -10,7 +10,7 @@ from torch import nn
 
 import report_builder as build
 import torchgauge as tg
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.memory import AliveTensor
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.report import report_from_json

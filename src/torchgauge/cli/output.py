@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.guess import guesses
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torchgauge.facts.curve import KNEE_SHARE, BatchCurve, BatchPoint
+from torchgauge.facts.fit import KNEE_SHARE, BatchCurve, BatchPoint
 from torchgauge.facts.precision import precision_text
 from torchgauge.render.page import Column, Data, Fact, Facts, Page, Tone, table_of
 from torchgauge.render.pages.fit import VERDICTS

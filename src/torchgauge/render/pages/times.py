@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.facts.time import OUTSIDE, TimeComparison, TimeRow
 from torchgauge.render.page import (
     Block,
     Column,
