@@ -154,7 +154,7 @@ def plan_inputs(
     With ``as_given`` a size is the shape of the tensor and no other reading is tried.
 
     Raises:
-        InputError: when the arguments contradict each other or are no sizes.
+        InputError: when the arguments contradict each other or are not sizes.
     """
     if input_size is not None and input_data is not None:
         raise InputError("both input_size and input_data were given", hint="give one of them")
@@ -190,7 +190,7 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors.
 
     Raises:
-        InputError: for an array of what is no number, or that runs backwards through memory.
+        InputError: for an array of objects, or one that runs backwards through memory.
     """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         try:

@@ -26,7 +26,7 @@ _OF_DTYPES = re.compile(
 )
 """What an error says that comes from a dtype."""
 _MOST = 4
-"""Inputs of which each is tried by itself."""
+"""Inputs that are tried one by one."""
 _LOOKING_UP = frozenset({
     "embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "_unsafe_index",
     "gather", "index_select", "take", "scatter", "scatter_", "index_add", "index_add_",

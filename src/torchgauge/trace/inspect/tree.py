@@ -262,7 +262,7 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
 
     Known packings: bitsandbytes 4-bit (``Params4bit.quant_state.shape``), whole numbers that carry
     their shape in an attribute (GGUF in diffusers and ComfyUI) or in ``meta`` (HQQ), and the GPTQ /
-    AWQ layout (int32 ``qweight`` beside ``in_features`` and ``out_features``).
+    AWQ layout (int32 ``qweight`` with ``in_features`` and ``out_features``).
     """
     if tensor.is_nested:
         return counted_shape(tensor)[0]

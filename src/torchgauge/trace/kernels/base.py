@@ -30,4 +30,4 @@ class VirtualDevice:
     """Whether the fused fast path of an inference takes an attention kernel for query, key and
     value; it multiplies matrices otherwise."""
     host_states: bool
-    """Whether what an optimizer makes without naming a device lies beside the device."""
+    """Whether what an optimizer makes without naming a device lies in host memory."""
