@@ -33,12 +33,12 @@ def batch_norm(source: torch.Tensor, weight: torch.Tensor | None, *rest: Any) ->
     Source: ``_select_batch_norm_backend`` and ``_batch_norm_impl_index`` in PyTorch's
     ``aten/src/ATen/native/Normalization.cpp`` (2.6–2.13).
     """
-    *arguments, cudnn_enabled = source, weight, *rest
-    if not (source.numel() and cudnn_enabled and _cudnn_normalises(*arguments[:6])):
+    *arguments, cudnn_enabled = rest
+    if not (source.numel() and cudnn_enabled and _cudnn_normalises(source, weight, *arguments[:4])):
         return cpu.batch_norm(source, weight, *rest)
     layout = channels_last(source) or torch.contiguous_format
     inputs = source.contiguous(memory_format=layout)
-    result: torch.Tensor = torch.ops.aten.cudnn_batch_norm(inputs, *arguments[1:])[0]
+    result: torch.Tensor = torch.ops.aten.cudnn_batch_norm(inputs, weight, *arguments)[0]
     return result
 
 
