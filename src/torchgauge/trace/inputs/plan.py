@@ -116,22 +116,24 @@ class InputPlan:
 
     def with_integer(self, name: str) -> InputPlan | None:
         """Return the plan with one guessed float input made integer; ``None`` if there is none."""
-        changed = False
+        if not any(item.name == name and item.is_guess for item in self.tensors_to_make()):
+            return None
+        alternatives = tuple(other.with_integer(name) or other for other in self.alternatives)
+        return replace(self.with_dtypes({name: torch.int64}), alternatives=alternatives)
+
+    def with_dtypes(self, dtypes: Mapping[str, torch.dtype]) -> InputPlan:
+        """Return the plan with other dtypes for the named inputs that are made from a size."""
 
         def convert(value: Any) -> Any:
-            nonlocal changed
-            if isinstance(value, InputTensor) and value.name == name and value.is_guess:
-                changed = True
-                return replace(value, dtype=torch.int64, is_guess=False)
+            if isinstance(value, InputTensor) and value.is_guess and value.name in dtypes:
+                return replace(value, dtype=dtypes[value.name], is_guess=False)
             return value
 
-        plan = replace(
+        return replace(
             self,
             args=tuple(convert(value) for value in self.args),
             kwargs={key: convert(value) for key, value in self.kwargs.items()},
-            alternatives=tuple(other.with_integer(name) or other for other in self.alternatives),
         )
-        return plan if changed else None
 
     def tensors_to_make(self) -> list[InputTensor]:
         """Return the inputs that exist as a size only."""
