@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torchgauge.facts.fit import (
     Alternative,
@@ -15,8 +16,6 @@ from torchgauge.facts.fit import (
     Verdict,
 )
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.precision import precision_text
-from torchgauge.facts.scenario import ZeroGrad
 from torchgauge.render.page import (
     Block,
     Column,
@@ -27,8 +26,10 @@ from torchgauge.render.page import (
     Page,
     Table,
     Tone,
+    notes_of,
     table_of,
 )
+from torchgauge.render.pages.settings import settings
 from torchgauge.units import format_bytes, format_count, format_number_of, format_percent
 
 FAST = 8
@@ -54,28 +55,11 @@ def fit_page(report: FitReport) -> Page:
 
 
 def _title(report: FitReport, single: bool) -> Iterator[str]:
-    scenario = report.scenario
+    # With several devices the table has them.
+    scenario = report.scenario if single else replace(report.scenario, device="cpu")
     yield report.model_name
     yield from report.inputs
-    yield str(scenario.mode)
-    if scenario.is_training:
-        yield str(scenario.optimizer)
-    yield precision_text(scenario.precision, report.parameter_dtypes)
-    for field in ("checkpointing", "ema", "gradient_clipping", "channels_last"):
-        if getattr(scenario, field):
-            yield field.replace("_", " ")
-    if scenario.offload_activations:
-        yield "activations in CPU memory"
-    if scenario.accumulation > 1:
-        yield f"{scenario.accumulation} micro-batches"
-    if scenario.zero_grad is not ZeroGrad.BEFORE_FORWARD:
-        yield f"zero_grad {scenario.zero_grad}"
-    if scenario.optimizer_implementation is not None:
-        yield f"{scenario.optimizer_implementation} optimizer"
-    if scenario.allocator:
-        yield scenario.allocator
-    if single:
-        yield scenario.device
+    yield from settings(scenario, report.parameter_dtypes)
 
 
 # ---------------------------------------------------------------------------- answers
@@ -118,7 +102,7 @@ def _verdict(device: DeviceFit) -> Iterator[Fact]:
     if device.minimum_bytes is not None:
         least = format_bytes(device.minimum_bytes + device.context_bytes)
         text = f"{least} with the CUDA context, where cached memory is given back"
-        yield Fact(label="At the least", segments=(text,))
+        yield Fact(label="Minimum", segments=(text,))
 
 
 def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
@@ -251,34 +235,25 @@ def _share(part: int, whole: int) -> str:
 def _notes(report: FitReport) -> Iterator[Notes]:
     said = set(report.warnings)
     others = [text for device in report.devices for text in device.warnings if text not in said]
-    uncounted = [f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
     guessed = guesses(report.assumptions)
-    for heading, lines in (
+    yield from notes_of(
         ("Warnings", [*report.warnings, *others]),
-        ("Not counted", uncounted),
+        ("Not counted", (f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted)),
         ("Guessed", guessed),
-    ):
-        if lines:
-            notes = tuple(lines)
-            yield Notes(heading=heading, lines=notes, tone=Tone.WARNING, calm=_CALM_NOTES)
-    about = [
-        f"{' + '.join(item.changes)}: {item.note}" for item in report.alternatives if item.note
-    ]
-    useless = [
-        f"{' + '.join(item.changes)} needs {format_bytes(-item.saved_bytes)} more"
-        if item.saved_bytes
-        else f"{' + '.join(item.changes)} needs as much"
-        for item in report.alternatives
-        if item.saved_bytes <= 0
-    ]
-    not_tried = [f"{item.name}: {item.why}" for item in report.not_tried]
-    assumed = [text for text in report.assumptions if text not in guessed]
-    for heading, lines in (
-        ("About these changes", about), ("Changes without a saving", useless),
-        ("Changes not tried", not_tried), ("Assumptions", assumed),
-    ):  # fmt: skip
-        if lines:
-            yield Notes(heading=heading, lines=tuple(lines))
+        tone=Tone.WARNING,
+        calm=_CALM_NOTES,
+    )
+    named = [(" + ".join(item.changes), item) for item in report.alternatives]
+    useless = [(name, -item.saved_bytes) for name, item in named if item.saved_bytes <= 0]
+    yield from notes_of(
+        ("About these changes", (f"{name}: {item.note}" for name, item in named if item.note)),
+        (
+            "Changes without a saving",
+            (f"{name} needs {format_bytes(more)} more" for name, more in useless),
+        ),
+        ("Changes not tried", (f"{item.name}: {item.why}" for item in report.not_tried)),
+        ("Assumptions", (text for text in report.assumptions if text not in guessed)),
+    )
 
 
 def _data(report: FitReport) -> Data:
