@@ -8,7 +8,7 @@ terminal, which then says that there is more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +45,11 @@ class Fact:
     tone: Tone = Tone.PLAIN
 
 
+def fact(label: str, *segments: str, tone: Tone = Tone.PLAIN) -> Fact:
+    """Return a line."""
+    return Fact(label=label, segments=segments, tone=tone)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """Lines with labels."""
@@ -54,11 +59,12 @@ class Facts:
     detail: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table."""
 
     title: str
+    _: KW_ONLY
     is_number: bool = True
     keep: int = 100
     """Where width is short, the column with the lowest figure is left out first."""

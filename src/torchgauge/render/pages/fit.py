@@ -26,6 +26,7 @@ from torchgauge.render.page import (
     Page,
     Table,
     Tone,
+    fact,
     notes_of,
     table_of,
 )
@@ -68,18 +69,18 @@ def _title(report: FitReport, single: bool) -> Iterator[str]:
 def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
     if single:
         yield from _verdict(report.devices[0])
-        yield Fact(label="Peak", segments=(f"in {report.peak_at}",))
+        yield fact("Peak", f"in {report.peak_at}")
     else:
         count = sum(device.verdict.runs for device in report.devices)
         tone = Tone.GOOD if count == len(report.devices) else Tone.WARNING if count else Tone.BAD
         text = f"on {count} of {format_number_of(len(report.devices), 'device')}"
-        yield Fact(label="Fits", segments=(text,), tone=tone)
+        yield fact("Fits", text, tone=tone)
     if report.largest_batch is not None:
-        yield Fact(label="Largest batch", segments=tuple(_largest(report.largest_batch, "sample")))
+        yield fact("Largest batch", *_largest(report.largest_batch, "sample"))
     if report.cache is not None:
         yield from _cache_facts(report.cache)
     for gpu in report.local:
-        yield Fact(label=f"GPU {gpu.index} here", segments=(_local(gpu),))
+        yield fact(f"GPU {gpu.index} here", _local(gpu))
 
 
 def _verdict(device: DeviceFit) -> Iterator[Fact]:
@@ -91,39 +92,32 @@ def _verdict(device: DeviceFit) -> Iterator[Fact]:
     share = format_percent(abs(room), device.usable_bytes)
     if device.verdict is Verdict.FITS:
         text = f"yes: {sizes} ({share} to spare)"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.GOOD)
+        yield fact("Fits", text, tone=Tone.GOOD)
         return
     if device.verdict is Verdict.FRAGMENTED:
         text = f"only by giving cached memory back, which costs time: {sizes}"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.WARNING)
+        yield fact("Fits", text, tone=Tone.WARNING)
     else:
         text = f"no: {sizes} ({format_bytes(-room)} too little)"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.BAD)
+        yield fact("Fits", text, tone=Tone.BAD)
     if device.minimum_bytes is not None:
         least = format_bytes(device.minimum_bytes + device.context_bytes)
         text = f"{least} with the CUDA context, where cached memory is given back"
-        yield Fact(label="Minimum", segments=(text,))
+        yield fact("Minimum", text)
 
 
 def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
     size, per_token = format_bytes(cache.cache_bytes), format_bytes(cache.bytes_per_token)
-    yield Fact(
-        label="KV cache",
-        segments=(
-            f"{size} for {cache.context:,} tokens per sequence",
-            f"{per_token} per token",
-            f"{cache.kind} cache",
-        ),
+    yield fact(
+        "KV cache",
+        f"{size} for {cache.context:,} tokens per sequence",
+        f"{per_token} per token",
+        f"{cache.kind} cache",
     )
     prefill, decode = format_bytes(cache.prefill_peak_bytes), format_bytes(cache.decode_peak_bytes)
-    yield Fact(
-        label="Tensors",
-        segments=(f"{prefill} at most in the prefill", f"{decode} for the last token"),
-    )
+    yield fact("Tensors", f"{prefill} at most in the prefill", f"{decode} for the last token")
     if cache.largest_context is not None:
-        yield Fact(
-            label="Largest context", segments=tuple(_largest(cache.largest_context, "token"))
-        )
+        yield fact("Largest context", *_largest(cache.largest_context, "token"))
 
 
 def _largest(largest: Largest, unit: str) -> Iterator[str]:
@@ -165,7 +159,7 @@ def _breakdown(report: FitReport) -> Table:
         for part, nbytes in report.breakdown.items()
     ]
     rows.append(("Used on the device", format_bytes(total), ""))
-    columns = (Column(title="Part", is_number=False), Column(title="Size"), Column(title="Share"))
+    columns = (Column("Part", is_number=False), Column("Size"), Column("Share"))
     return table_of(columns, rows, heading="What the memory is for, at the peak")
 
 
@@ -187,11 +181,11 @@ def _devices(report: FitReport) -> Table:
         for device in sorted(report.devices, key=lambda d: (d.usable_bytes, d.device))
     ]
     columns = (
-        Column(title="Device", is_number=False),
-        Column(title="Usable", keep=70),
-        Column(title="Needed", keep=80),
-        Column(title="Headroom", keep=60),
-        Column(title="Verdict", is_number=False, keep=90),
+        Column("Device", is_number=False),
+        Column("Usable", keep=70),
+        Column("Needed", keep=80),
+        Column("Headroom", keep=60),
+        Column("Verdict", is_number=False, keep=90),
     )
     return table_of(columns, rows)
 
@@ -199,11 +193,11 @@ def _devices(report: FitReport) -> Table:
 def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
     heading = "What would free memory" if report.verdict.runs else "What would make it fit"
     columns = (
-        Column(title="Change", is_number=False, wraps=True),
-        Column(title="Needed", keep=80),
-        Column(title="Saves", keep=90),
-        Column(title="Extra FLOPs", keep=70),
-        Column(title="Verdict", is_number=False, keep=60),
+        Column("Change", is_number=False, wraps=True),
+        Column("Needed", keep=80),
+        Column("Saves", keep=90),
+        Column("Extra FLOPs", keep=70),
+        Column("Verdict", is_number=False, keep=60),
     )
     rows = [_alternative(item, report.total_flops) for item in useful]
     return table_of(columns, rows, heading=f"{heading}, each traced")

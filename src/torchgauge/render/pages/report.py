@@ -11,7 +11,7 @@ from torchgauge.facts.query import has_run
 from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import OUTSIDE, Phase
-from torchgauge.render.page import Block, Fact, Facts, Notes, Page, Problem, Tone, notes_of
+from torchgauge.render.page import Block, Fact, Facts, Notes, Page, Problem, Tone, fact, notes_of
 from torchgauge.render.pages.report_details import (
     MEASURES,
     details,
@@ -140,24 +140,24 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
     if memory is not None and memory.fits is not None:
         yield _fits(report, memory)
     if time is not None and has_run(report):
-        yield Fact(label="Time", segments=tuple(_time(time)))
-    yield Fact(label="Params", segments=tuple(_parameters(report, parts)))
+        yield fact("Time", *_time(time))
+    yield fact("Params", *_parameters(report, parts))
     if not has_run(report):
         if report.failure is None:
-            yield Fact(label="Not run", segments=(NOT_RUN,), tone=Tone.NOTICE)
+            yield fact("Not run", NOT_RUN, tone=Tone.NOTICE)
         return
     is_complete = not missing_formulas(report)
     tone = Tone.PLAIN if is_complete else Tone.WARNING
-    yield Fact(label="Compute", segments=tuple(_compute(report)), tone=tone)
+    yield fact("Compute", *_compute(report), tone=tone)
     if memory is not None:
-        yield Fact(label="Memory", segments=(_peak(report, memory),))
+        yield fact("Memory", _peak(report, memory))
     shares = tuple(
         f"{MEASURES[field]}: {text}"
         for field in heavy_fields(report)[:2]
         for text in heaviest(report, parts, field)
     )
     if shares:
-        yield Fact(label="Heaviest", segments=shares)
+        yield fact("Heaviest", *shares)
 
 
 def _fits(report: Report, memory: MemoryEstimate) -> Fact:
@@ -165,12 +165,12 @@ def _fits(report: Report, memory: MemoryEstimate) -> Fact:
     sizes = f"{format_bytes(needed)} needed; {report.scenario.device} has {format_bytes(there)}"
     if not memory.fits:
         missing = f" ({format_bytes(needed - there)} too little)" if needed > there else ""
-        return Fact(label="Fits", segments=(f"no: {sizes}{missing}",), tone=Tone.BAD)
+        return fact("Fits", f"no: {sizes}{missing}", tone=Tone.BAD)
     if needed > there:
         text = f"only by giving cached memory back, which costs time: {sizes}"
-        return Fact(label="Fits", segments=(text,), tone=Tone.WARNING)
+        return fact("Fits", text, tone=Tone.WARNING)
     used = format_percent(needed, there)
-    return Fact(label="Fits", segments=(f"yes: {sizes} ({used} used)",), tone=Tone.GOOD)
+    return fact("Fits", f"yes: {sizes} ({used} used)", tone=Tone.GOOD)
 
 
 def _time(time: StepTime) -> Iterator[str]:

@@ -15,7 +15,7 @@ from torchgauge.facts.query import has_run, never_called, own_costs
 from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime, TimePrediction
 from torchgauge.facts.trace import NotCounted, Role
-from torchgauge.render.page import Fact, Facts, Notes, notes_of
+from torchgauge.render.page import Facts, Notes, fact, notes_of
 from torchgauge.render.tree.parts import Part, innermost
 from torchgauge.units import (
     format_bytes,
@@ -106,7 +106,7 @@ def details(report: Report, parts: Part) -> Iterator[Facts]:
             groups.append(("Occupied", _occupied(report.phase_memory)))
     groups.append(("Heaviest layers", _heaviest_layers(report, parts)))
     for heading, pairs in groups:
-        facts = tuple(Fact(label=label, segments=tuple(texts)) for label, *texts in pairs)
+        facts = tuple(fact(label, *texts) for label, *texts in pairs)
         if facts:
             yield Facts(heading=heading, facts=facts, detail=True)
 
