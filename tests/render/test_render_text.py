@@ -60,6 +60,8 @@ def test_the_calm_view_answers_in_eight_lines_at_most_and_hides_no_doubt(name):
     assert len(page.blocks[0].facts) <= 8
     shown = text(report, width=80, details=False)
     assert "it is hot" in shown and "x is 1" in shown
+    answers = shown.split("\n\n")[1].splitlines()
+    assert len(answers) <= 8 and max(map(cell_len, answers)) <= 80
     for gap in missing_formulas(report):
         assert gap.why in squeezed(shown)
     hidden = shown[shown.index("more with --details: ") :]
@@ -190,7 +192,7 @@ def test_the_convention_stands_on_the_result_line():
     shown = squeezed(text(build.simple_cnn()))
     assert "1.41 GMACs = 2.83 GFLOPs forward (1 MAC = 2 FLOPs) · all counted" in shown
     assert "401,484,648 · 1.50 GiB · all trainable · 99.98 % in classifier" in shown
-    assert "Memory peak 1.52 GiB in forward at features.1, 98.39 % parameters" in shown
+    assert "Memory peak 1.52 GiB in forward at features.1 · 98.39 % parameters" in shown
     assert "Input 588.00 KiB Parameters 1.50 GiB Layer outputs 41.35 MiB" in shown
     assert "sum over layers; only some are alive at once" in shown
 

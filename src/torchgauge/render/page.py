@@ -43,11 +43,14 @@ class Fact:
     segments: tuple[str, ...]
     """Pieces of the line, the most important first."""
     tone: Tone = Tone.PLAIN
+    optional: int = 0
+    """How many of the last pieces the calm view leaves out where they do not fit into the line:
+    they stand among the details too."""
 
 
-def fact(label: str, *segments: str, tone: Tone = Tone.PLAIN) -> Fact:
+def fact(label: str, *segments: str, tone: Tone = Tone.PLAIN, optional: int = 0) -> Fact:
     """Return a line."""
-    return Fact(label=label, segments=segments, tone=tone)
+    return Fact(label=label, segments=segments, tone=tone, optional=optional)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -140,8 +140,8 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
     if memory is not None and memory.fits is not None:
         yield _fits(report, memory)
     if time is not None and has_run(report):
-        yield fact("Time", *_time(time))
-    yield fact("Params", *_parameters(report, parts))
+        yield fact("Time", *_time(time), optional=1)
+    yield fact("Params", *_parameters(report, parts), optional=1)
     if not has_run(report):
         if report.failure is None:
             yield fact("Not run", NOT_RUN, tone=Tone.NOTICE)
@@ -150,14 +150,14 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
     tone = Tone.PLAIN if is_complete else Tone.WARNING
     yield fact("Compute", *_compute(report), tone=tone)
     if memory is not None:
-        yield fact("Memory", _peak(report, memory))
+        yield fact("Memory", *_peak(report, memory), optional=1)
     shares = tuple(
         f"{MEASURES[field]}: {text}"
         for field in heavy_fields(report)[:2]
         for text in heaviest(report, parts, field)
     )
     if shares:
-        yield fact("Heaviest", *shares)
+        yield fact("Heaviest", *shares, optional=1)
 
 
 def _fits(report: Report, memory: MemoryEstimate) -> Fact:
@@ -221,13 +221,12 @@ def _compute(report: Report) -> Iterator[str]:
         yield "all counted"
 
 
-def _peak(report: Report, memory: MemoryEstimate) -> str:
+def _peak(report: Report, memory: MemoryEstimate) -> Iterator[str]:
     so_far = "so far " if report.failure is not None else ""
     place = memory.peak_module or memory.peak_op
     text = f"peak {so_far}{format_bytes(memory.peak_allocated_bytes)} in {memory.peak_phase}"
-    text += f" at {place}" if place else ""
-    if not memory.at_peak or not memory.peak_allocated_bytes:
-        return text
-    role, nbytes = max(memory.at_peak.items(), key=lambda item: item[1])
-    share = format_share(nbytes, memory.peak_allocated_bytes)
-    return f"{text}, {share} {role_name(role).removeprefix('saved ')}"
+    yield text + (f" at {place}" if place else "")
+    if memory.at_peak and memory.peak_allocated_bytes:
+        role, nbytes = max(memory.at_peak.items(), key=lambda item: item[1])
+        share = format_share(nbytes, memory.peak_allocated_bytes)
+        yield f"{share} {role_name(role).removeprefix('saved ')}"
