@@ -28,6 +28,7 @@ PUBLIC = [
     "measure",
     "meta_construction",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
