@@ -201,7 +201,7 @@ def test_where_the_batch_is_fixed_no_other_is_spoken_of(tmp_path, capsys):
     assert main([*arguments, "--longest", "9"]) == 0
     text = capsys.readouterr().out
     # weight 3·4, bias 3, input 4·5 and output 3·5 floats
-    assert "memory     200 B on cpu\n" in text
+    assert "Memory      200 B on cpu\n" in text
     assert "--longest 9 changes nothing: no length varies" in text
     card = (output / "README.md").read_text()
     assert "| device | up to | one forward |\n|---|---|---|\n| cpu | any | 200 B |" in card
@@ -396,7 +396,7 @@ def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypat
         (["p", "--dynamic", "x"], "'x' is not INPUT:DIM"),
         (["p", "--dynamic", "y:1"], "there is no input 'y'"),
         (["p", "--dynamic", "x:7"], "x has 2 dimensions, there is none numbered 7"),
-        (["p", "--wheel", "no.whl"], "no.whl is no wheel"),
+        (["p", "--wheel", "no.whl"], "no.whl is not a wheel"),
         (["p", "--budget-memory", "lots"], "not a number of bytes"),
         (["p", "--inputs", "no.safetensors"], "cannot be read as inputs"),
     ],
