@@ -40,6 +40,11 @@ class TensorSignature:
     maximum: int | None = None
 
     @property
+    def shape_text(self) -> str:
+        """Return the shape as ``[batch, 3]``."""
+        return f"[{', '.join(map(str, self.shape))}]"
+
+    @property
     def batch_dim(self) -> int | None:
         """Return where the batch stands, ``None`` when no dimension is the batch alone."""
         return self.shape.index(BATCH) if BATCH in self.shape else None
@@ -118,7 +123,7 @@ def bind_shape(
     {'batch': 4}
     """
     check_rank(tensor, shape)
-    wanted = _shape_text(tensor)
+    wanted = tensor.shape_text
     for index, (want, got) in enumerate(zip(tensor.shape, shape, strict=True)):
         if isinstance(want, int):
             if want != got:
@@ -151,12 +156,8 @@ def check_rank(tensor: TensorSignature, shape: tuple[int, ...]) -> None:
     shown = f", {list(shape)}" if len(shape) <= _SHOWN_DIMENSIONS else ""
     raise ShapeMismatch(
         f"{tensor.name} has {format_number_of(len(shape), 'dimension')}{shown}; "
-        f"the model takes {len(tensor.shape)}, {_shape_text(tensor)}"
+        f"the model takes {len(tensor.shape)}, {tensor.shape_text}"
     )
-
-
-def _shape_text(tensor: TensorSignature) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}]"
 
 
 def check_expressions(tensor: TensorSignature, shape: Shape, bound: Mapping[str, int]) -> None:
