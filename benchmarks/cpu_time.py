@@ -25,7 +25,7 @@ from torch import nn
 
 import torchgauge as tg
 from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
-from torchgauge.estimate.time.cpu.calibration import VARIABLE
+from torchgauge.devices.cpu_file import VARIABLE
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.report import Report
 from torchgauge.target import cpu_name

@@ -10,7 +10,7 @@ from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
 from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, Overheads
 from torchgauge.estimate.time.cpu.surface import Roof
 from torchgauge.estimate.time.cpu.work import CpuWork
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.measure.calibration.fit import surfaces_of
 from torchgauge.measure.calibration.timing import Sample
 from torchgauge.target import cpu_name

@@ -14,7 +14,8 @@ from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 
 class Attention(nn.Module):
@@ -174,7 +175,7 @@ def trace(
     )
     assert plan is not None
     virtual = target_of(scenario).virtual
-    request = Request(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
+    request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
     outcome = Session(request, execution).run()
     if outcome.error is not None:
         raise outcome.error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from os import PathLike, fspath
 from typing import Any
@@ -12,58 +11,59 @@ from torch import nn
 
 from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, UsageError
 from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
-from torchgauge.estimate.memory.gpu import estimate_on_gpu
-from torchgauge.estimate.memory.intervals import intervals_on_gpu
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu, intervals_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
-from torchgauge.estimate.time.reporting import ReportedTime, model_of, reported, with_times
+from torchgauge.estimate.time.gpu.device_model import model_of
+from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import ModuleTable, Report
-from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
 from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
+from torchgauge.request import Inputs, Request
 from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.trace.copy.meta_copy import whole_model
-from torchgauge.trace.inputs.plan import InputSize, plan_inputs
+from torchgauge.trace.inputs.plan import InputPlan, plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.run.batch import name_batch
+from torchgauge.trace.run.result import structure
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import CallObserver, Outcome, Request, structure
 from torchgauge.version import __version__
 
 
 def analyze_model(
-    model: nn.Module,
-    input_size: InputSize | None = None,
-    *,
-    model_spec: str | None = None,
-    batch_names: bool = False,
-    timeline: str | PathLike[str] | None = None,
-    **options: Any,
+    request: Request, *, batch_names: bool = False, timeline: str | PathLike[str] | None = None
 ) -> Report:
-    """Trace one execution and estimate what it costs; see ``torchgauge.analyze``.
-
-    ``options`` are those of ``run_model``.
-    """
+    """Trace one execution and estimate what it costs; see ``torchgauge.analyze``."""
     with collector_paused():
-        run = run_model(model, input_size, **options)
+        run = run_model(request)
         outcome = run.outcome
         if outcome.error is not None:
-            report = report_of(outcome.trace, model_spec, run.target)
+            report = completed(report_of(outcome.trace, request.spec, run.target), request)
             raise model_error(outcome, report) from outcome.error
         trace = outcome.trace
         if batch_names and run.request is not None:
             plan = outcome.plan or run.request.plan
-            request = replace(run.request, plan=plan, gradients=outcome.gradients)
-            trace = name_batch(request, trace)
+            again = replace(run.request, plan=plan, gradients=outcome.gradients)
+            trace = name_batch(again, trace)
         target = calibrated(run.target)
-        report = report_of(trace, model_spec, target)
+        report = report_of(trace, request.spec, target)
         if timeline is not None:
             save_timeline(timeline_of(trace, target, report.memory), timeline)
-        return report
+        return completed(report, request)
+
+
+def completed(report: Report, request: Request) -> Report:
+    """Return the report with what was assumed and warned of before the analysis began."""
+    return replace(
+        report,
+        assumptions=(*request.assumptions, *report.assumptions),
+        warnings=(*request.warnings, *report.warnings),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,75 +72,55 @@ class Run:
 
     outcome: Outcome
     target: Target
-    request: Request | None = None
+    request: RunPlan | None = None
     """``None`` when nothing ran, for want of an input."""
 
 
-def run_model(
-    model: nn.Module,
-    input_size: InputSize | None = None,
-    *,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    as_given: bool = False,
-    scenario: Scenario | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    on_progress: Callable[[str], None] | None = None,
-    on_call: CallObserver | None = None,
-    note_composites: bool = False,
-    forward_only: bool = False,
-    calls_only: bool = False,
-    modules_only_of_failures: bool = False,
-    real_run: bool = True,
-    forward_kwargs: Mapping[str, Any] | None = None,
-) -> Run:
-    """Trace one execution; a failure of the model is part of what is returned.
-
-    Args are those of ``torchgauge.analyze``, and ``as_given``: sizes are shapes, batch included,
-    and no other reading is tried; ``on_call``: an observer of every module's forward;
-    ``note_composites``, ``forward_only``, ``calls_only``, ``modules_only_of_failures``: see
-    ``Request``.
-    """
-    scenario = scenario or Scenario()
-    target = target_of(scenario)
-    model = as_module(model)
+def run_model(request: Request) -> Run:
+    """Trace one execution; a failure of the model is part of what is returned."""
+    target = target_of(request.scenario)
+    model = as_module(request.model)
     whole, wrapping = whole_model(model)
-    name = model_name or type(whole).__name__
-    plan = plan_inputs(
-        whole,
-        input_size,
-        input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        forward_kwargs=forward_kwargs or {},
-        as_given=as_given,
-    )
+    name = request.name or type(whole).__name__
+    plan = plan_of(whole, request.inputs)
     if plan is None:
-        trace = structure(whole, scenario, name, assumptions=wrapping)
+        trace = structure(whole, request.scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), target=target)
-    if loss is not None:
-        name_of_loss = getattr(loss, "__name__", type(loss).__name__)
-        scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
-    request = Request(
+    recording = request.recording
+    asked = RunPlan(
         model=model,
         plan=plan,
-        scenario=scenario,
-        loss=loss,
+        scenario=request.scenario,
+        loss=request.loss,
         model_name=name,
-        on_progress=on_progress,
+        on_progress=request.on_progress,
         target=target.virtual,
-        on_call=on_call,
-        note_composites=note_composites,
-        forward_only=forward_only,
-        calls_only=calls_only,
-        modules_only_of_failures=modules_only_of_failures,
-        simulated_only=not real_run,
+        on_call=recording.on_call,
+        note_composites=recording.note_composites,
+        forward_only=recording.forward_only,
+        calls_only=recording.calls_only,
+        modules_only_of_failures=recording.modules_only_of_failures,
+        simulated_only=not request.real_run,
     )
-    return Run(outcome=run(request), target=target, request=request)
+    return Run(outcome=run(asked), target=target, request=asked)
+
+
+def plan_of(model: nn.Module, inputs: Inputs) -> InputPlan | None:
+    """Return the arguments of the forward, ``None`` when nothing says what goes into it.
+
+    Raises:
+        InputError: the inputs make no sense.
+    """
+    return plan_inputs(
+        model,
+        inputs.size,
+        inputs.data,
+        batch_size=inputs.batch_size,
+        batch_dim=inputs.batch_dim,
+        dtypes=inputs.dtypes,
+        forward_kwargs=inputs.keywords,
+        as_given=inputs.as_given,
+    )
 
 
 def as_module(model: Any) -> nn.Module:

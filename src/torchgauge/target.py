@@ -12,19 +12,20 @@ from platform import machine, processor
 import torch
 
 from torchgauge.devices import Device, find_device
+from torchgauge.devices.context import cuda_context_bytes
+from torchgauge.devices.cpu_file import VARIABLE, calibration_file
 from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.memory.allocator import AllocatorSettings
-from torchgauge.estimate.memory.cuda_overheads import cuda_context_bytes
-from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.estimate.memory.workspaces import Platform
-from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, CpuName, load
+from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, from_json
 from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.kernels import cpu, cuda
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.torch_internals import has_early_onednn
+from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
 
 _LSTM = "aten.mkldnn_rnn_layer"
 
@@ -66,7 +67,8 @@ def calibrated(target: Target) -> Target:
     if target.device is not None:
         return target
     try:
-        found = load()
+        kept = calibration_file()
+        found = from_json(*kept) if kept is not None else None
     except DeviceError as error:
         if os.environ.get(VARIABLE):
             raise

@@ -21,6 +21,7 @@ from torch import nn
 import fit_builder
 import report_builder as build
 import torchgauge as tg
+from asked import asked
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ScenarioError
 from torchgauge.facts.io import load_report, report_from_json, report_to_json
@@ -139,7 +140,7 @@ def test_a_report_opens_without_torch():
 
 
 def test_other_answers_open_without_torch():
-    curve = batch_curve(nn.Linear(8, 8), input_size=(8,), scenario=training("RTX 3090"))
+    curve = batch_curve(asked(nn.Linear(8, 8), input_size=(8,), scenario=training("RTX 3090")))
     others = {
         "will it fit": tg.fits(network(), input_size=(3, 8, 8), scenario=training("RTX 3090")),
         "made by hand": fit_builder.report(),

@@ -26,7 +26,7 @@ from torchgauge.measure.statistics import enough_for, interval_of, interval_rank
 from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request
+from torchgauge.trace.run.run_plan import RunPlan
 from untouched import Moody, fingerprint, same
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -292,7 +292,7 @@ def test_the_step_takes_what_a_bare_loop_takes(training):
         model, None, x, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     scenario = tg.Scenario(mode="training", optimizer="sgd") if training else tg.Scenario()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     clock = HostClock()
 
@@ -578,9 +578,9 @@ def test_time_columns_of_a_report_without_times_are_empty():
     ("options", "message"),
     [
         ({"min_repetitions": 0}, "min_repetitions=0 measures nothing"),
-        ({"max_seconds": -1.0}, "max_seconds=-1.0 is no length of time"),
-        ({"max_seconds": float("nan")}, "max_seconds=nan is no length of time"),
-        ({"confidence": 1.0}, "confidence=1.0 is no probability"),
+        ({"max_seconds": -1.0}, "max_seconds=-1.0 is not a length of time"),
+        ({"max_seconds": float("nan")}, "max_seconds=nan is not a length of time"),
+        ({"confidence": 1.0}, "confidence=1.0 is not a probability"),
     ],
 )
 def test_senseless_options_are_refused(options, message):
@@ -592,7 +592,7 @@ def test_senseless_options_are_refused(options, message):
 def test_without_an_input_there_is_nothing_to_measure():
     with pytest.raises(InputError, match="nothing can be measured without an input") as caught:
         tg.measure(nn.Linear(2, 2))
-    assert caught.value.hint == "give input_size or input_data"
+    assert caught.value.hint.startswith("add a size: input_size=(3, 224, 224)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -651,7 +651,7 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
     [
         (
             ("tiny_step.py:net",),
-            "nothing can be measured without an input\n  try: add --input-size",
+            "nothing can be measured without an input\n  try: add a size",
         ),
         (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
@@ -749,7 +749,7 @@ def test_channels_last_reaches_weights_and_inputs():
         forward_kwargs={},
     )  # fmt: skip
     model = small_convolution()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     seen = []
     step._root[0].register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     step.run(lambda phase: None)
@@ -766,7 +766,7 @@ def test_gradients_do_not_add_up_over_the_steps(when):
         nn.Linear(4, 2), (3, 4), None, batch_size=None, batch_dim=None, dtypes=None,
         forward_kwargs={},
     )  # fmt: skip
-    request = Request(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
+    request = RunPlan(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
     step = RealStep(request)
     gradients = []
     step._root.weight.register_post_accumulate_grad_hook(

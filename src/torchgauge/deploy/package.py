@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from torchgauge.analyze import as_module, model_error, report_of, run_model
+from torchgauge.analyze import as_module, completed, model_error, report_of, run_model
 from torchgauge.deploy.contents.example import Example, example_call
 from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.call import Call, FlatModel
@@ -49,7 +49,6 @@ class Package:
 
 
 def package_model(
-    model: nn.Module,
     output: Path,
     request: PackageRequest,
     *,
@@ -65,7 +64,7 @@ def package_model(
         MissingExtraError: a package for what was asked is not installed.
     """
     tell = on_progress or (lambda _: None)
-    model = as_module(model)
+    model = as_module(request.asked.model)
     with _evaluating(model):
         tell("analysis")
         report, example = _analysed(model, request)
@@ -117,21 +116,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Example]:
-    inputs = dict(request.inputs)
-    known = ("input_size", "input_data", "batch_size", "batch_dim", "dtypes")
-    options = {name: inputs.pop(name) for name in known if name in inputs}
-    notes = []
-    if "use_cache" not in inputs and hasattr(model, "config") and _takes(model, "use_cache"):
-        inputs["use_cache"] = False  # a cache of keys and values has no place in one request
+    asked, notes = request.asked, []
+    keywords = dict(asked.inputs.keywords)
+    if "use_cache" not in keywords and hasattr(model, "config") and _takes(model, "use_cache"):
+        keywords["use_cache"] = False  # a cache of keys and values has no place in one request
         notes.append("use_cache=False: the program returns no cache of keys and values")
-    run = run_model(
-        model,
-        scenario=request.scenario,
-        model_name=request.model_name,
-        forward_kwargs=inputs,
-        **options,
-    )
-    report = report_of(run.outcome.trace, request.model_spec, run.target)
+    run = run_model(replace(asked, inputs=replace(asked.inputs, keywords=keywords)))
+    report = completed(report_of(run.outcome.trace, asked.spec, run.target), asked)
     if run.outcome.error is not None:
         raise model_error(run.outcome, report) from run.outcome.error
     if run.request is None:
@@ -140,11 +131,6 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
             hint="add --input-size 3,224,224, or whatever the model takes",
         )
     plan = run.outcome.plan or run.request.plan
-    report = replace(
-        report,
-        assumptions=(*request.assumptions, *report.assumptions),
-        warnings=(*request.warnings, *report.warnings),
-    )
     return report, example_call(model, plan, request.dynamic, tuple(notes))
 
 
@@ -202,8 +188,8 @@ def _predicted(
     tell: Progress,
 ) -> tuple[MemoryTable, ...]:
     scenarios = [Scenario()]
-    if request.scenario.device != "cpu":
-        scenarios.append(request.scenario)
+    if request.asked.scenario.device != "cpu":
+        scenarios.append(request.asked.scenario)
     return tuple(
         predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
     )
@@ -244,7 +230,7 @@ def _check_budgets(
     )
 
     def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
-        return predict_milliseconds(program, request.scenario, maker({**sizes, BATCH: batch}))
+        return predict_milliseconds(program, request.asked.scenario, maker({**sizes, BATCH: batch}))
 
     check_memory(memory, signature, budget, model)
     check_time(memory[-1], signature, budget, milliseconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,21 +13,16 @@ from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.exporting import Exported
 from torchgauge.deploy.verification import Comparison
 from torchgauge.facts.report import Report
-from torchgauge.facts.scenario import Scenario
+from torchgauge.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PackageRequest:
-    """What to package and how.
+    """What to package and how."""
 
-    ``inputs`` are arguments of ``torchgauge.analyze`` that say what goes into the model.
-    """
-
-    inputs: Mapping[str, Any]
-    model_name: str
-    model_spec: str | None = None
-    scenario: Scenario = field(default_factory=Scenario)
-    """The device that memory is predicted for; the program itself runs on any."""
+    asked: Request
+    """The model and its inputs; its scenario has the device that memory is predicted for. The
+    program itself runs on any."""
     dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     """Dimensions that may vary besides batch and sequence: by input, with their names."""
     longest: int | None = None
@@ -43,8 +37,6 @@ class PackageRequest:
     """Milliseconds that one forward of ``budget_batch`` samples may take on the device."""
     budget_batch: int = 1
     """The batch that has to keep within the budgets."""
-    assumptions: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

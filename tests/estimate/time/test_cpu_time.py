@@ -18,14 +18,15 @@ from torch import nn
 
 import cpu_calibration as stand_in
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
+from torchgauge.devices.cpu_file import HOME_FILE, VARIABLE
 from torchgauge.errors import DeviceError, ScenarioError
-from torchgauge.estimate.time.cpu.calibration import HOME_FILE, VARIABLE, from_json
+from torchgauge.estimate.time.cpu.calibration import from_json
 from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM, faulted_bytes
 from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
 from torchgauge.estimate.time.cpu.surface import Surface
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.facts.io import report_to_dict
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.trace import Phase

@@ -123,7 +123,7 @@ def setting(change: Callable[[Any], Any], value: Any, before: Any) -> Iterator[N
 
 @contextmanager
 def autocast_key_on(dtype: torch.dtype) -> Iterator[None]:
-    from torchgauge.trace.torch_internals import autocast_key
+    from torchgauge.trace.torch_internals.autocast import autocast_key
 
     before = torch.get_autocast_dtype("cpu")
     torch.set_autocast_dtype("cpu", dtype)

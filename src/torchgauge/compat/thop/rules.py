@@ -15,7 +15,7 @@ from torchgauge.errors import UsageError
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.failures.missing_data import needs_values
 from torchgauge.trace.inspect.describe import tensors_in
-from torchgauge.trace.torch_internals import DispatchMode
+from torchgauge.trace.torch_internals.modes import DispatchMode
 
 Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]
 """Takes the module, its positional inputs and its output; adds to ``module.total_ops``."""

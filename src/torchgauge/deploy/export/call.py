@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import ModelError
-from torchgauge.trace.torch_internals import flatten_with_names, unflatten
+from torchgauge.trace.torch_internals.structures import flatten_with_names, unflatten
 
 Leaves = tuple[Any, ...]
 

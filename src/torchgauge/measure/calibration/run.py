@@ -10,8 +10,9 @@ from os import PathLike, strerror
 from pathlib import Path
 from tempfile import TemporaryFile
 
+from torchgauge.devices.cpu_file import VARIABLE, calibration_path
 from torchgauge.errors import UsageError
-from torchgauge.estimate.time.cpu.calibration import VARIABLE, Calibration, default_path
+from torchgauge.estimate.time.cpu.calibration import Calibration
 from torchgauge.facts.io import write_atomically
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
@@ -75,7 +76,7 @@ class Calibrated:
 
 def calibrate(path: str | PathLike[str] | None, on_progress: Callable[[str], None]) -> Calibrated:
     """Calibrate and write the file; see ``torchgauge.calibrate``."""
-    target = Path(path) if path is not None else default_path()
+    target = Path(path) if path is not None else calibration_path()
     if target is None:
         raise UsageError(
             f"there is nowhere to keep a calibration: {VARIABLE} is empty, or there is no home",
