@@ -95,7 +95,7 @@ class _Reader(ast.NodeVisitor):
         if name == "warn" and node.args and _is_message(self.text(node.args[0])):
             self.found[WARNINGS].append(self.text(node.args[0]))
             return
-        if name == "Finding":
+        if name == "Finding" or "problem" in keywords:
             for value in keywords.values():
                 self._note(FINDINGS, value)
             return

@@ -57,6 +57,8 @@ def _pairs_of(path: Path) -> set[Pair]:
         given = {keyword.arg: keyword.value for keyword in call.keywords}
         if _called(call) in ("Finding", "replace") and "name" in given:
             found |= _pairs(given["name"], given["severity"], rows)
+        elif _called(call) in set(Severity) and "name" in given:  # error(…), warning(…), notice(…)
+            found |= {(name, Severity(_called(call))) for name in _names(given["name"], rows)}
     return found
 
 

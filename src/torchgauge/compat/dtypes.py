@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -28,3 +29,11 @@ def dtype_of(value: Any) -> torch.dtype:
             f"unknown dtype {value!r}", hint="write torch.float or torch.long, for example"
         )
     return found
+
+
+def dtypes_of(dtypes: Iterable[Any] | Any | None, count: int) -> list[torch.dtype] | None:
+    """Return one dtype per input; what is given beyond the inputs is ignored, as the tools do."""
+    if dtypes is None:
+        return None
+    given = [dtypes] if isinstance(dtypes, (str, torch.dtype, type)) else list(dtypes)
+    return [dtype_of(item) for item in given[:count]]

@@ -6,7 +6,7 @@ both: rows in the order of execution, objects that users read attributes from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -51,6 +51,17 @@ class ModelRun:
         """Return the exception that ended the run early."""
         return self.run.outcome.error
 
+    @property
+    def is_training(self) -> bool:
+        """Return whether a training step ran."""
+        return self.trace.scenario.is_training
+
+    @property
+    def forward_failed(self) -> bool:
+        """Return whether the model itself failed, not the loss or the backward."""
+        failure = self.trace.failure
+        return self.error is not None and (failure is None or failure.phase is Phase.FORWARD)
+
     @cached_property
     def report(self) -> Report:
         """Return what the run costs; of a failed run, what is known of it."""
@@ -84,7 +95,7 @@ class ModelRun:
     @cached_property
     def forward_compute(self) -> Compute:
         """Return the same of the forward and the loss alone."""
-        if not self.trace.scenario.is_training:
+        if not self.is_training:
             return self.compute
         ops = tuple(op for op in self.trace.ops if op.phase in (Phase.FORWARD, Phase.LOSS))
         return estimate_compute(replace(self.trace, ops=ops))
@@ -141,6 +152,21 @@ class ModelRun:
             info.path: tuple(item for item in info.parameters if not item.is_buffer)
             for info in self.trace.modules
         }
+
+    def own_params(self, path: str) -> int:
+        """Return the parameters that a module owns and that no module before it has shown."""
+        items = self.own_parameters.get(path, ())
+        return sum(item.numel for item in items if item.shared_with is None)
+
+    def calls_inside(self, is_outer: Callable[[ModuleCall], bool]) -> dict[int, int]:
+        """Return some calls and the calls inside them, each with the outermost one."""
+        found: dict[int, int] = {}
+        for call in self.trace.calls:
+            if call.parent in found:
+                found[call.index] = found[call.parent]
+            elif is_outer(call):
+                found[call.index] = call.index
+        return found
 
     @cached_property
     def forward_ops(self) -> tuple[OpRecord, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from torchgauge.environment.facts import Facts
 
@@ -38,6 +39,11 @@ class Finding:
     """Where the rule comes from."""
     explains_gpu: bool = False
     """Whether GPUs that torch cannot use, or on which a check fails, follow from this."""
+
+
+error = partial(Finding, severity=Severity.ERROR)
+warning = partial(Finding, severity=Severity.WARNING)
+notice = partial(Finding, severity=Severity.NOTICE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

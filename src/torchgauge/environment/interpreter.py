@@ -6,9 +6,9 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from torchgauge.environment.facts import (
     Check,
@@ -27,6 +27,7 @@ _PROBES: Final = Path(__file__).parent / "probes"
 _COMPANIONS: Final = ("torchvision", "torchaudio")
 _MASKS: Final = ("CUDA_VISIBLE_DEVICES",)
 _LINES_OF_ERROR: Final = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,11 +95,9 @@ def ask_packages(surroundings: Surroundings) -> Python:
     answer = ask(surroundings, "packages")
     return Python(
         executable=answer.last("executable") or surroundings.python,
-        version=answer.last("version") or "",
-        tag=answer.last("tag") or "",
-        prefix=answer.last("prefix") or "",
+        **{name: answer.last(name) or "" for name in ("version", "tag", "prefix")},
         message=answer.death or ("" if answer.lines else "it ended without output"),
-        packages=tuple(_package(row) for row in answer.last("packages") or ()),
+        packages=_each(Package, answer.last("packages")),
         torch_origin=answer.last("torch_origin"),
         has_pip=answer.last("has_pip"),
         is_managed=bool(answer.last("is_managed")),
@@ -106,14 +105,24 @@ def ask_packages(surroundings: Surroundings) -> Python:
     )
 
 
-def _package(row: dict[str, Any]) -> Package:
-    return Package(
-        name=row["name"],
-        version=row["version"],
-        location=row["location"],
-        requires=tuple(row["requires"]),
-        tags=tuple(row["tags"]),
+def _made(kind: type[T], row: dict[str, Any]) -> T:
+    """Return a fact from what a probe wrote; fields that it left out or does not have are not set.
+
+    >>> _made(DriverGpu, {"index": 0, "name": "T4", "capability": [7, 5], "more": 1}).capability
+    (7, 5)
+    """
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    return kind(
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in row.items()
+            if name in names and value is not None
+        }
     )
+
+
+def _each(kind: type[T], rows: Any) -> tuple[T, ...]:
+    return tuple(_made(kind, row) for row in rows or ())
 
 
 def ask_libcuda(surroundings: Surroundings) -> Libcuda:
@@ -133,15 +142,7 @@ def ask_libcuda(surroundings: Surroundings) -> Libcuda:
         crashed=bool(answer.death),
         cuda=_version(answer.last("cuda")),
         init_status=answer.last("init_status"),
-        gpus=tuple(
-            DriverGpu(
-                index=row["index"],
-                name=row["name"],
-                capability=(row["capability"][0], row["capability"][1]),
-                total_bytes=row["total_bytes"],
-            )
-            for row in answer.last("gpus") or ()
-        ),
+        gpus=_each(DriverGpu, answer.last("gpus")),
     )
 
 
@@ -185,44 +186,20 @@ def _as_a_script_imports_it(surroundings: Surroundings, torch: Torch) -> Torch:
 
 
 def _torch(answer: Answer) -> Torch:
-    imports = {row["module"]: _import(row) for row in answer.every("imported")}
+    imports = {row["module"]: _made(Import, row) for row in answer.every("imported")}
     failed_in_cuda = answer.death if answer.last("cuda_available") is None else ""
     is_imported = "torch" in imports and imports["torch"].ok
     return Torch(
         imported=imports.get("torch"),
         version=answer.last("version") or "",
-        cuda=answer.last("cuda"),
-        hip=answer.last("hip"),
-        cudnn=answer.last("cudnn"),
-        nccl=answer.last("nccl"),
         architectures=tuple(answer.last("architectures") or ()),
         has_mps=bool(answer.last("has_mps")),
-        threads=answer.last("threads"),
+        **{name: answer.last(name) for name in ("cuda", "hip", "cudnn", "nccl", "threads")},
         cuda_available=False if failed_in_cuda and is_imported else answer.last("cuda_available"),
         cuda_error=answer.last("cuda_error") or (failed_in_cuda if is_imported else ""),
-        gpus=tuple(
-            TorchGpu(
-                index=row["index"],
-                name=row["name"],
-                capability=_version(row.get("capability")),
-                total_bytes=row.get("total_bytes"),
-                free_bytes=row.get("free_bytes"),
-            )
-            for row in answer.last("gpus") or ()
-        ),
+        gpus=_each(TorchGpu, answer.last("gpus")),
         problems=tuple(answer.every("problem")),
         companions=tuple(imports[name] for name in _COMPANIONS if name in imports),
-    )
-
-
-def _import(row: dict[str, Any]) -> Import:
-    return Import(
-        module=row["module"],
-        ok=row["ok"],
-        version=row.get("version") or "",
-        cuda=row.get("cuda"),
-        error=row.get("error") or "",
-        seconds=row.get("seconds"),
     )
 
 
@@ -250,7 +227,7 @@ def run_checks(surroundings: Surroundings, torch: Torch) -> tuple[Check, ...]:
 
 def _checks_of(surroundings: Surroundings, device: str) -> Iterator[Check]:
     answer = ask(surroundings, "compute", device)
-    yield from (_check(row) for row in answer.every("check"))
+    yield from _each(Check, answer.every("check"))
     if answer.death:
         yield Check(
             device=device, name=answer.last("begin") or "start", ok=False, error=answer.death
@@ -260,18 +237,7 @@ def _checks_of(surroundings: Surroundings, device: str) -> Iterator[Check]:
 def _all_reduce(surroundings: Surroundings, backend: str, processes: int) -> list[Check]:
     answer = ask(surroundings, "all_reduce", backend, str(processes))
     device = "cpu" if backend == "gloo" else "cuda"
-    rows = [_check(row) for row in answer.every("check")]
+    rows = list(_each(Check, answer.every("check")))
     if answer.death and not rows:
         return [Check(device=device, name="all-reduce", ok=False, error=answer.death)]
     return rows
-
-
-def _check(row: dict[str, Any]) -> Check:
-    return Check(
-        device=row["device"],
-        name=row["name"],
-        ok=row["ok"],
-        detail=row["detail"],
-        error=row["error"],
-        seconds=row["seconds"],
-    )

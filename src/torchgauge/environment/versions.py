@@ -214,6 +214,12 @@ def best_build(
 # ---------------------------------------------------------------------------- companions
 
 
+_PAIRS_SOURCE: Final = (
+    "pytorch/vision README and https://docs.pytorch.org/audio/2.11.0/installation.html, "
+    "read 2026-11-24; torchvision 0.21, 0.22, 0.24, 0.27, 0.28: its wheel's requirement of torch"
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """The torchvision and torchaudio that were built with a release of torch."""
@@ -221,34 +227,22 @@ class Pair:
     torch: Version
     torchvision: Version
     torchaudio: Version
-    source: str
+    source: str = _PAIRS_SOURCE
 
 
-_PAIRS_SOURCE: Final = (
-    "pytorch/vision README and https://docs.pytorch.org/audio/2.11.0/installation.html, "
-    "read 2026-11-24; torchvision 0.21, 0.22, 0.24, 0.27, 0.28: its wheel's requirement of torch"
-)
 _STABLE_ABI_FROM: Final = {"torchaudio": (2, 11), "torchvision": (0, 29)}
 """From these on one wheel serves its own torch and every later one: torchaudio's docs; torchvision
 0.29.1's wheel asks for ``torch>=2.14.0``."""
 
-PAIRS: Final = (
-    Pair(torch=(2, 0), torchvision=(0, 15), torchaudio=(2, 0), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 1), torchvision=(0, 16), torchaudio=(2, 1), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 2), torchvision=(0, 17), torchaudio=(2, 2), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 3), torchvision=(0, 18), torchaudio=(2, 3), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 4), torchvision=(0, 19), torchaudio=(2, 4), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 5), torchvision=(0, 20), torchaudio=(2, 5), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 6), torchvision=(0, 21), torchaudio=(2, 6), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 7), torchvision=(0, 22), torchaudio=(2, 7), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 8), torchvision=(0, 23), torchaudio=(2, 8), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 9), torchvision=(0, 24), torchaudio=(2, 9), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 10), torchvision=(0, 25), torchaudio=(2, 10), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 11), torchvision=(0, 26), torchaudio=(2, 11), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 12), torchvision=(0, 27), torchaudio=(2, 11), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 13), torchvision=(0, 28), torchaudio=(2, 11), source=_PAIRS_SOURCE),
-    Pair(torch=(2, 14), torchvision=(0, 29), torchaudio=(2, 11), source=_PAIRS_SOURCE),
-)
+PAIRS: Final = tuple(
+    Pair(torch=torch, torchvision=(0, vision), torchaudio=(2, audio))
+    for torch, vision, audio in (
+        ((2, 0), 15, 0), ((2, 1), 16, 1), ((2, 2), 17, 2), ((2, 3), 18, 3), ((2, 4), 19, 4),
+        ((2, 5), 20, 5), ((2, 6), 21, 6), ((2, 7), 22, 7), ((2, 8), 23, 8), ((2, 9), 24, 9),
+        ((2, 10), 25, 10), ((2, 11), 26, 11), ((2, 12), 27, 11), ((2, 13), 28, 11),
+        ((2, 14), 29, 11),
+    )
+)  # fmt: skip
 
 
 def companion_for(torch: Version | None, name: str) -> Version | None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchgauge.errors import PackageError
+from torchgauge.models.build import first_line
 from torchgauge.models.exported_graph import UnsafeProgram, check_program
 from torchgauge.units import format_number_of
 
@@ -72,9 +73,8 @@ def load_program(
                 program = move_to_device_pass(program, device)
             return program, program.module()
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         raise PackageError(
-            f"{path} cannot be loaded: {type(error).__name__}: {first}",
+            f"{path} cannot be loaded: {first_line(error)}",
             hint="it may come from another version of torch: install the one in its "
             "requirements.lock",
         ) from error

@@ -5,24 +5,5 @@ from torchgauge.compat.fvcore.nn import FlopCountAnalysis, flop_count_table
 print(flop_count_table(FlopCountAnalysis(model, inputs)))
 """
 
-from torchgauge.compat.fvcore.nn import (
-    ActivationCountAnalysis,
-    FlopCountAnalysis,
-    activation_count,
-    flop_count,
-    flop_count_str,
-    flop_count_table,
-    parameter_count,
-    parameter_count_table,
-)
-
-__all__ = [
-    "ActivationCountAnalysis",
-    "FlopCountAnalysis",
-    "activation_count",
-    "flop_count",
-    "flop_count_str",
-    "flop_count_table",
-    "parameter_count",
-    "parameter_count_table",
-]
+from torchgauge.compat.fvcore.nn import *  # noqa: F403
+from torchgauge.compat.fvcore.nn import __all__ as __all__

@@ -53,11 +53,6 @@ class Costs:
         """Return the MACs of the forward."""
         return sum(self.own_macs.values())
 
-    def own_params(self, path: str) -> int:
-        """Return the parameters that a module owns and that no module before it has shown."""
-        items = self.run.own_parameters.get(path, ())
-        return sum(item.numel for item in items if item.shared_with is None)
-
 
 def hook_observer(hooks: Mapping[Any, Any]) -> CallObserver | None:
     """Return what calls the user's hooks, each after a forward, with the simulated module.
@@ -89,7 +84,7 @@ def costs_of(
     packets = {str(kind) for kind in ignored if not isinstance(kind, type)}
     by_packet = {str(kind): hook for kind, hook in hooks.items() if not isinstance(kind, type)}
     hooked_types = {kind for kind in hooks if isinstance(kind, type)} - types
-    inside = _calls_inside(run, hooked_types)
+    inside = run.calls_inside(lambda call: type(run.modules.get(call.path)) in hooked_types)
     kinds = [type(run.modules.get(call.path)) for call in run.trace.calls]
     ops: list[OpMacs] = []
     for op in run.forward_ops:
@@ -109,7 +104,7 @@ def costs_of(
                 is_ignored=is_ignored,
             )
         )
-    return Costs(run=run, ops=tuple(ops), hooked=_hook_macs(run, hooked_types, inside))
+    return Costs(run=run, ops=tuple(ops), hooked=_hook_macs(run, inside))
 
 
 def _macs(op: OpRecord, packet: str, hooks: Mapping[str, Callable[..., Any]]) -> int | None:
@@ -132,18 +127,7 @@ def _tensor(value: ArgumentValue) -> Any:
     return value
 
 
-def _calls_inside(run: ModelRun, kinds: set[Any]) -> dict[int, int]:
-    """Return calls of modules of some types and the calls inside, each with the outermost one."""
-    found: dict[int, int] = {}
-    for call in run.trace.calls:
-        if call.parent in found:
-            found[call.index] = found[call.parent]
-        elif type(run.modules.get(call.path)) in kinds:
-            found[call.index] = call.index
-    return found
-
-
-def _hook_macs(run: ModelRun, kinds: set[Any], inside: Mapping[int, int]) -> dict[str, int]:
+def _hook_macs(run: ModelRun, inside: Mapping[int, int]) -> dict[str, int]:
     """Return the hooks' MACs by path; a hook inside of a module with a hook does not count."""
     found: dict[str, int] = {}
     for index, macs in run.observed:

@@ -51,7 +51,7 @@ class _Annotation:
         """Return a copy of a module, and the parameters and MACs of its subtree."""
         is_again = id(module) in self._seen
         self._seen.add(id(module))
-        params = 0 if is_again else self._costs.own_params(path)
+        params = 0 if is_again else self._costs.run.own_params(path)
         macs = 0 if is_again else self._costs.own_macs.get(path, 0)
         children: dict[str, nn.Module | None] = {}
         for name, child in module._modules.items():

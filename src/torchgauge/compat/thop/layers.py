@@ -42,11 +42,7 @@ def layer_info(run: ModelRun, counts: Mapping[int, float]) -> LayerInfo:
     for info in run.trace.modules:
         infos[info.path] = LayerInfo(
             macs=macs.get(info.path, 0.0),
-            params=float(
-                sum(
-                    item.numel for item in run.own_parameters[info.path] if item.shared_with is None
-                )
-            ),
+            params=float(run.own_params(info.path)),
         )
         if info.path:
             parent, _, name = info.path.rpartition(".")
@@ -74,17 +70,14 @@ def _own_macs(run: ModelRun, counts: Mapping[int, float]) -> dict[str, float]:
     The call of a module with a rule has what the rule says, and the calls inside it nothing.
     """
     found: defaultdict[str, float] = defaultdict(float)
-    covered: set[int] = set()
+    covered = run.calls_inside(lambda call: call.index in counts)
     known = 0
     for call in run.calls:
         own = run.own_macs_of(call)
         known += own
-        if call.parent in covered:
-            covered.add(call.index)
-        elif call.index in counts:
-            covered.add(call.index)
+        if covered.get(call.index) == call.index:
             found[call.path] += counts[call.index]
-        else:
+        elif call.index not in covered:
             found[call.path] += own
     found[""] += run.compute.totals["forward"] // 2 - known
     return dict(found)
@@ -95,10 +88,7 @@ def unknown_work(run: ModelRun, counts: Mapping[int, float]) -> Iterator[str]:
 
     What runs inside a module with a rule is the rule's business.
     """
-    covered: set[int] = set()
-    for call in run.calls:
-        if call.parent in covered or call.index in counts:
-            covered.add(call.index)
+    covered = run.calls_inside(lambda call: call.index in counts)
     trace = replace(run.trace, ops=tuple(op for op in run.trace.ops if op.call not in covered))
     for item in estimate_compute(trace).not_counted:
         calls = f"{item.calls} call" + "s" * (item.calls > 1)

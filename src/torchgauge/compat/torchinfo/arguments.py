@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.nn.utils.rnn import PackedSequence
 
-from torchgauge.compat.dtypes import dtype_of
+from torchgauge.compat.dtypes import dtypes_of
 from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.errors import UsageError
 from torchgauge.trace.inspect.irregular import counted_shape
@@ -173,10 +173,7 @@ def _with_batch(size: tuple[int, ...], batch_dim: int | None) -> tuple[int, ...]
 
 
 def _dtypes(dtypes: Sequence[Any] | None, count: int) -> list[torch.dtype] | None:
-    """Return one dtype per input; what is given beyond the inputs is ignored, as in torchinfo."""
-    if dtypes is None:
-        return None
     try:
-        return [dtype_of(item) for item in list(dtypes)[:count]]
+        return dtypes_of(dtypes, count)
     except UsageError as error:
         raise ValueError(str(error)) from error

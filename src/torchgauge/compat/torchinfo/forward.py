@@ -20,7 +20,6 @@ from torchgauge.compat.torchinfo.rows import make_rows
 from torchgauge.compat.torchinfo.sizes import size_observer
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.report import Report
-from torchgauge.facts.trace import Phase
 from torchgauge.trace.isolate.isolation import unheard
 
 
@@ -59,7 +58,7 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
     except UsageError as error:
         raise TypeError(str(error)) from error
     start = partial(_run, model, given, batch_dim)
-    if given.arrays and _forward_failed(start()):
+    if given.arrays and start().forward_failed:
         given = given.with_arrays(model.forward) or given
         start = partial(_run, model, given, batch_dim)
     if not given.runs:
@@ -69,16 +68,16 @@ def run_pass(model: nn.Module, given: Given, batch_dim: int | None, mode: Mode) 
     run = start(training=mode is Mode.TRAIN or (mode is Mode.SAME and model.training))
     if isinstance(run.error, TorchGaugeError):  # there is nothing to train
         run = start(training=False)
-    elif _forward_failed(run) and _is_training(run) and mode is Mode.SAME:
+    elif run.forward_failed and run.is_training and mode is Mode.SAME:
         run, notes = _without_training(run, start)
-    if _forward_failed(run):
+    if run.forward_failed:
         raise _failure(model, run)
     with unheard():  # the model ran above
         step = _run_for_memory(run, start)
     memory = step.memory
     return Pass(
         rows=make_rows(model, run),
-        of_report=(step if _is_training(run) else run).make_report,
+        of_report=(step if run.is_training else run).make_report,
         input_bytes=given.array_bytes + (memory.input_bytes if memory is not None else 0),
         pass_bytes=pass_bytes(step) - given.array_bytes,
         notes=notes,
@@ -107,22 +106,12 @@ def _run(
         raise ValueError(str(error)) from error
 
 
-def _is_training(run: ModelRun) -> bool:
-    return run.trace.scenario.is_training
-
-
-def _forward_failed(run: ModelRun) -> bool:
-    """Return whether the model itself failed, not the loss or the backward."""
-    failure = run.trace.failure
-    return run.error is not None and (failure is None or failure.phase is Phase.FORWARD)
-
-
 def _without_training(
     failed: ModelRun, start: Callable[..., ModelRun]
 ) -> tuple[ModelRun, tuple[str, ...]]:
     """Return the run in eval mode and a note on it, the failed one when that fails as well."""
     run = start(training=False)
-    if _forward_failed(run):
+    if run.forward_failed:
         return failed, ()
     note = f"the model fails in train mode, so it ran in eval mode: {failed.error}"
     warnings.warn(note, UserWarning, stacklevel=6)
@@ -134,7 +123,7 @@ def _run_for_memory(run: ModelRun, start: Callable[..., ModelRun]) -> ModelRun:
 
     Models without a trainable parameter, or with integers as their output, have no backward.
     """
-    if not _is_training(run):
+    if not run.is_training:
         step = start(training=True, for_rows=False)
         return run if step.error is not None else step
     if run.error is None:

@@ -11,7 +11,6 @@ from torch import nn
 
 from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
-from torchgauge.facts.trace import Phase
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import unheard
 
@@ -64,7 +63,7 @@ def run_summary(
 
     in_training = bool(getattr(unwrap(as_module(model)), "training", False))
     rows = of(_ROW_BATCH, training=in_training, rows_only=batch != _ROW_BATCH)
-    if not _forward_ran(rows):
+    if rows.forward_failed:
         rows.raise_error()
     with unheard():  # the model ran above
         sized, notes = _sized(rows, of, batch)
@@ -76,12 +75,12 @@ def _sized(
 ) -> tuple[ModelRun, tuple[str, ...]]:
     """Return the run whose sizes count, and how it differs from the one asked for."""
     notes: list[str] = []
-    in_training = rows.trace.scenario.is_training
+    in_training = rows.is_training
     if batch == _ROW_BATCH and in_training and rows.error is None:
         sized = rows
     else:
         sized = of(batch, training=True)
-    if sized.error is not None and not _forward_ran(sized) and batch != _ROW_BATCH:
+    if sized.error is not None and sized.forward_failed and batch != _ROW_BATCH:
         other = of(_ROW_BATCH, training=True)
         if other.error is None:
             notes.append(
@@ -98,7 +97,7 @@ def _sized(
 def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> SummaryRun:
     outcome = rows.run.outcome
     finished = replace(outcome, trace=replace(rows.trace, failure=None), error=None)
-    is_same_mode = rows.trace.scenario.is_training and sized.trace.scenario.is_training
+    is_same_mode = rows.is_training and sized.is_training
     named = batch_named(
         replace(rows, run=replace(rows.run, outcome=finished)), sized if is_same_mode else None
     )
@@ -118,9 +117,3 @@ def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> Summ
 
 def _is_tensor(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> bool | None:
     return True if isinstance(output, torch.Tensor) else None
-
-
-def _forward_ran(run: ModelRun) -> bool:
-    """Return whether the forward got to its end; the loss or the backward may have failed."""
-    failure = run.trace.failure
-    return failure is None or failure.phase is not Phase.FORWARD

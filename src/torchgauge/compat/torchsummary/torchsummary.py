@@ -13,7 +13,7 @@ from typing import Any, SupportsIndex, TypeAlias
 import torch
 from torch import nn
 
-from torchgauge.compat.dtypes import dtype_of
+from torchgauge.compat.dtypes import dtypes_of
 from torchgauge.compat.torchsummary.rows import Row, rows_of
 from torchgauge.compat.torchsummary.runs import SummaryRun, run_summary
 from torchgauge.errors import InputError
@@ -90,7 +90,7 @@ def _run(
     _check_device(device)
     sizes = _sizes(input_size)
     with collector_paused():
-        return run_summary(model, sizes, _dtypes(dtypes, len(sizes)), abs(batch_size))
+        return run_summary(model, sizes, dtypes_of(dtypes, len(sizes)), abs(batch_size))
 
 
 def _batch(batch_size: SupportsIndex) -> int:
@@ -128,14 +128,6 @@ def _sizes(input_size: Any) -> list[tuple[int, ...]]:
         )
     several = bool(items) and all(isinstance(item, Iterable) for item in items)
     return [tuple(item) for item in items] if several else [tuple(items)]
-
-
-def _dtypes(dtypes: Sequence[Dtype] | None, count: int) -> list[torch.dtype] | None:
-    """Return one dtype per input; what is given beyond the inputs is ignored, as it was."""
-    if dtypes is None:
-        return None
-    given = [dtypes] if isinstance(dtypes, (str, torch.dtype, type)) else list(dtypes)
-    return [dtype_of(item) for item in given[:count]]
 
 
 def _table(run: SummaryRun, rows: Sequence[Row], batch_size: int) -> str:

@@ -57,9 +57,8 @@ def _signature(contents: Contents) -> list[str]:
 
 
 def _row(kind: str, tensor: TensorSignature) -> str:
-    shape = ", ".join(map(str, tensor.shape))
     values = "" if tensor.maximum is None else f"{tensor.minimum}…{tensor.maximum}"
-    return f"| {kind} | `{tensor.name}` | [{shape}] | {tensor.dtype} | {values} |"
+    return f"| {kind} | `{tensor.name}` | {tensor.shape_text} | {tensor.dtype} | {values} |"
 
 
 def _figures(contents: Contents) -> list[str]:

@@ -13,7 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from torchgauge.deploy.contents.manifest import MEMORY, read_json
+from torchgauge.deploy.export.signature import Count
 from torchgauge.errors import PackageError
 
 
@@ -21,10 +24,10 @@ from torchgauge.errors import PackageError
 class MemoryLine:
     """Peak bytes of one forward: ``fixed_bytes + batch * bytes_per_sample``, weights included."""
 
-    up_to: Mapping[str, int]
+    up_to: Mapping[str, Count]
     """Sizes of the dynamic dimensions other than the batch that this line is good for."""
-    fixed_bytes: int
-    bytes_per_sample: int
+    fixed_bytes: Count
+    bytes_per_sample: Count
     milliseconds: Mapping[int, float] = field(default_factory=dict)
     """Predicted time of one forward by batch, at the upper bounds; empty where none is known."""
 
@@ -42,7 +45,7 @@ class MemoryTable:
     """The lines of a package on one device, the shortest sizes first."""
 
     device: str
-    parameter_bytes: int
+    parameter_bytes: Count
     lines: tuple[MemoryLine, ...]
 
     def line_for(self, sizes: Mapping[str, int]) -> MemoryLine | None:
@@ -64,19 +67,8 @@ class MemoryTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain data."""
-        return {
-            "device": self.device,
-            "parameter_bytes": self.parameter_bytes,
-            "lines": [
-                {
-                    "up_to": dict(line.up_to),
-                    "fixed_bytes": line.fixed_bytes,
-                    "bytes_per_sample": line.bytes_per_sample,
-                    "milliseconds": {str(b): ms for b, ms in line.milliseconds.items()},
-                }
-                for line in self.lines
-            ],
-        }
+        data: dict[str, Any] = msgspec.to_builtins(self, str_keys=True)
+        return data
 
 
 def line_over(
@@ -116,32 +108,10 @@ def read_memory(folder: Path) -> tuple[MemoryTable, ...]:
         PackageError: something is missing or of a wrong kind.
     """
     try:
-        return tuple(
-            MemoryTable(
-                device=str(table["device"]),
-                parameter_bytes=_count(table["parameter_bytes"]),
-                lines=tuple(
-                    MemoryLine(
-                        up_to={str(name): _count(size) for name, size in line["up_to"].items()},
-                        fixed_bytes=_count(line["fixed_bytes"]),
-                        bytes_per_sample=_count(line["bytes_per_sample"]),
-                        milliseconds={
-                            int(batch): float(ms) for batch, ms in line["milliseconds"].items()
-                        },
-                    )
-                    for line in table["lines"]
-                ),
-            )
-            for table in read_json(folder, MEMORY)["tables"]
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        tables = read_json(folder, MEMORY).get("tables")
+        return msgspec.convert(tables, tuple[MemoryTable, ...], str_keys=True)
+    except msgspec.ValidationError as error:
         raise PackageError(
-            f"{MEMORY} of the package cannot be read: {type(error).__name__}: {error}",
+            f"{MEMORY} of the package cannot be read: {error}",
             hint="package the model again: torchgauge package",
         ) from error
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{value!r} is not a count")
-    return value

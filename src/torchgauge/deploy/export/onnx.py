@@ -12,6 +12,7 @@ from torchgauge.deploy.contents.extras import require
 from torchgauge.deploy.contents.manifest import ONNX
 from torchgauge.deploy.export.exporting import Exported
 from torchgauge.errors import ModelError
+from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import quiet_torch
 
 EXTRA = "onnx"
@@ -42,9 +43,8 @@ def write_onnx(folder: Path, exported: Exported, example: Sequence[torch.Tensor]
     except OSError:
         raise
     except Exception as error:
-        first = (str(error).strip().splitlines() or [""])[0]
         raise ModelError(
-            f"the program cannot be written as ONNX: {type(error).__name__}: {first}",
+            f"the program cannot be written as ONNX: {first_line(error)}",
             hint="leave --onnx out; the package is complete without it",
         ) from error
     return _compared(path, exported, example)

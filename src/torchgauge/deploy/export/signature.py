@@ -11,30 +11,38 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, ValidationError, convert, to_builtins
 
 from torchgauge.errors import PackageError
 from torchgauge.units import format_number_of
 
-Shape = tuple[int | str, ...]
+Count = Annotated[int, Meta(ge=0)]
+_Name = Annotated[str, Meta(pattern=r"\A[A-Za-z_][A-Za-z0-9_]*\Z")]
+_Expression = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9_+\-*/(), ]{1,200}\Z")]
+Shape = tuple[Count | _Expression, ...]
 
 BATCH = "batch"
 """The name of the dimension along which requests are put together."""
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SHOWN_DIMENSIONS = 16
-_EXPRESSION = re.compile(r"[A-Za-z0-9_+\-*/(), ]{1,200}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorSignature:
     """One tensor; ``minimum`` and ``maximum`` bound the values of an integer input."""
 
-    name: str
+    name: Annotated[str, Meta(min_length=1)]
     shape: Shape
-    dtype: str
+    dtype: _Name
     minimum: int | None = None
     maximum: int | None = None
+
+    @property
+    def shape_text(self) -> str:
+        """Return the shape as ``[batch, 3]``."""
+        return f"[{', '.join(map(str, self.shape))}]"
 
     @property
     def batch_dim(self) -> int | None:
@@ -43,22 +51,16 @@ class TensorSignature:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the tensor as plain data."""
-        data: dict[str, Any] = {
-            "name": self.name, "shape": list(self.shape), "dtype": self.dtype,
-        }  # fmt: skip
-        if self.minimum is not None:
-            data["minimum"] = self.minimum
-        if self.maximum is not None:
-            data["maximum"] = self.maximum
-        return data
+        data = {**to_builtins(self), "shape": list(self.shape)}
+        return {key: value for key, value in data.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SizeRange:
     """The sizes that a dynamic dimension may take; ``maximum`` is ``None`` without a limit."""
 
-    minimum: int = 1
-    maximum: int | None = None
+    minimum: Count = 1
+    maximum: Count | None = None
 
     def __contains__(self, size: int) -> bool:
         return self.minimum <= size and (self.maximum is None or size <= self.maximum)
@@ -82,7 +84,7 @@ class Signature:
 
     inputs: tuple[TensorSignature, ...]
     outputs: tuple[TensorSignature, ...]
-    dimensions: Mapping[str, SizeRange] = field(default_factory=dict)
+    dimensions: Mapping[_Name, SizeRange] = field(default_factory=dict)
     """The ranges of the dynamic dimensions, by name."""
 
     @property
@@ -95,10 +97,7 @@ class Signature:
         return {
             "inputs": [tensor.to_dict() for tensor in self.inputs],
             "outputs": [tensor.to_dict() for tensor in self.outputs],
-            "dimensions": {
-                name: {"minimum": sizes.minimum, "maximum": sizes.maximum}
-                for name, sizes in self.dimensions.items()
-            },
+            "dimensions": to_builtins(self.dimensions),
         }
 
 
@@ -124,7 +123,7 @@ def bind_shape(
     {'batch': 4}
     """
     check_rank(tensor, shape)
-    wanted = _shape_text(tensor)
+    wanted = tensor.shape_text
     for index, (want, got) in enumerate(zip(tensor.shape, shape, strict=True)):
         if isinstance(want, int):
             if want != got:
@@ -157,12 +156,8 @@ def check_rank(tensor: TensorSignature, shape: tuple[int, ...]) -> None:
     shown = f", {list(shape)}" if len(shape) <= _SHOWN_DIMENSIONS else ""
     raise ShapeMismatch(
         f"{tensor.name} has {format_number_of(len(shape), 'dimension')}{shown}; "
-        f"the model takes {len(tensor.shape)}, {_shape_text(tensor)}"
+        f"the model takes {len(tensor.shape)}, {tensor.shape_text}"
     )
-
-
-def _shape_text(tensor: TensorSignature) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}]"
 
 
 def check_expressions(tensor: TensorSignature, shape: Shape, bound: Mapping[str, int]) -> None:
@@ -259,54 +254,9 @@ def signature_from_dict(data: Any) -> Signature:
         PackageError: something is missing or of a wrong kind.
     """
     try:
-        return Signature(
-            inputs=tuple(map(_tensor, data["inputs"])),
-            outputs=tuple(map(_tensor, data["outputs"])),
-            dimensions={
-                _checked(name, _NAME): SizeRange(
-                    minimum=_whole(sizes["minimum"]),
-                    maximum=None if sizes["maximum"] is None else _whole(sizes["maximum"]),
-                )
-                for name, sizes in data["dimensions"].items()
-            },
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return convert(data, Signature)
+    except ValidationError as error:
         raise PackageError(
-            f"the signature of the package cannot be read: {type(error).__name__}: {error}",
+            f"the signature of the package cannot be read: {error}",
             hint="package the model again: torchgauge package",
         ) from error
-
-
-def _tensor(data: Any) -> TensorSignature:
-    name, dtype = data["name"], data["dtype"]
-    if not isinstance(name, str) or not name:
-        raise ValueError(f"{name!r} is not the name of a tensor")
-    shape = tuple(
-        _checked(size, _EXPRESSION) if isinstance(size, str) else _whole(size)
-        for size in data["shape"]
-    )
-    return TensorSignature(
-        name=name,
-        shape=shape,
-        dtype=_checked(dtype, _NAME),
-        minimum=None if data.get("minimum") is None else _integer(data["minimum"]),
-        maximum=None if data.get("maximum") is None else _integer(data["maximum"]),
-    )
-
-
-def _checked(text: Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise ValueError(f"{text!r} is not expected here")
-    return text
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f"{value!r} is not a whole number")
-    return value
-
-
-def _whole(value: Any) -> int:
-    if _integer(value) < 0:
-        raise ValueError(f"{value!r} is negative")
-    return int(value)

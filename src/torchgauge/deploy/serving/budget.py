@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchgauge.deploy.contents.memory_table import MemoryTable
@@ -16,6 +15,8 @@ from torchgauge.deploy.export.signature import (
     numbers_in,
 )
 from torchgauge.deploy.serving.settings import Settings
+from torchgauge.environment.limits import memory_limit_of, memory_of
+from torchgauge.environment.surroundings import Surroundings
 from torchgauge.errors import UsageError
 from torchgauge.units import format_bytes
 
@@ -28,14 +29,9 @@ _SHARE_OF_GPU = 0.9
 _DECODING_FACTOR = 28
 """Python objects beside the JSON text they are read from, at most: lists of one number, as in
 ``[1],`` (measured with Python 3.11; numbers in one long list take 12)."""
-_CGROUP_FILES = (
-    "/sys/fs/cgroup/memory.max",
-    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-)
 _REPLICA_BYTES = 512 * 2**20
 """Python, torch and Ray in a replica, before the weights."""
-_NO_LIMIT_BYTES = 2**60
-"""Cgroup v1 writes a number near 2^63 for none."""
+_HERE = Surroundings()
 
 
 class BatchLimit:
@@ -139,30 +135,21 @@ def replica_limit(
 
 def available_bytes() -> int:
     """Return what a process may still take here: the machine's, or its container's, share of it."""
-    free = _meminfo("MemAvailable")
-    for name in _CGROUP_FILES:
-        text = _read(name)
-        if text.isdecimal() and int(text) < _NO_LIMIT_BYTES:
-            free = min(free, int(text))
-            break
-    return int(free * _SHARE_OF_MACHINE)
+    total, available = memory_of(_HERE)
+    if total is None:  # no /proc: not Linux
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    free = total // 2 if available is None else available
+    return int(min(free, memory_limit_of(_HERE) or free) * _SHARE_OF_MACHINE)
 
 
 def resident_bytes() -> int:
     """Return what this process holds in memory now."""
-    fields = _read("/proc/self/statm").split()
+    fields = (_HERE.read("/proc/self/statm") or "").split()
     if len(fields) > 1:
         return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
-
-
-def _meminfo(field: str) -> int:
-    for line in _read("/proc/meminfo").splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _gpu_bytes(device: str) -> int:
@@ -172,10 +159,3 @@ def _gpu_bytes(device: str) -> int:
     # The weights are there already, and the context too; the table counts both.
     held = torch.cuda.memory_reserved(torch.device(device))
     return int((free + held) * _SHARE_OF_GPU)
-
-
-def _read(name: str) -> str:
-    try:
-        return Path(name).read_text(encoding="ascii").strip()
-    except OSError:
-        return ""

@@ -4,110 +4,79 @@ from __future__ import annotations
 
 
 class RequestFailure(Exception):
-    """A request that is answered with an error; the server goes on."""
+    """A request that is answered with an error; the server goes on.
+
+    ``closes`` says whether the connection ends with the answer: the rest of the body is not wanted.
+    """
 
     status = 400
     code = "bad_request"
     closes = False
-    """Whether the connection ends with the answer: the rest of the body is not wanted."""
     retry_after_seconds: int | None = None
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
         self.message = message
 
+    def __init_subclass__(
+        cls,
+        *,
+        status: int = 400,
+        code: str = "bad_request",
+        closes: bool = False,
+        retry_after_seconds: int | None = None,
+    ) -> None:
+        cls.status, cls.code, cls.closes = status, code, closes
+        cls.retry_after_seconds = retry_after_seconds
+
 
 class BadBody(RequestFailure):
-    """No JSON object with the inputs."""
+    """The body is not a JSON object with the inputs."""
 
 
-class BadInput(RequestFailure):
+class BadInput(RequestFailure, status=422, code="bad_input"):
     """A tensor of the wrong name, shape, dtype or with forbidden values."""
 
-    status = 422
-    code = "bad_input"
 
-
-class RejectedByModel(RequestFailure):
+class RejectedByModel(RequestFailure, status=422, code="rejected_by_model"):
     """The program raised on inputs that the signature allows."""
 
-    status = 422
-    code = "rejected_by_model"
 
-
-class NotFound(RequestFailure):
+class NotFound(RequestFailure, status=404, code="not_found"):
     """No such path."""
 
-    status = 404
-    code = "not_found"
 
-
-class MethodNotAllowed(RequestFailure):
+class MethodNotAllowed(RequestFailure, status=405, code="method_not_allowed"):
     """A path that is asked in another way."""
 
-    status = 405
-    code = "method_not_allowed"
 
-
-class BodyTimeout(RequestFailure):
+class BodyTimeout(RequestFailure, status=408, code="body_timeout", closes=True):
     """The body did not come in time."""
 
-    status = 408
-    code = "body_timeout"
-    closes = True
 
-
-class BodyTooLarge(RequestFailure):
+class BodyTooLarge(RequestFailure, status=413, code="body_too_large", closes=True):
     """The body is larger than the limit."""
 
-    status = 413
-    code = "body_too_large"
-    closes = True
 
-
-class WrongMediaType(RequestFailure):
+class WrongMediaType(RequestFailure, status=415, code="wrong_media_type", closes=True):
     """Another content type than JSON."""
 
-    status = 415
-    code = "wrong_media_type"
-    closes = True
 
-
-class Busy(RequestFailure):
+class Busy(RequestFailure, status=429, code="busy", closes=True, retry_after_seconds=1):
     """More at once than there is room for: the queue, the connections, or the bodies in memory."""
 
-    status = 429
-    code = "busy"
-    closes = True
-    retry_after_seconds = 1
 
-
-class InternalFailure(RequestFailure):
+class InternalFailure(RequestFailure, status=500, code="internal"):
     """A bug of the server's."""
 
-    status = 500
-    code = "internal"
 
-
-class OutOfMemory(RequestFailure):
+class OutOfMemory(RequestFailure, status=503, code="out_of_memory", retry_after_seconds=1):
     """The batch did not get the memory it needed."""
 
-    status = 503
-    code = "out_of_memory"
-    retry_after_seconds = 1
 
-
-class Stopping(RequestFailure):
+class Stopping(RequestFailure, status=503, code="stopping", closes=True, retry_after_seconds=5):
     """The server is going down, or its model is not there any more."""
 
-    status = 503
-    code = "stopping"
-    closes = True
-    retry_after_seconds = 5
 
-
-class Expired(RequestFailure):
+class Expired(RequestFailure, status=504, code="timeout"):
     """The model did not get to it in time."""
-
-    status = 504
-    code = "timeout"

@@ -13,6 +13,7 @@ from torchgauge.deploy.contents import manifest
 from torchgauge.deploy.contents.memory_table import MemoryTable, read_memory
 from torchgauge.deploy.export.signature import Signature, signature_from_dict
 from torchgauge.errors import PackageError, UsageError
+from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import load_program
 from torchgauge.units import format_bytes, format_number_of
 
@@ -134,8 +135,7 @@ def warm_up(model: ServedModel) -> None:
         if "dimension" in str(error) or isinstance(error, AssertionError):
             return  # sizes that its code does not allow: a request would be told the same
         raise PackageError(
-            f"the program in {model.folder} does not run on {model.device}: "
-            f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}",
+            f"the program in {model.folder} does not run on {model.device}: {first_line(error)}",
             hint="package the model again with this version of torch",
         ) from error
 
@@ -176,8 +176,7 @@ def _check_arguments(program: torch.export.ExportedProgram, signature: Signature
 def describe(model: PackageFacts) -> str:
     """Return one line on what is served."""
     inputs = ", ".join(
-        f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
-        for tensor in model.signature.inputs
+        f"{tensor.name} {tensor.shape_text} {tensor.dtype}" for tensor in model.signature.inputs
     )
     weights = format_bytes(model.memory.parameter_bytes)
     return f"{model.name} on {model.device}: {inputs}; {weights} of weights"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Import, Package
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, warning
 from torchgauge.environment.requirements import parse_requirement, satisfies
 from torchgauge.environment.rules.common import (
     PICKER,
@@ -112,9 +112,8 @@ def wanting_another(facts: Facts) -> Iterator[Finding]:
             name, wanted = parse_requirement(requirement)
             if name != "torch" or not wanted or satisfies(facts.torch.version, wanted):
                 continue
-            yield Finding(
+            yield warning(
                 name="package-wants-other-torch",
-                severity=Severity.WARNING,
                 problem=f"{package.name} {package.version} asks for torch {wanted}; "
                 f"{facts.torch.version} is installed.",
                 evidence=(f"{package.name} in {package.location}",),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from torchgauge.environment.facts import Facts
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, error
 from torchgauge.environment.rules.common import (
     Rule,
     driver_works,
@@ -66,9 +66,8 @@ def container_without_compute(facts: Facts) -> Iterator[Finding]:
     if not has_numbered_node(facts):
         return
     given = facts.variables.get("NVIDIA_DRIVER_CAPABILITIES")
-    yield Finding(
+    yield error(
         name="container-without-compute",
-        severity=Severity.ERROR,
         problem="The container has the GPU's device files but not the driver's CUDA library.",
         evidence=(
             f"libcuda: {facts.libcuda.message}",
@@ -100,9 +99,8 @@ def driver_missing(facts: Facts) -> Iterator[Finding]:
         if host.is_wsl
         else (f"{where}install the driver and restart", "sudo apt install nvidia-driver")
     )  # fmt: skip
-    yield Finding(
+    yield error(
         name="driver-missing",
-        severity=Severity.ERROR,
         problem="There is an NVIDIA GPU but no NVIDIA driver.",
         evidence=tuple(evidence),
         fix=f"{fix} (Ubuntu: sudo ubuntu-drivers install)" if not host.is_wsl else fix,
@@ -120,9 +118,8 @@ def driver_mismatch(facts: Facts) -> Iterator[Finding]:
     evidence = [f"nvidia-smi: {facts.smi.message}"] if said else ["cuInit: 803"]
     if facts.host.kernel_driver:
         evidence.append(f"loaded kernel module: {facts.host.kernel_driver}")
-    yield Finding(
+    yield error(
         name="driver-library-mismatch",
-        severity=Severity.ERROR,
         problem="The driver's libraries and its loaded kernel module have different versions, as "
         "after an update without a restart.",
         evidence=tuple(evidence),
@@ -150,9 +147,8 @@ def driver_not_loaded(facts: Facts) -> Iterator[Finding]:
         evidence.append(f"nvidia-smi: {facts.smi.message}")
     if "nouveau" in host.modules:
         evidence.append("the nouveau driver holds the GPU")
-    yield Finding(
+    yield error(
         name="driver-not-loaded",
-        severity=Severity.ERROR,
         problem="The NVIDIA driver is installed, but its kernel module is not loaded.",
         evidence=tuple(evidence),
         fix="load it; where that fails, `sudo dmesg` says why: a kernel update without a rebuilt "
@@ -168,9 +164,8 @@ def devices_closed(facts: Facts) -> Iterator[Finding]:
     closed = facts.host.closed_device_nodes
     if driver_works(facts) or not closed:
         return
-    yield Finding(
+    yield error(
         name="gpu-access-denied",
-        severity=Severity.ERROR,
         problem="This user has no access to the GPU's device files.",
         evidence=(f"no right to read and write: {', '.join(closed)}",),
         fix="join the group that owns them and log in again; on a cluster, ask the scheduler for "
@@ -264,9 +259,8 @@ def init_failed(facts: Facts) -> Iterator[Finding]:
             problem="The driver does not initialise.",
             fix="restart; then look for NVRM lines in `sudo dmesg`",
         )
-    yield Finding(
+    yield error(
         name=row.name,
-        severity=Severity.ERROR,
         problem=row.problem,
         evidence=(f"cuInit: {status} ({row.symbol})", f"library: {facts.libcuda.path}"),
         fix=row.fix,
@@ -283,9 +277,8 @@ def driver_dies(facts: Facts) -> Iterator[Finding]:
     evidence = [f"libcuda: {facts.libcuda.message}"]
     if facts.smi.message:
         evidence.append(f"nvidia-smi: {facts.smi.message}")
-    yield Finding(
+    yield error(
         name="driver-does-not-answer",
-        severity=Severity.ERROR,
         problem="A process that asks the driver for its GPUs dies or hangs.",
         evidence=tuple(evidence),
         fix="look for Xid errors in `sudo dmesg`, and restart the machine",

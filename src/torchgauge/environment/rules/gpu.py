@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from torchgauge.environment.facts import Check, Facts, Version
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, error, notice
 from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
@@ -39,9 +39,8 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
     known = f"driver {driver_version(facts) or 'of unknown version'}"
     if facts.libcuda.cuda:
         known += f", for CUDA up to {dotted(facts.libcuda.cuda)}"
-    yield Finding(
+    yield error(
         name="cpu-build-on-gpu-machine",
-        severity=Severity.ERROR,
         problem=f"torch {torch.version} is a CPU build; it cannot use the GPU of this machine.",
         evidence=(*gpu_signs(facts), known, "torch.version.cuda is None"),
         fix=f"install a CUDA build of torch. {PICKER}",
@@ -80,9 +79,8 @@ def driver_too_old(facts: Facts) -> Iterator[Finding]:
         evidence[0] += f", which knows CUDA up to {dotted(libcuda.cuda)}"
     if torch.cuda_error:
         evidence.append(f"torch: {_first_sentences(torch.cuda_error)}")
-    yield Finding(
+    yield error(
         name="driver-too-old",
-        severity=Severity.ERROR,
         problem=f"torch {torch.version} is built for CUDA {torch.cuda}, which needs driver "
         f"{need.driver} or newer.",
         evidence=tuple(evidence),
@@ -101,9 +99,8 @@ def visible_devices(facts: Facts) -> Iterator[Finding]:
         return
     here = "one GPU is here, number 0" if count == 1 else f"{count} GPUs are here, from 0 on"
     if value.strip() in ("", "-1"):
-        yield Finding(
+        yield error(
             name="visible-devices-empty",
-            severity=Severity.ERROR,
             problem=f'{_VISIBLE}="{value}" hides every GPU from CUDA.',
             evidence=(here,),
             fix="unset it, or name the GPUs to use",
@@ -114,9 +111,8 @@ def visible_devices(facts: Facts) -> Iterator[Finding]:
         return
     wrong = [word for word in value.split(",") if not _names_a_gpu(word.strip(), facts, count)]
     if wrong:
-        yield Finding(
+        yield error(
             name="visible-devices-wrong",
-            severity=Severity.ERROR,
             problem=f'{_VISIBLE}="{value}" names a GPU that does not exist here: '
             f'"{wrong[0].strip()}". CUDA ignores it and everything after it.',
             evidence=(here, *(f"GPU {gpu.index}: {gpu.uuid}" for gpu in facts.smi.gpus)),
@@ -147,9 +143,8 @@ def not_in_build(facts: Facts) -> Iterator[Finding]:
         if gpu.capability is None or runs_on(gpu.capability, torch.architectures):
             continue
         build = build_for(facts)
-        yield Finding(
+        yield error(
             name="gpu-not-in-build",
-            severity=Severity.ERROR,
             problem=f"torch {torch.version} has no kernels for {gpu.name}, a GPU of compute "
             f"capability {dotted(gpu.capability)}.",
             evidence=(f"the build has {' '.join(torch.architectures)}",),
@@ -223,9 +218,8 @@ def device_order(facts: Facts) -> Iterator[Finding]:
     kinds = dict.fromkeys(gpu.name for gpu in facts.smi.gpus or facts.libcuda.gpus)
     if len(kinds) < 2 or facts.variables.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID":
         return
-    yield Finding(
+    yield notice(
         name="device-order-differs",
-        severity=Severity.NOTICE,
         problem="There are GPUs of several kinds: CUDA numbers them from the fastest on, "
         "nvidia-smi by their place on the bus.",
         evidence=tuple(f"cuda:{gpu.index} is {gpu.name}" for gpu in facts.torch.gpus),
@@ -242,9 +236,8 @@ def no_gpu(facts: Facts) -> Iterator[Finding]:
         return
     container = facts.host.container
     build = _built_for(facts)
-    yield Finding(
+    yield notice(
         name="no-gpu",
-        severity=Severity.NOTICE,
         problem=f"There is no NVIDIA GPU here; {build}"
         + (": models run on the CPU." if torch.is_usable else "."),
         evidence=("no NVIDIA controller on the PCI bus, no driver, no device file",)
@@ -281,9 +274,8 @@ def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
         return
     if not (driver_works(facts) or gpu_signs(facts)):
         return
-    yield Finding(
+    yield error(
         name="cuda-not-available",
-        severity=Severity.ERROR,
         problem="torch cannot use the GPU, and no known reason applies.",
         evidence=(f"torch: {_first_sentences(torch.cuda_error) or 'no GPU'}", *gpu_signs(facts)),
         fix="restart the machine; then report this with the output of "
@@ -321,9 +313,8 @@ _HINTS: Final = (
 def _failed(check: Check) -> Finding:
     hint = next((text for pattern, text in _HINTS if re.search(pattern, check.error)), None)
     on = "the CPU" if check.device == "cpu" else check.device
-    return Finding(
+    return error(
         name="check-failed",
-        severity=Severity.ERROR,
         problem=f"The {check.name} test on {on} failed.",
         evidence=(check.error,),
         fix=hint or "report this with the output of `torchgauge doctor --format json`",

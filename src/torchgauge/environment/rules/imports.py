@@ -10,7 +10,7 @@ from pathlib import PurePath
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Package
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, error
 from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
@@ -29,9 +29,8 @@ def interpreter_broken(facts: Facts) -> Iterator[Finding]:
     python = facts.python
     if python.version:
         return
-    yield Finding(
+    yield error(
         name="interpreter-broken",
-        severity=Severity.ERROR,
         problem=f"The Python interpreter {python.executable} cannot be examined.",
         evidence=(python.message,) if python.message else (),
         fix="name one that runs, Python 3.8 or newer, with --python; make a virtual "
@@ -50,9 +49,8 @@ def torch_shadowed(facts: Facts) -> Iterator[Finding]:
     target = path.parent if path.name == "__init__.py" else path
     if package is None and path.parent.name == "torch" and "site-packages" in path.parts:
         return  # the remains of an installation: torch_missing
-    yield Finding(
+    yield error(
         name="torch-shadowed",
-        severity=Severity.ERROR,
         problem=f"`import torch` loads {target}, which is not PyTorch.",
         evidence=(
             f"PyTorch {package.version} is in {package.location}"
@@ -74,9 +72,8 @@ def standard_shadowed(facts: Facts) -> Iterator[Finding]:
     files, imported = facts.python.shadowing, facts.torch.imported
     if not files or imported is None or imported.ok:
         return
-    yield Finding(
+    yield error(
         name="standard-module-shadowed",
-        severity=Severity.ERROR,
         problem="torch cannot be imported, and a file here has the name of one of Python's own "
         "modules, which Python loads instead.",
         evidence=(*files, *_said(facts)),
@@ -95,9 +92,8 @@ def torch_missing(facts: Facts) -> Iterator[Finding]:
     python = facts.python
     managed = python.is_managed
     environment = (f"{shlex.quote(python.executable)} -m venv .venv",) if managed else ()
-    yield Finding(
+    yield error(
         name="torch-missing",
-        severity=Severity.ERROR,
         problem=f"torch is not installed for {python.executable}.",
         evidence=(
             f"Python {python.version} in {python.prefix}",
@@ -120,9 +116,8 @@ def python_mismatch(facts: Facts) -> Iterator[Finding]:
         return
     if any(_fits(tag, facts.python.tag) for tag in package.tags):
         return
-    yield Finding(
+    yield error(
         name="python-abi-mismatch",
-        severity=Severity.ERROR,
         problem=f"torch {package.version} was made for another Python than {facts.python.version}.",
         evidence=(f"wheel {', '.join(package.tags)}", *_said(facts)),
         fix="install torch with this Python's own pip; a site-packages folder cannot be shared "
@@ -278,14 +273,14 @@ def import_failed(facts: Facts) -> Iterator[Finding]:
     """The import fails with a message that is known, or with another one."""
     if facts.torch.imported is None or facts.torch.imported.ok:
         return
-    error = facts.torch.imported.error
-    row = next((row for row in _MESSAGES if re.search(row.pattern, error)), None)
+    message = facts.torch.imported.error
+    row = next((row for row in _MESSAGES if re.search(row.pattern, message)), None)
     if row is None:
         row = _Message(
             pattern="",
             name="torch-import-failed",
-            problem="torch is installed and cannot be imported.",
-            fix="install it again; should that not help, report this with the output of "
+            problem="torch is installed but cannot be imported.",
+            fix="install it again; if that does not help, report this with the output of "
             "`torchgauge doctor --format json`",
             commands=_reinstall,
         )
@@ -294,9 +289,8 @@ def import_failed(facts: Facts) -> Iterator[Finding]:
         evidence += [f"on LD_LIBRARY_PATH: {path}" for path in facts.host.library_path_cuda]
     if row.name == "allocator-settings-invalid":
         evidence += [f"{key}={facts.variables[key]}" for key in ALLOCATOR if key in facts.variables]
-    yield Finding(
+    yield error(
         name=row.name,
-        severity=Severity.ERROR,
         problem=row.problem,
         evidence=tuple(evidence),
         fix=row.fix,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Package, Version
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, warning
 from torchgauge.environment.rules.common import Rule, pip_install, torch_release
 from torchgauge.environment.versions import dotted, release_of
 
@@ -87,9 +87,8 @@ def known_bad(facts: Facts) -> Iterator[Finding]:
             if not row.hits(release, package):
                 continue
             arguments = row.arguments.format(name=package.name)
-            yield Finding(
+            yield warning(
                 name="known-bad-combination",
-                severity=Severity.WARNING,
                 problem=f"torch {dotted(release)} with {package.name} {package.version}: "
                 f"{row.problem}.",
                 evidence=(f"{package.name} {package.version} in {package.location}",),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Package
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, warning
 from torchgauge.environment.requirements import applies, parse_requirement, satisfies
 from torchgauge.environment.rules.common import Rule, pip_install, pip_uninstall, torch_release
 from torchgauge.environment.versions import minor_of, release_of
@@ -47,9 +47,8 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
     ]
     if not other:
         return
-    yield Finding(
+    yield warning(
         name="cuda-wheels-changed",
-        severity=Severity.WARNING,
         problem="Libraries of torch are not in the versions that it was built and tested with.",
         evidence=tuple(
             f"{package.name} {package.version} is installed, torch asks for {text}"
@@ -165,9 +164,8 @@ def installed_twice(facts: Facts) -> Iterator[Finding]:
     if len(found) < 2:
         return
     first, *others = found.values()
-    yield Finding(
+    yield warning(
         name="torch-installed-twice",
-        severity=Severity.WARNING,
         problem=f"torch is installed {len(found)} times; Python takes {first.version}.",
         evidence=tuple(f"torch {item.version} in {item.location}" for item in (first, *others)),
         fix="remove the unwanted ones; pip removes the first it finds, so look at "

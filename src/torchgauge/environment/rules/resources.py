@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Space
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, warning
 from torchgauge.environment.rules.common import Rule
 from torchgauge.units import format_bytes
 
@@ -38,9 +38,8 @@ def no_shared_memory(facts: Facts) -> Iterator[Finding]:
     command = _MORE_SHARED_MEMORY.get(
         facts.host.container or "", "sudo mount -t tmpfs -o size=8G,mode=1777 tmpfs /dev/shm"
     )
-    yield Finding(
+    yield warning(
         name="shared-memory-missing",
-        severity=Severity.WARNING,
         problem="Data loaders with workers cannot start: "
         + ("/dev/shm cannot be written to." if space.exists else "there is no /dev/shm."),
         evidence=("mounted read-only",) if space.read_only else (),
@@ -57,9 +56,8 @@ def shared_memory(facts: Facts) -> Iterator[Finding]:
         return
     container = facts.host.container
     command = _MORE_SHARED_MEMORY.get(container or "", "sudo mount -o remount,size=8G /dev/shm")
-    yield Finding(
+    yield warning(
         name="shared-memory-small",
-        severity=Severity.WARNING,
         problem=f"/dev/shm has {format_bytes(space.total_bytes)}: data loaders with workers die of "
         "a bus error, and NCCL between GPUs may fail.",
         evidence=(
@@ -111,9 +109,8 @@ def closed_caches(facts: Facts) -> Iterator[Finding]:
     if not closed:
         return
     is_read_only = all(space.read_only for space in closed)
-    yield Finding(
+    yield warning(
         name="cache-not-writable",
-        severity=Severity.WARNING,
         problem="Caches cannot be written to: downloads and compilations fail, or are done again "
         "each time.",
         evidence=tuple(
@@ -163,9 +160,8 @@ def open_files(facts: Facts) -> Iterator[Finding]:
     limit = facts.host.open_files_limit
     if limit is None or limit >= FEW_OPEN_FILES:
         return
-    yield Finding(
+    yield warning(
         name="open-files-limit-low",
-        severity=Severity.WARNING,
         problem=f"A process may open {limit} files: data loaders with workers fail with "
         "'received 0 items of ancdata'.",
         fix="raise the limit in the shell that starts the training",
@@ -180,9 +176,8 @@ def threads(facts: Facts) -> Iterator[Finding]:
     if limit is None or count is None or count <= math.ceil(limit):
         return
     fitting = max(1, int(limit))
-    yield Finding(
+    yield warning(
         name="threads-exceed-cpu-limit",
-        severity=Severity.WARNING,
         problem=f"torch computes with {count} threads on the CPU, and the time of {limit:g} CPUs "
         "is all that this container or job may use: the threads wait for each other.",
         evidence=(f"{facts.host.cpus} CPUs are seen; the limit is one of time (cgroup cpu.max)",),

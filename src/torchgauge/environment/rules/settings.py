@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from torchgauge.environment.facts import Facts, Version
-from torchgauge.environment.findings import Finding, Severity
+from torchgauge.environment.findings import Finding, Severity, notice, warning
 from torchgauge.environment.rules.common import Rule, torch_release, torch_works
 from torchgauge.environment.versions import dotted, minor_of
 from torchgauge.errors import AllocatorSettingsError
@@ -75,9 +75,8 @@ def _not_read(name: str, read: list[str], facts: Facts, release: Version) -> Fin
     text = facts.variables[name]
     wanted = ALLOCATOR[1] if facts.torch.hip else ALLOCATOR[0]
     why = f"{read[0]} is set and read instead" if read else f"it reads {wanted}"
-    return Finding(
+    return warning(
         name="allocator-settings-not-read",
-        severity=Severity.WARNING,
         problem=f"torch {dotted(release)} does not read {name}: {why}.",
         evidence=(f"{name}={text}", *(f"{other}={facts.variables[other]}" for other in read)),
         fix="unset one of the two" if read else "set the variable that this torch reads",
@@ -93,9 +92,8 @@ def blocking(facts: Facts) -> Iterator[Finding]:
     for name in ("CUDA_LAUNCH_BLOCKING", "PYTORCH_NO_CUDA_MEMORY_CACHING"):
         value = facts.variables.get(name)
         if value and value != "0" and facts.torch.gpus:
-            yield Finding(
+            yield warning(
                 name="debug-switch-on",
-                severity=Severity.WARNING,
                 problem=f"{name}={value} is for debugging and makes everything slower.",
                 fix="unset it",
                 commands=(f"unset {name}",),
@@ -108,9 +106,8 @@ def library_path(facts: Facts) -> Iterator[Finding]:
     found = facts.host.library_path_cuda
     if not found or not facts.torch.cuda:
         return
-    yield Finding(
+    yield warning(
         name="library-path-has-cuda",
-        severity=Severity.WARNING,
         problem="LD_LIBRARY_PATH holds CUDA libraries, which are loaded instead of those that "
         "torch brings.",
         evidence=found[:6] + ((f"and {len(found) - 6} more",) if len(found) > 6 else ()),
@@ -126,9 +123,8 @@ def toolkit(facts: Facts) -> Iterator[Finding]:
     cuda = minor_of(facts.torch.cuda) if facts.torch.cuda else None
     if own is None or cuda is None or own[0] == cuda[0]:
         return
-    yield Finding(
+    yield notice(
         name="toolkit-differs",
-        severity=Severity.NOTICE,
         problem=f"nvcc is of CUDA {dotted(own)}, torch of {dotted(cuda)}: CUDA extensions will not "
         "compile here. Torch itself does not use nvcc.",
         fix=f"install a CUDA {cuda[0]} toolkit and set CUDA_HOME, if you compile extensions",

@@ -40,8 +40,8 @@ pre {{ background: #8882; padding: 1rem; overflow-x: auto }}
 
 def docs_page(title: str, description: str, signature: Signature, largest_batch: int) -> str:
     """Return the page of a package as HTML."""
-    inputs = [(t.name, _shape(t), t.dtype, _values(t)) for t in signature.inputs]
-    outputs = [(t.name, _shape(t), t.dtype) for t in signature.outputs]
+    inputs = [(t.name, t.shape_text, t.dtype, _values(t)) for t in signature.inputs]
+    outputs = [(t.name, t.shape_text, t.dtype) for t in signature.outputs]
     sizes = [(name, str(sizes)) for name, sizes in signature.dimensions.items()]
     if signature.dimensions.get(BATCH) is not None:
         sizes.append(("samples in one request", f"{largest_batch} at most, at the smallest sizes"))
@@ -68,10 +68,6 @@ def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> 
 
 def _row(cells: Sequence[str], tag: str) -> str:
     return f"<tr>{''.join(f'<{tag}>{escape(cell)}</{tag}>' for cell in cells)}</tr>"
-
-
-def _shape(tensor: TensorSignature) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}]"
 
 
 def _values(tensor: TensorSignature) -> str:

@@ -89,7 +89,7 @@ def _given(tensor: TensorSignature, signature: Signature) -> dict[str, Any]:
     nested = number
     for size in reversed(tensor.shape):
         nested = {"type": "array", "items": nested, **_array_limits(size, signature)}
-    return {"description": _text(tensor), "anyOf": [nested, _bytes(tensor)]}
+    return {"description": f"{tensor.shape_text} {tensor.dtype}", "anyOf": [nested, _bytes(tensor)]}
 
 
 def _answered(tensor: TensorSignature) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _answered(tensor: TensorSignature) -> dict[str, Any]:
     nested = number
     for _ in tensor.shape:
         nested = {"type": "array", "items": nested}
-    return {"description": _text(tensor), "anyOf": [nested, _bytes(tensor)]}
+    return {"description": f"{tensor.shape_text} {tensor.dtype}", "anyOf": [nested, _bytes(tensor)]}
 
 
 def _array_limits(size: int | str, signature: Signature) -> dict[str, int]:
@@ -130,10 +130,6 @@ def _json_type(dtype: str) -> str:
     if dtype == "bool":
         return "boolean"
     return "number" if "float" in dtype or "complex" in dtype else "integer"
-
-
-def _text(tensor: TensorSignature) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
 
 
 def _error(status: str, text: str) -> dict[str, Any]:
