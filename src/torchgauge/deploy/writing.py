@@ -16,12 +16,12 @@ from typing import IO, Any, cast
 import torch
 from torch import nn
 
-from torchgauge.deploy.contents import manifest
+from torchgauge.deploy import manifest
 from torchgauge.deploy.contents.card import model_card
 from torchgauge.deploy.contents.dockerfile import dockerfile
-from torchgauge.deploy.contents.extras import require
 from torchgauge.deploy.contents.lock import environment_lock
-from torchgauge.deploy.contents.memory_table import write_memory
+from torchgauge.deploy.extras import require
+from torchgauge.deploy.memory_table import write_memory
 from torchgauge.deploy.parts import Contents
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.units import format_bytes

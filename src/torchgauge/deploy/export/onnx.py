@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.contents.extras import require
-from torchgauge.deploy.contents.manifest import ONNX
 from torchgauge.deploy.export.exporting import Exported
+from torchgauge.deploy.extras import require
+from torchgauge.deploy.manifest import ONNX
 from torchgauge.errors import ModelError
 from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import quiet_torch

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.contents.memory_table import MemoryTable, read_memory
+from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import Signature, signature_from_dict
+from torchgauge.deploy.memory_table import MemoryTable, read_memory
 from torchgauge.errors import PackageError, UsageError
 from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import load_program
@@ -157,7 +157,7 @@ def _import_operators(facts: Mapping[str, Any]) -> None:
     """Import what registers the operators of a known library that the program needs."""
     if "torchvision" not in facts.get("operator_libraries", ()):
         return
-    from torchgauge.deploy.contents.extras import require
+    from torchgauge.deploy.extras import require
 
     require("torchvision", "vision", "run the operators of this package")
 
