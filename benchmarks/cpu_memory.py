@@ -18,7 +18,7 @@ import torchgauge as tg
 from benchmarks.cpu_cases import CASES, SCENARIOS, dtypes_of
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.describe import tensors_in
-from torchgauge.trace.run.training import compute_loss, make_optimizer
+from torchgauge.trace.step.training import compute_loss, make_optimizer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

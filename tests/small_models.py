@@ -10,11 +10,13 @@ from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
+from torchgauge.analyze import virtual_device_of
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 
 class Attention(nn.Module):
@@ -173,8 +175,8 @@ def trace(
         model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
     )
     assert plan is not None
-    virtual = target_of(scenario).virtual
-    request = Request(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
+    virtual = virtual_device_of(target_of(scenario))
+    request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
     outcome = Session(request, execution).run()
     if outcome.error is not None:
         raise outcome.error

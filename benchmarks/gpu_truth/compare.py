@@ -19,12 +19,12 @@ from benchmarks.gpu_truth.schema import Record, Status, read_all
 from benchmarks.gpu_truth.step import DTYPES
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import TorchGaugeError
-from torchgauge.estimate.memory.lifetimes import estimate_memory
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputPlan
+from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Request
 
 _PRECISIONS = {"fp32": "fp32", "fp32-strict": "fp32", "tf32": "tf32", "bf16": "bf16"}
 
@@ -114,7 +114,7 @@ def simulate(record: Record) -> Trace:
         training=scenario.is_training,
     )  # fmt: skip
     plan = InputPlan(args=args, kwargs=kwargs)
-    outcome = run(Request(model=model, plan=plan, scenario=scenario, model_name=record.id))
+    outcome = run(RunPlan(model=model, plan=plan, scenario=scenario, model_name=record.id))
     if outcome.error is not None:
         raise NotPredicted(f"the simulation fails: {outcome.error}"[:200])
     return outcome.trace

@@ -14,8 +14,8 @@ from benchmarks.gpu_truth import zoo
 from benchmarks.gpu_truth.cases import Case
 from torchgauge.facts.scenario import Checkpointing
 from torchgauge.facts.trace import Phase
-from torchgauge.trace.run.checkpointing import checkpoint_blocks
-from torchgauge.trace.run.training import compute_loss
+from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.training import compute_loss
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _BACKENDS = {

@@ -18,7 +18,7 @@ from torchgauge.facts.trace import OpRecord
 from torchgauge.trace.inspect.tree import has_forward, walk
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.record.recorder import Recorder
-from torchgauge.trace.torch_internals import DispatchMode
+from torchgauge.trace.torch_internals.modes import DispatchMode
 
 _MARK = "torchgauge-op::"
 _Time = tuple[float, list[tuple[str, float]]]

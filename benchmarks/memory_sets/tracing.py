@@ -21,8 +21,8 @@ from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.cuda import virtual_device
+from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Request
 
 _LIBRARIES = ("torch", "torchvision", "timm", "transformers", "peft")
 
@@ -76,7 +76,7 @@ def traced(
         model, None, given, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     assert plan is not None
-    request = Request(
+    request = RunPlan(
         model=model, plan=plan, scenario=scenario, loss=loss, model_name=name, target=target
     )
     outcome = run(request)

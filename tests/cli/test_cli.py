@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import importlib
 import json
 import os
 import shlex
@@ -25,6 +26,7 @@ from torchgauge.facts.guess import Guess
 from torchgauge.facts.report import ModuleTable, Report, Totals
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Execution, NotCounted
+from torchgauge.request import Inputs, Request
 
 NET = """
 import torch
@@ -67,17 +69,17 @@ REPORT = Report(
 
 
 class Analysis:
-    """A stand-in for ``torchgauge.api.analyze`` that remembers what it was asked."""
+    """A stand-in for ``analyze_model`` that remembers what it was asked."""
 
     def __init__(self) -> None:
         self.report = REPORT
         self.error: BaseException | None = None
-        self.model = None
-        self.asked: dict[str, object] = {}
+        self.asked: Request | None = None
+        self.options: dict[str, object] = {}
 
-    def __call__(self, model, **asked):
+    def __call__(self, request, **options):
         print("printed while analysing")
-        self.model, self.asked = model, asked
+        self.asked, self.options = request, options
         if self.error is not None:
             raise self.error
         return self.report
@@ -97,7 +99,8 @@ class Rendering:
 @pytest.fixture
 def analysis(monkeypatch):
     analysis = Analysis()
-    monkeypatch.setattr("torchgauge.api.analyze", analysis)
+    module = importlib.import_module("torchgauge.analyze")
+    monkeypatch.setattr(module, "analyze_model", analysis)
     return analysis
 
 
@@ -234,7 +237,7 @@ def test_bad_usage_exits_with_2_and_one_message(
     assert captured.out == ""
     assert captured.err.startswith("torchgauge: error: ")
     assert "Traceback" not in captured.err
-    assert analysis.model is None
+    assert analysis.asked is None
     for message in messages:
         assert message in captured.err
 
@@ -256,28 +259,19 @@ def test_what_was_asked_arrives_at_analyze(summary, analysis):
         *("--batch-size", "8", "--batch-dim", "0", "--mode", "training", "--optimizer", "adamw"),
     )
     assert status == 0
-    assert analysis.model.layer.in_features == 6
-    assert analysis.model.layer.weight.is_meta
     asked = analysis.asked
-    asked.pop("on_progress")
-    assert asked == {
-        "input_size": {"x": (6,)},
-        "dtypes": ["float16"],
-        "batch_size": 8,
-        "batch_dim": 0,
-        "scenario": Scenario(mode="training", optimizer="adamw"),
-        "model_name": "Net",
-        "model_spec": "net.py:Net",
-        "name_batch": True,
-        "real_run": True,
-        "timeline": None,
-    }
+    assert asked.model.layer.in_features == 6
+    assert asked.model.layer.weight.is_meta
+    assert asked.inputs == Inputs(size={"x": (6,)}, dtypes=["float16"], batch_size=8, batch_dim=0)
+    assert asked.scenario == Scenario(mode="training", optimizer="adamw")
+    assert (asked.name, asked.spec, asked.real_run) == ("Net", "net.py:Net", True)
+    assert analysis.options == {"batch_names": True, "timeline": None}
 
 
 def test_without_a_size_the_structure_is_shown_and_a_note_says_so(summary, analysis):
     status, _, err = summary("net.py:Net")
     assert status == 0
-    assert "input_size" not in analysis.asked
+    assert not analysis.asked.inputs.are_given
     assert "note: no input size was given, so the model was not run: parameters only" in err
     assert summary("net.py:Net", "--quiet")[2].count("note") == 0
 
@@ -285,7 +279,7 @@ def test_without_a_size_the_structure_is_shown_and_a_note_says_so(summary, analy
 def test_a_batch_size_without_a_size_is_refused(summary):
     status, out, err = summary("net.py:Net", "--batch-size", "4")
     assert (status, out) == (2, "")
-    assert "--batch-size, --batch-dim and --dtype need a size to act on" in err
+    assert "a batch size, a batch dimension and dtypes need a size to act on" in err
 
 
 def test_every_format_but_json_is_one_of_the_renderers():

@@ -11,7 +11,8 @@ import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, compare_traces
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 
 def trace(model: nn.Module, execution: Execution = Execution.SIMULATED) -> Trace:
@@ -20,7 +21,7 @@ def trace(model: nn.Module, execution: Execution = Execution.SIMULATED) -> Trace
     )
     assert plan is not None
     scenario = tg.Scenario(mode="training", optimizer="adamw")
-    request = Request(model=model, plan=plan, scenario=scenario, model_name="model")
+    request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model")
     outcome = Session(request, execution).run()
     assert outcome.error is None
     return outcome.trace

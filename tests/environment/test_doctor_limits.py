@@ -125,7 +125,7 @@ def test_shared_memory_that_is_mounted_for_reading_only():
     )
     assert finding.name == "shared-memory-missing"
     assert "/dev/shm cannot be written to" in finding.problem
-    assert finding.evidence == ("mounted for reading only",)
+    assert finding.evidence == ("mounted read-only",)
 
 
 def test_a_place_without_a_size_is_not_a_full_disk(monkeypatch):
@@ -195,7 +195,7 @@ def test_nothing_at_all_that_can_be_written_to(monkeypatch, capsys):
     monkeypatch.setattr("tempfile.gettempdir", no_temporary_folder)
     monkeypatch.setattr("os.access", lambda path, mode: False)
     assert main(["doctor", "--no-checks"]) == 2
-    assert "there is no folder that can be written to" in capsys.readouterr().err
+    assert "no folder is writable" in capsys.readouterr().err
 
 
 def test_a_shell_in_a_folder_that_was_removed_is_told_so(tmp_path, monkeypatch, capsys):

@@ -11,6 +11,7 @@ import pytest
 from torch import nn
 
 import torchgauge as tg
+from asked import asked
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError
 from torchgauge.facts.curve import BatchCurve, BatchPoint
@@ -57,7 +58,7 @@ def test_without_a_size_that_fits_there_is_no_knee():
 
 
 def test_each_point_is_what_analyze_says_of_that_batch():
-    found = batch_curve(network(), (3, 64, 64), scenario=GPU, batch_sizes=[8, 2], batch_size=1)
+    found = batch_curve(asked(network(), (3, 64, 64), scenario=GPU, batch_size=1), [8, 2])
     assert [point.batch for point in found.points] == [2, 8]
     for point in found.points:
         report = tg.analyze(network(), (point.batch, 3, 64, 64), scenario=GPU)
@@ -66,7 +67,7 @@ def test_each_point_is_what_analyze_says_of_that_batch():
 
 
 def test_it_doubles_up_to_the_first_that_does_not_fit():
-    found = batch_curve(network(), (1, 3, 64, 64), scenario=GPU)
+    found = batch_curve(asked(network(), (1, 3, 64, 64), scenario=GPU))
     batches = [point.batch for point in found.points]
     assert batches == [1 << power for power in range(len(batches))]
     assert [p.verdict for p in found.points if p.verdict is NOT] == [NOT]
@@ -95,13 +96,13 @@ def test_what_has_no_curve_is_said():
         ScenarioError,
         match="no time can be predicted for cpu: a curve over batch sizes is made for GPUs",
     ):
-        batch_curve(nn.Linear(2, 2), (4, 2), scenario=tg.Scenario())
+        batch_curve(asked(nn.Linear(2, 2), (4, 2), scenario=tg.Scenario()))
     with pytest.raises(InputError, match="a batch size needs an input"):
-        batch_curve(nn.Linear(2, 2), scenario=GPU)
+        batch_curve(asked(nn.Linear(2, 2), scenario=GPU))
     with pytest.raises(InputError, match="are not all positive"):
-        batch_curve(nn.Linear(2, 2), (4, 2), scenario=GPU, batch_sizes=[0])
+        batch_curve(asked(nn.Linear(2, 2), (4, 2), scenario=GPU), [0])
     with pytest.raises(ModelError):
-        batch_curve(nn.Linear(3, 2), (4, 2), scenario=GPU)
+        batch_curve(asked(nn.Linear(3, 2), (4, 2), scenario=GPU))
 
 
 def test_the_command_line(tmp_path: Path, capsys):

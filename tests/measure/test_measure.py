@@ -19,14 +19,15 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.query import own_costs, top_by_time
+from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request
+from torchgauge.trace.run.run_plan import RunPlan
 from untouched import Moody, fingerprint, same
 
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -292,7 +293,7 @@ def test_the_step_takes_what_a_bare_loop_takes(training):
         model, None, x, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     scenario = tg.Scenario(mode="training", optimizer="sgd") if training else tg.Scenario()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     clock = HostClock()
 
@@ -542,7 +543,7 @@ def shown_as(name, report, columns=None, **options):
 
 def test_a_measured_report_is_saved_and_loaded(tmp_path):
     report = tg.measure(Tokens(), (2, 8), scenario=TRAINING, **ONCE)
-    text = report_to_json(report)
+    text = to_json(report)
     assert report_from_json(text) == report
     again = report_from_json(text.replace('"kernel"', '"unknown": 1, "kernel"'))
     assert again.time.ops == report.time.ops
@@ -582,9 +583,9 @@ def test_time_columns_of_a_report_without_times_are_empty():
     ("options", "message"),
     [
         ({"min_repetitions": 0}, "min_repetitions=0 measures nothing"),
-        ({"max_seconds": -1.0}, "max_seconds=-1.0 is no length of time"),
-        ({"max_seconds": float("nan")}, "max_seconds=nan is no length of time"),
-        ({"confidence": 1.0}, "confidence=1.0 is no probability"),
+        ({"max_seconds": -1.0}, "max_seconds=-1.0 is not a length of time"),
+        ({"max_seconds": float("nan")}, "max_seconds=nan is not a length of time"),
+        ({"confidence": 1.0}, "confidence=1.0 is not a probability"),
     ],
 )
 def test_senseless_options_are_refused(options, message):
@@ -596,7 +597,7 @@ def test_senseless_options_are_refused(options, message):
 def test_without_an_input_there_is_nothing_to_measure():
     with pytest.raises(InputError, match="nothing can be measured without an input") as caught:
         tg.measure(nn.Linear(2, 2))
-    assert caught.value.hint == "give input_size or input_data"
+    assert caught.value.hint.startswith("add a size: input_size=(3, 224, 224)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -655,7 +656,7 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
     [
         (
             ("tiny_step.py:net",),
-            "nothing can be measured without an input\n  try: add --input-size",
+            "nothing can be measured without an input\n  try: add a size",
         ),
         (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
@@ -753,7 +754,7 @@ def test_channels_last_reaches_weights_and_inputs():
         forward_kwargs={},
     )  # fmt: skip
     model = small_convolution()
-    step = RealStep(Request(model=model, plan=plan, scenario=scenario, model_name="m"))
+    step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     seen = []
     step._root[0].register_forward_pre_hook(lambda module, args: seen.append((module, args[0])))
     step.run(lambda phase: None)
@@ -770,7 +771,7 @@ def test_gradients_do_not_add_up_over_the_steps(when):
         nn.Linear(4, 2), (3, 4), None, batch_size=None, batch_dim=None, dtypes=None,
         forward_kwargs={},
     )  # fmt: skip
-    request = Request(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
+    request = RunPlan(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
     step = RealStep(request)
     gradients = []
     step._root.weight.register_post_accumulate_grad_hook(

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 import torchgauge as tg
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.query import own_costs
-from torchgauge.trace.run.training import compute_loss, make_optimizer
+from torchgauge.trace.step.training import compute_loss, make_optimizer
 
 
 @dataclass

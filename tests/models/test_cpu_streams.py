@@ -18,7 +18,8 @@ import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
@@ -67,7 +68,7 @@ def traces(build: Build, size: Any, scenario: tg.Scenario) -> StreamComparison:
     )
     found = []
     for execution in (Execution.REAL, Execution.SIMULATED, Execution.SIMULATED):
-        request = Request(
+        request = RunPlan(
             model=model, plan=plan, scenario=scenario, model_name=type(model).__name__
         )
         outcome = Session(request, execution).run()

@@ -10,8 +10,8 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputTensor, plan_inputs
+from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.runs import run
-from torchgauge.trace.run.session import Request
 
 
 def trace(
@@ -24,7 +24,7 @@ def trace(
     )
     assert plan is not None
     scenario = tg.Scenario(mode=mode, optimizer="none" if mode == "training" else None)
-    outcome = run(Request(model=model, plan=plan, scenario=scenario, loss=loss, model_name="model"))
+    outcome = run(RunPlan(model=model, plan=plan, scenario=scenario, loss=loss, model_name="model"))
     if outcome.error is not None:
         raise outcome.error
     return outcome.trace

@@ -10,9 +10,10 @@ from torch import nn
 
 import report_builder as build
 import torchgauge as tg
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.memory import AliveTensor
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.report import report_from_json
 from torchgauge.facts.trace import Role
 from torchgauge.render import get_format
 from torchgauge.render.pages.report import report_page
@@ -93,7 +94,7 @@ def test_what_does_not_fit_is_said():
 
 def test_what_is_alive_at_the_peak_comes_back_from_json():
     report = on_a_gpu(build.transformer(training=True))
-    assert report_from_json(report_to_json(report)) == report
+    assert report_from_json(to_json(report)) == report
 
 
 class Net(nn.Module):

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
+from torchgauge.facts.files import write_atomically
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
@@ -120,10 +120,9 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
-        from torchgauge.facts.io import report_to_json
         from torchgauge.render.pages.report import report_page
 
-        self.deliver(lambda: report_page(report, **self.tree), lambda: report_to_json(report))
+        self.deliver(lambda: report_page(report, **self.tree), report.to_json)
 
 
 def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Output:

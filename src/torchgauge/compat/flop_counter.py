@@ -31,14 +31,14 @@ from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop
 from torchgauge.facts.trace import NotCounted, OpRecord, Phase
 from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.autograd import (
     NO_SEQUENCE_NR,
-    DispatchMode,
     current_autograd_node,
-    higher_order_operators,
     next_sequence_nr,
     node_sequence_nr,
 )
+from torchgauge.trace.torch_internals.higher_order import higher_order_operators
+from torchgauge.trace.torch_internals.modes import DispatchMode
 
 __all__ = ["FlopCounterMode", "flop_registry", "register_flop_formula"]
 

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.copy.meta_copy import MetaConverter, Twin
+from torchgauge.trace.copy.converters import MetaConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
 
 RANK = 16
 _SHARE = 0.5
@@ -58,7 +59,7 @@ def adapted(model: nn.Module, rank: int = RANK) -> nn.Module | str:
     As PEFT's ``target_modules="all-linear"``: every linear layer but the output layer of a
     language model. Instead of a copy: why there is none, in a few words.
     """
-    root = Twin(model, MetaConverter()).root
+    root = ModelCopy(model, MetaConverter()).root
     places = _linear_layers(root)
     if any(nn.parameter.is_lazy(getattr(parent, name).weight) for parent, name in places):
         return "a lazy linear layer has no size before the first forward"

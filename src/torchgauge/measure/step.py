@@ -12,15 +12,16 @@ from torch.nn.parameter import is_lazy
 from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Phase
 from torchgauge.trace.copy.casting import Casting
-from torchgauge.trace.copy.meta_copy import CpuConverter, Twin
+from torchgauge.trace.copy.converters import CpuConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.describe import dtype_named
 from torchgauge.trace.inspect.tree import has_forward, walk
-from torchgauge.trace.run.checkpointing import checkpoint_blocks
-from torchgauge.trace.run.offload import offload
-from torchgauge.trace.run.parameter_hooks import ParameterHooks
-from torchgauge.trace.run.session import Request
-from torchgauge.trace.run.training import (
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.offload import offload
+from torchgauge.trace.step.parameter_hooks import ParameterHooks
+from torchgauge.trace.step.training import (
     Trainer,
     as_channels_last,
     compute_loss,
@@ -38,7 +39,7 @@ class RealStep:
     unless ``wrap`` puts one there.
     """
 
-    def __init__(self, request: Request, *, wrap: Wrap | None = None) -> None:
+    def __init__(self, request: RunPlan, *, wrap: Wrap | None = None) -> None:
         scenario = request.scenario
         self.device = torch.device(scenario.device)
         self._scenario = scenario
@@ -46,8 +47,8 @@ class RealStep:
         self._gradients = request.gradients
         self._autocast_dtype = dtype_named(Precision(scenario.precision).autocast_dtype)
         casting = Casting(scenario, request.model, request.plan)
-        twin = Twin(request.model, CpuConverter(casting, [], self.device))
-        self._root = twin.root
+        copied = ModelCopy(request.model, CpuConverter(casting, [], self.device))
+        self._root = copied.root
         if self._root.training != scenario.is_training:
             with suppress(NotImplementedError):  # exported programs have their mode built in
                 self._root.train(scenario.is_training)
@@ -60,9 +61,9 @@ class RealStep:
             return as_channels_last(made) if scenario.channels_last else made
 
         plan = request.plan
-        self._args = tuple(real_or_made(twin.value(value), make) for value in plan.args)
+        self._args = tuple(real_or_made(copied.value(value), make) for value in plan.args)
         self._kwargs = {
-            name: real_or_made(twin.value(value), make) for name, value in plan.kwargs.items()
+            name: real_or_made(copied.value(value), make) for name, value in plan.kwargs.items()
         }
         self._call: Callable[..., Any] = self._root
         if wrap is not None:
@@ -72,7 +73,7 @@ class RealStep:
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)
-        self._hooks = ParameterHooks(twin if scenario.is_training else None)
+        self._hooks = ParameterHooks(copied if scenario.is_training else None)
         self._trainer = (
             Trainer(self._root, scenario, foreach=self.device.type != "cpu")
             if scenario.is_training
@@ -129,7 +130,7 @@ class RealStep:
                 module.__dict__["forward"] = wrap(path, module.forward)
 
 
-def precision_of(request: Request) -> Any:
+def precision_of(request: RunPlan) -> Any:
     """Return a context in which the GPU's libraries compute as the scenario says.
 
     PyTorch's own default is mixed: TF32 for convolutions, not for matrix products.

@@ -17,8 +17,8 @@ from torch.profiler import ProfilerActivity, profile
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.memory.workspaces.platform import Caches
 from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
-from torchgauge.trace.operators.shape_rules import layout_of
 from torchgauge.trace.record.kernel_memory import one_thread
+from torchgauge.trace.shapes.layouts import layout_of
 
 pytestmark = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512",

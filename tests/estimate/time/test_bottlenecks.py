@@ -7,7 +7,8 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import find_device
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
+from torchgauge.facts.report import report_from_json
 from torchgauge.render import get_format
 from torchgauge.render.pages.report import report_page
 
@@ -57,4 +58,4 @@ def test_text_and_json_show_them():
     text = get_format("text").render(report_page(report))
     assert "Operators worth speeding up" in text and "at the roof of the device" in text
     assert "aten.addmm in 0, forward, 1 call, bound by" in " ".join(text.split())
-    assert report_from_json(report_to_json(report)) == report
+    assert report_from_json(to_json(report)) == report

@@ -13,8 +13,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.facts.io import report_from_dict, report_to_dict
+from torchgauge.facts.codec import to_dict
 from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
+from torchgauge.facts.report import report_from_dict
 from torchgauge.facts.scenario import Precision
 from torchgauge.render.pages.report import report_page
 
@@ -246,7 +247,7 @@ def test_the_title_says_what_was_found(model, precision, shown):
 
 def test_a_report_says_as_built_and_old_ones_are_read():
     report = tg.analyze(nn.Linear(8, 8), (4, 8))
-    data = report_to_dict(report)
+    data = to_dict(report)
     assert data["scenario"]["precision"] == "as-built"
     assert report_from_dict(data) == report
     data["scenario"]["precision"] = "fp32"  # as version 0.1 wrote it

@@ -18,7 +18,8 @@ from torchgauge.facts.trace import Execution, OpRecord, TensorSpec, Trace
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.cuda_attention import AttentionCase, choose
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 HALF, BF16, FP32 = torch.float16, torch.bfloat16, torch.float32
 
@@ -214,7 +215,7 @@ def trace(
     plan = plan_inputs(
         model, size, None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
-    request = Request(
+    request = RunPlan(
         model=model, plan=plan, scenario=tg.Scenario(**scenario), model_name="model",
         target=cuda.virtual_device(capability, release),
     )  # fmt: skip
@@ -328,7 +329,7 @@ def test_masks_of_another_dtype_are_refused(execution: Execution) -> None:
     plan = plan_inputs(
         model, (2, 16, 64), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
-    request = Request(model=model, plan=plan, scenario=tg.Scenario(), model_name="model")
+    request = RunPlan(model=model, plan=plan, scenario=tg.Scenario(), model_name="model")
     error = Session(request, execution).run().error
     assert error is not None and "Expected attn_mask dtype to be bool or float" in str(error)
 

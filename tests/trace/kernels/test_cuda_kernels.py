@@ -19,7 +19,8 @@ from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, TensorSpec,
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy, policies_of
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 IMAGE = (2, 8, 6, 6)
 
@@ -31,7 +32,7 @@ def trace(
     plan = plan_inputs(
         model, size, inputs, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
-    request = Request(
+    request = RunPlan(
         model=model, plan=plan, scenario=tg.Scenario(**scenario), model_name="model",
         target=cuda.virtual_device((8, 0), release),
     )  # fmt: skip

@@ -15,12 +15,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.repeated import Layer, steps_of
 from torchgauge.trace.record.recorder import Recorder
-from torchgauge.trace.run import session
+from torchgauge.trace.run import watched
 
 
 class Calls(nn.Module):
@@ -154,7 +154,7 @@ def trace_of(model: nn.Module, *, mode: str = "inference", size: Any = (2, 8)) -
 
 def run_each(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every layer and every operator go the long way."""
-    monkeypatch.setattr(session, "repeatable", lambda module: None)
+    monkeypatch.setattr(watched, "repeatable", lambda module: None)
     monkeypatch.setattr(Recorder, "_run_plain", lambda self, func, args: NotImplemented)
 
 

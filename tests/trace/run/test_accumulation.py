@@ -12,7 +12,8 @@ from torch.profiler import ProfilerActivity, profile
 from torchgauge import Scenario
 from torchgauge.facts.trace import Execution, Phase
 from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 Use = Callable[[torch.Tensor], torch.Tensor]
 USES: dict[str, tuple[Use, list[str]]] = {
@@ -45,7 +46,7 @@ def test_sums_are_those_of_a_plain_run(name: str, execution: Execution) -> None:
         model, (4, 8), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
     )
     scenario = Scenario(mode="training", optimizer="none")
-    request = Request(model=model, plan=plan, scenario=scenario, model_name="Uses")
+    request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="Uses")
     trace = Session(request, execution).run().trace
     names = [op.name.split(".")[1] for op in trace.ops if op.phase is Phase.BACKWARD]
     assert [name for name in names if name in ("add", "add_")] == expected

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
-from torchgauge.analyze import report_of, run_model
+from asked import run_model
 from torchgauge.facts.trace import Execution
+from torchgauge.reports import report_of
 from torchgauge.trace.run.session import Session
 
 
@@ -251,7 +252,7 @@ def test_ctc_loss_is_that_of_a_real_run(lengths: Callable[[int], Any], mode: str
     [((10, 6), (10, 2)), ((4, 10, 6), (4, 10, 2)), ((6, 10), (6, 2)), ((4, 10, 6), (4, 10))],
 )
 def test_shapes_of_lstsq(driver: str | None, matrix: Any, right: Any) -> None:
-    from torchgauge.trace.operators.reader_rules import READER_RULES
+    from torchgauge.trace.shapes.readers import READER_RULES
 
     rule = READER_RULES["aten.linalg_lstsq.default"]
     real = torch.ops.aten.linalg_lstsq(torch.randn(matrix), torch.randn(right), driver=driver)

@@ -6,20 +6,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.facts.report import Report
-from torchgauge.models.build import ModelBuild
+from torchgauge.request import Request
 from torchgauge.units import format_milliseconds, format_percent
 
 if TYPE_CHECKING:
-    from torchgauge.facts.scenario import Scenario
     from torchgauge.measure.calibration.run import Calibrated
     from torchgauge.render.page import Page
 
@@ -93,29 +91,19 @@ def run(arguments: argparse.Namespace) -> int:
             "which model is to be measured?",
             hint="torchgauge measure file.py:Name --input-size 3,224,224",
         )
-    scenario = scenario_options.scenario_from(arguments)
     predictions: list[Report] = []
     # The model's code may change the working directory before it is written.
     timeline = arguments.timeline and arguments.timeline.absolute()
 
-    def execute(
-        build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]
-    ) -> Report:
-        from torchgauge.api import measure
+    def execute(request: Request) -> Report:
+        from torchgauge.measure.measurement import Repeating, measure_model
 
         if arguments.predicted:
-            predictions.append(_predicted(build, inputs, scenario, on_progress))
-        return measure(
-            build.model,
-            scenario=scenario,
-            model_name=build.name,
-            model_spec=build.spec,
-            min_repetitions=arguments.repetitions,
-            max_seconds=arguments.max_seconds,
-            timeline=timeline,
-            on_progress=on_progress,
-            **inputs,
+            predictions.append(_predicted(request))
+        repeating = Repeating(
+            min_repetitions=arguments.repetitions, max_seconds=arguments.max_seconds
         )
+        return measure_model(request, repeating, timeline=timeline)
 
     if not arguments.predicted:
         return report_model(arguments, execute, must_run=True)
@@ -131,31 +119,19 @@ def run(arguments: argparse.Namespace) -> int:
     return report_model(arguments, execute, must_run=True, present=side_by_side)
 
 
-def _predicted(
-    build: ModelBuild,
-    inputs: dict[str, Any],
-    scenario: Scenario,
-    on_progress: Callable[[str], None],
-) -> Report:
+def _predicted(request: Request) -> Report:
     """Return the prediction for the device that is about to be measured.
 
     Raises:
         ScenarioError: there is none: a CPU that was not calibrated.
     """
-    from torchgauge.api import analyze
+    from torchgauge.analyze import analyze_model
 
-    report = analyze(
-        build.model,
-        scenario=scenario,
-        model_name=build.name,
-        model_spec=build.spec,
-        on_progress=on_progress,
-        **inputs,
-    )
+    report = analyze_model(request)
     if report.time is None:
         why = next((text for text in report.assumptions if text.startswith("no times")), "")
         raise ScenarioError(
-            f"there is no prediction for {scenario.device} here"
+            f"there is no prediction for {request.scenario.device} here"
             + (f": {why.removeprefix('no times: ')}" if why else ""),
             hint="run torchgauge measure --calibrate first: it takes six to nine minutes",
         )

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options
 from torchgauge.cli.model_run import (
-    completed_texts,
-    model_inputs,
+    build,
+    print_notes,
+    request_from,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.options import InputRequest
 from torchgauge.cli.output import add_format_option, chosen_output
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.facts.scenario import Scenario
 from torchgauge.models.build import ModelBuild
-from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.requests import check_runs, with_build
+from torchgauge.request import Request
 from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package, PackageRequest
+    from torchgauge.deploy.package import Package
+    from torchgauge.deploy.parts import PackageRequest
     from torchgauge.render.page import Page
 
 
@@ -107,8 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, the budget or the disk.
     """
-    spec = parse_model_spec(arguments.model, options.settings_from(arguments))
-    inputs = options.input_request(arguments)
+    request = request_from(arguments)
     _check_wheels(arguments.wheel)
     target = chosen_output(arguments, to_file=False)
     output = arguments.output.absolute()  # the model's code may change the directory
@@ -117,18 +117,16 @@ def run(arguments: argparse.Namespace) -> int:
         from torchgauge.deploy.writing import check_output
 
         check_output(arguments.output, overwrite=arguments.overwrite)
-        progress.update(f"building {spec.without_arguments}")
-        build = build_model(spec, with_weights=True)
+        request = replace(request, on_progress=progress.update)
+        made = build(request, with_weights=True)
         package = package_model(
-            build.model,
             output,
-            _request(arguments, build, inputs),
+            _package_request(arguments, made, request),
             overwrite=arguments.overwrite,
             on_progress=progress.update,
         )
     if not arguments.quiet:
-        for note in build.notes:
-            print(f"note: {note}", file=sys.stderr)
+        print_notes(made)
     target.deliver(lambda: _page(package), lambda: _as_json(package))
     return 0
 
@@ -172,25 +170,17 @@ def memory_size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _request(
-    arguments: argparse.Namespace, build: ModelBuild, inputs: InputRequest
+def _package_request(
+    arguments: argparse.Namespace, made: ModelBuild, request: Request
 ) -> PackageRequest:
-    from torchgauge.deploy.package import PackageRequest
+    from torchgauge.deploy.parts import PackageRequest
 
-    if not build.runs:
-        raise UsageError(
-            f"{build.spec} holds weights and no forward, so there is nothing to export",
-            hint="name the class: file.py:Name",
-        )
+    check_runs(made)
     dynamic: dict[str, dict[int, str]] = {}
     for tensor, dim, name in arguments.dynamic:
         dynamic.setdefault(tensor, {})[dim] = name
-    assumptions, warnings = completed_texts(build, inputs)
     return PackageRequest(
-        inputs=model_inputs(build, inputs),
-        model_name=build.name,
-        model_spec=build.spec,
-        scenario=Scenario(device=arguments.device),
+        asked=with_build(request, made),
         dynamic=dynamic,
         longest=arguments.longest,
         examples=None if arguments.inputs is None else _read_tensors(arguments.inputs),
@@ -199,8 +189,6 @@ def _request(
         budget_bytes=arguments.budget_memory,
         budget_ms=arguments.budget_ms,
         budget_batch=arguments.budget_batch,
-        assumptions=assumptions,
-        warnings=warnings,
     )
 
 

@@ -14,7 +14,7 @@ from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
-from torchgauge.trace.run.session import CallObserver
+from torchgauge.trace.run.run_plan import CallObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

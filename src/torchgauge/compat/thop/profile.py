@@ -16,7 +16,7 @@ from torchgauge.compat.running import run
 from torchgauge.compat.thop.layers import LayerInfo, layer_info, unknown_work
 from torchgauge.compat.thop.rules import Rule, RuleObserver, rule_for
 from torchgauge.compat.thop.utils import prRed
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 
 Rules: TypeAlias = Mapping[type[nn.Module], Rule | None]
 

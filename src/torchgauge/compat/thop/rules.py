@@ -15,7 +15,7 @@ from torchgauge.errors import UsageError
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.failures.missing_data import needs_values
 from torchgauge.trace.inspect.describe import tensors_in
-from torchgauge.trace.torch_internals import DispatchMode
+from torchgauge.trace.torch_internals.modes import DispatchMode
 
 Rule: TypeAlias = Callable[[Any, tuple[Any, ...], Any], Any]
 """Takes the module, its positional inputs and its output; adds to ``module.total_ops``."""
@@ -103,7 +103,7 @@ class _ShapesAlone(DispatchMode):
 def _about_values(rule: Rule, error: Exception) -> UsageError:
     name = getattr(rule, "__qualname__", type(rule).__qualname__)
     found = UsageError(
-        f"the rule {name}() made its count from values; a simulated run has shapes alone",
+        f"the rule {name}() counts from values, and a simulated run has only shapes",
         hint="use shapes: y.numel(), x[0].shape",
     )
     found.__cause__ = error

@@ -12,7 +12,7 @@ from torch import nn
 from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
 from torchgauge.facts.trace import Phase
-from torchgauge.trace.copy.meta_copy import unwrap
+from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import unheard
 
 Sizes = Sequence[tuple[int, ...]]

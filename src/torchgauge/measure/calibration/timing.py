@@ -17,7 +17,7 @@ from torchgauge.measure.calibration.case import Case, Memory
 from torchgauge.measure.settled import page_faults
 from torchgauge.trace.inspect.describe import SpecTable, argument, tensors_in
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.operators.shape_rules import layout_of
+from torchgauge.trace.shapes.layouts import layout_of
 
 ROUNDS: Final = 4
 """A machine's speed drifts within seconds; a case is timed at that many moments."""

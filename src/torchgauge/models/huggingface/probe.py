@@ -43,9 +43,10 @@ def probe(model: nn.Module, inputs: Mapping[str, InputTensor]) -> Probe:
     from torchgauge.facts.trace import Execution
     from torchgauge.trace.inputs.plan import InputPlan
     from torchgauge.trace.isolate.isolation import collector_paused, unheard
-    from torchgauge.trace.run.session import Request, Session
+    from torchgauge.trace.run.run_plan import RunPlan
+    from torchgauge.trace.run.session import Session
 
-    request = Request(
+    request = RunPlan(
         model=model,
         plan=InputPlan(kwargs=dict(inputs), batch_size=1),
         scenario=Scenario(),

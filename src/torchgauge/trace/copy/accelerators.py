@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from torchgauge.trace.shapes.rule import Args
+
 _MOVES = {torch.Tensor.cuda, torch.Tensor.xpu, torch.nn.Module.cuda}
 _NAMES = ("cuda", "mps", "xpu", "hip")
 _MARKS = ("CUDA", "cuda", "NVIDIA driver", "HIP", "MPS", "mps", "XPU")
@@ -24,9 +26,7 @@ class StayOnDevice(TorchFunctionMode):
         self.has_replaced = False
         """Whether the model has named an accelerator."""
 
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Args = (), kwargs: Any = None) -> Any:
         """Call ``func`` with accelerators replaced."""
         if func in _MOVES:
             self.has_replaced = True

@@ -1,4 +1,8 @@
-"""Build a model on the meta device, with the values that its constructor computes."""
+"""Build a model on the meta device, with the values that its constructor computes.
+
+Position indices, tables of offsets and kernel sizes kept as buffers are computed when a model is
+made. A run reads them: without their values it would have to be a real run.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,24 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.copy.constructed import CONSTRUCTED
 from torchgauge.trace.inspect.subclasses import any_wrapper
 from torchgauge.trace.isolate.isolation import untouched
 from torchgauge.trace.operators.op_facts import facts_of
-from torchgauge.trace.torch_internals import DispatchMode, meta_answers_as, storage_key
+from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.modes import DispatchMode
+from torchgauge.trace.torch_internals.tensors import meta_answers_as, storage_key
 from torchgauge.trace.values.simulation import Simulation, flat
+from torchgauge.trace.values.values import ValueStore
+
+CONSTRUCTED = ValueStore()
+"""One for the process: a model outlives the context that it was made in."""
+
+
+def constructed_value(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the value that a constructor gave to a meta tensor, ``None`` where it is not known."""
+    if not tensor.is_meta or tensor.layout is not torch.strided:
+        return None
+    return CONSTRUCTED.get(tensor)
 
 
 class _Construction(DispatchMode):
@@ -37,11 +53,7 @@ class _Construction(DispatchMode):
         return sum(storage.nbytes() for storage in alive if storage is not None)
 
     def __torch_dispatch__(
-        self,
-        func: Any,
-        types: Any,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        self, func: Any, types: Any, args: Args = (), kwargs: Kwargs | None = None
     ) -> Any:
         if types and any_wrapper(types):
             return NotImplemented
@@ -51,7 +63,7 @@ class _Construction(DispatchMode):
         finally:
             self.is_inside = was_inside
 
-    def _run(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+    def _run(self, func: Any, args: Args, kwargs: Kwargs | None) -> Any:
         simulation = self._simulation
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}

@@ -35,7 +35,7 @@ class Casting:
             self._note(tensors_in((*plan.args, *plan.kwargs.values())), input_dtype)
 
     def __call__(self, tensor: torch.Tensor) -> torch.dtype:
-        """Return the dtype of a tensor's twin."""
+        """Return the dtype of a tensor's copy."""
         return self._dtypes.get(id(tensor), tensor.dtype)
 
     def follow(self, original: torch.Tensor, copied: torch.Tensor) -> None:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from torchgauge.trace.inspect.tree import walk
-from torchgauge.trace.torch_internals import autocast_of_the_caller
+from torchgauge.trace.torch_internals.autocast import autocast_of_the_caller
 
 aten = torch.ops.aten
 _ATTENTION = "aten._native_multi_head_attention.default"
@@ -45,10 +45,7 @@ class FusedAttention:
     """Runs the fused kernels of attention by the operators that they call."""
 
     def __init__(
-        self,
-        calls: Calls,
-        root: nn.Module,
-        takes_kernel: Callable[..., bool] | None,
+        self, calls: Calls, root: nn.Module, takes_kernel: Callable[..., bool] | None
     ) -> None:
         """Know the layers by their weights.
 

@@ -253,7 +253,7 @@ def local_part(tensor: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def plain_means_replicated() -> Iterator[None]:
-    """Let operators of DTensors take plain tensors, which the twin's parameters are.
+    """Let operators of DTensors take plain tensors, which the copy's parameters are.
 
     As ``torch.distributed.tensor.experimental.implicit_replication`` does (2.6–2.13).
     """
@@ -270,13 +270,13 @@ def plain_means_replicated() -> Iterator[None]:
         dispatcher._allow_implicit_replication = before  # type: ignore[union-attr]
 
 
-def answer_as(distributed: torch.Tensor, twin: torch.Tensor) -> None:
-    """Let a plain twin answer what code asks a DTensor for: its local part, its whole, its mesh."""
-    twin.device_mesh = distributed.device_mesh  # type: ignore[attr-defined]
-    twin.placements = distributed.placements  # type: ignore[attr-defined]
-    reference = weakref.ref(twin)
+def answer_as(distributed: torch.Tensor, copied: torch.Tensor) -> None:
+    """Let a plain copy answer what code asks a DTensor for: its local part, its whole, its mesh."""
+    copied.device_mesh = distributed.device_mesh  # type: ignore[attr-defined]
+    copied.placements = distributed.placements  # type: ignore[attr-defined]
+    reference = weakref.ref(copied)
     for name in ("to_local", "full_tensor", "redistribute"):
-        setattr(twin, name, partial(_itself, reference))
+        setattr(copied, name, partial(_itself, reference))
 
 
 def _itself(reference: weakref.ref[torch.Tensor], *args: Any, **kwargs: Any) -> Any:

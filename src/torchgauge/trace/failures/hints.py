@@ -9,7 +9,7 @@ from torch import nn
 
 from torchgauge.facts.trace import NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.failures.causes import causes
+from torchgauge.trace.failures.missing_data import causes
 from torchgauge.trace.inspect.code_lines import place
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import dis
 import re
+from collections.abc import Iterator
 from types import TracebackType
 
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.failures.causes import causes
 
 _KINDS = (RuntimeError, TypeError, ValueError, BufferError)
 """What torch raises for want of data; ``NotImplementedError`` is a ``RuntimeError``."""
@@ -46,6 +46,15 @@ _ORDINARY = (
     r"""required "forward" function|" not implemented for '|supported for now|Input Error: """
 )
 """What torch raises as ``NotImplementedError`` for real tensors as well."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an exception, its cause or context, the cause of that, and so on; each one once."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def needs_values(error: BaseException) -> bool:

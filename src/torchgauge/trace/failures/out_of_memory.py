@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from torchgauge.trace.failures.causes import causes
+from torchgauge.trace.failures.missing_data import causes
 from torchgauge.units import format_bytes, parse_bytes
 
 _MARKS = ("can't allocate memory", "not enough memory", "out of memory", "bad_alloc")

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from torchgauge.trace.inspect.modules import cached_by_class, modules_of
-from torchgauge.trace.torch_internals import call_kernel
+from torchgauge.trace.torch_internals.kernels import call_kernel
 
 _STATES = ("state", "quant_state")
 """Where layers keep the statistics of their weight, if not on the weight."""
@@ -103,7 +103,7 @@ GPU_KERNELS: dict[str, Callable[[Any], Callable[..., Any]]] = {
 
 def assumption(name: str, args: tuple[Any, ...], *, is_cpu: bool) -> str:
     """Return what a simulated kernel takes for granted, empty for nothing."""
-    if name == _QUANTIZE and len(args) > 1 and args[1] > 0:
+    if name == QUANTIZE and len(args) > 1 and args[1] > 0:
         return "LLM.int8(): no activation was taken to be beyond the threshold of outliers"
     if name == "bitsandbytes.gemm_4bit.default" and not is_cpu:
         return (
@@ -113,20 +113,4 @@ def assumption(name: str, args: tuple[Any, ...], *, is_cpu: bool) -> str:
     return ""
 
 
-_QUANTIZE = "bitsandbytes.int8_vectorwise_quant.default"
-
-
-def _quantized_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    """``[n, k] → [n, k]`` int8, a scale per row, and no outlier columns."""
-    source, has_threshold = args[0], len(args) > 1 and args[1] > 0
-    rows = source.numel() // source.shape[-1]
-    quantized = torch.empty(source.shape, dtype=torch.int8, device="meta")
-    scales = torch.empty(rows, dtype=torch.float32, device="meta")
-    columns = torch.empty(0, dtype=torch.int64, device="meta") if has_threshold else None
-    return quantized, scales, columns
-
-
-BITSANDBYTES_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
-    _QUANTIZE: _quantized_rows
-}
-"""Rules by operator, as in ``shape_rules.SHAPE_RULES``."""
+QUANTIZE = "bitsandbytes.int8_vectorwise_quant.default"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from torchgauge.trace.torch_internals import negative_view
+from torchgauge.trace.torch_internals.tensors import negative_view
 
 
 def view_over(
@@ -18,11 +18,11 @@ def view_over(
     return negative_view(view) if like.is_neg() else view
 
 
-def view_of(twin: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
-    """Return the view of ``twin`` that ``view`` is of ``base``, through which gradients flow."""
-    offset = view.storage_offset() - base.storage_offset() + twin.storage_offset()
+def view_of(copied: torch.Tensor, view: torch.Tensor, base: torch.Tensor) -> torch.Tensor:
+    """Return the view of ``copied`` that ``view`` is of ``base``, through which gradients flow."""
+    offset = view.storage_offset() - base.storage_offset() + copied.storage_offset()
     with torch.enable_grad():
-        return twin.as_strided(view.shape, view.stride(), offset)
+        return copied.as_strided(view.shape, view.stride(), offset)
 
 
 def span_of(tensor: torch.Tensor) -> tuple[int, int]:
@@ -35,6 +35,25 @@ def span_of(tensor: torch.Tensor) -> tuple[int, int]:
         return first, first + count * size
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     return first, first + (sum((int(n) - 1) * int(stride) for n, stride in steps) + 1) * size
+
+
+def is_dense(tensor: torch.Tensor) -> bool:
+    """Return whether the elements fill their memory without gaps or overlaps, in any order."""
+    if tensor.layout is not torch.strided:
+        return False
+    extent = 1
+    sizes = [(s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n != 1]
+    for stride, size in sorted(sizes):
+        if stride != extent:
+            return False
+        extent *= size
+    return True
+
+
+def covers_storage(tensor: torch.Tensor) -> bool:
+    """Return whether a write to a tensor is one to every byte of its storage."""
+    nbytes = tensor.numel() * tensor.element_size()
+    return nbytes == tensor.untyped_storage().nbytes() and is_dense(tensor)
 
 
 def may_overlap(tensor: torch.Tensor) -> bool:

@@ -16,12 +16,12 @@ from torch import nn
 
 from torchgauge.facts.trace import ArgumentValue, NamedValue, TensorSpec
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.tensors import (
     compressed_parts,
     coordinate_parts,
     jagged_parts,
     nested_parts,
-    without_modes,
 )
 
 _PRODUCTS = frozenset(

@@ -13,7 +13,7 @@ from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.modules import tensors_of
 from torchgauge.trace.inspect.subclasses import ORDINARY, stored_tensors
 from torchgauge.trace.inspect.tree import is_packed_buffer
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _NAMED = 3
 """Tensors that a note names."""

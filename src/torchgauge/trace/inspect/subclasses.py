@@ -20,11 +20,8 @@ from torch.nn.parameter import is_lazy
 from torchgauge.trace.inspect.irregular import dense_parts, is_irregular
 from torchgauge.trace.inspect.modules import cached_by_class, tensors_of
 from torchgauge.trace.inspect.wrappers import is_of_distributed
-from torchgauge.trace.torch_internals import (
-    is_default_dispatch,
-    without_torch_function,
-    wrapper_subclass,
-)
+from torchgauge.trace.torch_internals.modes import is_default_dispatch, without_torch_function
+from torchgauge.trace.torch_internals.tensors import wrapper_subclass
 
 _LEFT_TO_OTHERS = ("torch.distributed", "torch._subclasses")
 """Where wrapper classes live that the recorder knows how to see through, or that are unwrapped."""
@@ -61,7 +58,7 @@ def rebuilt(
 ) -> torch.Tensor:
     """Return a tensor of the same class, without the attributes of the original.
 
-    ``convert`` copies data, ``value`` gives the twin of a tensor inside.
+    ``convert`` copies data, ``value`` gives the copy of a tensor inside.
     """
     kind = type(original)
     with without_torch_function():
@@ -69,8 +66,8 @@ def rebuilt(
         if original.is_nested and device.type == "meta":
             return convert(original)
         if is_wrapper(kind):
-            twin = _wrapper(original, value, device)
-            return twin.requires_grad_(requires_grad) if requires_grad else twin
+            copied = _wrapper(original, value, device)
+            return copied.requires_grad_(requires_grad) if requires_grad else copied
         if _is_left_to_others(kind):
             kind = nn.Parameter if isinstance(original, nn.Parameter) else torch.Tensor
             plain = convert(original)
@@ -109,16 +106,16 @@ def _moved(context: Any, device: torch.device) -> Any:
 
 
 def copy_attributes(
-    original: torch.Tensor, twin: torch.Tensor, value: Callable[[Any], Any]
+    original: torch.Tensor, copied: torch.Tensor, value: Callable[[Any], Any]
 ) -> None:
-    """Give a twin the attributes of its original that it does not have yet."""
-    state = twin.__dict__
+    """Give a copy the attributes of its original that it does not have yet."""
+    state = copied.__dict__
     for name, item in list(original.__dict__.items()):
         if name not in state:
             state[name] = value(item)
     for name in slots(type(original)):
-        if hasattr(original, name) and not hasattr(twin, name):
-            object.__setattr__(twin, name, value(getattr(original, name)))
+        if hasattr(original, name) and not hasattr(copied, name):
+            object.__setattr__(copied, name, value(getattr(original, name)))
 
 
 def is_plain(parameter: torch.Tensor) -> bool:

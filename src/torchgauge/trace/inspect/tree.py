@@ -25,7 +25,8 @@ from torchgauge.trace.inspect.subclasses import (
     stored_tensors,
     tensors_held,
 )
-from torchgauge.trace.torch_internals import storage_key, without_torch_function
+from torchgauge.trace.torch_internals.modes import without_torch_function
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 
 def walk(root: nn.Module) -> Iterator[tuple[str, nn.Module, str | None]]:

@@ -1,6 +1,6 @@
 """What wraps a model: how to reach the user's module, its class and its own hooks behind it.
 
-The twin of a model is the user's model. Wrappers that compile, replicate, shard or offload it are
+What a run copies is the user's model. Wrappers that compile, replicate, shard or offload it are
 left out of it: DataParallel, DistributedDataParallel, FSDP1, FSDP2, DTensor's tensor parallelism,
 accelerate's offloading. Nothing here imports them; who uses one has imported it.
 """
@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from torchgauge.trace.inspect.modules import cached_by_class
-from torchgauge.trace.torch_internals import unwrap_compiled
+from torchgauge.trace.torch_internals.structures import unwrap_compiled
 
 _WRAPPING = (
     ("torch.nn.parallel.data_parallel", "DataParallel", "module"),

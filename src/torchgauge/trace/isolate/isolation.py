@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import without_modes
+from torchgauge.trace.torch_internals.modes import without_modes
 
 _one_at_a_time = threading.RLock()
 """What a run disturbs belongs to the process: two runs would restore each other's settings.

@@ -40,7 +40,7 @@ from torchgauge.trace.isolate.places import (
     named_items_of,
     names_in,
 )
-from torchgauge.trace.torch_internals import global_module_hooks
+from torchgauge.trace.torch_internals.structures import global_module_hooks
 
 _PLACES = 20_000
 """Places to note at most; the code of a large language model reaches about a thousand."""

@@ -10,14 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
 from torchgauge.trace.kernels.autocast_lists import WITH_DTYPE, Policy
 from torchgauge.trace.kernels.autocast_regions import Regions
 from torchgauge.trace.record.inside_kernels import AutocastInside
-from torchgauge.trace.torch_internals import (
+from torchgauge.trace.shapes.rule import Args, Kwargs, Rule
+from torchgauge.trace.torch_internals.autocast import (
     autocast_key,
     cached_casts_require_grad,
     outside_autocast_key,
@@ -113,10 +114,7 @@ def _kernel(
     return kernel
 
 
-_Run: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
-
-
-def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) -> _Run:
+def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) -> Rule:
     """Return how an operator runs while autocast is on for a type of device."""
     if policy is Policy.FLOAT32_OUTPUT:
         return _with_float32_output(operator)
@@ -125,7 +123,7 @@ def _runs(operator: Any, policy: Policy, cache: _WeightCache, device_type: str) 
     if policy is Policy.BANNED:
         return _refusing(operator)
 
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(args: Args, kwargs: Kwargs) -> Any:
         dtype = _target_dtype(policy, args, device_type)
         if policy is Policy.FLOAT16:
             args = tuple(_weights_anew(value, dtype) for value in args)
@@ -142,25 +140,25 @@ def _weights_anew(value: Any, dtype: torch.dtype) -> Any:
     return [weight.to(dtype) for weight in value]
 
 
-def _with_float32_output(operator: Any) -> _Run:
+def _with_float32_output(operator: Any) -> Rule:
     names = [argument.name for argument in operator._schema.arguments]
     if "dtype" not in names:
         return lambda args, kwargs: operator(*args, **kwargs)
     place = names.index("dtype")
 
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(args: Args, kwargs: Kwargs) -> Any:
         args, kwargs = _asking_for_float32(args, kwargs, place)
         return operator(*args, **kwargs)
 
     return run
 
 
-def _with_dtype_appended(operator: Any) -> _Run:
+def _with_dtype_appended(operator: Any) -> Rule:
     name = str(operator).removeprefix("aten.")
     taking_dtype = _operator(WITH_DTYPE[name])
     arguments = operator._schema.arguments
 
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(args: Args, kwargs: Kwargs) -> Any:
         rest = arguments[len(args) :]
         all_args = [*args, *(kwargs.get(one.name, one.default_value) for one in rest)]
         dtype = args[0].dtype
@@ -171,10 +169,10 @@ def _with_dtype_appended(operator: Any) -> _Run:
     return run
 
 
-def _refusing(operator: Any) -> _Run:
+def _refusing(operator: Any) -> Rule:
     name = operator._schema.name.rpartition("::")[2]
 
-    def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def run(args: Args, kwargs: Kwargs) -> Any:
         raise RuntimeError(
             f"torch.nn.functional.{name} and torch.nn.BCELoss are unsafe to autocast; use "
             f"{name}_with_logits or torch.nn.BCEWithLogitsLoss, which take what comes before the "
@@ -184,7 +182,7 @@ def _refusing(operator: Any) -> _Run:
     return run
 
 
-def _target_dtype(policy: Policy, args: tuple[Any, ...], device_type: str) -> torch.dtype:
+def _target_dtype(policy: Policy, args: Args, device_type: str) -> torch.dtype:
     if policy in _FIXED:
         return _FIXED[policy]
     lower = torch.get_autocast_dtype(device_type)
@@ -195,7 +193,7 @@ def _target_dtype(policy: Policy, args: tuple[Any, ...], device_type: str) -> to
 
 
 def _asking_for_float32(
-    args: tuple[Any, ...], kwargs: dict[str, Any], place: int
+    args: Args, kwargs: Kwargs, place: int
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with a float32 ``dtype`` where a half input has none.
 
@@ -211,7 +209,7 @@ def _asking_for_float32(
 
 
 def _cast_all(
-    args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype, cache: _WeightCache
+    args: Args, kwargs: Kwargs, dtype: torch.dtype, cache: _WeightCache
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Cast all arguments, the last one first: GCC evaluates them so in PyTorch's own call."""
     named = [(name, _cast(value, dtype, cache)) for name, value in reversed(kwargs.items())]

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import casts_of_autograd_functions, has_no_cuda
+from torchgauge.trace.torch_internals.autocast import casts_of_autograd_functions, has_no_cuda
 
 _WITHOUT_EFFECT = (
     "the model opens torch.autocast('{named}'), which does nothing on {device}; the figures are "

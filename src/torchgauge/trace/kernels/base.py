@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchgauge.trace.kernels.autocast_lists import Policy
+from torchgauge.trace.shapes.rule import Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class VirtualDevice:
     """As in ``torch.device(…).type``; every recorded tensor carries it."""
     kernels: Mapping[str, Callable[..., Any]]
     """Replacements of composite operators that the device resolves in its own way."""
-    shape_rules: Mapping[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]]
+    shape_rules: Mapping[str, Rule]
     """Output shapes of operators that answer otherwise than on the CPU; see ``shape_rules.py``."""
     autocast: Mapping[str, Policy]
     """What ``torch.autocast`` does to the arguments of operators; see ``autocast_lists.py``."""

@@ -10,11 +10,11 @@ import torch
 from torchgauge.trace.kernels import packed_recurrent, recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
-from torchgauge.trace.kernels.losses import ctc_loss
-from torchgauge.trace.kernels.packed import pad_packed_sequence
-from torchgauge.trace.operators.kernel_rules import CPU_RULES
-from torchgauge.trace.operators.shape_rules import channels_last
-from torchgauge.trace.torch_internals import cpu_chooses_flash
+from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
+from torchgauge.trace.shapes.kernels import CPU_RULES
+from torchgauge.trace.shapes.layouts import channels_last
+from torchgauge.trace.shapes.losses import ctc_loss
+from torchgauge.trace.torch_internals.chosen_kernels import cpu_chooses_flash
 
 _FLASH_DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 

@@ -14,10 +14,11 @@ from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.kernels.cpu import normalized_nothing, one_hot, tensor_split
 from torchgauge.trace.kernels.cuda_attention import attention, takes_kernel
 from torchgauge.trace.kernels.cuda_shapes import SHAPE_RULES
-from torchgauge.trace.kernels.losses import ctc_loss
-from torchgauge.trace.kernels.packed import pad_packed_sequence
-from torchgauge.trace.operators.shape_rules import channels_last
-from torchgauge.trace.torch_internals import is_composite
+from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
+from torchgauge.trace.shapes.layouts import channels_last
+from torchgauge.trace.shapes.losses import ctc_loss
+from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.kernels import is_composite
 
 _MOST_SAMPLES_TRAINING = 880_801
 _MOST_SAMPLES = 65_535
@@ -149,7 +150,7 @@ def dropout_(source: torch.Tensor, p: float, train: bool) -> torch.Tensor:
 _FIRST_WITH_FP8 = (8, 9)
 
 
-def _refuse_fp8(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _refuse_fp8(args: Args, kwargs: Kwargs) -> Any:
     """Refuse FP8 products as PyTorch does (``_scaled_mm_out_cuda`` in ``cuda/Blas.cpp``).
 
     Raises:

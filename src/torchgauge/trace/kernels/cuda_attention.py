@@ -18,7 +18,10 @@ from torch.nn import functional
 from torch.torch_version import TorchVersion
 
 from torchgauge.trace.kernels.cpu import additive_mask, check_attention
-from torchgauge.trace.torch_internals import attention_order_of_the_user, enabled_attention
+from torchgauge.trace.torch_internals.chosen_kernels import (
+    attention_order_of_the_user,
+    enabled_attention,
+)
 
 _HALF = (torch.float16, torch.bfloat16)
 _FIRST_CUDNN_PREFERRED = TorchVersion("2.9.0")

@@ -8,11 +8,13 @@ states ``[layers · directions, B, H]``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 import torch
+
+from torchgauge.trace.kernels.recurrent import Options
+from torchgauge.trace.shapes.rule import Args, Gradients, Kwargs, Rule, Tensors
 
 _MODES = {"rnn_relu": 0, "rnn_tanh": 1, "lstm": 2, "gru": 3}
 """cuDNN's numbers (``cudnnRNNMode_t``)."""
@@ -22,25 +24,13 @@ an LSTM's cell, a GRU's product of the hidden state with the new gate's weights.
 reserve space holds these and nothing else; cuDNN does not publish its layout."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Options:
-    """What the forward of a recurrent layer gets besides tensors."""
-
-    has_biases: bool
-    num_layers: int
-    dropout: float
-    train: bool
-    bidirectional: bool
-    batch_first: bool = False
-
-
 def _run(
     kind: str,
     source: torch.Tensor,
     hx: torch.Tensor,
     cx: torch.Tensor | None,
     params: Sequence[torch.Tensor],
-    options: _Options,
+    options: Options,
     batch_sizes: Sequence[int] = (),
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return output, hidden state and cell state."""
@@ -58,22 +48,10 @@ def _run(
 
 def _padded(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
     def run(
-        source: torch.Tensor,
-        hx: Any,
-        params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
+        source: torch.Tensor, hx: Any, params: Sequence[torch.Tensor], *options: Any
     ) -> tuple[torch.Tensor, ...]:
-        options = _Options(
-            has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
-            bidirectional=bidirectional, batch_first=batch_first,
-        )  # fmt: skip
         hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
-        results = _run(kind, source, hidden, cell, params, options)
+        results = _run(kind, source, hidden, cell, params, Options(*options))
         return results if kind == "lstm" else results[:2]
 
     return run
@@ -85,25 +63,17 @@ def _packed(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
         batch_sizes: torch.Tensor,
         hx: Any,
         params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
+        *options: Any,
     ) -> tuple[torch.Tensor, ...]:
-        options = _Options(
-            has_biases=has_biases, num_layers=num_layers, dropout=dropout, train=train,
-            bidirectional=bidirectional,
-        )  # fmt: skip
         hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
         sizes = [int(size) for size in batch_sizes.tolist()]
-        results = _run(kind, data, hidden, cell, params, options, sizes)
+        results = _run(kind, data, hidden, cell, params, Options(*options), sizes)
         return results if kind == "lstm" else results[:2]
 
     return run
 
 
-def cudnn_rnn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def cudnn_rnn(args: Args, kwargs: Kwargs) -> Tensors:
     """Outputs of ``aten._cudnn_rnn``: output, both states, reserve space, weight buffer."""
     source, _, _, weights, hx, cx, mode, size, projected, layers, batch_first = args[:11]
     train, bidirectional, batch_sizes = args[12:15]
@@ -128,7 +98,7 @@ def cudnn_rnn(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tens
 
 
 def cudnn_rnn_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
+    args: Args, kwargs: Kwargs
 ) -> tuple[torch.Tensor | list[torch.Tensor] | None, ...]:
     """Gradients of the input, both states and all weights, as ``output_mask`` asks."""
     source, weights, hx, cx, mask = args[0], args[1], args[4], args[5], args[-1]
@@ -167,7 +137,7 @@ def gru_cell(
     return result
 
 
-def fused_lstm_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def fused_lstm_cell(args: Args, kwargs: Kwargs) -> Tensors:
     """Both states ``[B, H]`` and the activated gates ``[B, 4H]``.
 
     Source, of the four rules: ``RNN.cu`` in PyTorch's ``aten/src/ATen/native/cuda``.
@@ -175,24 +145,20 @@ def fused_lstm_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torc
     return torch.empty_like(args[2]), torch.empty_like(args[2]), torch.empty_like(args[0])
 
 
-def fused_lstm_cell_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor | None, ...]:
+def fused_lstm_cell_backward(args: Args, kwargs: Kwargs) -> Gradients:
     """Gradients of the gates ``[B, 4H]``, the cell state and the bias."""
     cx, gates, has_bias = args[2], args[4], args[5]
     bias = gates.new_empty(gates.shape[1]) if has_bias else None
     return torch.empty_like(gates), torch.empty_like(cx), bias
 
 
-def fused_gru_cell(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def fused_gru_cell(args: Args, kwargs: Kwargs) -> Tensors:
     """The state ``[B, H]`` and five values per unit (``GRU_WORKSPACE_MULTIPLIER``)."""
     batch, size = args[2].shape
     return torch.empty_like(args[2]), args[2].new_empty((batch, 5 * size))
 
 
-def fused_gru_cell_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor | None, ...]:
+def fused_gru_cell_backward(args: Args, kwargs: Kwargs) -> Gradients:
     """Gradients of both kinds of gates ``[B, 3H]``, the state and both biases."""
     grad, has_bias = args[0], args[2]
     batch, size = grad.shape
@@ -209,7 +175,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
 }
 """Recurrent layers on padded and on packed sequences, and single steps."""
 
-SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+SHAPE_RULES: dict[str, Rule] = {
     "aten._cudnn_rnn.default": cudnn_rnn,
     "aten._cudnn_rnn_backward.default": cudnn_rnn_backward,
     "aten._thnn_fused_lstm_cell.default": fused_lstm_cell,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from torchgauge.trace.kernels import cuda_recurrent
-from torchgauge.trace.operators.shape_rules import META
+from torchgauge.trace.shapes.normalization import check_channels, layer_norm
+from torchgauge.trace.shapes.rule import META, Args, Gradients, Kwargs, Rule, Tensors, made
 
 _HALF = (torch.float16, torch.bfloat16)
 
@@ -18,78 +18,51 @@ def _accumulated(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype in _HALF else dtype
 
 
-def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
-    """``[..., *normalized] → [..., *normalized]`` and two statistics ``[..., 1, 1, …]``."""
-    source, normalized = args[0], tuple(args[1])
-    count = len(normalized)
-    if tuple(source.shape[source.dim() - count :]) != normalized:
-        raise RuntimeError(
-            f"normalisation over {normalized} got an input of shape {tuple(source.shape)}"
-        )
-    shape = (*source.shape[: source.dim() - count], *([1] * count))
-    dtype = _accumulated(source.dtype)
-    stats = [torch.empty(shape, dtype=dtype, device=META) for _ in range(2)]
-    return torch.empty(source.shape, dtype=source.dtype, device=META), *stats
+def _layer_norm(args: Args, kwargs: Kwargs) -> Tensors:
+    return layer_norm(args, _accumulated(args[0].dtype), "normalisation")
 
 
-def _rms_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _rms_norm(args: Args, kwargs: Kwargs) -> Tensors:
     """``[..., *normalized] → [..., *normalized]`` and one statistic ``[..., 1, 1, …]``."""
     return _layer_norm(args, kwargs)[:2]
 
 
-def _rms_norm_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor | None, ...]:
+def _rms_norm_backward(args: Args, kwargs: Kwargs) -> Gradients:
     """Gradients of input and weight, as ``output_mask`` asks."""
     source, weight, mask = args[1], args[4], args[5]
     return tuple(
-        torch.empty(tensor.shape, dtype=tensor.dtype, device=META)
-        if wanted and tensor is not None
-        else None
+        made(tensor.shape, tensor.dtype) if wanted and tensor is not None else None
         for tensor, wanted in zip((source, weight), mask, strict=True)
     )
 
 
-def _native_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _native_batch_norm(args: Args, kwargs: Kwargs) -> Tensors:
     """``[N, C, ...] → [N, C, ...]`` and mean, inverse deviation ``[C]`` (empty in evaluation)."""
     source, training = args[0], args[5]
-    _check_channels(args)
+    check_channels(args)
     size = source.shape[1] if training else 0
     dtype = _accumulated(source.dtype)
-    stats = [torch.empty(size, dtype=dtype, device=META) for _ in range(2)]
+    stats = [made(size, dtype) for _ in range(2)]
     return torch.empty_like(source), *stats
 
 
-def _cudnn_batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[torch.Tensor, ...]:
+def _cudnn_batch_norm(args: Args, kwargs: Kwargs) -> Tensors:
     """``[N, C, ...] → [N, C, ...]``, statistics ``[C]`` in the weight's dtype, an empty reserve."""
     source, weight, training = args[0], args[1], args[5]
-    _check_channels(args)
+    check_channels(args)
     size = source.shape[1] if training else 0
-    stats = [torch.empty(size, dtype=weight.dtype, device=META) for _ in range(2)]
-    return torch.empty_like(source), *stats, torch.empty(0, dtype=torch.uint8, device=META)
+    stats = [made(size, weight.dtype) for _ in range(2)]
+    return torch.empty_like(source), *stats, made(0, torch.uint8)
 
 
-def _cudnn_batch_norm_backward(
-    args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[torch.Tensor, ...]:
+def _cudnn_batch_norm_backward(args: Args, kwargs: Kwargs) -> Tensors:
     """Gradients of input, weight and bias."""
     source, weight = args[0], args[2]
-    parts = [torch.empty(weight.shape, dtype=weight.dtype, device=META) for _ in range(2)]
+    parts = [made(weight.shape, weight.dtype) for _ in range(2)]
     return torch.empty_like(source), *parts
 
 
-def _check_channels(args: tuple[Any, ...]) -> None:
-    source = args[0]
-    if source.dim() < 2:
-        raise RuntimeError(f"batch norm needs at least 2 dimensions, got {tuple(source.shape)}")
-    for tensor in args[1:5]:
-        if tensor is not None and tensor.numel() != source.shape[1]:
-            raise RuntimeError(
-                f"batch norm over {tensor.numel()} channels got {tuple(source.shape)}"
-            )
-
-
-def _cudnn_attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+def _cudnn_attention(args: Args, kwargs: Kwargs) -> tuple[Any, ...]:
     """``[N, H, L, E], [N, H, S, E], [N, H, S, V] → [N, H, L, V]``, in the query's order of strides.
 
     Beside it the log-sum-exp of each row, and the state of the generator of random numbers. The
@@ -100,12 +73,12 @@ def _cudnn_attention(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any
     shape = (*query.shape[:3], value.shape[3])
     order = sorted(range(4), key=query.stride, reverse=True)
     output = torch.empty_permuted(shape, order, dtype=query.dtype, device=META)
-    sums = torch.empty((*query.shape[:3], 1), dtype=torch.float32, device=META)
-    seed, offset = (torch.empty((), dtype=torch.int64, device=META) for _ in range(2))
+    sums = made((*query.shape[:3], 1), torch.float32)
+    seed, offset = (made((), torch.int64) for _ in range(2))
     return output, sums, None, None, query.shape[2], key.shape[2], seed, offset, None
 
 
-SHAPE_RULES: dict[str, Callable[[tuple[Any, ...], dict[str, Any]], Any]] = {
+SHAPE_RULES: dict[str, Rule] = {
     "aten._fused_rms_norm.default": _rms_norm,
     "aten._scaled_dot_product_cudnn_attention.default": _cudnn_attention,
     "aten._fused_rms_norm_backward.default": _rms_norm_backward,

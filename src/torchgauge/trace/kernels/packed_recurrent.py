@@ -14,8 +14,36 @@ from typing import Any
 import torch
 
 from torchgauge.trace.kernels import recurrent
-from torchgauge.trace.kernels.recurrent import Cell
-from torchgauge.trace.torch_internals import packed_lstm_takes_onednn
+from torchgauge.trace.kernels.recurrent import Cell, Options
+from torchgauge.trace.torch_internals.chosen_kernels import packed_lstm_takes_onednn
+
+
+def pad_packed_sequence(
+    data: torch.Tensor,
+    batch_sizes: torch.Tensor,
+    batch_first: bool,
+    padding_value: float,
+    total_length: int = 0,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unpack ``[sum of lengths, ...]`` to ``[T, B, ...]`` and the lengths ``[B]``.
+
+    The same copies in the same order as ``_pad_packed_sequence`` in PyTorch's
+    ``aten/src/ATen/native/PackedSequence.cpp``: one per run of equal batch sizes.
+    """
+    sizes = [int(size) for size in batch_sizes.tolist()]
+    steps, batch = max(len(sizes), total_length), sizes[0]
+    output = data.new_full((steps, batch, *data.shape[1:]), padding_value)
+    offset = start = 0
+    while start < len(sizes):
+        end = start
+        while end < len(sizes) and sizes[end] == sizes[start]:
+            end += 1
+        size, count = sizes[start], end - start
+        chunk = data[offset : offset + count * size].view(count, size, *data.shape[1:])
+        output[start:end, :size].copy_(chunk)
+        offset, start = offset + count * size, end
+    lengths = torch.tensor([sum(size > row for size in sizes) for row in range(batch)])
+    return (output.transpose(0, 1) if batch_first else output), lengths
 
 
 def _sliced(hidden: Any, start: int, end: int) -> Any:
@@ -55,11 +83,7 @@ def _layer(
 
 
 def _reversed_layer(
-    data: torch.Tensor,
-    sizes: Sequence[int],
-    first: Any,
-    params: Sequence[torch.Tensor],
-    cell: Cell,
+    data: torch.Tensor, sizes: Sequence[int], first: Any, params: Sequence[torch.Tensor], cell: Cell
 ) -> tuple[torch.Tensor, Any]:
     """Run backwards; sequences join with their first states where they end."""
     gates = recurrent.linear(data, params, 0)
@@ -83,18 +107,12 @@ def _layers(
     hiddens: Sequence[Any],
     params: Sequence[torch.Tensor],
     cell: Cell,
-    *,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
+    options: Options,
 ) -> tuple[torch.Tensor, list[Any]]:
-    directions = 2 if bidirectional else 1
-    per_cell = len(params) // (num_layers * directions)
-    cells = [params[start : start + per_cell] for start in range(0, len(params), per_cell)]
+    cells = options.cells(params)
     finals: list[Any] = []
-    for layer in range(num_layers):
-        if bidirectional:
+    for layer in range(options.num_layers):
+        if options.bidirectional:
             one, two = 2 * layer, 2 * layer + 1
             forward = _layer(data, sizes, hiddens[one], cells[one], cell)
             backward = _reversed_layer(data, sizes, hiddens[two], cells[two], cell)
@@ -104,8 +122,8 @@ def _layers(
         else:
             data, final = _layer(data, sizes, hiddens[layer], cells[layer], cell)
             finals.append(final)
-        if dropout and train and layer < num_layers - 1:
-            data = torch.dropout(data, dropout, True)
+        if options.drops_after(layer):
+            data = torch.dropout(data, options.dropout, True)
     return data, finals
 
 
@@ -115,16 +133,10 @@ def _simple(cell: Cell) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         batch_sizes: torch.Tensor,
         hx: torch.Tensor,
         params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
+        *options: Any,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        output, final = _layers(
-            data, batch_sizes.tolist(), hx.unbind(0), params, cell,
-            num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
-        )  # fmt: skip
+        sizes, hiddens = batch_sizes.tolist(), hx.unbind(0)
+        output, final = _layers(data, sizes, hiddens, params, cell, Options(*options))
         return output, torch.stack(final, 0)
 
     return run
@@ -135,27 +147,17 @@ def _lstm(
     batch_sizes: torch.Tensor,
     hx: Sequence[torch.Tensor],
     params: Sequence[torch.Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
+    *options: Any,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run an LSTM; sequences of one length are a padded batch, which oneDNN takes where it may."""
-    sizes = batch_sizes.tolist()
-    directions = 2 if bidirectional else 1
-    per_cell = len(params) // (num_layers * directions)
-    if sizes[0] == sizes[-1] and packed_lstm_takes_onednn():
-        options = (has_biases, num_layers, dropout, train, bidirectional, False)
-        if recurrent.takes_onednn(data, per_cell):
-            source = data.view(len(sizes), sizes[0], data.shape[1])
-            output, hy, cy = recurrent.onednn_lstm(source, hx, params, *options)
-            return output.view(data.shape[0], output.shape[-1]), hy, cy
+    sizes, chosen = batch_sizes.tolist(), Options(*options)
+    is_padded = sizes[0] == sizes[-1] and packed_lstm_takes_onednn()
+    if is_padded and recurrent.takes_onednn(data, chosen.per_cell(params)):
+        source = data.view(len(sizes), sizes[0], data.shape[1])
+        output, hy, cy = recurrent.onednn_lstm(source, hx, params, chosen)
+        return output.view(data.shape[0], output.shape[-1]), hy, cy
     hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
-    output, final = _layers(
-        data, sizes, hiddens, params, recurrent.lstm_cell,
-        num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
-    )  # fmt: skip
+    output, final = _layers(data, sizes, hiddens, params, recurrent.lstm_cell, chosen)
     hy = torch.stack([state[0] for state in final], 0)
     cy = torch.stack([state[1] for state in final], 0)
     return output, hy, cy

@@ -10,7 +10,7 @@ Shapes: input ``[T, B, I]`` (``[B, T, I]`` with ``batch_first``), states
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch.nn import functional
@@ -19,6 +19,35 @@ Cell: TypeAlias = "Callable[[torch.Tensor, Any, Sequence[torch.Tensor]], Any]"
 _LSTM_MODE = 2
 """oneDNN's number for an LSTM."""
 _ONEDNN_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+class Options(NamedTuple):
+    """What every recurrent operator takes after its tensors, in that order."""
+
+    has_biases: bool
+    num_layers: int
+    dropout: float
+    train: bool
+    bidirectional: bool
+    batch_first: bool = False
+
+    @property
+    def directions(self) -> int:
+        """Return how many directions each layer has."""
+        return 2 if self.bidirectional else 1
+
+    def per_cell(self, params: Sequence[torch.Tensor]) -> int:
+        """Return how many weights and biases each layer and direction has."""
+        return len(params) // (self.num_layers * self.directions)
+
+    def cells(self, params: Sequence[torch.Tensor]) -> list[Sequence[torch.Tensor]]:
+        """Return the weights and biases of each layer and direction."""
+        count = self.per_cell(params)
+        return [params[start : start + count] for start in range(0, len(params), count)]
+
+    def drops_after(self, layer: int) -> bool:
+        """Return whether dropout comes after a layer."""
+        return bool(self.dropout and self.train and layer < self.num_layers - 1)
 
 
 def linear(x: torch.Tensor, params: Sequence[torch.Tensor], index: int) -> torch.Tensor:
@@ -104,78 +133,49 @@ def _layers(
     hiddens: Sequence[Any],
     params: Sequence[torch.Tensor],
     cell: Cell,
-    *,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
+    options: Options,
 ) -> tuple[torch.Tensor, list[Any]]:
-    directions = 2 if bidirectional else 1
-    per_cell = len(params) // (num_layers * directions)
-    cells = [params[start : start + per_cell] for start in range(0, len(params), per_cell)]
+    x, cells = x.transpose(0, 1) if options.batch_first else x, options.cells(params)
     finals: list[Any] = []
-    for layer in range(num_layers):
-        if bidirectional:
+    for layer in range(options.num_layers):
+        if options.bidirectional:
             own = slice(2 * layer, 2 * layer + 2)
             x, pair = _bidirectional_layer(x, hiddens[own], cells[own], cell)
             finals += pair
         else:
             x, final = _layer(x, hiddens[layer], cells[layer], cell)
             finals.append(final)
-        if dropout and train and layer < num_layers - 1:
-            x = torch.dropout(x, dropout, train)
+        if options.drops_after(layer):
+            x = torch.dropout(x, options.dropout, True)
     return x, finals
 
 
 def _simple(cell: Cell) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
     def run(
-        x: torch.Tensor,
-        hx: torch.Tensor,
-        params: Sequence[torch.Tensor],
-        has_biases: bool,
-        num_layers: int,
-        dropout: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: bool,
+        x: torch.Tensor, hx: torch.Tensor, params: Sequence[torch.Tensor], *options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        output, final = _layers(
-            x.transpose(0, 1) if batch_first else x, hx.unbind(0), params, cell,
-            num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
-        )  # fmt: skip
+        chosen = Options(*options)
+        output, final = _layers(x, hx.unbind(0), params, cell, chosen)
         states = torch.stack(final, 0)
         del final
-        return (output.transpose_(0, 1) if batch_first else output), states
+        return (output.transpose_(0, 1) if chosen.batch_first else output), states
 
     return run
 
 
 def lstm(
-    x: torch.Tensor,
-    hx: Sequence[torch.Tensor],
-    params: Sequence[torch.Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
+    x: torch.Tensor, hx: Sequence[torch.Tensor], params: Sequence[torch.Tensor], *options: Any
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run an LSTM: oneDNN's kernel per layer and direction, step by step with a projection."""
-    directions = 2 if bidirectional else 1
-    per_cell = len(params) // (num_layers * directions)
-    options = (has_biases, num_layers, dropout, train, bidirectional, batch_first)
-    if takes_onednn(x, per_cell):
-        return onednn_lstm(x, hx, params, *options)
+    chosen = Options(*options)
+    if takes_onednn(x, chosen.per_cell(params)):
+        return onednn_lstm(x, hx, params, chosen)
     hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
-    output, final = _layers(
-        x.transpose(0, 1) if batch_first else x, hiddens, params, lstm_cell,
-        num_layers=num_layers, dropout=dropout, train=train, bidirectional=bidirectional,
-    )  # fmt: skip
+    output, final = _layers(x, hiddens, params, lstm_cell, chosen)
     cy = torch.stack([state[1] for state in final], 0)
     hy = torch.stack([state[0] for state in final], 0)
     del final
-    return (output.transpose_(0, 1) if batch_first else output), hy, cy
+    return (output.transpose_(0, 1) if chosen.batch_first else output), hy, cy
 
 
 def takes_onednn(x: torch.Tensor, per_cell: int) -> bool:
@@ -184,44 +184,36 @@ def takes_onednn(x: torch.Tensor, per_cell: int) -> bool:
 
 
 def onednn_lstm(
-    x: torch.Tensor,
-    hx: Sequence[torch.Tensor],
-    params: Sequence[torch.Tensor],
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool,
+    x: torch.Tensor, hx: Sequence[torch.Tensor], params: Sequence[torch.Tensor], options: Options
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Run an LSTM with oneDNN's kernel, once per layer and direction."""
-    directions = 2 if bidirectional else 1
-    per_cell = len(params) // (num_layers * directions)
-    source = x = (x.transpose(0, 1) if batch_first else x).contiguous()
+    directions, cells = options.directions, options.cells(params)
+    source = x = (x.transpose(0, 1) if options.batch_first else x).contiguous()
     h0, c0 = hx[0].contiguous(), hx[1].contiguous()
     hy, cy = [], []
     outputs = [x] * directions  # each is there until the next layer's takes its place
-    for layer in range(num_layers):
+    for layer in range(options.num_layers):
         for direction in range(directions):
             index = layer * directions + direction
-            weights = list(params[index * per_cell : (index + 1) * per_cell])
+            weights = list(cells[index])
             hidden, cell = h0[index], c0[index]
-            if not has_biases:
+            if not options.has_biases:
                 # As large as the weights, as ``mkldnn/RNN.cpp`` makes them.
                 weights += [torch.zeros_like(weight) for weight in weights]
             result = torch.ops.aten.mkldnn_rnn_layer(
                 x, *weights, hidden, cell, direction == 1, [], _LSTM_MODE, h0.shape[2],
-                num_layers, has_biases, bidirectional, batch_first, train,
+                options.num_layers, options.has_biases, options.bidirectional, options.batch_first,
+                options.train,
             )  # fmt: skip
             outputs[direction] = result[0]
             hy.append(result[1])
             cy.append(result[2])
             del result
         x = outputs[0] if directions == 1 else torch.cat(outputs, -1)
-        if dropout and train and layer < num_layers - 1:
-            x = torch.dropout(x, dropout, True)
+        if options.drops_after(layer):
+            x = torch.dropout(x, options.dropout, True)
     states = torch.stack(hy, 0), torch.stack(cy, 0)
-    output = x.transpose(0, 1) if batch_first else x
+    output = x.transpose(0, 1) if options.batch_first else x
     del source  # the kernel's own variable lives until here
     return output, *states
 

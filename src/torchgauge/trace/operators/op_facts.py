@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-from torchgauge.trace.operators.fourier import TRANSFORMS
 from torchgauge.trace.operators.pointwise import pointwise_rule
-from torchgauge.trace.operators.shape_rules import SHAPE_RULES
-from torchgauge.trace.torch_internals import OpOverload, is_composite
+from torchgauge.trace.shapes.fourier import TRANSFORMS
+from torchgauge.trace.shapes.rule import Args, Kwargs, Rule
+from torchgauge.trace.shapes.table import SHAPE_RULES
+from torchgauge.trace.torch_internals.kernels import OpOverload, is_composite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class OpFacts:
     """Makes a sparse tensor of a dense one."""
     makes_nested: bool = False
     """Makes nested tensors or takes them apart."""
-    rule: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+    rule: Rule | None = None
     """Makes the meta outputs; may return ``NotImplemented`` to leave them to PyTorch."""
     reads_layouts: bool = False
     """What the kernel takes for itself depends on the strides of its arguments."""
@@ -59,6 +60,17 @@ class OpFacts:
     """Makes new tensors that look as the arguments' shapes, dtypes and numbers say."""
     is_plain: bool = False
     """Has no law of its own: where not all values are known it is only run and noted."""
+
+
+class OpCall(NamedTuple):
+    """One call of an operator without data."""
+
+    func: Any
+    facts: OpFacts
+    args: Args
+    kwargs: Kwargs
+    tensors: Sequence[torch.Tensor]
+    """The dense tensors among its arguments, all on the meta device."""
 
 
 _cache: dict[Any, OpFacts] = {}

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _OPERANDS = {
     "aten.mm.default": 2, "aten.addmm.default": 3, "aten.mv.default": 2, "aten.addmv.default": 3,

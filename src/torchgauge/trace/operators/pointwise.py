@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args, Kwargs
+
 _BOOLEAN = frozenset(
     ("eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not",
      "isnan", "isinf", "isfinite", "isposinf", "isneginf", "signbit", "isin")
@@ -55,9 +57,7 @@ def pointwise_rule(name: str) -> Any:
     return rule
 
 
-def _checked(
-    rule: Any, is_fine: Callable[..., bool], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Any:
+def _checked(rule: Any, is_fine: Callable[..., bool], args: Args, kwargs: Kwargs) -> Any:
     """Answer where the arguments are fine; what is wrong with others, PyTorch says."""
     return rule(args, kwargs) if is_fine(*args, **kwargs) else NotImplemented
 
@@ -82,15 +82,15 @@ _NEEDED: dict[str, Callable[..., bool]] = {
 }
 
 
-def _same_dtype(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _same_dtype(args: Args, kwargs: Kwargs) -> Any:
     return _result(args, kwargs, None)
 
 
-def _to_boolean(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _to_boolean(args: Args, kwargs: Kwargs) -> Any:
     return _result(args, kwargs, torch.bool)
 
 
-def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _in_place(args: Args, kwargs: Kwargs) -> Any:
     target = args[0]
     shape = target.shape
     for value in args[1:]:
@@ -99,7 +99,7 @@ def _in_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return target
 
 
-def _result(args: tuple[Any, ...], kwargs: dict[str, Any], dtype: torch.dtype | None) -> Any:
+def _result(args: Args, kwargs: Kwargs, dtype: torch.dtype | None) -> Any:
     """Return an empty result, or ``NotImplemented`` when PyTorch has to say what it is.
 
     Plain means: floating-point operands of one dtype (0-dimensional ones apart), none complex,

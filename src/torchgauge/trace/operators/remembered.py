@@ -16,13 +16,10 @@ import torch
 
 from torchgauge.trace.operators.op_facts import OpFacts
 from torchgauge.trace.operators.repeated import Layer
-from torchgauge.trace.operators.shape_rules import META
-from torchgauge.trace.torch_internals import (
-    dispatch_keys,
-    dispatch_state,
-    function_mode_count,
-    storage_key,
-)
+from torchgauge.trace.shapes.rule import META, Args, Kwargs
+from torchgauge.trace.torch_internals.dispatch_state import dispatch_keys, dispatch_state
+from torchgauge.trace.torch_internals.modes import function_mode_count
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _PLAIN = frozenset(
     (bool, int, float, complex, str, type(None), torch.dtype, torch.device, torch.layout,
@@ -43,9 +40,7 @@ class Remembered:
     def __init__(self) -> None:
         self._answers: dict[tuple[Any, ...], Any] = {}
 
-    def answer(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def answer(self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs) -> Any:
         """Return new tensors like those that ``func`` gave for the same call before."""
         storages: list[int] = []
         known = self.key(func, facts, args, kwargs, storages)
@@ -61,12 +56,7 @@ class Remembered:
         return again(found)
 
     def key(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        storages: list[int],
+        self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs, storages: list[int]
     ) -> tuple[Any, ...] | None:
         """Return all that decides an answer, ``None`` where it cannot be told.
 
@@ -80,7 +70,7 @@ class Remembered:
         return tuple(key)
 
     def layer_key(
-        self, layer: Layer, args: tuple[Any, ...], held: list[Any], storages: list[int]
+        self, layer: Layer, args: Args, held: list[Any], storages: list[int]
     ) -> tuple[Any, ...] | None:
         """Return all that decides what a layer does, ``None`` where it cannot be told.
 
@@ -124,7 +114,7 @@ def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
     return True
 
 
-def _note_named(kwargs: dict[str, Any], key: list[Any], storages: list[int]) -> bool:
+def _note_named(kwargs: Kwargs, key: list[Any], storages: list[int]) -> bool:
     for name, value in kwargs.items():
         key.append(name)
         if not _note((value,), key, storages):

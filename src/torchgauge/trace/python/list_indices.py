@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from torchgauge.trace.torch_internals import without_modes
+from torchgauge.trace.torch_internals.modes import without_modes
 from torchgauge.trace.values.values import ValueStore
 
 _INDEXING = (torch.Tensor.__getitem__, torch.Tensor.__setitem__)

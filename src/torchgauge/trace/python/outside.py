@@ -29,7 +29,7 @@ from torchgauge.facts.trace import OUTSIDE, NotCounted, Phase
 from torchgauge.trace.data_dependent import DataDependentError
 from torchgauge.trace.inspect.code_lines import is_ours, is_session, is_torch, place
 from torchgauge.trace.python.arrays import FEW_FLOATS, FEW_INTEGERS, is_computed
-from torchgauge.trace.torch_internals import dispatch_modes, without_modes
+from torchgauge.trace.torch_internals.modes import dispatch_modes, without_modes
 
 if TYPE_CHECKING:
     from torchgauge.trace.record.recorder import Recorder

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args, Kwargs
+
 HALF_ON_CPU = (
     "the CPU has no kernel in half precision for some operators on sparse tensors; they were "
     "computed in float32, and count as those of the GPU in half precision"
@@ -84,7 +86,7 @@ def lacks_half(error: Exception) -> bool:
     return re.search(r"not implemented for '(Half|BFloat16)'", str(error)) is not None
 
 
-def in_float32(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def in_float32(func: Callable[..., Any], args: Args, kwargs: Kwargs) -> Any:
     """Run an operator, one that writes to no argument, on float32 copies; return its dtype."""
     dtype = next(t.dtype for t in (*args, *kwargs.values()) if _is_half(t))
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.shapes.rule import Args
+
 _PRODUCTS = frozenset(
     f"aten.{base}.{overload}"
     for base in ("mul", "mul_", "div", "div_")
@@ -17,7 +19,7 @@ _PRODUCTS = frozenset(
 )
 
 
-def keeps_number(name: str, args: tuple[Any, ...]) -> bool:
+def keeps_number(name: str, args: Args) -> bool:
     """Return whether autograd saves an operator's Python number for the backward.
 
     Hooks on what is saved, such as a checkpoint's, do not see numbers (``saved_variable.cpp``).
@@ -32,7 +34,7 @@ KEPT = "kept_number"
 _NODES = frozenset(("MulBackward0", "DivBackward0", "DivBackward1"))
 
 
-def takes_kept_number(name: str, args: tuple[Any, ...], node: Any) -> bool:
+def takes_kept_number(name: str, args: Args, node: Any) -> bool:
     """Return whether an operator under a backward node is its formula's, with the saved number."""
     if name not in _PRODUCTS or isinstance(args[1], torch.Tensor):
         return False

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from torchgauge.trace.inspect.describe import tensors_in
-from torchgauge.trace.torch_internals import memory_events, profiler_is_on
+from torchgauge.trace.torch_internals.profiler import memory_events, profiler_is_on
 
 _KNOWN = ("aten.", "prim.", "prims.", "profiler.")
 

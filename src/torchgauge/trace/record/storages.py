@@ -10,7 +10,7 @@ import torch
 from torchgauge.facts.trace import Role, StorageEvent, StorageRecord
 from torchgauge.trace.failures.out_of_memory import RealRunStopped
 from torchgauge.trace.inspect.code_lines import code_line
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.torch_internals.tensors import storage_key
 
 _CODE_FROM = 64 * 1024
 """Bytes from which on the line of code that made a storage is noted: looking takes time."""
@@ -85,13 +85,13 @@ class StorageTracker:
         self.set_role(index, role, label)
         return index
 
-    def stand_in(self, twin: torch.Tensor, original: torch.Tensor) -> None:
+    def stand_in(self, stand_in: torch.Tensor, original: torch.Tensor) -> None:
         """Count a stand-in for a tensor that is followed itself as that one, once.
 
-        What an operator leaves on the CPU, such as the batch sizes of packed sequences, has a twin
+        What an operator leaves on the CPU, such as the batch sizes of packed sequences, has a copy
         on the meta device as soon as another operator takes it.
         """
-        storage = twin.untyped_storage()
+        storage = stand_in.untyped_storage()
         key = storage_key(storage)
         index = self.live.get(storage_key(original.untyped_storage()))
         if index is not None and key not in self.live:
@@ -129,7 +129,7 @@ class StorageTracker:
             self._labels.setdefault(index, label)
 
     def set_host(self, index: int) -> None:
-        """Note that a storage lies in main memory, beside the device."""
+        """Note that a storage lies in host memory."""
         self._host.add(index)
 
     def alive(self) -> set[int]:

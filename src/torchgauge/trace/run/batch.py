@@ -13,23 +13,24 @@ from torchgauge.facts.trace import Execution, ModuleCall, NamedValue, Trace
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.isolate.isolation import unheard
-from torchgauge.trace.run.session import Request, Session
+from torchgauge.trace.run.run_plan import RunPlan
+from torchgauge.trace.run.session import Session
 
 
-def name_batch(request: Request, trace: Trace) -> Trace:
+def name_batch(run_plan: RunPlan, trace: Trace) -> Trace:
     """Return the trace with ``batch_dims`` filled in; unchanged when it cannot be told.
 
     A dimension is named when it is a multiple of the batch size in both runs. The second run
     keeps no operators, so it costs about a bare forward.
     """
     batch = trace.batch_size
-    plan = _one_more(request.plan, batch) if batch else None
+    plan = _one_more(run_plan.plan, batch) if batch else None
     if plan is None or not batch or trace.failure is not None:
         return trace
     if trace.execution is Execution.REAL:
         return trace
-    scenario = Scenario(precision=request.scenario.precision)
-    second = replace(request, plan=plan, scenario=scenario, on_progress=None)
+    scenario = Scenario(precision=run_plan.scenario.precision)
+    second = replace(run_plan, plan=plan, scenario=scenario, on_progress=None)
     with unheard():  # it ran before
         outcome = Session(second, Execution.SIMULATED, keep_ops=False).run()
     if outcome.error is not None:
@@ -66,8 +67,8 @@ def _explained(call: ModuleCall, other: ModuleCall) -> bool:
     if any(len(values) != len(others) for values, others in pairs):
         return False
     for values, others in pairs:
-        for value, twin in zip(values, others, strict=True):
-            mine, its = value.tensor, twin.tensor
+        for value, its_value in zip(values, others, strict=True):
+            mine, its = value.tensor, its_value.tensor
             if (mine is None) != (its is None):
                 return False
             if mine is None or its is None:
@@ -93,11 +94,11 @@ def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | 
 
     known: dict[tuple[int, int], NamedValue] = {}
 
-    def named(value: NamedValue, twin: NamedValue) -> NamedValue:
-        key = id(value), id(twin)  # equal values are one object
+    def named(value: NamedValue, its_value: NamedValue) -> NamedValue:
+        key = id(value), id(its_value)  # equal values are one object
         found = known.get(key)
         if found is None:
-            found = known[key] = _named(value, twin, batch, grown)
+            found = known[key] = _named(value, its_value, batch, grown)
         return found
 
     def name(
@@ -108,11 +109,13 @@ def _named_trace(trace: Trace, other: Trace, batch: int, grown: int) -> Trace | 
         return tuple([named(v, o) for v, o in zip(values, others, strict=True)])
 
     def named_call(call: ModuleCall) -> ModuleCall:
-        twin = calls.get(call.index)
-        if twin is None:
+        its_value = calls.get(call.index)
+        if its_value is None:
             return call
         return replace(
-            call, inputs=name(call.inputs, twin.inputs), outputs=name(call.outputs, twin.outputs)
+            call,
+            inputs=name(call.inputs, its_value.inputs),
+            outputs=name(call.outputs, its_value.outputs),
         )
 
     return replace(

@@ -13,17 +13,15 @@ from torch import nn
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.trace.failures.out_of_memory import free_bytes
 from torchgauge.trace.isolate.isolation import unheard
-from torchgauge.trace.run.session import Outcome, Request, Session
+from torchgauge.trace.run.run_plan import Outcome, RunPlan
+from torchgauge.trace.run.session import Session
 from torchgauge.units import format_bytes
 
 _SHARE = 0.8
 """Share of the free memory that a real run may take: kernels need room for themselves."""
 _GROUPS = (
     ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    (
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
-    ),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
 )
 """Where Linux says how much memory a container may use, and how much it does (versions 2, 1)."""
 
@@ -37,18 +35,18 @@ class Demand:
     """The values that were asked for and nobody knows."""
 
 
-def demand(request: Request, failed: Trace) -> Demand:
+def demand(run_plan: RunPlan, failed: Trace) -> Demand:
     """Simulate once more with 1 for every unknown value, and weigh what was alive at its peak.
 
     Where that fails too, what was alive until then counts, and four times the parameters in
     training: gradients and two states of an optimizer.
     """
-    session = Session(replace(request, on_progress=None, on_call=None), Execution.SIMULATED)
+    session = Session(replace(run_plan, on_progress=None, on_call=None), Execution.SIMULATED)
     asked = session.go_on_with_stand_ins()
     with unheard():
         outcome = session.run()
-    factor = 4 if request.scenario.is_training else 1
-    parameters = factor * sum(p.numel() * p.element_size() for p in _parameters(request.model))
+    factor = 4 if run_plan.scenario.is_training else 1
+    parameters = factor * sum(p.numel() * p.element_size() for p in _parameters(run_plan.model))
     return Demand(
         needed_bytes=max(_peak(outcome.trace), _peak(failed), parameters),
         asked=tuple(dict.fromkeys(asked)),

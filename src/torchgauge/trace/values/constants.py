@@ -11,7 +11,8 @@ from typing import Any, TypeAlias
 
 import torch
 
-from torchgauge.trace.operators.op_facts import OpFacts
+from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args
 
 ConstantOf: TypeAlias = Callable[[torch.Tensor], "torch.Tensor | None"]
 """Takes a meta tensor; returns the number that fills it (0-dimensional, on the CPU) or ``None``."""
@@ -40,47 +41,27 @@ _WRITES = frozenset(("copy_", "fill_", "zero_"))
 _DROPPED = ("layout", "memory_format", "pin_memory", "non_blocking")
 
 
-def passed_on(
-    func: Any,
-    facts: OpFacts,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    outputs: list[torch.Tensor],
-    constant_of: ConstantOf,
-) -> Filled | None:
+def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf) -> Filled | None:
     """Return the outputs that are filled with one number, ``None`` where no rule says so."""
     if not outputs:
         return None
-    base = facts.base
+    base, args = call.facts.base, call.args
     number: torch.Tensor | None
     if base in PICKS:
         number = constant_of(args[0])
     elif base in _JOINS:
         number = _same(args[0], constant_of)
     elif base == "constant_pad_nd":
-        number = _padded(args, kwargs, constant_of)
+        number = _padded(args, call.kwargs, constant_of)
     elif base in _REDUCTIONS:
         number = _reduced(base, args[0], outputs[0], constant_of)
     elif base == "where" and len(args) == 3:
         number = _chosen(args, constant_of)
-    elif facts.is_elementwise:
-        number = _computed(func, base, args, kwargs, constant_of)
+    elif call.facts.is_elementwise:
+        number = _computed(call, constant_of)
     else:
         return None
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
-
-
-def covers_storage(tensor: torch.Tensor) -> bool:
-    """Return whether a write to a tensor is one to every byte of its storage."""
-    if tensor.numel() * tensor.element_size() != tensor.untyped_storage().nbytes():
-        return False
-    expected = 1
-    dims = zip(tensor.stride(), tensor.shape, strict=True)
-    for stride, size in sorted(dim for dim in dims if dim[1] != 1):
-        if stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
@@ -94,7 +75,7 @@ def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | No
     return None
 
 
-def filled_with(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def filled_with(base: str, args: Args, kwargs: Mapping[str, Any]) -> Any:
     """Return the number that ``ones``, ``zeros_like``, ``new_full`` and their like fill with."""
     if "ones" in base:
         return 1
@@ -115,16 +96,14 @@ def _same(values: Any, constant_of: ConstantOf) -> torch.Tensor | None:
     return first
 
 
-def _padded(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], constant_of: ConstantOf
-) -> torch.Tensor | None:
+def _padded(args: Args, kwargs: Mapping[str, Any], constant_of: ConstantOf) -> torch.Tensor | None:
     number = constant_of(args[0])
     value = args[2] if len(args) > 2 else kwargs.get("value", 0)
     only_cut = all(size <= 0 for size in args[1])
     return number if number is not None and (only_cut or number == value) else None
 
 
-def _chosen(args: tuple[Any, ...], constant_of: ConstantOf) -> torch.Tensor | None:
+def _chosen(args: Args, constant_of: ConstantOf) -> torch.Tensor | None:
     """Return the number that ``where(condition, a, b)`` takes everywhere."""
     condition = constant_of(args[0])
     if condition is None:
@@ -139,13 +118,7 @@ def _chosen(args: tuple[Any, ...], constant_of: ConstantOf) -> torch.Tensor | No
     return torch.as_tensor(taken, device="cpu")
 
 
-def _computed(
-    func: Any,
-    base: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    constant_of: ConstantOf,
-) -> torch.Tensor | None:
+def _computed(call: OpCall, constant_of: ConstantOf) -> torch.Tensor | None:
     """Run an element-wise operator on one element of each argument."""
 
     def element(value: Any) -> Any:
@@ -158,20 +131,20 @@ def _computed(
             raise LookupError
         return number.reshape((1,) * value.dim()).clone()
 
-    target = args[0]
+    args, target = call.args, call.args[0]
     rest: tuple[Any, ...] = args
     try:
-        if base in _WRITES:
+        if call.facts.base in _WRITES:
             one = torch.zeros((1,) * target.dim(), dtype=target.dtype, device="cpu")
             rest = (one, *(element(value) for value in args[1:]))
         else:
             rest = tuple(element(value) for value in args)
-        options = {k: element(v) for k, v in kwargs.items() if k not in _DROPPED}
+        options = {k: element(v) for k, v in call.kwargs.items() if k not in _DROPPED}
     except LookupError:
         return None
     if "device" in options:
         options["device"] = torch.device("cpu")
-    result = func(*rest, **options)
+    result = call.func(*rest, **options)
     return result.reshape(()) if isinstance(result, torch.Tensor) else None
 
 

@@ -19,11 +19,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from torchgauge.trace.torch_internals import (
-    flatten_with_names,
-    scan_by_halves,
-    unflatten,
-)
+from torchgauge.trace.torch_internals.higher_order import scan_by_halves
+from torchgauge.trace.torch_internals.structures import flatten_with_names, unflatten
 
 Function: TypeAlias = Callable[..., Any]
 Decide: TypeAlias = Callable[[torch.Tensor, str], bool]

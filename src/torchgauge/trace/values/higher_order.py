@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import FLEX_STATISTICS
+from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.higher_order import FLEX_STATISTICS
 
 META = torch.device("meta")
 
 
-def run_higher_order(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def run_higher_order(func: Any, args: Args, kwargs: Kwargs) -> Any:
     """Return the outputs of a higher-order operator on meta tensors.
 
     FlexAttention: query ``[B, H, L, E]``, value ``[B, H', S, Ev]`` → output ``[B, H, L, Ev]``,
@@ -25,7 +26,7 @@ def run_higher_order(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     return func(*args, **kwargs)
 
 
-def _flex_attention(args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
+def _flex_attention(args: Args) -> tuple[torch.Tensor, ...]:
     query, value = args[0], args[2]
     rows = query.shape[:-1]
     output = torch.empty((*rows, value.shape[-1]), dtype=query.dtype, device=META)
@@ -35,7 +36,7 @@ def _flex_attention(args: tuple[Any, ...]) -> tuple[torch.Tensor, ...]:
     return output, *statistics
 
 
-def _flex_attention_backward(args: tuple[Any, ...]) -> tuple[Any, ...]:
+def _flex_attention_backward(args: Args) -> tuple[Any, ...]:
     """Gradients of query, key and value; none for what the score function captured."""
     grads = tuple(torch.empty_like(tensor, device=META) for tensor in args[:3])
     return (*grads, ())

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 
 from torchgauge.trace.data_dependent import DataDependentError
-from torchgauge.trace.operators.op_facts import OpFacts
-from torchgauge.trace.operators.reader_rules import READER_RULES
-from torchgauge.trace.operators.shape_rules import META
-from torchgauge.trace.torch_internals import storage_key
+from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.readers import READER_RULES
+from torchgauge.trace.shapes.rule import META
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.values import FROM_SIZE, READ_LIMIT, Origins, ValueStore
 
 CPU = torch.device("cpu")
@@ -24,15 +24,9 @@ class Readers:
     def __init__(self, values: ValueStore) -> None:
         self.values = values
 
-    def run(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: Sequence[torch.Tensor],
-    ) -> Any:
+    def run(self, call: OpCall) -> Any:
         """Run an operator whose result depends on values."""
+        func, facts, args, kwargs, tensors = call
         base = facts.base
         if base in ("index", "_unsafe_index"):
             return func(*args, **kwargs)
@@ -59,29 +53,23 @@ class Readers:
         for tensor in tensors:
             self.values.decide(tensor, base)
         if any(tensor.numel() > READ_LIMIT for tensor in tensors):
-            return self._read_numbers(func, base, args, kwargs, tensors)
+            return self._read_numbers(call)
         real, origins = self.values.compute(func, args, kwargs)
         return self._as_meta(real, origins)
 
-    def _read_numbers(
-        self,
-        func: Any,
-        base: str,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: Sequence[torch.Tensor],
-    ) -> Any:
+    def _read_numbers(self, call: OpCall) -> Any:
         """Read tensors that are too large to be written out, each filled with one number.
 
         Raises:
             DataDependentError: where the number alone does not say it.
         """
+        tensors, base = call.tensors, call.facts.base
         numbers = [self.values.number_of(tensor) for tensor in tensors]
         if base == "nonzero" and numbers[0] is not None:
             count = tensors[0].numel() if numbers[0] else 0
             return torch.empty((count, tensors[0].dim()), dtype=torch.int64, device=META)
         if base in ("equal", "allclose") and None not in numbers:
-            return func(*numbers, *args[2:], **kwargs)
+            return call.func(*numbers, *call.args[2:], **call.kwargs)
         sizes = ", ".join(str(tuple(tensor.shape)) for tensor in tensors)
         raise DataDependentError(f"{base} needs all values of {sizes}, too many to write out")
 

@@ -1,4 +1,4 @@
-"""How an operator runs without data: on meta tensors, with values beside where they are small.
+"""How an operator runs without data: on meta tensors, with the values of small ones kept.
 
 Everything here runs inside the recorder's dispatch handler, where the mode is off: operators
 called here are not recorded.
@@ -7,24 +7,25 @@ called here are not recorded.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 
-from torchgauge.trace.inspect.geometry import view_over
+from torchgauge.trace.inspect.geometry import covers_storage, view_over
 from torchgauge.trace.inspect.irregular import (
     KNOWN_WITHOUT_DATA,
     is_irregular,
     refuse,
     sparse_clone,
 )
-from torchgauge.trace.operators.op_facts import OpFacts
+from torchgauge.trace.operators.op_facts import OpCall, OpFacts
 from torchgauge.trace.operators.remembered import Remembered
-from torchgauge.trace.operators.shape_rules import META
-from torchgauge.trace.torch_internals import sent_already, storage_key
-from torchgauge.trace.values.constants import PICKS, covers_storage, filled_with, passed_on
+from torchgauge.trace.shapes.rule import META, Args, Kwargs, Rule
+from torchgauge.trace.torch_internals.kernels import sent_already
+from torchgauge.trace.torch_internals.tensors import storage_key
+from torchgauge.trace.values.constants import PICKS, filled_with, passed_on
 from torchgauge.trace.values.higher_order import run_higher_order
 from torchgauge.trace.values.readers import CPU, Readers
 from torchgauge.trace.values.spread import CHOICES, Choice, spread
@@ -52,7 +53,6 @@ _PLAIN = {
 """What an operator on oneDNN's own tensors, which pools without gradients, is on others."""
 _FILLS_IN_PLACE = ("fill_", "zero_", "copy_")
 """What may give values to a tensor that had none."""
-Rule: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Any]
 
 
 class Simulation:
@@ -72,7 +72,7 @@ class Simulation:
         self._drawn = 0
         """How many random numbers were drawn."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
-        """By real storage: a reference that ends with it, and its meta twin."""
+        """By real storage: a reference that ends with it, and its meta copy."""
 
     @property
     def has_guessed_choice(self) -> bool:
@@ -97,9 +97,9 @@ class Simulation:
     def constant(
         self, tensor: torch.Tensor, *, origins: Origins = KNOWN, keep: bool = True
     ) -> torch.Tensor:
-        """Return the meta twin of a real tensor; the same storage always gets the same twin.
+        """Return the meta copy of a real tensor; the same storage always gets the same copy.
 
-        Without ``keep`` the twin is a new one, which lives as long as it is used.
+        Without ``keep`` the copy is a new one, which lives as long as it is used.
         """
         if is_irregular(tensor):
             refuse(nested=tensor.is_nested)
@@ -112,17 +112,17 @@ class Simulation:
             entry = (ended, torch.UntypedStorage(storage.nbytes(), device="meta"))
             if keep:
                 self._constants[key] = entry
-        twin = view_over(entry[1], tensor)
+        meta = view_over(entry[1], tensor)
         if tensor.is_meta:
-            return twin
+            return meta
         numel = storage.nbytes() // max(1, tensor.element_size())
         if is_new and has_small_value((numel,), tensor.dtype):
             whole = torch.UntypedStorage(storage.nbytes())
             whole.copy_(storage.cpu(), False)
             self.values.adopt(entry[1], whole, origins=origins)
-        elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(twin)):
-            self.values.copy_of(twin, tensor)
-        return twin
+        elif is_new or (storage_key(entry[1]) in self.values and not self.values.knows(meta)):
+            self.values.copy_of(meta, tensor)
+        return meta
 
     def on_cpu(self, meta: torch.Tensor) -> torch.Tensor:
         """Return what a tensor that lies on the CPU is there: real where its values are known."""
@@ -158,12 +158,7 @@ class Simulation:
     # ------------------------------------------------------------------ operators
 
     def run(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        tensors: Sequence[torch.Tensor],
+        self, func: Any, facts: OpFacts, args: Args, kwargs: Kwargs, tensors: Sequence[torch.Tensor]
     ) -> Any:
         """Run one operator; all ``tensors`` among its arguments are on the meta device."""
         if facts.name == "aten.lift_fresh.default":
@@ -188,7 +183,7 @@ class Simulation:
             args = (args[0], self.readers.as_positions(args[1]), *args[2:])
             tensors = [item for item in flat(args) if isinstance(item, torch.Tensor)]
         elif facts.reads_values and facts.rule is None:
-            return self.readers.run(func, facts, args, kwargs, tensors)
+            return self.readers.run(OpCall(func, facts, args, kwargs, tensors))
         if facts.is_collective and func.namespace == "c10d":
             return sent_already(func, args)
         if facts.is_higher_order:
@@ -203,52 +198,49 @@ class Simulation:
             if facts.name.split(".")[1] not in KNOWN_WITHOUT_DATA:
                 refuse(nested=output.is_nested)
             return output
-        if facts.depends_on_shape_only:
-            self._fill(func, args, kwargs, output)
-        elif draws(facts.base, args, kwargs, output):
-            self._drawn += 1
-            draw(self.values, facts.base, self._drawn, func, args, kwargs, output)
-        elif (answer := finite_answer(facts.base, args)) is not None and not self._all_known(
-            tensors
-        ):
-            self.values.fill(output, answer, origins=FINITE)
-        elif facts.base in _EMPTY:
-            if has_small_value(output.shape, output.dtype):  # parts may be written one by one
-                self.values.fill(output, 0)
-        elif tensors and (len(self.values) > 0 or facts.base in _FILLS_IN_PLACE):
-            self._pass_on(func, facts, args, kwargs, output, tensors)
-        if facts.base in CHOICES:
-            spread(self.values, facts.base, args, kwargs, output, self.values.place())
+        self._note_values(OpCall(func, facts, args, kwargs, tensors), output)
         return output
 
-    def _pass_on(
-        self,
-        func: Any,
-        facts: OpFacts,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        output: Any,
-        tensors: Sequence[torch.Tensor],
-    ) -> None:
+    def _note_values(self, call: OpCall, output: Any) -> None:
+        """Give the output of an operator the values that are known or may be assumed."""
+        values, base, tensors = self.values, call.facts.base, call.tensors
+        if call.facts.depends_on_shape_only:
+            self._fill(call, output)
+        elif draws(call, output):
+            self._drawn += 1
+            draw(values, self._drawn, call, output)
+        elif (answer := finite_answer(base, call.args)) is not None and not self._all_known(
+            tensors
+        ):
+            values.fill(output, answer, origins=FINITE)
+        elif base in _EMPTY:
+            if has_small_value(output.shape, output.dtype):  # parts may be written one by one
+                values.fill(output, 0)
+        elif tensors and (len(values) > 0 or base in _FILLS_IN_PLACE):
+            self._pass_on(call, output)
+        if base in CHOICES:
+            spread(values, call, output, values.place())
+
+    def _pass_on(self, call: OpCall, output: Any) -> None:
         """Give the output of an operator its values, if they are known, or drop old ones."""
+        facts, tensors = call.facts, call.tensors
         if facts.is_deterministic and self._all_known(tensors):
-            self._follow(func, facts, args, kwargs, output)
+            self._follow(call, output)
         elif facts.base in _FILLS_IN_PLACE or (
             facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
         ):
-            if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
-                self._invalidate(output, args)
+            if not self._fill_outputs(call, output) and facts.is_mutating:
+                self._invalidate(output, call.args)
         elif facts.is_mutating:
-            self._invalidate(output, args)
+            self._invalidate(output, call.args)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
         return all(map(self.values.knows, tensors))
 
-    def _follow(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> None:
+    def _follow(self, call: OpCall, output: Any) -> None:
         """Compute the values of an output whose inputs all have values."""
         values = self.values
+        func, facts, args, kwargs, _ = call
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
         if outputs and not facts.is_mutating and self._all_known(outputs):  # views
             return
@@ -262,7 +254,7 @@ class Simulation:
             not facts.is_mutating and all(item.numel() <= INTEGER_LIMIT for item in inputs)
         )
         is_wide = not facts.is_mutating and any(item.numel() > INTEGER_LIMIT for item in inputs)
-        if is_wide and self._fill_outputs(func, facts, args, kwargs, output):
+        if is_wide and self._fill_outputs(call, output):
             return
         is_small = all(_is_worth_it(output, inputs, limit) for output in outputs)
         # A mask becomes numbers before it is resized to a feature map, which is small again.
@@ -273,21 +265,19 @@ class Simulation:
                     if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                         values.set(meta, value, origins=origins, keep=True)
                 return  # operators on lists that work in place return nothing
-        if not self._fill_outputs(func, facts, args, kwargs, output) and facts.is_mutating:
+        if not self._fill_outputs(call, output) and facts.is_mutating:
             self._invalidate(output, args)
 
-    def _fill_outputs(
-        self, func: Any, facts: OpFacts, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-    ) -> bool:
+    def _fill_outputs(self, call: OpCall, output: Any) -> bool:
         """Fill outputs with one number where a rule says so; return whether one did."""
         values = self.values
         outputs = [item for item in flat(output) if isinstance(item, torch.Tensor)]
         filled = None
         with suppress(RuntimeError, NotImplementedError, TypeError, IndexError):
-            filled = passed_on(func, facts, args, kwargs, outputs, values.number_of)
-        origins = values.origins_of(*flat(args))
+            filled = passed_on(call, outputs, values.number_of)
+        origins = values.origins_of(*flat(call.args))
         for meta, number in filled or ():
-            if facts.is_mutating and not covers_storage(meta):
+            if call.facts.is_mutating and not covers_storage(meta):
                 before = values.number_of(meta)
                 if before is None or before != number:
                     return False
@@ -295,12 +285,13 @@ class Simulation:
                 values.fill(meta, number, origins=origins)
         return filled is not None
 
-    def _fill(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+    def _fill(self, call: OpCall, output: Any) -> None:
         """Compute the values of a tensor that depends on shapes and scalars alone."""
         if not isinstance(output, torch.Tensor):
             return
+        func, facts, args, kwargs, _ = call
         if not has_small_value(output.shape, output.dtype):
-            number = filled_with(func._schema.name.rpartition("::")[2], args, kwargs)
+            number = filled_with(facts.base, args, kwargs)
             if isinstance(number, (int, float, complex)):
                 self.values.fill(output, number)
             return
@@ -316,7 +307,7 @@ class Simulation:
             return
         self.values.set(output, value)
 
-    def _invalidate(self, output: Any, args: tuple[Any, ...]) -> None:
+    def _invalidate(self, output: Any, args: Args) -> None:
         """Forget the values of what an operator with unknown inputs has written to."""
         written = args if output is None else args[:1]  # lists, of which several may change
         for item in (*flat(output), *flat(written)):
@@ -356,7 +347,7 @@ def flat(value: Any) -> list[Any]:
     return [value]
 
 
-def _is_float_index(facts: OpFacts, args: tuple[Any, ...]) -> bool:
+def _is_float_index(facts: OpFacts, args: Args) -> bool:
     return facts.name in _EMBEDDINGS and bool(args[1].is_floating_point())
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args
 from torchgauge.trace.values.values import GUESS_LIMIT, ValueStore
 
 CHOICES = frozenset(("topk", "argmax", "argmin", "sort", "argsort", "max", "min", "multinomial"))
@@ -32,17 +34,11 @@ class Choice:
     place: str
 
 
-def spread(
-    values: ValueStore,
-    base: str,
-    args: tuple[Any, ...],
-    kwargs: Mapping[str, Any],
-    output: Any,
-    place: str,
-) -> None:
+def spread(values: ValueStore, call: OpCall, output: Any, place: str) -> None:
     """Give the indices that an operator chose, by values nobody knows, an even spread."""
     indices = output[1] if isinstance(output, (tuple, list)) else output
-    source, dim = args[0], _dimension(base, args, kwargs)
+    base, source = call.facts.base, call.args[0]
+    dim = _dimension(base, call.args, call.kwargs)
     if dim is None or indices.dtype != torch.int64 or source.dim() == 0:
         return
     options = source.shape[dim]
@@ -59,7 +55,7 @@ def spread(
     values.set(indices, turns.view(indices.shape), origins=frozenset((origin,)))
 
 
-def _dimension(base: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
+def _dimension(base: str, args: Args, kwargs: Mapping[str, Any]) -> int | None:
     if base == "multinomial":
         dim = -1
     elif base in ("topk", "sort", "argsort"):

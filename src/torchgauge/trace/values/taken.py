@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
-from torchgauge.trace.torch_internals import storage_key
-from torchgauge.trace.values.constants import covers_storage
+from torchgauge.trace.inspect.geometry import covers_storage
+from torchgauge.trace.operators.op_facts import OpCall
+from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.values import DRAWN, ValueStore
 
 _MOST = 16
@@ -23,26 +25,28 @@ _DRAWS = frozenset({
 })  # fmt: skip
 
 
-def draws(base: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> bool:
+def draws(call: OpCall, output: Any) -> bool:
     """Return whether an operator draws a few random numbers from what is known of its arguments."""
-    if base not in _DRAWS or not isinstance(output, torch.Tensor) or output.numel() > _MOST:
+    if (
+        call.facts.base not in _DRAWS
+        or not isinstance(output, torch.Tensor)
+        or output.numel() > _MOST
+    ):
         return False
-    return kwargs.get("generator") is None
+    return call.kwargs.get("generator") is None
 
 
-def draw(
-    values: ValueStore, base: str, seed: int, func: Any, args: tuple[Any, ...],
-    kwargs: dict[str, Any], output: torch.Tensor,
-) -> None:  # fmt: skip
+def draw(values: ValueStore, seed: int, call: OpCall, output: torch.Tensor) -> None:
     """Give the output of an operator numbers that are the same on every machine."""
     if not covers_storage(output):  # the rest of the storage is not drawn
         values.forget(storage_key(output.untyped_storage()))
         return
+    func, facts, args, kwargs, _ = call
     generator = torch.default_generator
     before = generator.get_state()
     try:
         generator.manual_seed(seed)
-        if base == "bernoulli":
+        if facts.base == "bernoulli":
             chances = values.get(args[0])
             if chances is None:
                 return
@@ -60,11 +64,11 @@ def draw(
     values.set(output, value.to(output.dtype), origins=DRAWN)
 
 
-def _device(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _device(kwargs: Kwargs) -> dict[str, Any]:
     return {"device": torch.device("cpu")} if "device" in kwargs else {}
 
 
-def finite_answer(base: str, args: tuple[Any, ...]) -> bool | None:
+def finite_answer(base: str, args: Args) -> bool | None:
     """Return what a check for NaN or infinity says of finite numbers, ``None`` for other operators.
 
     ``isfinite`` and ``isinf`` are ``x == x`` and comparisons with infinity (``isfinite`` and

@@ -1,9 +1,9 @@
-"""Real values beside meta tensors, so that code which looks at values runs unchanged.
+"""Real values of meta tensors, so that code which looks at values runs unchanged.
 
 Masks, position indices, sequence lengths and step counters decide shapes and branches. Such
-tensors are small, so each of their storages gets a real CPU twin, and every operator whose
-inputs all have one is also run on the twins. ``.item()`` and ``nonzero`` then answer truly.
-A storage of any size that is filled with one number needs no twin: the number is kept.
+tensors are small, so each of their storages gets a real copy on the CPU, and every operator whose
+inputs all have one also runs on the copies. ``.item()`` and ``nonzero`` then give the true answer.
+A storage of any size that is filled with one number needs no copy: the number is kept.
 A value that was guessed (an input made from a shape, an even split over choices) stays marked
 with where the guess came from, and a decision taken on it is written into the report's assumptions.
 """
@@ -23,13 +23,15 @@ from torchgauge.trace.inspect.code_lines import code_line
 from torchgauge.trace.inspect.geometry import (
     Spans,
     copy_bytes,
+    covers_storage,
     has_same_place,
     may_overlap,
     span_of,
     view_over,
 )
-from torchgauge.trace.torch_internals import storage_key
-from torchgauge.trace.values.constants import covers_storage, reinterpreted
+from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.tensors import storage_key
+from torchgauge.trace.values.constants import reinterpreted
 
 INTEGER_LIMIT = 1 << 18
 """Elements up to which integer and boolean tensors keep a value."""
@@ -92,12 +94,12 @@ def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
 
 
 class ValueStore:
-    """Real storages, and numbers, by the key of the meta storage that they stand beside."""
+    """Real storages, and numbers, by the key of the meta storage that they belong to."""
 
     def __init__(self) -> None:
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._numbers: dict[int, torch.Tensor] = {}
-        """The number (0-dimensional) that fills a storage which is too large for a twin."""
+        """The number (0-dimensional) that fills a storage which is too large for a copy."""
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._spans: dict[int, Spans] = {}
         """What is known of the storages of which not all is."""
@@ -160,11 +162,11 @@ class ValueStore:
             meta.storage_offset()
         )
         if same_layout and value.untyped_storage().nbytes() == storage.nbytes():
-            twin = value.untyped_storage()
+            real = value.untyped_storage()
         else:
-            twin = torch.UntypedStorage(storage.nbytes())
-            view_over(twin, meta).copy_(value)
-        self.adopt(storage, twin, origins=origins)
+            real = torch.UntypedStorage(storage.nbytes())
+            view_over(real, meta).copy_(value)
+        self.adopt(storage, real, origins=origins)
 
     def adopt(
         self, meta: torch.UntypedStorage, real: torch.UntypedStorage, *, origins: Origins = KNOWN
@@ -177,16 +179,16 @@ class ValueStore:
     def fill(self, meta: torch.Tensor, number: Any, *, origins: Origins = KNOWN) -> None:
         """Remember that the whole storage of ``meta`` is filled with one number, whatever its size.
 
-        A small one gets a twin, which keeps its value when parts of it are overwritten.
+        A small one gets a copy, which keeps its value when parts of it are overwritten.
         """
         if has_small_value(meta.shape, meta.dtype):
             if may_overlap(meta):  # its elements cannot be written one by one
                 start, end = span_of(meta)
-                twin = torch.UntypedStorage(meta.untyped_storage().nbytes())
+                real = torch.UntypedStorage(meta.untyped_storage().nbytes())
                 count = (end - start) // meta.element_size()
                 line = torch.empty(0, dtype=meta.dtype, device="cpu")
-                line.set_(twin, meta.storage_offset(), (count,), (1,)).fill_(number)
-                self.adopt(meta.untyped_storage(), twin, origins=origins)
+                line.set_(real, meta.storage_offset(), (count,), (1,)).fill_(number)
+                self.adopt(meta.untyped_storage(), real, origins=origins)
                 return
             self.set(meta, torch.full_like(meta, number, device="cpu"), origins=origins)
             return
@@ -211,7 +213,7 @@ class ValueStore:
         self.fill(meta, number, origins=FROM_SIZE)
 
     def copy_of(self, meta: torch.Tensor, original: torch.Tensor) -> None:
-        """Remember the values of a real tensor for its meta twin: small ones, and one number.
+        """Remember the values of a real tensor for its meta copy: small ones, and one number.
 
         Of a storage that is larger, the rest is not known until other views of it are copied.
         """
@@ -287,10 +289,10 @@ class ValueStore:
         number = self._numbers.get(key)
         if number is not None:
             return reinterpreted(number, meta.dtype)
-        twin = self._storages.get(key)
-        if twin is None or not self._covers(key, meta):
+        real = self._storages.get(key)
+        if real is None or not self._covers(key, meta):
             return None
-        return number_that_fills(view_over(twin, meta))
+        return number_that_fills(view_over(real, meta))
 
     def origins_of(self, *metas: Any) -> Origins:
         """Return what the values of tensors were guessed from; nothing where they are known."""
@@ -354,12 +356,7 @@ class ValueStore:
         finally:
             self.default, self.used_default = before
 
-    def compute(
-        self,
-        func: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> tuple[Any, Origins]:
+    def compute(self, func: Callable[..., Any], args: Args, kwargs: Kwargs) -> tuple[Any, Origins]:
         """Run ``func`` on the values of its arguments; return the result and its origins.
 
         All tensor arguments must have values. Raises what ``func`` raises.

@@ -1,0 +1,192 @@
+"""What has been recorded so far: operators, storages and module calls, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from torchgauge.facts.trace import (
+    ArgumentValue,
+    ModuleCall,
+    NamedValue,
+    OpRecord,
+    Phase,
+    TensorSpec,
+)
+from torchgauge.trace.inspect.describe import SpecTable
+from torchgauge.trace.inspect.irregular import dense_parts, is_irregular
+from torchgauge.trace.operators.op_facts import OpFacts, facts_of
+from torchgauge.trace.python.threads import Threads
+from torchgauge.trace.record.operands import Operands
+from torchgauge.trace.record.storages import StorageTracker
+from torchgauge.trace.values.simulation import Simulation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompositeCall:
+    """An operator that only calls others, as the model called it."""
+
+    name: str
+    args: tuple[ArgumentValue, ...]
+    kwargs: tuple[tuple[str, ArgumentValue], ...]
+    outputs: tuple[TensorSpec, ...]
+    call: int
+    """Index of the innermost module call, -1 outside."""
+    first_op: int
+    """Ops ``first_op <= i < end_op`` are what it called."""
+    end_op: int
+
+
+class OpenCall:
+    """A module call while it runs."""
+
+    __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
+                 "output_storages", "outputs", "parent", "path", "phase",
+                 "python_calls")  # fmt: skip
+    end_op: int
+    end_event: int
+
+    def __init__(
+        self,
+        index: int,
+        path: str,
+        parent: int,
+        inputs: tuple[NamedValue, ...],
+        *,
+        first_op: int,
+        first_event: int,
+        phase: Phase,
+    ) -> None:
+        self.index = index
+        self.path = path
+        self.parent = parent
+        self.inputs = inputs
+        self.first_op = first_op
+        self.first_event = first_event
+        self.phase = phase
+        self.outputs: tuple[NamedValue, ...] = ()
+        self.output_storages: tuple[int, ...] = ()
+        self.completed = False
+        self.python_calls = 0
+
+
+class Recording:
+    """The operators, storages and module calls of one run.
+
+    ``simulation`` is ``None`` for a real run. With ``keep_ops=False`` only module calls are kept,
+    which is enough to learn shapes.
+    """
+
+    def __init__(self, *, device: str, simulation: Simulation | None, keep_ops: bool) -> None:
+        super().__init__()
+        self.specs = SpecTable(device)
+        self.storages = StorageTracker()
+        self.simulation = simulation
+        self.phase = Phase.FORWARD
+        self.threads = Threads(simulated=simulation is not None)
+        self.calls: list[OpenCall] = []
+        self.failed_call: OpenCall | None = None
+        self.composites: list[CompositeCall] | None = None
+        """Where to note calls of composite operators, which only inference mode shows whole."""
+        self._ops: list[tuple[Any, ...]] = []
+        self._keep_ops = keep_ops
+        self._is_cpu = device == "cpu"
+
+    @property
+    def stack(self) -> list[OpenCall]:
+        """Return the module calls that are open in this thread."""
+        return self.threads.local.stack
+
+    def place(self) -> str:
+        """Return the path of the module that runs, ``""`` for the model and outside of it."""
+        return self.stack[-1].path if self.stack else ""
+
+    def _note_op(
+        self,
+        facts: OpFacts,
+        operands: Operands,
+        output: Any,
+        call: int,
+        reads: list[int],
+        layouts: Sequence[Any],
+        *,
+        workspace: int,
+        recompute: bool,
+    ) -> list[int]:
+        """Note an operator that has run; return the storages of its outputs."""
+        for tensor in operands.tensors if facts.resizes else ():
+            self.storages.note_size(tensor, call)
+        outputs: list[Any] = []
+        writes: list[int] = []
+        self._note_outputs(output, outputs, writes, call)
+        if workspace:
+            self.storages.note_workspace(workspace, call)
+        self._ops.append((facts, operands.noted, operands.noted_kwargs, outputs, call, self.phase,
+                          recompute, reads, writes, layouts))  # fmt: skip
+        self.storages.op += 1
+        if self.simulation is None:
+            self.storages.check_limit()
+        return writes
+
+    def _note_outputs(self, value: Any, specs: list[Any], writes: list[int], call: int) -> None:
+        if isinstance(value, torch.Tensor):
+            if is_irregular(value):
+                specs.append(self.specs.of(value))
+                writes += [self.storages.index_of(part, call) for part in dense_parts(value)]
+            else:
+                specs.append(self.specs.of_dense(value))
+                writes.append(self.storages.index_of(value, call))
+        elif isinstance(value, (list, tuple)):
+            for item in value:
+                self._note_outputs(item, specs, writes, call)
+
+    def op_name(self, index: int) -> str:
+        """Return the name of a recorded op."""
+        facts: OpFacts = self._ops[index][0] if index < len(self._ops) else facts_of(None)
+        return facts.name
+
+    def op_records(self) -> tuple[OpRecord, ...]:
+        """Return the ops in order."""
+        return tuple(
+            OpRecord(
+                index=index,
+                name=facts.name,
+                args=tuple(args),
+                kwargs=tuple(kwargs),
+                outputs=tuple(outputs),
+                call=call,
+                phase=phase,
+                recompute=recompute,
+                reads=tuple(reads),
+                writes=tuple(writes),
+                is_view=facts.may_be_view and set(writes).issubset(reads),
+                layouts=tuple(layouts),
+            )
+            for index, (
+                facts, args, kwargs, outputs, call, phase, recompute, reads, writes, layouts,
+            ) in enumerate(self._ops)
+        )  # fmt: skip
+
+    def call_records(self) -> tuple[ModuleCall, ...]:
+        """Return the module calls in order of entry."""
+        return tuple(
+            ModuleCall(
+                index=call.index,
+                path=call.path,
+                parent=call.parent,
+                inputs=call.inputs,
+                outputs=call.outputs,
+                first_op=call.first_op,
+                end_op=call.end_op,
+                first_event=call.first_event,
+                end_event=call.end_event,
+                output_storages=call.output_storages,
+                phase=call.phase,
+                completed=call.completed,
+                python_calls=call.python_calls,
+            )
+            for call in self.calls
+        )

@@ -1,0 +1,113 @@
+"""A copy of the model in the scenario's mode, with the inputs that it is called on."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.errors import UsageError
+from torchgauge.trace.copy.build import constructed_value
+from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
+from torchgauge.trace.inputs.plan import InputTensor, real_or_made
+from torchgauge.trace.inspect.irregular import keep_padding
+from torchgauge.trace.inspect.tree import lazy_names
+from torchgauge.trace.run.context import RunContext
+from torchgauge.trace.step.training import as_channels_last, to_channels_last
+from torchgauge.trace.values.values import ValueStore
+
+_FLOAT_VALUES_LIMIT = 16
+"""Elements up to which a real model's floating-point parameters keep their values."""
+
+
+class Prepared:
+    """The copy that a run calls, and its arguments."""
+
+    def __init__(self, context: RunContext) -> None:
+        self._context = context
+        run_plan, notes = context.run_plan, context.notes
+        self._input_names: dict[int, str] = {}
+        """Names of the inputs that were made as floats on a guess, by their storages."""
+        simulation = context.simulation
+        self._converter = (
+            MetaConverter(context.casting, partial(_keep_value, simulation.values))
+            if simulation is not None
+            else CpuConverter(context.casting, notes.assumptions, context.device)
+        )
+        with warnings.catch_warnings():  # what a copied attribute's class deprecates
+            warnings.simplefilter("ignore")
+            self.copy = ModelCopy(run_plan.model, self._converter)
+        self.root = root = self.copy.root
+        notes.warnings += self.copy.notes
+        notes.assumptions += self.copy.assumptions
+        self.lazy = lazy_names(root)
+        """Paths of the parameters that get their shapes in the forward."""
+        _set_mode(root, training=context.scenario.is_training)
+        self.padded = keep_padding(root) if context.is_simulated else frozenset[str]()
+        """Encoders that keep padding in this run."""
+        if context.scenario.channels_last:
+            to_channels_last(root)
+        plan = run_plan.plan
+        self.args = tuple(self._argument(value) for value in plan.args)
+        self.kwargs = {name: self._argument(value) for name, value in plan.kwargs.items()}
+
+    @property
+    def irregular(self) -> torch.Tensor | None:
+        """Return a sparse or nested tensor of the model or its inputs, in a simulated run."""
+        return self._converter.irregular if isinstance(self._converter, MetaConverter) else None
+
+    def floats_into_embeddings(self) -> tuple[str, ...]:
+        """Return the inputs made as floats that an embedding wanted as integers."""
+        simulation, names = self._context.simulation, self._input_names
+        keys = simulation.float_indices if simulation is not None else ()
+        return tuple(dict.fromkeys(names[key] for key in keys if key in names))
+
+    def _argument(self, value: Any) -> Any:
+        return real_or_made(self.copy.value(value), self._make_tensor)
+
+    def _make_tensor(self, planned: InputTensor) -> torch.Tensor:
+        context, simulation = self._context, self._context.simulation
+        planned = context.casting.made(planned)
+        made = (
+            planned.make("cpu").to(context.device) if simulation is None else planned.make("meta")
+        )
+        if context.scenario.channels_last:
+            made = as_channels_last(made)
+        if simulation is None:
+            return made
+        if planned.values is not None:
+            simulation.values.copy_of(made, planned.make("cpu"))
+        elif planned.ones:
+            simulation.values.guess(made, 1)
+        elif not planned.dtype.is_floating_point:
+            simulation.values.guess(made, 0)
+        elif planned.is_guess:
+            self._input_names[made.untyped_storage()._cdata] = planned.name
+        return made
+
+
+def _keep_value(values: ValueStore, original: torch.Tensor, copied: torch.Tensor) -> None:
+    """Keep the value of a small tensor of the model or of its inputs next to its meta copy."""
+    limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
+    value = constructed_value(original) if original.is_meta else original
+    if value is not None and not limit_floats and original.dtype == copied.dtype:
+        values.copy_of(copied, value)
+
+
+def _set_mode(root: nn.Module, *, training: bool) -> None:
+    """Put the copy in the scenario's mode; modules set apart by the user keep their flag."""
+    if root.training == training:
+        return
+    try:
+        root.train(training)
+    except NotImplementedError:  # exported programs have their mode built in
+        pass
+    except RecursionError as error:
+        raise UsageError(
+            "a module of the model contains itself, so train() and eval() never end",
+            hint="keep a link to a parent out of the modules: self.parent = [parent]",
+        ) from error

@@ -1,0 +1,86 @@
+"""The forwards of a copy's modules, wrapped so that each call is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from torchgauge.trace.copy.fused_attention import FusedAttention
+from torchgauge.trace.inspect.modules import is_leaf_of_torch, modules_of, only_calls_modules
+from torchgauge.trace.inspect.tree import has_forward, walk
+from torchgauge.trace.operators.repeated import repeatable
+from torchgauge.trace.python.python_calls import Counting
+from torchgauge.trace.run.context import RunContext
+from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.structures import global_module_hooks
+
+
+class WatchedModules:
+    """The modules of a copy while their calls are recorded."""
+
+    def __init__(self, context: RunContext, root: nn.Module) -> None:
+        self._context = context
+        self._root = root
+        self.observed: list[tuple[int, Any]] = []
+        """Index of the call and what ``RunPlan.on_call`` returned for it."""
+        self.call: Callable[..., Any] = root
+        """What to call for a forward of the model."""
+        recorder = context.recorder
+        self._wrap()
+        if context.is_simulated or context.run_plan.real_device == "cpu":
+            takes_kernel = context.target.takes_attention_kernel if context.is_simulated else None
+            recorder.inside = FusedAttention(recorder, root, takes_kernel).kernels
+        if isinstance(root, torch.jit.ScriptModule):  # its inside is not visible, its call is
+            self.call = recorder.wrap_forward("", root, nn.Module.__call__)
+            context.assume("scripted: modules inside are listed, not followed")
+
+    def _wrap(self) -> None:
+        context = self._context
+        is_inferred = context.is_simulated and not context.scenario.is_training
+        for path, module, shared_with in walk(self._root):
+            if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
+                continue
+            if shared_with is None:
+                is_leaf = is_leaf_of_torch(module)
+                forward = context.recorder.wrap_forward(
+                    path,
+                    module.forward,
+                    type(module).forward,
+                    counting=Counting.OFF if is_leaf else _counting(module),
+                    observe=self._observer(path, module),
+                    layer=repeatable(module) if is_leaf and is_inferred else None,
+                )
+                module.__dict__["forward"] = forward
+
+    def _observer(
+        self, path: str, module: nn.Module
+    ) -> Callable[[int, tuple[Any, ...], Any], None] | None:
+        on_call = self._context.run_plan.on_call
+        if on_call is None:
+            return None
+
+        def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
+            with without_modes():
+                answer = on_call(path, module, args, output)
+            if answer is not None:
+                self.observed.append((index, answer))
+
+        return observe
+
+    def release(self) -> None:
+        """Drop what refers back: cycles would keep the copy until a garbage collection."""
+        for module in modules_of(self._root):
+            if not isinstance(module, torch.jit.ScriptModule):
+                module.__dict__.pop("forward", None)
+        recorder = self._context.recorder
+        recorder.inside, recorder.on_read, recorder.python.on_compiled = {}, None, None
+        if self._context.simulation is not None:
+            self._context.simulation.values.place = str
+
+
+def _counting(module: nn.Module) -> Counting:
+    is_quiet = only_calls_modules(module) and not any(global_module_hooks())
+    return Counting.QUIET if is_quiet else Counting.ON

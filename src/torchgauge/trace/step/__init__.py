@@ -1,0 +1,1 @@
+"""What a step does with the copy: loss, optimizer, checkpointing, offloading, hooks."""

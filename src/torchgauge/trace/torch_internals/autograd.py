@@ -1,0 +1,106 @@
+"""Backward nodes, their numbers and hooks, and who refers to a tensor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+NO_SEQUENCE_NR = 2**64 - 1
+"""What autograd gives to nodes that no forward op made (AccumulateGrad)."""
+
+
+def current_autograd_node() -> Any:
+    """Return the backward node that the engine is executing, ``None`` outside of backward.
+
+    ``torch._C._current_autograd_node``: 2.6–2.13.
+    """
+    return torch._C._current_autograd_node()
+
+
+def reference_counts(tensor: torch.Tensor) -> tuple[int, int]:
+    """Return how many references C++ has to a tensor and to its storage, those of Python included.
+
+    ``Tensor._use_count`` and ``torch._C._storage_Use_Count``: 2.6–2.13.
+    """
+    count: int = tensor._use_count()  # type: ignore[attr-defined]
+    storage: int = torch._C._storage_Use_Count(tensor.untyped_storage()._cdata)
+    return count, storage
+
+
+def is_python_node(node: Any) -> bool:
+    """Return whether a backward node runs a backward written in Python."""
+    return isinstance(node, torch.autograd.function.BackwardCFunction)
+
+
+def next_sequence_nr() -> int:
+    """Return the number that the next differentiable forward op will give to its node.
+
+    ``torch.autograd._get_sequence_nr``: 2.6–2.13.
+    """
+    number: int = torch.autograd._get_sequence_nr()  # type: ignore[attr-defined]
+    return number
+
+
+def node_sequence_nr(node: Any) -> int:
+    """Return the sequence number of a backward node (``Node._sequence_nr``: 2.6–2.13)."""
+    number: int = node._sequence_nr()
+    return number
+
+
+def node_variable(node: Any) -> torch.Tensor | None:
+    """Return the leaf that an AccumulateGrad node writes to, ``None`` for other nodes."""
+    return getattr(node, "variable", None)
+
+
+TENSOR_HOOKS = "_backward_hooks"
+"""Where ``Tensor.register_hook`` keeps hooks, by number; settable (2.6–2.13)."""
+POST_ACCUMULATE_HOOKS = "_post_accumulate_grad_hooks"
+"""Where ``register_post_accumulate_grad_hook`` keeps them (2.6–2.13)."""
+
+
+def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return the hooks before and after a node that accumulates a leaf's gradient.
+
+    A node names its dictionaries to the handle of a hook that is added to them
+    (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
+    A node that nobody holds is a new one, and has none.
+    """
+    found = []
+    for register in (node.register_prehook, node.register_hook):
+        handle = register(print)
+        hooks = handle.hooks_dict_ref()
+        handle.remove()
+        found.append({} if hooks is None else hooks)
+    return found[0], found[1]
+
+
+def gradient_node(leaf: torch.Tensor) -> Any:
+    """Return the node that accumulates a leaf's gradient; it lives while somebody holds it."""
+    return torch.autograd.graph.get_gradient_edge(leaf).node
+
+
+class _Gathered(torch.autograd.Function):
+    """A node that comes after those of all its arguments."""
+
+    @staticmethod
+    def forward(ctx: Any, *leaves: torch.Tensor) -> torch.Tensor:
+        """Return a tensor that seems to be computed from the leaves."""
+        return torch.empty(0, device="cpu")
+
+
+def gradient_nodes(leaves: Sequence[torch.Tensor]) -> list[Any]:
+    """Return the nodes that accumulate the gradients of leaves, all at once."""
+    if not leaves:
+        return []
+    with torch.enable_grad():
+        gathered = _Gathered.apply(*leaves)  # type: ignore[no-untyped-call]
+    return [node for node, _ in gathered.grad_fn.next_functions]
+
+
+def viewed(tensor: torch.Tensor) -> torch.Tensor | None:
+    """Return the tensor that a differentiable view is a view of (``Tensor._base``: 2.6–2.13)."""
+    if not tensor.requires_grad or tensor.is_leaf or type(tensor) is not torch.Tensor:
+        return None
+    return tensor._base if tensor.layout is torch.strided else None
