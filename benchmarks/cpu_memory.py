@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 import torchgauge as tg
 from benchmarks.cpu_cases import CASES, SCENARIOS, dtypes_of
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.describe import tensors_in
 from torchgauge.trace.step.training import compute_loss, make_optimizer
@@ -59,10 +60,7 @@ class Step:
     @classmethod
     def of_size(cls, model: torch.nn.Module, size: Any, scenario: tg.Scenario) -> Step:
         """Return a step on inputs that are made from their sizes."""
-        plan = plan_inputs(
-            model, size, None, batch_size=None, batch_dim=None,
-            dtypes=dtypes_of(size), forward_kwargs={},
-        )  # fmt: skip
+        plan = plan_inputs(model, Inputs(size=size, dtypes=dtypes_of(size)))  # fmt: skip
         args = tuple(value.make("cpu") for value in plan.args)
         kwargs = {name: value.make("cpu") for name, value in plan.kwargs.items()}
         return cls(model, args, kwargs, scenario)

@@ -13,6 +13,7 @@ import torchgauge as tg
 from torchgauge.analyze import virtual_device_of
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution, Trace
+from torchgauge.request import Inputs
 from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
@@ -171,9 +172,7 @@ def trace(
     dtypes: list[str] | None = None,
 ) -> Trace:
     """Run a model on the scenario's device, or for real on the CPU."""
-    plan = plan_inputs(
-        model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=size, dtypes=dtypes))
     assert plan is not None
     virtual = virtual_device_of(target_of(scenario))
     request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)

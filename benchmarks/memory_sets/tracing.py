@@ -17,6 +17,7 @@ import torchgauge as tg
 from benchmarks.memory_sets.cases import MemoryCase, TensorSpec
 from benchmarks.memory_sets.gpus import platform_of
 from torchgauge.facts.trace import Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.kernels.base import VirtualDevice
@@ -72,9 +73,7 @@ def traced(
         model = build()
     tensors = {spec.name: spec.make() for spec in inputs}
     given = tensors[""] if list(tensors) == [""] else tensors
-    plan = plan_inputs(
-        model, None, given, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(data=given))
     assert plan is not None
     request = RunPlan(
         model=model, plan=plan, scenario=scenario, loss=loss, model_name=name, target=target

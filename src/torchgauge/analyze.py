@@ -14,10 +14,10 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
 from torchgauge.reports import report_of, timeline_of
-from torchgauge.request import Inputs, Request
+from torchgauge.request import Request
 from torchgauge.target import Target, calibrated, target_of
 from torchgauge.trace.copy.meta_copy import whole_model
-from torchgauge.trace.inputs.plan import InputPlan, plan_inputs
+from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.kernels import cpu, cuda
 from torchgauge.trace.kernels.base import VirtualDevice
@@ -84,11 +84,10 @@ def run_model(request: Request) -> Run:
     model = as_module(request.model)
     whole, wrapping = whole_model(model)
     name = request.name or type(whole).__name__
-    plan = plan_of(whole, request.inputs)
+    plan = plan_inputs(whole, request.inputs)
     if plan is None:
         trace = structure(whole, request.scenario, name, assumptions=wrapping)
         return Run(outcome=Outcome(trace=trace), target=target)
-    recording = request.recording
     asked = RunPlan(
         model=model,
         plan=plan,
@@ -97,32 +96,10 @@ def run_model(request: Request) -> Run:
         model_name=name,
         on_progress=request.on_progress,
         target=virtual_device_of(target),
-        on_call=recording.on_call,
-        note_composites=recording.note_composites,
-        forward_only=recording.forward_only,
-        calls_only=recording.calls_only,
-        modules_only_of_failures=recording.modules_only_of_failures,
+        recording=request.recording,
         simulated_only=not request.real_run,
     )
     return Run(outcome=run(asked), target=target, request=asked)
-
-
-def plan_of(model: nn.Module, inputs: Inputs) -> InputPlan | None:
-    """Return the arguments of the forward, ``None`` when nothing says what goes into it.
-
-    Raises:
-        InputError: the inputs make no sense.
-    """
-    return plan_inputs(
-        model,
-        inputs.size,
-        inputs.data,
-        batch_size=inputs.batch_size,
-        batch_dim=inputs.batch_dim,
-        dtypes=inputs.dtypes,
-        forward_kwargs=inputs.keywords,
-        as_given=inputs.as_given,
-    )
 
 
 def as_module(model: Any) -> nn.Module:

@@ -67,21 +67,29 @@ class Inputs:
         """Return whether anything says what goes into the model."""
         return self.size is not None or self.data is not None or bool(self.keywords)
 
+    @property
+    def describes_sizes(self) -> bool:
+        """Return whether there is anything that only goes with sizes."""
+        return (self.batch_size, self.batch_dim, self.dtypes) != (None, None, None)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recording:
     """How much of a run is recorded; the drop-ins for other tools ask for more, or for less."""
 
     on_call: Callable[..., Any] | None = None
-    """Observes every module's forward: path, module, arguments, output."""
+    """Called after each forward of a module with the module's first path, its copy, the positional
+    arguments and the output. What it computes is not recorded; what it returns is kept in
+    ``Outcome.observed``, unless it is ``None``."""
     note_composites: bool = False
-    """Also note operators that consist of others (``linear``, ``matmul``), in inference mode."""
+    """Run an inference in inference mode and note the composite operators that it shows whole
+    (``linear``, ``matmul``)."""
     forward_only: bool = False
     """End a training run after its forward."""
     calls_only: bool = False
-    """Leave operators and storages out of the trace."""
+    """Keep module calls without operators and storages, where a simulated run is all it takes."""
     modules_only_of_failures: bool = False
-    """Leave the module tree out of the trace of a run that succeeds."""
+    """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,15 +10,14 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, compare_traces
 from torchgauge.facts.trace import Execution, Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.session import Session
 
 
 def trace(model: nn.Module, execution: Execution = Execution.SIMULATED) -> Trace:
-    plan = plan_inputs(
-        model, (2, 4), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=(2, 4)))
     assert plan is not None
     scenario = tg.Scenario(mode="training", optimizer="adamw")
     request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model")

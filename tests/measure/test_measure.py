@@ -26,6 +26,7 @@ from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
 from torchgauge.measure.timing import HostClock
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from untouched import Moody, fingerprint, same
@@ -289,9 +290,7 @@ def test_the_step_takes_what_a_bare_loop_takes(training):
     layers = [layer for _ in range(6) for layer in (nn.Linear(256, 256), nn.ReLU())]
     model = nn.Sequential(*layers).train(training)
     x = torch.rand(64, 256)
-    plan = plan_inputs(
-        model, None, x, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(data=x))
     scenario = tg.Scenario(mode="training", optimizer="sgd") if training else tg.Scenario()
     step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
@@ -749,10 +748,7 @@ def test_an_option_changes_what_is_run(options, operator, calls):
 def test_channels_last_reaches_weights_and_inputs():
     scenario = tg.Scenario(channels_last=True)
     size = (2, 3, 8, 8)
-    plan = plan_inputs(
-        small_convolution(), size, None, batch_size=None, batch_dim=None, dtypes=None,
-        forward_kwargs={},
-    )  # fmt: skip
+    plan = plan_inputs(small_convolution(), Inputs(size=size))  # fmt: skip
     model = small_convolution()
     step = RealStep(RunPlan(model=model, plan=plan, scenario=scenario, model_name="m"))
     seen = []
@@ -767,10 +763,7 @@ def test_channels_last_reaches_weights_and_inputs():
 @pytest.mark.parametrize("when", ["before-forward", "before-backward", "set-to-zero"])
 def test_gradients_do_not_add_up_over_the_steps(when):
     scenario = tg.Scenario(mode="training", zero_grad=when, optimizer_options={"lr": 0.0})
-    plan = plan_inputs(
-        nn.Linear(4, 2), (3, 4), None, batch_size=None, batch_dim=None, dtypes=None,
-        forward_kwargs={},
-    )  # fmt: skip
+    plan = plan_inputs(nn.Linear(4, 2), Inputs(size=(3, 4)))  # fmt: skip
     request = RunPlan(model=nn.Linear(4, 2), plan=plan, scenario=scenario, model_name="m")
     step = RealStep(request)
     gradients = []

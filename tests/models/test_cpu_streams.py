@@ -17,6 +17,7 @@ import pytest
 import torchgauge as tg
 from torchgauge.compare.streams import DifferenceKind, StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.session import Session
@@ -57,15 +58,7 @@ STEPS = ("inference", "adamw")
 
 def traces(build: Build, size: Any, scenario: tg.Scenario) -> StreamComparison:
     model = build()
-    plan = plan_inputs(
-        model,
-        size,
-        None,
-        batch_size=None,
-        batch_dim=None,
-        dtypes=dtypes_of(size),
-        forward_kwargs={},
-    )
+    plan = plan_inputs(model, Inputs(size=size, dtypes=dtypes_of(size)))
     found = []
     for execution in (Execution.REAL, Execution.SIMULATED, Execution.SIMULATED):
         request = RunPlan(

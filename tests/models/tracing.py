@@ -9,6 +9,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.facts.trace import Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import InputTensor, plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.runs import run
@@ -19,9 +20,7 @@ def trace(
     mode: str = "inference",
 ) -> Trace:  # fmt: skip
     """Run a model as ``tg.analyze`` does and return what was recorded."""
-    plan = plan_inputs(
-        model, sizes, data, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=sizes, data=data, dtypes=dtypes))
     assert plan is not None
     scenario = tg.Scenario(mode=mode, optimizer="none" if mode == "training" else None)
     outcome = run(RunPlan(model=model, plan=plan, scenario=scenario, loss=loss, model_name="model"))
@@ -45,9 +44,7 @@ def arguments(
     model: nn.Module, sizes: Any, *, data: Any = None, dtypes: Any = None
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return real inputs on the CPU; the sizes are those of whole batches."""
-    plan = plan_inputs(
-        model, sizes, data, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=sizes, data=data, dtypes=dtypes))
     assert plan is not None
     readings = (plan, *plan.alternatives)
     plan = min(readings, key=lambda p: sum(len(tensor.shape) for tensor in p.tensors_to_make()))

@@ -255,7 +255,8 @@ def batch_named(run: ModelRun, other: ModelRun | None = None) -> ModelRun:
     trace = None if other is None else named_by(run.trace, other.trace)
     if trace is None:
         plan = outcome.plan or request.plan
-        request = replace(request, plan=plan, gradients=outcome.gradients, on_call=None)
+        request = replace(request, plan=plan, gradients=outcome.gradients)
+        request = request.recorded(on_call=None)
         trace = name_batch(request, run.trace)
     return replace(run, run=replace(run.run, outcome=replace(outcome, trace=trace)))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from torchgauge.analyze import as_module, model_error, plan_of, virtual_device_of
+from torchgauge.analyze import as_module, model_error, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError
 from torchgauge.estimate.memory.device import Gpu
 from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
@@ -17,6 +17,7 @@ from torchgauge.fit.workloads import PlainRun
 from torchgauge.reports import prediction_of, report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
+from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.isolate.isolation import collector_paused
 
 _LARGEST = 1 << 14
@@ -35,7 +36,7 @@ def batch_curve(asked: Request, batch_sizes: Sequence[int] | None = None) -> Bat
         ModelError: the model raises.
     """
     asked = replace(asked, model=as_module(asked.model))
-    plan = plan_of(asked.model, asked.inputs)
+    plan = plan_inputs(asked.model, asked.inputs)
     if plan is None:
         raise InputError("a batch size needs an input", hint="add a size: (3, 224, 224)")
     scenario = asked.scenario

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from torchgauge.analyze import as_module, described, model_error, plan_of, virtual_device_of
+from torchgauge.analyze import as_module, described, model_error, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
 from torchgauge.estimate.memory.device import breakdown, judge, loop_of
@@ -31,6 +31,7 @@ from torchgauge.fit.workloads import (
 from torchgauge.reports import report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
+from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
@@ -69,7 +70,7 @@ def fit_model(asked: Request, devices: Sequence[str], options: FitOptions) -> Fi
         batch = asked.inputs.batch_size or 1
         variant = Variant(scenario=scenario, batch=batch, context=options.context)
     else:
-        plan = plan_of(model, asked.inputs)
+        plan = plan_inputs(model, asked.inputs)
         if plan is None:
             raise InputError(
                 "whether a step fits depends on its inputs, and none were given",

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from torchgauge.analyze import as_module, model_error, plan_of, save_timeline
+from torchgauge.analyze import as_module, model_error, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
@@ -38,6 +38,7 @@ from torchgauge.request import Request
 from torchgauge.target import check_cpu_options
 from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
+from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.tree import type_name
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched
@@ -91,7 +92,7 @@ def measure_model(
     device = _device(asked.scenario)
     model = as_module(asked.model)
     whole, _ = whole_model(model)
-    plan = plan_of(whole, asked.inputs)
+    plan = plan_inputs(whole, asked.inputs)
     if plan is None:
         raise InputError(
             "nothing can be measured without an input",

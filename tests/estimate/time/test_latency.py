@@ -279,14 +279,14 @@ def test_a_chain_reads_and_writes_what_is_outside() -> None:
 
 def _trace_of(model: nn.Module, shape: tuple[int, ...]):
     from torchgauge.analyze import virtual_device_of
+    from torchgauge.request import Inputs
     from torchgauge.target import target_of
     from torchgauge.trace.inputs.plan import plan_inputs
     from torchgauge.trace.run.run_plan import RunPlan
     from torchgauge.trace.run.runs import run
 
     scenario = Scenario(device="RTX 3090")
-    plan = plan_inputs(model, shape, None, batch_size=None, batch_dim=None, dtypes=None,
-                       forward_kwargs={})  # fmt: skip
+    plan = plan_inputs(model, Inputs(size=shape))  # fmt: skip
     assert plan is not None
     target = virtual_device_of(target_of(scenario))
     return run(

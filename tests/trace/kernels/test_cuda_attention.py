@@ -15,6 +15,7 @@ from torch.torch_version import TorchVersion
 import torchgauge as tg
 from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Execution, OpRecord, TensorSpec, Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.cuda_attention import AttentionCase, choose
@@ -212,9 +213,7 @@ def trace(
     **scenario: Any,
 ) -> Trace:
     """Return the simulated run of a model on a GPU of that capability."""
-    plan = plan_inputs(
-        model, size, None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=size))
     request = RunPlan(
         model=model, plan=plan, scenario=tg.Scenario(**scenario), model_name="model",
         target=cuda.virtual_device(capability, release),
@@ -326,9 +325,7 @@ def test_masks_of_another_dtype_are_refused(execution: Execution) -> None:
     model = Attend(torch.zeros(16, 16, dtype=torch.float64))
     with pytest.raises(RuntimeError, match="Expected attn_mask dtype to be bool or float"):
         trace(model, (2, 16, 64))
-    plan = plan_inputs(
-        model, (2, 16, 64), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=(2, 16, 64)))
     request = RunPlan(model=model, plan=plan, scenario=tg.Scenario(), model_name="model")
     error = Session(request, execution).run().error
     assert error is not None and "Expected attn_mask dtype to be bool or float" in str(error)

@@ -16,6 +16,7 @@ from torch.torch_version import TorchVersion
 
 import torchgauge as tg
 from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, TensorSpec, Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.kernels import cuda
 from torchgauge.trace.kernels.autocast_lists import POLICIES, Policy, policies_of
@@ -29,9 +30,7 @@ def trace(
     model: nn.Module, size: Any, release: str = "2.13", inputs: Any = None, **scenario: Any
 ) -> Trace:
     """Return the simulated run of a model on an A100."""
-    plan = plan_inputs(
-        model, size, inputs, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=size, data=inputs))
     request = RunPlan(
         model=model, plan=plan, scenario=tg.Scenario(**scenario), model_name="model",
         target=cuda.virtual_device((8, 0), release),

@@ -15,15 +15,14 @@ import torchgauge as tg
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import ScenarioError
 from torchgauge.facts.trace import Execution, Role, Trace
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.session import Session
 
 
 def trace(model: nn.Module, scenario: tg.Scenario, execution: Execution) -> Trace:
-    plan = plan_inputs(
-        model, (4, 8), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=(4, 8)))
     request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model")
     outcome = Session(request, execution).run()
     if outcome.error is not None:

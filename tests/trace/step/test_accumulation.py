@@ -11,6 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from torchgauge import Scenario
 from torchgauge.facts.trace import Execution, Phase
+from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.run.session import Session
@@ -42,9 +43,7 @@ def test_sums_are_those_of_a_plain_run(name: str, execution: Execution) -> None:
     use, expected = USES[name]
     model = Uses(use)
     assert plain_sums(model) == expected
-    plan = plan_inputs(
-        model, (4, 8), None, batch_size=None, batch_dim=None, dtypes=None, forward_kwargs={}
-    )
+    plan = plan_inputs(model, Inputs(size=(4, 8)))
     scenario = Scenario(mode="training", optimizer="none")
     request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="Uses")
     trace = Session(request, execution).run().trace

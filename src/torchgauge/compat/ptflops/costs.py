@@ -14,7 +14,6 @@ from torchgauge.compat.running import ModelRun
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
-from torchgauge.trace.run.run_plan import CallObserver
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +53,7 @@ class Costs:
         return sum(self.own_macs.values())
 
 
-def hook_observer(hooks: Mapping[Any, Any]) -> CallObserver | None:
+def hook_observer(hooks: Mapping[Any, Any]) -> Callable[..., Any] | None:
     """Return what calls the user's hooks, each after a forward, with the simulated module.
 
     The modules they see are the analysed copy: what they set there is gone with it.

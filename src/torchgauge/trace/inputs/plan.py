@@ -7,7 +7,7 @@ corrected by ``session`` when the model rejects it.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import nn
 
 from torchgauge.errors import InputError
 from torchgauge.facts.guess import Guess
-from torchgauge.request import InputSize, Size
+from torchgauge.request import Inputs, Size
 from torchgauge.trace.inputs.sizes import (
     check_batch,
     check_room,
@@ -139,41 +139,28 @@ class InputPlan:
         return [v for v in (*self.args, *self.kwargs.values()) if isinstance(v, InputTensor)]
 
 
-def plan_inputs(
-    model: nn.Module,
-    input_size: InputSize | None,
-    input_data: Any,
-    *,
-    batch_size: int | None,
-    batch_dim: int | None,
-    dtypes: Sequence[str | torch.dtype] | None,
-    forward_kwargs: Mapping[str, Any],
-    as_given: bool = False,
-) -> InputPlan | None:
+def plan_inputs(model: nn.Module, inputs: Inputs) -> InputPlan | None:
     """Return the plan for a call of ``model``, ``None`` when nothing was given.
-
-    With ``as_given`` a size is the shape of the tensor and no other reading is tried.
 
     Raises:
         InputError: when the arguments contradict each other or are not sizes.
     """
-    if input_size is not None and input_data is not None:
+    forward_kwargs = inputs.keywords
+    if inputs.size is not None and inputs.data is not None:
         raise InputError("both input_size and input_data were given", hint="give one of them")
-    if input_data is not None:
-        if batch_size is not None or batch_dim is not None or dtypes is not None:
+    if inputs.data is not None:
+        if inputs.describes_sizes:
             raise InputError(
                 "batch_size, batch_dim and dtypes describe sizes and do not go with input_data",
                 hint="give tensors of the shape and dtype that you mean",
             )
-        args, kwargs = _from_data(input_data)
+        args, kwargs = _from_data(inputs.data)
         return InputPlan(
             args=args, kwargs={**kwargs, **forward_kwargs}, batch_size=_batch_of(args, kwargs)
         )
-    if input_size is None:
+    if inputs.size is None:
         return InputPlan(kwargs=forward_kwargs) if forward_kwargs else None
-    named = named_sizes(model, input_size)
-    types = dtypes_of(dtypes, len(named))
-    return _plan_sizes(model, named, types, batch_size, batch_dim, forward_kwargs, as_given)
+    return _plan_sizes(model, inputs)
 
 
 def _from_data(data: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -220,15 +207,10 @@ def _batch_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int | None:
     return int(sizes.pop()) if len(sizes) == 1 else None
 
 
-def _plan_sizes(
-    model: nn.Module,
-    named: list[tuple[str, bool, Size]],
-    dtypes: list[torch.dtype | None],
-    batch_size: int | None,
-    batch_dim: int | None,
-    forward_kwargs: Mapping[str, Any],
-    as_given: bool,
-) -> InputPlan:
+def _plan_sizes(model: nn.Module, asked: Inputs) -> InputPlan:
+    named = named_sizes(model, asked.size)
+    dtypes = dtypes_of(asked.dtypes, len(named))
+    batch_size, batch_dim = asked.batch_size, asked.batch_dim
     check_batch(batch_size, batch_dim)
     explicit = batch_size is not None or batch_dim is not None
     dim, batch = int(batch_dim or 0), int(1 if batch_size is None else batch_size)
@@ -246,7 +228,7 @@ def _plan_sizes(
         known = batch if added else (firsts.pop() if len(firsts) == 1 else None)
         return InputPlan(
             args=tuple(item for item in inputs if not item.keyword),
-            kwargs={**{i.name: i for i in inputs if i.keyword}, **forward_kwargs},
+            kwargs={**{i.name: i for i in inputs if i.keyword}, **asked.keywords},
             batch_size=known,
             batch_dim=dim,
             floating_dtype=float_dtype,
@@ -255,7 +237,7 @@ def _plan_sizes(
 
     if explicit:
         return plan(with_batch, True, "")
-    if as_given:
+    if asked.as_given:
         return plan(named, False, "")
     lacks_batch, is_known = _lacks_batch(model, named[0][2])
     note = "the input size was read without a batch dimension; B = 1 was added"

@@ -26,7 +26,7 @@ class RunContext:
         self.scenario = run_plan.scenario
         self.target = target = run_plan.target
         self.execution = execution
-        self.keep_ops = keep_ops and not run_plan.calls_only
+        self.keep_ops = keep_ops and not run_plan.recording.calls_only
         self.is_simulated = simulated = execution is Execution.SIMULATED
         self.simulation = Simulation(target.shape_rules) if simulated else None
         self.device = torch.device(run_plan.real_device)
@@ -55,7 +55,7 @@ class RunContext:
             self.simulation.values.place = self.recorder.place
         else:
             self.recorder.storages.limit_bytes = run_plan.memory_limit
-        if run_plan.note_composites and not run_plan.scenario.is_training:
+        if run_plan.recording.note_composites and not run_plan.scenario.is_training:
             self.recorder.composites = []
 
     def assume(self, assumption: str) -> None:

@@ -106,7 +106,7 @@ class Phases:
                     held.append(call(*args, **kwargs))
                     self.outputs = call_outputs(held[0], recorder.specs)
                     self._end(Phase.FORWARD)
-                    if run_plan.forward_only:
+                    if run_plan.recording.forward_only:
                         return
                     self._start(Phase.LOSS)
                     loss, note = compute_loss(held[0], scenario.loss or "auto", run_plan.loss)

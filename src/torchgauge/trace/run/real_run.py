@@ -41,7 +41,9 @@ def demand(run_plan: RunPlan, failed: Trace) -> Demand:
     Where that fails too, what was alive until then counts, and four times the parameters in
     training: gradients and two states of an optimizer.
     """
-    session = Session(replace(run_plan, on_progress=None, on_call=None), Execution.SIMULATED)
+    session = Session(
+        replace(run_plan, on_progress=None).recorded(on_call=None), Execution.SIMULATED
+    )
     asked = session.go_on_with_stand_ins()
     with unheard():
         outcome = session.run()

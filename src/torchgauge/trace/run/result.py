@@ -35,7 +35,7 @@ def freeze(
 ) -> Trace:
     """Return the trace of a run that has ended."""
     recorder = context.recorder
-    is_listed = failure is not None or not context.run_plan.modules_only_of_failures
+    is_listed = failure is not None or not context.run_plan.recording.modules_only_of_failures
     modules = module_infos(prepared.root, prepared.lazy) if is_listed else ()
     context.assumptions += context.casting.left_out(modules)
     if is_listed and context.keep_ops:

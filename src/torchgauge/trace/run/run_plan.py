@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Trace
+from torchgauge.request import Recording
 from torchgauge.trace.inputs.plan import InputPlan
 from torchgauge.trace.kernels import cpu
 from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.record.recording import CompositeCall
-
-CallObserver: TypeAlias = Callable[[str, nn.Module, tuple[Any, ...], Any], Any]
-"""Gets a module's first path, its copy, the positional arguments and the output of a call. What it
-computes is not recorded; what it returns is kept in ``Outcome.observed``, unless it is ``None``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +42,11 @@ class RunPlan:
     """Whose kernels a simulated run takes."""
     real_device: str = "cpu"
     """Where a real run takes place."""
-    on_call: CallObserver | None = None
-    """Called after each forward of a module."""
-    note_composites: bool = False
-    """Run an inference in inference mode and note the composite operators that it shows whole."""
-    forward_only: bool = False
-    """End a training step after its first forward."""
-    calls_only: bool = False
-    """Keep module calls without operators and storages, where a simulated run is all it takes."""
-    modules_only_of_failures: bool = False
-    """Leave the modules, and what is said of their tensors, out of the trace of a whole run."""
+    recording: Recording = field(default_factory=Recording)
+
+    def recorded(self, **changes: Any) -> RunPlan:
+        """Return the plan with other fields of its ``Recording``."""
+        return replace(self, recording=replace(self.recording, **changes))
 
 
 @dataclass(slots=True)
@@ -68,7 +60,7 @@ class Outcome:
     gradients: bool = False
     """Whether an inference ran with gradients on."""
     observed: tuple[tuple[int, Any], ...] = ()
-    """Index of the call and what ``RunPlan.on_call`` returned for it."""
+    """Index of the call and what ``Recording.on_call`` returned for it."""
     composites: tuple[CompositeCall, ...] = ()
     """Calls of composite operators in the order in which they ended; only where asked for."""
     is_guess: bool = False

@@ -45,8 +45,8 @@ def run(run_plan: RunPlan) -> Outcome:
     integers where an embedding wants them; then, if the model asked for values that a simulation
     does not have, the same on real CPU tensors.
     """
-    if run_plan.calls_only:
-        outcome, run_plan = _calls_alone(run_plan), replace(run_plan, calls_only=False)
+    if run_plan.recording.calls_only:
+        outcome, run_plan = _calls_alone(run_plan), run_plan.recorded(calls_only=False)
         if outcome is not None and outcome.error is None and not outcome.branches_on_choice:
             return outcome
         if outcome is not None and (outcome.error is None or not needs_values(outcome.error)):

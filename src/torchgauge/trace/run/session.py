@@ -210,7 +210,7 @@ class Session:
     def _parameter_hooks(self, copy: ModelCopy) -> ParameterHooks:
         """Give the copy its hooks on parameters, which only a backward runs."""
         context, run_plan = self._context, self._run_plan
-        runs_backward = context.scenario.is_training and not run_plan.calls_only
+        runs_backward = context.scenario.is_training and not run_plan.recording.calls_only
         if not (runs_backward or run_plan.gradients):
             return ParameterHooks(None)
         hooks = ParameterHooks(copy, foreach=context.foreach, around=context.recorder.in_hook)

@@ -25,7 +25,7 @@ class WatchedModules:
         self._context = context
         self._root = root
         self.observed: list[tuple[int, Any]] = []
-        """Index of the call and what ``RunPlan.on_call`` returned for it."""
+        """Index of the call and what ``Recording.on_call`` returned for it."""
         self.call: Callable[..., Any] = root
         """What to call for a forward of the model."""
         recorder = context.recorder
@@ -58,7 +58,7 @@ class WatchedModules:
     def _observer(
         self, path: str, module: nn.Module
     ) -> Callable[[int, tuple[Any, ...], Any], None] | None:
-        on_call = self._context.run_plan.on_call
+        on_call = self._context.run_plan.recording.on_call
         if on_call is None:
             return None
 
