@@ -139,7 +139,7 @@ check: lint types imports test ## lint, types, imports and test
 
 # ---------------------------------------------------------------- make
 
-.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -164,6 +164,9 @@ docs: $(DEV) ## build the documentation into site/
 
 readme: $(DEV) ## run the README's blocks and write their output into it
 	@$(BIN)/python scripts/update_readme.py
+
+messages: $(DEV) ## list every text that a user can meet: docs/messages.md
+	@$(BIN)/python scripts/list_messages.py
 
 wheel: $(DEV) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

@@ -25,7 +25,7 @@ from torch import nn
 
 import torchgauge as tg
 from benchmarks.cpu_cases import Build, hugging_face, timm, torchvision
-from torchgauge.estimate.time.cpu.calibration import VARIABLE
+from torchgauge.devices.cpu_file import VARIABLE
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.report import Report
 from torchgauge.target import cpu_name
@@ -211,7 +211,7 @@ def record(mode: str, found: Sequence[Row]) -> None:
         known[mode, row.name] = {
             "model": row.name,
             "mode": mode,
-            "cpu": str(cpu_name()),
+            "cpu": str(cpu_name(torch.get_num_threads(), str(torch.__version__))),
             "day": datetime.date.today().isoformat(),
             "predicted_ms": f"{row.predicted_ms:.4g}",
             "measured_ms": f"{row.measured_ms:.4g}",

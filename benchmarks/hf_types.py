@@ -27,11 +27,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 import torch
 
 import torchgauge as tg
-from torchgauge.cli.model_run import model_inputs
-from torchgauge.cli.options import InputRequest
+from torchgauge.analyze import analyze_model
 from torchgauge.errors import TorchGaugeError
+from torchgauge.models.requests import with_build
 from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.models.torchvision_operators import define_missing_operators
+from torchgauge.request import Request
 
 OUTPUT = Path(__file__).with_name("hf_types.csv")
 COLUMNS = ("type", "outcome", "model", "execution", "seconds", "peak_mb", "inputs", "message")
@@ -59,7 +60,7 @@ def outcome(name: str) -> dict[str, Any]:
         row |= {"model": build.name, "outcome": "none", "message": "; ".join(build.notes)}
         if build.default_inputs is not None:
             row |= {"outcome": "fails", "inputs": build.default_inputs.why}
-            report = tg.analyze(build.model, **model_inputs(build, InputRequest()))
+            report = analyze_model(with_build(Request(spec=build.spec), build))
             row |= {"outcome": "works", "execution": str(report.execution)}
     except TorchGaugeError as error:
         row["message"] = error.message

@@ -1,4 +1,4 @@
-"""Find the code blocks of a README, run them, and put their output back.
+"""Find the code blocks of a page, run them, and put their output back.
 
 Three kinds of fenced blocks are known; any other is an error, so that none stays unchecked.
 
@@ -24,6 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 READMES = ("README.md", "README.zh-CN.md")
+PAGES = (*READMES, "docs/first-steps.md")
 WIDTH = 92
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

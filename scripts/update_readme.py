@@ -1,18 +1,18 @@
-"""Run every block of the READMEs and write what they print into them (`make readme`).
+"""Run the blocks of the READMEs and the first steps, and write their output (`make readme`).
 
-``--check`` writes nothing and exits with 1 when a README is stale.
+``--check`` writes nothing and exits with 1 when a page is stale.
 """
 
 from __future__ import annotations
 
 import sys
 
-from readme_blocks import READMES, ROOT, BlockError, refresh
+from readme_blocks import PAGES, ROOT, BlockError, refresh
 
 
 def main(arguments: list[str]) -> int:
     stale = []
-    for name in READMES:
+    for name in PAGES:
         path = ROOT / name
         before = path.read_text(encoding="utf-8")
         try:

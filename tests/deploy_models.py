@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from torchgauge.deploy.package import Package, PackageRequest, package_model
+from torchgauge.deploy.package import Package, package_model
+from torchgauge.deploy.parts import PackageRequest
+from torchgauge.facts.scenario import Scenario
+from torchgauge.request import Inputs, Request
 
 
 class Mlp(nn.Module):
@@ -71,12 +76,14 @@ class Noisy(nn.Module):
         return self.layer(x) + torch.rand_like(x)
 
 
-def packaged(model: nn.Module, folder: Path, **options: object) -> Package:
-    """Package a model; ``options`` are those of ``PackageRequest``."""
-    inputs = options.pop("inputs")
-    request = PackageRequest(
-        inputs=inputs,  # type: ignore[arg-type]
-        model_name=type(model).__name__,
-        **options,  # type: ignore[arg-type]
+def packaged(model: nn.Module, folder: Path, **options: Any) -> Package:
+    """Package a model; ``inputs`` are arguments of ``analyze``, the rest of ``PackageRequest``."""
+    given = dict(options.pop("inputs"))
+    inputs = Inputs.taken_from(given)
+    asked = Request(
+        model=model,
+        name=type(model).__name__,
+        inputs=replace(inputs, keywords={**inputs.keywords, **given}),
+        scenario=options.pop("scenario", Scenario()),
     )
-    return package_model(model, folder, request)
+    return package_model(folder, PackageRequest(asked=asked, **options))

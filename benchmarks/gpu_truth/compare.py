@@ -19,7 +19,7 @@ from benchmarks.gpu_truth.schema import Record, Status, read_all
 from benchmarks.gpu_truth.step import DTYPES
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.errors import TorchGaugeError
-from torchgauge.estimate.memory.lifetimes import estimate_memory
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.inputs.plan import InputPlan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.memory_sets.cases import MemoryCase
 from torchgauge.devices import find_device
 from torchgauge.estimate.memory.allocator import AllocatorSettings
-from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.estimate.memory.workspaces import Platform
 
 INSTALLED = "2.13"

@@ -18,8 +18,8 @@ from benchmarks.memory_sets import peft, published, schedtune, timm_a100, xmem
 from benchmarks.memory_sets.cases import DATA, MIB, Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.gpus import gpu_of, platform_of
 from benchmarks.memory_sets.tracing import trace_of
-from torchgauge.estimate.memory.gpu import estimate_on_gpu
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.trace import Trace
 

@@ -18,13 +18,14 @@ from benchmarks.time_sets.cases import TimeCase
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import Device, find_device
 from torchgauge.devices.device import Arithmetic
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.devices.power import headroom
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.gpu.fusion import fused
-from torchgauge.estimate.time.gpu.kernels import kernels_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.rates import headroom
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.trace import Trace
 
 _NUMBERS = tuple(
@@ -83,7 +84,7 @@ def fresh_bytes(trace: Trace) -> float:
 def _sources() -> str:
     digest = hashlib.sha256()
     folder = Path(tg.__file__).parent / "estimate" / "time"
-    for path in (folder / "traffic.py", *sorted((folder / "gpu").rglob("*.py"))):
+    for path in sorted((*(folder / "kernels").glob("*.py"), *(folder / "gpu").glob("*.py"))):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -140,5 +141,5 @@ def _groups(found: Sequence[Features]) -> Iterable[Group]:
 
 
 def power_headroom(device: Device, *, half: bool) -> float:
-    """Return what ``rates.headroom`` says, for a table."""
+    """Return what ``devices.power.headroom`` says, for a table."""
     return headroom(device, Arithmetic.FP16 if half else Arithmetic.FP32)

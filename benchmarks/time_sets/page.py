@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
-import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.time_sets import validation
-from benchmarks.time_sets.run import Result, of_set
+from benchmarks.time_sets.results import HEAD, row
+from benchmarks.time_sets.run import of_set
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 
 TITLES = {
@@ -27,10 +26,6 @@ BESIDE = {
     "weights twice and more in each step, and the optimizer are not in it: it is to be short, and "
     "most so where the GPU is fast and the model large.",
 }
-HEAD = (
-    "| | figures | median | mean | 90th percentile | worst |",
-    "|---|--:|--:|--:|--:|---|",
-)
 _FEWEST = 6
 """Figures that a family needs for a line of its own."""
 LIMITS = """\
@@ -90,19 +85,6 @@ def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> It
         yield from (BESIDE[name], "")
     if missing:
         yield from ("Not predicted:", "", *(f"- {line}" for line in missing), "")
-
-
-def row(what: str, found: Sequence[Result]) -> str:
-    """Return a line of the table."""
-    if not found:
-        return f"| {what} | 0 | – | – | – | – |"
-    errors = sorted(abs(result.error) for result in found)
-    worst = max(found, key=lambda result: abs(result.error))
-    ninth = errors[max(0, math.ceil(0.9 * len(errors)) - 1)]
-    return (
-        f"| {what} | {len(found)} | {statistics.median(errors):.1%} | "
-        f"{statistics.fmean(errors):.1%} | {ninth:.1%} | {worst.error:+.1%} {worst.case.id} |"
-    )
 
 
 def _unseen() -> Iterator[str]:

@@ -8,33 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.memory_sets.run import sample
 from benchmarks.time_sets.cases import DATA, NotPredicted, TimeCase
 from benchmarks.time_sets.features import fresh_bytes
+from benchmarks.time_sets.results import HEAD, Result, row
 from benchmarks.time_sets.sets import FILES, SETS
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import find_device
 from torchgauge.estimate.time.gpu import predict
-from torchgauge.estimate.time.reporting import model_of
+from torchgauge.estimate.time.gpu.device_model import model_of
 from torchgauge.facts.trace import Trace
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Result:
-    """A case and what was predicted for it."""
-
-    case: TimeCase
-    predicted_ms: float
-    stated_error: float
-    """What the prediction says of itself."""
-
-    @property
-    def error(self) -> float:
-        """Return predicted ÷ measured − 1."""
-        return self.predicted_ms / self.case.measured_ms - 1
 
 
 def predicted(case: TimeCase, trace: Trace) -> Result:
@@ -86,8 +71,6 @@ def sample_of(cases: Sequence[TimeCase], limit: int | None) -> list[TimeCase]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Print a line per case and a table."""
-    from benchmarks.time_sets.page import HEAD, row
-
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--set", choices=sorted(SETS), action="append", help="default: all")
     parser.add_argument("--data", type=Path, default=DATA, help="where the data files lie")

@@ -7,13 +7,11 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-if TYPE_CHECKING:
-    from benchmarks.time_sets.calibrate import Fit
-    from benchmarks.time_sets.features import Table
+from benchmarks.time_sets.features import Table
+from benchmarks.time_sets.fit import Fit
 
 FILE = Path(__file__).with_name("agreement.csv")
 FOLDS = 5

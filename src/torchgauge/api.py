@@ -6,81 +6,78 @@ Torch is imported when something is analysed: a saved report is loaded and shown
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
-from torchgauge.facts.io import load_report
-from torchgauge.facts.report import Report, set_text_view
-from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.io import load_answer
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Trace
+from torchgauge.render import get_format
+from torchgauge.render.pages.fit import fit_page
+from torchgauge.render.pages.report import report_page
 from torchgauge.render.terminal import terminal_options
-from torchgauge.render.text import TextRenderer
+from torchgauge.render.tree.rows import TreeOptions
 
 if TYPE_CHECKING:
-    import torch
     from torch import nn
 
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.trace.inputs.sizes import InputSize
+    from torchgauge.request import InputSize, Request
 
 __all__ = [
     "analyze",
     "calibrate",
+    "estimate",
     "fits",
     "load",
     "measure",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
-set_text_view(lambda report: TextRenderer().render(report))
-
 
 def analyze(
-    model: nn.Module,
+    model: nn.Module | str,
     input_size: InputSize | None = None,
     *,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    scenario: Scenario | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    model_spec: str | None = None,
     name_batch: bool = False,
     timeline: str | Path | None = None,
-    real_run: bool = True,
-    on_progress: Callable[[str], None] | None = None,
-    **forward_kwargs: Any,
+    **options: Any,
 ) -> Report:
     """Trace one run of a model and return what it costs. Nothing is printed or changed.
 
+    ``analyze(net, (3, 224, 224), mode="training", optimizer="adamw", device="T4")``: every field
+    of ``Scenario`` is a keyword. What is no keyword of this function goes to the model's forward.
+
     Args:
-        model: any module: real, meta, compiled, wrapped; an exported program too.
+        model: any module: real, meta, compiled, wrapped; an exported program; or a model spec such
+            as ``"torchvision:resnet50"``, which is built without memory for its weights.
         input_size: a shape ``(3, 224, 224)``, several ``[(3, 32, 32), (10,)]``, or by argument
             ``{"input_ids": (1, 128)}``. Without ``input_size`` and ``input_data`` nothing is run
             and the report holds the structure alone.
-        input_data: instead of sizes: a tensor or array, a tuple or list of arguments, a dict of
-            keyword arguments, or a function that returns one of these.
-        batch_size: says that the sizes have no batch dimension, and how large it is.
-        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
-        dtypes: one dtype for all inputs or one per input; inferred otherwise.
-        scenario: what is run; inference of the model as built by default.
-        loss: for training: a function from the model's output to a scalar.
-        model_name: the name shown; the class name by default.
-        model_spec: where the model came from, for the report.
         name_batch: find out which dimensions grow with the batch, by one more bare forward.
-        timeline: a file to write the predicted step to, for ui.perfetto.dev; needs a scenario
-            that names a GPU.
-        real_run: whether the model may be run for real on the CPU where a simulated run is not
-            enough; the report says so where it was.
-        on_progress: called with the name of each phase when it starts, and before a real run.
-        **forward_kwargs: passed to the model's forward as they are.
+        timeline: a file to write the predicted step to, for ui.perfetto.dev; needs a GPU as
+            ``device``.
+        **options: any of
+
+            - ``input_data``: instead of sizes: a tensor or array, a tuple or list of arguments, a
+              dict of keyword arguments, or a function that returns one of these;
+            - ``batch_size``: says that the sizes have no batch dimension, and how large it is;
+            - ``batch_dim``: where the batch dimension goes (default 0); sizes then have none;
+            - ``dtypes``: one dtype for all inputs or one per input; inferred otherwise;
+            - ``scenario``: what is run; inference of the model as built by default;
+            - a field of ``Scenario``: changes that field;
+            - ``loss``: for training: a name, or a function from the model's output to a scalar;
+            - ``model_name``, ``model_spec``: what the report calls the model, where it is from;
+            - ``real_run``: whether the model may run for real on the CPU where a simulated run is
+              not enough (default true; the report says so where it did);
+            - ``on_progress``: called with the name of each phase when it starts;
+            - ``forward_kwargs``, and any other keyword: passed to the model's forward.
 
     Returns:
         The report: counts in parameters, MACs and FLOPs (1 MAC = 2 FLOPs), memory in bytes.
@@ -88,34 +85,30 @@ def analyze(
     Raises:
         InputError: when the inputs make no sense.
         ScenarioError: when the scenario does not fit the model.
+        UsageError: when a keyword could mean the scenario or the model's forward.
         ModelError: when the model raises; ``error.report`` is the report up to the failing layer.
 
     >>> from torch import nn
     >>> analyze(nn.Linear(8, 2), (4, 8)).totals.forward_macs
     64
+    >>> analyze(nn.Linear(8, 2), (4, 8), mode="training").totals.backward_flops
+    128
     """
     from torchgauge.analyze import analyze_model
-    from torchgauge.trace.run.keywords import check_keywords
 
-    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
-    report = analyze_model(
-        model,
-        input_size,
-        input_data=input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        scenario=scenario,
-        loss=loss,
-        model_name=model_name,
-        model_spec=model_spec,
-        batch_names=name_batch,
-        timeline=timeline,
-        real_run=real_run,
-        on_progress=on_progress,
-        forward_kwargs=forward_kwargs,
-    )
-    return replace(report, assumptions=(*report.assumptions, *notes))
+    request = _request(model, input_size, options)
+    return analyze_model(request, batch_names=name_batch, timeline=timeline)
+
+
+def _request(
+    model: Any, input_size: InputSize | None, options: Mapping[str, Any], **how: bool
+) -> Request:
+    """Return the request, its model built where a spec names it; ``how`` is that of ``built``."""
+    from torchgauge.models.requests import built
+    from torchgauge.request import ask
+    from torchgauge.trace.run.keywords import forward_names
+
+    return built(ask(model, input_size, options, forward_names), **how)
 
 
 def summary(
@@ -124,38 +117,76 @@ def summary(
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
-    unfold: bool = False,
+    expand: bool = False,
+    details: bool | None = None,
     ascii: bool = False,
     width: int | None = None,
     file: IO[str] | None = None,
+    unfold: bool = False,
     **options: Any,
 ) -> Report:
-    """Print the table of a model and return its report.
+    """Print the answers and the table of a model and return its report.
 
-    Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
-    ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
-    in characters (the terminal's by default, as much as it takes elsewhere), and the ``file`` to
-    print to.
+    Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
+    (``unfold`` is the former name of ``expand``).
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
     """
-    target = file or sys.stdout
-    renderer = TextRenderer(
-        depth=depth,
-        columns=columns,
-        unfold=unfold,
-        **terminal_options(target, width=width, ascii=ascii),
-    )
+    shown: dict[str, Any] = {
+        "depth": depth, "columns": columns, "expand": expand or unfold, "details": details,
+        "ascii": ascii, "width": width, "file": file,
+    }  # fmt: skip
+    _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
+    TreeOptions(depth=depth, columns=columns)
     options.setdefault("name_batch", True)
     try:
         report = analyze(model, input_size, **options)
     except ModelError as error:
         if error.report is not None:
-            print(renderer.render(error.report), file=target)
+            show(error.report, **shown)
         raise
-    print(renderer.render(report), file=target)
+    show(report, **shown)
     return report
+
+
+def show(
+    answer: Report | FitReport,
+    *,
+    depth: int | None = None,
+    columns: Sequence[str] | None = None,
+    expand: bool = False,
+    details: bool | None = None,
+    ascii: bool = False,
+    width: int | None = None,
+    file: IO[str] | None = None,
+) -> None:
+    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+
+    Args:
+        answer: a report, or the answer of ``fits``.
+        depth: levels of modules in the table of a report.
+        columns: names of its columns, in this order.
+        expand: show every repeated block, every different call and every output.
+        details: everything there is to say; by default in a file, and the calm view on a terminal.
+        ascii: no character outside of ASCII.
+        width: characters per line: the terminal's by default, as many as the table takes elsewhere.
+        file: where to print; the standard output by default.
+
+    Raises:
+        UsageError: for an unknown column, a depth below 1 or a width below 40.
+    """
+    target = file or sys.stdout
+    format = _format_of(target, details=details, ascii=ascii, width=width)
+    if isinstance(answer, FitReport):
+        page = fit_page(answer)
+    else:
+        page = report_page(answer, depth=depth, columns=columns, expand=expand)
+    print(format.render(page), file=target)
+
+
+def _format_of(target: IO[str], **layout: Any) -> Any:
+    return get_format("text", **terminal_options(target, **layout))
 
 
 def calibrate(
@@ -185,49 +216,31 @@ def calibrate(
 
 
 def measure(
-    model: nn.Module,
+    model: nn.Module | str,
     input_size: InputSize | None = None,
     *,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    scenario: Scenario | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    model_spec: str | None = None,
     min_repetitions: int = 5,
     max_seconds: float = 10.0,
     confidence: float = 0.95,
     timeline: str | Path | None = None,
-    on_progress: Callable[[str], None] | None = None,
-    **forward_kwargs: Any,
+    **options: Any,
 ) -> Report:
     """Run the scenario for real, again and again, and return what it takes and where.
 
-    A copy of the model runs, on the CPU or, with ``Scenario(device="cuda")``, on the GPU; yours
-    is neither trained nor moved, and nothing is left behind. The step is timed bare. Then it runs
-    a few times under ``torch.profiler``, whose shares say which layer and operator took how much.
+    A copy of the model runs, on the CPU or, with ``device="cuda"``, on the GPU; yours is neither
+    trained nor moved, and nothing is left behind. The step is timed bare. Then it runs a few times
+    under ``torch.profiler``, whose shares say which layer and operator took how much.
 
     Args:
-        model: any module, as ``analyze`` takes it.
+        model: as ``analyze`` takes it; a model spec is built with weights.
         input_size: as ``analyze`` takes it; inputs of random values are made.
-        input_data: instead of sizes, as ``analyze`` takes it.
-        batch_size: says that the sizes have no batch dimension, and how large it is.
-        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
-        dtypes: one dtype for all inputs or one per input; inferred otherwise.
-        scenario: what is run, and on which device; inference as built on the CPU by default.
-        loss: for training: a function from the model's output to a scalar.
-        model_name: the name shown; the class name by default.
-        model_spec: where the model came from, for the report.
         min_repetitions: how often the step is timed at least, whatever it takes.
         max_seconds: when to stop repeating; it ends earlier once the interval around the median
             lies within 1 % of it.
         confidence: the probability with which an interval holds the true median.
         timeline: a file to write one profiled step to, for ui.perfetto.dev: phases, modules,
             operators and kernels in time, and the memory in use.
-        on_progress: called with what is being done.
-        **forward_kwargs: passed to the model's forward as they are.
+        **options: those of ``analyze``; the device is ``"cpu"`` or ``"cuda"``.
 
     Returns:
         A report as ``analyze`` returns it, of the real run (``execution`` is ``"real"``), with
@@ -244,51 +257,25 @@ def measure(
     >>> report.time.total_ms > 0
     True
     """
-    from torchgauge.measure.measurement import measure_model
-    from torchgauge.trace.run.keywords import check_keywords
+    from torchgauge.measure.measurement import Repeating, measure_model
 
-    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
-    report = measure_model(
-        model,
-        input_size,
-        input_data=input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        scenario=scenario,
-        loss=loss,
-        model_name=model_name,
-        model_spec=model_spec,
-        min_repetitions=min_repetitions,
-        max_seconds=max_seconds,
-        confidence=confidence,
-        timeline=timeline,
-        on_progress=on_progress,
-        forward_kwargs=forward_kwargs,
+    request = _request(model, input_size, options, with_weights=True)
+    repeating = Repeating(
+        min_repetitions=min_repetitions, max_seconds=max_seconds, confidence=confidence
     )
-    return replace(report, assumptions=(*report.assumptions, *notes))
+    return measure_model(request, repeating, timeline=timeline)
 
 
 def fits(
-    model: nn.Module,
+    model: nn.Module | str,
     input_size: InputSize | None = None,
     *,
     device: str | Sequence[str] = "cuda",
-    scenario: Scenario | None = None,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
     context: int | None = None,
     cache: str = "dynamic",
     search: bool = True,
     alternatives: bool = True,
-    real_run: bool = True,
-    model_name: str | None = None,
-    model_spec: str | None = None,
-    on_progress: Callable[[str], None] | None = None,
-    **forward_kwargs: Any,
+    **options: Any,
 ) -> FitReport:
     """Say whether a step fits into a GPU, how large it may get, and what would make it fit.
 
@@ -296,28 +283,17 @@ def fits(
     batch and each alternative included.
 
     Args:
-        model: any module, as ``analyze`` takes it.
+        model: as ``analyze`` takes it.
         input_size: as ``analyze`` takes it.
         device: a GPU that ``torchgauge devices`` lists, several of them, ``"all"``, or ``"cuda"``
             for the one of this machine. With several there is one row for each, and no search.
-        scenario: what is run; inference as built by default. ``device`` takes the place of its
-            device, unless that is the only one named.
-        input_data: instead of sizes, as ``analyze`` takes it.
-        batch_size: says that the sizes have no batch dimension, and how large it is.
-        batch_dim: where the batch dimension goes (default 0); also says that sizes have none.
-        dtypes: one dtype for all inputs or one per input; inferred otherwise.
-        loss: for training: a function from the model's output to a scalar.
+            It takes the place of the scenario's device, unless only the scenario names one.
         context: for a language model of transformers that generates, instead of an input: the
             tokens in its cache in the end, ``batch_size`` sequences of them.
         cache: ``"dynamic"`` (grows with each token) or ``"static"`` (as long as the context).
         search: look for the largest batch, and for the largest context.
         alternatives: trace what would make it fit, or free memory.
-        real_run: whether the step may be run for real on the CPU where a simulated run is not
-            enough.
-        model_name: the name shown; the class name by default.
-        model_spec: where the model came from, for the report.
-        on_progress: called with what is traced.
-        **forward_kwargs: passed to the model's forward as they are.
+        **options: those of ``analyze``.
 
     Raises:
         DeviceError: a device is not known; the nearest names are offered.
@@ -330,38 +306,47 @@ def fits(
     >>> str(report.verdict), report.devices[0].headroom_bytes > 0
     ('fits', True)
     """
-    from torchgauge.fit.finder import Wishes, fit_model
-    from torchgauge.trace.run.keywords import check_keywords
+    from torchgauge.fit.finder import FitOptions, fit_model
 
-    notes = check_keywords(model, forward_kwargs, scenario=scenario, loss=loss)
-    scenario = scenario or Scenario()
+    fit_options = FitOptions(search=search, alternatives=alternatives, context=context, cache=cache)
+    request = _request(model, input_size, options, without_inputs=context is not None)
     names = [device] if isinstance(device, str) else list(device)
-    if names == ["cuda"] and scenario.device != "cpu":
-        names = [scenario.device]
-    report = fit_model(
-        model,
-        input_size,
-        input_data=input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        scenario=scenario,
-        devices=names,
-        loss=loss,
-        model_name=model_name,
-        model_spec=model_spec,
-        real_run=real_run,
-        wishes=Wishes(search=search, alternatives=alternatives, context=context, cache=cache),
-        on_progress=on_progress,
-        forward_kwargs=forward_kwargs,
-    )
-    return replace(report, assumptions=(*report.assumptions, *notes))
+    if names == ["cuda"] and request.scenario.device != "cpu":
+        names = [request.scenario.device]
+    return fit_model(request, names, fit_options)
 
 
-def load(path: str | Path) -> Report:
-    """Read a report that was saved as JSON.
+def estimate(trace: Trace, device: str | None = None) -> Report:
+    """Return what a recorded step costs on another device. Needs no torch and no model.
+
+    A trace holds the kernels of one family of GPUs. For every device of that family the report
+    equals that of ``analyze``: ``estimate(report.trace, device="A10")``.
+
+    Args:
+        trace: the trace of a report, or one that ``load`` read from a file.
+        device: a GPU that ``torchgauge devices`` lists, or ``"cpu"``; the trace's own by default.
 
     Raises:
-        ReportFormatError: when the file is no report, or of another schema version.
+        DeviceError: the device is not known.
+        ScenarioError: the device runs other kernels than the trace holds.
+
+    >>> from torch import nn
+    >>> report = analyze(nn.Linear(8, 2), (4, 8), device="RTX 3090")
+    >>> estimate(report.trace, device="A10").scenario.device
+    'A10'
     """
-    return load_report(path)
+    from torchgauge.reports import estimate_trace
+
+    return estimate_trace(trace, device)
+
+
+def load(path: str | Path) -> Any:
+    """Read a report that was saved as JSON, or a saved trace.
+
+    Returns:
+        The ``Report``, or the ``Trace``.
+
+    Raises:
+        ReportFormatError: when the file is neither, is damaged, or is of another version.
+    """
+    return load_answer(path)

@@ -123,13 +123,13 @@ def parsed(*arguments: str) -> argparse.Namespace:
 
 
 def test_one_size_is_a_tuple_several_are_a_list_named_ones_a_dict():
-    one = options.input_request(parsed("--input-size", "3,8,8"))
-    two = options.input_request(parsed("--input-size", "3,8,8", "--input-size", "5"))
-    named = options.input_request(parsed("--input-size", "a=3,8", "--input-size", "b=5"))
-    assert one.sizes == (3, 8, 8)
-    assert two.sizes == [(3, 8, 8), (5,)]
-    assert named.sizes == {"a": (3, 8), "b": (5,)}
-    assert options.input_request(parsed()).sizes is None
+    one = options.inputs_from(parsed("--input-size", "3,8,8"))
+    two = options.inputs_from(parsed("--input-size", "3,8,8", "--input-size", "5"))
+    named = options.inputs_from(parsed("--input-size", "a=3,8", "--input-size", "b=5"))
+    assert one.size == (3, 8, 8)
+    assert two.size == [(3, 8, 8), (5,)]
+    assert named.size == {"a": (3, 8), "b": (5,)}
+    assert options.inputs_from(parsed()).size is None
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_one_size_is_a_tuple_several_are_a_list_named_ones_a_dict():
 )
 def test_inputs_that_contradict_each_other_are_refused(arguments, message):
     with pytest.raises(UsageError, match=message):
-        options.input_request(parsed(*arguments))
+        options.inputs_from(parsed(*arguments))
 
 
 def test_a_key_set_twice_is_refused():

@@ -417,7 +417,7 @@ def test_a_failure_is_printed_with_the_layer(backend: str, capsys: Printed) -> N
 
 
 def test_arguments_of_a_wrong_kind() -> None:
-    with pytest.raises(AssertionError, match=r"a str is no torch\.nn\.Module"):
+    with pytest.raises(AssertionError, match=r"a str is not a torch\.nn\.Module"):
         numbers("resnet18", (3, 32, 32))  # type: ignore[arg-type]
     for size in ((), 3):
         with pytest.raises(AssertionError, match="input_res is the size of the input"):

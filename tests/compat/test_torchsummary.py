@@ -354,7 +354,7 @@ def test_batch_size_changes_the_sizes() -> None:
 
 @pytest.mark.parametrize("batch", [0, None, 1.5])
 def test_batch_size_of_nothing(batch: Any) -> None:
-    message = rf"batch_size={batch} is no batch\n  try: 1 or more, or -1"
+    message = rf"batch_size={batch} is not a batch size\n  try: give 1 or more, or -1"
     with pytest.raises(InputError, match=message):
         summary(Net(), (1, 28, 28), batch_size=batch)
 

@@ -15,11 +15,11 @@ import torch
 from torch.torch_version import TorchVersion
 
 from deploy_models import Mlp, Tagger, packaged
-from torchgauge.deploy.archive import check_archive
 from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.export.graph_check import UnsafeProgram, check_guard, check_size_expression
 from torchgauge.deploy.serving.model import open_package
 from torchgauge.errors import PackageError, TorchGaugeError
+from torchgauge.models.exported_archive import check_archive
+from torchgauge.models.exported_graph import UnsafeProgram, check_guard, check_size_expression
 
 
 @pytest.fixture(scope="module")
@@ -261,17 +261,17 @@ def test_an_unknown_file_is_refused(folder):
 def test_links_are_refused(folder, tmp_path):
     (folder / "README.md").rename(tmp_path / "elsewhere")
     (folder / "README.md").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(PackageError, match="is no regular file"):
+    with pytest.raises(PackageError, match="is not a regular file"):
         manifest.check_package(folder)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda facts: facts.update(format="zip"), "no package of torchgauge"),
+        (lambda facts: facts.update(format="zip"), "not a torchgauge package"),
         (lambda facts: facts.update(format_version=99), "has format 99"),
         (lambda facts: facts.update(files=[]), "lists no files"),
-        (lambda facts: facts["files"].update({"../x": {}}), "lists '../x', which no package"),
+        (lambda facts: facts["files"].update({"../x": {}}), "lists '../x', which does not belong"),
         (lambda facts: facts["files"].pop("program.pt2"), r"does not list program\.pt2"),
         (lambda facts: facts["files"]["README.md"].update(bytes="1"), r"damaged at README\.md"),
         (lambda facts: facts["files"]["README.md"].update(sha256="x"), r"damaged at README\.md"),

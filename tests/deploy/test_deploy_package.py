@@ -227,7 +227,7 @@ def test_a_model_that_cannot_be_exported_gets_a_reason_and_a_way_out(tmp_path, c
 
 
 def test_a_model_that_is_not_the_same_twice_is_refused(tmp_path):
-    with pytest.raises(ModelError, match="gives other results than the model"):
+    with pytest.raises(ModelError, match="gives different results from the model"):
         packaged(Noisy(), tmp_path / "p", inputs={"input_size": (4,)})
     assert os.listdir(tmp_path) == []
 
@@ -257,7 +257,7 @@ def test_over_budget_nothing_is_written_and_the_status_is_1(tmp_path, capsys):
         ),
         # one sample does not fit, whatever the batch
         (["300B"], IN_BFLOAT16),
-        (["100B"], "a smaller model, or --budget-memory 348B: the weights alone take 268 B"),
+        (["100B"], "use a smaller model, or --budget-memory 348B: the weights alone take 268 B"),
     ],
 )
 def test_over_budget_only_what_helps_is_advised(tmp_path, capsys, budget, ways):
@@ -318,7 +318,7 @@ def test_a_folder_that_exists_is_kept_unless_it_is_a_package(tmp_path, capsys):
     assert main(arguments) == 2
     assert "exists and is not empty" in capsys.readouterr().err
     assert main([*arguments, "--overwrite"]) == 2
-    assert "is no package, so it is not overwritten" in capsys.readouterr().err
+    assert "is not a package, so it is not overwritten" in capsys.readouterr().err
     (output / "precious.txt").unlink()
     assert main(arguments) == 0
     first = json.loads((output / "manifest.json").read_text())
@@ -351,17 +351,19 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch, module, function, err
 def test_a_folder_that_cannot_be_written_is_named_with_the_systems_reason(capsys):
     assert main(["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", "/proc/x"]) == 2
     text = capsys.readouterr().err
-    assert "cannot write /proc/x: nothing can be made in /proc: No such file or directory" in text
+    assert (
+        "cannot write /proc/x: no file can be created in /proc: No such file or directory" in text
+    )
     assert " free" not in text
     assert main(["package", f"{SPEC}:Mlp", "--input-size", "4", "--output", "/proc"]) == 2
-    assert "something is mounted at /proc" in capsys.readouterr().err
+    assert "/proc is a mount point" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("output", "message"),
     [
-        (".", "'.' names no new folder"),
-        ("/", "'/' names no new folder"),
+        (".", "'.' does not name a new folder"),
+        ("/", "'/' does not name a new folder"),
         ("x" * 300, "File name too long"),
     ],
 )

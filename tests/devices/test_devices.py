@@ -351,7 +351,7 @@ def test_the_variable_wins_over_the_folder_and_that_over_home(own, tmp_path, mon
         ('[[device]]\nname = "x"\nmemory_gib = nan\n', r"memory_gib: nan is not a number above"),
         ('[[device]]\nname = "x"\nmemory_gib = true\n', r"memory_gib: True is not a number"),
         ('[[device]]\nname = "x"\nkind = "toaster"\n', r"kind: 'toaster' is none of datacenter"),
-        ('[[device]]\nname = "x"\nmemory = 8\n', r"memory: there is no such field; known are name"),
+        ('[[device]]\nname = "x"\nmemory = 8\n', r"memory: unknown field; the fields are name"),
         ('[[device]]\nname = "x"\ncompute_capability = 8\n', r"'?8'? is not a compute capability"),
         ('[[device]]\nname = 3\n', r"name: 3 is not a text"),
         ('[[device]]\nname = "x"\naliases = 3\n', r"aliases: 3 is not a list of texts"),

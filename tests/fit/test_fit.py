@@ -14,9 +14,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.errors import DeviceError, InputError, ModelError, ScenarioError, UsageError
 from torchgauge.facts.fit import Part, Verdict
-from torchgauge.fit.bench import SetupError
 from torchgauge.fit.lora import RANK, adapted
 from torchgauge.fit.sizes import Sample, SizeSearch
+from torchgauge.fit.variants import VariantError
 
 GPU = "RTX 3060 12GB"
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -182,7 +182,7 @@ def test_a_refused_size_ends_the_search_and_is_said():
 
     def sample(size: int) -> Sample:
         if size > 20:
-            raise SetupError(RuntimeError("only 20 positions"))
+            raise VariantError(RuntimeError("only 20 positions"))
         return inner(size)
 
     search = SizeSearch(sample=sample, capacity_bytes=100, samples={10: sample(10)})

@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from torchgauge.facts.trace import Phase
-from torchgauge.measure.attribution import Shares, _typical
+from torchgauge.measure.attribution import _typical
+from torchgauge.measure.profile import Shares
 
 
 def step(**milliseconds: float) -> Shares:

@@ -15,8 +15,8 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.cli.main import main
+from torchgauge.devices.cpu_file import VARIABLE
 from torchgauge.errors import UsageError
-from torchgauge.estimate.time.cpu.calibration import VARIABLE
 from torchgauge.measure.calibration import distances
 from torchgauge.measure.calibration import run as calibration_run
 from torchgauge.measure.calibration.case import Case, Cold, Fresh, Memory

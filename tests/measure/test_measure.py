@@ -19,8 +19,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.query import own_costs, top_by_time
+from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
@@ -533,42 +534,46 @@ def test_the_layer_is_named_in_the_backward_too(tmp_path):
 # ---------------------------------------------------------------------------- reports
 
 
+def shown_as(name, report, columns=None, **options):
+    from torchgauge.render import get_format
+    from torchgauge.render.pages.report import report_page
+
+    return get_format(name, **options).render(report_page(report, columns=columns))
+
+
 def test_a_measured_report_is_saved_and_loaded(tmp_path):
     report = tg.measure(Tokens(), (2, 8), scenario=TRAINING, **ONCE)
-    text = report_to_json(report)
+    text = to_json(report)
     assert report_from_json(text) == report
     again = report_from_json(text.replace('"kernel"', '"unknown": 1, "kernel"'))
     assert again.time.ops == report.time.ops
 
 
-@pytest.mark.parametrize("name", ["text", "markdown", "csv", "latex"])
+@pytest.mark.parametrize("name", ["text", "markdown", "csv", "latex", "html"])
 def test_every_format_shows_the_times(name):
-    from torchgauge.render import get_renderer
-
     report = tg.measure(convnet(), (2, 3, 16, 16), scenario=TRAINING, **ONCE)
-    shown = get_renderer(name).render(report)
-    assert "per step, median of 1 on cpu" in " ".join(shown.split())
+    shown = shown_as(name, report)
+    assert "a step, measured on cpu" in " ".join(shown.split())
+    assert "median of 1" in shown
     assert "time_ms" in shown if name == "csv" else "Time" in shown
-    assert "Slowest ops" in shown
-    assert max(map(len, get_renderer("text", width=80).render(report).splitlines())) <= 80
+    assert "Slowest operators" in shown
+    assert max(map(len, shown_as("text", report, width=80).splitlines())) <= 80
 
 
 def test_a_report_without_times_has_no_line_about_them():
-    shown = str(tg.analyze(nn.Linear(8, 2), (4, 8)))
-    assert "per step" not in shown
+    shown = shown_as("text", tg.analyze(nn.Linear(8, 2), (4, 8)))
+    assert "a step" not in shown
     assert "Slowest" not in shown
 
 
 def test_time_columns_of_a_report_without_times_are_empty():
-    from torchgauge.render import get_renderer
-
     report = tg.analyze(nn.Sequential(nn.Linear(8, 2)), (4, 8))
-    shown = get_renderer("text", columns=("time", "backward_time", "time_percent")).render(report)
+    shown = shown_as("text", report, columns=("time", "backward_time", "time_percent"))
     row = next(line for line in shown.splitlines() if line.startswith(" 0 "))
     assert row.split() == ["0", "–", "–", "–"]
     measured = tg.measure(nn.Sequential(nn.Linear(8, 2)), (4, 8), scenario=TRAINING, **ONCE)
     unmeasured = replace(measured, time=None)
-    assert "per step" not in str(unmeasured)
+    assert "a step" not in shown_as("text", unmeasured)
 
 
 # ---------------------------------------------------------------------------- refusals
@@ -578,9 +583,9 @@ def test_time_columns_of_a_report_without_times_are_empty():
     ("options", "message"),
     [
         ({"min_repetitions": 0}, "min_repetitions=0 measures nothing"),
-        ({"max_seconds": -1.0}, "max_seconds=-1.0 is no length of time"),
-        ({"max_seconds": float("nan")}, "max_seconds=nan is no length of time"),
-        ({"confidence": 1.0}, "confidence=1.0 is no probability"),
+        ({"max_seconds": -1.0}, "max_seconds=-1.0 is not a length of time"),
+        ({"max_seconds": float("nan")}, "max_seconds=nan is not a length of time"),
+        ({"confidence": 1.0}, "confidence=1.0 is not a probability"),
     ],
 )
 def test_senseless_options_are_refused(options, message):
@@ -592,7 +597,7 @@ def test_senseless_options_are_refused(options, message):
 def test_without_an_input_there_is_nothing_to_measure():
     with pytest.raises(InputError, match="nothing can be measured without an input") as caught:
         tg.measure(nn.Linear(2, 2))
-    assert caught.value.hint == "give input_size or input_data"
+    assert caught.value.hint.startswith("add a size: input_size=(3, 224, 224)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -651,7 +656,7 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
     [
         (
             ("tiny_step.py:net",),
-            "nothing can be measured without an input\n  try: add --input-size",
+            "nothing can be measured without an input\n  try: add a size",
         ),
         (("tiny_step.py:net", "--repetitions", "0"), "'0' is not a whole number of 1 or more"),
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),

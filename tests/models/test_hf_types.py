@@ -12,15 +12,15 @@ from typing import Any
 import pytest
 import torch
 
-import torchgauge as tg
+from torchgauge.analyze import analyze_model
 from torchgauge.cli.main import main
-from torchgauge.cli.model_run import model_inputs
-from torchgauge.cli.options import InputRequest
 from torchgauge.errors import ModelSpecError
 from torchgauge.facts.report import Report
 from torchgauge.models.build import ModelBuild
+from torchgauge.models.requests import with_build
 from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.models.torchvision_operators import define_missing_operators
+from torchgauge.request import Inputs, Request
 
 pytestmark = pytest.mark.models
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -33,7 +33,8 @@ def build(text: str, **settings: Any) -> ModelBuild:
 
 
 def analyzed(made: ModelBuild, batch: int | None = None) -> Report:
-    return tg.analyze(made.model, **model_inputs(made, InputRequest(batch_size=batch)))
+    request = Request(spec=made.spec, inputs=Inputs(batch_size=batch))
+    return analyze_model(with_build(request, made))
 
 
 def shapes(report: Report) -> dict[str, tuple[int, ...]]:

@@ -15,8 +15,10 @@ import torch
 
 from serving_process import running
 from torchgauge.cli.main import main
-from torchgauge.deploy.package import PackageRequest, package_model
+from torchgauge.deploy.package import package_model
+from torchgauge.deploy.parts import PackageRequest
 from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.request import Inputs, Request
 
 pytestmark = pytest.mark.models
 
@@ -66,8 +68,8 @@ def test_what_is_served_equals_the_model(tmp_path, spec, settings, inputs, choic
     build = build_model(parse_model_spec(spec, settings), with_weights=True)
     model = build.model.eval()
     folder = tmp_path / "p"
-    request = PackageRequest(inputs=inputs, model_name=build.name, model_spec=spec)
-    package = package_model(model, folder, request)
+    asked = Request(model=model, spec=spec, name=build.name, inputs=Inputs.taken_from(dict(inputs)))
+    package = package_model(folder, PackageRequest(asked=asked))
     (given,) = package.signature.inputs
     assert max(c.max_relative_difference for c in package.comparisons) <= tolerance
     with running(folder) as server:

@@ -1,4 +1,4 @@
-"""The READMEs: every block runs, every shown output is what is printed now."""
+"""The READMEs and the first steps: every block runs and prints what is shown."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from importlib.metadata import version
 
 import pytest
 
-from readme_blocks import READMES, ROOT, BlockError, find_blocks, refresh
+from readme_blocks import PAGES, READMES, ROOT, BlockError, find_blocks, refresh
+
+MOST_WORDS = 1200
 
 
 def read(name: str) -> str:
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_every_block_prints_what_the_readme_shows():
-    text = read("README.md")
+@pytest.mark.parametrize("name", [name for name in PAGES if name != "README.zh-CN.md"])
+def test_every_block_prints_what_the_page_shows(name):
+    text = read(name)
     release = ".".join(version("torch").split(".")[:2])
     here = re.sub(r"(?<=under PyTorch )\d+\.\d+", release, text)  # it names the installed one
     assert refresh(text) == here, "stale: run `make readme`"
@@ -29,7 +32,47 @@ def test_the_chinese_readme_has_the_same_blocks():
     ]
 
 
-@pytest.mark.parametrize("name", [*READMES, "CONTRIBUTING.md", "docs/architecture.md"])
+def words(markdown: str) -> list[str]:
+    """What stands between spaces and has a letter or a digit: prose, tables and blocks alike.
+
+    So the bars of a table, the rules of an output and a lone dash do not count; code, commands and
+    their output do.
+    """
+    return [word for word in markdown.split() if any(c.isalnum() for c in word)]
+
+
+def test_the_readme_is_short():
+    assert words("| a | 1,000 |\n|---|--:|\n```\nx = f(1)\n```") == ["a", "1,000", "x", "f(1)"]
+    assert 500 < len(words(read("README.md"))) <= MOST_WORDS
+
+
+def test_the_chinese_readme_has_the_same_parts():
+    english, chinese = (read(name).splitlines() for name in READMES)
+    for begin in ("## ", "### ", "| ", "- "):
+        counts = [sum(line.startswith(begin) for line in text) for text in (english, chinese)]
+        assert counts[0] == counts[1] > 0, begin
+
+
+def test_the_chinese_readme_says_显存_for_the_memory_of_a_gpu():
+    assert not re.search("GPU ?的?内存|主存", read("README.zh-CN.md"))
+    assert "显存" in read("README.zh-CN.md")
+
+
+def test_the_errors_are_those_of_the_page_on_accuracy():
+    page = read("docs/accuracy.md")
+    for name in READMES:
+        text = read(name)
+        formula = "predicted ÷ measured" if name == "README.md" else "预测 ÷ 实测"
+        start = text.index("\n| ", text.index(formula))
+        rows = [line for line in text[start:].split("\n\n")[0].splitlines() if "%" in line][1:]
+        assert len(rows) == 8
+        for row in rows:
+            figures, median, high, worst = [cell.strip() for cell in row.split("|")][3:7]
+            pattern = rf"\| {figures} \| (\d+ \| )?{re.escape(median)} \| ([\d.]+% \| )?"
+            assert re.search(pattern + re.escape(f"{high} | {worst}"), page), row
+
+
+@pytest.mark.parametrize("name", [*PAGES, "CONTRIBUTING.md", "docs/architecture.md"])
 def test_relative_links_lead_somewhere(name):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", read(name))
     assert targets, "no links found: has the pattern gone wrong?"

@@ -26,7 +26,8 @@ def wrong_answers():
 
 def table_of(readme: str) -> list[list[str]]:
     text = (ROOT / readme).read_text(encoding="utf-8")
-    lines = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    table = text[text.index("| | ") :].split("\n\n")[0]
+    lines = [line for line in table.splitlines() if "---" not in line]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 

@@ -6,11 +6,11 @@ import argparse
 import ast
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
+from torchgauge.request import Inputs
 
 Size = tuple[int, ...]
 
@@ -73,17 +73,7 @@ def add_real_run_option(parser: argparse.ArgumentParser) -> None:
 # ---------------------------------------------------------------------------- inputs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputRequest:
-    """The inputs as the user asked for them; ``sizes`` is ``None`` when no size was given."""
-
-    sizes: Size | list[Size] | dict[str, Size] | None = None
-    dtypes: tuple[str, ...] = ()
-    batch_size: int | None = None
-    batch_dim: int | None = None
-
-
-def input_request(arguments: argparse.Namespace) -> InputRequest:
+def inputs_from(arguments: argparse.Namespace) -> Inputs:
     """Gather the input options.
 
     Raises:
@@ -95,9 +85,9 @@ def input_request(arguments: argparse.Namespace) -> InputRequest:
         raise UsageError(
             f"{len(dtypes)} --dtype for {len(given)} --input-size", hint="give one per input"
         )
-    return InputRequest(
-        sizes=_sizes(given),
-        dtypes=dtypes,
+    return Inputs(
+        size=_sizes(given),
+        dtypes=list(dtypes) or None,
         batch_size=arguments.batch_size,
         batch_dim=arguments.batch_dim,
     )

@@ -10,8 +10,8 @@ Each module has the public names, signatures and layouts of the tool it is calle
     from torchgauge.compat.flop_counter import FlopCounterMode
 
 ``install()`` puts them in place of the originals' module names for a whole program, and
-``python -m torchgauge.compat script.py`` runs a script like that. Both are asked for, never done
-by themselves.
+``python -m torchgauge.compat script.py`` runs a script like that. Neither happens unless you
+call it.
 """
 
 from torchgauge.compat.stand_in import StandIn, install

@@ -24,5 +24,7 @@ def dtype_of(value: Any) -> torch.dtype:
             found = getattr(found, part, None)
     found = getattr(found, "dtype", found)
     if not isinstance(found, torch.dtype):
-        raise InputError(f"unknown dtype {value!r}", hint="for example torch.float or torch.long")
+        raise InputError(
+            f"unknown dtype {value!r}", hint="write torch.float or torch.long, for example"
+        )
     return found

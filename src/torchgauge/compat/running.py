@@ -15,20 +15,22 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
+from torchgauge.analyze import Run, as_module, model_error, run_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
+from torchgauge.reports import report_of
+from torchgauge.request import Inputs, Recording, Request
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.record.recording import CompositeCall
 from torchgauge.trace.run.batch import name_batch, named_by
-from torchgauge.trace.run.run_plan import CallObserver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +54,7 @@ class ModelRun:
     @cached_property
     def report(self) -> Report:
         """Return what the run costs; of a failed run, what is known of it."""
-        return report_of(self.trace, None, self.run.target)
+        return report_of(self.trace, self.run.target)
 
     def make_report(self) -> Report:
         """Return the report, for those who ask for it later."""
@@ -185,38 +187,31 @@ def run(
     as_given: bool = True,
     training: bool = False,
     forward_kwargs: Mapping[str, Any] | None = None,
-    on_call: CallObserver | None = None,
-    note_composites: bool = False,
-    forward_only: bool = False,
-    calls_only: bool = False,
-    modules_only_of_failures: bool = False,
+    **recording: Any,
 ) -> ModelRun:
     """Run a model's forward, simulated, and with ``training`` a backward, without an optimizer.
 
     A failure of the model is in the result (``error``). Sizes are shapes unless ``as_given`` is
-    false or ``batch_size`` is given. ``note_composites`` runs in inference mode, which shows the
-    operators that the model called (``linear``, ``matmul``) above those that ran (``composites``).
-    ``forward_only`` ends a training run after its forward. ``calls_only`` and
-    ``modules_only_of_failures`` leave out what is not asked for: see ``RunPlan``.
+    false or ``batch_size`` is given. ``recording`` has fields of ``Recording``.
 
     Raises:
         UsageError: when the inputs make no sense.
     """
     model = as_module(model)
     result = run_model(
-        model,
-        input_size,
-        input_data=input_data,
-        dtypes=dtypes,
-        batch_size=batch_size,
-        as_given=as_given and batch_size is None,
-        scenario=Scenario(mode="training", optimizer="none") if training else Scenario(),
-        forward_kwargs=forward_kwargs,
-        on_call=on_call,
-        note_composites=note_composites,
-        forward_only=forward_only,
-        calls_only=calls_only,
-        modules_only_of_failures=modules_only_of_failures,
+        Request(
+            model=model,
+            inputs=Inputs(
+                size=input_size,
+                data=input_data,
+                dtypes=dtypes,
+                batch_size=batch_size,
+                as_given=as_given and batch_size is None,
+                keywords=forward_kwargs or {},
+            ),
+            scenario=Scenario(mode="training", optimizer="none") if training else Scenario(),
+            recording=Recording(**recording),
+        )
     )
     return ModelRun(run=result, model=unwrap(model))
 

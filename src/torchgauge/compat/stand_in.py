@@ -89,7 +89,7 @@ _ABSENT: Any = object()
 def install(*tools: str, quiet: bool = False) -> StandIn:
     """Answer ``import torchinfo`` and the like with torchgauge, in this process from now on.
 
-    Nothing calls this by itself. One line on stderr says what was taken over, unless ``quiet``.
+    Only you call this. One line on stderr says what was taken over, unless ``quiet``.
     Names that a module imported before (``from torchinfo import summary``) stay what they were.
 
     Args:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import nn
 
-from torchgauge.analyze import as_module, model_error, report_of, run_model
+from torchgauge.analyze import as_module, described, model_error, run_model
 from torchgauge.deploy.contents.example import Example, example_call
 from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.call import Call, FlatModel
@@ -19,6 +17,7 @@ from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.package_budget import Budget, check_memory, check_time
+from torchgauge.deploy.parts import Contents, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.verification import (
     Comparison,
@@ -26,45 +25,16 @@ from torchgauge.deploy.verification import (
     size_choices,
     with_observed_shapes,
 )
-from torchgauge.deploy.writing import Contents, write_package
+from torchgauge.deploy.writing import write_package
 from torchgauge.errors import InputError, ModelError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
+from torchgauge.reports import report_of
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackageRequest:
-    """What to package and how.
-
-    ``inputs`` are arguments of ``torchgauge.analyze`` that say what goes into the model.
-    """
-
-    inputs: Mapping[str, Any]
-    model_name: str
-    model_spec: str | None = None
-    scenario: Scenario = field(default_factory=Scenario)
-    """The device that memory is predicted for; the program itself runs on any."""
-    dynamic: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    """Dimensions that may vary besides batch and sequence: by input, with their names."""
-    longest: int | None = None
-    """The most that other dynamic dimensions than the batch may be; ``None`` takes what the model
-    is made for, if its configuration says so, and else ``LONGEST``."""
-    examples: Mapping[str, torch.Tensor] | None = None
-    """Real inputs by name, for the comparison; noise within the bounds otherwise."""
-    onnx: bool = False
-    wheels: tuple[Path, ...] = ()
-    budget_bytes: int | None = None
-    budget_ms: float | None = None
-    """Milliseconds that one forward of ``budget_batch`` samples may take on the device."""
-    budget_batch: int = 1
-    """The batch that has to keep within the budgets."""
-    assumptions: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +50,6 @@ class Package:
 
 
 def package_model(
-    model: nn.Module,
     output: Path,
     request: PackageRequest,
     *,
@@ -96,7 +65,7 @@ def package_model(
         MissingExtraError: a package for what was asked is not installed.
     """
     tell = on_progress or (lambda _: None)
-    model = as_module(model)
+    model = as_module(request.asked.model)
     with _evaluating(model):
         tell("analysis")
         report, example = _analysed(model, request)
@@ -148,21 +117,13 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Example]:
-    inputs = dict(request.inputs)
-    known = ("input_size", "input_data", "batch_size", "batch_dim", "dtypes")
-    options = {name: inputs.pop(name) for name in known if name in inputs}
-    notes = []
-    if "use_cache" not in inputs and hasattr(model, "config") and _takes(model, "use_cache"):
-        inputs["use_cache"] = False  # a cache of keys and values has no place in one request
+    asked, notes = request.asked, []
+    keywords = dict(asked.inputs.keywords)
+    if "use_cache" not in keywords and hasattr(model, "config") and _takes(model, "use_cache"):
+        keywords["use_cache"] = False  # a cache of keys and values has no place in one request
         notes.append("use_cache=False: the program returns no cache of keys and values")
-    run = run_model(
-        model,
-        scenario=request.scenario,
-        model_name=request.model_name,
-        forward_kwargs=inputs,
-        **options,
-    )
-    report = report_of(run.outcome.trace, request.model_spec, run.target)
+    run = run_model(replace(asked, inputs=replace(asked.inputs, keywords=keywords)))
+    report = report_of(described(run.outcome.trace, asked, run.target), run.target)
     if run.outcome.error is not None:
         raise model_error(run.outcome, report) from run.outcome.error
     if run.request is None:
@@ -171,11 +132,6 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
             hint="add --input-size 3,224,224, or whatever the model takes",
         )
     plan = run.outcome.plan or run.request.plan
-    report = replace(
-        report,
-        assumptions=(*request.assumptions, *report.assumptions),
-        warnings=(*request.warnings, *report.warnings),
-    )
     return report, example_call(model, plan, request.dynamic, tuple(notes))
 
 
@@ -233,8 +189,8 @@ def _predicted(
     tell: Progress,
 ) -> tuple[MemoryTable, ...]:
     scenarios = [Scenario()]
-    if request.scenario.device != "cpu":
-        scenarios.append(request.scenario)
+    if request.asked.scenario.device != "cpu":
+        scenarios.append(request.asked.scenario)
     return tuple(
         predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
     )
@@ -275,7 +231,7 @@ def _check_budgets(
     )
 
     def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
-        return predict_milliseconds(program, request.scenario, maker({**sizes, BATCH: batch}))
+        return predict_milliseconds(program, request.asked.scenario, maker({**sizes, BATCH: batch}))
 
     check_memory(memory, signature, budget, model)
     check_time(memory[-1], signature, budget, milliseconds)

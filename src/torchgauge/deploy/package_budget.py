@@ -82,7 +82,7 @@ def _no_way(table: MemoryTable, most: int, peak: int) -> str:
         if weights > most
         else "neither a smaller batch nor lower precision is enough"
     )
-    return f"a smaller model, or --budget-memory {peak}B: {reason}"
+    return f"use a smaller model, or --budget-memory {peak}B: {reason}"
 
 
 def _saved_in_half(model: nn.Module) -> int:

@@ -12,6 +12,7 @@ from torchgauge.deploy.export.signature import BATCH, Signature
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
+from torchgauge.request import Inputs, Request
 
 _BATCHES = (4, 16, 64)
 """Far apart: what decides the peak of a small batch need not decide that of a large one."""
@@ -100,7 +101,8 @@ def _batches(signature: Signature) -> tuple[int, ...]:
 
 
 def _report(model: torch.nn.Module, tensors: Sequence[torch.Tensor], scenario: Scenario) -> Report:
-    return analyze_model(model, input_data=tuple(tensors), scenario=scenario)
+    request = Request(model=model, inputs=Inputs(data=tuple(tensors)), scenario=scenario)
+    return analyze_model(request)
 
 
 def _text(limits: Mapping[str, int]) -> str:

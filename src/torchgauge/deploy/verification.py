@@ -48,13 +48,13 @@ def compare_outputs(
                 raise ModelError(
                     f"the exported program does not run with {_text(sizes)}: "
                     f"{type(error).__name__}: {str(error).splitlines()[0]}",
-                    hint="its code takes a way of its own for such sizes; export it with the "
+                    hint="its code branches on such sizes; export it with the "
                     "sizes that you serve, or make the code the same for all",
                 ) from error
         absolute, relative = _difference(signature, got, expected, sizes)
         if relative > _tolerance(expected):
             raise ModelError(
-                f"with {_text(sizes)} the exported program gives other results than the model: "
+                f"with {_text(sizes)} the exported program gives different results from the model: "
                 f"they differ by {absolute:.3g}, {relative:.3g} of the largest value",
                 hint="it draws random numbers, or keeps something from call to call: make forward "
                 "depend on its inputs alone",

@@ -10,9 +10,8 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, Any, cast
 
 import torch
 from torch import nn
@@ -22,35 +21,15 @@ from torchgauge.deploy.contents.card import model_card
 from torchgauge.deploy.contents.dockerfile import dockerfile
 from torchgauge.deploy.contents.extras import require
 from torchgauge.deploy.contents.lock import environment_lock
-from torchgauge.deploy.contents.memory_table import MemoryTable, write_memory
-from torchgauge.deploy.export.exporting import Exported
-from torchgauge.deploy.verification import Comparison
+from torchgauge.deploy.contents.memory_table import write_memory
+from torchgauge.deploy.parts import Contents
 from torchgauge.errors import PackageError, TorchGaugeError
-from torchgauge.facts.io import report_to_json
-from torchgauge.facts.report import Report
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
-
-if TYPE_CHECKING:
-    from torchgauge.deploy.package import PackageRequest
 
 _TEMPORARY = ".torchgauge-package-"
 """Begins the name of a folder that is not ready: not with the name wanted, which may be as long as
 names can be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
-    """Everything that a package is made of."""
-
-    exported: Exported
-    model: nn.Module
-    report: Report
-    comparisons: tuple[Comparison, ...]
-    memory: tuple[MemoryTable, ...]
-    request: PackageRequest
-    example: tuple[torch.Tensor, ...]
-    notes: tuple[str, ...] = ()
 
 
 def write_package(
@@ -93,7 +72,7 @@ def check_output(output: Path, *, overwrite: bool) -> None:
         os.rmdir(tempfile.mkdtemp(prefix=_TEMPORARY, dir=output.parent))
     except OSError as error:
         raise PackageError(
-            f"cannot write {output}: nothing can be made in {output.parent}: "
+            f"cannot write {output}: no file can be created in {output.parent}: "
             f"{error.strerror or error}",
             hint="choose another --output",
         ) from error
@@ -101,16 +80,18 @@ def check_output(output: Path, *, overwrite: bool) -> None:
 
 def _check_place(output: Path, *, overwrite: bool) -> None:
     if output.name in ("", ".."):
-        raise PackageError(f"{str(output)!r} names no new folder", hint="--output NAME")
+        raise PackageError(
+            f"{str(output)!r} does not name a new folder", hint="name one: --output NAME"
+        )
     if not output.parent.is_dir():
-        raise PackageError(f"there is no folder {output.parent}", hint="make it first")
+        raise PackageError(f"there is no folder {output.parent}", hint="create it first")
     if output.is_mount():
         raise PackageError(
-            f"something is mounted at {output}, so it cannot be replaced as a whole",
+            f"{output} is a mount point, so it cannot be replaced",
             hint=f"name a folder in it: --output {output / 'model'}",
         )
     if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise PackageError(f"{output} exists and is no folder", hint="choose another --output")
+        raise PackageError(f"{output} exists and is not a folder", hint="choose another --output")
     if output.is_dir() and any(output.iterdir()):
         if not overwrite:
             raise PackageError(
@@ -119,7 +100,7 @@ def _check_place(output: Path, *, overwrite: bool) -> None:
             )
         if not (output / manifest.MANIFEST).is_file():
             raise PackageError(
-                f"{output} is no package, so it is not overwritten",
+                f"{output} is not a package, so it is not overwritten",
                 hint="choose another --output",
             )
 
@@ -249,7 +230,7 @@ def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | Non
 
     signature = json.dumps(contents.exported.signature.to_dict(), indent=2) + "\n"
     (folder / manifest.SIGNATURE).write_text(signature, encoding="utf-8")
-    (folder / manifest.REPORT).write_text(report_to_json(contents.report) + "\n", encoding="utf-8")
+    (folder / manifest.REPORT).write_text(contents.report.to_json() + "\n", encoding="utf-8")
     write_memory(folder, contents.memory)
     (folder / manifest.LOCK).write_text(
         environment_lock(contents.exported.operator_libraries), encoding="utf-8"

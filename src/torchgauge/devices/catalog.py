@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -11,6 +10,7 @@ from pathlib import Path
 from torchgauge.devices.decode import decode
 from torchgauge.devices.device import Device
 from torchgauge.devices.names import is_size, keys, tokens
+from torchgauge.devices.tables import rows
 from torchgauge.devices.user_file import USER_FILE, user_devices
 from torchgauge.errors import DeviceError
 
@@ -19,18 +19,24 @@ _SHOWN = 8
 """How many names an error lists."""
 
 
+@cache
+def built_in() -> tuple[Device, ...]:
+    """Return the devices that the package ships."""
+    return tuple(decode(row) for row in rows(_FILE))
+
+
 def all_devices() -> tuple[Device, ...]:
     """Return every device, the user's own first; they hide those of the same name.
 
     Raises:
         DeviceError: a file of the user's devices is not right.
     """
-    built_in = _built_in()
-    own = user_devices(lambda name, earlier: find_among(name, [*earlier, *built_in]))
+    shipped = built_in()
+    own = user_devices(lambda name, earlier: find_among(name, [*earlier, *shipped]))
     if not own:
-        return built_in
+        return shipped
     names = {keys(device.name)[0] for device in own}
-    return (*own, *(device for device in built_in if keys(device.name)[0] not in names))
+    return (*own, *(device for device in shipped if keys(device.name)[0] not in names))
 
 
 def find_device(name: str, *, memory_bytes: int | None = None) -> Device:
@@ -74,13 +80,6 @@ def find_among(name: str, devices: Sequence[Device], *, memory_bytes: int | None
         f"there is no device {name!r}" + (f"; did you mean {_or(near)}?" if near else ""),
         hint=f"`torchgauge devices` lists them all; one of your own goes into {USER_FILE}",
     )
-
-
-@cache
-def _built_in() -> tuple[Device, ...]:
-    with _FILE.open(encoding="utf-8", newline="") as stream:
-        rows = csv.DictReader(line for line in stream if not line.startswith("#"))
-        return tuple(decode(row) for row in rows)
 
 
 def _named(name: str, devices: Iterable[Device]) -> list[Device]:

@@ -28,7 +28,7 @@ def decode(row: Mapping[str, Any], base: Device | None = None) -> Device:
     lacks = set(base.lacks if base is not None and not capability else ())
     for key, raw in row.items():
         if key not in FIELDS:
-            raise FieldError(f"{key}: there is no such field; known are {', '.join(FIELDS)}")
+            raise FieldError(f"{key}: unknown field; the fields are {', '.join(FIELDS)}")
         if raw is None or raw == "" or raw == []:
             continue
         name, read = FIELDS[key]

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import os
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 from torchgauge.devices.decode import FieldError, decode
 from torchgauge.devices.device import Device
+from torchgauge.devices.paths import home_file, missing, named_file
 from torchgauge.errors import DeviceError
 
 VARIABLE = "TORCHGAUGE_DEVICES"
@@ -45,19 +45,14 @@ def user_devices(find: Find) -> tuple[Device, ...]:
 
 
 def _paths() -> Iterator[Path]:
-    given = os.environ.get(VARIABLE)
-    if given:
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise DeviceError(
-                f"there is no file {path}", hint=f"correct or unset the variable {VARIABLE}"
-            )
-        yield path
-    try:
-        home = [Path.home() / HOME_FILE]
-    except RuntimeError:  # no home directory: a container without a passwd entry
-        home = []
-    yield from (path for path in (Path(USER_FILE), *home) if path.is_file())
+    named = named_file(VARIABLE)
+    if named is not None:
+        if not named.is_file():
+            raise missing(named, VARIABLE)
+        yield named
+    for path in (Path(USER_FILE), home_file(HOME_FILE)):
+        if path is not None and path.is_file():
+            yield path
 
 
 def _read(path: Path, find: Find, earlier: list[Device]) -> list[Device]:

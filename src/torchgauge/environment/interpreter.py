@@ -97,7 +97,7 @@ def ask_packages(surroundings: Surroundings) -> Python:
         version=answer.last("version") or "",
         tag=answer.last("tag") or "",
         prefix=answer.last("prefix") or "",
-        message=answer.death or ("" if answer.lines else "it ended and said nothing"),
+        message=answer.death or ("" if answer.lines else "it ended without output"),
         packages=tuple(_package(row) for row in answer.last("packages") or ()),
         torch_origin=answer.last("torch_origin"),
         has_pip=answer.last("has_pip"),

@@ -41,8 +41,8 @@ def scratch_folder() -> str:
             if os.access(folder, os.W_OK | os.X_OK):
                 return folder
     raise UsageError(
-        "there is no folder that can be written to",
-        hint="set TMPDIR to one that can; in a container: docker run --tmpfs /tmp",
+        "no folder is writable",
+        hint="set TMPDIR to a writable folder; in a container: docker run --tmpfs /tmp",
     )
 
 
@@ -99,7 +99,7 @@ class Surroundings:
         Args:
             command: the program and its arguments.
             without: variables that it is not given.
-            extra: variables that it is given besides.
+            extra: variables that are added.
             time_limit_s: instead of the limit of all programs.
         """
         environ = {key: value for key, value in self.environ.items() if key not in without}

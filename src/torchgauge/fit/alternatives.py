@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.fit import Alternative, NotTried, Verdict
-from torchgauge.fit.bench import Bench, Setup, SetupError, Weighed
 from torchgauge.fit.candidates import (
     CANDIDATES,
     SMALLER_BATCH,
     Candidate,
+    CandidateContext,
     Change,
-    Situation,
     micro_batch,
 )
+from torchgauge.fit.variants import Variant, VariantError, VariantTracer, Weighed
 
 _COMBINED = 6
 """Combinations that are traced at most."""
@@ -33,8 +33,8 @@ class _Option:
 class Finder:
     """Find what takes less than the step that was asked about."""
 
-    bench: Bench
-    now: Situation
+    tracer: VariantTracer
+    now: CandidateContext
     base: Weighed
     found: list[Alternative] = field(default_factory=list)
     not_tried: list[NotTried] = field(default_factory=list)
@@ -52,7 +52,7 @@ class Finder:
         self.found.sort(key=lambda item: item.device_bytes)
 
     def _candidates(self) -> Iterable[Candidate]:
-        if self.now.setup.context is not None or not self.now.scenario.is_training:
+        if self.now.variant.context is not None or not self.now.scenario.is_training:
             return (SMALLER_BATCH, *(item for item in CANDIDATES if not item.training_only))
         return CANDIDATES
 
@@ -62,8 +62,8 @@ class Finder:
             self._skip(candidate.name, change)
             return None
         try:
-            weighed = self.bench.weigh(change.apply(self.now.setup))
-        except (SetupError, TorchGaugeError) as error:
+            weighed = self.tracer.weigh(change.apply(self.now.variant))
+        except (VariantError, TorchGaugeError) as error:
             self._skip(candidate.name, str(error).splitlines()[0])
             return None
         if candidate.axis == "checkpointing" and any(_NO_BLOCKS in w for w in weighed.warnings):
@@ -77,9 +77,9 @@ class Finder:
 
     def _add(self, options: tuple[_Option, ...], weighed: Weighed) -> None:
         base, weight = self.base.weight, weighed.weight
-        setup = self.now.setup
+        variant = self.now.variant
         for option in options:
-            setup = option.change.apply(setup)
+            variant = option.change.apply(variant)
         notes = dict.fromkeys(option.change.note for option in options if option.change.note)
         self.found.append(
             Alternative(
@@ -88,15 +88,15 @@ class Finder:
                 device_bytes=weight.device_bytes,
                 saved_bytes=base.device_bytes - weight.device_bytes,
                 verdict=weight.verdict,
-                extra_flops=self._extra_flops(setup, weighed),
+                extra_flops=self._extra_flops(variant, weighed),
                 note="; ".join(notes),
             )
         )
 
-    def _extra_flops(self, setup: Setup, weighed: Weighed) -> int:
+    def _extra_flops(self, variant: Variant, weighed: Weighed) -> int:
         """Return the FLOPs above those of the step itself, for as many samples."""
-        done = _samples(self.now.setup)
-        return round(weighed.total_flops * done / _samples(setup)) - self.base.total_flops
+        done = _samples(self.now.variant)
+        return round(weighed.total_flops * done / _samples(variant)) - self.base.total_flops
 
     # ------------------------------------------------------------------ combinations
 
@@ -127,7 +127,7 @@ class Finder:
         self, chosen: list[_Option], best: Weighed
     ) -> tuple[list[_Option], Weighed]:
         """Return the combination with micro-batches of one sample, where it has micro-batches."""
-        micro = micro_batch(self.now, 1) if (self.now.setup.batch or 1) > 1 else None
+        micro = micro_batch(self.now, 1) if (self.now.variant.batch or 1) > 1 else None
         if micro is None or not any(o.candidate.name == "accumulation" for o in chosen):
             return chosen, best
         smallest = [
@@ -140,17 +140,17 @@ class Finder:
         return (chosen, best) if weighed is None else (smallest, weighed)
 
     def _weigh_all(self, options: list[_Option]) -> Weighed | None:
-        setup = self.now.setup
+        variant = self.now.variant
         for option in options:
-            setup = option.change.apply(setup)
+            variant = option.change.apply(variant)
         try:
-            return self.bench.weigh(setup)
-        except (SetupError, TorchGaugeError):
+            return self.tracer.weigh(variant)
+        except (VariantError, TorchGaugeError):
             return None
 
     def _saved(self, weighed: Weighed) -> int:
         return self.base.weight.device_bytes - weighed.weight.device_bytes
 
 
-def _samples(setup: Setup) -> int:
-    return (setup.batch or 1) * setup.scenario.accumulation
+def _samples(variant: Variant) -> int:
+    return (variant.batch or 1) * variant.scenario.accumulation

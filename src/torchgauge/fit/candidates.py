@@ -15,14 +15,14 @@ from torchgauge.facts.scenario import (
     Scenario,
     ZeroGrad,
 )
-from torchgauge.fit.bench import Setup
+from torchgauge.fit.variants import Variant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class CandidateContext:
     """What is known when the candidates are chosen."""
 
-    setup: Setup
+    variant: Variant
     device: Device
     largest_batch: int | None
     """That runs, where it is known; 0 when not even one sample does."""
@@ -32,15 +32,15 @@ class Situation:
     @property
     def scenario(self) -> Scenario:
         """Return the scenario that was asked about."""
-        return self.setup.scenario
+        return self.variant.scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """A candidate that makes sense in a situation."""
+    """A candidate that makes sense in a context."""
 
     text: str
-    apply: Callable[[Setup], Setup]
+    apply: Callable[[Variant], Variant]
     note: str = ""
 
 
@@ -50,7 +50,7 @@ class Candidate:
 
     name: str
     axis: str
-    make: Callable[[Situation], Change | str]
+    make: Callable[[CandidateContext], Change | str]
     """Returns the change, or why it makes no sense here; ``""`` for what need not be said."""
     keeps_training: bool = True
     """Whether the same parameters are trained, in the precision of before."""
@@ -62,14 +62,14 @@ _ADAMS = ("adam", "adamw", "nadam", "radam", "adamax")
 
 
 def _scenario(text: str, note: str = "", **fields: Any) -> Change:
-    def apply(setup: Setup) -> Setup:
-        return replace(setup, scenario=replace(setup.scenario, **fields))
+    def apply(variant: Variant) -> Variant:
+        return replace(variant, scenario=replace(variant.scenario, **fields))
 
     return Change(text=text, apply=apply, note=note)
 
 
-def _accumulation(now: Situation) -> Change | str:
-    batch = now.setup.batch
+def _accumulation(now: CandidateContext) -> Change | str:
+    batch = now.variant.batch
     if batch is None:
         return "no dimension of the inputs is known to be the batch"
     if batch == 1:
@@ -79,20 +79,20 @@ def _accumulation(now: Situation) -> Change | str:
     return micro_batch(now, micro)
 
 
-def micro_batch(now: Situation, micro: int) -> Change:
+def micro_batch(now: CandidateContext, micro: int) -> Change:
     """Return the change to micro-batches of that size, accumulated to the batch of before."""
-    assert now.setup.batch is not None
-    count = now.setup.batch // micro * now.scenario.accumulation
+    assert now.variant.batch is not None
+    count = now.variant.batch // micro * now.scenario.accumulation
 
-    def apply(setup: Setup) -> Setup:
+    def apply(variant: Variant) -> Variant:
         # Every micro-batch after the first finds gradients there: two show what many take.
-        scenario = replace(setup.scenario, accumulation=min(count, 2))
-        return replace(setup, batch=micro, scenario=scenario)
+        scenario = replace(variant.scenario, accumulation=min(count, 2))
+        return replace(variant, batch=micro, scenario=scenario)
 
     return Change(text=f"batch {micro}, gradients accumulated over {count}", apply=apply)
 
 
-def _autocast(now: Situation) -> Change | str:
+def _autocast(now: CandidateContext) -> Change | str:
     precision = now.scenario.precision
     is_autocast = Precision(precision).autocast_dtype is not None
     if is_autocast or arithmetic_of(precision, now.dtypes) not in ("fp32", "tf32"):
@@ -105,7 +105,7 @@ def _autocast(now: Situation) -> Change | str:
     return _scenario(f"precision {chosen}", note=note, precision=chosen)
 
 
-def _half(now: Situation) -> Change | str:
+def _half(now: CandidateContext) -> Change | str:
     if is_all_half(now.scenario.precision, now.dtypes):
         return ""
     chosen = Precision.BF16 if now.device.supports("bf16") else Precision.FP16
@@ -118,13 +118,13 @@ def _half(now: Situation) -> Change | str:
     )  # fmt: skip
 
 
-def _checkpointing(now: Situation) -> Change | str:
+def _checkpointing(now: CandidateContext) -> Change | str:
     if now.scenario.checkpointing:
         return ""
     return _scenario("checkpointing of the repeated blocks", checkpointing=True)
 
 
-def _offload(now: Situation) -> Change | str:
+def _offload(now: CandidateContext) -> Change | str:
     if now.scenario.offload_activations:
         return ""
     return _scenario(
@@ -133,7 +133,7 @@ def _offload(now: Situation) -> Change | str:
     )  # fmt: skip
 
 
-def _fused(now: Situation) -> Change | str:
+def _fused(now: CandidateContext) -> Change | str:
     scenario = now.scenario
     fused = OptimizerImplementation.FUSED
     if scenario.optimizer not in FUSED_OPTIMIZERS:
@@ -145,8 +145,8 @@ def _fused(now: Situation) -> Change | str:
     )
 
 
-def _optimizer(name: str, text: str, note: str = "") -> Callable[[Situation], Change | str]:
-    def make(now: Situation) -> Change | str:
+def _optimizer(name: str, text: str, note: str = "") -> Callable[[CandidateContext], Change | str]:
+    def make(now: CandidateContext) -> Change | str:
         current = now.scenario.optimizer or "sgd"
         if current == name or current in _STATE_FREE:
             return "" if current == name else f"{current} has no states"
@@ -157,21 +157,21 @@ def _optimizer(name: str, text: str, note: str = "") -> Callable[[Situation], Ch
     return make
 
 
-def _eight_bit(now: Situation) -> Change | str:
+def _eight_bit(now: CandidateContext) -> Change | str:
     if now.scenario.optimizer not in _ADAMS:
         return ""
     return _optimizer("adamw-8bit", "optimizer AdamW8bit of bitsandbytes")(now)
 
 
-def _lora(now: Situation) -> Change | str:
+def _lora(now: CandidateContext) -> Change | str:
     return Change(
         text="LoRA, rank 16 on the linear layers",
-        apply=lambda setup: replace(setup, lora=True),
+        apply=lambda variant: replace(variant, lora=True),
         note="the rest is frozen",
     )
 
 
-def _zero_grad(now: Situation) -> Change | str:
+def _zero_grad(now: CandidateContext) -> Change | str:
     if now.scenario.zero_grad is ZeroGrad.BEFORE_FORWARD:
         return ""
     return _scenario(
@@ -179,7 +179,7 @@ def _zero_grad(now: Situation) -> Change | str:
     )
 
 
-def _expandable(now: Situation) -> Change | str:
+def _expandable(now: CandidateContext) -> Change | str:
     option = "expandable_segments:True"
     if "expandable_segments" in now.scenario.allocator:
         return ""
@@ -187,14 +187,14 @@ def _expandable(now: Situation) -> Change | str:
     return _scenario(f"allocator: {option}", allocator=settings)
 
 
-def _smaller_batch(now: Situation) -> Change | str:
-    batch = now.setup.batch
+def _smaller_batch(now: CandidateContext) -> Change | str:
+    batch = now.variant.batch
     if batch is None:
         return "no dimension of the inputs is known to be the batch"
     if batch == 1:
         return "the batch is 1 already"
     size = batch // 2 if not now.largest_batch else min(batch // 2, now.largest_batch)
-    return Change(text=f"batch {size}", apply=lambda setup: replace(setup, batch=size))
+    return Change(text=f"batch {size}", apply=lambda variant: replace(variant, batch=size))
 
 
 CANDIDATES: tuple[Candidate, ...] = (

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-import torch
-from torch import nn
-
-from torchgauge.analyze import as_module, model_error, prediction_of, report_of
+from torchgauge.analyze import as_module, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError
-from torchgauge.estimate.memory.gpu import Gpu
+from torchgauge.estimate.memory.device import Gpu
 from torchgauge.facts.curve import BatchCurve, BatchPoint
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
-from torchgauge.fit.bench import Bench, Setup
+from torchgauge.fit.finder import tracer_of
+from torchgauge.fit.variants import Variant, VariantTracer
 from torchgauge.fit.workloads import PlainRun
+from torchgauge.reports import prediction_of, report_of
+from torchgauge.request import Request
 from torchgauge.target import Target, target_of
-from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.inputs.sizes import InputSize
-from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 
 _LARGEST = 1 << 14
@@ -29,57 +25,28 @@ _LARGEST = 1 << 14
 
 
 @collector_paused()
-def batch_curve(
-    model: nn.Module,
-    input_size: InputSize | None = None,
-    *,
-    scenario: Scenario,
-    batch_sizes: Sequence[int] | None = None,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    real_run: bool = True,
-    on_progress: Callable[[str], None] | None = None,
-    forward_kwargs: Mapping[str, Any] | None = None,
-) -> BatchCurve:
+def batch_curve(asked: Request, batch_sizes: Sequence[int] | None = None) -> BatchCurve:
     """Trace a step at several batch sizes and return what each takes.
 
-    Args are those of ``torchgauge.fits``; ``batch_sizes`` are powers of two up to the first that
-    does not fit when they are left out.
+    ``batch_sizes`` are powers of two up to the first that does not fit when they are left out.
 
     Raises:
         InputError: no input, or none with a batch dimension.
-        ScenarioError: the device is no GPU whose time can be predicted.
+        ScenarioError: the device is not a GPU whose time can be predicted.
         ModelError: the model raises.
     """
-    model = as_module(model)
-    plan = plan_inputs(
-        model,
-        input_size,
-        input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        forward_kwargs=forward_kwargs or {},
-    )
+    asked = replace(asked, model=as_module(asked.model))
+    plan = plan_of(asked.model, asked.inputs)
     if plan is None:
         raise InputError("a batch size needs an input", hint="add a size: (3, 224, 224)")
+    scenario = asked.scenario
     target = target_of(scenario)
-    name = model_name or type(unwrap(model)).__name__
-    workload = PlainRun(model=model, plan=plan)
-    bench = Bench(
-        workload=workload,
-        model_name=name,
-        loss=loss,
-        real_run=real_run,
-        on_progress=on_progress,
-    )
-    first = bench.outcome(Setup(scenario=scenario), target)
+    workload = PlainRun(model=asked.model, plan=plan)
+    tracer = tracer_of(asked, workload)
+    device = virtual_device_of(target)
+    first = tracer.outcome(Variant(scenario=scenario), device)
     if first.error is not None:
-        raise model_error(first, report_of(first.trace, None, target)) from first.error
+        raise model_error(first, report_of(first.trace, target)) from first.error
     if first.trace.batch_size is None:
         raise InputError(
             "the inputs do not say which of their dimensions is the batch",
@@ -92,9 +59,9 @@ def batch_curve(
             hint="name a GPU: device='RTX 3090' (torchgauge devices lists them)",
         )
     workload.plan = replace(first.plan or plan, alternatives=())
-    found = list(_points(bench, scenario, target, target.gpu, batch_sizes))
+    found = list(_points(tracer, scenario, target, target.gpu, batch_sizes))
     return BatchCurve(
-        model_name=name,
+        model_name=tracer.model_name,
         device=scenario.device if target.device is None else target.device.name,
         mode=str(scenario.mode),
         precision=str(scenario.precision),
@@ -105,7 +72,7 @@ def batch_curve(
 
 
 def _points(
-    bench: Bench,
+    tracer: VariantTracer,
     scenario: Scenario,
     target: Target,
     gpu: Gpu,
@@ -113,14 +80,14 @@ def _points(
 ) -> Iterator[tuple[BatchPoint, float]]:
     """Yield each size with the error of its time; without sizes up to the first too large."""
     for size in _sizes(batch_sizes):
-        setup = Setup(scenario=scenario, batch=size)
-        bench.say(setup)
-        outcome = bench.outcome(setup, target)
+        variant = Variant(scenario=scenario, batch=size)
+        tracer.say(variant)
+        outcome = tracer.outcome(variant, virtual_device_of(target))
         if outcome.error is not None:
-            raise model_error(outcome, report_of(outcome.trace, None, target)) from outcome.error
+            raise model_error(outcome, report_of(outcome.trace, target)) from outcome.error
         prediction = prediction_of(outcome.trace, target)
         assert prediction is not None
-        weight = bench.weighed(outcome.trace, gpu).weight
+        weight = tracer.weighed(outcome.trace, gpu).weight
         shares = prediction.bound_by()
         point = BatchPoint(
             batch=size,

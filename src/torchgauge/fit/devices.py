@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torchgauge.analyze import virtual_device_of
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.errors import TorchGaugeError, UsageError
-from torchgauge.estimate.memory.gpu import loop_of
-from torchgauge.estimate.memory.limits import weigh
+from torchgauge.estimate.memory.device import loop_of, weigh
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
-from torchgauge.fit.bench import Bench, Setup
+from torchgauge.fit.variants import Variant, VariantTracer
 from torchgauge.target import Target, target_of
+from torchgauge.trace.kernels.base import VirtualDevice
 
 ALL = "all"
 """The name that stands for every CUDA device of the catalogue."""
@@ -51,9 +52,9 @@ class AttentionWatch:
 
     asked: bool = False
 
-    def watched(self, target: Target) -> Target:
-        """Return the target with its attention watched."""
-        kernels = dict(target.virtual.kernels)
+    def watched(self, device: VirtualDevice) -> VirtualDevice:
+        """Return the device with its attention watched."""
+        kernels = dict(device.kernels)
         inner: Callable[..., Any] = kernels[_ATTENTION]
 
         def attention(*args: Any, **kwargs: Any) -> Any:
@@ -61,15 +62,15 @@ class AttentionWatch:
             return inner(*args, **kwargs)
 
         kernels[_ATTENTION] = attention
-        return replace(target, virtual=replace(target.virtual, kernels=kernels))
+        return replace(device, kernels=kernels)
 
 
 @dataclass(slots=True, kw_only=True)
 class ManyDevices:
-    """Estimate one setup on further devices, beside the one that it was traced for."""
+    """Estimate one variant on further devices, beside the one that it was traced for."""
 
-    bench: Bench
-    setup: Setup
+    tracer: VariantTracer
+    variant: Variant
     trace: Trace
     target: Target
     depends_on_device: bool
@@ -86,11 +87,11 @@ class ManyDevices:
         return rows
 
     def _row(self, name: str) -> DeviceFit:
-        scenario = replace(self.setup.scenario, device=name)
+        scenario = replace(self.variant.scenario, device=name)
         target = target_of(scenario)
         assert target.gpu is not None and target.device is not None
-        trace = self._trace_for(target.device, target, replace(self.setup, scenario=scenario))
-        weight = weigh(loop_of(trace, target.gpu, self.bench.workload.steps), target.gpu)
+        trace = self._trace_for(target.device, target, replace(self.variant, scenario=scenario))
+        weight = weigh(loop_of(trace, target.gpu, self.tracer.workload.steps), target.gpu)
         return DeviceFit(
             device=target.device.name,
             verdict=weight.verdict,
@@ -101,13 +102,13 @@ class ManyDevices:
             warnings=target.warnings_of(trace),
         )
 
-    def _trace_for(self, device: Device, target: Target, setup: Setup) -> Trace:
+    def _trace_for(self, device: Device, target: Target, variant: Variant) -> Trace:
         capability = device.compute_capability
         assert capability is not None and self.target.device is not None
         if not self.depends_on_device or capability == self.target.device.compute_capability:
             return self.trace
         if capability not in self._traces:
-            outcome = self.bench.outcome(setup, target)
+            outcome = self.tracer.outcome(variant, virtual_device_of(target))
             if outcome.error is not None:
                 raise outcome.error
             self._traces[capability] = outcome.trace

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
-import torch
-from torch import nn
-
-from torchgauge.analyze import as_module, model_error, report_of
+from torchgauge.analyze import as_module, described, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
-from torchgauge.estimate.memory.gpu import estimate_on_gpu, loop_of
-from torchgauge.estimate.memory.lifetimes import LiveBytes, estimate_memory, live_bytes
-from torchgauge.estimate.memory.limits import breakdown, judge
+from torchgauge.estimate.memory.device import breakdown, judge, loop_of
+from torchgauge.estimate.memory.lifetimes import LiveBytes, live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.fit import CacheFit, DeviceFit, FitReport, Largest, LocalFree
 from torchgauge.facts.memory import MemoryEstimate
@@ -22,19 +18,19 @@ from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NamedValue, Role, Trace
 from torchgauge.fit.alternatives import Finder
-from torchgauge.fit.bench import Bench, Setup, Weighed
-from torchgauge.fit.candidates import Situation
+from torchgauge.fit.candidates import CandidateContext
 from torchgauge.fit.devices import AttentionWatch, ManyDevices, named_devices
 from torchgauge.fit.sizes import Sample, SizeSearch
+from torchgauge.fit.variants import Variant, VariantTracer, Weighed, Workload
 from torchgauge.fit.workloads import (
     GenerationRun,
     PlainRun,
     check_generates,
     longest_context,
 )
+from torchgauge.reports import report_of
+from torchgauge.request import Request
 from torchgauge.target import Target, target_of
-from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import collector_paused
 from torchgauge.trace.local_gpus import local_gpus
@@ -48,7 +44,7 @@ CACHES = ("dynamic", "static")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wishes:
+class FitOptions:
     """What is asked beside the verdict."""
 
     search: bool = True
@@ -60,77 +56,55 @@ class Wishes:
 
 
 @collector_paused()
-def fit_model(
-    model: nn.Module,
-    input_size: InputSize | None = None,
-    *,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    scenario: Scenario,
-    devices: Sequence[str],
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    model_spec: str | None = None,
-    wishes: Wishes,
-    real_run: bool = True,
-    on_progress: Callable[[str], None] | None = None,
-    forward_kwargs: Mapping[str, Any] | None = None,
-) -> FitReport:
+def fit_model(asked: Request, devices: Sequence[str], options: FitOptions) -> FitReport:
     """Trace a step and others like it; see ``torchgauge.fits``."""
     names = named_devices(list(devices))
-    scenario = replace(scenario, device=names[0])
-    model = as_module(model)
-    name = model_name or type(unwrap(model)).__name__
+    scenario = replace(asked.scenario, device=names[0])
+    model = as_module(asked.model)
     workload: PlainRun | GenerationRun
-    if wishes.context is not None:
-        _check_generation(scenario, wishes, input_size, input_data)
-        check_generates(model, wishes.context)
-        workload = GenerationRun(model=model, kind=wishes.cache)
-        setup = Setup(scenario=scenario, batch=batch_size or 1, context=wishes.context)
+    if options.context is not None:
+        _check_generation(asked, options)
+        check_generates(model, options.context)
+        workload = GenerationRun(model=model, kind=options.cache)
+        batch = asked.inputs.batch_size or 1
+        variant = Variant(scenario=scenario, batch=batch, context=options.context)
     else:
-        plan = plan_inputs(
-            model,
-            input_size,
-            input_data,
-            batch_size=batch_size,
-            batch_dim=batch_dim,
-            dtypes=dtypes,
-            forward_kwargs=forward_kwargs or {},
-        )
+        plan = plan_of(model, asked.inputs)
         if plan is None:
             raise InputError(
                 "whether a step fits depends on its inputs, and none were given",
                 hint="add a size: (3, 224, 224), --input-size 3,224,224",
             )
         workload = PlainRun(model=model, plan=plan)
-        setup = Setup(scenario=scenario)
-    bench = Bench(
+        variant = Variant(scenario=scenario)
+    tracer = tracer_of(replace(asked, model=model), workload)
+    return _Answer(tracer, variant, options, names, asked).report()
+
+
+def tracer_of(asked: Request, workload: Workload) -> VariantTracer:
+    """Return what traces the workload of a request, one variant after another."""
+    return VariantTracer(
         workload=workload,
-        model_name=name,
-        loss=loss,
-        real_run=real_run,
-        on_progress=on_progress,
+        model_name=asked.name or type(unwrap(asked.model)).__name__,
+        loss=asked.loss,
+        real_run=asked.real_run,
+        on_progress=asked.on_progress,
     )
-    return _Answer(bench, setup, wishes, names, model_spec).report()
 
 
-def _check_generation(
-    scenario: Scenario, wishes: Wishes, input_size: InputSize | None, input_data: Any
-) -> None:
-    if scenario.is_training:
+def _check_generation(asked: Request, options: FitOptions) -> None:
+    if asked.scenario.is_training:
         raise ScenarioError(
             "a context is what a language model keeps while it generates, not in training",
             hint="use mode='inference', or give the length as an input size: (1, 2048)",
         )
-    if input_size is not None or input_data is not None:
+    if asked.inputs.size is not None or asked.inputs.data is not None:
         raise UsageError(
             "both an input and a context were given",
             hint="leave the input out: the prompt is made from the context and the batch size",
         )
-    if wishes.cache not in CACHES:
-        raise UsageError(f"unknown cache {wishes.cache!r}", hint="one of " + ", ".join(CACHES))
+    if options.cache not in CACHES:
+        raise UsageError(f"unknown cache {options.cache!r}", hint="one of " + ", ".join(CACHES))
 
 
 class _Answer:
@@ -138,44 +112,44 @@ class _Answer:
 
     def __init__(
         self,
-        bench: Bench,
-        setup: Setup,
-        wishes: Wishes,
+        tracer: VariantTracer,
+        variant: Variant,
+        options: FitOptions,
         names: list[str],
-        model_spec: str | None,
+        asked: Request,
     ) -> None:
-        self._bench = bench
-        self._wishes = wishes
+        self._tracer = tracer
+        self._options = options
         self._names = names
-        self._spec = model_spec
+        self._asked = asked
         self._watch = AttentionWatch()
-        self._target = self._gpu_target(setup.scenario)
-        outcome = self._first_trace(setup)
-        workload = bench.workload
+        self._target = self._gpu_target(variant.scenario)
+        outcome = self._first_trace(variant)
+        workload = tracer.workload
         self._trace: Trace = outcome.trace
         if isinstance(workload, GenerationRun):
             self._trace = workload.with_cache_as_output(outcome.trace)
         if isinstance(workload, PlainRun):  # from here on with the reading that worked
             workload.plan = replace(outcome.plan or workload.plan, alternatives=())
-            setup = replace(setup, batch=self._trace.batch_size)
-        self._setup = setup
+            variant = replace(variant, batch=self._trace.batch_size)
+        self._variant = variant
         self._live, self._memory = self._estimate()
 
     def report(self) -> FitReport:
         """Return the answer."""
         assert self._target.gpu is not None
-        base = self._bench.weighed(self._trace, self._target.gpu)
-        self._bench.remember(self._setup, base)
+        base = self._tracer.weighed(self._trace, self._target.gpu)
+        self._tracer.remember(self._variant, base)
         devices, left_out = self._devices()
         largest = cache = None
-        finder = Finder(bench=self._bench, now=self._situation(None), base=base)
+        finder = Finder(tracer=self._tracer, now=self._candidate_context(None), base=base)
         if len(devices) == 1:
-            if self._wishes.search and self._setup.batch is not None:
+            if self._options.search and self._variant.batch is not None:
                 largest = self._largest_batch(base)
-            if self._setup.context is not None:
+            if self._variant.context is not None:
                 cache = self._cache(base)
-            if self._wishes.alternatives:
-                finder.now = self._situation(largest)
+            if self._options.alternatives:
+                finder.now = self._candidate_context(largest)
                 finder.run()
         trace, memory = self._trace, self._memory
         place = memory.peak_module or trace.model_name
@@ -183,10 +157,10 @@ class _Answer:
             tool_version=__version__,
             torch_version=trace.torch_version,
             model_name=trace.model_name,
-            model_spec=self._spec,
+            model_spec=self._asked.spec,
             scenario=trace.scenario,
             parameter_dtypes=dtypes_of(trace),
-            batch_size=self._setup.batch,
+            batch_size=self._variant.batch,
             inputs=tuple(_text(value) for value in trace.inputs),
             devices=tuple(devices),
             breakdown=breakdown(memory),
@@ -197,10 +171,19 @@ class _Answer:
             alternatives=tuple(finder.found),
             not_tried=tuple(finder.not_tried),
             cache=cache,
-            traces=self._bench.traces,
+            traces=self._tracer.traces,
             not_counted=(*base.not_counted, *trace.not_counted, *never_used(trace)),
-            assumptions=(*trace.assumptions, *self._device_assumptions()),
-            warnings=(*trace.warnings, *self._target.warnings_of(trace), *left_out),
+            assumptions=(
+                *self._asked.assumptions,
+                *trace.assumptions,
+                *self._device_assumptions(),
+            ),
+            warnings=(
+                *self._asked.warnings,
+                *trace.warnings,
+                *self._target.warnings_of(trace),
+                *left_out,
+            ),
         )
 
     # ------------------------------------------------------------------ the step itself
@@ -214,11 +197,14 @@ class _Answer:
             )
         return target
 
-    def _first_trace(self, setup: Setup) -> Outcome:
-        self._bench.say(setup)
-        outcome = self._bench.outcome(setup, self._watch.watched(self._target))
+    def _first_trace(self, variant: Variant) -> Outcome:
+        self._tracer.say(variant)
+        outcome = self._tracer.outcome(
+            variant, self._watch.watched(virtual_device_of(self._target))
+        )
         if outcome.error is not None:
-            report = report_of(outcome.trace, self._spec, self._target)
+            trace = described(outcome.trace, self._asked, self._target)
+            report = report_of(trace, self._target)
             raise model_error(outcome, report) from outcome.error
         return outcome
 
@@ -228,7 +214,7 @@ class _Answer:
         assert gpu is not None
         live = live_bytes(trace, workspaces_for(self._target.platform))
         boundless = replace(gpu, usable_bytes=None)
-        steps = self._bench.workload.steps
+        steps = self._tracer.workload.steps
         return live, estimate_on_gpu(trace, boundless, estimate_memory(trace, live), steps=steps)
 
     # ------------------------------------------------------------------ devices
@@ -238,8 +224,8 @@ class _Answer:
         if len(self._names) == 1:
             return [first], []
         many = ManyDevices(
-            bench=self._bench,
-            setup=self._setup,
+            tracer=self._tracer,
+            variant=self._variant,
             trace=self._trace,
             target=self._target,
             depends_on_device=self._watch.asked,
@@ -251,7 +237,7 @@ class _Answer:
         target, memory = self._target, self._memory
         assert target.gpu is not None and target.device is not None
         reserved = memory.peak_reserved_bytes or 0
-        loop = loop_of(self._trace, target.gpu, self._bench.workload.steps)
+        loop = loop_of(self._trace, target.gpu, self._tracer.workload.steps)
         return DeviceFit(
             device=target.device.name,
             verdict=judge(loop, target.gpu, memory.peak_allocated_bytes, reserved),
@@ -272,11 +258,11 @@ class _Answer:
             "`--device NAME` alone says what is measured of it",
         )
 
-    def _situation(self, largest: Largest | None) -> Situation:
+    def _candidate_context(self, largest: Largest | None) -> CandidateContext:
         assert self._target.device is not None
         known = None if largest is None else largest.runs or 0
-        return Situation(
-            setup=self._setup,
+        return CandidateContext(
+            variant=self._variant,
             device=self._target.device,
             largest_batch=known,
             dtypes=dtypes_of(self._trace),
@@ -286,24 +272,24 @@ class _Answer:
 
     def _largest_batch(self, base: Weighed) -> Largest:
         def sample(size: int) -> Sample:
-            return _sample(self._bench.weigh(replace(self._setup, batch=size)))
+            return _sample(self._tracer.weigh(replace(self._variant, batch=size)))
 
-        assert self._setup.batch is not None
-        search = self._search(sample, self._setup.batch, base)
+        assert self._variant.batch is not None
+        search = self._search(sample, self._variant.batch, base)
         return search.run(self._guess())
 
     def _largest_context(self, base: Weighed) -> Largest:
         def sample(size: int) -> Sample:
-            return _sample(self._bench.weigh(replace(self._setup, context=size)))
+            return _sample(self._tracer.weigh(replace(self._variant, context=size)))
 
-        assert self._setup.context is not None
-        search = self._search(sample, self._setup.context, base)
+        assert self._variant.context is not None
+        search = self._search(sample, self._variant.context, base)
         search.unit = _CONTEXT_UNIT
-        workload = self._bench.workload
+        workload = self._tracer.workload
         assert isinstance(workload, GenerationRun)
         limit = longest_context(workload.model)
         if limit is not None:
-            search.limit = max(limit, self._setup.context)
+            search.limit = max(limit, self._variant.context)
         return search.run()
 
     def _search(self, sample: Callable[[int], Sample], size: int, base: Weighed) -> SizeSearch:
@@ -315,7 +301,7 @@ class _Answer:
 
     def _guess(self) -> int | None:
         """Return a first guess of the largest batch, from what grows with it."""
-        memory, gpu, batch = self._memory, self._target.gpu, self._setup.batch
+        memory, gpu, batch = self._memory, self._target.gpu, self._variant.batch
         assert gpu is not None and gpu.capacity_bytes is not None and batch is not None
         at_peak = memory.at_peak
         growing = memory.input_bytes + max(
@@ -328,20 +314,20 @@ class _Answer:
         return max(int(room * batch / growing), 1) if growing else None
 
     def _cache(self, base: Weighed) -> CacheFit:
-        trace, setup = self._trace, self._setup
-        assert setup.context is not None and setup.batch is not None
+        trace, variant = self._trace, self._variant
+        assert variant.context is not None and variant.batch is not None
         kept = [v.tensor for v in trace.outputs if v.name.startswith("cache.") and v.tensor]
         nbytes = sum(tensor.nbytes for tensor in kept)
         forwards = [call for call in trace.calls if call.path == "model"]
         peaks = [self._live.peak_between(call.first_event, call.end_event) for call in forwards]
         return CacheFit(
-            kind=self._wishes.cache,
-            context=setup.context,
+            kind=self._options.cache,
+            context=variant.context,
             cache_bytes=nbytes,
-            bytes_per_token=nbytes / (setup.context * setup.batch),
+            bytes_per_token=nbytes / (variant.context * variant.batch),
             prefill_peak_bytes=peaks[0],
             decode_peak_bytes=peaks[-1],
-            largest_context=self._largest_context(base) if self._wishes.search else None,
+            largest_context=self._largest_context(base) if self._options.search else None,
         )
 
 

@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Final
 
 from torchgauge.facts.fit import Largest, Tried, Verdict
-from torchgauge.fit.bench import SetupError
+from torchgauge.fit.variants import VariantError
 
 LIMIT: Final = 1 << 20
 """A size above which no larger one is looked for."""
@@ -47,7 +47,7 @@ class SizeSearch:
     """
 
     sample: Callable[[int], Sample]
-    """Traces a size; raises ``SetupError`` when that fails."""
+    """Traces a size; raises ``VariantError`` when that fails."""
     capacity_bytes: int
     """What the caching allocator can get."""
     samples: dict[int, Sample]
@@ -106,7 +106,7 @@ class SizeSearch:
             size, guess = _between(guess, _grain(low, unit), low, high, self.limit), None
             try:
                 self.samples[size] = self.sample(size)
-            except SetupError as error:
+            except VariantError as error:
                 self.failure = f"{size:,} was refused: {error}"
                 return (low or None), False
             side = 1 if accept(self.samples[size]) else -1

@@ -12,8 +12,8 @@ from torch import nn
 
 from torchgauge.errors import MissingExtraError, UsageError
 from torchgauge.facts.trace import Role, StorageRecord, Trace
-from torchgauge.fit.bench import Setup, SetupError, resized
 from torchgauge.fit.lora import adapted
+from torchgauge.fit.variants import Variant, VariantError, resized
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 
 
@@ -26,19 +26,19 @@ class PlainRun:
     steps: int | None = None
     _adapted: nn.Module | str | None = None
 
-    def arguments(self, setup: Setup) -> tuple[nn.Module, InputPlan]:
+    def arguments(self, variant: Variant) -> tuple[nn.Module, InputPlan]:
         """Return the model or its copy with adapters, and the inputs of that batch size."""
         plan: InputPlan | None = self.plan
-        if setup.batch is not None:
-            plan = resized(self.plan, setup.batch)
+        if variant.batch is not None:
+            plan = resized(self.plan, variant.batch)
         if plan is None:
-            raise SetupError(UsageError("no input has a batch dimension to change"))
-        if not setup.lora:
+            raise VariantError(UsageError("no input has a batch dimension to change"))
+        if not variant.lora:
             return self.model, plan
         if self._adapted is None:
             self._adapted = adapted(self.model)
         if isinstance(self._adapted, str):
-            raise SetupError(UsageError(self._adapted))
+            raise VariantError(UsageError(self._adapted))
         return self._adapted, plan
 
 
@@ -82,20 +82,20 @@ class GenerationRun:
     steps: int | None = 1
     _known: dict[int, nn.Module] = field(default_factory=dict)
 
-    def arguments(self, setup: Setup) -> tuple[nn.Module, InputPlan]:
+    def arguments(self, variant: Variant) -> tuple[nn.Module, InputPlan]:
         """Return the model inside of a generation, and its prompt and next token."""
-        assert setup.batch is not None and setup.context is not None
-        if setup.context not in self._known:
-            self._known[setup.context] = Generation(self.model, self.kind, setup.context)
+        assert variant.batch is not None and variant.context is not None
+        if variant.context not in self._known:
+            self._known[variant.context] = Generation(self.model, self.kind, variant.context)
         inputs = tuple(
             InputTensor(
-                name=name, keyword=False, shape=(setup.batch, length), dtype=torch.int64,
+                name=name, keyword=False, shape=(variant.batch, length), dtype=torch.int64,
                 is_guess=False,
             )
-            for name, length in (("prompt", setup.context - 1), ("token", 1))
+            for name, length in (("prompt", variant.context - 1), ("token", 1))
         )  # fmt: skip
-        plan = InputPlan(args=inputs, kwargs={}, batch_size=setup.batch)
-        return self._known[setup.context], plan
+        plan = InputPlan(args=inputs, kwargs={}, batch_size=variant.batch)
+        return self._known[variant.context], plan
 
     @staticmethod
     def with_cache_as_output(trace: Trace) -> Trace:

@@ -9,34 +9,35 @@ from __future__ import annotations
 
 import traceback
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from os import PathLike
 from statistics import median
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import nn
 
-from torchgauge.analyze import as_module, model_error, report_of, save_timeline
+from torchgauge.analyze import as_module, model_error, plan_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
+from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
-from torchgauge.facts.report import CallCost, ModuleTable, Report
-from torchgauge.facts.scenario import CUSTOM_LOSS, Scenario
+from torchgauge.facts.report import ModuleTable, Report
+from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.timeline import Timeline
-from torchgauge.facts.trace import Execution, Failure, ModuleCall, Phase, Trace
-from torchgauge.measure.attribution import Attribution, CallMarks, attribute, profile_steps
+from torchgauge.facts.trace import Execution, Failure, Phase, Trace
+from torchgauge.measure.attribution import Attribution, attribute, profile_steps
+from torchgauge.measure.marks import CallMarks
 from torchgauge.measure.memory import phase_memory, release
 from torchgauge.measure.settled import settle_allocator
 from torchgauge.measure.step import RealStep, precision_of
 from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
+from torchgauge.reports import report_of
+from torchgauge.request import Request
 from torchgauge.target import check_cpu_options
 from torchgauge.trace.copy.meta_copy import whole_model
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
-from torchgauge.trace.inputs.plan import plan_inputs
-from torchgauge.trace.inputs.sizes import InputSize
 from torchgauge.trace.inspect.tree import type_name
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import neutral, untouched
@@ -54,103 +55,115 @@ _PROFILED_MS = 2000.0
 """Steps longer than this are profiled once."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repeating:
+    """How often a step is timed.
+
+    Raises:
+        UsageError: a value that measures nothing.
+    """
+
+    min_repetitions: int = 5
+    max_seconds: float = 10.0
+    confidence: float = 0.95
+    """Probability that an interval holds the true median."""
+
+    def __post_init__(self) -> None:
+        if self.min_repetitions < 1:
+            raise UsageError(
+                f"min_repetitions={self.min_repetitions} measures nothing", hint="use 1 or more"
+            )
+        if not self.max_seconds >= 0:
+            raise UsageError(
+                f"max_seconds={self.max_seconds} is not a length of time", hint="use 0 or more"
+            )
+        if not 0 < self.confidence < 1:
+            raise UsageError(
+                f"confidence={self.confidence} is not a probability",
+                hint="between 0 and 1, such as 0.95",
+            )
+
+
 def measure_model(
-    model: nn.Module,
-    input_size: InputSize | None = None,
-    *,
-    input_data: Any = None,
-    batch_size: int | None = None,
-    batch_dim: int | None = None,
-    dtypes: Sequence[str | torch.dtype] | None = None,
-    scenario: Scenario | None = None,
-    loss: Callable[[Any], torch.Tensor] | None = None,
-    model_name: str | None = None,
-    model_spec: str | None = None,
-    min_repetitions: int = 5,
-    max_seconds: float = 10.0,
-    confidence: float = 0.95,
-    timeline: str | PathLike[str] | None = None,
-    on_progress: Callable[[str], None] | None = None,
-    forward_kwargs: Mapping[str, Any] | None = None,
+    asked: Request, repeating: Repeating, *, timeline: str | PathLike[str] | None = None
 ) -> Report:
     """Run a scenario for real and return what it took; see ``torchgauge.measure``."""
-    _check(min_repetitions, max_seconds, confidence)
-    scenario = scenario or Scenario()
-    device = _device(scenario)
-    model = as_module(model)
+    device = _device(asked.scenario)
+    model = as_module(asked.model)
     whole, _ = whole_model(model)
-    plan = plan_inputs(
-        whole,
-        input_size,
-        input_data,
-        batch_size=batch_size,
-        batch_dim=batch_dim,
-        dtypes=dtypes,
-        forward_kwargs=forward_kwargs or {},
-    )
+    plan = plan_of(whole, asked.inputs)
     if plan is None:
         raise InputError(
-            "nothing can be measured without an input", hint="give input_size or input_data"
+            "nothing can be measured without an input",
+            hint="add a size: input_size=(3, 224, 224), --input-size 3,224,224",
         )
-    if loss is not None:
-        name_of_loss = getattr(loss, "__name__", type(loss).__name__)
-        scenario = replace(scenario, loss=f"{CUSTOM_LOSS}{name_of_loss}")
     request = RunPlan(
         model=model,
         plan=plan,
-        scenario=scenario,
-        loss=loss,
-        model_name=model_name or type(whole).__name__,
-        on_progress=on_progress,
+        scenario=asked.scenario,
+        loss=asked.loss,
+        model_name=asked.name or type(whole).__name__,
+        on_progress=asked.on_progress,
         real_device=device.type,
     )
-    runs = _Runs(request, model_spec, device)
+    runs = _Runs(request, device)
     settle_allocator()
-    outside = Outside(unwrap(model), () if loss is None else (loss,))
+    outside = Outside(unwrap(model), () if asked.loss is None else (asked.loss,))
     try:
-        with neutral(), precision_of(request):
-            report = runs.report(min_repetitions, max_seconds, confidence)
-            if timeline is not None:
-                save_timeline(runs.timeline(report), timeline)
-            return report
+        return _completed(runs.report(repeating, timeline), asked)
     except ModelError as error:
-        # The frames of the failed run hold its tensors for as long as the error is kept.
-        if error.__cause__ is not None:
+        if error.__cause__ is not None:  # its frames hold the tensors of the failed run
             traceback.clear_frames(error.__cause__.__traceback__)
+        if error.report is not None:
+            error.report = _completed(error.report, asked)
         raise
     finally:
         outside.put_back(None, simulated=False)
         release(device)
 
 
+def _completed(report: Report, asked: Request) -> Report:
+    """Return the report with what the request says of the model, and what it assumed before."""
+    return replace(
+        report,
+        model_spec=asked.spec,
+        assumptions=(*asked.assumptions, *report.assumptions),
+        warnings=(*asked.warnings, *report.warnings),
+    )
+
+
 class _Runs:
     """The three runs of a measurement, and the report that they make together."""
 
-    def __init__(self, request: RunPlan, model_spec: str | None, device: torch.device) -> None:
+    def __init__(self, request: RunPlan, device: torch.device) -> None:
         self._request = request
-        self._model_spec = model_spec
         self._device = device
         self._report: Report | None = None
         self._phase = Phase.FORWARD
 
-    def report(self, min_repetitions: int, max_seconds: float, confidence: float) -> Report:
-        """Return the report.
+    def report(self, repeating: Repeating, timeline: str | PathLike[str] | None) -> Report:
+        """Return the report, and save a timeline of one more step where there is a file for it.
 
         Raises:
             ModelError: the model failed or ran out of memory.
         """
+        with neutral(), precision_of(self._request):
+            report = self._measured(repeating)
+            if timeline is not None:
+                save_timeline(self._timeline(report), timeline)
+            return report
+
+    def _measured(self, repeating: Repeating) -> Report:
         outcome = self._guarded(lambda: run(self._request), "looking at the model")
         if outcome.error is None:  # how the inputs are to be read is known now
             plan = outcome.plan or self._request.plan
             self._request = replace(self._request, plan=plan, gradients=outcome.gradients)
             outcome = self._guarded(self._recorded, "copying the model")
         trace = self._with_batch(outcome.trace)
-        report = self._report = report_of(trace, self._model_spec)
+        report = self._report = report_of(trace)
         if outcome.error is not None:
             raise model_error(outcome, report) from outcome.error
-        samples, memory = self._guarded(
-            lambda: self._timed(report, min_repetitions, max_seconds, confidence), "repeating it"
-        )
+        samples, memory = self._guarded(lambda: self._timed(report, repeating), "repeating it")
         total = median(samples.total)
         medians = samples.medians()
         given = self._guarded(lambda: self._profiled(trace, medians, total), "profiling it")
@@ -163,7 +176,7 @@ class _Runs:
             outside_ms=given.outside_ms,
             between_ops_ms=given.between_ops_ms,
             ops=given.ops,
-            measured=measurement(samples, _device_name(self._device), confidence),
+            measured=measurement(samples, _device_name(self._device), repeating.confidence),
         )
         return replace(
             report,
@@ -173,7 +186,7 @@ class _Runs:
             assumptions=(*report.assumptions, *self._assumptions()),
         )
 
-    def timeline(self, report: Report) -> Timeline:
+    def _timeline(self, report: Report) -> Timeline:
         """Return one more step, as the profiler saw it.
 
         Raises:
@@ -205,15 +218,15 @@ class _Runs:
         return replace(name_batch(self._request, simulated), execution=trace.execution)
 
     def _timed(
-        self, report: Report, min_repetitions: int, max_seconds: float, confidence: float
+        self, report: Report, repeating: Repeating
     ) -> tuple[Samples, tuple[PhaseMemory, ...]]:
         with untouched(collect=True):
             step = RealStep(self._request)
             samples = repeat(
                 step,
-                min_repetitions=min_repetitions,
-                max_seconds=max_seconds,
-                confidence=confidence,
+                min_repetitions=repeating.min_repetitions,
+                max_seconds=repeating.max_seconds,
+                confidence=repeating.confidence,
                 progress=self._say,
             )
             return samples, phase_memory(step, report.memory)
@@ -255,9 +268,7 @@ class _Runs:
             requested_bytes=asked,
             free_bytes=free,
         )
-        report = self._report or report_of(
-            structure(root, request.scenario, request.model_name), self._model_spec
-        )
+        report = self._report or report_of(structure(root, request.scenario, request.model_name))
         report = replace(report, execution=Execution.REAL, failure=failure)
         sizes = [f"{format_bytes(asked)} asked for"] if asked is not None else []
         sizes += [f"{format_bytes(free)} free"] if free is not None else []
@@ -268,10 +279,9 @@ class _Runs:
         )
 
     def _assumptions(self) -> tuple[str, ...]:
-        found = []
-        if unwrap(self._request.model) is not self._request.model:
-            found.append("measured as written: neither compiled nor wrapped")
-        return tuple(found)
+        if unwrap(self._request.model) is self._request.model:
+            return ()
+        return ("measured as written: neither compiled nor wrapped",)
 
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:
@@ -286,47 +296,8 @@ def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable
         key = (call.path, numbers[call.path])
         numbers[call.path] += 1
         forward[call.index], backward[call.index] = given.calls.get(key, (0.0, 0.0))
-    for call in reversed(trace.calls):
-        if call.parent >= 0:
-            forward[call.parent] += forward[call.index]
-            backward[call.parent] += backward[call.index]
-    calls = _by_path(trace.calls)
-    return ModuleTable(
-        tuple(
-            replace(
-                module,
-                calls=tuple(
-                    _timed_call(cost, forward[index], backward[index])
-                    for cost, index in zip(module.calls, calls.get(module.path, ()), strict=True)
-                ),
-            )
-            for module in report.modules.values()
-        )
-    )
-
-
-def _timed_call(cost: CallCost, forward: float, backward: float) -> CallCost:
-    return replace(cost, time_ms=forward + backward, backward_time_ms=backward)
-
-
-def _by_path(calls: Sequence[ModuleCall]) -> dict[str, list[int]]:
-    found: dict[str, list[int]] = {}
-    for call in calls:
-        found.setdefault(call.path, []).append(call.index)
-    return found
-
-
-def _check(min_repetitions: int, max_seconds: float, confidence: float) -> None:
-    if min_repetitions < 1:
-        raise UsageError(
-            f"min_repetitions={min_repetitions} measures nothing", hint="use 1 or more"
-        )
-    if not max_seconds >= 0:
-        raise UsageError(f"max_seconds={max_seconds} is no length of time", hint="use 0 or more")
-    if not 0 < confidence < 1:
-        raise UsageError(
-            f"confidence={confidence} is no probability", hint="between 0 and 1, such as 0.95"
-        )
+    add_submodules(trace, forward, backward)
+    return with_call_times(report.modules, trace, forward, backward)
 
 
 _SIMULATED_ONLY = {

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch.profiler import ProfilerActivity, profile
-
 from torchgauge.facts.timeline import Timeline
-from torchgauge.measure.attribution import MARK, NODE, CallMarks, mark
+from torchgauge.measure.marks import MARK, NODE, CallMarks, mark, profiled
 from torchgauge.measure.step import RealStep
-from torchgauge.trace.record.kernel_memory import quiet_profiler
 
 _ANNOTATION = "user_annotation"
 _MEMORY = "[memory]"
@@ -47,25 +43,13 @@ def measured_timeline(
 
 
 def _export(step: RealStep) -> dict[str, Any]:
-    activities = [ProfilerActivity.CPU]
-    on_gpu = step.device.type == "cuda"
-    if on_gpu:
-        activities.append(ProfilerActivity.CUDA)
-    with quiet_profiler(), profile(activities=activities, profile_memory=True) as profiler:
+    with profiled(step, memory=True) as profiler:
         mark("begin")
         step.run(mark)
-        if on_gpu:
-            torch.cuda.synchronize(step.device)
-    folder = tempfile.mkdtemp(prefix="torchgauge-")
-    path = os.path.join(folder, "trace.json")
-    try:
-        profiler.export_chrome_trace(path)
-        with open(path, encoding="utf-8") as file:
-            document: dict[str, Any] = json.load(file)
-    finally:
-        if os.path.exists(path):
-            os.remove(path)
-        os.rmdir(folder)
+    with tempfile.TemporaryDirectory(prefix="torchgauge-") as folder:
+        path = Path(folder, "trace.json")
+        profiler.export_chrome_trace(str(path))
+        document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return document
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -47,29 +47,12 @@ class Samples:
         return {phase: median(values) for phase, values in self.phases.items()}
 
 
-class Clock(Protocol):
-    """Times one step: ``start``, ``note`` at the end of each phase, ``stop``."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def note(self, phase: Phase) -> None:
-        """Note that a phase has ended."""
-
-    def stop(self) -> tuple[float, dict[Phase, float]]:
-        """Return the milliseconds of the whole step and of each phase."""
-
-
 class HostClock:
     """The process's own clock, for work that is done when its call returns."""
 
-    def __init__(self) -> None:
-        self._begin = 0.0
-        self._marks: list[tuple[Phase, float]] = []
-
     def start(self) -> None:
-        """Begin."""
-        self._marks = []
+        """Begin a step."""
+        self._marks: list[tuple[Phase, Any]] = []
         self._begin = time.perf_counter()
 
     def note(self, phase: Phase) -> None:
@@ -87,7 +70,7 @@ class HostClock:
         return 1000.0 * (end - self._begin), phases
 
 
-class CudaClock:
+class CudaClock(HostClock):
     """The host's clock for the whole step, the GPU's own events between phases.
 
     The GPU runs behind the host; waiting for it between phases would lengthen the step.
@@ -95,37 +78,35 @@ class CudaClock:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._begin = 0.0
-        self._marks: list[tuple[Phase | None, Any]] = []
 
     def start(self) -> None:
-        """Begin, with nothing waiting on the GPU."""
+        """Begin a step, with nothing waiting on the GPU."""
         torch.cuda.synchronize(self._device)
-        self._marks = []
-        self._mark(None)
-        self._begin = time.perf_counter()
+        self._first = self._event()
+        super().start()
 
     def note(self, phase: Phase) -> None:
         """Note that a phase has been handed over."""
-        self._mark(phase)
+        self._marks.append((phase, self._event()))
 
     def stop(self) -> tuple[float, dict[Phase, float]]:
         """Wait for the GPU and return the milliseconds of the whole step and of each phase."""
         torch.cuda.synchronize(self._device)
         total = 1000.0 * (time.perf_counter() - self._begin)
         phases: dict[Phase, float] = {}
-        for (_, before), (phase, after) in zip(self._marks, self._marks[1:], strict=False):
-            assert phase is not None
-            phases[phase] = phases.get(phase, 0.0) + before.elapsed_time(after)
+        before = self._first
+        for phase, event in self._marks:
+            phases[phase] = phases.get(phase, 0.0) + before.elapsed_time(event)
+            before = event
         return total, phases
 
-    def _mark(self, phase: Phase | None) -> None:
+    def _event(self) -> Any:
         event = torch.cuda.Event(enable_timing=True)
         event.record(torch.cuda.current_stream(self._device))
-        self._marks.append((phase, event))
+        return event
 
 
-def clock_for(device: torch.device) -> Clock:
+def clock_for(device: torch.device) -> HostClock:
     """Return the clock that is right for a device."""
     return CudaClock(device) if device.type == "cuda" else HostClock()
 

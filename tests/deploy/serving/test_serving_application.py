@@ -17,10 +17,10 @@ import torch
 
 from deploy_models import Tagger, packaged
 from torchgauge.deploy.export.signature import Signature, TensorSignature
-from torchgauge.deploy.serving.application import Service, create_application
 from torchgauge.deploy.serving.budget import BatchLimit, batch_limit
-from torchgauge.deploy.serving.docs_page import docs_page
 from torchgauge.deploy.serving.engine import LocalEngine
+from torchgauge.deploy.serving.http.application import Service, create_application
+from torchgauge.deploy.serving.http.docs_page import docs_page
 from torchgauge.deploy.serving.model import open_package, warm_up
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import UsageError
@@ -268,7 +268,7 @@ def test_every_reason_for_429_has_a_retry_after(tagger):
     assert crowded.json()["error"] == {
         "code": "busy", "message": "too many requests at once (4); try again later",
     }  # fmt: skip
-    assert "take all the memory there is for them" in heavy.json()["error"]["message"]
+    assert "take all of the memory for bodies" in heavy.json()["error"]["message"]
     for response in (crowded, heavy):
         assert response.status_code == 429
         assert response.headers["retry-after"] == "1"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torchgauge.deploy.export.signature import Signature, SizeRange, TensorSignature
 from torchgauge.deploy.serving.budget import _DECODING_FACTOR
 from torchgauge.deploy.serving.failures import BadBody, BadInput, RequestFailure
-from torchgauge.deploy.serving.payload import decode_request, encode_response
+from torchgauge.deploy.serving.http.payload import decode_request, encode_response
 
 
 def signature(*inputs):
@@ -80,7 +80,7 @@ def test_booleans():
         ({"x": 1}, r"x has 0 dimensions, \[\]; the model takes 2, \[batch, 2\]"),
         (
             {"x": [[1, 2], [3]]},
-            r"x is no rectangular list of numbers: x\[1\] has 1 item, x\[0\] has 2; "
+            r"x is not a rectangular list of numbers: x\[1\] has 1 item, x\[0\] has 2; "
             r"the model takes \[batch, 2\] of float32",
         ),
         ({"x": [["a", "b"]]}, r"rectangular list of numbers: x\[0\]\[0\] is a text; the model"),
@@ -110,7 +110,7 @@ def test_booleans():
         ),
         ({"x": {"dtype": "float32", "shape": [1] * 20, "data": ""}}, "not a list of sizes"),
         ({"x": {"dtype": "float32", "shape": [1, 2], "data": 5}}, "the data of x is 5, not a text"),
-        ({"x": {"dtype": "float32", "shape": [1, 2], "data": "!!"}}, "is no base64"),
+        ({"x": {"dtype": "float32", "shape": [1, 2], "data": "!!"}}, "is not base64"),
         (
             {"x": {"dtype": "float32", "shape": [1, 2], "data": "AA=="}},
             r"x: 1 byte sent, \[1, 2\] of float32 takes 8; the model takes \[batch, 2\]",
@@ -179,9 +179,9 @@ def test_two_inputs_have_one_batch():
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b"", "the body is no JSON"),
-        (b"{", "the body is no JSON"),
-        (b"\xff\xfe", "the body is no JSON"),
+        (b"", "the body is not JSON"),
+        (b"{", "the body is not JSON"),
+        (b"\xff\xfe", "the body is not JSON"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[1]", 'the body is an object with "inputs"'),
         (b"{}", '"inputs" is an object with x'),
@@ -194,8 +194,8 @@ def test_two_inputs_have_one_batch():
             b'{"inputs": {"x": 1}, "encoding": ' + b"[" * 400 + b"]" * 400 + b"}",
             r"is \[\[.*\.\.\., it may",
         ),
-        (b'{"inputs": {"x": ' + b"1" * 5000 + b"}}", "the body is no JSON"),
-        (b'{"inputs": {"x": [[1, 2]], "x": [[3, 4]]}}', "'x' stands twice in one object"),
+        (b'{"inputs": {"x": ' + b"1" * 5000 + b"}}", "the body is not JSON"),
+        (b'{"inputs": {"x": [[1, 2]], "x": [[3, 4]]}}', "'x' occurs twice in one object"),
     ],
 )
 def test_bodies_that_are_none(body, message):

@@ -110,7 +110,7 @@ def test_options_of_ray_without_ray_are_refused(folder, capsys, monkeypatch):
 
 def test_the_memory_of_gpus_elsewhere_has_to_be_said(folder, capsys):
     assert main(["serve", str(folder), "--port", "0", "--engine", "ray", "--device", "cuda"]) == 2
-    assert "say it: --memory-limit" in capsys.readouterr().err
+    assert "set it: --memory-limit" in capsys.readouterr().err
 
 
 def replicas_of(server):

@@ -19,9 +19,9 @@ import uvicorn
 from deploy_models import Mlp, packaged
 from serving_process import MLP, post, running
 from torchgauge.cli.main import main
+from torchgauge.deploy.serving.http.protocol import protocol_class
+from torchgauge.deploy.serving.http.server import Server, bind
 from torchgauge.deploy.serving.model import read_package
-from torchgauge.deploy.serving.protocol import protocol_class
-from torchgauge.deploy.serving.server import Server, bind
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, _settings
 
@@ -216,7 +216,7 @@ def test_an_address_of_another_machine_is_a_clear_error(folder, capsys):
 
 @pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
 def test_an_address_of_ipv6_is_written_as_in_a_url(folder, capsys, monkeypatch):
-    monkeypatch.setattr("torchgauge.deploy.serving.server.serve", lambda *_, **__: None)
+    monkeypatch.setattr("torchgauge.deploy.serving.http.server.serve", lambda *_, **__: None)
     assert main(["serve", str(folder), "--host", "::1", "--port", "0"]) == 0
     assert re.search(r"listening on http://\[::1\]:\d+ ", capsys.readouterr().err)
 
@@ -236,9 +236,9 @@ def test_no_package(tmp_path, capsys):
     assert "there is no folder" in capsys.readouterr().err
     (tmp_path / "file").touch()
     assert main(["serve", str(tmp_path / "file"), "--port", "0"]) == 2
-    assert "file is no folder" in capsys.readouterr().err
+    assert "file is not a folder" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--port", "0"]) == 2
-    assert "is no package: it has no manifest.json" in capsys.readouterr().err
+    assert "is not a package: it has no manifest.json" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,9 +10,10 @@ from torch import nn
 
 import torchgauge as tg
 from small_models import MODELS, dtypes_of, trace
-from torchgauge.estimate.memory.gpu import loop_of
-from torchgauge.estimate.memory.lifetimes import estimate_memory, live_bytes
-from torchgauge.estimate.memory.steps import repeat
+from torchgauge.estimate.memory.device import loop_of
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.loop import repeat
+from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.trace import Phase, Role
 from torchgauge.target import target_of

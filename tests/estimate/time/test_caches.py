@@ -13,9 +13,9 @@ from torch import nn
 
 import cpu_calibration as stand_in
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
-from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, Traffic
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches, LastUses
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.predict import _Steps, predict_on_cpu
 from torchgauge.estimate.time.cpu.work import work_of
@@ -70,7 +70,7 @@ def test_nothing_is_faster_for_lying_near(distance: float, own: float) -> None:
 def test_code_was_last_used_as_many_bytes_ago_as_were_moved_since() -> None:
     trace = traced(nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.ReLU()), 4)
     moved = {op.index: 100.0 * (op.index + 1) for op in trace.ops}
-    traffic = Traffic(trace, moved)
+    traffic = LastUses(trace, moved)
     found = []
     for op in trace.ops:
         found.append(traffic.code(op.name))
@@ -82,7 +82,7 @@ def test_code_was_last_used_as_many_bytes_ago_as_were_moved_since() -> None:
 def test_what_is_made_takes_memory_that_an_earlier_layer_has_left() -> None:
     layers = nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.Tanh(), nn.ReLU())
     trace = traced(layers, 64, 64)
-    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    traffic = LastUses(trace, {op.index: 1000.0 for op in trace.ops})
     found = [traffic.data(op) for op in trace.ops]
     # Two blocks in turn, each of which the layer before has just read. Only the second layer finds
     # one that was last used at the end of the step before, with the first layer in between.
@@ -95,7 +95,7 @@ def test_what_is_made_takes_memory_that_an_earlier_layer_has_left() -> None:
 def test_memory_that_the_backward_needs_is_not_given_out_again() -> None:
     layers = nn.Sequential(nn.Linear(64, 64), nn.Sigmoid(), nn.Tanh())
     trace = traced(layers, 64, 64, mode="training")
-    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    traffic = LastUses(trace, {op.index: 1000.0 for op in trace.ops})
     forward = [traffic.data(op)[1] for op in trace.ops if op.phase is Phase.FORWARD]
     first, second, third = [made for made in forward if made]
     # Sigmoid keeps its result, not what it was given: Tanh takes that. The others take memory that
@@ -108,10 +108,10 @@ def test_memory_that_the_backward_needs_is_not_given_out_again() -> None:
 def test_scratch_memory_pushes_out_as_well() -> None:
     trace = traced(nn.Sequential(nn.ReLU(), nn.Sigmoid(), nn.ReLU()), 64, 64)
     moved = {op.index: 1000.0 for op in trace.ops}
-    traffic = Traffic(trace, moved, {1: (5_000, 70_000)})
+    traffic = LastUses(trace, moved, {1: (5_000, 70_000)})
     found = [traffic.data(op)[1] for op in trace.ops]
     assert [sum(nbytes for nbytes, _ in made) for made in found] == [16_384, 91_384, 16_384]
-    far = Traffic(trace, {op.index: 1e9 for op in trace.ops}, {1: (5_000, 70_000)})
+    far = LastUses(trace, {op.index: 1e9 for op in trace.ops}, {1: (5_000, 70_000)})
     distances = [distance for op in trace.ops for part in far.data(op) for _, distance in part]
     # The step touches the input, two blocks in turn, and the scratch memory beside both.
     assert max(distances) == 3 * 16_384 + 75_000
@@ -135,14 +135,14 @@ def test_states_of_an_optimizer_are_there_before_and_after() -> None:
     trace = made.outcome.trace
     states = {s.index for s in trace.storages if s.role is Role.OPTIMIZER_STATE}
     assert states
-    traffic = Traffic(trace, {op.index: 1000.0 for op in trace.ops})
+    traffic = LastUses(trace, {op.index: 1000.0 for op in trace.ops})
     begun = [storage for op in trace.ops for storage in traffic._begun(op.index)]
     assert begun and not states & set(begun)
 
 
 def test_no_data_is_further_away_than_what_a_step_touches() -> None:
     trace = traced(nn.Sequential(*(nn.Sigmoid() for _ in range(50))), 64, 64)
-    traffic = Traffic(trace, {op.index: 1e9 for op in trace.ops})
+    traffic = LastUses(trace, {op.index: 1e9 for op in trace.ops})
     # The input and two blocks in turn.
     assert (
         max(distance for op in trace.ops for part in traffic.data(op) for _, distance in part)

@@ -12,15 +12,17 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import all_devices, find_device
+from torchgauge.devices.coefficients import FILE, coefficients
 from torchgauge.devices.device import Arithmetic
+from torchgauge.devices.power import headroom
+from torchgauge.devices.tables import rows
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.time.gpu import DeviceModel, Kind, predict
-from torchgauge.estimate.time.gpu.coefficients import FILE, built_in, read
 from torchgauge.estimate.time.gpu.cost import kernel_time
 from torchgauge.estimate.time.gpu.fusion import fused
-from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
-from torchgauge.estimate.time.gpu.rates import arithmetic_of, headroom, rates_of
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.gpu.rates import arithmetic_of, rates_of
+from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import OpRecord, Phase, TensorSpec
 
@@ -191,8 +193,8 @@ def test_each_dtype_has_the_devices_rate(dtype: str, arithmetic: str) -> None:
     h100 = find_device("H100-SXM")
     found = arithmetic_of(Work(kind=Kind.MATMUL, dtype=dtype), h100, tf32_matmul=False)
     assert found == arithmetic
-    faster = rates_of(h100, found, built_in().values).compute
-    assert faster > rates_of(h100, Arithmetic.FP32, built_in().values).compute
+    faster = rates_of(h100, found, coefficients()).compute
+    assert faster > rates_of(h100, Arithmetic.FP32, coefficients()).compute
 
 
 def test_every_cuda_device_with_a_rate_has_a_time() -> None:
@@ -276,6 +278,7 @@ def test_a_chain_reads_and_writes_what_is_outside() -> None:
 
 
 def _trace_of(model: nn.Module, shape: tuple[int, ...]):
+    from torchgauge.analyze import virtual_device_of
     from torchgauge.target import target_of
     from torchgauge.trace.inputs.plan import plan_inputs
     from torchgauge.trace.run.run_plan import RunPlan
@@ -285,7 +288,7 @@ def _trace_of(model: nn.Module, shape: tuple[int, ...]):
     plan = plan_inputs(model, shape, None, batch_size=None, batch_dim=None, dtypes=None,
                        forward_kwargs={})  # fmt: skip
     assert plan is not None
-    target = target_of(scenario).virtual
+    target = virtual_device_of(target_of(scenario))
     return run(
         RunPlan(model=model, plan=plan, scenario=scenario, model_name="m", target=target)
     ).trace
@@ -342,13 +345,12 @@ def test_the_text_says_that_it_is_predicted() -> None:
 
 def test_coefficients_are_plausible() -> None:
     """Efficiencies far beyond what hardware allows would be a fit that explains something else."""
-    for row in read(FILE).rows:
-        assert row.value > 0, row.name
-        assert abs(math.log(row.value / row.expected)) < math.log(5), row.name
-        is_efficiency = row.name.endswith(
-            (".memory", ".compute", ".tensor", ".vector", "bandwidth")
-        )
-        assert not is_efficiency or 0.05 < row.value < 1.3, row.name
+    for row in rows(FILE):
+        name, value = row["name"], float(row["value"])
+        assert value > 0, name
+        assert abs(math.log(value / float(row["expected"]))) < math.log(5), name
+        is_efficiency = name.endswith((".memory", ".compute", ".tensor", ".vector", "bandwidth"))
+        assert not is_efficiency or 0.05 < value < 1.3, name
 
 
 def test_every_kind_has_its_coefficients() -> None:

@@ -6,7 +6,8 @@ import pytest
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.analyze import prediction_of, run_model
+from asked import run_model
+from torchgauge.reports import prediction_of
 
 
 def kernels(optimizer: str, **scenario: object) -> list[str]:

@@ -1,13 +1,17 @@
-"""Arguments of a scenario that are given where those of the forward belong."""
+"""Fields of a scenario as keywords, told apart from the arguments of a model's forward."""
 
 from __future__ import annotations
+
+import pickle
 
 import pytest
 import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.errors import UsageError
+from torchgauge.errors import ScenarioError, UsageError
+from torchgauge.models.requests import built
+from torchgauge.request import Inputs, Request
 
 
 class Any(nn.Linear):
@@ -19,6 +23,11 @@ class Named(nn.Linear):
     def forward(self, x, mode="plain", *, device=None):
         assert mode in ("plain", "wide")
         return super().forward(x) if mode == "plain" else super().forward(torch.cat([x, x]))
+
+
+class Scripted(nn.Module):
+    def forward(self, x: torch.Tensor, mode: str) -> torch.Tensor:
+        return x + len(mode)
 
 
 CALLS = {
@@ -35,36 +44,54 @@ def layer(kind=nn.Linear):
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
 @pytest.mark.parametrize("kind", [nn.Linear, Any])
-def test_a_mode_is_said_to_belong_into_the_scenario(call, kind, capsys):
-    with pytest.raises(UsageError) as raised:
-        call(layer(kind), (4, 8), mode="training")
-    assert raised.value.message == (
-        'mode="training": what is run is said by a scenario; '
-        f"{kind.__name__}.forward has no such argument"
-    )
-    assert raised.value.hint.startswith('write scenario=tg.Scenario(mode="training")')
-    assert capsys.readouterr().out == ""
+def test_a_field_of_the_scenario_is_a_keyword(call, kind):
+    report = call(layer(kind), (4, 8), mode="training", optimizer="adamw")
+    assert report.scenario.is_training
+    assert report.scenario.optimizer == "adamw"
+
+
+def test_keywords_say_the_same_as_a_scenario():
+    written = {"mode": "training", "device": "T4", "precision": "bf16", "checkpointing": True}
+    by_keyword = tg.analyze(layer(), (4, 8), **written)
+    assert by_keyword == tg.analyze(layer(), (4, 8), scenario=tg.Scenario(**written))
+
+
+def test_a_keyword_changes_the_scenario_that_is_given():
+    scenario = tg.Scenario(mode="training", optimizer="adamw")
+    report = tg.analyze(layer(), (4, 8), scenario=scenario, device="T4")
+    assert report.scenario == tg.Scenario(mode="training", optimizer="adamw", device="T4")
+
+
+def test_a_loss_is_a_name_or_a_function():
+    assert tg.analyze(layer(), (4, 8), mode="training", loss="mse").scenario.loss == "mse"
+
+    def total(output):
+        return output.sum()
+
+    assert tg.analyze(layer(), (4, 8), mode="training", loss=total).scenario.loss == "custom:total"
+    with pytest.raises(UsageError, match="loss=3 is not a function"):
+        tg.analyze(layer(), (4, 8), mode="training", loss=3)
 
 
 @pytest.mark.parametrize(
     ("given", "written"),
     [
-        ({"optimizer": "adamw"}, 'mode="training", optimizer="adamw"'),
         ({"mode": "train"}, 'mode="training"'),
-        ({"mode": "training", "optimizer": torch.optim.AdamW},
-         'mode="training", optimizer="adamw"'),
+        ({"mode": "training", "optimizer": torch.optim.AdamW}, 'optimizer="adamw"'),
         ({"precision": torch.bfloat16}, 'precision="bf16"'),
-        ({"device": "T4", "precision": "fp16"}, 'device="T4", precision="fp16"'),
-        ({"checkpointing": True, "accumulation": 2},
-         'mode="training", checkpointing=True, accumulation=2'),
-        ({"channels_last": True}, "channels_last=True"),
+        ({"device": torch.device("cuda", 0)}, 'device="cuda"'),
     ],
-)  # fmt: skip
-def test_the_hint_is_the_scenario_that_was_meant(given, written):
+)
+def test_a_value_written_otherwise_is_refused_with_ours(given, written):
     with pytest.raises(UsageError) as raised:
         tg.analyze(layer(), (4, 8), **given)
-    assert raised.value.hint.startswith(f"write scenario=tg.Scenario({written});")
-    eval(f"tg.Scenario({written})")  # and it is one
+    assert raised.value.hint == f"write {written}"
+
+
+def test_a_keyword_that_makes_no_sense_says_what_to_do():
+    with pytest.raises(ScenarioError, match="optimizer='adamw' has no meaning") as raised:
+        tg.analyze(layer(), (4, 8), optimizer="adamw")
+    assert "mode='training'" in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -78,46 +105,67 @@ def test_a_scenario_that_is_none(scenario, written):
     assert raised.value.hint == f"write scenario=tg.Scenario({written})"
 
 
-def test_the_name_of_a_loss_belongs_into_the_scenario():
-    with pytest.raises(UsageError, match='loss="mse" is not a function') as raised:
-        tg.analyze(layer(), (4, 8), loss="mse")
-    assert 'tg.Scenario(mode="training", loss="mse")' in raised.value.hint
-
-
-def test_what_the_forward_names_goes_there_and_the_report_says_so():
-    plain = tg.analyze(layer(Named), (4, 8))
-    wide = tg.analyze(layer(Named), (4, 8), mode="wide", device="anything")
-    assert wide.totals.forward_macs == 2 * plain.totals.forward_macs
-    assert wide.scenario == plain.scenario
-    assert wide.assumptions[-2:] == (
-        'mode="wide" went to the model\'s forward, which has an argument of that name; the '
-        "scenario's is scenario=tg.Scenario(mode=…)",
-        'device="anything" went to the model\'s forward, which has an argument of that name; the '
-        "scenario's is scenario=tg.Scenario(device=…)",
-    )
-
-
 @pytest.mark.parametrize(
-    "wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")]
+    "wrap",
+    [lambda model: model, nn.DataParallel, lambda model: torch.compile(model, backend="eager")],
+    ids=["bare", "parallel", "compiled"],
 )
-def test_a_wrapper_hides_no_argument(wrap):
-    wide = tg.analyze(wrap(layer(Named)), (4, 8), mode="wide")
-    assert wide.totals.forward_macs == 512
-    with pytest.raises(UsageError, match="optimizer"):
-        tg.analyze(wrap(layer(Named)), (4, 8), optimizer="adamw")
+def test_a_name_with_two_meanings_is_refused_with_both_spellings(wrap, capsys):
+    with pytest.raises(UsageError) as raised:
+        tg.summary(wrap(layer(Named)), (4, 8), mode="wide")
+    assert "has two meanings: the scenario and " in raised.value.message
+    assert raised.value.hint == (
+        'write scenario=tg.Scenario(mode="wide") or forward_kwargs={"mode": "wide"}'
+    )
+    assert capsys.readouterr().out == ""
 
 
-class Scripted(nn.Module):
-    def forward(self, x: torch.Tensor, mode: str) -> torch.Tensor:
-        return x + len(mode)
+def test_both_spellings_work():
+    plain = tg.analyze(layer(Named), (4, 8), scenario=tg.Scenario(mode="training"))
+    wide = tg.analyze(layer(Named), (4, 8), forward_kwargs={"mode": "wide"}, precision="bf16")
+    assert plain.scenario.is_training
+    assert wide.totals.forward_macs == 2 * plain.totals.forward_macs
+    assert wide.scenario == tg.Scenario(precision="bf16")
 
 
 def test_a_scripted_forward_names_its_arguments():
-    report = tg.analyze(torch.jit.script(Scripted()), (4, 8), mode="ab")
-    assert report.assumptions[-1].startswith('mode="ab" went to the model\'s forward')
+    scripted = torch.jit.script(Scripted())
+    with pytest.raises(UsageError, match="has two meanings"):
+        tg.analyze(scripted, (4, 8), mode="ab")
+    assert tg.analyze(scripted, (4, 8), forward_kwargs={"mode": "ab"}).totals.params == 0
 
 
-def test_one_name_goes_to_the_forward_and_another_is_refused():
-    with pytest.raises(UsageError, match=r'^precision="bf16": what is run'):
-        tg.analyze(layer(Named), (4, 8), mode="wide", precision="bf16")
-    assert tg.analyze(layer(Any), input_data={"x": torch.ones(4, 8), "mode": 1}).totals.params == 72
+def test_other_keywords_go_to_the_forward():
+    class Scaled(nn.Linear):
+        def forward(self, x, times=1):
+            return super().forward(torch.cat([x] * times))
+
+    assert tg.analyze(Scaled(8, 8), (4, 8), times=3).totals.forward_macs == 3 * 4 * 8 * 8
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("optimiser", "did you mean optimizer?"), ("batchsize", "did you mean "
+                       "batch_size?"), ("y", "leave it out")],
+)  # fmt: skip
+def test_a_keyword_of_nobody_is_refused(name, hint):
+    with pytest.raises(UsageError, match=f"{name}=3: neither torchgauge nor Linear") as raised:
+        tg.analyze(layer(), (4, 8), **{name: 3})
+    assert raised.value.hint == hint
+    assert tg.analyze(layer(Any), (4, 8), **{name: 3}).totals.params == 72
+
+
+def test_a_request_from_a_spec_is_pickled_and_answered_elsewhere(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n"
+        "    def __init__(self, width=8):\n        super().__init__(width, width)\n"
+    )
+    request = Request(
+        spec=f"{tmp_path}/net.py:Net",
+        settings={"width": 16},
+        inputs=Inputs(size=(4, 16)),
+        scenario=tg.Scenario(mode="training", device="T4"),
+    )
+    again = pickle.loads(pickle.dumps(request))
+    assert again == request
+    assert built(again).model.in_features == 16
+    assert tg.analyze(f"{tmp_path}/net.py:Net(width=16)", (4, 16)).totals.params == 16 * 17

@@ -10,11 +10,12 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.cli.model_run import model_inputs
-from torchgauge.cli.options import InputRequest
+from torchgauge.analyze import analyze_model
 from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.huggingface.inputs import Finding, default_inputs
+from torchgauge.models.requests import with_build
+from torchgauge.request import Inputs, Request
 from torchgauge.trace.inputs.plan import InputTensor
 
 
@@ -150,8 +151,8 @@ def test_the_forward_runs_with_what_was_made(model: nn.Module, settings: Any, wa
     assert "choose with --input-size" in finding.inputs.why
     for batch in (1, 3):
         build = ModelBuild(model=model, name="", spec="", default_inputs=finding.inputs)
-        given = model_inputs(build, InputRequest(batch_size=batch))
-        report = tg.analyze(model, **given)
+        request = Request(spec="any", inputs=Inputs(batch_size=batch))
+        report = analyze_model(with_build(request, build))
         assert report.execution == "simulated"
         assert report.batch_size == batch
 
@@ -201,8 +202,8 @@ def test_options_that_need_a_size_are_refused() -> None:
     model = Packed()
     inputs = find(model, patch_size=14, temporal_patch_size=2, image_size=56).inputs
     build = ModelBuild(model=model, name="", spec="", default_inputs=inputs)
-    with pytest.raises(UsageError, match="--dtype and --batch-dim need a size"):
-        model_inputs(build, InputRequest(dtypes=("float16",)))
+    with pytest.raises(UsageError, match="dtypes and a batch dimension need a size"):
+        with_build(Request(spec="any", inputs=Inputs(dtypes=("float16",))), build)
 
 
 # ------------------------------------------------------------------ what the inputs rest on

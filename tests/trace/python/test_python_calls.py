@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Phase
 

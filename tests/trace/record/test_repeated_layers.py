@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import torchgauge as tg
-from torchgauge.analyze import run_model
+from asked import run_model
 from torchgauge.facts.trace import Phase, Trace
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.repeated import Layer, steps_of

@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
+from asked import run_model
 from real_step import predicted_peak, real_peak
-from torchgauge.analyze import run_model
 from torchgauge.facts.trace import Phase
 from torchgauge.trace.shapes.kernels import CPU_RULES, KERNEL_RULES
 

@@ -11,8 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
-from torchgauge.analyze import report_of, run_model
+from asked import run_model
 from torchgauge.facts.trace import Execution
+from torchgauge.reports import report_of
 from torchgauge.trace.run.session import Session
 
 

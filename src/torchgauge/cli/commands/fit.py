@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import (
-    completed_texts,
-    model_inputs,
+    build,
+    print_notes,
+    request_from,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.options import InputRequest
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.models.build import ModelBuild
-from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.requests import check_runs, with_build
+from torchgauge.request import Inputs, Request
 
 if TYPE_CHECKING:
     from torchgauge.facts.curve import BatchCurve
     from torchgauge.facts.fit import FitReport
-    from torchgauge.facts.scenario import Scenario
 
-_FORMATS = ("text", "json", "markdown", "csv", "latex")
 _ALL = "all"
 
 
@@ -71,25 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="instead: predicted throughput and memory over these batch sizes, or over powers of "
         "two up to the first that does not fit; one device",
     )
-    table = parser.add_argument_group("table")
-    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
-    table.add_argument(
-        "--width", type=options.positive_integer, metavar="N", help="characters per line"
-    )
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--format", type=options.one_of(_FORMATS), metavar="NAME", help=", ".join(_FORMATS)
-    )
-    group.add_argument(
-        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit 4 when anything was not counted, guessed or warned about",
-    )
-    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    output.add_output_options(parser, details=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -101,60 +79,45 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TorchGaugeError: whatever is wrong with the request or the model.
     """
-    spec = parse_model_spec(arguments.model, options.settings_from(arguments))
-    request = options.input_request(arguments)
+    request = request_from(arguments)
     names = arguments.device or ["cuda"]
-    scenario = scenario_options.scenario_from(arguments)
-    _check(arguments, request, names)
-    format = output.chosen_format(arguments)
-    width, ascii = output.page_options(arguments, format)
+    _check(arguments, request.inputs, names)
+    target = output.chosen_output(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
-        progress.update(f"building {spec.without_arguments}")
-        build = build_model(spec, with_weights=False)
-        inputs = _inputs(arguments, build, request)
+        request = replace(request, on_progress=progress.update)
+        made = build(request)
+        check_runs(made)
+        asked = with_build(request, made, without_inputs=arguments.context is not None)
         if arguments.batch_curve is not None:
-            curve = _curve(arguments, build, scenario, names[0], inputs, progress)
+            curve = _curve(arguments, asked, names[0])
         else:
-            report = _fits(arguments, build, scenario, names, inputs, progress)
-    if arguments.batch_curve is not None:
-        return _deliver_curve(arguments, build, curve, format, width=width, ascii=ascii)
-    report = _completed(report, build, request, arguments.context)
-    from torchgauge.render.fit import render_fit
-
-    output.deliver(render_fit(report, format, width=width, ascii=ascii), arguments.output)
+            report = _fits(arguments, asked, names)
     if not arguments.quiet:
-        for note in build.notes:
-            print(f"note: {note}", file=sys.stderr)
+        print_notes(made)
+    if arguments.batch_curve is not None:
+        from torchgauge.render.pages.curve import curve_page
+
+        target.deliver(lambda: curve_page(curve), curve.to_json)
+        return 0 if curve.knee is not None else 1  # where no size fits
+    from torchgauge.render.pages.fit import fit_page
+
+    target.deliver(lambda: fit_page(report), report.to_json)
     if arguments.strict:
         output.check_strict(report)
     enough = report.fits_somewhere if _ALL in names else report.fits
     return 0 if enough else 1
 
 
-def _fits(
-    arguments: argparse.Namespace,
-    build: ModelBuild,
-    scenario: Scenario,
-    names: list[str],
-    inputs: dict[str, Any],
-    progress: Progress,
-) -> FitReport:
-    from torchgauge.api import fits
+def _fits(arguments: argparse.Namespace, asked: Request, names: list[str]) -> FitReport:
+    from torchgauge.fit.finder import FitOptions, fit_model
 
-    return fits(
-        build.model,
-        device=names,
-        scenario=scenario,
+    options = FitOptions(
         context=arguments.context,
         cache=arguments.cache or "dynamic",
         search=not arguments.no_search,
         alternatives=not arguments.no_alternatives,
-        model_name=build.name,
-        model_spec=build.spec,
-        real_run=arguments.real_run,
-        on_progress=progress.update,
-        **inputs,
     )
+    return fit_model(asked, names, options)
 
 
 def _batch_sizes(text: str) -> tuple[int, ...]:
@@ -166,47 +129,14 @@ def _batch_sizes(text: str) -> tuple[int, ...]:
     return tuple(options.positive_integer(part) for part in text.split(","))
 
 
-def _curve(
-    arguments: argparse.Namespace,
-    build: ModelBuild,
-    scenario: Scenario,
-    device: str,
-    inputs: dict[str, Any],
-    progress: Progress,
-) -> BatchCurve:
+def _curve(arguments: argparse.Namespace, asked: Request, device: str) -> BatchCurve:
     from torchgauge.fit.curve import batch_curve
 
-    return batch_curve(
-        build.model,
-        scenario=dataclasses.replace(scenario, device=device),
-        batch_sizes=arguments.batch_curve or None,
-        model_name=build.name,
-        real_run=arguments.real_run,
-        on_progress=progress.update,
-        **inputs,
-    )
+    scenario = replace(asked.scenario, device=device)
+    return batch_curve(replace(asked, scenario=scenario), arguments.batch_curve or None)
 
 
-def _deliver_curve(
-    arguments: argparse.Namespace,
-    build: ModelBuild,
-    curve: BatchCurve,
-    format: str,
-    *,
-    width: int,
-    ascii: bool,
-) -> int:
-    """Print the curve; the exit status is 1 where no size fits."""
-    from torchgauge.render.curve import render_curve
-
-    output.deliver(render_curve(curve, format, width=width, ascii=ascii), arguments.output)
-    if not arguments.quiet:
-        for note in build.notes:
-            print(f"note: {note}", file=sys.stderr)
-    return 0 if curve.knee is not None else 1
-
-
-def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str]) -> None:
+def _check(arguments: argparse.Namespace, inputs: Inputs, names: list[str]) -> None:
     if arguments.batch_curve is not None:
         if len(names) > 1 or names == [_ALL]:
             raise UsageError("--batch-curve is of one device", hint="name one --device")
@@ -220,37 +150,13 @@ def _check(arguments: argparse.Namespace, request: InputRequest, names: list[str
         if arguments.cache is not None:
             raise UsageError("--cache needs a length", hint="add --context 8192")
         return
-    if request.sizes is not None:
+    if inputs.size is not None:
         raise UsageError(
             "--context and --input-size say two things",
             hint="leave --input-size out: the prompt is made from the context",
         )
-    if request.dtypes or request.batch_dim is not None:
+    if inputs.dtypes or inputs.batch_dim is not None:
         raise UsageError(
             "--dtype and --batch-dim describe sizes and do not go with --context",
             hint="leave them out",
         )
-
-
-def _inputs(
-    arguments: argparse.Namespace, build: ModelBuild, request: InputRequest
-) -> dict[str, Any]:
-    if not build.runs:
-        raise UsageError(
-            f"{build.spec} holds weights and no forward, so there is nothing that could fit",
-            hint="name the class: file.py:Name",
-        )
-    if arguments.context is not None:
-        return {"batch_size": request.batch_size or 1}
-    return model_inputs(build, request)
-
-
-def _completed(
-    report: FitReport, build: ModelBuild, request: InputRequest, context: int | None
-) -> FitReport:
-    assumptions, warnings = completed_texts(build, request, uses_defaults=context is None)
-    return dataclasses.replace(
-        report,
-        assumptions=(*assumptions, *report.assumptions),
-        warnings=(*warnings, *report.warnings),
-    )

@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options
 from torchgauge.cli.model_run import (
-    completed_texts,
-    model_inputs,
+    build,
+    print_notes,
+    request_from,
     user_code_prints_to_stderr,
 )
-from torchgauge.cli.options import InputRequest
+from torchgauge.cli.output import add_format_option, chosen_output
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.facts.scenario import Scenario
 from torchgauge.models.build import ModelBuild
-from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.requests import check_runs, with_build
+from torchgauge.request import Request
 from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package, PackageRequest
+    from torchgauge.deploy.package import Package
+    from torchgauge.deploy.parts import PackageRequest
+    from torchgauge.render.page import Page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -93,10 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
     )
     group.add_argument("--overwrite", action="store_true", help="replace a package that is there")
-    group.add_argument(
-        "--format", type=options.one_of(("text", "json")), default="text", metavar="NAME",
-        help="of what is printed: text or json",
-    )  # fmt: skip
+    add_format_option(group)
     group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -107,28 +108,26 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, the budget or the disk.
     """
-    spec = parse_model_spec(arguments.model, options.settings_from(arguments))
-    inputs = options.input_request(arguments)
+    request = request_from(arguments)
     _check_wheels(arguments.wheel)
+    target = chosen_output(arguments, to_file=False)
     output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.deploy.package import package_model
         from torchgauge.deploy.writing import check_output
 
         check_output(arguments.output, overwrite=arguments.overwrite)
-        progress.update(f"building {spec.without_arguments}")
-        build = build_model(spec, with_weights=True)
+        request = replace(request, on_progress=progress.update)
+        made = build(request, with_weights=True)
         package = package_model(
-            build.model,
             output,
-            _request(arguments, build, inputs),
+            _package_request(arguments, made, request),
             overwrite=arguments.overwrite,
             on_progress=progress.update,
         )
     if not arguments.quiet:
-        for note in build.notes:
-            print(f"note: {note}", file=sys.stderr)
-    print(_as_json(package) if arguments.format == "json" else _as_text(package))
+        print_notes(made)
+    target.deliver(lambda: _page(package), lambda: _as_json(package))
     return 0
 
 
@@ -171,25 +170,17 @@ def memory_size(text: str) -> int:
         raise argparse.ArgumentTypeError(str(error)) from error
 
 
-def _request(
-    arguments: argparse.Namespace, build: ModelBuild, inputs: InputRequest
+def _package_request(
+    arguments: argparse.Namespace, made: ModelBuild, request: Request
 ) -> PackageRequest:
-    from torchgauge.deploy.package import PackageRequest
+    from torchgauge.deploy.parts import PackageRequest
 
-    if not build.runs:
-        raise UsageError(
-            f"{build.spec} holds weights and no forward, so there is nothing to export",
-            hint="name the class: file.py:Name",
-        )
+    check_runs(made)
     dynamic: dict[str, dict[int, str]] = {}
     for tensor, dim, name in arguments.dynamic:
         dynamic.setdefault(tensor, {})[dim] = name
-    assumptions, warnings = completed_texts(build, inputs)
     return PackageRequest(
-        inputs=model_inputs(build, inputs),
-        model_name=build.name,
-        model_spec=build.spec,
-        scenario=Scenario(device=arguments.device),
+        asked=with_build(request, made),
         dynamic=dynamic,
         longest=arguments.longest,
         examples=None if arguments.inputs is None else _read_tensors(arguments.inputs),
@@ -198,15 +189,13 @@ def _request(
         budget_bytes=arguments.budget_memory,
         budget_ms=arguments.budget_ms,
         budget_batch=arguments.budget_batch,
-        assumptions=assumptions,
-        warnings=warnings,
     )
 
 
 def _check_wheels(wheels: list[Path]) -> None:
     for wheel in wheels:
         if wheel.suffix != ".whl" or not wheel.is_file():
-            raise UsageError(f"{wheel} is no wheel", hint="name a .whl file")
+            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -225,41 +214,47 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 # ---------------------------------------------------------------------------- result
 
 
-def _as_text(package: Package) -> str:
+def _page(package: Package) -> Page:
+    """Return what is shown of a package."""
+    from torchgauge.render.page import Fact, Facts, Notes, Page
+
+    facts = [Fact(label=label, segments=tuple(segments)) for label, *segments in _lines(package)]
+    notes = Notes(heading="Notes", lines=tuple(package.notes), calm=len(package.notes))
+    title = (package.report.model_name, "package")
+    shown = (notes,) if package.notes else ()
+    return Page(title=title, blocks=(Facts(facts=tuple(facts)), *shown))
+
+
+def _lines(package: Package) -> Iterator[tuple[str, ...]]:
     signature = package.signature
-    lines = [f"{package.report.model_name} → {package.folder}"]
-    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
-        lines += [
-            f"  {kind:<10} {t.name} [{', '.join(map(str, t.shape))}] {t.dtype}" for t in tensors
-        ]
-    ranges = ", ".join(f"{name} {sizes}" for name, sizes in signature.dimensions.items())
-    lines.append(f"  {'varies':<10} {ranges or 'nothing: all sizes are fixed'}")
+    yield "Folder", str(package.folder)
+    for kind, tensors in (("Input", signature.inputs), ("Output", signature.outputs)):
+        for tensor in tensors:
+            yield kind, f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
+    ranges = [f"{name} {sizes}" for name, sizes in signature.dimensions.items()]
+    yield ("Varies", *(ranges or ["nothing: all sizes are fixed"]))
     worst = max(package.comparisons, key=lambda item: item.max_difference)
-    lines.append(
-        f"  {'difference':<10} {worst.max_difference:.3g} at most "
-        f"({worst.max_relative_difference:.3g} relative), "
-        f"{format_number_of(len(package.comparisons), 'choice')} of sizes, program against model"
+    yield (
+        "Difference",
+        f"{worst.max_difference:.3g} at most ({worst.max_relative_difference:.3g} relative)",
+        f"program against model, {format_number_of(len(package.comparisons), 'choice')} of sizes",
     )
+    has_batch = "batch" in signature.dimensions
     for table in package.memory:
         line = table.lines[-1]
-        limits = "".join(f", {name} {size}" for name, size in line.up_to.items())
-        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}"
-        if "batch" in signature.dimensions:
-            more = format_bytes(line.bytes_per_sample)
-            peak += f" (batch 1{limits}), {more} more per sample"
-        else:
-            peak += f" ({limits.removeprefix(', ')})" if limits else ""
-        lines.append(f"  {'memory':<10} {peak}")
-        times = ", ".join(
-            format_milliseconds(ms)
-            + (f" (batch {batch})" if "batch" in signature.dimensions else "")
+        limits = [f"{name} {size}" for name, size in line.up_to.items()]
+        sizes = [*(["batch 1"] if has_batch else []), *limits]
+        where = f" ({', '.join(sizes)})" if sizes else ""
+        more = f"{format_bytes(line.bytes_per_sample)} more per sample"
+        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}{where}"
+        yield ("Memory", peak, *([more] if has_batch else []))
+        times = [
+            format_milliseconds(ms) + (f" (batch {batch})" if has_batch else "")
             for batch, ms in line.milliseconds.items()
-        )
+        ]
         if times:
-            lines.append(f"  {'time':<10} {times} on {table.device}{limits}")
-    lines += [f"  note       {note}" for note in package.notes]
-    lines.append(f"serve it: torchgauge serve {package.folder}")
-    return "\n".join(lines)
+            yield "Time", f"{', '.join(times)} on {table.device}", *limits
+    yield "Serve it", f"torchgauge serve {package.folder}"
 
 
 def _as_json(package: Package) -> str:

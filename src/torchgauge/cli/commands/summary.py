@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
 from torchgauge.facts.report import Report
-from torchgauge.models.build import ModelBuild
+from torchgauge.request import Request
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the predicted step of a GPU there, for ui.perfetto.dev",
     )
-    output.add_output_options(parser)
+    output.add_output_options(parser, tree=True, details=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,25 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
             the report.
     """
-    scenario = scenario_options.scenario_from(arguments)
     # The model's code may change the working directory before it is written.
     timeline = arguments.timeline and arguments.timeline.absolute()
 
-    def execute(
-        build: ModelBuild, inputs: dict[str, Any], on_progress: Callable[[str], None]
-    ) -> Report:
-        from torchgauge.api import analyze
+    def execute(request: Request) -> Report:
+        from torchgauge.analyze import analyze_model
 
-        return analyze(
-            build.model,
-            scenario=scenario,
-            model_name=build.name,
-            model_spec=build.spec,
-            name_batch=True,
-            timeline=timeline,
-            real_run=arguments.real_run,
-            on_progress=on_progress,
-            **inputs,
-        )
+        return analyze_model(request, batch_names=True, timeline=timeline)
 
     return report_model(arguments, execute)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TextIO
 
@@ -45,73 +46,84 @@ def get_model_complexity_info(
     output_precision: int = 2,
     backend_specific_config: Mapping[str, Any] | None = None,
 ) -> tuple[str | int | None, str | int | None]:
-    """Return the MACs of a forward and the parameters of the model.
-
-    The model runs simulated, in evaluation mode, and is left as it is.
+    """Return MACs and parameters of a simulated forward in evaluation mode.
 
     Args:
         model: The model.
         input_res: Size of its input without the batch dimension, which is 1.
         print_per_layer_stat: Print the figures of every layer.
-        as_strings: Return text with units, else whole numbers.
-        input_constructor: Takes ``input_res`` and returns the input: a dict of keyword
-            arguments, or the one positional argument.
-        ost: Where to print; standard output when left out.
+        as_strings: Return text with units instead of whole numbers.
+        input_constructor: Makes the input from ``input_res``: a dict, or the one argument.
+        ost: Where to print; standard output by default.
         verbose: Also print what does not contribute.
-        ignore_modules: Types of modules (exactly), and operators such as
-            ``torch.ops.aten.convolution``, whose own work is not counted.
-        custom_modules_hooks: By type of module (exactly): ``hook(module, inputs, output)`` that
-            adds the MACs of one call to ``module.__flops__``; they stand in place of what runs
-            inside the module. By operator: ``f(arguments, outputs)`` that returns its MACs.
-        backend: ``"pytorch"`` or ``"aten"``: the form of the per-layer figures. With
-            ``"pytorch"`` the MACs are those of one sample when the input is a tensor.
-        flops_units: ``"GMac"``, ``"MMac"``, ``"KMac"``, ``"Mac"``; chosen when left out.
-        param_units: ``"B"``, ``"M"``, ``"K"``, ``""``; chosen when left out.
+        ignore_modules: Types of modules (exactly) and operators whose own work is not counted.
+        custom_modules_hooks: By type of module, ``hook(module, inputs, output)`` that adds to
+            ``module.__flops__``; by operator, ``f(arguments, outputs)`` that returns MACs.
+        backend: ``"pytorch"`` (of a tensor input, MACs of one sample) or ``"aten"``.
+        flops_units: ``"GMac"``, ``"MMac"``, ``"KMac"``, ``"Mac"``; chosen by default.
+        param_units: ``"B"``, ``"M"``, ``"K"``, ``""``; chosen by default.
         output_precision: Decimal places of the text.
-        backend_specific_config: ``{"count_functional": False}`` leaves out what modules outside
-            of ``torch.nn`` compute themselves (``"pytorch"`` only).
+        backend_specific_config: ``{"count_functional": False}`` counts ``torch.nn`` alone.
 
     Returns:
-        ``(macs, params)``, or ``(None, None)`` when the model fails: what failed is printed.
+        ``(macs, params)``; ``(None, None)`` when the model fails, which is printed.
 
     Raises:
-        AssertionError: ``input_res`` or ``model`` is of a wrong kind.
-        ValueError: there is no such backend.
+        AssertionError, ValueError: an argument is of a wrong kind, there is no such backend.
     """
     _check(model, input_res)
     kind = FLOPS_BACKEND(backend)
-    hooks = dict(custom_modules_hooks or {})
-    stream = sys.stdout if ost is None else ost
     inputs = None if input_constructor is None else input_constructor(tuple(input_res))
-    result = _run(model, tuple(input_res), inputs, hooks)
+    hooks = dict(custom_modules_hooks or {})
     config = backend_specific_config or {}
     costs = costs_of(
-        result,
+        _run(model, tuple(input_res), inputs, hooks),
         ignored=ignore_modules,
         hooks=hooks,
         functional=kind is FLOPS_BACKEND.ATEN or config.get("count_functional", True),
     )
-    units = (flops_units, param_units, output_precision)
-    if kind is FLOPS_BACKEND.ATEN:
-        lines = operator_lines(costs, verbose, print_per_layer_stat, flops_units, output_precision)
-        print(*lines, sep="\n", end="\n" * bool(lines), file=stream)
-    if result.error is not None:
-        return _failed(result)
-    batch = _batch(inputs) if kind is FLOPS_BACKEND.PYTORCH else 1
-    if kind is FLOPS_BACKEND.PYTORCH:
-        _print_layers(costs, batch, verbose, print_per_layer_stat, units, stream)
-    macs, params = costs.total_macs // batch, result.report.totals.params
-    if not as_strings:
-        return macs, params
+    printed = _Printed(verbose, print_per_layer_stat, (flops_units, param_units, output_precision))
+    figures = printed.figures(costs, kind, inputs, sys.stdout if ost is None else ost)
+    if figures is None or not as_strings:
+        return figures or (None, None)
     return (
-        flops_to_string(macs, flops_units, output_precision),
-        params_to_string(params, param_units, output_precision),
+        flops_to_string(figures[0], flops_units, output_precision),
+        params_to_string(figures[1], param_units, output_precision),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Printed:
+    """What is printed per layer."""
+
+    verbose: bool
+    per_layer: bool
+    units: tuple[str | None, str | None, int]
+
+    def figures(
+        self, costs: Costs, kind: FLOPS_BACKEND, inputs: Any, stream: TextIO
+    ) -> tuple[int, int] | None:
+        """Print the layers and return MACs and parameters; ``None`` when the model failed."""
+        flops_units, _, precision = self.units
+        if kind is FLOPS_BACKEND.ATEN:
+            lines = operator_lines(costs, self.verbose, self.per_layer, flops_units, precision)
+            print(*lines, sep="\n", end="\n" * bool(lines), file=stream)
+        if costs.run.error is not None:
+            _print_failure(costs.run)
+            return None
+        batch = _batch(inputs) if kind is FLOPS_BACKEND.PYTORCH else 1
+        if kind is FLOPS_BACKEND.PYTORCH:
+            if self.verbose:
+                for line in zero_op_lines(costs):
+                    print(line, file=stream)
+            if self.per_layer:
+                print(annotated(costs, batch, *self.units), file=stream)
+        return costs.total_macs // batch, costs.run.report.totals.params
 
 
 def _check(model: Any, input_res: Any) -> None:
     if not isinstance(model, nn.Module):
-        raise AssertionError(f"a {type(model).__name__} is no torch.nn.Module")
+        raise AssertionError(f"a {type(model).__name__} is not a torch.nn.Module")
     if not isinstance(input_res, (tuple, list)) or len(input_res) == 0:
         raise AssertionError(
             f"input_res is the size of the input without a batch, (3, 224, 224); got {input_res!r}"
@@ -135,23 +147,8 @@ def _batch(inputs: Any) -> int:
     return 1
 
 
-def _print_layers(
-    costs: Costs,
-    batch: int,
-    verbose: bool,
-    per_layer: bool,
-    units: tuple[str | None, str | None, int],
-    stream: TextIO,
-) -> None:
-    if verbose:
-        for line in zero_op_lines(costs):
-            print(line, file=stream)
-    if per_layer:
-        print(annotated(costs, batch, *units), file=stream)
-
-
-def _failed(result: ModelRun) -> tuple[None, None]:
-    """Say which layer failed and why, on standard output and error as ptflops does."""
+def _print_failure(result: ModelRun) -> None:
+    """Print which layer failed and why, on standard output and error as ptflops does."""
     error = model_error(result.run.outcome, result.report)
     error.__cause__ = result.error
     print(
@@ -159,4 +156,3 @@ def _failed(result: ModelRun) -> tuple[None, None]:
         f" the following exception: \n{type(error)}: {error}"
     )
     traceback.print_exception(error)
-    return None, None

@@ -103,7 +103,7 @@ class _ShapesAlone(DispatchMode):
 def _about_values(rule: Rule, error: Exception) -> UsageError:
     name = getattr(rule, "__qualname__", type(rule).__qualname__)
     found = UsageError(
-        f"the rule {name}() made its count from values; a simulated run has shapes alone",
+        f"the rule {name}() counts from values, and a simulated run has only shapes",
         hint="use shapes: y.numel(), x[0].shape",
     )
     found.__cause__ = error

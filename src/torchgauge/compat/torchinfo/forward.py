@@ -125,7 +125,7 @@ def _without_training(
     if _forward_failed(run):
         return failed, ()
     note = f"the model fails in train mode, so it ran in eval mode: {failed.error}"
-    warnings.warn(note, UserWarning, stacklevel=5)
+    warnings.warn(note, UserWarning, stacklevel=6)
     return run, (note,)
 
 

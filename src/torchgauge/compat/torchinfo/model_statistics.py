@@ -19,7 +19,7 @@ class ModelStatistics:
     """Totals over the rows, and ``report``, all that torchgauge knows of the run.
 
     ``total_input`` and ``total_param_bytes`` are bytes of the inputs and of the distinct
-    parameters; ``total_output_bytes`` is what one forward and backward need beside them at their
+    parameters; ``total_output_bytes`` is what one forward and backward need besides them at their
     peak, so that the three sum to the peak of a training step without optimizer. The text is made
     anew each time, so settings of ``formatting`` may be changed.
     """

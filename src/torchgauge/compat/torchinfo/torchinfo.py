@@ -65,8 +65,10 @@ def summary(
         ValueError, TypeError, RuntimeError: as torchinfo does. When the model fails, a
             ``ForwardPassError`` (a RuntimeError) whose ``statistics`` is the table up to there.
     """
-    has_input = input_data is not None or input_size is not None
-    columns = _columns(col_names, has_input or arguments.has_tensor(kwargs))
+    columns = _columns(
+        col_names,
+        input_data is not None or input_size is not None or arguments.has_tensor(kwargs),
+    )
     rows = DEFAULT_ROW_SETTINGS if row_settings is None else {RowSettings(n) for n in row_settings}
     model_mode = Mode.EVAL if mode is None else Mode(mode)
     if verbose is None:
@@ -76,16 +78,30 @@ def summary(
     arguments.check(input_data, input_size, kwargs, columns, col_width, verbose)
     given = arguments.read(input_data, input_size, batch_dim, dtypes, kwargs)
     options = FormattingOptions(depth, verbose, columns, col_width, rows)
+    result = _statistics(model, given, batch_dim, model_mode, bool(cache_forward_pass), options)
+    if verbose > Verbosity.QUIET:
+        print(result)
+    return result
+
+
+def _statistics(
+    model: nn.Module,
+    given: arguments.Given,
+    batch_dim: int | None,
+    mode: Mode,
+    keep: bool,
+    options: FormattingOptions,
+) -> ModelStatistics:
     try:
         with collector_paused():
-            done = _pass(model, given, batch_dim, model_mode, bool(cache_forward_pass))
+            done = _pass(model, given, batch_dim, mode, keep)
     except ForwardPassError as error:
         failed = error.report
         error.statistics = ModelStatistics(
             error.rows, given.sizes, 0, options, of_report=lambda: failed
         )
         raise
-    result = ModelStatistics(
+    return ModelStatistics(
         done.rows,
         given.sizes,
         done.input_bytes,
@@ -94,9 +110,6 @@ def summary(
         of_report=done.of_report,
         notes=done.notes,
     )
-    if verbose > Verbosity.QUIET:
-        print(result)
-    return result
 
 
 def _columns(names: Iterable[str] | None, has_input: bool) -> tuple[ColumnSettings, ...]:

@@ -87,7 +87,7 @@ def shape_text(
 ) -> str:
     """Return what a call gave as text: ``[-1, 8]``, or a list of such lists.
 
-    The tensors of a structure are listed flat in its own order; what is no tensor is left out,
+    The tensors of a structure are listed flat in its own order; what is not a tensor is left out,
     and named when there is nothing else (``None``).
     """
     tensors = [value for value in values if value.tensor is not None]

@@ -97,7 +97,8 @@ def _batch(batch_size: SupportsIndex) -> int:
     """Return the batch size as a number of Python's own, which shapes show."""
     if not isinstance(batch_size, SupportsIndex) or batch_size == 0:
         raise InputError(
-            f"batch_size={batch_size!r} is no batch", hint="1 or more, or -1 to leave it open"
+            f"batch_size={batch_size!r} is not a batch size",
+            hint="give 1 or more, or -1 to leave it open",
         )
     return operator.index(batch_size)
 
@@ -118,12 +119,12 @@ def _sizes(input_size: Any) -> list[tuple[int, ...]]:
         items = list(input_size)
     except TypeError:
         raise InputError(
-            f"input_size {input_size!r} is no shape", hint="for example (3, 224, 224)"
+            f"input_size {input_size!r} is not a shape", hint="for example (3, 224, 224)"
         ) from None
     if isinstance(input_size, dict):
         raise InputError(
             "torchsummary passes inputs by position; a dict names them",
-            hint="a list of shapes in the order of forward, or torchgauge.summary",
+            hint="give a list of shapes in the order of forward, or call torchgauge.summary",
         )
     several = bool(items) and all(isinstance(item, Iterable) for item in items)
     return [tuple(item) for item in items] if several else [tuple(items)]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torchgauge.deploy.contents import manifest
 from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.signature import BATCH, Signature, TensorSignature
+from torchgauge.deploy.parts import Contents
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
-
-if TYPE_CHECKING:
-    from torchgauge.deploy.writing import Contents
 
 _SHOWN_BATCHES = (1, 8, 32)
 
@@ -38,7 +36,7 @@ def _head(contents: Contents) -> list[str]:
         f"# {report.model_name}",
         "",
         f"Packaged by torchgauge {report.tool_version}{origin}, with PyTorch "
-        f"{report.torch_version}. Weights as they were in the model when it was packaged.",
+        f"{report.torch_version}. The weights are those of the model at that moment.",
     ]
 
 
@@ -81,14 +79,14 @@ def _figures(contents: Contents) -> list[str]:
         lines.append(
             f"| time on {report.scenario.device} | {format_milliseconds(report.time.total_ms)} |"
         )
-    lines += ["", f"All of them, layer by layer: `{manifest.REPORT}`."]
+    lines += ["", f"Every layer: `{manifest.REPORT}`."]
     return lines
 
 
 def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]:
     kind = "the inputs given" if contents.request.examples is not None else "random inputs"
     lines = [
-        "## The exported program beside the original",
+        "## The exported program compared with the original",
         "",
         f"Both run on the CPU on {kind}; the largest absolute difference in any output, and the "
         "same divided by the largest absolute value of that output.",

@@ -78,8 +78,8 @@ def _add_wanted(
             )
         if tensor.shape[dim] == 1:
             raise InputError(
-                f"dimension {dim} of {name} has size 1, which torch.export takes for a constant",
-                hint="give an input size of 2 or more there",
+                f"dimension {dim} of {name} has size 1, which torch.export treats as a constant",
+                hint="give an input with size 2 or more there",
             )
         dynamic[name].setdefault(dim, text)
 
@@ -98,7 +98,7 @@ def _real(value: Any, plan: InputPlan) -> Any:
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         if value.is_meta:
-            raise InputError("the inputs have no values", hint="give tensors on the CPU")
+            raise InputError("the inputs have no values", hint="pass tensors on the CPU")
         if batch != plan.batch_size and _has_batch(value.shape, plan.batch_dim, plan.batch_size):
             value = value.repeat_interleave(_SMALLEST_BATCH, dim=plan.batch_dim)
         return value

@@ -61,11 +61,11 @@ def check_package(folder: Path) -> dict[str, Any]:
         PackageError: no package, a file missing, changed, unknown, or no regular file.
     """
     if not folder.is_dir():
-        text = f"{folder} is no folder" if folder.exists() else f"there is no folder {folder}"
+        text = f"{folder} is not a folder" if folder.exists() else f"there is no folder {folder}"
         raise PackageError(text, hint="make it: torchgauge package MODEL --output DIR")
     if not (folder / MANIFEST).is_file():
         raise PackageError(
-            f"{folder} is no package: it has no {MANIFEST}",
+            f"{folder} is not a package: it has no {MANIFEST}",
             hint="make it: torchgauge package MODEL --output DIR",
         )
     manifest = read_json(folder, MANIFEST)
@@ -94,7 +94,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     path = folder / name
     try:
         if path.stat().st_size > _LARGEST_JSON_BYTES:
-            raise PackageError(f"{name} in {folder} is too large to be one", hint=_AGAIN)
+            raise PackageError(f"{name} in {folder} is too large", hint=_AGAIN)
         data = json.loads(path.read_bytes())
     except OSError as error:
         raise PackageError(
@@ -103,7 +103,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise PackageError(f"{name} in {folder} is damaged: {error}", hint=_AGAIN) from error
     if not isinstance(data, dict):
-        raise PackageError(f"{name} in {folder} is damaged: no JSON object", hint=_AGAIN)
+        raise PackageError(f"{name} in {folder} is damaged: it is not a JSON object", hint=_AGAIN)
     return data
 
 
@@ -127,7 +127,7 @@ def sha256_of(path: Path) -> str:
 
 def _listed(manifest: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     if manifest.get("format") != FORMAT:
-        raise PackageError("this is no package of torchgauge", hint=_AGAIN)
+        raise PackageError("this is not a torchgauge package", hint=_AGAIN)
     if manifest.get("format_version") != FORMAT_VERSION:
         raise PackageError(
             f"the package has format {manifest.get('format_version')!r}, this torchgauge reads "
@@ -140,7 +140,9 @@ def _listed(manifest: Mapping[str, Any]) -> dict[str, tuple[int, str]]:
     listed = {}
     for name, entry in files.items():
         if not (name in _REQUIRED or name in _OPTIONAL or _WHEEL.fullmatch(name)):
-            raise PackageError(f"{MANIFEST} lists {name!r}, which no package holds", hint=_AGAIN)
+            raise PackageError(
+                f"{MANIFEST} lists {name!r}, which does not belong in a package", hint=_AGAIN
+            )
         listed[name] = _entry(name, entry)
     if missing := sorted(_REQUIRED - listed.keys()):
         raise PackageError(f"{MANIFEST} does not list {missing[0]}", hint=_AGAIN)
@@ -166,7 +168,9 @@ def _files(folder: Path) -> Iterator[tuple[str, Path]]:
             path = Path(root) / name
             mode = path.lstat().st_mode
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise PackageError(f"{path} is no regular file", hint="copy the file itself there")
+                raise PackageError(
+                    f"{path} is not a regular file", hint="replace it by a copy of the file"
+                )
         for name in names:
             path = Path(root) / name
             yield path.relative_to(folder).as_posix(), path

@@ -54,7 +54,7 @@ class MemoryTable:
     ) -> int:
         """Return how many samples of these sizes fit into ``budget_bytes``; 0 for none.
 
-        ``extra_bytes`` is what each sample takes beside the model.
+        ``extra_bytes`` is what each sample takes in addition to the model.
         """
         line = self.line_for(sizes)
         if line is None or line.fixed_bytes > budget_bytes:

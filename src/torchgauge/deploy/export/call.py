@@ -1,6 +1,6 @@
 """A model's call as a flat list of tensors, which is what a program is exported with.
 
-Arguments may be nested (dicts, tuples) and hold things that are no tensors; those are kept as they
+Arguments may be nested (dicts, tuples) and hold things that are not tensors; those are kept as they
 are. Results are flattened the same way. Each tensor has a name: the argument's, and the path in it.
 """
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import torch
 
-import torchgauge
-from torchgauge.deploy.archive import quiet_torch
 from torchgauge.deploy.export.call import FlatModel
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange, TensorSignature
 from torchgauge.errors import ModelError
+from torchgauge.models.exported_archive import quiet_torch
 
 SEQUENCE = "sequence"
 _BUILT_IN_OPERATORS = frozenset(("aten", "prim", "prims", "higher_order", "quantized_decomposed"))
@@ -196,7 +195,7 @@ _REASONS: tuple[tuple[str, str, str], ...] = (
     ),
     (
         r"[Cc]onstraint|specialized",
-        "a dimension that should vary is fixed by its code",
+        "its code fixes a dimension that should vary",
         "leave that --dynamic out",
     ),
     (
@@ -230,7 +229,7 @@ def _cannot_export(model: FlatModel, error: Exception) -> ModelError:
 
 def _user_line(error: BaseException) -> str:
     """Return ``file.py:12``: the innermost line outside of torch and torchgauge."""
-    own = tuple(str(Path(module.__file__ or "").parent) for module in (torch, torchgauge))
+    own = (str(Path(torch.__file__ or "").parent), str(Path(__file__).parents[2]))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((*own, "<")) and "torch/nn" not in frame.filename:
             return f"{Path(frame.filename).name}:{frame.lineno}"

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.archive import quiet_torch
 from torchgauge.deploy.contents.extras import require
 from torchgauge.deploy.contents.manifest import ONNX
 from torchgauge.deploy.export.exporting import Exported
 from torchgauge.errors import ModelError
+from torchgauge.models.exported_archive import quiet_torch
 
 EXTRA = "onnx"
 

@@ -179,7 +179,7 @@ class Batcher:
             if not job.future.set_running_or_notify_cancel():
                 continue  # the client went away
             if now > job.deadline:
-                job.future.set_exception(Expired("the model did not get to it in time"))
+                job.future.set_exception(Expired("the model did not reach the request in time"))
             else:
                 taken.append(job)
         if not taken:
@@ -247,5 +247,5 @@ def _failure(error: BaseException, given: str) -> RequestFailure:
     text = (str(error).strip().splitlines() or [""])[0]
     is_memory = isinstance(error, MemoryError) or "out of memory" in text.lower()
     if is_memory or "can't allocate memory" in text:
-        return OutOfMemory("there was not enough memory for it; send fewer samples, or try again")
+        return OutOfMemory("memory ran out; send fewer samples, or try again")
     return RejectedByModel(f"the model refused {given}: {type(error).__name__}: {text}")

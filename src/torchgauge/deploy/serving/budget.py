@@ -107,7 +107,7 @@ def _checked(limit: BatchLimit) -> BatchLimit:
         raise UsageError(
             f"one sample takes {format_bytes(smallest.peak_bytes(1))}, "
             f"{format_bytes(max(budget, 0))} are left for the model",
-            hint="a larger --memory-limit, or smaller --max-body and --max-pending",
+            hint="use a larger --memory-limit, or a smaller --max-body and --max-pending",
         )
     return limit
 
@@ -128,7 +128,7 @@ def replica_limit(
         if memory_limit is None:
             raise UsageError(
                 "the memory of the GPUs that the replicas get is not known here",
-                hint="say it: --memory-limit 16GiB",
+                hint="set it: --memory-limit 16GiB",
             )
         limit = BatchLimit(facts.memory, facts.signature, memory_limit, settings.max_batch)
         return _checked(limit)

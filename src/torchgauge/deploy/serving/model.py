@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.archive import load_program
 from torchgauge.deploy.contents import manifest
 from torchgauge.deploy.contents.memory_table import MemoryTable, read_memory
 from torchgauge.deploy.export.signature import Signature, signature_from_dict
 from torchgauge.errors import PackageError, UsageError
+from torchgauge.models.exported_archive import load_program
 from torchgauge.units import format_bytes, format_number_of
 
 

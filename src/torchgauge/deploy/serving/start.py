@@ -80,9 +80,9 @@ def _sigterm_interrupts() -> Iterator[None]:
 
 
 def _serve(request: ServeRequest, on_message: Callable[[str], None]) -> None:
-    from torchgauge.deploy.serving.application import Service, create_application
+    from torchgauge.deploy.serving.http.application import Service, create_application
+    from torchgauge.deploy.serving.http.server import bind, serve
     from torchgauge.deploy.serving.model import describe, read_package
-    from torchgauge.deploy.serving.server import bind, serve
 
     listener = bind(request.host, request.port)
     try:
@@ -128,7 +128,7 @@ def _settings(request: ServeRequest, facts: PackageFacts) -> Settings:
         raise UsageError(
             f"--max-pending {format_bytes(pending)} has no room for one body of --max-body "
             f"{format_bytes(body)}",
-            hint="a larger --max-pending, or a smaller --max-body",
+            hint="use a larger --max-pending, or a smaller --max-body",
         )
     return replace(settings, max_body_bytes=body, max_pending_bytes=pending)
 

@@ -69,7 +69,7 @@ def container_without_compute(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="container-without-compute",
         severity=Severity.ERROR,
-        problem="The container has the GPU's device files, and not the driver's CUDA library.",
+        problem="The container has the GPU's device files but not the driver's CUDA library.",
         evidence=(
             f"libcuda: {facts.libcuda.message}",
             "NVIDIA_DRIVER_CAPABILITIES "
@@ -103,7 +103,7 @@ def driver_missing(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="driver-missing",
         severity=Severity.ERROR,
-        problem="There is an NVIDIA GPU, and no NVIDIA driver for it.",
+        problem="There is an NVIDIA GPU but no NVIDIA driver.",
         evidence=tuple(evidence),
         fix=f"{fix} (Ubuntu: sudo ubuntu-drivers install)" if not host.is_wsl else fix,
         commands=(command,),
@@ -123,7 +123,7 @@ def driver_mismatch(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="driver-library-mismatch",
         severity=Severity.ERROR,
-        problem="The driver's libraries and its loaded kernel module are of different versions, as "
+        problem="The driver's libraries and its loaded kernel module have different versions, as "
         "after an update without a restart.",
         evidence=tuple(evidence),
         fix="restart the machine; where that cannot be, stop everything on the GPUs and reload the "
@@ -153,7 +153,7 @@ def driver_not_loaded(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="driver-not-loaded",
         severity=Severity.ERROR,
-        problem="The NVIDIA driver is installed, and its kernel module is not loaded.",
+        problem="The NVIDIA driver is installed, but its kernel module is not loaded.",
         evidence=tuple(evidence),
         fix="load it; where that fails, `sudo dmesg` says why: a kernel update without a rebuilt "
         "module (install the headers, reinstall the driver), nouveau, or secure boot",
@@ -171,7 +171,7 @@ def devices_closed(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="gpu-access-denied",
         severity=Severity.ERROR,
-        problem="This user may not open the GPU's device files.",
+        problem="This user has no access to the GPU's device files.",
         evidence=(f"no right to read and write: {', '.join(closed)}",),
         fix="join the group that owns them and log in again; on a cluster, ask the scheduler for "
         "a GPU",
@@ -208,7 +208,7 @@ _INIT_ERRORS: Final = (
         status=46,
         symbol="CUDA_ERROR_DEVICE_UNAVAILABLE",
         name="gpu-exclusive",
-        problem="The GPU is set to one process at a time, and another one has it.",
+        problem="The GPU allows one process at a time, and another process uses it.",
         fix="wait for that process, or set the compute mode back to default",
         commands=("sudo nvidia-smi --compute-mode=DEFAULT",),
     ),
@@ -216,7 +216,7 @@ _INIT_ERRORS: Final = (
         status=100,
         symbol="CUDA_ERROR_NO_DEVICE",
         name="driver-without-gpu",
-        problem="The driver runs, and lists no GPU.",
+        problem="The driver runs but lists no GPU.",
         fix="look for the GPU in `lspci` and for Xid errors in `sudo dmesg`: it may have fallen "
         "off the bus, need a newer driver, or be given to a virtual machine",
     ),

@@ -42,7 +42,7 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="cpu-build-on-gpu-machine",
         severity=Severity.ERROR,
-        problem=f"torch {torch.version} is a CPU build; it cannot use the GPU that is here.",
+        problem=f"torch {torch.version} is a CPU build; it cannot use the GPU of this machine.",
         evidence=(*gpu_signs(facts), known, "torch.version.cuda is None"),
         fix=f"install a CUDA build of torch. {PICKER}",
         commands=(install_build(facts, build),) if build else (),
@@ -117,10 +117,10 @@ def visible_devices(facts: Facts) -> Iterator[Finding]:
         yield Finding(
             name="visible-devices-wrong",
             severity=Severity.ERROR,
-            problem=f'{_VISIBLE}="{value}" names a GPU that is not here: "{wrong[0].strip()}". '
-            "CUDA ignores it and everything after it.",
+            problem=f'{_VISIBLE}="{value}" names a GPU that does not exist here: '
+            f'"{wrong[0].strip()}". CUDA ignores it and everything after it.',
             evidence=(here, *(f"GPU {gpu.index}: {gpu.uuid}" for gpu in facts.smi.gpus)),
-            fix="name GPUs that are here, separated by commas, or unset it",
+            fix="name existing GPUs, separated by commas, or unset it",
             commands=(f"unset {_VISIBLE}",),
             source=_VISIBLE_SOURCE,
             explains_gpu=True,
@@ -284,7 +284,7 @@ def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="cuda-not-available",
         severity=Severity.ERROR,
-        problem="torch cannot use the GPU, and none of the known reasons applies.",
+        problem="torch cannot use the GPU, and no known reason applies.",
         evidence=(f"torch: {_first_sentences(torch.cuda_error) or 'no GPU'}", *gpu_signs(facts)),
         fix="restart the machine; then report this with the output of "
         "`torchgauge doctor --format json`",

@@ -59,7 +59,7 @@ def torch_shadowed(facts: Facts) -> Iterator[Finding]:
             if package
             else "PyTorch itself is not installed",
         ),
-        fix="give that file or folder another name; Python looks beside the script, then along "
+        fix="give that file or folder another name; Python searches the script's folder, then "
         "PYTHONPATH, and only then at what is installed",
         commands=(_renaming(target),),
     )
@@ -78,7 +78,7 @@ def standard_shadowed(facts: Facts) -> Iterator[Finding]:
         name="standard-module-shadowed",
         severity=Severity.ERROR,
         problem="torch cannot be imported, and a file here has the name of one of Python's own "
-        "modules, which is then loaded in its place.",
+        "modules, which Python loads instead.",
         evidence=(*files, *_said(facts)),
         fix="give these files other names, and remove their __pycache__",
         commands=tuple(_renaming(PurePath(path)) for path in files),
@@ -195,7 +195,7 @@ _MESSAGES: Final = (
     _Message(
         pattern=r"did not answer within the time limit",
         name="torch-import-failed",
-        problem="The import of torch did not come to an end within the time limit.",
+        problem="The import of torch did not finish within the time limit.",
         fix="give it more time; a first import from a network disk takes minutes. One that never "
         "ends waits for a driver or a lock: `py-spy dump` shows where",
         commands=lambda facts: ("torchgauge doctor --timeout 600",),
@@ -203,7 +203,7 @@ _MESSAGES: Final = (
     _Message(
         pattern=r"undefined symbol: (nccl|cudnn|cublas|cusparse|__nv)",
         name="foreign-cuda-library",
-        problem="Another CUDA library than torch's own is loaded in its place.",
+        problem="A CUDA library other than torch's own replaces it.",
         fix="take the folder of that library out of LD_LIBRARY_PATH, then reinstall torch's own",
         commands=lambda facts: ("unset LD_LIBRARY_PATH", *_missing_wheels(facts)),
         source="pytorch/pytorch issues 119932, 119072",
@@ -230,14 +230,14 @@ _MESSAGES: Final = (
         pattern=r"iJIT_NotifyEvent",
         name="mkl-too-new",
         problem="MKL is newer than this torch was linked against.",
-        fix="install an older MKL beside it",
+        fix="install an older MKL next to it",
         commands=lambda facts: ("conda install 'mkl<2024.1'",),
         source="pytorch/pytorch issue 123097",
     ),
     _Message(
         pattern=r"static TLS block",
         name="static-tls",
-        problem="A library is loaded too late: the loader has no room left for its thread-local "
+        problem="A library is loaded too late: the loader has no space left for its thread-local "
         "data.",
         fix="import torch before everything else, or preload the library that the message names",
         source="pytorch/pytorch issue 2575",

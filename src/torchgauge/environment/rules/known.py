@@ -69,7 +69,7 @@ _TABLE: Final = (
         package="nvidia-cudnn-*",
         package_before=(9, 15),
         problem="conv3d in bf16 takes several times the memory of torch 2.8 with this cuDNN",
-        fix="install cuDNN 9.15 or newer, should you use 3-D convolutions; torch 2.9.1 or newer is "
+        fix="install cuDNN 9.15 or newer, if you use 3-D convolutions; torch 2.9.1 or newer is "
         "needed too",
         arguments="--no-deps '{name}>=9.15'",
         source="pytorch/pytorch issue 166643 (2025-11)",

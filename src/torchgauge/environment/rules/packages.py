@@ -50,8 +50,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="cuda-wheels-changed",
         severity=Severity.WARNING,
-        problem="Libraries of torch are installed in other versions than it was built and tested "
-        "with.",
+        problem="Libraries of torch are not in the versions that it was built and tested with.",
         evidence=tuple(
             f"{package.name} {package.version} is installed, torch asks for {text}"
             for text, package in other
@@ -65,7 +64,7 @@ def other_pins(facts: Facts) -> Iterator[Finding]:
 def _on_purpose(facts: Facts, package: Package) -> bool:
     """Return whether torch's own developers tell to install that other version.
 
-    cuDNN 9.15 and newer beside torch 2.9: pytorch/pytorch issue 166643.
+    cuDNN 9.15 and newer with torch 2.9: pytorch/pytorch issue 166643.
     """
     return (
         torch_release(facts) == (2, 9)
@@ -171,7 +170,7 @@ def installed_twice(facts: Facts) -> Iterator[Finding]:
         severity=Severity.WARNING,
         problem=f"torch is installed {len(found)} times; Python takes {first.version}.",
         evidence=tuple(f"torch {item.version} in {item.location}" for item in (first, *others)),
-        fix="remove the ones that are not wanted; pip removes the first it finds, so look at "
+        fix="remove the unwanted ones; pip removes the first it finds, so look at "
         "PYTHONPATH and the user's site-packages (python -m site) too",
         commands=(pip_uninstall(facts, "torch"),),
     )

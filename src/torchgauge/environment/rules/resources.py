@@ -43,7 +43,7 @@ def no_shared_memory(facts: Facts) -> Iterator[Finding]:
         severity=Severity.WARNING,
         problem="Data loaders with workers cannot start: "
         + ("/dev/shm cannot be written to." if space.exists else "there is no /dev/shm."),
-        evidence=("mounted for reading only",) if space.read_only else (),
+        evidence=("mounted read-only",) if space.read_only else (),
         fix="mount it, with 1 GiB or more, or load data with num_workers=0",
         commands=(command,),
         source="sem_overview(7): /dev/shm; seen with torch 2.13: FileNotFoundError in SemLock",

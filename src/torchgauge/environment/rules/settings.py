@@ -74,7 +74,7 @@ def _refused(name: str, facts: Facts, release: Version) -> Iterator[Finding]:
 def _not_read(name: str, read: list[str], facts: Facts, release: Version) -> Finding:
     text = facts.variables[name]
     wanted = ALLOCATOR[1] if facts.torch.hip else ALLOCATOR[0]
-    why = f"{read[0]} is set and read in its place" if read else f"it reads {wanted}"
+    why = f"{read[0]} is set and read instead" if read else f"it reads {wanted}"
     return Finding(
         name="allocator-settings-not-read",
         severity=Severity.WARNING,
@@ -96,7 +96,7 @@ def blocking(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 name="debug-switch-on",
                 severity=Severity.WARNING,
-                problem=f"{name}={value} is for debugging, and makes everything slower.",
+                problem=f"{name}={value} is for debugging and makes everything slower.",
                 fix="unset it",
                 commands=(f"unset {name}",),
                 source="https://docs.pytorch.org/docs/stable/cuda_environment_variables.html",
@@ -111,8 +111,8 @@ def library_path(facts: Facts) -> Iterator[Finding]:
     yield Finding(
         name="library-path-has-cuda",
         severity=Severity.WARNING,
-        problem="LD_LIBRARY_PATH holds CUDA libraries, which are loaded in the place of those that "
-        "torch brings along.",
+        problem="LD_LIBRARY_PATH holds CUDA libraries, which are loaded instead of those that "
+        "torch brings.",
         evidence=found[:6] + ((f"and {len(found) - 6} more",) if len(found) > 6 else ()),
         fix="unset it for torch; wheels of torch need none of the system's CUDA",
         commands=("unset LD_LIBRARY_PATH",),
@@ -131,7 +131,7 @@ def toolkit(facts: Facts) -> Iterator[Finding]:
         severity=Severity.NOTICE,
         problem=f"nvcc is of CUDA {dotted(own)}, torch of {dotted(cuda)}: CUDA extensions will not "
         "compile here. Torch itself does not use nvcc.",
-        fix=f"install a CUDA {cuda[0]} toolkit and set CUDA_HOME, should you compile extensions",
+        fix=f"install a CUDA {cuda[0]} toolkit and set CUDA_HOME, if you compile extensions",
         source="torch.utils.cpp_extension checks the major version",
     )
 

@@ -6,13 +6,9 @@
 
 from __future__ import annotations
 
+from torchgauge.estimate.compute.registry import names
 
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-WHOLE_TENSOR_OPS = _names(
-    """
+WHOLE_TENSOR_OPS = names("""
     __and__ __iand__ __ilshift__ __ior__ __irshift__ __ixor__ __lshift__ __or__ __rshift__
     __xor__ _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d
     _adaptive_avg_pool3d_backward _add_relu _aminmax _amp_foreach_non_finite_check_and_unscale
@@ -119,12 +115,10 @@ WHOLE_TENSOR_OPS = _names(
     upsample_nearest2d upsample_nearest2d_backward upsample_nearest3d
     upsample_nearest3d_backward upsample_trilinear3d upsample_trilinear3d_backward vander var
     var_mean where xlogy
-    """
-)
+    """)
 """One operation per element of the largest tensor read or made."""
 
-WHOLE_TENSOR_OPS_ELSEWHERE = _names(
-    """
+WHOLE_TENSOR_OPS_ELSEWHERE = names("""
     _quantized.add bitsandbytes.dequantize_4bit bitsandbytes.dequantize_blockwise
     bitsandbytes.int8_double_quant bitsandbytes.int8_mm_dequant
     bitsandbytes.int8_vectorwise_dequant bitsandbytes.int8_vectorwise_quant
@@ -161,111 +155,76 @@ WHOLE_TENSOR_OPS_ELSEWHERE = _names(
     rngprims.philox_rand static_runtime.clamp_nan_to_num static_runtime.signed_log1p
     torchvision._ps_roi_align_backward torchvision._ps_roi_pool_backward
     torchvision._roi_align_backward torchvision._roi_pool_backward torchvision.nms
-    """
-)
+    """)
 """The same outside ``aten``, with their namespace."""
 
-READS_BY_INDEX = _names(
-    """
+READS_BY_INDEX = names("""
     _unsafe_index _unsafe_masked_index embedding gather index index_select masked_select take
     take_along_dim quantized.embedding_2bit quantized.embedding_4bit quantized.embedding_byte
     torchvision.ps_roi_align torchvision.ps_roi_pool torchvision.roi_align
     torchvision.roi_pool
-    """
-)
+    """)
 """One operation per element made: the table that is read from is only touched."""
 
-WRITES_BY_INDEX = _names(
-    """
+WRITES_BY_INDEX = names("""
     _index_put_impl _unsafe_index_put _unsafe_masked_index_put_accumulate embedding_renorm
     index_add index_copy index_fill index_put index_reduce masked_scatter nll_loss nll_loss2d
     nll_loss2d_forward nll_loss_forward nll_loss_nd put scatter scatter_add scatter_reduce
-    """
-)
+    """)
 """One operation per element written: the tensor written to is only touched."""
 
-READS_FIRST_ARGUMENT = _names(
-    """
+READS_FIRST_ARGUMENT = names("""
     embedding_backward embedding_dense_backward embedding_sparse_backward gather_backward
     index_select_backward masked_scatter_backward masked_select_backward
     value_selecting_reduction_backward
-    """
-)
+    """)
 """One operation per element of the first argument, a gradient to be spread."""
 
-EMBEDDING_BAGS = _names(
-    """
+EMBEDDING_BAGS = names("""
     _embedding_bag _embedding_bag_backward _embedding_bag_dense_backward
     _embedding_bag_forward_only _embedding_bag_per_sample_weights_backward
     _embedding_bag_sparse_backward embedding_bag quantized.embedding_bag_2bit
     quantized.embedding_bag_4bit quantized.embedding_bag_byte
-    """
-)
+    """)
 """One operation per element of every row looked up."""
 
-WEIGHTS: dict[str, int] = {
+_BY_WEIGHT = {
     # scale and shift, or a product and a sum
-    "_batch_norm_no_update": 2,
-    "_native_batch_norm_legit_no_training": 2,
-    "addcdiv": 2,
-    "addcmul": 2,
-    "addr": 2,
-    "batch_norm_elemt": 2,
-    "lerp": 2,
-    "quantized_batch_norm": 2,
+    2: names("""
+        _batch_norm_no_update _native_batch_norm_legit_no_training addcdiv addcmul addr
+        batch_norm_elemt lerp quantized_batch_norm
+    """),
     # SGD with momentum: 4 · exp, sum, log; square, mean, two scalings; a backward
-    "_fused_rms_norm": 4,
-    "_fused_sgd": 4,
-    "_log_softmax_backward_data": 4,
-    "_masked_softmax_backward": 4,
-    "_softmax_backward_data": 4,
-    "_sparse_log_softmax_backward_data": 4,
-    "_sparse_softmax_backward_data": 4,
-    "logsumexp": 4,
-    "rms_norm": 4,
-    "special_logsumexp": 4,
+    4: names("""
+        _fused_rms_norm _fused_sgd _log_softmax_backward_data _masked_softmax_backward
+        _softmax_backward_data _sparse_log_softmax_backward_data _sparse_softmax_backward_data
+        logsumexp rms_norm special_logsumexp
+    """),
     # max, subtract, exp, sum, divide · mean, variance, subtract, scale, shift
-    "_batch_norm_with_update": 5,
-    "_batch_norm_with_update_functional": 5,
-    "_log_softmax": 5,
-    "_masked_softmax": 5,
-    "_nested_tensor_softmax_with_shape": 5,
-    "_safe_softmax": 5,
-    "_softmax": 5,
-    "_sparse_log_softmax": 5,
-    "_sparse_softmax": 5,
-    "cross_entropy_loss": 5,
-    "group_norm": 5,
-    "instance_norm": 5,
-    "layer_norm": 5,
-    "log_softmax": 5,
-    "native_group_norm": 5,
-    "native_layer_norm": 5,
-    "softmax": 5,
-    "special_log_softmax": 5,
-    "special_softmax": 5,
+    5: names("""
+        _batch_norm_with_update _batch_norm_with_update_functional _log_softmax _masked_softmax
+        _nested_tensor_softmax_with_shape _safe_softmax _softmax _sparse_log_softmax
+        _sparse_softmax cross_entropy_loss group_norm instance_norm layer_norm log_softmax
+        native_group_norm native_layer_norm softmax special_log_softmax special_softmax
+    """),
     # square, add, root, epsilon, divide, scale, subtract
-    "_fused_adagrad": 7,
+    7: names("_fused_adagrad"),
     # twice the forward
-    "_fused_rms_norm_backward": 8,
+    8: names("_fused_rms_norm_backward"),
     # twice the forward
-    "_batch_norm_impl_index_backward": 10,
-    "batch_norm_backward": 10,
-    "cudnn_batch_norm_backward": 10,
-    "miopen_batch_norm_backward": 10,
-    "native_batch_norm_backward": 10,
-    "native_group_norm_backward": 10,
-    "native_layer_norm_backward": 10,
+    10: names("""
+        _batch_norm_impl_index_backward batch_norm_backward cudnn_batch_norm_backward
+        miopen_batch_norm_backward native_batch_norm_backward native_group_norm_backward
+        native_layer_norm_backward
+    """),
     # two moments (3 + 4), root, divide, epsilon, decay, step (7)
-    "_fused_adam": 14,
-    "_fused_adamw": 14,
+    14: names("_fused_adam _fused_adamw"),
 }
+WEIGHTS: dict[str, int] = {name: weight for weight, group in _BY_WEIGHT.items() for name in group}
 """Operations per element of the largest tensor, where one is clearly too few."""
 
-BATCH_NORMS_WITH_FLAG = _names(
-    """
+BATCH_NORMS_WITH_FLAG = names("""
     _batch_norm_impl_index _native_batch_norm_legit _native_batch_norm_legit_functional
     batch_norm cudnn_batch_norm miopen_batch_norm native_batch_norm
-    """
-)
+    """)
 """Weigh 5 in training (statistics too), 2 with running statistics; argument 5 says which."""

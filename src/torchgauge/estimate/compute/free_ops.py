@@ -10,16 +10,12 @@ Made by listing every operator of torch 2.6 and 2.13 and sorting the names by ha
 
 from __future__ import annotations
 
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
+from torchgauge.estimate.compute.registry import names
 
 FREE_NAMESPACES = frozenset({"_c10d_functional", "_c10d_functional_autograd", "c10d", "profiler"})
 """Collectives move data; the additions of an all-reduce are the network's, not the model's."""
 
-FREE_OPS = _names(
-    """
+FREE_OPS = names("""
     _add_batch_dim _assert_async _assert_scalar _assert_tensor_metadata
     _autocast_to_full_precision _autocast_to_reduced_precision _backward _cast_Byte _cast_Char
     _cast_Double _cast_Float _cast_Half _cast_Int _cast_Long _cast_Short _chunk_cat _coalesced
@@ -90,11 +86,9 @@ FREE_OPS = _names(
     unflatten unflatten_dense_tensors unfold unsafe_chunk unsafe_split unsafe_split_with_sizes
     unsqueeze values view view_as view_as_complex view_as_real vsplit vstack zero zeros
     zeros_like
-    """
-)
+    """)
 
-FREE_OPS_ELSEWHERE = _names(
-    """
+FREE_OPS_ELSEWHERE = names("""
     _dtensor.shard_dim_alltoall _quantized._wrapped_linear_prepack
     _quantized.wrapped_fbgemm_pack_gemm_matrix_fp16 debug_mode_ops.annotate
     debugprims.load_tensor export.access_subclass_inner_tensor fsdp.all_gather_copy_in
@@ -120,6 +114,5 @@ FREE_OPS_ELSEWHERE = _names(
     quantized.embedding_bag_prepack quantized.embedding_bag_unpack quantized.linear_prepack
     quantized.linear_prepack_fp16 quantized.linear_unpack quantized.make_quantized_cell_params
     quantized.make_quantized_cell_params_dynamic quantized.make_quantized_cell_params_fp16
-    """
-)
+    """)
 """The same outside ``aten``, with their namespace."""

@@ -10,7 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from torchgauge.estimate.compute.flops import OpCost, not_counted_reason, op_cost
-from torchgauge.estimate.memory.lifetimes import LiveBytes, saved_activations
+from torchgauge.estimate.memory.lifetimes import LiveBytes
+from torchgauge.estimate.memory.roles import saved_activations
 from torchgauge.facts.report import CallCost, ModuleReport, Totals
 from torchgauge.facts.trace import (
     ModuleCall,

@@ -95,6 +95,11 @@ def operator_name(target: object) -> str:
     return name
 
 
+def names(text: str) -> frozenset[str]:
+    """Return the operators in a text, where white space stands between them."""
+    return frozenset(text.split())
+
+
 def find_flop_formula(name: str) -> FlopFormula | None:
     """Return the formula of a qualified overload, ``None`` where there is none."""
     try:

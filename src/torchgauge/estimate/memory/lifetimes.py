@@ -1,23 +1,37 @@
-"""Bytes of tensors over a step, from storage lifetimes.
+"""Stage 1: which storages are alive after each event of a step, and how many bytes that is.
 
 Assumes: every storage occupies exactly its bytes (no allocator rounding), and the step is one of
 many, unless the scenario asks for the first: optimizer states are alive from the start, and
-gradients until ``zero_grad`` (``carried.py``). What kernels take for themselves comes from
-``workspaces``.
+gradients until ``zero_grad``.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 
-from torchgauge.estimate.memory.alive import largest_alive
-from torchgauge.estimate.memory.steady_state import Carried, carried_over
-from torchgauge.estimate.memory.steps import Workspaces, placed_workspaces
-from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
-from torchgauge.facts.trace import Phase, Role, StorageRecord, Trace
+from torchgauge.estimate.memory.workspaces import Workspaces, placed_workspaces
+from torchgauge.facts.scenario import ZeroGrad
+from torchgauge.facts.trace import Phase, Role, StorageEvent, StorageRecord, Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SteadyState:
+    """What the steps before have left on the device; the recorder sees a step without it."""
+
+    states: tuple[StorageRecord, ...] = ()
+    """The optimizer's states: alive from the start to the end."""
+    gradients: tuple[StorageRecord, ...] = ()
+    """Gradients of the step before."""
+    gradients_end: int = 0
+    """Event before which the old gradients are freed."""
+
+    @property
+    def nbytes(self) -> int:
+        """Return the bytes that are alive before the step."""
+        return sum(storage.nbytes for storage in (*self.states, *self.gradients))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +63,12 @@ class LiveBytes:
 
 def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
     """Return the bytes alive after each storage event, and what kernels take in between."""
-    carried = carried_over(trace)
-    changes = list(_changes(trace, carried))
-    running = accumulate(changes, initial=carried.nbytes)
+    steady = steady_state(trace)
+    running = accumulate(_changes(trace, steady), initial=steady.nbytes)
     next(running)
     placed = placed_workspaces(trace, workspaces)
     return LiveBytes(
-        before=carried.nbytes,
+        before=steady.nbytes,
         after=tuple(running),
         workspaces={
             event - 1: max(sum(sizes) for _, sizes in kernels) for event, kernels in placed.items()
@@ -64,125 +77,53 @@ def live_bytes(trace: Trace, workspaces: Workspaces | None = None) -> LiveBytes:
     )
 
 
-def saved_activations(trace: Trace) -> tuple[StorageRecord, ...]:
-    """Return what is alive when the backward starts, of the micro-batch that saves most."""
-    storages = (s for s in trace.storages if not s.is_host)
-    saved = [s for s in storages if s.role is Role.SAVED_ACTIVATION]
-    ends = [events for phase, events in trace.phase_ends if phase is Phase.BACKWARD]
-    if len(ends) < 2:
-        return tuple(saved)
-    born = {e.storage: index for index, e in enumerate(trace.events) if not e.is_free}
-    groups: dict[int, list[StorageRecord]] = {}
-    for storage in saved:
-        groups.setdefault(bisect_right(ends, born[storage.index]), []).append(storage)
-    return tuple(max(groups.values(), key=lambda g: sum(s.nbytes for s in g), default=[]))
+def steady_state(trace: Trace) -> SteadyState:
+    """Return what is alive before the step; before the very first step there is nothing."""
+    if trace.scenario.first_step:
+        return SteadyState()
+    on_device = [storage for storage in trace.storages if not storage.is_host]
+    states = tuple(storage for storage in on_device if storage.role is Role.OPTIMIZER_STATE)
+    if trace.scenario.zero_grad is not ZeroGrad.BEFORE_BACKWARD:
+        return SteadyState(states=states)  # kept gradients are in the trace, others are gone
+    freed = {event.storage for event in trace.events if event.is_free}
+    gradients = tuple(s for s in on_device if s.role is Role.GRADIENT and s.index not in freed)
+    ends = dict(reversed(trace.phase_ends))  # of the first micro-batch
+    end = ends.get(Phase.LOSS, len(trace.events))
+    return SteadyState(states=states, gradients=gradients, gradients_end=end)
 
 
-def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstimate:
-    """Return totals per role, the peak with what is alive at it, and the timeline."""
-    live = live or live_bytes(trace)
-    sums = bytes_by_role(trace)
-    first_step = _existing(trace)
-    peak_event = _peak_event(live, first_step)
-    phase, module, op_name = _where(trace, peak_event)
-    alive = _alive_at(trace, peak_event)
-    at_peak = _roles(alive)
-    if peak_event in live.workspaces:
-        at_peak[Role.WORKSPACE] = live.workspaces[peak_event]
-    return MemoryEstimate(
-        input_bytes=sums[Role.INPUT],
-        parameter_bytes=sums[Role.PARAMETER],
-        buffer_bytes=sums[Role.BUFFER],
-        gradient_bytes=sums[Role.GRADIENT],
-        optimizer_bytes=sums[Role.OPTIMIZER_STATE],
-        saved_activation_bytes=sum(storage.nbytes for storage in saved_activations(trace)),
-        output_bytes=sums[Role.OUTPUT],
-        peak_allocated_bytes=sum(at_peak.values()),
-        peak_phase=phase,
-        peak_module=module,
-        peak_op=op_name,
-        at_peak=at_peak,
-        timeline=_timeline(trace, live, first_step),
-        alive_at_peak=largest_alive(trace, [storage.index for storage in alive]),
-    )
+def first_event(trace: Trace) -> int:
+    """Return the number of events that only note what existed before the step."""
+    events = enumerate(trace.events)
+    return next((index for index, event in events if event.op >= 0), len(trace.events))
 
 
-def bytes_by_role(trace: Trace) -> dict[Role, int]:
-    """Return the bytes of all storages of a role, those on the host left out."""
-    sums = dict.fromkeys(Role, 0)
-    for storage in trace.storages:
-        if not storage.is_host:
-            sums[storage.role] += storage.nbytes
-    return sums
+def still_alive(events: Iterable[StorageEvent]) -> list[int]:
+    """Return the storages that events made and did not free, in the order in which they came."""
+    alive: dict[int, None] = {}
+    for event in events:
+        if event.is_free:
+            alive.pop(event.storage, None)
+        else:
+            alive[event.storage] = None
+    return list(alive)
 
 
-def _changes(trace: Trace, carried: Carried) -> Iterator[int]:
+def alive_after(trace: Trace, event: int) -> list[StorageRecord]:
+    """Return the storages on the device that are alive after an event."""
+    steady = steady_state(trace)
+    states = {storage.index for storage in steady.states}
+    made = [trace.storages[index] for index in still_alive(trace.events[: event + 1])]
+    old = steady.states if event >= steady.gradients_end else (*steady.states, *steady.gradients)
+    return [*(s for s in made if not s.is_host and s.index not in states), *old]
+
+
+def _changes(trace: Trace, steady: SteadyState) -> Iterator[int]:
     """Yield by how many bytes each event changes what is alive."""
-    standing = {storage.index for storage in carried.states}
-    let_go = sum(storage.nbytes for storage in carried.gradients)
+    states = {storage.index for storage in steady.states}
+    old_gradients = sum(storage.nbytes for storage in steady.gradients)
     for index, event in enumerate(trace.events):
         storage = trace.storages[event.storage]
-        change = 0 if storage.is_host or storage.index in standing else storage.nbytes
-        yield (-change if event.is_free else change) - (
-            let_go if index == carried.gradients_end else 0
-        )
-
-
-def _existing(trace: Trace) -> int:
-    """Return the number of events that only note what existed before the step."""
-    for index, event in enumerate(trace.events):
-        if event.op >= 0:
-            return index
-    return len(trace.events)
-
-
-def _peak_event(live: LiveBytes, first: int) -> int:
-    """Return the event after which most bytes are alive, the earliest of equals."""
-    candidates = range(max(first - 1, 0), len(live.after))
-    return max(candidates, key=live.highest, default=-1)
-
-
-def _where(trace: Trace, event: int) -> tuple[Phase, str, str]:
-    op = trace.events[event].op if event >= 0 else -1
-    if not 0 <= op < len(trace.ops):
-        return Phase.FORWARD, "", ""
-    record = trace.ops[op]
-    path = trace.calls[record.call].path if record.call >= 0 else ""
-    return record.phase, path, record.name
-
-
-def _roles(storages: Iterable[StorageRecord]) -> dict[Role, int]:
-    sums = dict.fromkeys(Role, 0)
-    for storage in storages:
-        sums[storage.role] += storage.nbytes
-    return {role: nbytes for role, nbytes in sums.items() if nbytes}
-
-
-def _alive_at(trace: Trace, event: int) -> list[StorageRecord]:
-    """Return the storages alive after an event, those on the host left out."""
-    carried = carried_over(trace)
-    standing = {storage.index for storage in carried.states}
-    alive: set[int] = set()
-    for change in trace.events[: event + 1]:
-        if change.is_free:
-            alive.discard(change.storage)
-        elif not trace.storages[change.storage].is_host:
-            alive.add(change.storage)
-    return [*(trace.storages[index] for index in alive - standing), *carried.after(event)]
-
-
-def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
-    """Return the live bytes before the step and after each op that changed them."""
-    start = live.after[first - 1] if first else live.before
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=start)]
-    events, ops = trace.events, trace.ops
-    count = len(events)
-    for index in range(first, count):
-        op = events[index].op
-        if index + 1 < count and events[index + 1].op == op:
-            continue
-        high = live.highest(index)
-        if high != points[-1].live_bytes:
-            phase = ops[op].phase if op < len(ops) else points[-1].phase
-            points.append(TimelinePoint(op=op, phase=phase, live_bytes=high))
-    return tuple(points)
+        change = 0 if storage.is_host or storage.index in states else storage.nbytes
+        freed = old_gradients if index == steady.gradients_end else 0
+        yield (-change if event.is_free else change) - freed

@@ -7,8 +7,49 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from torchgauge.devices import Device
-from torchgauge.estimate.time.timeline import KernelRun
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.facts.trace import Phase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelRun:
+    """One kernel on the predicted timeline; times in seconds since the step began."""
+
+    op: int
+    """Index of the operator in the trace."""
+    name: str
+    kind: Kind
+    dtype: str
+    call: int
+    phase: Phase
+    issued: float
+    """When the CPU had launched it."""
+    start: float
+    end: float
+    idle: float
+    """How long the GPU had waited for it."""
+    compute_seconds: float
+    """What its arithmetic alone would take at the sustained rate."""
+    memory_seconds: float
+    """What moving its bytes alone would take."""
+    launch_seconds: float
+    """Beginning and ending a kernel, on the GPU."""
+    roof_seconds: float
+    """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
+    flops: float
+    nbytes: float
+    waits: tuple[tuple[int, float], ...] = ()
+    """What of ``idle`` was the Python of other module calls: their indices, and seconds."""
+
+    @property
+    def seconds(self) -> float:
+        """Return how long it ran."""
+        return self.end - self.start
+
+    @property
+    def is_compute_bound(self) -> bool:
+        """Return whether arithmetic takes longer than memory."""
+        return self.compute_seconds > self.memory_seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +91,7 @@ class Prediction:
         return dict(found)
 
     def call_seconds(self, calls: int) -> tuple[list[float], list[float], float]:
-        """Return the time of each call by itself, forward and backward, and that outside of all.
+        """Return the time of each call, forward and backward, and the time outside all calls.
 
         They sum to the total; sub-modules are not included.
         """

@@ -6,12 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from torchgauge.devices.device import Device
-from torchgauge.estimate.time.gpu.bottlenecks import bottlenecks
-from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.bottlenecks import bottlenecks
 from torchgauge.estimate.time.prediction import Prediction
-from torchgauge.facts.report import ModuleReport, ModuleTable
-from torchgauge.facts.scenario import Precision, Scenario
+from torchgauge.facts.report import CallCost, ModuleTable
 from torchgauge.facts.time import OpTime, StepTime, TimePrediction
 from torchgauge.facts.trace import Phase, Trace
 
@@ -29,18 +26,10 @@ class ReportedTime:
     backward_ms: tuple[float, ...]
 
 
-def model_of(device: Device, scenario: Scenario) -> DeviceModel:
-    """Return the device as a scenario runs it."""
-    return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
-
-
 def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
     """Return a prediction in milliseconds, per call with sub-modules."""
     forward, backward, outside = prediction.call_seconds(len(trace.calls))
-    for call in reversed(trace.calls):
-        if call.parent >= 0:
-            forward[call.parent] += forward[call.index]
-            backward[call.parent] += backward[call.index]
+    add_submodules(trace, forward, backward)
     phases = prediction.phase_seconds()
     step = StepTime(
         forward_ms=phases.get(Phase.FORWARD, 0.0) * _MILLISECONDS,
@@ -62,24 +51,41 @@ def reported(trace: Trace, prediction: Prediction) -> ReportedTime:
 
 def with_times(table: ModuleTable, trace: Trace, time: ReportedTime) -> ModuleTable:
     """Return the modules with the time of each call."""
+    return with_call_times(table, trace, time.forward_ms, time.backward_ms)
+
+
+def add_submodules(trace: Trace, forward: list[float], backward: list[float]) -> None:
+    """Add to the time of each call those of the calls inside it."""
+    for call in reversed(trace.calls):
+        if call.parent >= 0:
+            forward[call.parent] += forward[call.index]
+            backward[call.parent] += backward[call.index]
+
+
+def with_call_times(
+    table: ModuleTable, trace: Trace, forward_ms: Sequence[float], backward_ms: Sequence[float]
+) -> ModuleTable:
+    """Return the modules with milliseconds by call of the trace, sub-modules included."""
     indices: defaultdict[str, list[int]] = defaultdict(list)
     for call in trace.calls:
         indices[call.path].append(call.index)
+
+    def timed(cost: CallCost, index: int) -> CallCost:
+        backward = backward_ms[index]
+        return replace(cost, time_ms=forward_ms[index] + backward, backward_time_ms=backward)
+
     return ModuleTable(
-        tuple(_timed(module, indices[module.path], time) for module in table.values())
-    )
-
-
-def _timed(module: ModuleReport, indices: Sequence[int], time: ReportedTime) -> ModuleReport:
-    calls = tuple(
-        replace(
-            cost,
-            time_ms=time.forward_ms[index] + time.backward_ms[index],
-            backward_time_ms=time.backward_ms[index],
+        tuple(
+            replace(
+                module,
+                calls=tuple(
+                    timed(cost, index)
+                    for cost, index in zip(module.calls, indices[module.path], strict=True)
+                ),
+            )
+            for module in table.values()
         )
-        for cost, index in zip(module.calls, indices, strict=True)
     )
-    return replace(module, calls=calls)
 
 
 def _slowest(prediction: Prediction) -> tuple[OpTime, ...]:

@@ -1,7 +1,7 @@
 """What a trace of one step holds that the steps after it do not do on the GPU.
 
 A trace is of the first step, in which optimizers make their states; a predicted step is one of
-many. Counters of steps lie in main memory beside a GPU (``torch.optim``, not capturable, not
+many. Counters of steps lie in host memory where a GPU is used (``torch.optim``, not capturable, not
 fused): reading and raising them launches nothing.
 """
 
@@ -27,6 +27,6 @@ def is_first_step_only(trace: Trace, op: OpRecord) -> bool:
 
 
 def is_on_host(trace: Trace, op: OpRecord) -> bool:
-    """Return whether all tensors of an operator lie in main memory, beside the device."""
+    """Return whether all tensors of an operator lie in host memory."""
     touched = {*op.reads, *op.writes}
     return bool(touched) and all(trace.storages[index].is_host for index in touched)

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any, Final
 
-from torchgauge.estimate.time.prediction import Prediction
-from torchgauge.estimate.time.timeline import KernelRun
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.timeline import Timeline, TraceEvent
 from torchgauge.facts.trace import Phase, Trace

@@ -3,7 +3,7 @@
 A layer's input was written just now by the layer before it; its weight was last used one step ago.
 An operator that is called again and again with the same tensors finds all of them in the cache, and
 is up to twice as fast as in a model. What it makes goes to memory that was freed just before, as in
-inference; what it takes where that is not so is timed by itself (``distances.py``).
+inference; what it takes where that is not so is timed separately (``distances.py``).
 """
 
 from __future__ import annotations

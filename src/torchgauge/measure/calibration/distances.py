@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.facts.scenario import Scenario
 
 _MIB: Final = 2**20

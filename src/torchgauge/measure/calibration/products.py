@@ -25,7 +25,7 @@ MOST_FLOPS: Final = 3e9
 FEWEST_FLOPS: Final = 2e5
 """Smaller ones take what any operator takes."""
 MOST_BYTES: Final = 30e6
-"""Of one tensor: larger ones are mapped anew each time, which is counted by itself."""
+"""Of one tensor: larger ones are mapped anew each time, which is counted separately."""
 
 
 def products() -> Iterator[Case]:

@@ -25,6 +25,7 @@ from torchgauge.measure.calibration.case import Case, Fresh, Memory
 from torchgauge.measure.calibration.networks import Network, Views, modules, small
 from torchgauge.measure.calibration.timing import recorded, runs
 from torchgauge.measure.step import RealStep
+from torchgauge.request import Inputs, Request
 
 _SIZE: Final = (2, 8, 4, 4)
 _SMALL: Final = tuple(
@@ -121,7 +122,7 @@ def _median(step: Callable[[], object]) -> float:
 def _page_us() -> float:
     """Return what the first touch of a page costs, beyond that of a page in use.
 
-    The memory comes from the system by itself: the C library would give out what it has.
+    The memory comes from the system: the C library would give out what it has.
     """
     used = torch.zeros(_MAPPED_BYTES, dtype=torch.uint8)
 
@@ -141,7 +142,7 @@ def predicted_step(
 ) -> Prediction:
     """Return the prediction for a model's step."""
     scenario = Scenario(mode=mode)
-    trace = run_model(model, size, as_given=True, scenario=scenario).outcome.trace
+    trace = run_model(_request(model, size, scenario)).outcome.trace
     return predict_on_cpu(trace, calibration)
 
 
@@ -165,7 +166,7 @@ def checked(networks: Sequence[Network], calibration: Calibration) -> list[Check
     for network in networks:
         for mode in (Mode.INFERENCE, Mode.TRAINING):
             scenario = Scenario(mode=mode)
-            made = run_model(network.make(), network.size, as_given=True, scenario=scenario)
+            made = run_model(_request(network.make(), network.size, scenario))
             assert made.request is not None
             step = RealStep(made.request)
             measured = _median(lambda step=step: step.run(_no_note))  # type: ignore[misc]
@@ -177,3 +178,7 @@ def checked(networks: Sequence[Network], calibration: Calibration) -> list[Check
 
 def _no_note(phase: Phase) -> None:
     pass
+
+
+def _request(model: nn.Module, size: tuple[int, ...], scenario: Scenario) -> Request:
+    return Request(model=model, inputs=Inputs(size=size, as_given=True), scenario=scenario)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from torchgauge.models.huggingface import fields as fields
+from torchgauge.models.huggingface import fields
 
 if TYPE_CHECKING:
     import torch
@@ -56,57 +56,37 @@ def candidates(wanted: Wanted) -> list[InputTensor]:
 # ---------------------------------------------------------------------------- makers
 
 
-def floats(wanted: Wanted, *size: int, rows: int = 0) -> InputTensor:
-    """Return a floating-point input; ``rows`` of it belong to a sample in place of a batch."""
+def _made(name: str, shape: tuple[int, ...], dtype: Any, **more: Any) -> InputTensor:
+    import torch
+
     from torchgauge.trace.inputs.plan import InputTensor
 
-    return InputTensor(
-        name=wanted.name,
-        keyword=True,
-        shape=(rows or 1, *size),
-        dtype=wanted.dtype,
-        per_sample=rows or 1,
-    )
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    return InputTensor(name=name, keyword=True, shape=shape, dtype=dtype, **more)
+
+
+def floats(wanted: Wanted, *size: int, rows: int = 0) -> InputTensor:
+    """Return a floating-point input; ``rows`` of it belong to a sample in place of a batch."""
+    return _made(wanted.name, (rows or 1, *size), wanted.dtype, per_sample=rows or 1)
 
 
 def integers(wanted: Wanted, *size: int) -> InputTensor:
     """Return an input of whole numbers whose values are a guess."""
-    import torch
-
-    from torchgauge.trace.inputs.plan import InputTensor
-
-    return InputTensor(
-        name=wanted.name, keyword=True, shape=(1, *size), dtype=torch.int64, is_guess=False
-    )
+    return _made(wanted.name, (1, *size), "int64", is_guess=False)
 
 
 def ones(wanted: Wanted, *size: int, is_bool: bool = False) -> InputTensor:
     """Return a mask that leaves nothing out."""
-    import torch
-
-    from torchgauge.trace.inputs.plan import InputTensor
-
-    dtype = torch.bool if is_bool else torch.int64
-    return InputTensor(
-        name=wanted.name, keyword=True, shape=(1, *size), dtype=dtype, is_guess=False, ones=True
-    )
+    dtype = "bool" if is_bool else "int64"
+    return _made(wanted.name, (1, *size), dtype, is_guess=False, ones=True)
 
 
 def known(name: str, *rows: Any) -> InputTensor:
     """Return an input of whole numbers whose values the other inputs' sizes decide."""
     import torch
 
-    from torchgauge.trace.inputs.plan import InputTensor
-
-    return InputTensor(
-        name=name,
-        keyword=True,
-        shape=tuple(torch.tensor(rows).shape),
-        dtype=torch.int64,
-        is_guess=False,
-        values=rows,
-        per_sample=len(rows),
-    )
+    shape = tuple(torch.tensor(rows).shape)
+    return _made(name, shape, "int64", is_guess=False, values=rows, per_sample=len(rows))
 
 
 # ---------------------------------------------------------------------------- text

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.archive import check_archive, without_pickled_code
 from torchgauge.errors import ModelSpecError, PackageError
 from torchgauge.models.build import DefaultInputs, ModelBuild, first_line
+from torchgauge.models.exported_archive import check_archive, without_pickled_code
 from torchgauge.models.sources.library import quiet_library
 
 if TYPE_CHECKING:

@@ -16,9 +16,8 @@ from torch import nn
 
 from torchgauge.errors import InputError
 from torchgauge.facts.guess import Guess
+from torchgauge.request import InputSize, Size
 from torchgauge.trace.inputs.sizes import (
-    InputSize,
-    Size,
     check_batch,
     check_room,
     dtypes_of,

@@ -5,15 +5,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from math import prod
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import nn
 
 from torchgauge.errors import InputError
+from torchgauge.request import Size
 
-Size: TypeAlias = tuple[int, ...]
-InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
 _MOST_BYTES = 2**63 - 1
 
 

@@ -277,6 +277,5 @@ def test_reset_peaks():
     a = allocator()
     a.free(a.allocate(12 * MIB))
     a.reset_peaks()
-    stats = a.statistics()
-    assert stats.peak_allocated_bytes == stats.peak_requested_bytes == stats.peak_active_bytes == 0
-    assert (stats.peak_reserved_bytes, stats.peak_segments) == (12 * MIB, 1)
+    assert a.peak_allocated_bytes == a.peak_requested_bytes == a.peak_active_bytes == 0
+    assert (a.peak_reserved_bytes, a.peak_segments) == (12 * MIB, 1)

@@ -55,7 +55,7 @@ def test_a_segment_in_use_cannot_be_released():
     assert (a.retries, a.out_of_memory_events) == (1, 1)
     a.free(kept)
     a.allocate(61 * MIB)
-    assert a.statistics().retries == 2
+    assert a.retries == 2
 
 
 def test_a_fraction_limits_the_process():

@@ -18,8 +18,7 @@ from torchgauge.estimate.compute.formulas import (
     distance,
     linalg,
     matmul,
-    packed,
     recurrent,
 )
 
-__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "packed", "recurrent"]
+__all__ = ["attention", "convolution", "distance", "linalg", "matmul", "recurrent"]

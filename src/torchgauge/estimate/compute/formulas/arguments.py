@@ -25,7 +25,7 @@ def shape(op: OpRecord, position: int) -> Shape:
     """Return the shape of a tensor argument."""
     value = argument(op, position)
     if not isinstance(value, TensorSpec):
-        raise ShapeNotVisibleError(f"argument {position} of {op.name} is no plain tensor")
+        raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a plain tensor")
     return value.shape
 
 
@@ -33,7 +33,7 @@ def shapes(op: OpRecord, position: int) -> tuple[Shape, ...]:
     """Return the shapes of a list of tensors, also grouped; absent ones (``None``) are left out."""
     value = argument(op, position)
     if not isinstance(value, tuple):
-        raise ShapeNotVisibleError(f"argument {position} of {op.name} is no list of tensors")
+        raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a list of tensors")
     flat = [part for item in value for part in (item if isinstance(item, tuple) else (item,))]
     tensors = [item for item in flat if item is not None]
     if not all(isinstance(item, TensorSpec) for item in tensors):
@@ -51,7 +51,7 @@ def integer(op: OpRecord, position: int) -> int:
     """Return an integer argument."""
     value = argument(op, position)
     if not isinstance(value, int):
-        raise ShapeNotVisibleError(f"argument {position} of {op.name} is no number")
+        raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a whole number")
     return value
 
 

@@ -15,7 +15,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
     integer,
     shape,
 )
-from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.estimate.compute.registry import names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
 
 
@@ -41,16 +41,14 @@ def _score_count(query: Shape, key: Shape) -> int:
 
 
 @register_flop_formula(
-    "aten.scaled_dot_product_attention",
-    "aten._scaled_dot_product_attention_math",
-    "aten._scaled_dot_product_attention_math_for_mps",
-    "aten._scaled_dot_product_cudnn_attention",
-    "aten._scaled_dot_product_efficient_attention",
-    "aten._scaled_dot_product_flash_attention",
-    "aten._scaled_dot_product_flash_attention_for_cpu",
-    "aten._scaled_dot_product_fused_attention_overrideable",
-    "aten._triton_scaled_dot_attention",
-    "flex_attention",
+    *names("""
+        aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math
+        aten._scaled_dot_product_attention_math_for_mps aten._scaled_dot_product_cudnn_attention
+        aten._scaled_dot_product_efficient_attention aten._scaled_dot_product_flash_attention
+        aten._scaled_dot_product_flash_attention_for_cpu
+        aten._scaled_dot_product_fused_attention_overrideable aten._triton_scaled_dot_attention
+        flex_attention
+    """),
 )
 def attention(op: OpRecord) -> int:
     """``(q, k, v, …)``, heads before tokens: ``2 · b · h · l · s · (e + f)``.
@@ -61,11 +59,13 @@ def attention(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten._scaled_dot_product_cudnn_attention_backward",
-    "aten._scaled_dot_product_efficient_attention_backward",
-    "aten._scaled_dot_product_flash_attention_backward",
-    "aten._scaled_dot_product_flash_attention_for_cpu_backward",
-    "aten._scaled_dot_product_fused_attention_overrideable_backward",
+    *names("""
+        aten._scaled_dot_product_cudnn_attention_backward
+        aten._scaled_dot_product_efficient_attention_backward
+        aten._scaled_dot_product_flash_attention_backward
+        aten._scaled_dot_product_flash_attention_for_cpu_backward
+        aten._scaled_dot_product_fused_attention_overrideable_backward
+    """),
 )
 def attention_backward(op: OpRecord) -> int:
     """``(grad, q, k, v, …)``: ``2 · b · h · l · s · (3 e + 2 f)``."""

@@ -17,8 +17,10 @@ from torchgauge.estimate.compute.formulas.arguments import (
     output_numel,
     shape,
 )
-from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.estimate.compute.registry import names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
+
+_DIMENSIONS = ("1d", "2d", "3d")
 
 
 def _filter_macs(weight: Shape) -> int:
@@ -41,29 +43,17 @@ def convolution(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.conv1d",
-    "aten.conv2d",
-    "aten.conv3d",
-    "aten._convolution_mode",
-    "aten.cudnn_convolution",
-    "aten.cudnn_convolution_add_relu",
-    "aten.cudnn_convolution_relu",
-    "aten.miopen_convolution",
-    "aten.miopen_convolution_add_relu",
-    "aten.miopen_convolution_relu",
-    "aten.miopen_depthwise_convolution",
-    "aten.mkldnn_convolution",
-    "aten._mps_convolution",
-    "aten._nnpack_spatial_convolution",
-    "aten._conv_depthwise2d",
-    "aten.conv_depthwise3d",
-    "aten._slow_conv2d_forward",
-    "aten.slow_conv3d",
-    "aten.slow_conv3d_forward",
-    "aten.slow_conv_dilated2d",
-    "aten.slow_conv_dilated3d",
-    "aten.thnn_conv2d",
-    "torchvision.deform_conv2d",
+    *names("""
+        aten.conv1d aten.conv2d aten.conv3d aten._convolution_mode aten.cudnn_convolution
+        aten.cudnn_convolution_add_relu aten.cudnn_convolution_relu aten.miopen_convolution
+        aten.miopen_convolution_add_relu aten.miopen_convolution_relu
+        aten.miopen_depthwise_convolution aten.mkldnn_convolution aten._mps_convolution
+        aten._nnpack_spatial_convolution aten._conv_depthwise2d aten.conv_depthwise3d
+        aten._slow_conv2d_forward aten.slow_conv3d aten.slow_conv3d_forward
+        aten.slow_conv_dilated2d aten.slow_conv_dilated3d aten.thnn_conv2d
+        torchvision.deform_conv2d _quantized.conv2d _quantized.conv2d_relu
+    """),
+    *(f"quantized.conv{d}{kind}" for d in _DIMENSIONS for kind in ("", "_relu", "_dynamic")),
 )
 def plain_convolution(op: OpRecord) -> int:
     """``weight: [o, i/g, *kernel]``: ``2 · numel(out) · i/g · Π(kernel)``.
@@ -74,15 +64,14 @@ def plain_convolution(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.conv_transpose1d",
-    "aten.conv_transpose2d",
-    "aten.conv_transpose3d",
-    "aten.cudnn_convolution_transpose",
-    "aten.miopen_convolution_transpose",
-    "aten._mps_convolution_transpose",
-    "aten.slow_conv_transpose2d",
-    "aten.slow_conv_transpose3d",
-    "mkldnn._convolution_transpose_pointwise",
+    *names("""
+        aten.conv_transpose1d aten.conv_transpose2d aten.conv_transpose3d
+        aten.cudnn_convolution_transpose aten.miopen_convolution_transpose
+        aten._mps_convolution_transpose aten.slow_conv_transpose2d aten.slow_conv_transpose3d
+        mkldnn._convolution_transpose_pointwise _quantized.conv_transpose1d
+        _quantized.conv_transpose2d
+    """),
+    *(f"quantized.conv_transpose{d}{kind}" for d in _DIMENSIONS for kind in ("", "_dynamic")),
 )
 def transposed_convolution(op: OpRecord) -> int:
     """``weight: [i, o/g, *kernel]``: ``2 · numel(in) · o/g · Π(kernel)``."""
@@ -92,8 +81,19 @@ def transposed_convolution(op: OpRecord) -> int:
 @register_flop_formula("mkldnn._convolution_pointwise")
 def pointwise_fused_convolution(op: OpRecord) -> int:
     """``(x, weight, …)``, or with a second operand ``(x, other, weight, …)``: as ``conv2d``."""
-    position = 2 if ".binary" in op.name else 1
-    return 2 * output_numel(op) * _filter_macs(shape(op, position))
+    return convolution_with_sum(op) if ".binary" in op.name else plain_convolution(op)
+
+
+@register_flop_formula("quantized.conv2d_add", "quantized.conv2d_add_relu")
+def convolution_with_sum(op: OpRecord) -> int:
+    """``(x, addend, weight, …)``: as ``conv2d``."""
+    return 2 * output_numel(op) * _filter_macs(shape(op, 2))
+
+
+@register_flop_formula(*(f"onednn.qconv{d}_pointwise" for d in ("", *_DIMENSIONS)))
+def onednn_convolution(op: OpRecord) -> int:
+    """``(x, scale, zero point, weight, …)``: as ``conv2d``."""
+    return 2 * output_numel(op) * _filter_macs(shape(op, 3))
 
 
 @register_flop_formula("aten.conv_tbc")
@@ -110,45 +110,26 @@ def time_first_convolution_backward(op: OpRecord) -> int:
     return 4 * prod(shape(op, 0)) * kernel * channels
 
 
-@register_flop_formula("aten.convolution_backward")
+_BACKWARDS = {
+    "aten.convolution_backward": (0, 10),
+    "aten.convolution_backward_overrideable": (0, 9),  # its schema has no ``bias_sizes``
+    "aten._slow_conv2d_backward": (0, 6),
+    "aten.mps_convolution_backward": (1, 7),
+    "aten.mps_convolution_transpose_backward": (0, 8),
+    "torchvision._deform_conv2d_backward": (0, -1),
+}
+"""By operator: where the gradient on the dense side stands, and the mask. The weight is third."""
+
+
+@register_flop_formula(*_BACKWARDS)
 def convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return _gradients(op, transposed_at=7, mask_at=10)
+    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for.
 
-
-@register_flop_formula("aten.convolution_backward_overrideable")
-def convolution_backward_overrideable(op: OpRecord) -> int:
-    """As ``convolution_backward``; the schema has no ``bias_sizes``."""
-    return _gradients(op, transposed_at=6, mask_at=9)
-
-
-def _gradients(op: OpRecord, *, transposed_at: int, mask_at: int) -> int:
-    transposed = bool(argument(op, transposed_at, "transposed"))
-    dense_side = prod(shape(op, 1 if transposed else 0))
-    wanted = mask(op, mask_at)[:2]  # the third is the bias, a reduction
-    return 2 * dense_side * _filter_macs(shape(op, 2)) * sum(wanted)
-
-
-@register_flop_formula("aten._slow_conv2d_backward")
-def slow_convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    wanted = mask(op, 6)[:2] or (True, True)  # the out overload computes all of them
-    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(wanted)
-
-
-@register_flop_formula("aten.mps_convolution_backward")
-def mps_convolution_backward(op: OpRecord) -> int:
-    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return 2 * prod(shape(op, 1)) * _filter_macs(shape(op, 2)) * sum(mask(op, 7)[:2])
-
-
-@register_flop_formula("aten.mps_convolution_transpose_backward")
-def mps_transposed_convolution_backward(op: OpRecord) -> int:
-    """``(x, grad, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
-    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 2)) * sum(mask(op, 8))
-
-
-@register_flop_formula("torchvision._deform_conv2d_backward")
-def deformable_convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the columns' gradient and the weight's, both always."""
-    return 4 * prod(shape(op, 0)) * _filter_macs(shape(op, 2))
+    Without a mask (a deformable convolution, the out overload of ``_slow_conv2d``) that is both.
+    """
+    packet = ".".join(op.name.split(".")[:2])
+    dense, mask_at = _BACKWARDS[packet]
+    if packet.startswith("aten.convolution_") and argument(op, mask_at - 3, "transposed"):
+        dense = 1
+    wanted = mask(op, mask_at)[:2] or (True, True)  # the third is the bias, a reduction
+    return 2 * prod(shape(op, dense)) * _filter_macs(shape(op, 2)) * sum(wanted)

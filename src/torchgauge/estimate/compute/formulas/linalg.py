@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, argument, output_shape, shape
-from torchgauge.estimate.compute.registry import DependsOnValuesError, register_flop_formula
+from torchgauge.estimate.compute.registry import DependsOnValuesError, names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
 
 
@@ -24,25 +24,24 @@ def _columns(right_side: Shape, matrix: Shape) -> int:
     return right_side[-1] if len(right_side) >= len(matrix) else 1
 
 
-@register_flop_formula("aten.cholesky", "aten.linalg_cholesky", "aten.linalg_cholesky_ex")
+@register_flop_formula(
+    *names("""
+        aten.cholesky aten.linalg_cholesky aten.linalg_cholesky_ex aten.linalg_ldl_factor
+        aten.linalg_ldl_factor_ex
+    """),
+)
 def cholesky(op: OpRecord) -> int:
-    """``[…, n, n]``: ``n³ / 3`` (4.2.5)."""
+    """``[…, n, n]``: ``n³ / 3`` (4.2.5; LDL: 4.4, ``sytrf`` in LAWN 41)."""
     a = shape(op, 0)
     return _batch(a) * a[-1] ** 3 // 3
 
 
 @register_flop_formula(
-    "aten._lu_with_info",
-    "aten.linalg_lu",
-    "aten.linalg_lu_factor",
-    "aten.linalg_lu_factor_ex",
-    "aten._linalg_det",
-    "aten.linalg_det",
-    "aten._linalg_slogdet",
-    "aten.linalg_slogdet",
-    "aten.det",
-    "aten.slogdet",
-    "aten.logdet",
+    *names("""
+        aten._lu_with_info aten.linalg_lu aten.linalg_lu_factor aten.linalg_lu_factor_ex
+        aten._linalg_det aten.linalg_det aten._linalg_slogdet aten.linalg_slogdet aten.det
+        aten.slogdet aten.logdet
+    """),
 )
 def lu(op: OpRecord) -> int:
     """``[…, m, n]``: ``m n² − n³ / 3`` with ``n`` the smaller, ``2 n³ / 3`` if square (3.2.10)."""
@@ -91,9 +90,9 @@ def solve_factored(op: OpRecord) -> int:
     return 2 * shape(op, 1)[-1] * prod(shape(op, 0))
 
 
-@register_flop_formula("aten.linalg_lu_solve")
+@register_flop_formula("aten.linalg_lu_solve", "aten.linalg_ldl_solve")
 def solve_lu(op: OpRecord) -> int:
-    """``(lu, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (3.1)."""
+    """``(factors, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (3.1; LDL: 4.4)."""
     return 2 * shape(op, 0)[-1] * prod(shape(op, 2))
 
 
@@ -179,18 +178,6 @@ def multiply_by_reflectors(op: OpRecord) -> int:
     m, n = c[-2:]
     other = n if argument(op, 3, "left", True) else m
     return _batch(c) * (4 * m * n * k - 2 * other * k**2)
-
-
-@register_flop_formula("aten.linalg_ldl_factor", "aten.linalg_ldl_factor_ex")
-def ldl(op: OpRecord) -> int:
-    """``[…, n, n]``: ``n³ / 3`` (4.4; ``sytrf`` in LAWN 41)."""
-    return cholesky(op)
-
-
-@register_flop_formula("aten.linalg_ldl_solve")
-def solve_ldl(op: OpRecord) -> int:
-    """``(LD, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (4.4)."""
-    return solve_lu(op)
 
 
 @register_flop_formula("aten.linalg_lstsq")

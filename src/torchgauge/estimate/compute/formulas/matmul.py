@@ -2,7 +2,8 @@
 
 Every element of a product is a dot product of length ``k``: ``2 · numel(out) · k`` FLOPs, however
 the operator lays out or broadcasts its batch dimensions. ``ger``, ``outer``, ``addr`` and ``kron``
-accumulate nothing; they are element-wise products, as their decompositions are.
+accumulate nothing; they are element-wise products, as their decompositions are. An int8 or 4-bit
+product is a MAC like any other: quantizing and dequantizing inside of its kernel is element-wise.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torchgauge.estimate.compute.formulas.arguments import (
     shapes,
 )
 from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
-from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
 
 
@@ -30,58 +31,28 @@ def _inner(a: Shape) -> int:
 
 
 @register_flop_formula(
-    "aten.mm",
-    "aten.bmm",
-    "aten.mv",
-    "aten.dot",
-    "aten.vdot",
-    "aten.inner",
-    "aten.matmul",
-    "aten.linalg_matmul",
-    "aten.linalg_vecdot",
-    "aten.linear",
-    "aten.mkldnn_linear",
-    "aten._int_mm",
-    "aten._scaled_mm",
-    "aten._scaled_mm_v2",
-    "aten._weight_int4pack_mm",
-    "aten._weight_int4pack_mm_for_cpu",
-    "aten._weight_int4pack_mm_with_scales_and_zeros",
-    "aten._weight_int8pack_mm",
-    "aten._mixed_dtypes_linear",
-    "aten._dyn_quant_matmul_4bit",
-    "aten._wrapped_quantized_linear_prepacked",
-    "aten.fbgemm_linear_int8_weight",
-    "aten.fbgemm_linear_int8_weight_fp32_activation",
-    "aten.fbgemm_linear_fp16_weight",
-    "aten.fbgemm_linear_fp16_weight_fp32_activation",
-    "mkl._mkl_linear",
-    "mkldnn._linear_pointwise",
-    "onednn.linear_dynamic_fp16",
-    "onednn.linear_relu_dynamic_fp16",
-    "onednn.qlinear_pointwise",
-    "quantized.int4mm_packed_weight_cpu",
-    "quantized.linear",
-    "quantized.linear_dynamic",
-    "quantized.linear_dynamic_fp16",
-    "quantized.linear_dynamic_fp16_unpacked_weight",
-    "quantized.linear_leaky_relu",
-    "quantized.linear_relu",
-    "quantized.linear_relu_dynamic",
-    "quantized.linear_relu_dynamic_fp16",
-    "quantized.linear_tanh",
-    "quantized.linear_with_input_q_dq_qweight_dq_output_fp32",
-    "quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32",
-    "quantized.matmul",
-    "_quantized._wrapped_quantized_linear_prepacked",
-    "_quantized.linear",
-    "_quantized.linear_dynamic",
-    "_quantized.wrapped_fbgemm_linear_fp16_weight",
-    "_quantized.wrapped_quantized_linear",
-    "sparse.qlinear",
-    "sparse.qlinear_dynamic",
-    "sparse.qlinear_relu",
-    "sparse.qlinear_relu_dynamic",
+    *names("""
+        aten.mm aten.bmm aten.mv aten.dot aten.vdot aten.inner aten.matmul aten.linalg_matmul
+        aten.linalg_vecdot aten.linear aten.mkldnn_linear aten._int_mm aten._scaled_mm
+        aten._scaled_mm_v2 aten._weight_int4pack_mm aten._weight_int4pack_mm_for_cpu
+        aten._weight_int4pack_mm_with_scales_and_zeros aten._weight_int8pack_mm
+        aten._mixed_dtypes_linear aten._dyn_quant_matmul_4bit
+        aten._wrapped_quantized_linear_prepacked aten.fbgemm_linear_int8_weight
+        aten.fbgemm_linear_int8_weight_fp32_activation aten.fbgemm_linear_fp16_weight
+        aten.fbgemm_linear_fp16_weight_fp32_activation mkl._mkl_linear mkldnn._linear_pointwise
+        onednn.linear_dynamic_fp16 onednn.linear_relu_dynamic_fp16 onednn.qlinear_pointwise
+        quantized.int4mm_packed_weight_cpu quantized.linear quantized.linear_dynamic
+        quantized.linear_dynamic_fp16 quantized.linear_dynamic_fp16_unpacked_weight
+        quantized.linear_leaky_relu quantized.linear_relu quantized.linear_relu_dynamic
+        quantized.linear_relu_dynamic_fp16 quantized.linear_tanh
+        quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+        quantized.linear_with_input_q_dq_qweight_dq_relu_output_fp32 quantized.matmul
+        _quantized._wrapped_quantized_linear_prepacked _quantized.linear
+        _quantized.linear_dynamic _quantized.wrapped_fbgemm_linear_fp16_weight
+        _quantized.wrapped_quantized_linear sparse.qlinear sparse.qlinear_dynamic
+        sparse.qlinear_relu sparse.qlinear_relu_dynamic bitsandbytes.gemm_4bit
+        bitsandbytes.gemv_4bit bitsandbytes.int8_scaled_mm bitsandbytes.int8_linear_matmul
+    """),
 )
 def product(op: OpRecord) -> int:
     """``[…, m, k] · [k, n] → […, m, n]``: ``2 · numel(out) · k``.
@@ -92,14 +63,25 @@ def product(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.addmm",
-    "aten._addmm_activation",
-    "aten.baddbmm",
-    "aten.addmv",
+    *names("""
+        aten.addmm aten._addmm_activation aten.baddbmm aten.addmv
+        bitsandbytes.int8_mixed_scaled_mm
+    """),
 )
 def product_with_addend(op: OpRecord) -> int:
-    """``c + a · b``, ``a: […, m, k]``: ``2 · numel(out) · k``; the addend costs no MAC."""
+    """``c + a · b``, ``a: […, m, k]``: ``2 · numel(out) · k``; the addend costs no MAC.
+
+    Outlier columns of bitsandbytes' 8-bit product, whose number is data, count once.
+    """
     return 2 * output_numel(op) * _inner(shape(op, 1))
+
+
+@register_flop_formula("out_dtype")
+def product_in_another_dtype(op: OpRecord) -> int:
+    """``(aten.mm, dtype, a, b)``, as torchao's int8 products on GPUs."""
+    if "mm" not in str(op.args[0]):
+        raise ShapeNotVisibleError(f"{op.args[0]} is not a matrix product")
+    return 2 * output_numel(op) * _inner(shape(op, 2))
 
 
 @register_flop_formula("aten.addbmm")
@@ -180,22 +162,18 @@ def semi_structured_linear(op: OpRecord) -> int:
     return output_numel(op) * _inner(shape(op, 0))
 
 
-@register_flop_formula("aten._cslt_sparse_mm")
-def cslt_product(op: OpRecord) -> int:
-    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
-    return output_numel(op) * shape(op, 1)[-2]
+_DENSE_FACTOR = {
+    "aten._cslt_sparse_mm": 1,
+    "aten._sparse_semi_structured_mm": 2,  # after the metadata
+    "aten._sparse_semi_structured_addmm": 3,
+}
+"""By operator: which argument the dense factor is."""
 
 
-@register_flop_formula("aten._sparse_semi_structured_mm")
+@register_flop_formula(*_DENSE_FACTOR)
 def semi_structured_product(op: OpRecord) -> int:
-    """2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
-    return output_numel(op) * shape(op, 2)[-2]
-
-
-@register_flop_formula("aten._sparse_semi_structured_addmm")
-def semi_structured_product_with_addend(op: OpRecord) -> int:
-    """``c``, 2:4 sparse ``a: [m, k]``, its metadata, dense ``b: [k, n]``: ``m · n · k``."""
-    return output_numel(op) * shape(op, 3)[-2]
+    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
+    return output_numel(op) * shape(op, _DENSE_FACTOR[op.name.rpartition(".")[0]])[-2]
 
 
 @register_flop_formula("aten.tensordot")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import Shape, mask, shape, shapes
-from torchgauge.estimate.compute.registry import register_flop_formula
+from torchgauge.estimate.compute.registry import names, register_flop_formula
 from torchgauge.facts.trace import OpRecord
 
 
@@ -40,13 +40,10 @@ def fused_network_backward(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.lstm",
-    "aten.gru",
-    "aten.rnn_tanh",
-    "aten.rnn_relu",
-    "aten._lstm_mps",
-    "aten.quantized_lstm",
-    "aten.quantized_gru",
+    *names("""
+        aten.lstm aten.gru aten.rnn_tanh aten.rnn_relu aten._lstm_mps aten.quantized_lstm
+        aten.quantized_gru
+    """),
 )
 def network(op: OpRecord) -> int:
     """``(x, hidden, weights, …)``, or packed ``(x, batch_sizes, hidden, weights, …)``."""
@@ -73,14 +70,13 @@ def onednn_layer_backward(op: OpRecord) -> int:
 
 
 @register_flop_formula(
-    "aten.lstm_cell",
-    "aten.gru_cell",
-    "aten.rnn_tanh_cell",
-    "aten.rnn_relu_cell",
-    "aten.quantized_lstm_cell",
-    "aten.quantized_gru_cell",
-    "aten.quantized_rnn_tanh_cell",
-    "aten.quantized_rnn_relu_cell",
+    *names("""
+        aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell
+        aten.quantized_lstm_cell aten.quantized_gru_cell aten.quantized_rnn_tanh_cell
+        aten.quantized_rnn_relu_cell quantized.quantized_lstm_cell_dynamic
+        quantized.quantized_gru_cell_dynamic quantized.quantized_rnn_tanh_cell_dynamic
+        quantized.quantized_rnn_relu_cell_dynamic
+    """),
 )
 def cell(op: OpRecord) -> int:
     """``(x, hidden, w_input, w_hidden, …)``: one step."""

@@ -32,7 +32,7 @@ def has_sparse(op: OpRecord) -> bool:
 
 
 def sparse_formula(op: OpRecord) -> FlopFormula | None:
-    """Return the formula of an operator on sparse tensors, ``None`` for what is no product."""
+    """Return the formula of an operator on sparse tensors, ``None`` where it is not a product."""
     if _name(op) == "_sparse_mm_reduce_impl_backward":
         return reduced_product_backward
     return sparse_product if _name(op) in _FIRST_FACTOR else None

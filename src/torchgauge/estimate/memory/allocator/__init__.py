@@ -18,12 +18,10 @@ from torchgauge.estimate.memory.allocator.replay import (
     smallest_cap,
 )
 from torchgauge.estimate.memory.allocator.settings import AllocatorSettings
-from torchgauge.estimate.memory.allocator.statistics import AllocatorStatistics
 
 __all__ = [
     "AllocatorResult",
     "AllocatorSettings",
-    "AllocatorStatistics",
     "Block",
     "CachingAllocator",
     "MemoryEvent",

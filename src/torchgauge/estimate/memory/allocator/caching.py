@@ -11,7 +11,6 @@ decides between free blocks of equal size); the work of a stream on a recorded b
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
 
 from torchgauge.errors import SimulatedOutOfMemoryError
 from torchgauge.estimate.memory.allocator import device
@@ -34,12 +33,11 @@ from torchgauge.estimate.memory.allocator.blocks import (
 )
 from torchgauge.estimate.memory.allocator.keys import rules_of
 from torchgauge.estimate.memory.allocator.settings import AllocatorSettings
-from torchgauge.estimate.memory.allocator.statistics import AllocatorStatistics
 
 INFINITE = float("inf")
 
 
-class CachingAllocator:
+class CachingAllocator(device.DeviceMemory):
     """One device's allocator.
 
     Args:
@@ -59,11 +57,10 @@ class CachingAllocator:
         *,
         allowed_bytes: int | None = None,
     ) -> None:
-        self.settings = settings or AllocatorSettings()
+        settings = settings or AllocatorSettings()
         if allowed_bytes is None:
-            allowed_bytes = self.settings.allowed_bytes(capacity_bytes)
-        self.capacity_bytes = capacity_bytes
-        self.allowed_bytes = allowed_bytes
+            allowed_bytes = settings.allowed_bytes(capacity_bytes)
+        super().__init__(settings, capacity_bytes, allowed_bytes)
         self._max_split: float = self.settings.max_split_bytes or INFINITE
         self._rounds_plainly = max(self.settings.roundup_power2_divisions) <= 1
         self._collects = (
@@ -73,20 +70,19 @@ class CachingAllocator:
         self._fits_plainly = not (
             self._collects or self.settings.expandable_segments or self._max_split < INFINITE
         )
-        self.device = device.SimulatedDevice(capacity_bytes)
-        self._small: dict[int, Pool] = {}
-        self._large: dict[int, Pool] = {}
         self._small_calls, self._large_calls = [0], [0]
         numbered = rules_of(self.settings.torch_release).equals_by_block_number
         self._births = Births() if numbered else None
         self._pending: dict[Block, None] = {}
         self._has_finished = False
+        # The counters of ``torch.cuda.memory_stats``, summed over both pools.
         self.requested_bytes = self.peak_requested_bytes = 0
         self.allocated_bytes = self.peak_allocated_bytes = 0
+        """Sizes of live blocks, with rounding and unsplit slack."""
         self.active_bytes = self.peak_active_bytes = 0
-        self.reserved_bytes = self.peak_reserved_bytes = 0
-        self.segments = self.peak_segments = 0
+        """The same and freed blocks that another stream still uses."""
         self.retries = self.out_of_memory_events = 0
+        """Times that everything cached was released to try again, and that this did not help."""
 
     # -- what a program does ---------------------------------------------------------------
 
@@ -103,7 +99,7 @@ class CachingAllocator:
         if self._has_finished:
             self._process_events()
         size = (nbytes + 511) & -512 if self._rounds_plainly else self.round_size(nbytes)
-        pool = (self._small if size <= SMALL_SIZE else self._large).get(stream)
+        pool = (self.small if size <= SMALL_SIZE else self.large).get(stream)
         if pool is None:
             pool = self._new_pool(size, stream)
         block: Block | None
@@ -176,23 +172,6 @@ class CachingAllocator:
         self.peak_reserved_bytes = self.reserved_bytes
         self.peak_segments = self.segments
 
-    def statistics(self) -> AllocatorStatistics:
-        """Return all counters as they are now."""
-        return AllocatorStatistics(
-            requested_bytes=self.requested_bytes,
-            peak_requested_bytes=self.peak_requested_bytes,
-            allocated_bytes=self.allocated_bytes,
-            peak_allocated_bytes=self.peak_allocated_bytes,
-            active_bytes=self.active_bytes,
-            peak_active_bytes=self.peak_active_bytes,
-            reserved_bytes=self.reserved_bytes,
-            peak_reserved_bytes=self.peak_reserved_bytes,
-            segments=self.segments,
-            peak_segments=self.peak_segments,
-            retries=self.retries,
-            out_of_memory_events=self.out_of_memory_events,
-        )
-
     # -- sizes -----------------------------------------------------------------------------
 
     def round_size(self, nbytes: int) -> int:
@@ -217,12 +196,6 @@ class CachingAllocator:
 
     # -- free blocks -----------------------------------------------------------------------
 
-    def pools(self) -> Iterator[Pool]:
-        """Yield the pools, large before small, by stream: the order they are released in."""
-        for pools in (self._large, self._small):
-            for stream in sorted(pools):
-                yield pools[stream]
-
     def _new_pool(self, size: int, stream: int) -> Pool:
         small = size <= SMALL_SIZE
         pool = Pool(
@@ -233,7 +206,7 @@ class CachingAllocator:
             expandable=self.settings.expandable_segments,
             max_split=self._max_split,
         )
-        (self._small if small else self._large)[stream] = pool
+        (self.small if small else self.large)[stream] = pool
         return pool
 
     def _free_block(self, pool: Pool, size: int) -> Block | None:

@@ -7,7 +7,8 @@ Source: ``alloc_block``, ``release_*``, ``garbage_collect_cached_blocks``, ``map
 from __future__ import annotations
 
 from bisect import bisect_left
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator
+from typing import Final
 
 from torchgauge.estimate.memory.allocator.blocks import (
     FREE,
@@ -22,82 +23,93 @@ from torchgauge.estimate.memory.allocator.blocks import (
     cut_front,
     merge,
 )
-
-if TYPE_CHECKING:
-    from torchgauge.estimate.memory.allocator.caching import CachingAllocator
+from torchgauge.estimate.memory.allocator.settings import AllocatorSettings
 
 UNKNOWN_DEVICE_BYTES: Final = 1 << 40
 """Memory that sizes the address ranges of expandable segments when no device is given."""
 
 
-class SimulatedDevice:
-    """Hands out addresses: rising, and never the same one again."""
+class DeviceMemory:
+    """What one allocator holds of a device: segments, pages and the pools of their free blocks."""
 
-    __slots__ = ("next_address", "total_bytes")
+    def __init__(
+        self, settings: AllocatorSettings, capacity_bytes: int | None, allowed_bytes: int | None
+    ) -> None:
+        self.settings = settings
+        self.capacity_bytes = capacity_bytes
+        self.allowed_bytes = allowed_bytes
+        self.small: dict[int, Pool] = {}
+        self.large: dict[int, Pool] = {}
+        self.reserved_bytes = self.peak_reserved_bytes = 0
+        self.segments = self.peak_segments = 0
+        """Segments from ``cudaMalloc``; torch does not count expandable ones."""
+        self._next_address = 2 * MIB
 
-    def __init__(self, capacity_bytes: int | None) -> None:
-        self.total_bytes = UNKNOWN_DEVICE_BYTES if capacity_bytes is None else capacity_bytes
-        self.next_address = 2 * MIB
+    def pools(self) -> Iterator[Pool]:
+        """Yield the pools, large before small, by stream: the order they are released in."""
+        for pools in (self.large, self.small):
+            for stream in sorted(pools):
+                yield pools[stream]
 
-    def take(self, size: int) -> int:
-        """Return the start of ``size`` new addresses."""
-        address = self.next_address
-        self.next_address = address + size
+    def new_addresses(self, size: int) -> int:
+        """Return the start of ``size`` new addresses: rising, and never the same ones again."""
+        address = self._next_address
+        self._next_address = address + size
         return address
 
 
-def get_memory(allocator: CachingAllocator, pool: Pool, size: int, segment: int) -> Block | None:
+def get_memory(memory: DeviceMemory, pool: Pool, size: int, segment: int) -> Block | None:
     """Return a new free block of at least ``size``, in no list, or ``None`` (``alloc_block``)."""
-    reserved = allocator.reserved_bytes
-    if allocator.allowed_bytes is not None and reserved + segment > allocator.allowed_bytes:
+    reserved = memory.reserved_bytes
+    if memory.allowed_bytes is not None and reserved + segment > memory.allowed_bytes:
         return None
-    capacity = allocator.capacity_bytes
-    if allocator.settings.expandable_segments:
+    capacity = memory.capacity_bytes
+    if memory.settings.expandable_segments:
         # More than the device holds cannot be mapped, and is not worth a range of addresses.
         if capacity is not None and size > capacity:
             return None
-        return _grow_expandable(allocator, pool, size)
+        return _grow_expandable(memory, pool, size)
     if capacity is not None and reserved + segment > capacity:
         return None
-    allocator.reserved_bytes = reserved + segment
-    allocator.segments += 1
-    allocator.peak_segments = max(allocator.peak_segments, allocator.segments)
-    return Block(pool, allocator.device.take(segment), segment, None, FREE)
+    memory.reserved_bytes = reserved + segment
+    memory.segments += 1
+    memory.peak_segments = max(memory.peak_segments, memory.segments)
+    return Block(pool, memory.new_addresses(segment), segment, None, FREE)
 
 
-def release_oversize(allocator: CachingAllocator, pool: Pool, size: int) -> bool:
+def release_oversize(memory: DeviceMemory, pool: Pool, size: int) -> bool:
     """Release just enough blocks that are too large to be split.
 
     Returns whether that freed the size of the request (``release_available_cached_blocks``).
     Expandable segments are left alone (pytorch PR 134338, in torch 2.5 and newer).
     """
-    limit = allocator.settings.max_split_bytes
-    if limit is None or allocator.settings.expandable_segments:
+    limit = memory.settings.max_split_bytes
+    if limit is None or memory.settings.expandable_segments:
         return False
     wanted = max(size, limit)
     index = bisect_left(pool.keys, wanted << ORDER_BITS)
     if index < len(pool.keys):
-        release_segment(allocator, pool.blocks[pool.keys[index]])
+        release_segment(memory, pool.blocks[pool.keys[index]])
         return True
     released = 0
     for block in reversed(pool.free_blocks()):
         if released >= wanted or block.size < limit:
             break
         released += block.size
-        release_segment(allocator, block)
+        release_segment(memory, block)
     return released >= wanted
 
 
-def collect_garbage(allocator: CachingAllocator) -> None:
+def collect_garbage(memory: DeviceMemory) -> None:
     """Release the large blocks that were idle longest (``garbage_collect_cached_blocks``)."""
-    assert allocator.allowed_bytes is not None
-    threshold = int(allocator.settings.garbage_collection_threshold * allocator.allowed_bytes)
-    excess = allocator.reserved_bytes - threshold
+    assert memory.allowed_bytes is not None
+    threshold = int(memory.settings.garbage_collection_threshold * memory.allowed_bytes)
+    excess = memory.reserved_bytes - threshold
     if excess <= 0:
         return
     idle = [
         block
-        for pool in allocator.pools()
+        for pool in memory.pools()
         if not pool.small
         for block in pool.free_blocks()
         if block.segment is None and not block.is_split()
@@ -112,7 +124,7 @@ def collect_garbage(allocator: CachingAllocator) -> None:
                 old.append(block)
                 excess -= block.size
                 total_age -= _age(block)
-                release_segment(allocator, block)
+                release_segment(memory, block)
         if not old:
             break
         idle = [block for block in idle if block not in old]
@@ -122,35 +134,35 @@ def _age(block: Block) -> int:
     return block.pool.calls[0] - block.gc_base
 
 
-def release_segment(allocator: CachingAllocator, block: Block) -> None:
+def release_segment(memory: DeviceMemory, block: Block) -> None:
     """Give a wholly free segment back to the device (``release_block``)."""
     block.pool.remove(block)
-    allocator.reserved_bytes -= block.size
-    allocator.segments -= 1
+    memory.reserved_bytes -= block.size
+    memory.segments -= 1
 
 
-def release_free_blocks(allocator: CachingAllocator) -> None:
+def release_free_blocks(memory: DeviceMemory) -> None:
     """Release unsplit segments and unmap the empty pages of others (``release_blocks``)."""
-    for pool in allocator.pools():
+    for pool in memory.pools():
         for block in pool.free_blocks():
             if block.segment is not None:
-                _unmap(allocator, block)
+                _unmap(memory, block)
             elif not block.is_split():
-                release_segment(allocator, block)
+                release_segment(memory, block)
 
 
 # -- expandable segments -------------------------------------------------------------------
 
 
-def _grow_expandable(allocator: CachingAllocator, pool: Pool, size: int) -> Block | None:
+def _grow_expandable(memory: DeviceMemory, pool: Pool, size: int) -> Block | None:
     """Map pages until some free block reaches ``size`` (``try_allocate_expandable_block``)."""
-    block = _find_address_space(allocator, pool, size)
-    if block.state == UNMAPPED and not _map(allocator, block, min(block.size, size)):
+    block = _find_address_space(memory, pool, size)
+    if block.state == UNMAPPED and not _map(memory, block, min(block.size, size)):
         return None
     while block.size < size:
         after = block.next
         assert after is not None and after.state == UNMAPPED
-        if not _map(allocator, after, min(size - block.size, after.size)):
+        if not _map(memory, after, min(size - block.size, after.size)):
             return None
         # The newly mapped block absorbed the free one before it.
         block = after
@@ -158,18 +170,19 @@ def _grow_expandable(allocator: CachingAllocator, pool: Pool, size: int) -> Bloc
     return block
 
 
-def _find_address_space(allocator: CachingAllocator, pool: Pool, size: int) -> Block:
+def _find_address_space(memory: DeviceMemory, pool: Pool, size: int) -> Block:
     """Return the lowest free or unmapped block that starts enough room."""
     for _, block in pool.unmapped:
         before = block.prev
         first = before if before is not None and before.state == FREE else block
         if _has_room(first, size):
             return first
-    page = SMALL_SEGMENT if pool.small else allocator.settings.large_segment_bytes
-    total = allocator.device.total_bytes
+    page = SMALL_SEGMENT if pool.small else memory.settings.large_segment_bytes
+    capacity = memory.capacity_bytes
+    total = UNKNOWN_DEVICE_BYTES if capacity is None else capacity
     # A replay without a capacity may ask for more than the device has.
     span = -(-max(total + total // 8, size) // page) * page
-    segment = ExpandableSegment(allocator.device.take(span), span, page)
+    segment = ExpandableSegment(memory.new_addresses(span), span, page)
     block = Block(pool, segment.address, span, segment, UNMAPPED)
     pool.add_unmapped(block)
     return block
@@ -183,13 +196,13 @@ def _has_room(block: Block | None, size: int) -> bool:
     return room >= size
 
 
-def _map(allocator: CachingAllocator, block: Block, size: int) -> bool:
+def _map(memory: DeviceMemory, block: Block, size: int) -> bool:
     """Put pages behind the start of an unmapped block; the block is then free (``map_block``)."""
     segment, pool = block.segment, block.pool
     assert segment is not None
     mapped = -(-size // segment.page) * segment.page
-    capacity = allocator.capacity_bytes
-    if capacity is not None and allocator.reserved_bytes + mapped > capacity:
+    capacity = memory.capacity_bytes
+    if capacity is not None and memory.reserved_bytes + mapped > capacity:
         return False
     pool.remove_unmapped(block)
     if mapped < block.size:
@@ -198,11 +211,11 @@ def _map(allocator: CachingAllocator, block: Block, size: int) -> bool:
     merge(block, block.prev)
     merge(block, block.next)
     pool.add(block)
-    allocator.reserved_bytes += mapped
+    memory.reserved_bytes += mapped
     return True
 
 
-def _unmap(allocator: CachingAllocator, block: Block) -> None:
+def _unmap(memory: DeviceMemory, block: Block) -> None:
     """Take away the pages that lie wholly in a free block (``unmap_block``)."""
     segment, pool = block.segment, block.pool
     assert segment is not None
@@ -220,7 +233,7 @@ def _unmap(allocator: CachingAllocator, block: Block) -> None:
     merge(block, block.prev)
     merge(block, block.next)
     pool.add_unmapped(block)
-    allocator.reserved_bytes -= end - start
+    memory.reserved_bytes -= end - start
     if not block.is_split():
         assert block.size == segment.size
         pool.remove_unmapped(block)

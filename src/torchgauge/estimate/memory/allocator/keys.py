@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from torchgauge.errors import AllocatorSettingsError
 
@@ -20,17 +20,19 @@ OLDEST: Final[Version] = (2, 6)
 """The oldest torch that torchgauge supports, and so the oldest whose rules are kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+_LIBRARY: Final = "released library"
+
+
+class Key(NamedTuple):
     """One key of ``PYTORCH_CUDA_ALLOC_CONF``."""
 
     name: str
     kind: Kind
-    since: Version = OLDEST
-    """The first release that knows it; :data:`OLDEST` for everything older than that."""
     field: str | None = None
     """The field of ``AllocatorSettings`` that it sets; ``None``: it changes no device size."""
-    source: str
+    since: Version = OLDEST
+    """The first release that knows it; :data:`OLDEST` for everything older than that."""
+    source: str = _LIBRARY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,80 +58,33 @@ class ReleaseRules:
         return f"{self.version[0]}.{self.version[1]}"
 
 
-_LIBRARY: Final = "released library"
-
-KEYS: Final[dict[str, Key]] = {
-    key.name: key
-    for key in (
-        Key(
-            name="max_split_size_mb",
-            kind="megabytes",
-            field="max_split_bytes",
-            source=_LIBRARY,
-        ),
-        Key(
-            name="max_non_split_rounding_mb",
-            kind="megabytes",
-            field="max_non_split_rounding_bytes",
-            source=f"{_LIBRARY}; pytorch PR 136174 (2024-09)",
-        ),
-        Key(
-            name="roundup_power2_divisions",
-            kind="divisions",
-            field="roundup_power2_divisions",
-            source=f"{_LIBRARY}; pytorch PRs 87290, 93942, 126830",
-        ),
-        Key(
-            name="garbage_collection_threshold",
-            kind="share",
-            field="garbage_collection_threshold",
-            source=_LIBRARY,
-        ),
-        Key(
-            name="expandable_segments",
-            kind="flag",
-            field="expandable_segments",
-            source=_LIBRARY,
-        ),
-        Key(
-            name="large_segment_size_mb",
-            kind="megabytes",
-            since=(2, 11),
-            field="large_segment_bytes",
-            source=f"{_LIBRARY}; pytorch PR 172056 (2026-01)",
-        ),
-        Key(
-            name="per_process_memory_fraction",
-            kind="share",
-            since=(2, 10),
-            field="memory_fraction",
-            source=_LIBRARY,
-        ),
-        Key(name="backend", kind="backend", source=_LIBRARY),
-        Key(name="release_lock_on_cudamalloc", kind="flag", source=_LIBRARY),
-        Key(name="release_lock_on_hipmalloc", kind="flag", source=_LIBRARY),
-        Key(name="pinned_use_cuda_host_register", kind="flag", source=_LIBRARY),
-        Key(name="pinned_use_hip_host_register", kind="flag", source=_LIBRARY),
-        Key(name="pinned_num_register_threads", kind="threads", source=_LIBRARY),
-        Key(name="pinned_use_background_threads", kind="flag", source=_LIBRARY),
-        Key(
-            name="graph_capture_record_stream_reuse",
-            kind="flag",
-            since=(2, 9),
-            source=_LIBRARY,
-        ),
-        Key(
-            name="pinned_reserve_segment_size_mb",
-            kind="positive",
-            since=(2, 10),
-            source=f"{_LIBRARY}; pytorch PR 164501 (2025-10)",
-        ),
-        Key(name="pinned_free_catch_all", kind="flag", since=(2, 12), source=_LIBRARY),
-        Key(name="throw_on_cudamalloc_oom", kind="flag", since=(2, 12), source=_LIBRARY),
-        Key(name="pinned_max_round_threshold_mb", kind="count", since=(2, 13), source=_LIBRARY),
-        Key(name="pinned_max_cached_size_mb", kind="count", since=(2, 13), source=_LIBRARY),
-    )
-}
+_KEYS: Final = (
+    Key("max_split_size_mb", "megabytes", "max_split_bytes"),
+    Key("max_non_split_rounding_mb", "megabytes", "max_non_split_rounding_bytes",
+        source=f"{_LIBRARY}; pytorch PR 136174 (2024-09)"),
+    Key("roundup_power2_divisions", "divisions", "roundup_power2_divisions",
+        source=f"{_LIBRARY}; pytorch PRs 87290, 93942, 126830"),
+    Key("garbage_collection_threshold", "share", "garbage_collection_threshold"),
+    Key("expandable_segments", "flag", "expandable_segments"),
+    Key("large_segment_size_mb", "megabytes", "large_segment_bytes", since=(2, 11),
+        source=f"{_LIBRARY}; pytorch PR 172056 (2026-01)"),
+    Key("per_process_memory_fraction", "share", "memory_fraction", since=(2, 10)),
+    Key("backend", "backend"),
+    Key("release_lock_on_cudamalloc", "flag"),
+    Key("release_lock_on_hipmalloc", "flag"),
+    Key("pinned_use_cuda_host_register", "flag"),
+    Key("pinned_use_hip_host_register", "flag"),
+    Key("pinned_num_register_threads", "threads"),
+    Key("pinned_use_background_threads", "flag"),
+    Key("graph_capture_record_stream_reuse", "flag", since=(2, 9)),
+    Key("pinned_reserve_segment_size_mb", "positive", since=(2, 10),
+        source=f"{_LIBRARY}; pytorch PR 164501 (2025-10)"),
+    Key("pinned_free_catch_all", "flag", since=(2, 12)),
+    Key("throw_on_cudamalloc_oom", "flag", since=(2, 12)),
+    Key("pinned_max_round_threshold_mb", "count", since=(2, 13)),
+    Key("pinned_max_cached_size_mb", "count", since=(2, 13)),
+)  # fmt: skip
+KEYS: Final[dict[str, Key]] = {key.name: key for key in _KEYS}
 
 RELEASES: Final[tuple[ReleaseRules, ...]] = (
     ReleaseRules(
@@ -172,7 +127,7 @@ def rules_of(torch_release: str) -> ReleaseRules:
     Releases newer than the last row follow the last row.
 
     Raises:
-        AllocatorSettingsError: for text that is no release, or one that is too old.
+        AllocatorSettingsError: for text that is not a release, or a release that is too old.
     """
     match = re.match(r"(\d+)\.(\d+)(?![0-9])", torch_release)
     if match is None:

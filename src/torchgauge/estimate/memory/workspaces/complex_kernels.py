@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from torchgauge.estimate.memory.workspaces.operands import tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
-from torchgauge.facts.trace import OpRecord, TensorSpec
+from torchgauge.facts.trace import OpRecord
 
 
 def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -11,9 +12,8 @@ def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``unary_op_impl_with_complex_to_float_out`` in ``aten/src/ATen/native/UnaryOps.cpp``.
     """
-    source = op.args[0]
-    is_complex = isinstance(source, TensorSpec) and source.dtype.startswith("complex")
-    return (source.nbytes,) if is_complex and isinstance(source, TensorSpec) else ()
+    source = tensor(op, 0)
+    return (source.nbytes,) if source.dtype.startswith("complex") else ()
 
 
 RULES: dict[str, Rule] = {"aten.abs.default": _complex_first, "aten.angle.default": _complex_first}

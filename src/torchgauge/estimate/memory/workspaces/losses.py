@@ -7,9 +7,7 @@ storage: ``trace/shapes/losses.py``.
 
 from __future__ import annotations
 
-from itertools import zip_longest
-from math import prod
-
+from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, itemsize
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
@@ -19,27 +17,16 @@ _NONE, _MEAN = 0, 1
 """PyTorch's numbers for a loss that is not reduced, and for one that is averaged."""
 
 
-def broadcast(*specs: TensorSpec) -> int:
-    """Return how many elements tensors have together when they are broadcast."""
-    sizes = zip_longest(*(reversed(spec.shape) for spec in specs), fillvalue=1)
-    return prod(0 if 0 in column else max(column) for column in sizes)
-
-
-def width(spec: TensorSpec) -> int:
-    """Return the bytes of an element, 0 where there is none."""
-    return spec.nbytes // spec.numel if spec.numel else 0
-
-
-def mean_scratch(elements: int, results: int, dtype: str, itemsize: int, platform: Platform) -> int:
+def mean_scratch(elements: int, results: int, dtype: str, width: int, platform: Platform) -> int:
     """Return the scratch bytes of a mean of ``elements`` numbers: the count that it divides by.
 
     Half precision is summed in a copy of float32. Source: ``mean_out`` in ``ReduceOps.cpp``.
     """
     if platform.type != "cpu":
         return 0
-    if dtype in ("bfloat16", "float16"):
+    if dtype in HALF:
         return 4 * results + max(4 * elements, NUMBER + 4)
-    return NUMBER + itemsize
+    return NUMBER + width
 
 
 def _argument(op: OpRecord, position: int, name: str, default: object) -> object:
@@ -57,8 +44,8 @@ def _after(op: OpRecord, reduction: object, all_bytes: int, platform: Platform) 
     if reduction != _MEAN:
         return 0
     output = op.outputs[0]
-    itemsize = width(output)
-    return mean_scratch(all_bytes // max(1, itemsize), 1, output.dtype, itemsize, platform)
+    width = itemsize(output)
+    return mean_scratch(all_bytes // max(1, width), 1, output.dtype, width, platform)
 
 
 def _per_element(*, casts: int) -> Rule:
@@ -70,9 +57,9 @@ def _per_element(*, casts: int) -> Rule:
 
     def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         reduction = _argument(op, 2, "reduction", _MEAN)
-        pair, itemsize = _tensors(op, 2), width(op.outputs[0])
-        whole = broadcast(*pair) * itemsize
-        copied = [s.numel * itemsize for s in pair if s.dtype != op.outputs[0].dtype]
+        pair, width = _tensors(op, 2), itemsize(op.outputs[0])
+        whole = broadcast(*pair) * width
+        copied = [s.numel * width for s in pair if s.dtype != op.outputs[0].dtype]
         copied = copied if platform.type == "cpu" else []
         if reduction == _NONE:
             return tuple(copied)
@@ -81,7 +68,7 @@ def _per_element(*, casts: int) -> Rule:
     return rule
 
 
-def _reduced_beside(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+def _reduced_apart(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The reduced loss, before it is copied to where the loss of each element was.
 
     ``binary_cross_entropy(input, target, weight, reduction)``, ``soft_margin_loss(input, target,
@@ -91,8 +78,8 @@ def _reduced_beside(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     reduction = _argument(op, position, "reduction", _MEAN)
     if reduction == _NONE:
         return ()
-    whole = broadcast(*_tensors(op, 2)) * width(op.outputs[0])
-    return width(op.outputs[0]), _after(op, reduction, whole, platform)
+    whole = broadcast(*_tensors(op, 2)) * itemsize(op.outputs[0])
+    return itemsize(op.outputs[0]), _after(op, reduction, whole, platform)
 
 
 def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -102,10 +89,10 @@ def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     of the positive class, less one and plus one, is there until it is multiplied.
     """
     reduction = _argument(op, 4, "reduction", _MEAN)
-    pair, itemsize = _tensors(op, 2), width(op.outputs[0])
-    whole = broadcast(*pair) * itemsize
+    pair, width = _tensors(op, 2), itemsize(op.outputs[0])
+    whole = broadcast(*pair) * width
     weight = _argument(op, 3, "pos_weight", None)
-    number = NUMBER + itemsize if platform.type == "cpu" else 0
+    number = NUMBER + width if platform.type == "cpu" else 0
     moments = [2 * whole]
     if isinstance(weight, TensorSpec):
         moments.append(2 * whole + weight.nbytes + number)
@@ -118,11 +105,11 @@ def _with_logits(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 def _cross_entropy_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The number of elements, which an averaged gradient is divided by."""
     mean = _argument(op, 4, "reduction", _MEAN) == _MEAN and platform.type == "cpu"
-    return (NUMBER + width(op.outputs[0]),) if mean else ()
+    return (NUMBER + itemsize(op.outputs[0]),) if mean else ()
 
 
 def _soft_margin_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Beside the gradient, ``-target`` and its product with the input."""
+    """Besides the gradient, ``-target`` and its product with the input."""
     source = op.args[1]
     return (2 * source.nbytes,) if isinstance(source, TensorSpec) else ()
 
@@ -136,8 +123,8 @@ RULES: dict[str, Rule] = {
     "aten.mse_loss.default": _per_element(casts=2),
     "aten.smooth_l1_loss.default": _per_element(casts=2),
     "aten.huber_loss.default": _per_element(casts=1),
-    "aten.binary_cross_entropy.default": _reduced_beside,
-    "aten.soft_margin_loss.default": _reduced_beside,
+    "aten.binary_cross_entropy.default": _reduced_apart,
+    "aten.soft_margin_loss.default": _reduced_apart,
     "aten.binary_cross_entropy_with_logits.default": _with_logits,
     "aten.binary_cross_entropy_backward.default": _cross_entropy_backward,
     "aten.soft_margin_loss_backward.default": _soft_margin_backward,

@@ -42,3 +42,5 @@ class Platform:
 
 Rule: TypeAlias = Callable[[OpRecord, Platform], tuple[int, ...]]
 """Bytes of the blocks that the kernel of an op has alive at its worst moment."""
+Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
+"""Bytes of the blocks that a kernel allocates for itself and frees before it returns."""

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
 
 from torchgauge.estimate.memory.workspaces import complex_kernels, losses, matrices
 from torchgauge.estimate.memory.workspaces.cpu import rules as cpu
 from torchgauge.estimate.memory.workspaces.cuda import attention, convolution, kernels
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Workspaces
 from torchgauge.facts.trace import OpRecord
-
-Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 
 _RULES: dict[str, dict[str, Rule]] = {
     "cpu": {**cpu.RULES, **complex_kernels.RULES, **losses.RULES},
@@ -43,6 +39,3 @@ def _workspaces(
         return ()
     factor = convolutions if "convolution" in op.name else 1
     return tuple(size * factor for size in rule(op, platform) if size * factor > 0)
-
-
-__all__ = ["Platform", "Workspaces", "workspaces_for"]

@@ -18,8 +18,8 @@ from typing import Final
 
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.traffic import given_tensors
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, Phase, Role, StorageEvent, StorageRecord, Trace
 
 MODULE: Final = "module"
@@ -78,7 +78,7 @@ def kind_name(kind: Kind) -> str:
     return _LIKE.get(kind, kind)
 
 
-class Traffic:
+class LastUses:
     """How far back each thing was last used, while a step's operators go by.
 
     A step is one of many, all alike: what it uses for the first time was last used a whole step
@@ -89,27 +89,27 @@ class Traffic:
     def __init__(
         self,
         trace: Trace,
-        moved: Mapping[int, float],
+        traffic: Mapping[int, float],
         scratch: Mapping[int, Sequence[int]] | None = None,
     ) -> None:
         """Begin a step.
 
         Args:
             trace: of the step.
-            moved: by operator, the bytes that it moves.
+            traffic: by operator, the bytes that it moves.
             scratch: by operator, the bytes of each block that it takes for itself.
         """
         self._trace = trace
-        self._moved = moved
+        self._traffic = traffic
         self._scratch = scratch or {}
         self._now = 0.0
-        self._whole = self._most = sum(moved.values())
+        self._whole = self._most = sum(traffic.values())
         self._used: dict[str | int, float] = {}
         """When, by the name of code or the index of a storage."""
         self._heap = Heap()
         self._event = 0
         self._mapped: dict[int, int] = {}
-        """Blocks alive that are mapped by themselves."""
+        """Blocks alive that are mapped separately."""
         self._most_mapped = 0
         for op in trace.ops:  # the step before
             self.code(op.name)
@@ -129,8 +129,8 @@ class Traffic:
     def data(self, op: OpRecord) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
         """Return bytes and distance of what an operator reads, and of what it makes.
 
-        Blocks aside that are mapped by themselves, and parameters in the forward and the backward:
-        weights of layers were timed lying in main memory.
+        Without blocks that are mapped separately, and without parameters in the forward and the
+        backward: weights of layers were timed lying in host memory.
         """
         storages = self._trace.storages
         made: list[tuple[float, float]] = []
@@ -144,7 +144,7 @@ class Traffic:
             if op.phase is Phase.OPTIMIZER or storages[index].role is not Role.PARAMETER:
                 size = float(min(tensor.nbytes, storages[index].nbytes))
                 read.append((size, min(self._since(index), self._most)))
-        self._now += self._moved.get(op.index, 0.0)
+        self._now += self._traffic.get(op.index, 0.0)
         for index in dict.fromkeys((*op.reads, *op.writes)):
             self._used[index] = self._now
             self._heap.use(index, self._now)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 from functools import cached_property, lru_cache
 from math import inf
-from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
@@ -16,12 +14,8 @@ from torchgauge.errors import DeviceError
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
 from torchgauge.estimate.time.cpu.surface import Roof, Surface
 from torchgauge.estimate.time.cpu.work import CpuWork
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 
-VARIABLE: Final = "TORCHGAUGE_CPU"
-"""The environment variable with the path of a file; empty for none."""
-HOME_FILE: Final = ".config/torchgauge/cpu.json"
-"""The file in the home directory."""
 _SCHEMA: Final = 4
 _UNLIKE_OTHERS: Final = ("cumsum", "bernoulli_", "native_dropout")
 """One element after the other, or with random numbers: no measure for operators not timed."""
@@ -63,7 +57,7 @@ class Overheads:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """A machine's surfaces by name, and what stands beside them."""
+    """A machine's surfaces by name, and everything else that was measured on it."""
 
     cpu: CpuName
     measured_on: str
@@ -130,6 +124,7 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: short(value) for name, value in values.items()}
 
 
+@lru_cache(maxsize=4)
 def from_json(text: str, source: str) -> Calibration:
     """Read a calibration.
 
@@ -163,7 +158,9 @@ def from_json(text: str, source: str) -> Calibration:
         )
         _check(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DeviceError(f"{source} is no calibration of a CPU: {error!r}", hint=_HINT) from error
+        raise DeviceError(
+            f"{source} is not a calibration of a CPU: {error!r}", hint=_HINT
+        ) from error
     return found
 
 
@@ -221,43 +218,3 @@ def _check_numbers(what: str, values: Iterable[Any], above: float = -inf) -> Non
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not above < value < inf:
             raise ValueError(f"{what}: {value!r}")
-
-
-def default_path() -> Path | None:
-    """Return where a calibration is kept; ``None`` if the variable is empty, or without a home."""
-    given = os.environ.get(VARIABLE)
-    if given is not None and not given:
-        return None
-    try:
-        return Path(given).expanduser() if given else Path.home() / HOME_FILE
-    except RuntimeError:  # nobody's home
-        return Path(given) if given else None
-
-
-def load() -> Calibration | None:
-    """Return this machine's calibration, ``None`` where there is none.
-
-    Raises:
-        DeviceError: the file cannot be read or is no calibration; a named file is missing.
-    """
-    path = default_path()
-    if path is None:
-        return None
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError as error:
-        if os.environ.get(VARIABLE):
-            raise DeviceError(
-                f"there is no file {path}", hint=f"correct or unset the variable {VARIABLE}"
-            ) from error
-        return None
-    return _read(path, changed)
-
-
-@lru_cache(maxsize=4)
-def _read(path: Path, changed: int) -> Calibration:
-    """Read a file as it was when it had that time of change."""
-    try:
-        return from_json(path.read_text(encoding="utf-8"), str(path))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DeviceError(f"cannot read {path}: {error}", hint=_HINT) from error

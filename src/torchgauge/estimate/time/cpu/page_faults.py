@@ -1,7 +1,7 @@
 """Memory that the C library takes from the system anew in every step: its pages are faulted in.
 
 The first touch of a page costs the kernel about a microsecond, which for a large tensor is as long
-as the operator itself. glibc's ``malloc`` maps each block of 32 MiB and more by itself, and unmaps
+as the operator itself. glibc's ``malloc`` maps each block of 32 MiB and more separately, and unmaps
 it when it is freed; smaller ones come from the heap, which keeps what it was given.
 
 Source: glibc 2.36, ``malloc/malloc.c``: ``sysmalloc``, ``DEFAULT_MMAP_THRESHOLD_MAX``; the
@@ -16,14 +16,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from torchgauge.estimate.memory.steps import repeat
+from torchgauge.estimate.memory.loop import repeat
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.facts.trace import Trace
 
 PAGE: Final = 4096
 """Bytes."""
 MAPPED_FROM: Final = 32 * 2**20
-"""Bytes of the smallest block that is mapped by itself."""
+"""Bytes of the smallest block that is mapped separately."""
 
 
 def faulted_bytes(trace: Trace, threads: int) -> dict[int, int]:

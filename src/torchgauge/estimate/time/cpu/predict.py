@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
-from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Traffic, kind_name
+from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, LastUses, kind_name
 from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.estimate.time.steady import is_first_step_only
-from torchgauge.estimate.time.timeline import KernelRun
 from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Trace
 
 _MICROSECOND = 1e-6
@@ -35,7 +34,7 @@ _DTYPE_GROUPS = {
 
 
 def op_seconds(work: CpuWork, calibration: Calibration) -> float:
-    """Return how long an operator takes by itself."""
+    """Return how long an operator takes, without what surrounds it."""
     roof = calibration.roof.seconds(work.padded_flops, work.nbytes)
     surface = calibration.surface_of(work)
     if surface is None:
@@ -146,12 +145,12 @@ class _Steps:
         workspaces = workspaces_for(Platform(type="cpu", threads=threads))
         scratch = {op.index: workspaces(op) for op in trace.ops if op.index in self._works}
         # Scratch memory is written and read.
-        self._moved = {
+        self._traffic = {
             index: work.nbytes + 2.0 * sum(scratch[index])
             for index, work in self._works.items()
             if work is not None
         }
-        self._traffic = Traffic(trace, self._moved, scratch)
+        self._last_uses = LastUses(trace, self._traffic, scratch)
         self._known: dict[CpuWork, float] = {}
         self._types = {module.path: module.type for module in trace.modules}
 
@@ -173,11 +172,11 @@ class _Steps:
     def _python(self, call: ModuleCall) -> Iterator[tuple[int, float]]:
         """Yield what entering a call takes of the one around it, and its own Python."""
         overheads, caches = self._calibration.overheads, self._calibration.caches
-        distance = self._traffic.code(MODULE)
+        distance = self._last_uses.code(MODULE)
         entering = overheads.module_us * _MICROSECOND + caches.code_seconds(MODULE, distance)
         yield call.parent, entering
         if call.python_calls:
-            distance = self._traffic.code(f"{PYTHON} of {self._types.get(call.path)}")
+            distance = self._last_uses.code(f"{PYTHON} of {self._types.get(call.path)}")
             per_call = overheads.python_us * _MICROSECOND + caches.code_seconds(PYTHON, distance)
             yield call.index, call.python_calls * per_call
 
@@ -186,8 +185,8 @@ class _Steps:
     ) -> _Step:
         calibration, caches = self._calibration, self._calibration.caches
         overhead = _overhead(op, work, self._trace, calibration.overheads) * _MICROSECOND
-        distance = self._traffic.code(op.name)
-        read, made = self._traffic.data(op)
+        distance = self._last_uses.code(op.name)
+        read, made = self._last_uses.data(op)
         if work is None:
             overhead += caches.code_seconds(VIEW, distance)
             return _Step(op=op, waits=waits, overhead=overhead)
@@ -197,7 +196,7 @@ class _Steps:
         seconds = self._known[work] + pages * calibration.overheads.page_us * _MICROSECOND
         if _FIRST in work.surface:
             return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
-        overhead += caches.code_seconds(kind_name(work.kind), distance, self._moved[op.index])
+        overhead += caches.code_seconds(kind_name(work.kind), distance, self._traffic[op.index])
         for nbytes, since in read:
             seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
         for nbytes, since in made:

@@ -9,16 +9,12 @@ from typing import Final
 
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
 from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
-    BLOCK,
-    Convolution,
-    read,
-    up,
-)
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
+from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
-from torchgauge.estimate.time.gpu.kernels import kernels_of, packet_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.traffic import given_tensors
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of, packet_of
+from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _SHORT: Final = 32
@@ -125,7 +121,7 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
 
 
 def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
-    """``[rows, inner] · [inner, columns]``, narrow ones by themselves: few vectors, left-overs."""
+    """``[rows, inner] · [inner, columns]``, narrow ones apart: few vectors, left-overs."""
     return _Place(
         surface="mm.narrow" if min(columns, inner) < _SHORT else "mm",
         sizes=(rows, columns, inner, 2.0 if has_bias else 1.0),

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from torchgauge.estimate.time.gpu.kinds import Kind
+from torchgauge.estimate.time.kernels.kinds import Kind
 
 Number = Any
 """A float, or an array of floats."""
@@ -115,13 +115,13 @@ def _matmul(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[
 def _convolution(
     _: Kind, work: Any, rates: Rates, c: Mapping[str, Number]
 ) -> tuple[Number, Number]:
-    moved = _memory(work.nbytes, c["convolution.memory"], rates, c)
+    memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
     grouped = 1.0 + c["convolution.grouped"] * (1.0 - 1.0 / work.batch)
     other = c["convolution.gradient"] ** work.is_gradient
     product = _product(work, rates, c, "convolution") * gathered * grouped * other
-    return product + copied * rates.copies_layout * c["convolution.copied"], moved
+    return product + copied * rates.copies_layout * c["convolution.copied"], memory
 
 
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torchgauge.devices import Device
-from torchgauge.estimate.time.gpu.coefficients import built_in
+from torchgauge.devices.coefficients import coefficients
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.gpu.rates import arithmetic_of, double_share, rates_of
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.facts.scenario import Precision, Scenario
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class DeviceModel:
     """A device, the switches of the run, and the coefficients."""
 
     device: Device
-    coefficients: Mapping[str, float] = field(default_factory=lambda: built_in().values)
+    coefficients: Mapping[str, float] = field(default_factory=coefficients)
     tf32_matmul: bool = False
     """``torch.backends.cuda.matmul.allow_tf32``."""
     _rates: dict[tuple[str, bool, bool], Rates] = field(
@@ -52,3 +53,8 @@ class DeviceModel:
     def is_predictable(self) -> bool:
         """Return whether the datasheet's rates that every prediction needs are known."""
         return self.device.fp32_flops_per_second is not None
+
+
+def model_of(device: Device, scenario: Scenario) -> DeviceModel:
+    """Return the device as a scenario runs it."""
+    return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)

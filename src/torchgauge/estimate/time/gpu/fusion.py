@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from torchgauge.estimate.time.gpu.kernels import kernels_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.gpu.timeline import Issue
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.kernels.traffic import given_tensors
+from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
-from torchgauge.estimate.time.timeline import Issue
-from torchgauge.estimate.time.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, Trace
 
 FUSABLE = frozenset(

@@ -13,11 +13,11 @@ from dataclasses import replace
 from torchgauge.devices.device import Arithmetic
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.gpu.fusion import fused
-from torchgauge.estimate.time.gpu.kernels import kernels_of
-from torchgauge.estimate.time.gpu.kinds import Kind
-from torchgauge.estimate.time.prediction import Prediction
+from torchgauge.estimate.time.gpu.timeline import Issue, dispatch_seconds, run
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of
+from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
-from torchgauge.estimate.time.timeline import Issue, KernelRun, dispatch_seconds, run
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
 from torchgauge.facts.trace import Trace
 

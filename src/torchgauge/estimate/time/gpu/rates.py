@@ -9,14 +9,13 @@ clock that a power allows goes with a root of it (coefficient ``power``).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
-from statistics import median
 from typing import Final
 
-from torchgauge.devices import Device, all_devices
+from torchgauge.devices import Device
 from torchgauge.devices.device import Arithmetic, Kind
+from torchgauge.devices.power import headroom
 from torchgauge.estimate.time.gpu.cost import Rates
-from torchgauge.estimate.time.gpu.work import Work
+from torchgauge.estimate.time.kernels.work import Work
 
 _BY_DTYPE: Final[Mapping[str, Arithmetic]] = {
     "float16": Arithmetic.FP16,
@@ -27,7 +26,7 @@ _BY_DTYPE: Final[Mapping[str, Arithmetic]] = {
     "uint8": Arithmetic.INT8,
 }
 _DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
-"""float64 beside float32: of boards for data centers, and of all others.
+"""Rate of float64 as a share of float32: boards for data centers, and all others.
 
 Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
 
@@ -94,40 +93,3 @@ def _own(device: Device, name: str, coefficients: Mapping[str, float]) -> float:
     """Return the coefficient of a device, else that of its architecture, else the common one."""
     shared = coefficients.get(f"{device.architecture}.{name}", coefficients[name])
     return coefficients.get(f"{device.name}.{name}", shared)
-
-
-def headroom(device: Device, arithmetic: Arithmetic) -> float:
-    """Return the watts per FLOP as a share of those of its siblings, at most 1.
-
-    >>> from torchgauge.devices import find_device
-    >>> headroom(find_device("T4"), Arithmetic.FP32) < 0.6
-    True
-    """
-    own = _watts_per_flop(device, arithmetic)
-    others = _siblings(device.architecture, arithmetic, device.kind is Kind.CONSUMER)
-    return 1.0 if own is None or others is None else min(1.0, own / others)
-
-
-def _watts_per_flop(device: Device, arithmetic: Arithmetic) -> float | None:
-    peak = device.peak_rate(arithmetic)
-    return device.tdp_watts / peak if peak and device.tdp_watts else None
-
-
-@cache
-def _siblings(architecture: str, arithmetic: Arithmetic, consumer: bool) -> float | None:
-    """Return the median watts per FLOP of an architecture; laptops and small boards aside.
-
-    Tensor cores of consumer boards run at half rate, so those are siblings of each other alone.
-    """
-    if not architecture:
-        return None
-    apart = arithmetic is not Arithmetic.FP32
-    found = [
-        _watts_per_flop(device, arithmetic)
-        for device in all_devices()
-        if device.architecture == architecture
-        and device.kind in (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER)
-        and (not apart or (device.kind is Kind.CONSUMER) == consumer)
-    ]
-    known = [watts for watts in found if watts is not None]
-    return median(known) if known else None

@@ -7,13 +7,12 @@ Source: ``cpu_flash_attention`` and its backward in PyTorch's
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor, up
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
-_FLOAT = 4
 _PACKED_FROM = 64
 """Queries and keys from which on the keys are copied."""
 _KEYS = 512
@@ -30,7 +29,7 @@ def _blocks(query: TensorSpec, key: TensorSpec) -> tuple[int, int]:
 
 def _sum_width(query: TensorSpec) -> int:
     """Return the bytes of an accumulator: half precision accumulates in float32."""
-    return 2 * _FLOAT if query.dtype == "float64" else _FLOAT
+    return 2 * FLOAT if query.dtype == "float64" else FLOAT
 
 
 def _flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -38,11 +37,10 @@ def _flash(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     In bfloat16 copies of keys and values in the order of AMX tiles.
     """
-    query, key = op.args[0], op.args[1]
-    assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    query, key = tensor(op, 0), tensor(op, 1)
     queries, keys = _blocks(query, key)
     rows = queries * (keys + 2 + query.shape[3])
-    reduced = queries * keys * 2 if query.dtype in ("bfloat16", "float16") else 0
+    reduced = queries * keys * 2 if query.dtype in HALF else 0
     packed = 0
     if query.dtype == "bfloat16" and min(query.shape[2], key.shape[2]) >= _PACKED_FROM:
         pairs = up(key.shape[2], 2) * up(query.shape[3], 2)
@@ -57,13 +55,11 @@ def _flash_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Before them a copy of the output's gradient in the order of the heads inside of positions,
     unless it comes so (``flash_attention_backward_kernel_impl``).
     """
-    gradient, query, key = op.args[:3]
-    assert isinstance(gradient, TensorSpec)
-    assert isinstance(query, TensorSpec) and isinstance(key, TensorSpec)
+    gradient, query, key = (tensor(op, position) for position in range(3))
     copied = 0 if Layout.HEADS_INSIDE in op.layouts[0] else gradient.nbytes
     queries, keys = _blocks(query, key)
     scores = platform.threads * 2 * queries * keys
-    reduced = scores * 2 if query.dtype in ("bfloat16", "float16") else 0
+    reduced = scores * 2 if query.dtype in HALF else 0
     scratch = _largest_product(query, key) if reduced else 0
     width = _sum_width(query)
     return copied, scores * width, scratch, platform.threads * queries * width, reduced
@@ -85,14 +81,13 @@ def _largest_product(query: TensorSpec, key: TensorSpec) -> int:
                     is_left_transposed=flipped and left > 1, is_right_transposed=False,
                 )  # fmt: skip
                 largest = max(largest, scratch_bytes(product, query.dtype))
-    return largest + _FLOAT
+    return largest + FLOAT
 
 
 def _safe_softmax(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Which scores are minus infinity, which rows are so as a whole, and a zero."""
-    scores = op.args[0]
-    assert isinstance(scores, TensorSpec)
-    return scores.numel, scores.numel // max(1, scores.shape[-1]), _FLOAT
+    scores = tensor(op, 0)
+    return scores.numel, scores.numel // max(1, scores.shape[-1]), FLOAT
 
 
 RULES: dict[str, Rule] = {

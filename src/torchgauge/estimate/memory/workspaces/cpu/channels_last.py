@@ -17,10 +17,8 @@ from math import prod
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
     BLOCK,
-    FLOAT,
     HALF_BLOCK,
     Convolution,
-    up,
 )
 from torchgauge.estimate.memory.workspaces.onednn.kernels import (
     input_is_blocked,
@@ -30,6 +28,7 @@ from torchgauge.estimate.memory.workspaces.onednn.kernels import (
     weight_is_blocked,
 )
 from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import fits, stays_folded
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 from torchgauge.estimate.memory.workspaces.platform import Platform
 
 _MANY_PIXELS = 81

@@ -17,7 +17,6 @@ from torchgauge.estimate.memory.workspaces.cpu.deconvolution import (
 from torchgauge.estimate.memory.workspaces.cpu.own_convolution import own_gradients, own_output
 from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
-    FLOAT,
     Convolution,
     handed_over,
     is_one_order,
@@ -32,6 +31,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     forward_scratch,
     input_scratch,
 )
+from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
@@ -43,7 +43,7 @@ def _copy(spec: TensorSpec, layout: Layout, *, channels_last: bool) -> int:
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Operands in oneDNN's layouts; then, without channels-last, its result beside PyTorch's.
+    """Operands in oneDNN's layouts; then, without channels-last, its result and PyTorch's.
 
     ``convolution(source [N, C, …], weight, bias, stride, padding, dilation, …, groups)``.
     """

@@ -15,7 +15,6 @@ from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_chann
 from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
-    FLOAT,
     Convolution,
     handed_over,
     is_one_order,
@@ -29,12 +28,13 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     forward_scratch,
     input_scratch,
 )
+from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import TensorSpec
 
 
 def deconvolution(case: Convolution, output: TensorSpec, platform: Platform) -> tuple[int, ...]:
-    """Operands in oneDNN's layouts and an image's copy; then its result beside PyTorch's."""
+    """Operands in oneDNN's layouts and an image's copy; then its result and PyTorch's."""
     backwards = _backwards(case, output)
     bias = output.nbytes + ALIGNMENT if case.has_bias else 0  # added to a copy
     if case.is_channels_last:
@@ -61,7 +61,7 @@ def deconvolution(case: Convolution, output: TensorSpec, platform: Platform) -> 
 def deconvolution_backward(
     case: Convolution, gradient: TensorSpec, mask: tuple[bool, ...], platform: Platform
 ) -> tuple[int, ...]:
-    """Return the scratch bytes of both gradients: the input's, then the weight's beside it."""
+    """Return the scratch bytes of both gradients: the input's, then the weight's in addition."""
     backwards = _backwards(case, gradient)
     image = case.source.nbytes if mask[0] else 0
     own = case.weight.nbytes if mask[1] else 0

@@ -2,73 +2,29 @@
 
 from __future__ import annotations
 
-from itertools import zip_longest
 from math import prod
 
+from torchgauge.estimate.memory.workspaces.operands import (
+    FLOAT,
+    HALF,
+    INDEX,
+    broadcast,
+    contiguous,
+    itemsize,
+    layout,
+    tensor,
+    whole,
+)
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
-_FLOAT = 4
-_INDEX = 8
 _SMALL_UPSAMPLING = 128
 """Height + width of an output up to which it is made with its channels last."""
 _VECTOR_CHANNELS = 3
 _LINEAR = 2
 """Pixels of which one is made along a line in linear interpolation."""
-_HALVES = ("bfloat16", "float16")
 _MAXIMUM = 2
 """PyTorch's number for embedding bags that take the maximum; 0 is the sum, 1 the mean."""
-
-
-def _tensor(op: OpRecord, position: int) -> TensorSpec:
-    value = op.args[position]
-    assert isinstance(value, TensorSpec)
-    return value
-
-
-def _layout(op: OpRecord, position: int) -> Layout:
-    return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
-
-
-def _batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A factor and a summand per channel, and sums per thread with channels last in training.
-
-    Where the input is neither contiguous nor channels last, the reciprocal deviation instead: the
-    sum with epsilon, its root and ones (in training of float32 it is saved before).
-
-    Source: ``batch_norm_cpu_collect_linear_and_constant_terms``,
-    ``batch_norm_cpu_collect_stats_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp`` and
-    ``batch_norm_cpu_transform_input_template`` in ``Normalization.cpp``.
-    """
-    data, layout, training = _tensor(op, 0), _layout(op, 0), bool(op.args[5])
-    channel = data.shape[1] * _FLOAT
-    if not layout & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST):
-        if training and data.dtype == "float32":
-            ones_and_zeros = 0 if isinstance(op.args[1], TensorSpec) else 2 * _FLOAT
-            return (max(ones_and_zeros, 12 - channel),)  # 12: the count that means are divided by
-        return (max(3 * channel, 12 + channel),)
-    flat = len(data.shape) == 2 or Layout.CHANNELS_LAST in layout
-    return channel, channel, platform.threads * channel if training and flat else 0
-
-
-def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The input's gradient a second time, where it is asked for and the layouts agree.
-
-    Then, with channels last, sums of two kinds per thread. Source:
-    ``batch_norm_backward_cpu_template`` in ``Normalization.cpp`` and
-    ``batch_norm_cpu_backward_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp``.
-    """
-    ours, theirs = _layout(op, 0), _layout(op, 1)
-    suggests = Layout.SUGGESTS_CHANNELS_LAST
-    dense = Layout.CONTIGUOUS | Layout.CHANNELS_LAST
-    shape, mask = _tensor(op, 1).shape, op.args[9]
-    channel = shape[1] * _FLOAT
-    if (suggests in ours) != (suggests in theirs) or not (ours & dense and theirs & dense):
-        return (channel,)
-    flat = len(shape) == 2 or Layout.CONTIGUOUS not in ours
-    assert isinstance(mask, tuple)
-    again = _tensor(op, 1).nbytes if mask[0] else 0
-    return (max(again, 2 * platform.threads * channel if flat else 0),)
 
 
 def _pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -78,50 +34,10 @@ def _pack_padded_sequence(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     copied. Where time comes first nothing is counted, since steps that every sequence has are not
     copied. Source: ``_pack_padded_sequence`` in ``PackedSequence.cpp``.
     """
-    batch_first, shape = op.args[2], _tensor(op, 0).shape
-    if not batch_first or 1 in shape[:2] or Layout.CONTIGUOUS not in _layout(op, 0):
+    batch_first, shape = op.args[2], tensor(op, 0).shape
+    if not batch_first or 1 in shape[:2] or Layout.CONTIGUOUS not in layout(op, 0):
         return ()
     return (op.outputs[0].nbytes,)
-
-
-def _layer_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A contiguous copy of the input (``layer_norm_cpu`` in ``layer_norm.cpp``)."""
-    return (0 if Layout.CONTIGUOUS in _layout(op, 0) else _tensor(op, 0).nbytes,)
-
-
-def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Contiguous copies, and sums of the weight's and the bias' gradients per thread.
-
-    Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
-    """
-    copies = [0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)]
-    mask, shape = op.args[7], op.args[2]
-    assert isinstance(mask, tuple) and isinstance(shape, tuple)
-    if not (mask[1] or mask[2]) or _tensor(op, 1).numel == 0:
-        return tuple(copies)
-    size = 1
-    for extent in shape:
-        assert isinstance(extent, int)
-        size *= extent
-    return *copies, 2 * platform.threads * size * _FLOAT
-
-
-def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """With channels last, a factor and a summand per sample and channel.
-
-    Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
-    """
-    batch, channels = op.args[3], op.args[4]
-    assert isinstance(batch, int) and isinstance(channels, int)
-    last = Layout.SUGGESTS_CHANNELS_LAST in _layout(op, 0)
-    return (2 * batch * channels * _FLOAT if last else 0,)
-
-
-def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
-    batch, channels = op.args[5], op.args[6]
-    assert isinstance(batch, int) and isinstance(channels, int)
-    return (batch * channels * _FLOAT,) * 2
 
 
 def _upsample(factors: int) -> Rule:
@@ -133,17 +49,16 @@ def _upsample(factors: int) -> Rule:
     """
 
     def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        source, output, layout = _tensor(op, 0), op.outputs[0], _layout(op, 0)
-        last, sides = Layout.CHANNELS_LAST in layout, output.shape[2:]
+        source, output, order = tensor(op, 0), op.outputs[0], layout(op, 0)
+        last, sides = Layout.CHANNELS_LAST in order, output.shape[2:]
         several = source.shape[1] > _VECTOR_CHANNELS
-        itemsize = output.nbytes // max(1, output.numel)
-        positions = factors * sum(sides) * (_INDEX + itemsize)
+        positions = factors * sum(sides) * (INDEX + itemsize(output))
         if len(sides) != 2 or factors > _LINEAR:
             return (0 if last and several and factors <= _LINEAR else positions,)
         colours = factors == _LINEAR and source.shape[1] == _VECTOR_CHANNELS
         if not (last and several) and not colours and sum(sides) > _SMALL_UPSAMPLING:
             return (positions,)
-        made_so = Layout.SUGGESTS_CHANNELS_LAST in layout
+        made_so = Layout.SUGGESTS_CHANNELS_LAST in order
         return 0 if last else source.nbytes, 0 if made_so else output.nbytes
 
     return rule
@@ -151,34 +66,22 @@ def _upsample(factors: int) -> Rule:
 
 def _upsample_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """A contiguous copy of the gradient (``cpu_upsample_linear_backward``)."""
-    strange = not _layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
-    return (_tensor(op, 0).nbytes if strange else 0,)
+    strange = not layout(op, 0) & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST)
+    return (tensor(op, 0).nbytes if strange else 0,)
 
 
 def _of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input as floats, where it has whole numbers (``TensorIteratorBase::compute_types``)."""
-    source, output = _tensor(op, 0), op.outputs[0]
-    whole = source.dtype.startswith(("int", "uint", "bool"))
-    return (output.nbytes if whole else 0,)
+    source, output = tensor(op, 0), op.outputs[0]
+    is_whole = source.dtype.startswith(("int", "uint", "bool"))
+    return (output.nbytes if is_whole else 0,)
 
 
-_OF_FLOATS = (
+_OFFLOATS = (
     "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf", "erfc",
     "erfinv", "exp", "exp2", "expm1", "i0", "lgamma", "log", "log10", "log1p", "log2", "logit",
     "reciprocal", "rsqrt", "sigmoid", "sin", "sinc", "sinh", "sqrt", "tan", "tanh",
 )  # fmt: skip
-
-
-def _contiguous(*positions: int) -> Rule:
-    """Contiguous copies of arguments (``SoftMax.cpp``)."""
-
-    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-        return tuple(
-            0 if Layout.CONTIGUOUS in _layout(op, index) else _tensor(op, index).nbytes
-            for index in positions
-        )
-
-    return rule
 
 
 def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -187,37 +90,24 @@ def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (op.outputs[0].nbytes if isinstance(dims, tuple) and len(dims) > 1 else 0,)
 
 
-def _embedding(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Contiguous indices (``embedding`` in ``Embedding.cpp`` reshapes them)."""
-    return (0 if Layout.CONTIGUOUS in _layout(op, 1) else _tensor(op, 1).nbytes,)
-
-
-def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """Contiguous indices and gradient (``embedding_dense_backward_cpu`` in ``Embedding.cpp``)."""
-    return tuple(
-        0 if Layout.CONTIGUOUS in _layout(op, i) else _tensor(op, i).nbytes for i in (0, 1)
-    )
-
-
 def _sort(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension (``sort_stable_kernel`` in ``cpu/SortingKernel.cpp``)."""
     if op.name == "aten.sort.stable":
         dim = dict(op.kwargs).get("dim", -1)
     else:
         dim = op.args[1] if len(op.args) > 1 else -1
-    shape = _tensor(op, 0).shape
+    shape = tensor(op, 0).shape
     assert isinstance(dim, int)
-    return (shape[dim] * _INDEX if shape else 0,)
+    return (shape[dim] * INDEX if shape else 0,)
 
 
 def _unfold_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Positions along the dimension, where windows overlap (``UnfoldBackward.cpp``)."""
-    shape, dim, size, step = op.args[1:5]
-    assert isinstance(shape, tuple) and isinstance(dim, int)
-    assert isinstance(size, int) and isinstance(step, int)
-    extent = shape[dim] if shape else 1
+    shape = op.args[1]
+    assert isinstance(shape, tuple)
+    extent = shape[whole(op, 2)] if shape else 1
     assert isinstance(extent, int)
-    return (extent * _INDEX if step < size else 0,)
+    return (extent * INDEX if whole(op, 4) < whole(op, 3) else 0,)
 
 
 def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -226,7 +116,7 @@ def _cumulative(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``impl_func_cum_ops`` in ``ReduceOps.cpp``.
     """
     result = op.outputs[0]
-    return () if _tensor(op, 0).dtype == result.dtype else (result.nbytes,)
+    return () if tensor(op, 0).dtype == result.dtype else (result.nbytes,)
 
 
 def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -234,10 +124,8 @@ def _masked_select(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``masked_select_out_impl_cpu`` in ``TensorAdvancedIndexing.cpp``.
     """
-    shapes = (_tensor(op, 0).shape, _tensor(op, 1).shape)
-    sizes = zip_longest(*(reversed(shape) for shape in shapes), fillvalue=1)
-    count = prod(0 if 0 in pair else max(pair) for pair in sizes)
-    return (max(0, (count + 1) * _INDEX - op.outputs[0].nbytes),)
+    count = broadcast(tensor(op, 0), tensor(op, 1))
+    return (max(0, (count + 1) * INDEX - op.outputs[0].nbytes),)
 
 
 def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -245,13 +133,13 @@ def _ctc_loss_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``ctc_loss_backward_cpu_template`` in ``LossCTC.cpp``.
     """
-    return (_tensor(op, 6).nbytes,)
+    return (tensor(op, 6).nbytes,)
 
 
 def _repeat(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Numbers of the repeated dimensions as tensors: measured, 2.13."""
     times = op.args[1]
-    return (4 * _INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
+    return (4 * INDEX * len(times) if isinstance(times, tuple) and op.outputs[0].numel else 0,)
 
 
 def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -259,7 +147,7 @@ def _bags(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``_embedding_bag_cpu_impl_out`` and ``make_offset2bag`` in ``EmbeddingBag.cpp``.
     """
-    table, indices = _tensor(op, 0), _tensor(op, 1)
+    table, indices = tensor(op, 0), tensor(op, 1)
     _, bag_of_index, sizes, most = op.outputs
     if not bag_of_index.numel:
         return ()
@@ -276,28 +164,28 @@ def _bags_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``_embedding_bag_backward``, ``_embedding_bag_dense_backward_cpu_sum_mean`` and
     ``…_max`` in ``EmbeddingBag.cpp``.
     """
-    gradient, indices, rows = _tensor(op, 0), _tensor(op, 1), _tensor(op, 5)
+    gradient, indices, rows = tensor(op, 0), tensor(op, 1), tensor(op, 5)
     if op.args[9] is True or not indices.numel:
         return ()
     number = indices.nbytes // indices.numel
     if op.args[8] == _MAXIMUM:
         return (gradient.nbytes + rows.nbytes + gradient.shape[0] * number,)
-    bag_of_index = 0 if _tensor(op, 3).numel else (indices.numel + 1) * number
+    bag_of_index = 0 if tensor(op, 3).numel else (indices.numel + 1) * number
     return (max(2 * bag_of_index - op.outputs[0].nbytes, bag_of_index + 3 * indices.nbytes),)
 
 
 def _gather(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The result in float32, where it has half of that: measured, 2.13."""
     output = op.outputs[0]
-    if output.dtype not in _HALVES or len(output.shape) < 2:
+    if output.dtype not in HALF or len(output.shape) < 2:
         return ()
-    return (output.numel * _FLOAT if Layout.CONTIGUOUS in _layout(op, 1) else 0,)
+    return (output.numel * FLOAT if Layout.CONTIGUOUS in layout(op, 1) else 0,)
 
 
 def _scatter(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """What is written to in float32, where it has half of that: measured, 2.13."""
-    written = _tensor(op, 0)
-    return (written.numel * _FLOAT if written.dtype in _HALVES else 0,)
+    written = tensor(op, 0)
+    return (written.numel * FLOAT if written.dtype in HALF else 0,)
 
 
 def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -306,9 +194,9 @@ def _logsumexp(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``logsumexp_out_impl`` in ``ReduceOps.cpp``.
     """
     output = op.outputs[0]
-    itemsize = output.nbytes // max(1, output.numel)
-    whole = output.nbytes + _tensor(op, 0).numel * itemsize
-    return (max(whole, output.nbytes + _INDEX + itemsize + output.numel),)
+    width = itemsize(output)
+    less = output.nbytes + tensor(op, 0).numel * width
+    return (max(less, output.nbytes + INDEX + width + output.numel),)
 
 
 def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -325,7 +213,7 @@ def _joined(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Both products of one step of the loop (``_trilinear`` in ``Linear.cpp``)."""
-    factors = [_tensor(op, position).shape for position in range(3)]
+    factors = [tensor(op, position).shape for position in range(3)]
     expands = [value for value in op.args[3:6] if isinstance(value, tuple)]
     summed, unroll = op.args[6], op.args[7] if len(op.args) > 7 else 1
     rank = len(factors[0]) + len(expands[0])
@@ -338,7 +226,7 @@ def _trilinear(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     gone = [dim for dim in summed if dim in expands[2]]
     first = prod(max(sizes[0][dim], sizes[1][dim]) for dim in loop if dim not in gone)
     second = prod(max(size[dim] for size in sizes) for dim in loop if dim not in summed)
-    width = op.outputs[0].nbytes // max(1, op.outputs[0].numel)
+    width = itemsize(op.outputs[0])
     return first * width, second * width
 
 
@@ -354,23 +242,17 @@ RULES: dict[str, Rule] = {
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
     "aten.masked_select.default": _masked_select,
     "aten._pack_padded_sequence.default": _pack_padded_sequence,
-    "aten.native_batch_norm.default": _batch_norm,
-    "aten.native_batch_norm_backward.default": _batch_norm_backward,
-    "aten.native_layer_norm.default": _layer_norm,
-    "aten.native_layer_norm_backward.default": _layer_norm_backward,
-    "aten.native_group_norm.default": _group_norm,
-    "aten.native_group_norm_backward.default": _group_norm_backward,
     **{f"aten.upsample_nearest{count}d.default": _upsample(1) for count in (1, 2, 3)},
     **{f"aten._upsample_nearest_exact{count}d.default": _upsample(1) for count in (1, 2, 3)},
     "aten.upsample_linear1d.default": _upsample(_LINEAR),
     "aten.upsample_bilinear2d.default": _upsample(_LINEAR),
     "aten.upsample_trilinear3d.default": _upsample(_LINEAR),
     "aten.upsample_bicubic2d.default": _upsample(4),
-    **{f"aten.{name}.default": _of_floats for name in _OF_FLOATS},
-    "aten._softmax.default": _contiguous(0),
-    "aten._log_softmax.default": _contiguous(0),
-    "aten._softmax_backward_data.default": _contiguous(0, 1),
-    "aten._log_softmax_backward_data.default": _contiguous(0, 1),
+    **{f"aten.{name}.default": _of_floats for name in _OFFLOATS},
+    "aten._softmax.default": contiguous(0),  # ``SoftMax.cpp``
+    "aten._log_softmax.default": contiguous(0),
+    "aten._softmax_backward_data.default": contiguous(0, 1),
+    "aten._log_softmax_backward_data.default": contiguous(0, 1),
     "aten.upsample_nearest2d_backward.default": _upsample_backward,
     "aten.upsample_bilinear2d_backward.default": _upsample_backward,
     "aten.roll.default": _roll,
@@ -380,24 +262,18 @@ RULES: dict[str, Rule] = {
     "aten._embedding_bag_backward.default": _bags_backward,
     "aten.gather.default": _gather,
     **{
-        f"aten.scatter{name}": _scatter
-        for name in (
-            ".src",
-            "_.src",
-            ".value",
-            "_.value",
-            "_add.default",
-            "_add_.default",
-            "_reduce.two",
-            "_reduce_.two",
-        )
+        f"aten.scatter{kind}{in_place}.{overload}": _scatter
+        for in_place in ("", "_")
+        for kind, overload in (("", "src"), ("", "value"), ("_add", "default"), ("_reduce", "two"))
     },
     "aten.logsumexp.default": _logsumexp,
     "aten.cat.default": _joined,
     "aten.stack.default": _joined,
     "aten._trilinear.default": _trilinear,
-    "aten.embedding.default": _embedding,
-    "aten.embedding_dense_backward.default": _embedding_backward,
+    "aten.embedding.default": contiguous(
+        1
+    ),  # ``embedding`` in ``Embedding.cpp`` reshapes the indices
+    "aten.embedding_dense_backward.default": contiguous(0, 1),  # ``Embedding.cpp``
     "aten.sort.default": _sort,
     "aten.sort.stable": _sort,
     "aten.unfold_backward.default": _unfold_backward,

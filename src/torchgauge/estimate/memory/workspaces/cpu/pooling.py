@@ -7,14 +7,9 @@ Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp
 
 from __future__ import annotations
 
+from torchgauge.estimate.memory.workspaces.operands import contiguous, copy_bytes, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
-from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
-
-
-def _bytes(op: OpRecord, position: int) -> int:
-    value = op.args[position]
-    assert isinstance(value, TensorSpec)
-    return value.nbytes
+from torchgauge.facts.trace import Layout, OpRecord
 
 
 def _suggested(layout: Layout) -> Layout:
@@ -25,13 +20,7 @@ def _suggested(layout: Layout) -> Layout:
 
 def _as_suggested(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The input, where it is in neither order, or not in the one that it asks for."""
-    layout = op.layouts[0]
-    return (0 if _suggested(layout) in layout else _bytes(op, 0),)
-
-
-def _contiguous(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """A contiguous first argument."""
-    return (0 if Layout.CONTIGUOUS in op.layouts[0] else _bytes(op, 0),)
+    return (copy_bytes(op, 0, _suggested(op.layouts[0])),)
 
 
 def _ordered_backward(indices: int | None) -> Rule:
@@ -43,19 +32,18 @@ def _ordered_backward(indices: int | None) -> Rule:
     def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         gradient, source = op.layouts[:2]
         wanted = _suggested(gradient)
-        copied = 0 if wanted in gradient else _bytes(op, 0)
+        copied = copy_bytes(op, 0, wanted)
         if wanted is _suggested(source):
             return (copied,)
-        positions = 0 if indices is None else _bytes(op, indices)
-        return copied, _bytes(op, 1), positions
+        positions = 0 if indices is None else tensor(op, indices).nbytes
+        return copied, tensor(op, 1).nbytes, positions
 
     return rule
 
 
 def _as_input(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The output's gradient in the order of the input."""
-    gradient, source = op.layouts[:2]
-    return (0 if _suggested(source) in gradient else _bytes(op, 0),)
+    return (copy_bytes(op, 0, _suggested(op.layouts[1])),)
 
 
 RULES: dict[str, Rule] = {
@@ -64,17 +52,17 @@ RULES: dict[str, Rule] = {
     "aten._adaptive_avg_pool2d.default": _as_suggested,
     "aten.adaptive_max_pool2d.default": _as_suggested,
     "aten.max_pool3d_with_indices.default": _as_suggested,
-    "aten.mkldnn_max_pool2d.default": _contiguous,  # what a line's maxima run as without gradients
-    "aten.avg_pool3d.default": _contiguous,
-    "aten.fractional_max_pool2d.default": _contiguous,
+    "aten.mkldnn_max_pool2d.default": contiguous(0),  # maxima of a line, without gradients
+    "aten.avg_pool3d.default": contiguous(0),
+    "aten.fractional_max_pool2d.default": contiguous(0),
     "aten.avg_pool2d_backward.default": _ordered_backward(None),
     "aten._adaptive_avg_pool2d_backward.default": _ordered_backward(None),
     "aten.max_pool2d_with_indices_backward.default": _ordered_backward(7),
     "aten.max_pool3d_with_indices_backward.default": _ordered_backward(7),
     "aten.adaptive_max_pool2d_backward.default": _as_input,
-    "aten.avg_pool3d_backward.default": _contiguous,
-    "aten._adaptive_avg_pool3d_backward.default": _contiguous,
-    "aten.adaptive_max_pool3d_backward.default": _contiguous,
-    "aten.fractional_max_pool2d_backward.default": _contiguous,
+    "aten.avg_pool3d_backward.default": contiguous(0),
+    "aten._adaptive_avg_pool3d_backward.default": contiguous(0),
+    "aten.adaptive_max_pool3d_backward.default": contiguous(0),
+    "aten.fractional_max_pool2d_backward.default": contiguous(0),
 }
 """By operator, overload included."""

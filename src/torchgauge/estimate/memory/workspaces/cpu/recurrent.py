@@ -7,10 +7,10 @@ Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/nati
 
 from __future__ import annotations
 
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, tensor, up
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
-from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
+from torchgauge.facts.trace import Layout, OpRecord
 
-_FLOAT = 4
 _PAGE = 4096
 _CACHE_LINE = 16
 _CONFLICT = 256
@@ -31,19 +31,14 @@ _EARLY_PLACES_OF_INFERENCE = 256
 """The same for what oneDNN 3.5 and 3.7 ask for once more."""
 
 
-def _up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
 def _row(elements: int) -> int:
     """Return how many floats a row takes: whole cache lines, no conflicts between rows."""
-    elements = _up(elements, _CACHE_LINE)
+    elements = up(elements, _CACHE_LINE)
     return elements + _CACHE_LINE if elements % _CONFLICT == 0 else elements
 
 
 def _sizes(op: OpRecord) -> tuple[int, int, int, int] | None:
-    source, hidden = op.args[0], op.args[5]
-    assert isinstance(source, TensorSpec) and isinstance(hidden, TensorSpec)
+    source, hidden = tensor(op, 0), tensor(op, 5)
     if source.dtype != "float32":
         return None
     steps, batch, inputs = source.shape
@@ -56,10 +51,10 @@ def _scratch(steps: int, batch: int, size: int, platform: Platform) -> int:
     An early oneDNN (3.5 and 3.7, measured) asks for gates and states once more, and there takes
     their bytes for a number of floats.
     """
-    gates = steps * batch * _row(4 * size) * _FLOAT
-    state = batch * _row(size) * _FLOAT
-    again = _FLOAT * (gates + 2 * state) + _EARLY_PLACES if platform.has_early_onednn else 0
-    return _up(gates, _PAGE) + 2 * _up(state, _PAGE) + _PAGE + _PLACES + again
+    gates = steps * batch * _row(4 * size) * FLOAT
+    state = batch * _row(size) * FLOAT
+    again = FLOAT * (gates + 2 * state) + _EARLY_PLACES if platform.has_early_onednn else 0
+    return up(gates, _PAGE) + 2 * up(state, _PAGE) + _PAGE + _PLACES + again
 
 
 def _inference_scratch(steps: int, batch: int, inputs: int, size: int, platform: Platform) -> int:
@@ -69,17 +64,17 @@ def _inference_scratch(steps: int, batch: int, inputs: int, size: int, platform:
     oneDNN (3.5, measured) asks for inputs, gates and a state once more, as in training.
     """
     merges = batch == 1 and steps > 1
-    before_and_after = 2 * (steps + 1) * batch * _FLOAT
+    before_and_after = 2 * (steps + 1) * batch * FLOAT
     inside = before_and_after * _row(max(inputs, size))
-    gates = (steps if merges else batch) * _row(4 * size) * _FLOAT
-    state = batch * _row(size) * _FLOAT
+    gates = (steps if merges else batch) * _row(4 * size) * FLOAT
+    state = batch * _row(size) * FLOAT
     sizes = (inside, before_and_after * size, gates, state)
     fused = _FUSED if inputs == size and not merges else 0
     again = 0
     if platform.has_early_onednn:
-        again = 2 * _up(inside, _PAGE) + _FLOAT * (gates + state) + _EARLY_PLACES_OF_INFERENCE
+        again = 2 * up(inside, _PAGE) + FLOAT * (gates + state) + _EARLY_PLACES_OF_INFERENCE
     known = _PAGE + _PLACES + _PLACES_OF_INFERENCE + fused
-    return sum(_up(n, _PAGE) for n in sizes) + known + again
+    return sum(up(n, _PAGE) for n in sizes) + known + again
 
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -89,9 +84,9 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return ()
     steps, batch, inputs, size = sizes
     for_gradients = len(op.outputs) > _OUTPUTS
-    row = _row(4 * size) if for_gradients else 4 * _up(size, _OUTPUT_BLOCK)
-    bias = 4 * size * _FLOAT
-    weights = (inputs * row * _FLOAT, size * row * _FLOAT)
+    row = _row(4 * size) if for_gradients else 4 * up(size, _OUTPUT_BLOCK)
+    bias = 4 * size * FLOAT
+    weights = (inputs * row * FLOAT, size * row * FLOAT)
     if not for_gradients:
         return bias, *weights, _inference_scratch(steps, batch, inputs, size, platform)
     return bias, *weights, _scratch(steps, batch, size, platform)
@@ -104,8 +99,8 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return ()
     steps, batch, inputs, size = sizes
     outputs = 4 * size
-    weights = [0 if _row(n) == n else outputs * _row(n) * _FLOAT for n in (inputs, size)]
-    gradients = [n * _row(outputs) * _FLOAT for n in (inputs, size)]
+    weights = [0 if _row(n) == n else outputs * _row(n) * FLOAT for n in (inputs, size)]
+    gradients = [n * _row(outputs) * FLOAT for n in (inputs, size)]
     missing = [
         nbytes
         for grad, nbytes in zip(op.args[10:13], _state_bytes(steps, batch, size), strict=True)
@@ -113,13 +108,13 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     ]
     layouts = op.layouts[_GRADIENT : _GRADIENT + 1]
     if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
-        missing.append(steps * batch * size * _FLOAT)
-    return *missing, *weights, *gradients, outputs * _FLOAT, _scratch(steps, batch, size, platform)
+        missing.append(steps * batch * size * FLOAT)
+    return *missing, *weights, *gradients, outputs * FLOAT, _scratch(steps, batch, size, platform)
 
 
 def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:
     """Return the bytes of the output and of both states."""
-    state = batch * size * _FLOAT
+    state = batch * size * FLOAT
     return steps * state, state, state
 
 

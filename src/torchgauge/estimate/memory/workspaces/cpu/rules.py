@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces import matrices
 from torchgauge.estimate.memory.workspaces.cpu import (
     attention,
     convolution,
     kernels,
+    matrices,
+    norms,
     pooling,
     recurrent,
     scalars,
-    scaled_products,
 )
 from torchgauge.estimate.memory.workspaces.platform import Rule
 
@@ -18,10 +18,10 @@ RULES: dict[str, Rule] = {
     **attention.RULES,
     **convolution.RULES,
     **kernels.RULES,
+    **norms.RULES,
     **pooling.RULES,
     **recurrent.RULES,
     **scalars.RULES,
-    **scaled_products.RULES,
     **matrices.RULES,
 }
 """By operator, overload included."""

@@ -1,4 +1,4 @@
-"""Operands that are cast to a common dtype: a number beside a tensor, a tensor of another dtype.
+"""Operands that are cast to a common dtype: a tensor and a number, or two tensors.
 
 A number becomes a tensor itself first.
 
@@ -9,9 +9,9 @@ Source: ``wrapped_scalar_tensor`` (``aten/src/ATen/ScalarOps.cpp``) in ``BinaryO
 from __future__ import annotations
 
 import re
-from math import prod
 
-from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch, width
+from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch
+from torchgauge.estimate.memory.workspaces.operands import HALF, itemsize, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
@@ -21,20 +21,9 @@ _NUMBERS: dict[type, tuple[str, int]] = {
 }  # fmt: skip
 """By type: the dtype of a number as a tensor, and its bytes."""
 _BASES = (
-    "add",
-    "sub",
-    "mul",
-    "div",
-    "floor_divide",
-    "rsub",
-    "remainder",
-    "eq",
-    "ne",
-    "lt",
-    "le",
-    "gt",
-    "ge",
-)
+    "add", "sub", "mul", "div", "floor_divide", "rsub", "remainder",
+    "eq", "ne", "lt", "le", "gt", "ge",
+)  # fmt: skip
 
 
 def _cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -46,11 +35,11 @@ def _cast_operand(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return ()
     own, nbytes = _NUMBERS[type(number)]
     common = _common_dtype(op, tensor, number)
-    itemsize = _itemsize(common)
-    copied = 0 if common == tensor.dtype else tensor.numel * itemsize
+    width = _bytes_of(common)
+    copied = 0 if common == tensor.dtype else tensor.numel * width
     # What autograd has kept is there already (``trace/record/kept_numbers.py``).
     made = 0 if ("kept_number", True) in op.kwargs else nbytes
-    return made, 0 if common == own else itemsize, copied
+    return made, 0 if common == own else width, copied
 
 
 def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
@@ -70,7 +59,7 @@ def _common_dtype(op: OpRecord, tensor: TensorSpec, number: object) -> str:
     return "int64" if tensor.dtype == "bool" and not isinstance(number, bool) else tensor.dtype
 
 
-def _itemsize(dtype: str) -> int:
+def _bytes_of(dtype: str) -> int:
     """Return the bytes of an element, which its name says in bits."""
     bits = re.search(r"\d+", dtype)
     return int(bits.group()) // 8 if bits else 1
@@ -88,23 +77,23 @@ def _copies(op: OpRecord, left: TensorSpec, right: TensorSpec) -> tuple[int, ...
     in_place = "_." in op.name
     halves = {left.dtype, right.dtype} == {"float16", "bfloat16"}
     if halves and bool(left.shape) == bool(right.shape):
-        dtype, itemsize = "float32", 4
+        dtype, width = "float32", 4
     elif in_place or output.dtype == "bool":
-        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
-        dtype, itemsize = widest.dtype, width(widest)
+        widest = max(left, right, key=lambda s: (_is_float(s), len(s.shape) > 0, itemsize(s)))
+        dtype, width = widest.dtype, itemsize(widest)
     else:
-        dtype, itemsize = output.dtype, width(output)
+        dtype, width = output.dtype, itemsize(output)
     copied = [spec for spec in (left, right) if spec.dtype != dtype]
     if in_place and output.dtype != dtype:
         copied.append(output)
-    return tuple(prod(spec.shape) * itemsize for spec in copied)
+    return tuple(spec.numel * width for spec in copied)
 
 
 def _cast_of_three(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Operands that another one of three has promoted (``addcmul`` and ``addcdiv``)."""
     specs = [spec for spec in op.args[:3] if isinstance(spec, TensorSpec)]
-    widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, width(s)))
-    return tuple(s.numel * width(widest) for s in specs if s.dtype != widest.dtype)
+    widest = max(specs, key=lambda s: (_is_float(s), len(s.shape) > 0, itemsize(s)))
+    return tuple(s.numel * itemsize(widest) for s in specs if s.dtype != widest.dtype)
 
 
 def _is_float(spec: TensorSpec) -> bool:
@@ -113,11 +102,10 @@ def _is_float(spec: TensorSpec) -> bool:
 
 def _mean(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """The count that the sum is divided by, and what sums half precision in float32."""
-    source, output = op.args[0], op.outputs[0]
-    assert isinstance(source, TensorSpec)
+    source, output = tensor(op, 0), op.outputs[0]
     copied = 0 if source.dtype == "float32" else source.numel  # half precision, cast to float32
-    scratch = mean_scratch(copied, output.numel, output.dtype, width(output), platform)
-    if output.dtype in ("bfloat16", "float16"):
+    scratch = mean_scratch(copied, output.numel, output.dtype, itemsize(output), platform)
+    if output.dtype in HALF:
         return (scratch,)
     return (max((scratch, *_sum(op, platform))),)
 
@@ -127,11 +115,10 @@ def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Half precision is summed as it is.
     """
-    source, output = op.args[0], op.outputs[0]
-    assert isinstance(source, TensorSpec)
+    source, output = tensor(op, 0), op.outputs[0]
     if source.dtype == output.dtype:
         return ()
-    return (source.numel * width(output),)
+    return (source.numel * itemsize(output),)
 
 
 _BINARY: dict[str, Rule] = {

@@ -1,8 +1,8 @@
 """Scratch memory of cuDNN's convolutions.
 
 cuDNN says how much a plan needs only when it runs, and chooses plans by the GPU, its version and
-the memory that is free, so these are expectations and no facts; ``without_convolutions`` gives
-the other end of the interval.
+the memory that is free, so these are expected, not known; ``intervals_on_gpu`` has the other
+ends.
 
 What is known: on tensor cores (TF32, half precision) cuDNN computes with the channels last, and
 copies tensors that lie otherwise: of the input, the output or its gradient (NVIDIA, "Tensor
@@ -20,10 +20,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torchgauge.estimate.memory.workspaces.operands import HALF, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
-_HALF = ("float16", "bfloat16")
 _FIRST_WITH_TF32 = (8, 0)
 """Compute capability from which on float32 convolutions run on tensor cores by default."""
 _COPIES = 1
@@ -43,25 +43,22 @@ and 14.4 % at the 90th percentile."""
 
 def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution(input, weight, bias, stride, padding, dilation, transposed, …, groups)``."""
-    source, weight, stride, groups = op.args[0], op.args[1], op.args[3], op.args[8]
     if platform.cudnn_benchmark or not op.outputs:
         return ()
-    assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
-    if not _needs_copies(source, weight, stride, groups, platform):
+    source = tensor(op, 0)
+    if not _needs_copies(source, tensor(op, 1), op.args[3], op.args[8], platform):
         return ()
     return (_COPIES * (source.nbytes + op.outputs[0].nbytes),)
 
 
 def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """``convolution_backward(grad, input, weight, bias_sizes, stride, …, groups, mask)``."""
-    grad, source, weight, stride, groups = *op.args[:3], op.args[4], op.args[9]
-    assert isinstance(grad, TensorSpec) and isinstance(source, TensorSpec)
-    assert isinstance(weight, TensorSpec)
+    grad, source, weight = (tensor(op, position) for position in range(3))
     if platform.cudnn_benchmark:
         copies = _BENCHMARKED_COPIES if max(weight.shape[2:], default=1) > 1 else 0
     else:
         copies = _COPIES
-    if not copies or not _needs_copies(source, weight, stride, groups, platform):
+    if not copies or not _needs_copies(source, weight, op.args[4], op.args[9], platform):
         return ()
     return (copies * (source.nbytes + grad.nbytes),)
 
@@ -70,7 +67,7 @@ def _needs_copies(
     source: TensorSpec, weight: TensorSpec, stride: object, groups: object, platform: Platform
 ) -> bool:
     """Return whether a plan for images or volumes copies them with the channels last."""
-    tensor_cores = source.dtype in _HALF or platform.compute_capability >= _FIRST_WITH_TF32
+    tensor_cores = source.dtype in HALF or platform.compute_capability >= _FIRST_WITH_TF32
     if len(source.shape) < 4 or platform.channels_last or not tensor_cores:
         return False
     is_depthwise = isinstance(groups, int) and groups > 1 and groups == source.shape[1]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, tensor, whole
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
-_FLOAT = 4
 _INT = 4
-_INDEX = 8
 _DIRECT_INDICES = 3072
 """Indices up to which the gradient of an embedding is summed without sorting them."""
 _ROWS_PER_THREAD = 10
@@ -20,16 +19,13 @@ def _embedding_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     Source: ``Embedding.cu`` and ``EmbeddingBackwardKernel.cu`` in PyTorch's
     ``aten/src/ATen/native/cuda`` (2.6–2.13).
     """
-    grad, indices, weights = op.args[0], op.args[1], op.args[2]
-    assert isinstance(grad, TensorSpec) and isinstance(indices, TensorSpec)
-    assert isinstance(weights, int)
-    count = indices.numel
+    grad, count, weights = tensor(op, 0), tensor(op, 1).numel, whole(op, 2)
     if count <= _DIRECT_INDICES and not op.args[4]:
         return ()
     segments = min(count, weights)
     partial = -(-count // _ROWS_PER_THREAD) + segments
-    sorting = 2 * count * _INDEX
-    sums = partial * grad.shape[-1] * _FLOAT
+    sorting = 2 * count * INDEX
+    sums = partial * grad.shape[-1] * FLOAT
     return sorting, sorting, 3 * count * _INT, partial * _INT, sums
 
 
@@ -44,7 +40,7 @@ def _index_put(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return ()
     given = [index for index in indices if isinstance(index, TensorSpec)]
     count = max((index.numel for index in given), default=0)
-    return 2 * count * _INDEX, 2 * count * _INDEX
+    return 2 * count * INDEX, 2 * count * INDEX
 
 
 def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -52,16 +48,12 @@ def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
     Source: ``GroupNormBackwardKernelImplInternal`` in ``aten/src/ATen/native/cuda``.
     """
-    batch, channels = op.args[5], op.args[6]
-    assert isinstance(batch, int) and isinstance(channels, int)
-    return (batch * channels * _FLOAT,) * 2
+    return (whole(op, 5) * whole(op, 6) * FLOAT,) * 2
 
 
 def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     """Scale and shift per sample and channel (``GroupNormKernelImplInternal``)."""
-    batch, channels = op.args[3], op.args[4]
-    assert isinstance(batch, int) and isinstance(channels, int)
-    return (batch * channels * _FLOAT,) * 2
+    return (whole(op, 3) * whole(op, 4) * FLOAT,) * 2
 
 
 RULES: dict[str, Rule] = {

@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, itemsize, tensor, up, whole
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
-FLOAT = 4
 BLOCK = 16
 """Channels in a block: floats in a register of AVX-512."""
 HALF_BLOCK = 8
@@ -27,11 +27,6 @@ _DTYPES = ("float32", "float64")
 """Those whose kernels are known: float64 is never oneDNN's."""
 _FEW_ELEMENTS = 20_480
 _LARGE_BATCH = 16
-
-
-def up(value: int, multiple: int) -> int:
-    """Return the value rounded up to a multiple."""
-    return -(-value // multiple) * multiple
 
 
 def is_one_order(shape: tuple[int, ...]) -> bool:
@@ -99,7 +94,7 @@ class Convolution:
     @property
     def itemsize(self) -> int:
         """Return the bytes of an element."""
-        return self.weight.nbytes // self.weight.numel
+        return itemsize(self.weight)
 
     @property
     def inputs(self) -> int:
@@ -260,11 +255,8 @@ def read(
     op: OpRecord, platform: Platform, first: int, result: tuple[int, ...]
 ) -> Convolution | None:
     """Read an op's arguments; ``None`` for what no rule is known for."""
-    source, weight = op.args[first], op.args[first + 1]
+    source, weight = tensor(op, first), tensor(op, first + 1)
     stride, padding, dilation, transposed = op.args[first + 3 : first + 7]
-    groups = op.args[first + 8]
-    assert isinstance(source, TensorSpec) and isinstance(weight, TensorSpec)
-    assert isinstance(groups, int)
     if source.dtype not in _DTYPES or source.numel == 0 or weight.numel == 0:
         return None
     spatial = len(weight.shape) - 2
@@ -277,7 +269,8 @@ def read(
         return None
     return Convolution(
         source=source, weight=weight, result=result,
-        stride=sizes(stride), padding=sizes(padding), dilation=sizes(dilation), groups=groups,
-        is_transposed=bool(transposed), has_bias=bool(op.args[first + 2]), threads=platform.threads,
+        stride=sizes(stride), padding=sizes(padding), dilation=sizes(dilation),
+        groups=whole(op, first + 8), is_transposed=bool(transposed),
+        has_bias=bool(op.args[first + 2]), threads=platform.threads,
         source_layout=op.layouts[first], weight_layout=op.layouts[first + 1],
     )  # fmt: skip

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
 from torchgauge.estimate.memory.workspaces.onednn.strips import SECOND_LEVEL, Blocks, Product
+from torchgauge.estimate.memory.workspaces.operands import up
 
 _GROUP = 64
 _BLOCK = 32

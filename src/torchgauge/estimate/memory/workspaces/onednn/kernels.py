@@ -14,12 +14,11 @@ from dataclasses import dataclass
 
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     BLOCK,
-    FLOAT,
     HALF_BLOCK,
     Axis,
     Convolution,
-    up,
 )
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 from torchgauge.estimate.memory.workspaces.platform import Caches
 
 _QUARTER_BLOCK = 4

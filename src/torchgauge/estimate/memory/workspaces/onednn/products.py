@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT, up
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT
 from torchgauge.estimate.memory.workspaces.onednn.grid import best_on_grid
 from torchgauge.estimate.memory.workspaces.onednn.strips import Blocks, Product, best_in_strips
 from torchgauge.estimate.memory.workspaces.onednn.tiles import result_tiles
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 
 _BATCH_ELEMENT = 16 * 40
 """Bytes of the addresses of one pair of blocks."""
 _TILE = 1024
-_FLOAT = 4
 _COLUMNS = 64
 _ROWS = (32, 256)
 _VECTORS = 16
@@ -40,7 +40,7 @@ def scratch_bytes(product: Product, dtype: str) -> int:
     if dtype == "float16":
         if product.rows == 1 and product.batch == 1 and product.is_right_transposed:
             return 0  # a product with a vector, PyTorch's own (``fp16_gemv_trans``)
-        return _vectors(product, width=_FLOAT, copies_left=True)
+        return _vectors(product, width=FLOAT, copies_left=True)
     if product.rows == 1 and product.depth <= 32:
         return _vectors(product, width=2, copies_left=False)
     if product.is_left_transposed or product.rows == 1:
@@ -57,7 +57,7 @@ def _tiled(product: Product, blocks: Blocks) -> int:
     left = 2 * blocks.rows * blocks.left_row * blocks.pairs * blocks.deep * blocks.down
     partial = 0
     if blocks.keeps_partial:
-        partial = up(blocks.columns, min(32, blocks.columns)) * blocks.rows * _FLOAT
+        partial = up(blocks.columns, min(32, blocks.columns)) * blocks.rows * FLOAT
         if blocks.depth * blocks.deep * blocks.pairs < product.depth:
             partial *= blocks.down * blocks.across
     return sum(map(_entry, (
@@ -95,9 +95,9 @@ def _vectors(product: Product, *, width: int, copies_left: bool) -> int:
     count = -(-product.columns // columns)
     rows, across = _least_imbalance(product, columns, 16 if copies_left else 1)
     group = up(columns, 16) if columns not in (_COLUMNS, product.columns) else _COLUMNS
-    right = width * up(columns, group) * up(depth, _VECTORS * _FLOAT // width)
+    right = width * up(columns, group) * up(depth, _VECTORS * FLOAT // width)
     left = width * rows * padded_row(depth, width) if copies_left else 0
-    partial = _FLOAT * columns * rows * (min(across, count) if depth < product.depth else 1)
+    partial = FLOAT * columns * rows * (min(across, count) if depth < product.depth else 1)
     return sum(map(_entry, (_BATCH_ELEMENT, left, right, partial)))
 
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
+from torchgauge.estimate.memory.workspaces.operands import up
 
 FIRST_LEVEL = 5 * 48 * 1024 // 6
 SECOND_LEVEL = 3 * 2 * 1024 * 1024 // 4

@@ -6,7 +6,7 @@ kernels that are unrolled. A tile holds 16 rows of 64 bytes.
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import up
+from torchgauge.estimate.memory.workspaces.operands import up
 
 _SIDE = 16
 _CACHE = 48 * 1024
@@ -20,7 +20,7 @@ _WIDEST_TAIL = 64
 def result_tiles(rows: int, columns: int, depth: int) -> int:
     """Return the tiles that hold results at a time, for a block ``rows × depth × columns``."""
     if columns > _WIDEST_TAIL - _SIDE and columns % _SIDE:
-        columns = _WIDEST_TAIL  # measured: the tail does not come by itself
+        columns = _WIDEST_TAIL  # measured: the tail is not a block of its own
     high, across, side, whole = _square(rows, columns)
     is_ragged_down = not (side > _GOOD_ROWS and rows % side == 0)
     is_ragged_across = columns % _SIDE != 0

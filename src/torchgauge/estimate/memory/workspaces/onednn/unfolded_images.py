@@ -11,12 +11,8 @@ from collections.abc import Iterator
 from math import prod
 from struct import pack, unpack
 
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
-    ALIGNMENT,
-    FLOAT,
-    Convolution,
-    up,
-)
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT, Convolution
+from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 from torchgauge.estimate.memory.workspaces.platform import Caches
 
 _MOST_BYTES = 1 << 30

@@ -1,0 +1,186 @@
+"""The stages in order: a trace → the memory of its tensors → the memory of a GPU.
+
+Allocated is what ``torch.cuda.max_memory_allocated`` reports for the last of the steps, reserved
+what ``max_memory_reserved`` reports for all of them. The device shows the CUDA context in addition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
+from torchgauge.estimate.memory.device import Gpu, loop_of, under_the_limit
+from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
+from torchgauge.estimate.memory.loop import Loop
+from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
+from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
+from torchgauge.facts.trace import Phase, Role, Trace
+
+# ------------------------------------------------------------------ tensors, on any device
+
+
+def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstimate:
+    """Return totals per role, the peak with what is alive at it, and the timeline."""
+    live = live or live_bytes(trace)
+    sums = bytes_by_role(trace.storages)
+    first = first_event(trace)
+    candidates = range(max(first - 1, 0), len(live.after))
+    peak = max(candidates, key=live.highest, default=-1)  # the earliest of equals
+    phase, module, op_name = where(trace, trace.events[peak].op if peak >= 0 else -1)
+    alive = alive_after(trace, peak)
+    at_peak = bytes_by_role(alive)
+    at_peak[Role.WORKSPACE] += live.workspaces.get(peak, 0)
+    return MemoryEstimate(
+        input_bytes=sums[Role.INPUT],
+        parameter_bytes=sums[Role.PARAMETER],
+        buffer_bytes=sums[Role.BUFFER],
+        gradient_bytes=sums[Role.GRADIENT],
+        optimizer_bytes=sums[Role.OPTIMIZER_STATE],
+        saved_activation_bytes=sum(storage.nbytes for storage in saved_activations(trace)),
+        output_bytes=sums[Role.OUTPUT],
+        peak_allocated_bytes=sum(at_peak.values()),
+        peak_phase=phase,
+        peak_module=module,
+        peak_op=op_name,
+        at_peak=_present(at_peak),
+        timeline=_timeline(trace, live, first),
+        alive_at_peak=largest_alive(trace, [storage.index for storage in alive]),
+    )
+
+
+def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
+    """Return the live bytes before the step and after each op that changed them."""
+    start = live.after[first - 1] if first else live.before
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=start)]
+    events, ops = trace.events, trace.ops
+    count = len(events)
+    for index in range(first, count):
+        op = events[index].op
+        if index + 1 < count and events[index + 1].op == op:
+            continue
+        high = live.highest(index)
+        if high != points[-1].live_bytes:
+            phase = ops[op].phase if op < len(ops) else points[-1].phase
+            points.append(TimelinePoint(op=op, phase=phase, live_bytes=high))
+    return tuple(points)
+
+
+def _present(roles: dict[Role, int]) -> dict[Role, int]:
+    return {role: nbytes for role, nbytes in roles.items() if nbytes}
+
+
+# ------------------------------------------------------------------ allocator and GPU
+
+
+def estimate_on_gpu(
+    trace: Trace, gpu: Gpu, tensors: MemoryEstimate, *, steps: int | None = None
+) -> MemoryEstimate:
+    """Return the memory of a step on a GPU; ``tensors`` is what its tensors take.
+
+    ``steps`` says how often it is repeated where that is not what a training loop does.
+
+    Assumes: nothing else uses the device, and one stream is used.
+    """
+    loop = loop_of(trace, gpu, steps)
+    last = loop.starts[-1]
+    free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
+    allocated = free_run.allocated_after
+    peak = max(range(last, len(allocated)), key=allocated.__getitem__)
+    at_peak, alive = _alive_at(trace, loop, peak, allocated[peak])
+    capped = under_the_limit(loop, gpu, free_run)
+    reserved = capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes
+    phase, module, op = where(trace, loop.origins[peak])
+    return replace(
+        tensors,
+        peak_allocated_bytes=allocated[peak],
+        peak_phase=phase,
+        peak_module=module,
+        peak_op=op,
+        at_peak=at_peak,
+        timeline=_timeline_of_loop(trace, loop, free_run),
+        alive_at_peak=largest_alive(trace, alive),
+        peak_reserved_bytes=reserved,
+        context_bytes=gpu.context_bytes,
+        device_bytes=reserved + gpu.context_bytes,
+        minimum_bytes=smallest_cap(loop.events, gpu.settings),
+        capacity_bytes=gpu.usable_bytes,
+        fits=capped.fits if gpu.usable_bytes is not None else None,
+    )
+
+
+def _alive_at(
+    trace: Trace, loop: Loop, event: int, allocated: int
+) -> tuple[dict[Role, int], list[int]]:
+    """Return the bytes alive per role, and the storages.
+
+    The bytes sum to what is allocated, with the rounding.
+    """
+    alive: dict[int, tuple[int, int]] = {}
+    for (is_free, key, nbytes), storage in zip(
+        loop.events[: event + 1], loop.storages[: event + 1], strict=True
+    ):
+        if is_free:
+            alive.pop(key, None)
+        else:
+            alive[key] = storage, nbytes
+    roles = dict.fromkeys(Role, 0)
+    for storage, nbytes in alive.values():
+        role = trace.storages[storage].role if storage >= 0 else Role.WORKSPACE
+        roles[role] += nbytes
+    roles[Role.ROUNDING] = allocated - sum(roles.values())
+    return _present(roles), [storage for storage, _ in alive.values() if storage >= 0]
+
+
+def _timeline_of_loop(
+    trace: Trace, loop: Loop, result: AllocatorResult
+) -> tuple[TimelinePoint, ...]:
+    """Return the most bytes allocated during each op of the last step that changed them."""
+    start = loop.starts[-1]
+    before = result.allocated_after[start - 1] if start else 0
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
+    for index in range(start, len(loop.events)):
+        op, live = loop.origins[index], result.allocated_after[index]
+        if points[-1].op == op:
+            if live > points[-1].live_bytes:
+                points[-1] = replace(points[-1], live_bytes=live)
+        elif live != points[-1].live_bytes:
+            phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
+            points.append(TimelinePoint(op=op, phase=phase, live_bytes=live))
+    return tuple(points)
+
+
+# ------------------------------------------------------------------ intervals
+
+_SCALES = (0, 2)
+"""Of the expected workspaces of convolutions: none, and twice as much."""
+
+
+def intervals_on_gpu(trace: Trace, gpu: Gpu, memory: MemoryEstimate) -> dict[str, tuple[int, int]]:
+    """Return by figure the least and the most bytes; each interval holds the expected figure.
+
+    Two things are not determined: what cuDNN takes for a convolution, and the CUDA context. The
+    ends are the same step without workspaces of convolutions and with twice the expected ones, and
+    the smallest and the largest context that public figures allow.
+    """
+    assert memory.peak_reserved_bytes is not None and memory.minimum_bytes is not None
+    figures = [(memory.peak_allocated_bytes, memory.peak_reserved_bytes, memory.minimum_bytes)]
+    if any("convolution" in op.name for op in trace.ops):
+        figures += [_figures(loop_of(trace, gpu, convolutions=scale), gpu) for scale in _SCALES]
+    low, high = ([end(column) for column in zip(*figures, strict=True)] for end in (min, max))
+    contexts = gpu.context_interval or (gpu.context_bytes, gpu.context_bytes)
+    return {
+        "peak_allocated_bytes": (low[0], high[0]),
+        "peak_reserved_bytes": (low[1], high[1]),
+        "context_bytes": contexts,
+        "device_bytes": (low[1] + contexts[0], high[1] + contexts[1]),
+        "minimum_bytes": (low[2], high[2]),
+    }
+
+
+def _figures(loop: Loop, gpu: Gpu) -> tuple[int, int, int]:
+    """Return what is allocated, what is reserved, and the smallest cap."""
+    free_run = replay(loop.events, gpu.settings, peaks_from=loop.starts[-1], record=True)
+    reserved = max(free_run.reserved_after, default=0)
+    if gpu.capacity_bytes is not None:  # the allocator frees its cache at the limit
+        reserved = min(reserved, max(gpu.capacity_bytes, 0))
+    return free_run.peak_allocated_bytes, reserved, smallest_cap(loop.events, gpu.settings)

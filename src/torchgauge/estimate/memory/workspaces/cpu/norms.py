@@ -1,0 +1,100 @@
+"""Scratch memory of the CPU's normalisations.
+
+Sources are below ``aten/src/ATen/native`` in PyTorch (2.6–2.13).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from torchgauge.estimate.memory.workspaces.operands import (
+    FLOAT,
+    contiguous,
+    copy_bytes,
+    layout,
+    tensor,
+    whole,
+)
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
+
+
+def _batch_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """A factor and a summand per channel, and sums per thread with channels last in training.
+
+    Where the input is neither contiguous nor channels last, the reciprocal deviation instead: the
+    sum with epsilon, its root and ones (in training of float32 it is saved before).
+
+    Source: ``batch_norm_cpu_collect_linear_and_constant_terms``,
+    ``batch_norm_cpu_collect_stats_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp`` and
+    ``batch_norm_cpu_transform_input_template`` in ``Normalization.cpp``.
+    """
+    data, order, training = tensor(op, 0), layout(op, 0), bool(op.args[5])
+    channel = data.shape[1] * FLOAT
+    if not order & (Layout.CONTIGUOUS | Layout.CHANNELS_LAST):
+        if training and data.dtype == "float32":
+            ones_and_zeros = 0 if isinstance(op.args[1], TensorSpec) else 2 * FLOAT
+            return (max(ones_and_zeros, 12 - channel),)  # 12: the count that means are divided by
+        return (max(3 * channel, 12 + channel),)
+    flat = len(data.shape) == 2 or Layout.CHANNELS_LAST in order
+    return channel, channel, platform.threads * channel if training and flat else 0
+
+
+def _batch_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The input's gradient a second time, where it is asked for and the layouts agree.
+
+    Then, with channels last, sums of two kinds per thread. Source:
+    ``batch_norm_backward_cpu_template`` in ``Normalization.cpp`` and
+    ``batch_norm_cpu_backward_channels_last_impl`` in ``cpu/batch_norm_kernel.cpp``.
+    """
+    ours, theirs = layout(op, 0), layout(op, 1)
+    suggests = Layout.SUGGESTS_CHANNELS_LAST
+    dense = Layout.CONTIGUOUS | Layout.CHANNELS_LAST
+    shape, mask = tensor(op, 1).shape, op.args[9]
+    channel = shape[1] * FLOAT
+    if (suggests in ours) != (suggests in theirs) or not (ours & dense and theirs & dense):
+        return (channel,)
+    flat = len(shape) == 2 or Layout.CONTIGUOUS not in ours
+    assert isinstance(mask, tuple)
+    again = tensor(op, 1).nbytes if mask[0] else 0
+    return (max(again, 2 * platform.threads * channel if flat else 0),)
+
+
+def _layer_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """Contiguous copies, and sums of the weight's and the bias' gradients per thread.
+
+    Source: ``LayerNormBackwardKernelImpl`` in ``cpu/layer_norm_kernel.cpp``.
+    """
+    copies = copy_bytes(op, 0), copy_bytes(op, 1)
+    mask, shape = op.args[7], op.args[2]
+    assert isinstance(mask, tuple) and isinstance(shape, tuple)
+    if not (mask[1] or mask[2]) or tensor(op, 1).numel == 0:
+        return copies
+    size = prod(extent for extent in shape if isinstance(extent, int))
+    return *copies, 2 * platform.threads * size * FLOAT
+
+
+def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """With channels last, a factor and a summand per sample and channel.
+
+    Source: ``GroupNormKernelImplChannelsLastInternal`` in ``cpu/group_norm_kernel.cpp``.
+    """
+    batch, channels = whole(op, 3), whole(op, 4)
+    last = Layout.SUGGESTS_CHANNELS_LAST in layout(op, 0)
+    return (2 * batch * channels * FLOAT if last else 0,)
+
+
+def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """Two sums per sample and channel (``GroupNormBackwardKernelImpl``)."""
+    return (whole(op, 5) * whole(op, 6) * FLOAT,) * 2
+
+
+RULES: dict[str, Rule] = {
+    "aten.native_batch_norm.default": _batch_norm,
+    "aten.native_batch_norm_backward.default": _batch_norm_backward,
+    "aten.native_layer_norm.default": contiguous(0),  # ``layer_norm_cpu`` in ``layer_norm.cpp``
+    "aten.native_layer_norm_backward.default": _layer_norm_backward,
+    "aten.native_group_norm.default": _group_norm,
+    "aten.native_group_norm_backward.default": _group_norm_backward,
+}
+"""By operator, overload included."""

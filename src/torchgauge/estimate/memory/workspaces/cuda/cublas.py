@@ -1,0 +1,172 @@
+"""cuBLAS workspaces: from the caching allocator, one per handle and stream, kept for good.
+
+Data: a row per torch release that changed a rule, and the functions that look them up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from torchgauge.errors import UsageError
+from torchgauge.estimate.memory.allocator.keys import Version, rules_of
+from torchgauge.estimate.memory.workspaces.platform import Platform
+from torchgauge.facts.trace import Phase, Trace
+
+KIB: Final = 1024
+MIB: Final = 1024 * KIB
+ComputeCapability = tuple[int, int]
+
+DEFAULT_WORKSPACE_CONFIG: Final = ":4096:2:16:8"
+"""cuBLAS' own recommendation for GPUs up to Ampere and Ada; 2 × 4096 KiB + 8 × 16 KiB."""
+
+LARGE_WORKSPACE_BYTES: Final = 32 * MIB
+"""cuBLAS' recommendation for Hopper; ``CublasHandlePool.cpp``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CublasRules:
+    """How cuBLAS workspaces are sized, from a torch release on."""
+
+    version: Version
+    large_for: tuple[ComputeCapability | int, ...]
+    """Compute capabilities, or whole majors, that get :data:`LARGE_WORKSPACE_BYTES`."""
+    lt_shares: bool
+    """Whether cuBLASLt uses cuBLAS' workspace instead of one of its own."""
+    lt_stays: bool
+    """Whether cuBLASLt's own workspace is kept, rather than allocated for each call."""
+    source: str
+
+
+CUBLAS_RULES: Final[tuple[CublasRules, ...]] = (
+    CublasRules(
+        version=(2, 6),
+        large_for=((9, 0),),
+        lt_shares=False,
+        lt_stays=False,
+        source="aten/src/ATen/cuda/CublasHandlePool.cpp and CUDABlas.cpp; pytorch PR 91564",
+    ),
+    CublasRules(
+        version=(2, 9),
+        large_for=((9, 0),),
+        lt_shares=False,
+        lt_stays=True,
+        source="pytorch PR 156495 (2025-06); machine code of libtorch_cuda.so 2.10.0",
+    ),
+    CublasRules(
+        version=(2, 11),
+        large_for=((9, 0),),
+        lt_shares=True,
+        lt_stays=True,
+        source="pytorch PR 168175 (2026-01); machine code of libtorch_cuda.so 2.11.0",
+    ),
+    CublasRules(
+        version=(2, 12),
+        large_for=(9, 10, 12),
+        lt_shares=True,
+        lt_stays=True,
+        source="pytorch PR 175344 (2026-02); machine code of libtorch_cuda.so 2.12.0 and 2.13.0",
+    ),
+)
+"""Rows in the order of the releases; each holds until the next one."""
+
+LT_WORKSPACE_KIB: Final = 1024
+"""cuBLASLt's own workspace; ``CUBLASLT_WORKSPACE_SIZE`` overrides it, in KiB (issue 73328)."""
+
+HANDLES_FORWARD: Final = 1
+HANDLES_TRAINING: Final = 2
+"""Handles are per thread (``DeviceThreadHandlePool``), and autograd runs the backward of a device
+in a thread of its own, so that a training step with a matrix product in both holds two
+workspaces. Read in the source, not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LtWorkspace:
+    """What cuBLASLt adds to the workspaces of cuBLAS."""
+
+    nbytes: int
+    """Bytes of its own; 0 where it shares cuBLAS' workspace."""
+    stays: bool
+    """Kept after the call; otherwise it lives for one call."""
+
+
+def cublas_rules(torch_release: str) -> CublasRules:
+    """Return the rules of a torch release; newer ones than the last row follow that row."""
+    version = rules_of(torch_release).version
+    return [rules for rules in CUBLAS_RULES if rules.version <= version][-1]
+
+
+def cublas_workspace_bytes(
+    torch_release: str, compute_capability: ComputeCapability, config: str | None = None
+) -> int:
+    """Return the bytes of one cuBLAS workspace; there is one per handle and stream.
+
+    Args:
+        torch_release: for example ``2.13``.
+        compute_capability: of the GPU, as ``(8, 0)``.
+        config: the text of ``CUBLAS_WORKSPACE_CONFIG``, ``:SIZE:COUNT`` once or more with the
+            size in KiB; ``:0:0`` for none. Text without such a pair is ignored, as torch does.
+
+    >>> cublas_workspace_bytes("2.13", (8, 0)), cublas_workspace_bytes("2.13", (9, 0))
+    (8519680, 33554432)
+    >>> cublas_workspace_bytes("2.13", (8, 0), ":4096:8")
+    33554432
+    """
+    pairs = re.findall(r":([0-9]+):([0-9]+)", config or "")
+    if pairs:
+        return _sum_of(pairs)
+    large = cublas_rules(torch_release).large_for
+    if compute_capability in large or compute_capability[0] in large:
+        return LARGE_WORKSPACE_BYTES
+    return _sum_of(re.findall(r":([0-9]+):([0-9]+)", DEFAULT_WORKSPACE_CONFIG))
+
+
+def _sum_of(pairs: list[tuple[str, str]]) -> int:
+    return sum(int(size) * KIB * int(count) for size, count in pairs)
+
+
+def cublaslt_workspace(
+    torch_release: str, *, unified: str | None = None, size_kib: str | None = None
+) -> LtWorkspace:
+    """Return what cuBLASLt (``addmm`` with a bias, scaled products) needs in addition to cuBLAS.
+
+    Args:
+        torch_release: for example ``2.13``.
+        unified: the text of ``TORCH_CUBLASLT_UNIFIED_WORKSPACE``, ``0`` or ``1`` (2.8 or newer).
+        size_kib: the text of ``CUBLASLT_WORKSPACE_SIZE``.
+
+    Raises:
+        UsageError: for a size that is not a whole number.
+    """
+    rules = cublas_rules(torch_release)
+    # torch reads the flag with check_env: "1" and "0"; anything else leaves the default.
+    shares = {"1": True, "0": False}.get(unified or "", rules.lt_shares)
+    if shares:
+        return LtWorkspace(nbytes=0, stays=rules.lt_stays)
+    kib = str(LT_WORKSPACE_KIB) if size_kib is None else size_kib
+    if not kib.isdigit():
+        raise UsageError(f"CUBLASLT_WORKSPACE_SIZE={kib} is not a size in KiB", hint="write 1024")
+    return LtWorkspace(nbytes=int(kib) * KIB, stays=rules.lt_stays)
+
+
+_MATRIX_PRODUCTS: Final = frozenset(
+    f"aten.{name}.default" for name in ("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "addbmm")
+)
+"""Operators that call cuBLAS."""
+
+
+def kept_workspaces(trace: Trace, platform: Platform) -> Mapping[int, int]:
+    """Return the workspace of each cuBLAS handle by the op that makes it.
+
+    Handles belong to threads, and the backward of a device has a thread of its own.
+    """
+    size = cublas_workspace_bytes(platform.torch_release, platform.compute_capability)
+    first: dict[bool, int] = {}
+    for op in trace.ops:
+        if op.name in _MATRIX_PRODUCTS:
+            first.setdefault(op.phase is Phase.BACKWARD, op.index)
+            if len(first) == 2:
+                break
+    return dict.fromkeys(first.values(), size)

@@ -1,0 +1,62 @@
+"""How a rule reads the operands of an operator."""
+
+from __future__ import annotations
+
+from itertools import zip_longest
+from math import prod
+
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
+
+FLOAT = 4
+INDEX = 8
+HALF = ("float16", "bfloat16")
+
+
+def up(value: int, multiple: int) -> int:
+    """Return the value rounded up to a multiple."""
+    return -(-value // multiple) * multiple
+
+
+def tensor(op: OpRecord, position: int) -> TensorSpec:
+    """Return a tensor argument."""
+    value = op.args[position]
+    assert isinstance(value, TensorSpec)
+    return value
+
+
+def layout(op: OpRecord, position: int) -> Layout:
+    """Return the layout of an argument, contiguous where none was recorded."""
+    return op.layouts[position] if position < len(op.layouts) else Layout.CONTIGUOUS
+
+
+def whole(op: OpRecord, position: int) -> int:
+    """Return a whole number among the arguments."""
+    value = op.args[position]
+    assert isinstance(value, int)
+    return value
+
+
+def itemsize(spec: TensorSpec) -> int:
+    """Return the bytes of an element, 0 where there is none."""
+    return spec.nbytes // spec.numel if spec.numel else 0
+
+
+def broadcast(*specs: TensorSpec) -> int:
+    """Return how many elements tensors have together when they are broadcast."""
+    sizes = zip_longest(*(reversed(spec.shape) for spec in specs), fillvalue=1)
+    return prod(0 if 0 in column else max(column) for column in sizes)
+
+
+def copy_bytes(op: OpRecord, position: int, wanted: Layout = Layout.CONTIGUOUS) -> int:
+    """Return the bytes of an argument's copy in a layout, 0 where it has that layout."""
+    return 0 if wanted in layout(op, position) else tensor(op, position).nbytes
+
+
+def contiguous(*positions: int) -> Rule:
+    """Return the rule of a kernel that makes contiguous copies of arguments."""
+
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+        return tuple(copy_bytes(op, position) for position in positions)
+
+    return rule

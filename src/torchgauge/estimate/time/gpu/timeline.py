@@ -1,0 +1,83 @@
+"""A step on the clock: the CPU issues operators one by one, the GPU runs their kernels in order.
+
+Large kernels keep the GPU behind the CPU, and the step takes as long as the kernels. Small ones
+leave it waiting for the next launch, and the step takes as long as Python and dispatch: a small
+model at batch 1 is bound by that, whatever the GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from torchgauge.estimate.time.gpu.cost import kernel_time
+from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.estimate.time.prediction import KernelRun
+from torchgauge.facts.trace import OpRecord, Phase
+
+_MICROSECOND = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Issue:
+    """What the CPU does in one go: an operator, or several that were fused into one kernel."""
+
+    op: OpRecord
+    works: tuple[Work, ...]
+    dispatch_seconds: float
+
+
+def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
+    """Yield the kernels of a step in order, with their times."""
+    cpu = gpu = 0.0
+    launch_latency = model.coefficients["launch.latency_us"] * _MICROSECOND
+    known: dict[Work, tuple[float, float, float, float]] = {}
+    for issue in issues:
+        cpu += issue.dispatch_seconds
+        for work in issue.works:
+            times = known.get(work)
+            if times is None:
+                times = known[work] = _times(work, model)
+            compute, memory, launch, total = times
+            ready = cpu + launch_latency
+            start = max(gpu, ready)
+            yield KernelRun(
+                op=issue.op.index,
+                name=issue.op.name,
+                kind=work.kind,
+                dtype=work.dtype,
+                call=issue.op.call,
+                phase=issue.op.phase,
+                issued=cpu,
+                start=start,
+                end=start + total,
+                idle=start - gpu,
+                compute_seconds=compute,
+                memory_seconds=memory,
+                launch_seconds=launch,
+                roof_seconds=model.roof_seconds(work),
+                flops=work.flops,
+                nbytes=work.nbytes,
+            )
+            gpu = start + total
+
+
+def _times(work: Work, model: DeviceModel) -> tuple[float, float, float, float]:
+    found = kernel_time(work.kind, work, model.rates(work), model.coefficients)
+    return float(found.compute), float(found.memory), float(found.launch), float(found.total)
+
+
+def dispatch_seconds(
+    op: OpRecord, works: tuple[Work, ...], entered: int, c: Mapping[str, float]
+) -> float:
+    """Return how long the CPU needs for an operator: Python, dispatch, one launch per kernel.
+
+    ``entered`` modules' forwards begin with it.
+    """
+    microseconds = entered * c["dispatch.module_us"]
+    if not works:
+        return (microseconds + c["dispatch.view_us"]) * _MICROSECOND
+    per_op = c["dispatch.backward_us" if op.phase is Phase.BACKWARD else "dispatch.op_us"]
+    further = (len(works) - 1) * c["dispatch.launch_us"]
+    return (microseconds + per_op + further) * _MICROSECOND

@@ -1,0 +1,157 @@
+"""What an operator asks of a device, whatever the device: its kernels.
+
+One operator may run several: the backward of a convolution is two products and a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from math import prod
+from typing import Final
+
+from torchgauge.estimate.compute.elementwise import find_element_count
+from torchgauge.estimate.compute.formulas.arguments import argument, real_products
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
+from torchgauge.estimate.time.kernels import kinds
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.products import (
+    attention,
+    convolution,
+    convolution_backward,
+    matmul,
+    product_of_unknown_shape,
+)
+from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
+from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.facts.trace import OpRecord
+
+Rule = Callable[[OpRecord], Iterator[Work]]
+
+
+def kernels_of(op: OpRecord) -> tuple[Work, ...]:
+    """Return the kernels of an operator; none for a view or for memory that is only taken."""
+    if op.is_view:
+        return ()
+    packet = packet_of(op.name)
+    if packet in kinds.NO_KERNEL:
+        return ()
+    rule = _RULES.get(packet)
+    try:
+        return tuple(rule(op) if rule is not None else _by_table(op, packet))
+    except ShapeNotVisibleError:
+        return (traffic(op, Kind.COPY),)
+
+
+def packet_of(name: str) -> str:
+    """Return an operator's name without overload, in-place mark and the namespace ``aten``.
+
+    >>> packet_of("aten.add_.Tensor"), packet_of("torchvision.nms.default")
+    ('add', 'torchvision.nms')
+    """
+    namespace, _, rest = name.partition(".")
+    base = rest.split(".")[0]
+    if base.endswith("_") and not base.endswith("__"):
+        base = base[:-1]
+    return base if namespace == "aten" else f"{namespace}.{base}"
+
+
+_TABLES: Final[tuple[tuple[frozenset[str], Kind], ...]] = (
+    (kinds.NORMS, Kind.NORM),
+    (kinds.BATCH_NORMS, Kind.BATCH_NORM),
+    (kinds.REDUCTIONS, Kind.REDUCTION),
+    (kinds.POOLINGS, Kind.POOLING),
+    (kinds.INDEXINGS, Kind.INDEXING),
+    (kinds.COPIES, Kind.COPY),
+)
+
+
+def _by_table(op: OpRecord, packet: str) -> Iterator[Work]:
+    formula = find_flop_formula(op.name)
+    if formula is not None and (flops := formula(op)):
+        yield product_of_unknown_shape(op, flops * real_products(op))
+        return
+    if packet.startswith(("_foreach_", "_fused_", "_amp_foreach")):
+        yield traffic(op, Kind.MULTI_TENSOR)
+        return
+    for names, kind in _TABLES:
+        if packet in names:
+            yield traffic(op, kind, kinds.PASSES.get(packet, (1.0, 1.0)))
+            return
+    known = find_element_count(op.name) is not None
+    yield traffic(op, _pointwise(op) if known else Kind.COPY)
+
+
+def _pointwise(op: OpRecord) -> Kind:
+    operands = [tensor for tensor in (*given_tensors(op), *op.outputs[:1]) if tensor.shape]
+    alike = len({(tensor.shape, tensor.dtype) for tensor in operands}) <= 1
+    return Kind.ELEMENTWISE if alike else Kind.BROADCAST
+
+
+def _cast(op: OpRecord) -> Iterator[Work]:
+    """A cast; a copy where the dtype stays."""
+    given = given_tensors(op)
+    same = bool(given) and bool(op.outputs) and given[0].dtype == op.outputs[0].dtype
+    yield traffic(op, Kind.COPY if same else Kind.CAST)
+
+
+def _batch_norm(op: OpRecord) -> Iterator[Work]:
+    """Statistics first, in training; in evaluation those that are kept."""
+    training = bool(argument(op, 5, "training"))
+    yield traffic(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
+
+
+def _upsampling(op: OpRecord) -> Iterator[Work]:
+    """``x: [n, c, h, w]``: a thread per output pixel, which goes over ``n × c``.
+
+    Source: ``upsample_bilinear2d_out_frame`` in PyTorch's
+    ``aten/src/ATen/native/cuda/UpSampleBilinear2d.cu``; ``UpSampleBicubic2d.cu``.
+    """
+    output = op.outputs[0].shape
+    yield replace(traffic(op, Kind.UPSAMPLING), rows=prod(output[2:]), inner=prod(output[:2]))
+
+
+def _written_only(op: OpRecord) -> Iterator[Work]:
+    yield replace(traffic(op, Kind.ELEMENTWISE), read_bytes=0.0)
+
+
+def _looked_up(op: OpRecord) -> Iterator[Work]:
+    """Rows of a table: as much is read as is written, and the indices."""
+    written = sum(tensor.nbytes for tensor in op.outputs)
+    indices = sum(tensor.nbytes for tensor in given_tensors(op) if "int" in tensor.dtype)
+    yield Work(
+        kind=Kind.INDEXING if written > FEW_BYTES else Kind.SCALAR,
+        dtype=op.outputs[0].dtype,
+        elements=op.outputs[0].numel,
+        read_bytes=written + indices,
+        written_bytes=written,
+    )
+
+
+def _written_by_index(op: OpRecord) -> Iterator[Work]:
+    """``(destination, indices, values)``: the values are read and written."""
+    values = given_tensors(op)[-1]
+    yield Work(
+        kind=Kind.INDEXING,
+        dtype=values.dtype,
+        elements=values.numel,
+        read_bytes=values.nbytes,
+        written_bytes=values.nbytes,
+    )
+
+
+_RULES: Final[dict[str, Rule]] = {
+    **dict.fromkeys(kinds.MATMULS, matmul),
+    **dict.fromkeys(kinds.ATTENTIONS, attention),
+    "convolution": convolution,
+    "convolution_overrideable": convolution,
+    "convolution_backward": convolution_backward,
+    "upsample_bilinear2d": _upsampling,
+    "upsample_bicubic2d": _upsampling,
+    "_to_copy": _cast,
+    "cudnn_batch_norm": _batch_norm,
+    "native_batch_norm": _batch_norm,
+    **dict.fromkeys(kinds.WRITTEN_ONLY, _written_only),
+    **dict.fromkeys(kinds.LOOKED_UP, _looked_up),
+    **dict.fromkeys(kinds.WRITTEN_BY_INDEX, _written_by_index),
+}
