@@ -37,9 +37,9 @@ def analyze_model(
         if outcome.error is not None:
             report = report_of(described(trace, request, run.target), run.target)
             raise model_error(outcome, report) from outcome.error
-        if batch_names and run.request is not None:
-            plan = outcome.plan or run.request.plan
-            again = replace(run.request, plan=plan, gradients=outcome.gradients)
+        if batch_names and run.run_plan is not None:
+            plan = outcome.plan or run.run_plan.plan
+            again = replace(run.run_plan, plan=plan, gradients=outcome.gradients)
             trace = name_batch(again, trace)
         trace = described(trace, request, run.target)
         target = calibrated(run.target, trace)
@@ -74,7 +74,7 @@ class Run:
 
     outcome: Outcome
     target: Target
-    request: RunPlan | None = None
+    run_plan: RunPlan | None = None
     """``None`` when nothing ran, for want of an input."""
 
 
@@ -99,7 +99,7 @@ def run_model(request: Request) -> Run:
         recording=request.recording,
         simulated_only=not request.real_run,
     )
-    return Run(outcome=run(asked), target=target, request=asked)
+    return Run(outcome=run(asked), target=target, run_plan=asked)
 
 
 def as_module(model: Any) -> nn.Module:

@@ -397,7 +397,7 @@ class Grow(nn.Module):
 """
 
 LIMITED = """
-import resource, sys
+import io, resource, sys
 import torch
 import torchgauge as tg
 from hungry import Wide
@@ -415,7 +415,9 @@ except ModelError as error:
     print(failure.path, failure.requested_bytes, failure.free_bytes < 700 * 2**20)
     print(error.report.execution, error.report.time, len(error.report.modules["small"].calls))
     print(error.exit_status, str(error).splitlines()[-1])
-    lines = [line.strip() for line in str(error.report).splitlines()]
+    shown = io.StringIO()
+    tg.show(error.report, file=shown)
+    lines = [line.strip() for line in shown.getvalue().splitlines()]
     print(next(line for line in lines if line.startswith("memory:")))
 print(tg.measure(model.small, (2, 8), max_seconds=0).time.total_ms > 0)
 print(model.small(torch.rand(1, 8)).shape)

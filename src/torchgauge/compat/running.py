@@ -249,7 +249,7 @@ def batch_named(run: ModelRun, other: ModelRun | None = None) -> ModelRun:
     ``other`` is a run of another number of samples in the same mode. Where there is none, or it
     does not say, it costs one more forward, of one sample more.
     """
-    request, outcome = run.run.request, run.run.outcome
+    request, outcome = run.run.run_plan, run.run.outcome
     if request is None:
         return run
     trace = None if other is None else named_by(run.trace, other.trace)

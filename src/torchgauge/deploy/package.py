@@ -126,12 +126,12 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
     report = report_of(described(run.outcome.trace, asked, run.target), run.target)
     if run.outcome.error is not None:
         raise model_error(run.outcome, report) from run.outcome.error
-    if run.request is None:
+    if run.run_plan is None:
         raise InputError(
             "nothing can be exported without an input",
             hint="add --input-size 3,224,224, or whatever the model takes",
         )
-    plan = run.outcome.plan or run.request.plan
+    plan = run.outcome.plan or run.run_plan.plan
     return report, example_call(model, plan, request.dynamic, tuple(notes))
 
 

@@ -246,7 +246,8 @@ class Report(Answer):
         if self.not_counted:
             parts.append(f"{len(self.not_counted)} not counted")
         if self.failure is not None:
-            parts.append(f"failed at {self.failure.path or 'the model itself'}")
+            place = self.failure.path or self.failure.module_type
+            parts.append(f"failed in {self.failure.phase} at {place}")
         about = f"{self.model_name}, {self.scenario.mode} on {self.scenario.device}"
         return f"{about}: {', '.join(parts)} (torchgauge.show prints the table)"
 

@@ -238,7 +238,7 @@ def test_ctc_loss_is_that_of_a_real_run(lengths: Callable[[int], Any], mode: str
     optimizer = {"optimizer": "none"} if mode == "training" else {}
     scenario = tg.Scenario(mode=mode, **optimizer)
     report = tg.analyze(model, input_data=inputs, scenario=scenario)
-    request = run_model(model, input_data=inputs, scenario=scenario).request
+    request = run_model(model, input_data=inputs, scenario=scenario).run_plan
     assert request is not None
     real = report_of(Session(request, Execution.REAL).run().trace)
     assert report.execution == "simulated"

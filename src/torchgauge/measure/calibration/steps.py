@@ -167,8 +167,8 @@ def checked(networks: Sequence[Network], calibration: Calibration) -> list[Check
         for mode in (Mode.INFERENCE, Mode.TRAINING):
             scenario = Scenario(mode=mode)
             made = run_model(_request(network.make(), network.size, scenario))
-            assert made.request is not None
-            step = RealStep(made.request)
+            assert made.run_plan is not None
+            step = RealStep(made.run_plan)
             measured = _median(lambda step=step: step.run(_no_note))  # type: ignore[misc]
             predicted = predict_on_cpu(made.outcome.trace, calibration).total_seconds
             name = f"{network.name}, {mode}"
