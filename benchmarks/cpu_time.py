@@ -211,7 +211,7 @@ def record(mode: str, found: Sequence[Row]) -> None:
         known[mode, row.name] = {
             "model": row.name,
             "mode": mode,
-            "cpu": str(cpu_name()),
+            "cpu": str(cpu_name(torch.get_num_threads(), str(torch.__version__))),
             "day": datetime.date.today().isoformat(),
             "predicted_ms": f"{row.predicted_ms:.4g}",
             "measured_ms": f"{row.measured_ms:.4g}",

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import product
 
+import torch
+
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
 from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, Overheads
 from torchgauge.estimate.time.cpu.surface import Roof
@@ -61,7 +63,7 @@ def calibration(names: Iterable[str] = ("relu", "add", "threshold_backward")) ->
     works = [*_products(), *(work for name in names for work in _curve(name))]
     samples = [sample(work) for work in works]
     return Calibration(
-        cpu=cpu_name(),
+        cpu=cpu_name(torch.get_num_threads(), str(torch.__version__)),
         measured_on="2026-11-24",
         roof=ROOF,
         overheads=OVERHEADS,

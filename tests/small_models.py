@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 import torchgauge as tg
+from torchgauge.analyze import virtual_device_of
 from torchgauge.compare.streams import StreamComparison, compare_traces
 from torchgauge.facts.trace import Execution, Trace
 from torchgauge.target import target_of
@@ -174,7 +175,7 @@ def trace(
         model, size, None, batch_size=None, batch_dim=None, dtypes=dtypes, forward_kwargs={}
     )
     assert plan is not None
-    virtual = target_of(scenario).virtual
+    virtual = virtual_device_of(target_of(scenario))
     request = RunPlan(model=model, plan=plan, scenario=scenario, model_name="model", target=virtual)
     outcome = Session(request, execution).run()
     if outcome.error is not None:

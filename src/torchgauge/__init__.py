@@ -28,6 +28,7 @@ _HOME = {
     "measure": "torchgauge.api",
     "meta_construction": "torchgauge.trace.copy.build",
     "register_flop_formula": "torchgauge.api",
+    "show": "torchgauge.api",
     "summary": "torchgauge.api",
 }
 """The public names and the modules that hold them; at most 15, ``__version__`` included."""
@@ -40,11 +41,13 @@ __all__ = [
     "analyze",
     "calibrate",
     "devices",
+    "estimate",
     "fits",
     "load",
     "measure",
     "meta_construction",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
@@ -53,21 +56,24 @@ if TYPE_CHECKING:
     from torchgauge.api import (
         analyze,
         calibrate,
+        estimate,
         fits,
         load,
         measure,
         register_flop_formula,
+        show,
         summary,
     )
     from torchgauge.errors import TorchGaugeError
     from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario
+    from torchgauge.facts.trace import Trace
     from torchgauge.trace.copy.build import meta_construction
 
 
 def __getattr__(name: str) -> object:
-    if name == "devices":  # a package, so that its functions need no name of their own here
-        return importlib.import_module("torchgauge.devices")
+    if name in ("devices", "estimate"):  # packages; the second is a function too
+        return importlib.import_module(f"torchgauge.{name}")
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import random
@@ -85,6 +91,16 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
+class _Estimate(ModuleType):
+    """The package of estimators, which is a function as well: ``torchgauge.api.estimate``."""
+
+    def __call__(self, trace: Trace, device: str | None = None) -> Report:
+        """Return what a recorded step costs on another device."""
+        from torchgauge.api import estimate
+
+        return estimate(trace, device)
+
+
 class _Package(ModuleType):
     """Keep ``torchgauge.analyze`` and ``measure`` functions although submodules have their names.
 
@@ -93,6 +109,8 @@ class _Package(ModuleType):
     """
 
     def __setattr__(self, name: str, value: object) -> None:
+        if name == "estimate" and isinstance(value, ModuleType):
+            value.__class__ = _Estimate
         if not (name in _HOME and isinstance(value, ModuleType)):
             super().__setattr__(name, value)
 

@@ -13,10 +13,14 @@ from typing import IO, TYPE_CHECKING, Any
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
-from torchgauge.facts.io import load_report
-from torchgauge.facts.report import Report, set_text_view
+from torchgauge.facts.io import load_answer
+from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Trace
+from torchgauge.render import get_format
+from torchgauge.render.pages.fit import fit_page
+from torchgauge.render.pages.report import report_page
 from torchgauge.render.terminal import terminal_options
-from torchgauge.render.text import TextRenderer
+from torchgauge.render.tree.rows import TreeOptions
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,14 +31,14 @@ if TYPE_CHECKING:
 __all__ = [
     "analyze",
     "calibrate",
+    "estimate",
     "fits",
     "load",
     "measure",
     "register_flop_formula",
+    "show",
     "summary",
 ]
-
-set_text_view(lambda report: TextRenderer().render(report))
 
 
 def analyze(
@@ -113,38 +117,76 @@ def summary(
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
-    unfold: bool = False,
+    expand: bool = False,
+    details: bool | None = None,
     ascii: bool = False,
     width: int | None = None,
     file: IO[str] | None = None,
+    unfold: bool = False,
     **options: Any,
 ) -> Report:
-    """Print the table of a model and return its report.
+    """Print the answers and the table of a model and return its report.
 
-    Takes everything that ``analyze`` takes, and how to show it: ``depth`` of the tree,
-    ``columns`` by name, ``unfold`` repeated blocks, ``ascii`` without box characters, ``width``
-    in characters (the terminal's by default, as much as it takes elsewhere), and the ``file`` to
-    print to.
+    Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
+    (``unfold`` is the former name of ``expand``).
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
     """
-    target = file or sys.stdout
-    renderer = TextRenderer(
-        depth=depth,
-        columns=columns,
-        unfold=unfold,
-        **terminal_options(target, width=width, ascii=ascii),
-    )
+    shown: dict[str, Any] = {
+        "depth": depth, "columns": columns, "expand": expand or unfold, "details": details,
+        "ascii": ascii, "width": width, "file": file,
+    }  # fmt: skip
+    _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
+    TreeOptions(depth=depth, columns=columns)
     options.setdefault("name_batch", True)
     try:
         report = analyze(model, input_size, **options)
     except ModelError as error:
         if error.report is not None:
-            print(renderer.render(error.report), file=target)
+            show(error.report, **shown)
         raise
-    print(renderer.render(report), file=target)
+    show(report, **shown)
     return report
+
+
+def show(
+    answer: Report | FitReport,
+    *,
+    depth: int | None = None,
+    columns: Sequence[str] | None = None,
+    expand: bool = False,
+    details: bool | None = None,
+    ascii: bool = False,
+    width: int | None = None,
+    file: IO[str] | None = None,
+) -> None:
+    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+
+    Args:
+        answer: a report, or the answer of ``fits``.
+        depth: levels of modules in the table of a report.
+        columns: names of its columns, in this order.
+        expand: show every repeated block, every different call and every output.
+        details: everything there is to say; by default in a file, and the calm view on a terminal.
+        ascii: no character outside of ASCII.
+        width: characters per line: the terminal's by default, as many as the table takes elsewhere.
+        file: where to print; the standard output by default.
+
+    Raises:
+        UsageError: for an unknown column, a depth below 1 or a width below 40.
+    """
+    target = file or sys.stdout
+    format = _format_of(target, details=details, ascii=ascii, width=width)
+    if isinstance(answer, FitReport):
+        page = fit_page(answer)
+    else:
+        page = report_page(answer, depth=depth, columns=columns, expand=expand)
+    print(format.render(page), file=target)
+
+
+def _format_of(target: IO[str], **layout: Any) -> Any:
+    return get_format("text", **terminal_options(target, **layout))
 
 
 def calibrate(
@@ -274,10 +316,37 @@ def fits(
     return fit_model(request, names, fit_options)
 
 
-def load(path: str | Path) -> Report:
-    """Read a report that was saved as JSON.
+def estimate(trace: Trace, device: str | None = None) -> Report:
+    """Return what a recorded step costs on another device. Needs no torch and no model.
+
+    A trace holds the kernels of one family of GPUs. For every device of that family the report
+    equals that of ``analyze``: ``estimate(report.trace, device="A10")``.
+
+    Args:
+        trace: the trace of a report, or one that ``load`` read from a file.
+        device: a GPU that ``torchgauge devices`` lists, or ``"cpu"``; the trace's own by default.
 
     Raises:
-        ReportFormatError: when the file is no report, or of another schema version.
+        DeviceError: the device is not known.
+        ScenarioError: the device runs other kernels than the trace holds.
+
+    >>> from torch import nn
+    >>> report = analyze(nn.Linear(8, 2), (4, 8), device="RTX 3090")
+    >>> estimate(report.trace, device="A10").scenario.device
+    'A10'
     """
-    return load_report(path)
+    from torchgauge.reports import estimate_trace
+
+    return estimate_trace(trace, device)
+
+
+def load(path: str | Path) -> Any:
+    """Read a report that was saved as JSON, or a saved trace.
+
+    Returns:
+        The ``Report``, or the ``Trace``.
+
+    Raises:
+        ReportFormatError: when the file is neither, is damaged, or is of another version.
+    """
+    return load_answer(path)

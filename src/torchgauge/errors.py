@@ -22,10 +22,7 @@ Each carries ``hint``: one sentence that says what to do next.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torchgauge.facts.report import Report
+from typing import Any
 
 
 class TorchGaugeError(Exception):
@@ -87,7 +84,7 @@ class ModelError(TorchGaugeError):
 
     exit_status = 3
 
-    def __init__(self, message: str, *, hint: str = "", report: Report | None = None) -> None:
+    def __init__(self, message: str, *, hint: str = "", report: Any = None) -> None:
         super().__init__(message, hint=hint)
         self.report = report
 

@@ -1,4 +1,4 @@
-"""What a scenario runs on: its device's name → the kernels and the memory of that device."""
+"""What a scenario runs on: its device's name → what the estimators need of that device."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import os
 import re
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import machine, processor
-
-import torch
 
 from torchgauge.devices import Device, find_device
 from torchgauge.devices.context import cuda_context_bytes
 from torchgauge.devices.cpu_file import VARIABLE, calibration_file
+from torchgauge.devices.family import CPU_FAMILY, kernel_family
 from torchgauge.errors import DeviceError, ScenarioError
 from torchgauge.estimate.memory.allocator import AllocatorSettings
 from torchgauge.estimate.memory.device import Gpu
@@ -22,20 +22,18 @@ from torchgauge.estimate.time.cpu.calibration import Calibration, CpuName, from_
 from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
 from torchgauge.facts.trace import Trace
-from torchgauge.trace.kernels import cpu, cuda
-from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.local_gpus import local_gpus
-from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
 
-_LSTM = "aten.mkldnn_rnn_layer"
+_UNKNOWN_RELEASE = "2.6"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The device of a scenario, as the trace and the estimators need it."""
+    """The device of a scenario."""
 
-    virtual: VirtualDevice
     platform: Platform
+    family: str
+    """Whose kernels it runs: see ``devices.family``."""
     device: Device | None = None
     gpu: Gpu | None = None
     calibration: Calibration | None = None
@@ -55,8 +53,8 @@ class Target:
         return (*self.warnings, *(text for texts in found for text in texts))
 
 
-def calibrated(target: Target) -> Target:
-    """Return a CPU with its calibration, a GPU as it is.
+def calibrated(target: Target, trace: Trace) -> Target:
+    """Return a CPU with its calibration for a trace, a GPU as it is.
 
     The calibration of another CPU is not used, nor one in the usual place that cannot be read, and
     an assumption tells of it.
@@ -76,7 +74,7 @@ def calibrated(target: Target) -> Target:
         return replace(target, assumptions=(*target.assumptions, why))
     if found is None:
         return target
-    here = cpu_name()
+    here = cpu_name(trace.threads, trace.torch_version)
     if found.cpu != here:
         stale = (
             f"no times: calibrated for {found.cpu}, this is {here} (torchgauge measure --calibrate)"
@@ -87,19 +85,14 @@ def calibrated(target: Target) -> Target:
 
 def platform_of(target: Target, trace: Trace) -> Platform:
     """Return what the kernels of a trace run on, as far as their scratch memory depends on it."""
-    platform = target.platform
-    if platform.type == "cpu" and any(op.name.startswith(_LSTM) for op in trace.ops):
-        return replace(platform, has_early_onednn=has_early_onednn())
-    return platform
+    if target.platform.type == "cpu" and trace.has_early_onednn:
+        return replace(target.platform, has_early_onednn=True)
+    return target.platform
 
 
-def cpu_name() -> CpuName:
-    """Return what the times of this process's CPU kernels depend on."""
-    return CpuName(
-        processor=_processor(),
-        threads=torch.get_num_threads(),
-        torch_version=str(torch.__version__),
-    )
+def cpu_name(threads: int, torch_version: str) -> CpuName:
+    """Return what the times of this machine's CPU kernels depend on."""
+    return CpuName(processor=_processor(), threads=threads, torch_version=torch_version)
 
 
 @cache
@@ -113,11 +106,11 @@ def _processor() -> str:
     return names[0] if names else processor() or machine()
 
 
-CPU = Target(virtual=cpu.DEVICE, platform=Platform(type="cpu"))
+CPU = Target(platform=Platform(type="cpu"), family=CPU_FAMILY)
 
 
-def target_of(scenario: Scenario) -> Target:
-    """Return what a scenario runs on.
+def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
+    """Return what a scenario runs on, under a version of PyTorch, the installed one by default.
 
     Raises:
         DeviceError: the name is not known, or stands for several devices.
@@ -135,7 +128,7 @@ def target_of(scenario: Scenario) -> Target:
             f"{device.name} is not a CUDA device; only CUDA's kernels and allocator are known",
             hint="torchgauge devices lists the compute capability of each",
         )
-    release = scenario.torch_release or _installed_release()
+    release = scenario.torch_release or _release(torch_version or _installed_version())
     platform = Platform(
         type="cuda",
         compute_capability=capability,
@@ -147,8 +140,8 @@ def target_of(scenario: Scenario) -> Target:
         compute_capability=capability, sm_count=device.sm_count or 1, device=device.name
     )
     return Target(
-        virtual=cuda.virtual_device(capability, release),
         platform=platform,
+        family=kernel_family(capability),
         device=device,
         gpu=Gpu(
             platform=platform,
@@ -222,6 +215,14 @@ def _local_device() -> Device:
     return find_device(gpus[0].name, memory_bytes=gpus[0].total_bytes)
 
 
-def _installed_release() -> str:
-    found = re.match(r"\d+\.\d+", torch.__version__)
-    return found.group() if found else "2.6"
+def _release(torch_version: str) -> str:
+    found = re.match(r"\d+\.\d+", torch_version)
+    return found.group() if found else _UNKNOWN_RELEASE
+
+
+@cache
+def _installed_version() -> str:
+    try:
+        return version("torch")
+    except PackageNotFoundError:
+        return _UNKNOWN_RELEASE

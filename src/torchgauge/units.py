@@ -88,6 +88,16 @@ def format_percent(part: float, whole: float) -> str:
     return f"{share:.2f}".rstrip("0").rstrip(".") + " %"
 
 
+def format_share(part: float, whole: float) -> str:
+    """Write a share in percent; what is not zero is never written as zero.
+
+    >>> format_share(1792, 401484648), format_share(0, 5)
+    ('< 0.01 %', '0 %')
+    """
+    text = format_percent(part, whole)
+    return "< 0.01 %" if part > 0 and text == "0 %" else text
+
+
 def format_milliseconds(value: float) -> str:
     """Write a time given in milliseconds with the unit that fits.
 

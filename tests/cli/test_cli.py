@@ -86,17 +86,14 @@ class Analysis:
 
 
 class Rendering:
-    def __init__(self, name, options):
-        self.name, self.options = name, options
+    """A stand-in for a format that remembers its options and those of the table."""
 
-    def render(self, report):
-        content = {
-            "format": self.name,
-            "params": report.totals.params,
-            "assumptions": list(report.assumptions),
-            "warnings": list(report.warnings),
-        }
-        return json.dumps(content)
+    def __init__(self, name, options):
+        self.name, self.options, self.tree = name, options, None
+
+    def render(self, page):
+        self.tree = page
+        return json.dumps({"format": self.name})
 
 
 @pytest.fixture
@@ -109,16 +106,17 @@ def analysis(monkeypatch):
 
 @pytest.fixture
 def rendering(monkeypatch):
-    """Collect the renderers asked for, made for real to check their options."""
+    """Collect the formats asked for, made for real to check their options."""
     made = []
-    real = torchgauge.render.get_renderer
+    real = torchgauge.render.get_format
 
-    def get_renderer(name, **options):
+    def get_format(name, **options):
         real(name, **options)
         made.append(Rendering(name, options))
         return made[-1]
 
-    monkeypatch.setattr("torchgauge.render.get_renderer", get_renderer)
+    monkeypatch.setattr("torchgauge.render.get_format", get_format)
+    monkeypatch.setattr("torchgauge.render.pages.report.report_page", lambda _, **tree: tree)
     return made
 
 
@@ -250,7 +248,7 @@ def test_bad_usage_exits_with_2_and_one_message(
 def test_the_result_alone_goes_to_stdout(summary):
     status, out, err = summary("net.py:Net", "--input-size", "4", "--format", "json")
     assert status == 0
-    assert json.loads(out)["params"] == 10
+    assert json.loads(out)["totals"]["params"] == 10
     assert out.endswith("}\n")
     assert err == "the user's own print\nprinted while analysing\n"
 
@@ -284,28 +282,57 @@ def test_a_batch_size_without_a_size_is_refused(summary):
     assert "a batch size, a batch dimension and dtypes need a size to act on" in err
 
 
-def test_every_format_with_its_options_is_one_of_the_renderers():
-    assert set(output.FORMATS) == set(torchgauge.render.FORMATS)
-    sample = {"depth": 2, "columns": ("params",), "unfold": True}
-    sample |= {"ascii": True, "width": 90, "color": True}
-    for name, options in output.FORMATS.items():
-        torchgauge.render.get_renderer(name, **{option: sample[option] for option in options})
+def test_every_format_but_json_is_one_of_the_renderers():
+    assert set(output.FORMATS) == {*torchgauge.render.FORMATS, "json"}
 
 
-def test_options_of_the_table_reach_the_renderer(summary, rendering):
+@pytest.mark.parametrize("word", ["--expand", "--unfold"])
+def test_options_of_the_table_reach_the_renderer(word, summary, rendering):
     summary(
-        *("net.py:Net", "--depth", "2", "--columns", "params, macs", "--unfold", "--ascii"),
-        *("--width", "90", "--color", "always"),
+        *("net.py:Net", "--depth", "2", "--columns", "params, macs", word, "--ascii"),
+        *("--width", "90", "--color", "always", "--no-details"),
     )
     assert rendering[-1].name == "text"
+    assert rendering[-1].tree == {"depth": 2, "columns": ("params", "macs"), "expand": True}
     assert rendering[-1].options == {
-        "depth": 2,
-        "columns": ("params", "macs"),
-        "unfold": True,
-        "ascii": True,
-        "width": 90,
-        "color": True,
-    }
+        "ascii": True, "width": 90, "color": True, "details": False,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["summary", "fit", "measure", "devices", "doctor"])
+def test_the_former_name_of_expand_is_not_in_the_help(command, capsys):
+    assert main([command, "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "--unfold" not in shown and "html" in shown and "import:" in shown
+
+
+@pytest.mark.parametrize(
+    ("options", "is_terminal", "expected"),
+    [
+        ((), True, False),
+        ((), False, True),
+        (("--details",), True, True),
+        (("--no-details",), False, False),
+        (("--output", "report.txt"), True, True),
+    ],
+)
+def test_a_terminal_shows_the_calm_view_and_a_file_everything(
+    options, is_terminal, expected, summary, rendering, monkeypatch
+):
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: is_terminal, raising=False)
+    summary("net.py:Net", *options)
+    assert rendering[-1].options["details"] is expected
+
+
+def test_a_format_is_imported_from_the_folder_one_is_in(summary, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code = "class Short:\n    def render(self, page):\n        return 'short'\n"
+    (tmp_path / "own_format.py").write_text(code)
+    status, _, err = summary("net.py:Net", "--format", "import:own_format:Short")
+    assert (status, err.count("error")) == (0, 0)
+    status, _, err = summary("net.py:Net", "--format", "import:own_format:Long")
+    assert status == 2
+    assert "import:own_format:Long cannot be imported: module 'own_format' has no" in err
 
 
 @pytest.mark.parametrize(
@@ -333,7 +360,7 @@ def test_colour_follows_the_terminal_no_color_and_the_option(
 
 @pytest.mark.parametrize(
     ("name", "format_name"),
-    [("r.json", "json"), ("r.md", "markdown"), ("r.csv", "csv"), ("r.tex", "latex")],
+    [("r.md", "markdown"), ("r.csv", "csv"), ("r.tex", "latex"), ("r.html", "html")],
 )
 def test_the_suffix_of_the_file_chooses_the_format(name, format_name, summary, tmp_path):
     status, out, _ = summary("net.py:Net", "--output", name)
@@ -343,7 +370,7 @@ def test_the_suffix_of_the_file_chooses_the_format(name, format_name, summary, t
 
 def test_format_beats_the_suffix(summary, tmp_path):
     summary("net.py:Net", "--output", "r.md", "--format", "json")
-    assert json.loads((tmp_path / "r.md").read_text())["format"] == "json"
+    assert json.loads((tmp_path / "r.md").read_text())["schema_version"] == 1
 
 
 def test_a_file_is_replaced_whole_and_keeps_its_permissions(summary, tmp_path):
@@ -380,7 +407,7 @@ def test_a_failing_model_prints_its_partial_report_and_exits_with_3(summary, ana
     analysis.error = ModelError("layer1 failed", hint="use 3 channels", report=REPORT)
     status, out, err = summary("net.py:Net", "--input-size", "4", "--format", "json")
     assert status == 3
-    assert json.loads(out)["params"] == 10
+    assert json.loads(out)["totals"]["params"] == 10
     assert "torchgauge: error: layer1 failed\n  try: use 3 channels\n" in err
     assert "Traceback" not in err
 
@@ -483,7 +510,7 @@ def test_strict_exits_with_4_and_lists_what_is_in_doubt(change, line, summary, a
     assert summary("net.py:Net", "--input-size", "4")[0] == 0
     status, out, err = summary("net.py:Net", "--input-size", "4", "--strict", "--format", "json")
     assert status == 4
-    assert json.loads(out)["params"] == 10
+    assert json.loads(out)["totals"]["params"] == 10
     assert f"--strict: the report is not free of doubt\n  {line}\n" in err
 
 

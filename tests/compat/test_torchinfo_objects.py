@@ -24,7 +24,7 @@ from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.errors import ModelError
-from torchgauge.facts.io import report_to_json
+from torchgauge.facts.codec import to_json
 from untouched import Talks
 
 DIGITS = (16, 1, 28, 28)
@@ -496,5 +496,5 @@ def test_nested_inputs_are_shown_by_their_values(given: str, layout: torch.layou
 def test_a_pickled_result_has_its_report() -> None:
     result = quiet(nn.Sequential(nn.Linear(4, 4)), (2, 4))
     loaded = pickle.loads(pickle.dumps(result))
-    assert report_to_json(loaded.report) == report_to_json(result.report)
+    assert to_json(loaded.report) == to_json(result.report)
     assert str(loaded) == str(result)

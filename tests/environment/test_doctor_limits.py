@@ -14,9 +14,10 @@ from torchgauge.environment import Facts, Surroundings
 from torchgauge.environment.facts import Host, Python, Space
 from torchgauge.environment.host import read_host
 from torchgauge.environment.limits import cpu_limit_of, memory_limit_of
+from torchgauge.environment.page import doctor_page
 from torchgauge.environment.rules import find
 from torchgauge.environment.surroundings import scratch_folder
-from torchgauge.environment.text import render_text
+from torchgauge.render import get_format
 
 pytestmark = pytest.mark.skipif(
     COMPILER is None or sys.platform != "linux", reason="the staged driver is compiled, for Linux"
@@ -90,7 +91,7 @@ def test_more_threads_than_cpu_time_and_the_variable_that_helps(machine):
     diagnosis = machine.diagnose(with_checks=False)
     assert names(diagnosis) == ["threads-exceed-cpu-limit"]
     assert "8 threads on the CPU, and the time of 2.5 CPUs" in diagnosis.findings[0].problem
-    text = render_text(diagnosis)
+    text = get_format("text").render(doctor_page(diagnosis))
     assert "32.00 GiB, 16.00 GiB available · limited to 4.00 GiB" in text
     assert "limited to the time of 2.5" in text
     machine.execute(diagnosis.findings[0].commands[0])

@@ -24,7 +24,9 @@ import torchgauge as tg
 from asked import asked
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.io import load_report, report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
+from torchgauge.facts.io import load_report
+from torchgauge.facts.report import report_from_json
 from torchgauge.fit.curve import batch_curve
 
 VERSION_1 = Path(__file__).parents[1] / "golden" / "version_1"
@@ -39,10 +41,10 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 stored = pickle.load(sys.stdin.buffer)
-from torchgauge.facts.io import report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.report import Report
 texts = {
-    name: report_to_json(item) if isinstance(item, Report) else repr(item)
+    name: to_json(item) if isinstance(item, Report) else repr(item)
     for name, item in stored.items()
 }
 for item in stored.values():
@@ -130,10 +132,10 @@ REPORTS: dict[str, Callable[[], tg.Report]] = {
 def test_a_report_opens_without_torch():
     reports = {name: make() for name, make in REPORTS.items()}
     assert read_without_torch(reports) == {
-        name: report_to_json(report) for name, report in reports.items()
+        name: to_json(report) for name, report in reports.items()
     }
     for report in reports.values():
-        assert report_from_json(report_to_json(report)) == report
+        assert report_from_json(to_json(report)) == report
         assert pickle.loads(pickle.dumps(report)) == report
         assert copy.deepcopy(report) == report
         assert type(report.torch_version) is str
@@ -166,7 +168,7 @@ def test_the_first_files_of_version_1_are_read(name):
     """As ``report.save`` wrote them on 2026-11-24."""
     report = load_report(VERSION_1 / f"{name}.json")
     written = json.loads((VERSION_1 / f"{name}.json").read_text())
-    again = json.loads(report_to_json(report))
+    again = json.loads(to_json(report))
     assert written["schema_version"] == again["schema_version"] == 1
     assert is_within(written, again)
 
@@ -181,7 +183,7 @@ def test_a_pickle_holds_text_alone():
     (_, (text,)) = build.simple_cnn().__reduce__()
     assert json.loads(text)["schema_version"] == 1
     stored = pickle.dumps(build.simple_cnn())
-    assert stored.count(b"torchgauge") == 2 == stored.count(b"torchgauge.facts.io") + 1
+    assert stored.count(b"torchgauge") == 2 == stored.count(b"torchgauge.facts.report") + 1
 
 
 def test_a_report_without_a_time_stays_without(tmp_path):

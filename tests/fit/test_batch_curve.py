@@ -17,7 +17,8 @@ from torchgauge.errors import InputError, ModelError, ScenarioError
 from torchgauge.facts.curve import BatchCurve, BatchPoint
 from torchgauge.facts.fit import Verdict
 from torchgauge.fit.curve import batch_curve
-from torchgauge.render.curve import FORMATS, render_curve
+from torchgauge.render import FORMATS, get_format
+from torchgauge.render.pages.curve import curve_page
 
 GPU = tg.Scenario(mode="training", optimizer="adamw", device="RTX 3090")
 
@@ -41,6 +42,10 @@ FITS, NOT = Verdict.FITS, Verdict.DOES_NOT_FIT
 KNOWN = curve((1, 5.0, FITS), (2, 5.0, FITS), (4, 6.0, FITS), (8, 11.0, FITS), (16, 20.0, NOT))
 
 
+def shown(curve, name="text", **options):
+    return get_format(name, **options).render(curve_page(curve))
+
+
 def test_the_knee_is_the_smallest_with_nine_tenths_of_the_best_that_fits():
     assert [round(p.samples_per_second) for p in KNOWN.points] == [200, 400, 667, 727, 800]
     assert KNOWN.knee is KNOWN.points[2]  # 667 of 727; the 800 do not fit
@@ -49,7 +54,7 @@ def test_the_knee_is_the_smallest_with_nine_tenths_of_the_best_that_fits():
 def test_without_a_size_that_fits_there_is_no_knee():
     none = curve((1, 5.0, NOT))
     assert none.knee is None
-    assert "No batch size that was traced fits." in render_curve(none)
+    assert "no batch size that was traced fits" in shown(none)
 
 
 def test_each_point_is_what_analyze_says_of_that_batch():
@@ -72,17 +77,17 @@ def test_it_doubles_up_to_the_first_that_does_not_fit():
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_has_every_point(format):
-    text = render_curve(KNOWN, format)
+    text = shown(KNOWN, format)
     for point in KNOWN.points:
         assert str(point.batch) in text
     assert "fits" in text
 
 
 def test_json_and_csv_hold_the_figures():
-    document = json.loads(render_curve(KNOWN, "json"))
+    document = json.loads(KNOWN.to_json())
     assert document["knee"] == 4
     assert document["points"][0]["samples_per_second"] == pytest.approx(200)
-    rows = list(csv.DictReader(io.StringIO(render_curve(KNOWN, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(shown(KNOWN, "csv"))))
     assert [row["knee"] for row in rows] == ["False", "False", "True", "False", "False"]
 
 
@@ -105,7 +110,7 @@ def test_the_command_line(tmp_path: Path, capsys):
     arguments = ["fit", f"{tmp_path / 'm.py'}:make", "--input-size", "1,64", "--quiet",
                  "--device", "RTX 3090"]  # fmt: skip
     assert main([*arguments, "--batch-curve", "1,4"]) == 0
-    assert "The knee is at batch 4" in capsys.readouterr().out
+    assert "batch 4, the smallest with 90 % of the best throughput" in capsys.readouterr().out
     for more, said in (
         (["--device", "T4"], "--batch-curve is of one device"),
         (["--context", "8"], "--batch-curve does not go with --context"),

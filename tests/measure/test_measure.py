@@ -19,8 +19,9 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.query import own_costs, top_by_time
+from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes
 from torchgauge.measure.statistics import enough_for, interval_of, interval_ranks, is_settled
 from torchgauge.measure.step import RealStep
@@ -533,42 +534,46 @@ def test_the_layer_is_named_in_the_backward_too(tmp_path):
 # ---------------------------------------------------------------------------- reports
 
 
+def shown_as(name, report, columns=None, **options):
+    from torchgauge.render import get_format
+    from torchgauge.render.pages.report import report_page
+
+    return get_format(name, **options).render(report_page(report, columns=columns))
+
+
 def test_a_measured_report_is_saved_and_loaded(tmp_path):
     report = tg.measure(Tokens(), (2, 8), scenario=TRAINING, **ONCE)
-    text = report_to_json(report)
+    text = to_json(report)
     assert report_from_json(text) == report
     again = report_from_json(text.replace('"kernel"', '"unknown": 1, "kernel"'))
     assert again.time.ops == report.time.ops
 
 
-@pytest.mark.parametrize("name", ["text", "markdown", "csv", "latex"])
+@pytest.mark.parametrize("name", ["text", "markdown", "csv", "latex", "html"])
 def test_every_format_shows_the_times(name):
-    from torchgauge.render import get_renderer
-
     report = tg.measure(convnet(), (2, 3, 16, 16), scenario=TRAINING, **ONCE)
-    shown = get_renderer(name).render(report)
-    assert "per step, median of 1 on cpu" in " ".join(shown.split())
+    shown = shown_as(name, report)
+    assert "a step, measured on cpu" in " ".join(shown.split())
+    assert "median of 1" in shown
     assert "time_ms" in shown if name == "csv" else "Time" in shown
-    assert "Slowest ops" in shown
-    assert max(map(len, get_renderer("text", width=80).render(report).splitlines())) <= 80
+    assert "Slowest operators" in shown
+    assert max(map(len, shown_as("text", report, width=80).splitlines())) <= 80
 
 
 def test_a_report_without_times_has_no_line_about_them():
-    shown = str(tg.analyze(nn.Linear(8, 2), (4, 8)))
-    assert "per step" not in shown
+    shown = shown_as("text", tg.analyze(nn.Linear(8, 2), (4, 8)))
+    assert "a step" not in shown
     assert "Slowest" not in shown
 
 
 def test_time_columns_of_a_report_without_times_are_empty():
-    from torchgauge.render import get_renderer
-
     report = tg.analyze(nn.Sequential(nn.Linear(8, 2)), (4, 8))
-    shown = get_renderer("text", columns=("time", "backward_time", "time_percent")).render(report)
+    shown = shown_as("text", report, columns=("time", "backward_time", "time_percent"))
     row = next(line for line in shown.splitlines() if line.startswith(" 0 "))
     assert row.split() == ["0", "–", "–", "–"]
     measured = tg.measure(nn.Sequential(nn.Linear(8, 2)), (4, 8), scenario=TRAINING, **ONCE)
     unmeasured = replace(measured, time=None)
-    assert "per step" not in str(unmeasured)
+    assert "a step" not in shown_as("text", unmeasured)
 
 
 # ---------------------------------------------------------------------------- refusals

@@ -17,7 +17,8 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import Measurement, OpTime, StepTime
 from torchgauge.facts.times import OUTSIDE, TimeComparison
 from torchgauge.facts.trace import Phase
-from torchgauge.render.times import FORMATS, render_times
+from torchgauge.render import FORMATS, get_format
+from torchgauge.render.pages.times import times_page
 
 PREDICTED = {"features.0": 2.0, "features.3": 4.0, "classifier": 1.0}
 MEASURED = {"features.0": 3.0, "features.3": 4.4, "classifier": 0.5, "features.1": 0.25}
@@ -91,33 +92,37 @@ def test_operators_are_matched_by_name_and_phase(comparison):
     assert row.predicted_ms == pytest.approx(0.75 * 7.5)
 
 
+def shown(comparison, name="text", *, top=20, **options):
+    return get_format(name, **options).render(times_page(comparison, top=top))
+
+
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_format_shows_both_columns(comparison, format):
-    text = render_times(comparison, format)
+    text = shown(comparison, format)
     assert "features.0" in text or r"features.0" in text.replace("\\", "")
     assert "cpu, 2 threads" in text or format == "csv"
 
 
 def test_the_text_keeps_to_its_width_and_says_the_verdict(comparison):
-    text = render_times(comparison, width=60)
-    assert "predicted 7.50 ms, measured 8.50 ms: 0.88× of it." in text.replace("\n", " ")
+    text = shown(comparison, width=60)
+    assert "predicted 7.50 ms · measured 8.50 ms · ratio 0.88×" in text
     assert max(map(len, text.splitlines())) <= 60
-    assert render_times(comparison, ascii=True).isascii()
+    assert shown(comparison, ascii=True).isascii()
 
 
 def test_rows_are_cut_and_the_cut_is_said(comparison):
-    text = render_times(comparison, top=2)
+    text = shown(comparison, top=2)
     assert "features.1" not in text
     assert "3 more modules in JSON and CSV" in text
-    assert "features.1" in render_times(comparison, top=None)
-    assert "features.1" in render_times(comparison, "csv", top=2)
+    assert "features.1" in shown(comparison, top=None)
+    assert "features.1" in shown(comparison, "csv", top=2)
 
 
 def test_json_and_csv_hold_the_figures(comparison):
-    document = json.loads(render_times(comparison, "json"))
+    document = json.loads(comparison.to_json())
     assert document["total"]["ratio"] == pytest.approx(7.5 / 8.5)
     assert document["modules"][0]["difference_ms"] == pytest.approx(-1.0)
-    rows = list(csv.DictReader(io.StringIO(render_times(comparison, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(shown(comparison, "csv"))))
     assert {row["row"] for row in rows} == {"total", "phase", "module", "operator", "outside"}
     assert float(rows[0]["predicted_ms"]) == pytest.approx(7.5)
 

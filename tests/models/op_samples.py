@@ -28,12 +28,12 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 import torchgauge as tg
 from asked import run_model
-from torchgauge.analyze import report_of
 from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.compute.formulas.arguments import real_products
 from torchgauge.estimate.compute.formulas.sparse import has_sparse
 from torchgauge.estimate.compute.registry import find_flop_formula
 from torchgauge.facts.trace import Execution, OpRecord, Phase, Role, Trace
+from torchgauge.reports import report_of
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = ROOT / "benchmarks" / "operators.csv"

@@ -23,6 +23,7 @@ PUBLIC = [
     "analyze",
     "calibrate",
     "devices",
+    "estimate",
     "fits",
     "load",
     "measure",
@@ -65,6 +66,22 @@ def test_a_submodule_never_hides_the_function_of_the_same_name():
         "assert tg.measure is measure is torchgauge.api.measure, tg.measure\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import torchgauge as tg\ncall, package = tg.estimate, tg.estimate",
+        "from torchgauge import estimate as call\nimport torchgauge.estimate.memory as package",
+        "import torchgauge.estimate.memory.gpu\nimport torchgauge.api\n"
+        "package = torchgauge.estimate.memory\ncall = torchgauge.estimate",
+        "from torchgauge.estimate.memory import gpu\nimport torchgauge.estimate as package\n"
+        "call = package",
+    ],
+)
+def test_estimate_is_a_function_and_a_package(code):
+    check = "\nassert package.__path__ and callable(call)"
+    subprocess.run([sys.executable, "-c", code + check], check=True, timeout=60)
 
 
 def test_the_version_is_the_same_everywhere():

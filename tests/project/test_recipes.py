@@ -115,7 +115,6 @@ def test_a_format(tmp_path, monkeypatch):
 @PAGES
 def test_an_answer():
     from torchgauge.facts.codec import to_json
-
     from torchgauge.render import FORMATS, get_format
     from torchgauge.render.page import Fact, Facts, Page
 

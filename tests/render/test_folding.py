@@ -6,7 +6,9 @@ import pytest
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.render.parts import Kind, build_parts
+from torchgauge.render import get_format
+from torchgauge.render.pages.report import report_page
+from torchgauge.render.tree.parts import Kind, build_parts
 
 
 class Block(nn.Module):
@@ -85,5 +87,6 @@ def test_a_numbered_sibling_that_differs_ends_the_run():
 
 
 def test_the_answers_name_no_role_for_another():
-    shown = str(tg.analyze(Parent(linear, ("query", "key", "value", "output")), (4, 8)))
+    report = tg.analyze(Parent(linear, ("query", "key", "value", "output")), (4, 8))
+    shown = get_format("text").render(report_page(report))
     assert "–output" not in shown and "× 4" not in shown

@@ -10,17 +10,20 @@ from torch import nn
 
 import report_builder as build
 import torchgauge as tg
-from torchgauge.facts.io import report_from_json, report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.facts.memory import AliveTensor
 from torchgauge.facts.query import own_costs
+from torchgauge.facts.report import report_from_json
 from torchgauge.facts.trace import Role
-from torchgauge.render.csv import CsvRenderer
-from torchgauge.render.latex import LatexRenderer
-from torchgauge.render.markdown import MarkdownRenderer
-from torchgauge.render.text import TextRenderer
+from torchgauge.render import get_format
+from torchgauge.render.pages.report import report_page
 
 TRAINING = tg.Scenario(mode="training", optimizer="adam", device="RTX 3060 12GB")
 MIB = 2**20
+
+
+def shown(report, name, **options):
+    return get_format(name, **options).render(report_page(report))
 
 
 def on_a_gpu(report, **changes):
@@ -49,29 +52,28 @@ def on_a_gpu(report, **changes):
     return replace(report, scenario=scenario, memory=replace(memory, **changes))
 
 
-@pytest.mark.parametrize("width", [80, 200])
+@pytest.mark.parametrize("width", [80, 160])
 def test_the_memory_of_a_gpu_is_shown(golden, width):
     report = on_a_gpu(build.transformer(training=True))
-    golden(f"gpu_{width}.txt", TextRenderer(width=width).render(report))
+    golden(f"gpu_{width}.txt", shown(report, "text", width=width))
 
 
 def test_the_memory_of_a_gpu_is_shown_in_ascii(golden):
-    text = TextRenderer(width=80, ascii=True).render(on_a_gpu(build.transformer(training=True)))
+    text = shown(on_a_gpu(build.transformer(training=True)), "text", width=80, ascii=True)
     assert text.isascii()
     golden("gpu_ascii.txt", text)
 
 
-@pytest.mark.parametrize("extension", ["markdown", "latex", "csv"])
+@pytest.mark.parametrize("extension", ["markdown", "latex", "csv", "html"])
 def test_every_format_has_the_memory_of_a_gpu(extension):
-    renderer = {"markdown": MarkdownRenderer, "latex": LatexRenderer, "csv": CsvRenderer}
-    text = renderer[extension]().render(on_a_gpu(build.transformer(training=True)))
+    text = shown(on_a_gpu(build.transformer(training=True)), extension)
     for part in (
-        "for RTX 3060 12GB, channels last",
-        "6.00 GiB reserved by the allocator",
-        "6.20 GiB on the device with the CUDA context",
-        "runs under a limit of 5.00 GiB",
-        "fits RTX 3060 12GB (12.00 GiB)",
-        "on the device: allocator and CUDA context",
+        "RTX 3060 12GB",
+        "channels last",
+        "yes: 6.20 GiB needed; RTX 3060 12GB has 12.00 GiB",
+        "6.00 GiB reserved",
+        "6.20 GiB with the CUDA context (between 6.00 GiB and 7.00 GiB)",
+        "5.00 GiB for the allocator",
         "at net.py:12",
     ):
         assert part in text
@@ -80,19 +82,19 @@ def test_every_format_has_the_memory_of_a_gpu(extension):
 def test_the_first_step_and_offloading_are_said():
     report = on_a_gpu(build.transformer(training=True))
     scenario = replace(report.scenario, first_step=True, offload_activations=True)
-    text = TextRenderer(width=200).render(replace(report, scenario=scenario))
-    assert "activations offloaded, channels last, first step" in text
-    assert "of the first step" in text
+    text = shown(replace(report, scenario=scenario), "text", width=200)
+    assert "activations in CPU memory · channels last · first step" in text
+    assert "Figures of         the first step" in text
 
 
 def test_what_does_not_fit_is_said():
     report = on_a_gpu(build.transformer(training=True), fits=False)
-    assert "does not fit RTX 3060 12GB (12.00 GiB)" in TextRenderer(width=200).render(report)
+    assert "no: 6.20 GiB needed; RTX 3060 12GB has 12.00 GiB" in shown(report, "text", width=200)
 
 
 def test_what_is_alive_at_the_peak_comes_back_from_json():
     report = on_a_gpu(build.transformer(training=True))
-    assert report_from_json(report_to_json(report)) == report
+    assert report_from_json(to_json(report)) == report
 
 
 class Net(nn.Module):

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from torchgauge.render.figures import mebibytes, share
 from torchgauge.units import (
     format_bytes,
     format_count,
     format_integer,
     format_milliseconds,
     format_percent,
+    format_share,
     parse_bytes,
     parse_count,
 )
@@ -57,17 +57,12 @@ def test_counts_carry_what_is_counted():
     ],
 )  # fmt: skip
 def test_percent_never_rounds_a_part_up_to_the_whole(part, whole, text):
-    assert format_percent(part, whole) == text == share(part, whole)
+    assert format_percent(part, whole) == text == format_share(part, whole)
 
 
 def test_a_share_never_rounds_down_to_nothing():
-    assert share(1, 10**9) == "< 0.01 %"
-    assert share(0, 10**9) == "0 %"
-
-
-def test_mebibytes_keep_their_unit_at_any_size():
-    assert mebibytes(602_112) == "0.57 MiB"
-    assert mebibytes(2**41) == "2,097,152.00 MiB"
+    assert format_share(1, 10**9) == "< 0.01 %"
+    assert format_share(0, 10**9) == "0 %"
 
 
 @pytest.mark.parametrize(

@@ -23,29 +23,52 @@ from torchgauge.facts.query import (
     top_by_params,
 )
 from torchgauge.facts.report import ModuleTable
-from torchgauge.render.parts import build_parts, innermost
 from torchgauge.render.shapes import shape_of, values_cell
-from torchgauge.render.view import build_view, summed_rows
+from torchgauge.render.tree.parts import build_parts, innermost
+from torchgauge.render.tree.rows import ModuleTable as Modules
+from torchgauge.render.tree.rows import TreeOptions
 
 ADDED = ("params", "trainable", "param_bytes", "macs", "backward_flops", "saved", "activation")
 DEPTHS = (1, 2, 3, None)
 
 
+class Shown:
+    """A row with its cells and figures by the name of their column."""
+
+    def __init__(self, modules, item, figures):
+        row = item.row
+        self.name, self.fold, self.level = row.cells[0].full, row.count, row.level
+        self.remarks, self.expanded, self.copies = row.remarks, item.expanded, item.part.copies
+        names = [column.name for column in modules.columns]
+        self.cells = dict(zip(names, row.cells[1:], strict=True))
+        self.summed = figures[2]
+        self.raw = dict(zip(names, figures[3:-1], strict=True))
+
+
+def rows_of(report, **options):
+    modules = Modules(report, TreeOptions(**options))
+    figures = modules.data().rows
+    return [
+        (item.row.path, Shown(modules, item, row))
+        for item, row in zip(modules.rows, figures, strict=True)
+    ]
+
+
 def rows_by_label(report, **options):
-    return {row.label: row for row in build_view(report, **options).rows}
+    return dict(rows_of(report, **options))
 
 
 def sums(report, **options):
-    rows = list(summed_rows(build_view(report, columns=ADDED, **options).rows))
+    rows = [row for _, row in rows_of(report, columns=ADDED, **options) if row.summed]
     return {name: sum(row.raw[name] for row in rows) for name in ADDED}
 
 
-@pytest.mark.parametrize("unfold", [False, True])
+@pytest.mark.parametrize("expand", [False, True])
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("name", build.ALL)
-def test_the_printed_rows_sum_to_the_totals(name, depth, unfold):
+def test_the_printed_rows_sum_to_the_totals(name, depth, expand):
     report = build.ALL[name]()
-    found = sums(report, depth=depth, unfold=unfold)
+    found = sums(report, depth=depth, expand=expand)
     assert found["params"] == report.totals.params
     assert found["trainable"] == report.totals.trainable_params
     assert found["param_bytes"] == report.totals.param_bytes
@@ -70,10 +93,10 @@ def test_folding_keeps_the_sums_of_any_blocks(blocks, depth):
         inner = build.call([x], [x], parent=path, macs=60 * kind)
         built.module(f"{path}.fc", "Linear", parameters=[weight], calls=[inner])
     report = built.report([x], [x])
-    assert sums(report, depth=depth) == sums(report, unfold=True)
+    assert sums(report, depth=depth) == sums(report, expand=True)
     assert sums(report, depth=depth)["params"] == 4 * sum(blocks)
     assert sums(report, depth=depth)["macs"] == total
-    copies = [row.fold for row in build_view(report, depth=1).rows if row.level == 0]
+    copies = [row.fold for _, row in rows_of(report, depth=1) if row.level == 0]
     assert sum(copies) == max(len(blocks), 1)
 
 
@@ -83,10 +106,10 @@ def test_equal_blocks_are_one_row_and_their_list_is_part_of_its_name():
     assert (block.name, block.fold, block.level) == ("layers.0–11", 12, 0)
     assert rows["layers.0–11.qkv"].raw["params"] == 12 * 256 * 64
     assert "layers" not in rows
-    unfolded = rows_by_label(build.transformer(12), unfold=True)
-    assert unfolded["layers"].raw["params"] == block.raw["params"]
-    assert unfolded["layers.7.qkv"].raw["params"] == 256 * 64
-    assert not any(row.fold > 1 for row in unfolded.values())
+    expanded = rows_by_label(build.transformer(12), expand=True)
+    assert expanded["layers"].raw["params"] == block.raw["params"]
+    assert expanded["layers.7.qkv"].raw["params"] == 256 * 64
+    assert not any(row.fold > 1 for row in expanded.values())
     calls = rows_by_label(build.transformer(12), columns=("calls",))
     assert calls["layers.0–11"].raw["calls"] == calls["layers.0–11.qkv"].raw["calls"] == 12
     assert calls["layers.0–11.qkv"].copies == 12
@@ -128,7 +151,9 @@ def test_a_bare_parameter_that_is_shared_counts_once():
     assert report.totals.params == 16 == sums(report)["params"]
     rows = rows_by_label(report)
     assert rows["blocks.1–2.scale"].cells["params"].full == "(8)"
-    assert [mark.full for mark in rows["blocks.1–2.scale"].marks] == ["shared with blocks.0.scale"]
+    assert [mark.full for mark in rows["blocks.1–2.scale"].remarks] == [
+        "shared with blocks.0.scale"
+    ]
 
 
 def test_blocks_that_share_in_the_same_way_are_folded():
@@ -144,7 +169,7 @@ def test_a_list_cut_off_by_depth_shows_its_sum():
 
 def test_marks_say_what_is_special():
     rows = rows_by_label(build.shared_weights())
-    marks = {label: [mark.full for mark in row.marks] for label, row in rows.items()}
+    marks = {label: [mark.full for mark in row.remarks] for label, row in rows.items()}
     assert marks == {
         "encoder": [],
         "encoder.embed": ["called × 2"],
@@ -169,8 +194,8 @@ def test_a_frozen_container_is_marked_once():
 
     modules = ModuleTable(tuple(frozen(module) for module in report.modules.values()))
     rows = rows_by_label(replace(report, modules=modules))
-    assert [mark.full for mark in rows["layers.0–1"].marks] == ["frozen"]
-    assert rows["layers.0–1.qkv"].marks == ()
+    assert [mark.full for mark in rows["layers.0–1"].remarks] == ["frozen"]
+    assert rows["layers.0–1.qkv"].remarks == ()
 
 
 def test_shared_sizes_stand_in_parentheses_and_add_nothing():
@@ -189,11 +214,11 @@ def test_bare_parameters_and_functional_work_have_rows():
     assert not any("(functional)" in label for label in rows_by_label(build.simple_cnn()))
 
 
-def test_different_calls_are_shown_when_unfolded():
-    assert [m.full for m in rows_by_label(build.detector())["step"].marks] == [
+def test_different_calls_are_shown_when_expanded():
+    assert [m.full for m in rows_by_label(build.detector())["step"].remarks] == [
         "called × 3, 3 differ"
     ]
-    rows = rows_by_label(build.detector(), unfold=True)
+    rows = rows_by_label(build.detector(), expand=True)
     shapes = [rows[f"step call {n}"].cells["output"].full for n in (1, 2, 3)]
     assert shapes == [
         "hidden [B, 1, 8], state [B, 8]",
@@ -204,7 +229,7 @@ def test_different_calls_are_shown_when_unfolded():
 
 
 def test_equal_calls_stay_one_row():
-    cell = rows_by_label(build.shared_weights(), unfold=True)
+    cell = rows_by_label(build.shared_weights(), expand=True)
     assert [label for label in cell if label.startswith("cell")] == ["cell"]
 
 

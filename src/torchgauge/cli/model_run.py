@@ -61,19 +61,19 @@ def report_model(
     execute: Callable[[Request], Report],
     *,
     must_run: bool = False,
-    present: Callable[[Report], str] | None = None,
+    present: Callable[[Report, output.Output], None] | None = None,
 ) -> int:
     """Build the model, run ``execute`` on the request, print the report, return the exit status.
 
     With ``must_run`` the model is built with real weights, and refused without a forward.
-    ``present`` says what is printed instead of the report, when nothing failed.
+    ``present`` writes something else than the report, when nothing failed.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request, the model, or with ``--strict``
             the report.
     """
     request = request_from(arguments)
-    renderer = output.make_renderer(arguments)
+    target = output.chosen_output(arguments)
     failure: ModelError | None = None
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         request = replace(request, on_progress=progress.update)
@@ -94,8 +94,10 @@ def report_model(
                 "(add --input-size 3,224,224, or whatever the model takes)",
                 file=sys.stderr,
             )
-    shown = present if present is not None and failure is None else renderer.render
-    output.deliver(shown(report), arguments.output)
+    if present is not None and failure is None:
+        present(report, target)
+    else:
+        target.deliver_report(report)
     if failure is not None:
         raise failure
     if arguments.strict:

@@ -1,4 +1,4 @@
-"""How a result leaves: the renderer that was asked for, then stdout or a file written whole."""
+"""How a result leaves: in the format that was asked for, to stdout or a file written whole."""
 
 from __future__ import annotations
 
@@ -6,80 +6,195 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
+from torchgauge.facts.files import write_atomically
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.io import write_atomically
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
     from torchgauge.facts.report import Report
-    from torchgauge.render import Renderer
+    from torchgauge.render.page import Page
 
-FORMATS: Mapping[str, tuple[str, ...]] = {
-    "text": ("depth", "columns", "unfold", "ascii", "width", "color"),
-    "json": (),
-    "markdown": ("depth", "columns", "unfold"),
-    "csv": ("depth", "columns", "unfold"),
-    "latex": ("depth", "columns", "unfold"),
-}
-"""Each format of ``torchgauge.render`` with the options that have a meaning in it."""
+FORMATS = ("text", "json", "markdown", "html", "csv", "latex")
+"""JSON is an answer's own; the others are those of ``torchgauge.render``."""
+_IMPORT = "import:"
 
 _SUFFIXES = {
     ".txt": "text", ".log": "text", ".json": "json", ".md": "markdown", ".markdown": "markdown",
-    ".csv": "csv", ".tex": "latex",
+    ".html": "html", ".htm": "html", ".csv": "csv", ".tex": "latex",
 }  # fmt: skip
 
+_TREE = ("depth", "columns", "expand")
+_LAYOUT = ("width", "ascii", "color", "details")
+"""Options of text alone."""
 _SMALLEST_WIDTH = 40
 
 
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Declare what the result looks like and where it goes."""
+def add_output_options(
+    parser: argparse.ArgumentParser,
+    *,
+    tree: bool = False,
+    details: bool = False,
+    strict: str = "exit 4 when anything was not counted, guessed or warned about",
+) -> None:
+    """Declare what the result looks like and where it goes.
+
+    ``tree`` adds the options of a table of modules, ``details`` the choice between the calm view
+    and everything.
+    """
     table = parser.add_argument_group("table")
+    if tree:
+        table.add_argument(
+            "--depth", type=positive_integer, metavar="N", help="show modules down to this depth"
+        )
+        table.add_argument(
+            "--columns", type=_names, metavar="NAME,…", help="the columns to show, in this order"
+        )
+        table.add_argument("--expand", action="store_true", help="show every repeated block")
+        table.add_argument("--unfold", action="store_true", dest="expand", help=argparse.SUPPRESS)
+    if details:
+        table.add_argument(
+            "--details", action=argparse.BooleanOptionalAction,
+            help="show everything there is to say; the default in a file or a pipe",
+        )  # fmt: skip
+    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
     table.add_argument(
-        "--depth", type=positive_integer, metavar="N", help="show modules down to this depth"
-    )
+        "--width", type=positive_integer, metavar="N",
+        help="characters per line; columns that find no room are left out and named",
+    )  # fmt: skip
     table.add_argument(
-        "--columns", type=_names, metavar="NAME,…", help="the columns to show, in this order"
-    )
-    table.add_argument("--unfold", action="store_true", help="show every repeated block")
-    table.add_argument("--ascii", action="store_true", help="no box-drawing characters")
-    table.add_argument("--width", type=positive_integer, metavar="N", help="characters per line")
-    table.add_argument(
-        "--color", type=one_of(("auto", "always", "never")), default="auto", metavar="WHEN",
+        "--color", type=one_of(("auto", "always", "never")), metavar="WHEN",
         help="auto (default; NO_COLOR is honoured), always or never",
     )  # fmt: skip
     output = parser.add_argument_group("output")
-    output.add_argument("--format", type=one_of(FORMATS), metavar="NAME", help=", ".join(FORMATS))
+    add_format_option(output)
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
     )
-    output.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit 4 when anything was not counted, guessed or warned about",
-    )
+    output.add_argument("--strict", action="store_true", help=strict)
     output.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
     output.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
-def make_renderer(arguments: argparse.Namespace) -> Renderer:
-    """Return the renderer that was asked for; checks ``--output`` too, before anything runs.
+def add_format_option(group: argparse._ArgumentGroup) -> None:
+    """Declare the format."""
+    group.add_argument(
+        "--format", type=_format, metavar="NAME",
+        help=f"{', '.join(FORMATS)}, or {_IMPORT}package.module:Class with render(page) -> str",
+    )  # fmt: skip
+
+
+def _format(text: str) -> str:
+    return text if text.startswith(_IMPORT) else one_of(FORMATS)(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The format and the place of a result; both are checked before anything runs."""
+
+    format: Any
+    """``None`` for JSON."""
+    tree: Mapping[str, Any]
+    """What was said about a table of modules."""
+    path: Path | None
+
+    def deliver(self, page: Callable[[], Page], json: Callable[[], str]) -> None:
+        """Write an answer.
+
+        Raises:
+            UsageError: the file, or the standard output, cannot be written.
+        """
+        deliver(json() if self.format is None else self.format.render(page()), self.path)
+
+    def deliver_report(self, report: Report) -> None:
+        """Write a report.
+
+        Raises:
+            UsageError: the file, or the standard output, cannot be written.
+        """
+        from torchgauge.render.pages.report import report_page
+
+        self.deliver(lambda: report_page(report, **self.tree), report.to_json)
+
+
+def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Output:
+    """Return where the result goes and how; ``to_file`` says that ``--output`` names its file.
 
     Raises:
         UsageError: an option without meaning in the format, an unknown column, no such folder,
-            or a suffix that says nothing.
+            a suffix that says nothing, or no such format to import.
     """
-    name = chosen_format(arguments)
-    options = _options(arguments, name)
-    from torchgauge.render import get_renderer
+    path: Path | None = arguments.output if to_file else None
+    name = _chosen_format(arguments.format, path)
+    given = {key: value for key in (*_TREE, *_LAYOUT) if (value := getattr(arguments, key, None))}
+    for key in given:
+        if name == "json" or (key in _LAYOUT and name != "text"):
+            raise UsageError(
+                f"--{key} has no meaning in {name}", hint="leave it out, or use --format text"
+            )
+    tree = {key: value for key, value in given.items() if key in _TREE}
+    return Output(format=_made(name, arguments, path, tree), tree=tree, path=path)
 
-    return get_renderer(name, **options)
+
+def _made(
+    name: str, arguments: argparse.Namespace, path: Path | None, tree: Mapping[str, Any]
+) -> Any:
+    if name == "json":
+        return None
+    from torchgauge.render import get_format
+
+    if tree:
+        from torchgauge.render.tree.rows import TreeOptions
+
+        TreeOptions(**tree)
+    if name != "text":
+        if name.startswith(_IMPORT) and os.getcwd() not in sys.path:
+            sys.path.append(os.getcwd())
+        return get_format(name)
+    from torchgauge.render.terminal import terminal_options
+
+    width = getattr(arguments, "width", None)
+    if width is not None and width < _SMALLEST_WIDTH:
+        raise UsageError(
+            f"--width {width} is too narrow for a table", hint=f"use {_SMALLEST_WIDTH} or more"
+        )
+    target = sys.stdout if path is None else io.StringIO()  # a file holds any character
+    return get_format(
+        "text",
+        **terminal_options(
+            target,
+            width=width,
+            ascii=getattr(arguments, "ascii", False),
+            color=getattr(arguments, "color", None) or "auto",
+            details=getattr(arguments, "details", None),
+        ),
+    )
+
+
+def _chosen_format(name: str | None, path: Path | None) -> str:
+    if path is not None:
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder", hint="name a file in it")
+        if not path.parent.is_dir():
+            raise UsageError(f"there is no folder {path.parent}", hint="make it first")
+    if name is not None:
+        return name
+    if path is None:
+        return "text"
+    suffix = path.suffix.lower()
+    if suffix not in _SUFFIXES:
+        raise UsageError(
+            f"the name {path.name} does not say which format it wants",
+            hint=f"end it in {', '.join(_SUFFIXES)}, or add --format",
+        )
+    return _SUFFIXES[suffix]
 
 
 def deliver(text: str, output: Path | None) -> None:
@@ -115,84 +230,6 @@ def check_strict(report: Report | FitReport) -> None:
     if lines:
         listed = "".join(f"\n  {line}" for line in lines)
         raise InDoubt(f"--strict: the report is not free of doubt{listed}")
-
-
-# ---------------------------------------------------------------------------- choices
-
-
-def chosen_format(arguments: argparse.Namespace) -> str:
-    """Return the format that ``--format`` or the suffix of ``--output`` asks for.
-
-    Raises:
-        UsageError: no such folder, or a suffix that says nothing.
-    """
-    output: Path | None = arguments.output
-    if output is not None:
-        if output.is_dir():
-            raise UsageError(f"{output} is a folder", hint="name a file in it")
-        if not output.parent.is_dir():
-            raise UsageError(f"there is no folder {output.parent}", hint="make it first")
-    if arguments.format is not None:
-        return str(arguments.format)
-    if output is None:
-        return "text"
-    suffix = output.suffix.lower()
-    if suffix not in _SUFFIXES:
-        raise UsageError(
-            f"the name {output.name} does not say which format it wants",
-            hint=f"end it in {', '.join(_SUFFIXES)}, or add --format",
-        )
-    return _SUFFIXES[suffix]
-
-
-def page_options(arguments: argparse.Namespace, format: str) -> tuple[int, bool]:
-    """Return the width of a page and whether it is of ASCII alone; for what is no module table.
-
-    Raises:
-        UsageError: an option without meaning in the format.
-    """
-    if format != "text":
-        for key in ("width", "ascii"):
-            if getattr(arguments, key):
-                raise UsageError(
-                    f"--{key} has no meaning in {format}",
-                    hint="leave it out, or use --format text",
-                )
-        return 80, False
-    from torchgauge.render.terminal import terminal_options
-
-    target = sys.stdout if arguments.output is None else io.StringIO()
-    chosen = terminal_options(target, width=arguments.width, ascii=arguments.ascii)
-    return chosen["width"] or 80, chosen["ascii"]
-
-
-def _options(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
-    given = {
-        key: value
-        for key in ("depth", "columns", "unfold", "ascii", "width")
-        if (value := getattr(arguments, key))
-    }
-    for key in given:
-        if key not in FORMATS[name]:
-            raise UsageError(
-                f"--{key} has no meaning in {name}", hint="leave it out, or use --format text"
-            )
-    if name != "text":
-        return given
-    if given.get("width", _SMALLEST_WIDTH) < _SMALLEST_WIDTH:
-        raise UsageError(
-            f"--width {given['width']} is too narrow for a table",
-            hint=f"use {_SMALLEST_WIDTH} or more",
-        )
-    from torchgauge.render.terminal import terminal_options
-
-    target = sys.stdout if arguments.output is None else io.StringIO()  # a file holds any character
-    return {
-        **given,
-        **terminal_options(
-            target, width=arguments.width, ascii=arguments.ascii, color=arguments.color
-        ),
-    }
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.analyze import Run, as_module, model_error, report_of, run_model
+from torchgauge.analyze import Run, as_module, model_error, run_model
 from torchgauge.errors import ModelError
 from torchgauge.estimate.compute.modules import Compute, estimate_compute, totals
 from torchgauge.estimate.memory.lifetimes import live_bytes
@@ -25,6 +25,7 @@ from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.report import Report, Totals
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import ModuleCall, OpRecord, ParameterInfo, Phase, Trace
+from torchgauge.reports import report_of
 from torchgauge.request import Inputs, Recording, Request
 from torchgauge.trace.inspect.tree import walk
 from torchgauge.trace.inspect.wrappers import unwrap
@@ -64,7 +65,7 @@ class ModelRun:
     @cached_property
     def report(self) -> Report:
         """Return what the run costs; of a failed run, what is known of it."""
-        return report_of(self.trace, None, self.run.target)
+        return report_of(self.trace, self.run.target)
 
     def make_report(self) -> Report:
         """Return the report, for those who ask for it later."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from torchgauge.analyze import as_module, completed, model_error, report_of, run_model
+from torchgauge.analyze import as_module, described, model_error, run_model
 from torchgauge.deploy.contents.example import Example, example_call
 from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.call import Call, FlatModel
@@ -29,6 +29,7 @@ from torchgauge.deploy.writing import write_package
 from torchgauge.errors import InputError, ModelError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
+from torchgauge.reports import report_of
 
 LONGEST = 2048
 """What a dimension without a limit is planned for."""
@@ -122,7 +123,7 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
         keywords["use_cache"] = False  # a cache of keys and values has no place in one request
         notes.append("use_cache=False: the program returns no cache of keys and values")
     run = run_model(replace(asked, inputs=replace(asked.inputs, keywords=keywords)))
-    report = completed(report_of(run.outcome.trace, asked.spec, run.target), asked)
+    report = report_of(described(run.outcome.trace, asked, run.target), run.target)
     if run.outcome.error is not None:
         raise model_error(run.outcome, report) from run.outcome.error
     if run.request is None:

@@ -24,7 +24,6 @@ from torchgauge.deploy.contents.lock import environment_lock
 from torchgauge.deploy.contents.memory_table import write_memory
 from torchgauge.deploy.parts import Contents
 from torchgauge.errors import PackageError, TorchGaugeError
-from torchgauge.facts.io import report_to_json
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
 
@@ -231,7 +230,7 @@ def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | Non
 
     signature = json.dumps(contents.exported.signature.to_dict(), indent=2) + "\n"
     (folder / manifest.SIGNATURE).write_text(signature, encoding="utf-8")
-    (folder / manifest.REPORT).write_text(report_to_json(contents.report) + "\n", encoding="utf-8")
+    (folder / manifest.REPORT).write_text(contents.report.to_json() + "\n", encoding="utf-8")
     write_memory(folder, contents.memory)
     (folder / manifest.LOCK).write_text(
         environment_lock(contents.exported.operator_libraries), encoding="utf-8"

@@ -1,7 +1,7 @@
 """What is wrong with the environment that torch runs in, and what repairs it.
 
 ``facts`` says what was seen, ``gather`` sees it (torch only in processes of its own), ``rules``
-judge it, ``render_*`` write it down. Nothing here imports torch.
+judge it, ``page`` and ``documents`` say it. Nothing here imports torch.
 """
 
 from __future__ import annotations

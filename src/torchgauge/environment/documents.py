@@ -1,4 +1,4 @@
-"""A diagnosis as JSON, to attach to a bug report or to be read by a program, and as Markdown."""
+"""A diagnosis as JSON, to attach to a bug report or to be read by a program."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 from typing import Any, Final
 
 from torchgauge.environment.findings import Diagnosis, Finding
-from torchgauge.environment.text import render_text
 
 SCHEMA_VERSION: Final = 1
 
@@ -30,12 +29,3 @@ def _finding(finding: Finding) -> dict[str, Any]:
     fields = dataclasses.asdict(finding)
     del fields["explains_gpu"]  # how rules work together, not what is wrong
     return fields
-
-
-def render_markdown(diagnosis: Diagnosis) -> str:
-    """Return the text in a block, as an issue tracker shows it."""
-    state = "healthy" if diagnosis.is_healthy else "not healthy"
-    return (
-        f"<details><summary>torchgauge doctor: {state}</summary>\n\n"
-        f"```text\n{render_text(diagnosis, width=100)}\n```\n\n</details>"
-    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Final
+from dataclasses import dataclass
+from typing import ClassVar, Final
 
+from torchgauge.facts.codec import Shape
 from torchgauge.facts.fit import Verdict
+from torchgauge.facts.saved import Saved
 
 KNEE_SHARE: Final = 0.9
 """Of the best throughput, from which on a larger batch is hardly worth its memory."""
@@ -23,6 +24,8 @@ class BatchPoint:
     bound_by: str
     """``"compute"``, ``"memory"`` or ``"launch"``: what decides most of the step."""
 
+    json: ClassVar = Shape(more=("samples_per_second",))
+
     @property
     def samples_per_second(self) -> float:
         """Return the throughput."""
@@ -30,7 +33,7 @@ class BatchPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCurve:
+class BatchCurve(Saved):
     """The sizes that were traced, the smallest first; those that do not fit come last."""
 
     model_name: str
@@ -43,6 +46,15 @@ class BatchCurve:
     parameter_dtypes: tuple[str, ...] = ()
     """Of the model as it ran, the one of most elements first."""
 
+    json: ClassVar = Shape(
+        names=(
+            "model_name", "device", "mode", "precision", "parameter_dtypes", "error", "knee",
+            "points",
+        ),
+        sources={"knee": "knee_batch"},
+        derived=("knee",),
+    )  # fmt: skip
+
     @property
     def knee(self) -> BatchPoint | None:
         """Return the smallest batch with ``KNEE_SHARE`` of the best throughput that fits."""
@@ -50,17 +62,7 @@ class BatchCurve:
         best = max((point.samples_per_second for point in fitting), default=0.0)
         return next((p for p in fitting if p.samples_per_second >= KNEE_SHARE * best), None)
 
-    def to_json(self) -> str:
-        """Return the curve as a JSON object."""
-        about = {
-            name: getattr(self, name)
-            for name in (
-                "model_name", "device", "mode", "precision", "parameter_dtypes", "error"
-            )
-        }  # fmt: skip
-        points = [
-            {**asdict(point), "samples_per_second": point.samples_per_second}
-            for point in self.points
-        ]
-        knee = self.knee.batch if self.knee is not None else None
-        return json.dumps({**about, "knee": knee, "points": points}, indent=2)
+    @property
+    def knee_batch(self) -> int | None:
+        """Return the batch size of the knee."""
+        return None if self.knee is None else self.knee.batch

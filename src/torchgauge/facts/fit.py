@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from torchgauge.facts.guess import guesses
+from torchgauge.facts.codec import Shape
+from torchgauge.facts.saved import Answer
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted
-
-FIT_SCHEMA_VERSION = 1
 
 
 class Verdict(StrEnum):
@@ -65,6 +62,8 @@ class DeviceFit:
     minimum_bytes: int | None = None
     """The smallest limit of the allocator under which the step runs; ``None``: not looked for."""
     warnings: tuple[str, ...] = ()
+
+    json: ClassVar = Shape(more=("device_bytes", "headroom_bytes"))
 
     @property
     def device_bytes(self) -> int:
@@ -158,7 +157,7 @@ class CacheFit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FitReport:
+class FitReport(Answer):
     """Whether a step fits, how large it may get, and what would make it fit or free memory."""
 
     tool_version: str
@@ -193,6 +192,17 @@ class FitReport:
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    json: ClassVar = Shape(
+        names=(
+            "schema_version", "tool", "torch_version", "model", "scenario", "parameter_dtypes",
+            "batch_size", "inputs", "fits", "devices", "breakdown", "peak_at", "total_flops",
+            "local_gpus", "largest_batch", "alternatives", "not_tried", "cache", "traces",
+            "not_counted", "assumptions", "guesses", "warnings",
+        ),
+        sources={"local_gpus": "local"},
+        derived=("fits",),
+    )  # fmt: skip
+
     @property
     def verdict(self) -> Verdict:
         """Return the verdict of the first device."""
@@ -207,66 +217,3 @@ class FitReport:
     def fits_somewhere(self) -> bool:
         """Return whether the step runs on one of the devices."""
         return any(device.verdict.runs for device in self.devices)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as plain data; ``docs/fit.md`` describes it field by field."""
-        return {
-            "schema_version": FIT_SCHEMA_VERSION,
-            "tool": {"name": "torchgauge", "version": self.tool_version},
-            "torch_version": self.torch_version,
-            "model": {"name": self.model_name, "spec": self.model_spec},
-            "scenario": self.scenario.to_dict(),
-            "parameter_dtypes": list(self.parameter_dtypes),
-            "batch_size": self.batch_size,
-            "inputs": list(self.inputs),
-            "fits": self.fits,
-            "devices": [_device(device) for device in self.devices],
-            "breakdown": {str(part): nbytes for part, nbytes in self.breakdown.items()},
-            "peak_at": self.peak_at,
-            "total_flops": self.total_flops,
-            "local_gpus": [_fields(gpu) for gpu in self.local],
-            "largest_batch": _largest(self.largest_batch),
-            "alternatives": [_fields(item) for item in self.alternatives],
-            "not_tried": [_fields(item) for item in self.not_tried],
-            "cache": None if self.cache is None else _cache(self.cache),
-            "traces": self.traces,
-            "not_counted": [_fields(item) for item in self.not_counted],
-            "assumptions": list(self.assumptions),
-            "guesses": list(guesses(self.assumptions)),
-            "warnings": list(self.warnings),
-        }
-
-    def to_json(self, *, indent: int | None = 2) -> str:
-        """Return the report as strict JSON text."""
-        return json.dumps(self.to_dict(), indent=indent, allow_nan=False, ensure_ascii=False)
-
-    def save(self, path: str | Path) -> None:
-        """Write the report as JSON; the file is then whole or as it was before."""
-        from torchgauge.facts.io import write_atomically
-
-        write_atomically(Path(path), self.to_json() + "\n")
-
-
-def _device(device: DeviceFit) -> dict[str, Any]:
-    derived = {"device_bytes": device.device_bytes, "headroom_bytes": device.headroom_bytes}
-    return {**_fields(device), **derived}
-
-
-def _largest(found: Largest | None) -> dict[str, Any] | None:
-    if found is None:
-        return None
-    return {**_fields(found), "tried": [_fields(item) for item in found.tried]}
-
-
-def _cache(cache: CacheFit) -> dict[str, Any]:
-    return {**_fields(cache), "largest_context": _largest(cache.largest_context)}
-
-
-def _fields(item: Any) -> dict[str, Any]:
-    """Return the fields of a flat dataclass, in order, as JSON has them."""
-    values = {name: getattr(item, name) for name in item.__dataclass_fields__}
-    return {name: list(v) if isinstance(v, tuple) else _plain(v) for name, v in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, StrEnum) else value

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+from torchgauge.facts.codec import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.trace import Phase, Role
 
@@ -34,6 +36,27 @@ class AliveTensor:
     """Of the first tensor in it; ``None`` and ``""`` where that is not known."""
     code: str
     """``file.py:12``: the line of the model's code that made it; ``""`` where none did."""
+
+    json: ClassVar = Shape(
+        names=("bytes", "role", "label", "module", "shape", "dtype", "code"),
+        sources={"bytes": "nbytes"},
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """The moment at which most bytes are allocated."""
+
+    phase: Phase
+    module: str
+    op: str
+
+
+GPU_FIELDS = (
+    "peak_reserved_bytes", "context_bytes", "device_bytes", "minimum_bytes", "capacity_bytes",
+    "fits",
+)  # fmt: skip
+"""Fields of a ``MemoryEstimate`` that only a step on a GPU has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +93,27 @@ class MemoryEstimate:
     """Whether the step runs on the device; ``None`` where no device has been named."""
     intervals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     """By figure: the least and the most bytes, where the truth is not determined."""
+
+    json: ClassVar = Shape(
+        names=(
+            "input_bytes", "parameter_bytes", "gradient_bytes", "optimizer_bytes",
+            "saved_activation_bytes", "peak_allocated_bytes", "peak_at", "at_peak", "timeline",
+            "buffer_bytes", "output_bytes", "alive_at_peak", "intervals", *GPU_FIELDS,
+        ),
+        left_out=("alive_at_peak", "intervals", *GPU_FIELDS),
+    )  # fmt: skip
+
+    @property
+    def peak_at(self) -> Peak:
+        """Return phase, module and operator of the peak."""
+        return Peak(phase=self.peak_phase, module=self.peak_module, op=self.peak_op)
+
+    @classmethod
+    def from_json(cls, *, peak_at: Peak, **given: Any) -> MemoryEstimate:
+        """Return the estimate from what its JSON holds."""
+        return cls(
+            peak_phase=peak_at.phase, peak_module=peak_at.module, peak_op=peak_at.op, **given
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

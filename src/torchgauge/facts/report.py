@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from os import PathLike
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
 
+from torchgauge.errors import ReportFormatError
+from torchgauge.facts.codec import Damage, Shape, from_dict
+from torchgauge.facts.guess import with_guesses
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.quick import made_quickly
+from torchgauge.facts.saved import SCHEMA_VERSION, Answer, Model, Tool
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
-from torchgauge.facts.trace import Execution, Failure, NamedValue, NotCounted, ParameterInfo
-
-SCHEMA_VERSION = 1
+from torchgauge.facts.trace import (
+    Execution,
+    Failure,
+    NamedValue,
+    NotCounted,
+    ParameterInfo,
+    Trace,
+)
+from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +48,15 @@ class Totals:
     elementwise_flops: int
     """Forward element-wise, reduction, normalisation and pooling work."""
 
+    json: ClassVar = Shape(
+        names=(
+            "params", "trainable_params", "non_trainable_params", "param_bytes", "buffers",
+            "buffer_bytes", "forward_macs", "forward_flops", "backward_flops", "total_flops",
+            "optimizer_flops", "elementwise_flops",
+        ),
+        derived=("total_flops",),
+    )  # fmt: skip
+
     @property
     def total_flops(self) -> int:
         """Return forward + backward + optimizer FLOPs, element-wise work not included."""
@@ -52,13 +72,13 @@ class CallCost:
     outputs: tuple[NamedValue, ...]
     forward_macs: int
     backward_flops: int
-    elementwise_flops: int
-    output_bytes: int
-    """Bytes of the call's outputs that it allocated itself: 0 for views and in-place results."""
     saved_activation_bytes: int
     """Allocated inside the call's forward and alive when the backward starts; 0 in inference."""
     peak_allocated_bytes: int
     """Most bytes alive on the whole device at any moment of the call's forward."""
+    elementwise_flops: int
+    output_bytes: int
+    """Bytes of the call's outputs that it allocated itself: 0 for views and in-place results."""
     parent: str | None = None
     """Path of the module whose forward made this call; ``None`` for the root."""
     recompute: bool = False
@@ -67,6 +87,8 @@ class CallCost:
     """Forward and backward time of the call; ``None`` if neither measured nor predicted."""
     backward_time_ms: float | None = None
     """The part of ``time_ms`` that was spent in the backward."""
+
+    json: ClassVar = Shape(left_out=("time_ms", "backward_time_ms"))
 
 
 @made_quickly
@@ -81,17 +103,19 @@ class ModuleReport:
     """Parameters of the subtree, each once, those already counted elsewhere included."""
     trainable_params: int
     param_bytes: int
+    shared_with: str | None = None
+    calls: tuple[CallCost, ...] = ()
     own_params: int
     """Parameters owned directly and first met here: these sum to the model's total."""
-    own_parameters: tuple[ParameterInfo, ...] = ()
     own_gradient_bytes: int = 0
     """Gradients of the parameters owned directly: these sum to the model's gradients."""
+    own_parameters: tuple[ParameterInfo, ...] = ()
     buffers: int = 0
     buffer_bytes: int = 0
-    shared_with: str | None = None
     has_forward: bool = True
     """``False`` for containers that are never called (``ModuleList``, ``ParameterList``)."""
-    calls: tuple[CallCost, ...] = ()
+
+    json: ClassVar = Shape(later=("own_gradient_bytes",))
 
     @property
     def macs(self) -> int:
@@ -129,7 +153,7 @@ class ModuleTable(Mapping[str, ModuleReport]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(Answer):
     """The answer: scenario, module tree, totals, estimates, and what was not counted."""
 
     tool_version: str
@@ -155,37 +179,110 @@ class Report:
     phase_memory: tuple[PhaseMemory, ...] = ()
     """Of a measured step, phase by phase."""
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the report to a JSON file, which ``torchgauge.load`` reads.
+    trace: Trace | None = field(default=None, compare=False, repr=False)
+    """What the report was estimated from; not saved with it, so ``None`` in a loaded one."""
+
+    json: ClassVar = Shape(
+        names=(
+            "schema_version", "tool", "torch_version", "execution", "model", "scenario", "inputs",
+            "outputs", "totals", "memory", "time", "phase_memory", "modules", "not_counted",
+            "assumptions", "warnings", "batch_size", "failure", "guesses",
+        ),
+        sources={"modules": "module_list"},
+        left_out=("time", "phase_memory", "guesses"),
+    )  # fmt: skip
+
+    @property
+    def module_list(self) -> tuple[ModuleReport, ...]:
+        """Return the modules in registration order."""
+        return tuple(self.modules.values())
+
+    @classmethod
+    def from_json(
+        cls,
+        *,
+        schema_version: Literal[1],
+        tool: Tool,
+        model: Model,
+        modules: tuple[ModuleReport, ...],
+        assumptions: tuple[str, ...],
+        guesses: tuple[str, ...] | None,
+        **given: Any,
+    ) -> Report:
+        """Return the report from what its JSON holds.
 
         Raises:
-            OSError: the file cannot be written.
+            Damage: there is no root module.
         """
-        from torchgauge.facts.io import save_report  # which imports this module
-
-        save_report(self, path)
+        if not any(module.path == "" for module in modules):
+            raise Damage("modules", "has no root (path '')")
+        return cls(
+            tool_version=tool.version,
+            model_name=model.name,
+            model_spec=model.spec,
+            modules=ModuleTable(modules),
+            assumptions=with_guesses(assumptions, guesses or ()),
+            **given,
+        )
 
     def __reduce__(self) -> tuple[Callable[[str], Report], tuple[str]]:
-        """Pickle the report as the JSON that ``save`` writes.
+        """Pickle the report as the JSON that ``save`` writes, without its trace.
 
         It then holds nothing but text, which loads where torch is not installed, and a later
         version reads it as it reads the file. Pickled fields would be told apart by their order.
         """
-        from torchgauge.facts.io import report_from_json, report_to_json
-
-        return report_from_json, (report_to_json(self, indent=None),)
+        return report_from_json, (self.to_json(indent=None),)
 
     def __str__(self) -> str:
-        return _text_view(self) if _text_view else f"<Report of {self.model_name}>"
+        """Return the main figures in one line; ``torchgauge.show`` prints the whole report."""
+        parts = [f"{format_integer(self.totals.params)} parameters"]
+        if self.memory is not None:
+            parts.append(f"{format_count(self.totals.forward_macs, 'MACs')} forward")
+            parts.append(f"peak {format_bytes(self.memory.peak_allocated_bytes)}")
+        if self.time is not None:
+            parts.append(f"{format_milliseconds(self.time.total_ms)} a step")
+        if self.not_counted:
+            parts.append(f"{len(self.not_counted)} not counted")
+        if self.failure is not None:
+            parts.append(f"failed at {self.failure.path or 'the model itself'}")
+        about = f"{self.model_name}, {self.scenario.mode} on {self.scenario.device}"
+        return f"{about}: {', '.join(parts)} (torchgauge.show prints the table)"
 
 
-_text_view: Callable[[Report], str] | None = None
+_AGAIN = "save the report again, with report.save(…) or --format json"
 
 
-def set_text_view(view: Callable[[Report], str]) -> None:
-    """Set what ``str(report)`` returns; the public API puts the text renderer here.
+def report_from_dict(data: object) -> Report:
+    """Return the report that ``to_dict`` made ``data`` from.
 
-    A hook, because ``report`` stands below ``render`` and imports nothing from it.
+    Raises:
+        ReportFormatError: of another schema version, or something is missing or of a wrong type.
     """
-    global _text_view
-    _text_view = view
+    if not isinstance(data, dict) or "schema_version" not in data:
+        raise ReportFormatError(
+            "this is not a torchgauge report: it has no schema_version", hint=_AGAIN
+        )
+    version = data["schema_version"]
+    if version != SCHEMA_VERSION or isinstance(version, bool):
+        raise ReportFormatError(
+            f"schema_version {version!r} is not known; this torchgauge reads {SCHEMA_VERSION}",
+            hint="use the torchgauge that wrote it, or a newer one",
+        )
+    return from_dict(Report, data)
+
+
+def report_from_json(text: str) -> Report:
+    """Return the report from its JSON text.
+
+    Raises:
+        ReportFormatError: the text is not JSON, or not a report that this version can read.
+    """
+    try:
+        data = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise ReportFormatError(f"the report is not valid JSON: {error}", hint=_AGAIN) from error
+    return report_from_dict(data)
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -6,9 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
+from torchgauge.facts.codec import Shape, to_dict
+
+Member = TypeVar("Member", bound=StrEnum)
 
 
 class Mode(StrEnum):
@@ -140,21 +143,21 @@ class Scenario:
     'adamw'
     """
 
-    mode: Mode | str = Mode.INFERENCE
+    mode: Mode = Mode.INFERENCE
     device: str = "cpu"
     """``"cpu"``, ``"cuda"`` (the GPU at hand) or a name that ``torchgauge devices`` lists."""
-    precision: Precision | str = Precision.AS_BUILT
+    precision: Precision = Precision.AS_BUILT
     optimizer: str | None = None
     """A name of ``OPTIMIZERS``, or ``package.module:Class`` of a ``torch.optim.Optimizer``."""
     loss: str | None = None
-    checkpointing: bool | Checkpointing | str = False
+    checkpointing: bool | Checkpointing = False
     """``True`` or a kind of ``Checkpointing``; of the repeated blocks of the model."""
     accumulation: int = 1
-    optimizer_options: OptimizerOptions | Mapping[str, OptionValue] = ()
+    optimizer_options: OptimizerOptions = ()
     """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
-    optimizer_implementation: OptimizerImplementation | str | None = None
+    optimizer_implementation: OptimizerImplementation | None = None
     """``None`` for what PyTorch takes by itself on the device."""
-    zero_grad: ZeroGrad | str = ZeroGrad.BEFORE_FORWARD
+    zero_grad: ZeroGrad = ZeroGrad.BEFORE_FORWARD
     gradient_clipping: bool = False
     """``torch.nn.utils.clip_grad_norm_`` over all gradients before the optimizer's step."""
     offload_activations: bool = False
@@ -177,6 +180,42 @@ class Scenario:
     torch_release: str | None = None
     """Release of PyTorch whose allocator and kernels the target runs (``"2.6"``); ``None`` for the
     installed one."""
+
+    json: ClassVar = Shape(
+        sources={"optimizer_options": "options"},
+        later=(
+            "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
+            "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step",
+            "compiled", "allocator", "torch_release",
+        ),
+        types={"optimizer_options": Any},
+    )  # fmt: skip
+
+    if TYPE_CHECKING:  # text is taken for members, a mapping for options
+
+        def __init__(
+            self,
+            *,
+            mode: Mode | str = ...,
+            device: str = ...,
+            precision: Precision | str = ...,
+            optimizer: str | None = ...,
+            loss: str | None = ...,
+            checkpointing: bool | Checkpointing | str = ...,
+            accumulation: int = ...,
+            optimizer_options: OptimizerOptions | Mapping[str, OptionValue] = ...,
+            optimizer_implementation: OptimizerImplementation | str | None = ...,
+            zero_grad: ZeroGrad | str = ...,
+            gradient_clipping: bool = ...,
+            offload_activations: bool = ...,
+            ema: bool = ...,
+            channels_last: bool = ...,
+            cudnn_benchmark: bool = ...,
+            first_step: bool = ...,
+            compiled: bool = ...,
+            allocator: str = ...,
+            torch_release: str | None = ...,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
@@ -233,7 +272,7 @@ class Scenario:
         given = self.checkpointing
         if isinstance(given, bool):
             return
-        kind: StrEnum | bool = _member(Checkpointing, given, "checkpointing")
+        kind: Checkpointing | bool = _member(Checkpointing, given, "checkpointing")
         if kind is Checkpointing.OFFLOAD:
             object.__setattr__(self, "offload_activations", True)
         if kind in (Checkpointing.NON_REENTRANT, Checkpointing.OFFLOAD):
@@ -266,31 +305,14 @@ class Scenario:
         """Return whether gradients are computed."""
         return self.mode is Mode.TRAINING
 
+    @property
+    def options(self) -> dict[str, OptionValue]:
+        """Return the optimizer's options by name."""
+        return dict(self.optimizer_options)
+
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as plain data, in the order of the JSON report."""
-        return {
-            "mode": str(self.mode),
-            "device": self.device,
-            "precision": str(self.precision),
-            "optimizer": self.optimizer,
-            "loss": self.loss,
-            "checkpointing": self.checkpointing
-            if isinstance(self.checkpointing, bool)
-            else str(self.checkpointing),
-            "accumulation": self.accumulation,
-            "optimizer_options": dict(self.optimizer_options),
-            "optimizer_implementation": _text(self.optimizer_implementation),
-            "zero_grad": str(self.zero_grad),
-            "gradient_clipping": self.gradient_clipping,
-            "offload_activations": self.offload_activations,
-            "ema": self.ema,
-            "channels_last": self.channels_last,
-            "cudnn_benchmark": self.cudnn_benchmark,
-            "first_step": self.first_step,
-            "compiled": self.compiled,
-            "allocator": self.allocator,
-            "torch_release": self.torch_release,
-        }
+        return to_dict(self)
 
 
 def _is_of_the_user(name: str, value: str) -> bool:
@@ -325,11 +347,7 @@ def _plain(name: str, value: object) -> OptionValue:
     )
 
 
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)
-
-
-def _member(kind: type[StrEnum], value: object, name: str) -> StrEnum:
+def _member(kind: type[Member], value: object, name: str) -> Member:
     try:
         return kind(str(value))
     except ValueError:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
 
+from torchgauge.facts.codec import Damage, Shape
 from torchgauge.facts.trace import Phase
 
 
@@ -67,6 +69,13 @@ class Bottleneck:
     bound_by: str
     """``"compute"``, ``"memory"`` or ``"launch"``: what most of its time goes to."""
 
+    json: ClassVar = Shape(
+        names=(
+            "op", "module", "phase", "calls", "time_ms", "roof_ms", "gain_ms", "bound_by",
+        ),
+        derived=("gain_ms",),
+    )  # fmt: skip
+
     @property
     def gain_ms(self) -> float:
         """Return what a step would gain if it ran at the roof, at most."""
@@ -83,7 +92,7 @@ class TimePrediction:
     """Relative error that four of five published measurements stay within: ±0.2 is ±20 %. On a CPU
     four of five steps of networks like those that were timed when it was calibrated, and more with
     the share of operators that are known less well."""
-    bound_by: Mapping[str, float]
+    bound_by: Mapping[str, float] = field(default_factory=dict)
     """Shares of the step that ``"compute"``, ``"memory"`` and ``"launch"`` decide: 1 in all."""
     samples_per_second: float | None = None
     """``None`` where the batch size is not known."""
@@ -95,6 +104,13 @@ class TimePrediction:
     not known."""
     bottlenecks: tuple[Bottleneck, ...] = ()
     """The ten that would gain most at the roof, the largest gain first."""
+
+    json: ClassVar = Shape(
+        names=(
+            "device", "error", "samples_per_second", "flops_share", "most_joules", "bottlenecks",
+        ),
+        later=("bottlenecks",),
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,3 +133,35 @@ class StepTime:
     """``None`` when the times were not measured."""
     predicted: TimePrediction | None = None
     """``None`` when the times were not predicted."""
+
+    json: ClassVar = Shape(
+        names=(
+            "forward_ms", "loss_ms", "backward_ms", "optimizer_ms", "total_ms", "outside_ms",
+            "between_ops_ms", "ops", "measured", "bound_by", "predicted",
+        ),
+        left_out=("bound_by", "predicted"),
+    )  # fmt: skip
+
+    @property
+    def bound_by(self) -> Mapping[str, float] | None:
+        """Return the shares of a predicted step: see ``TimePrediction``."""
+        return None if self.predicted is None else self.predicted.bound_by
+
+    @classmethod
+    def from_json(
+        cls,
+        *,
+        bound_by: Mapping[str, float] | None,
+        predicted: TimePrediction | None,
+        **given: Any,
+    ) -> StepTime:
+        """Return the times from what their JSON holds.
+
+        Raises:
+            Damage: the shares of a prediction are missing.
+        """
+        if predicted is not None:
+            if bound_by is None:
+                raise Damage("bound_by", "is missing")
+            predicted = replace(predicted, bound_by=bound_by)
+        return cls(predicted=predicted, **given)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torchgauge.facts.codec import Shape
+from torchgauge.facts.saved import Saved
 
 OUTSIDE = "outside of every module"
 
@@ -19,6 +22,8 @@ class TimeRow:
     predicted_ms: float
     measured_ms: float
 
+    json: ClassVar = Shape(more=("difference_ms", "ratio"))
+
     @property
     def difference_ms(self) -> float:
         """Return predicted minus measured."""
@@ -31,7 +36,7 @@ class TimeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TimeComparison:
+class TimeComparison(Saved):
     """Rows of each kind, the worst first: those that add most to the error of the step.
 
     The rows of ``modules`` are what each module takes by itself; in each column they sum to the
@@ -45,18 +50,3 @@ class TimeComparison:
     phases: tuple[TimeRow, ...]
     modules: tuple[TimeRow, ...]
     operators: tuple[TimeRow, ...]
-
-    def to_json(self) -> str:
-        """Return the comparison as a JSON object, ratios included."""
-        rows = {
-            name: [_as_json(row) for row in getattr(self, name)]
-            for name in ("phases", "modules", "operators")
-        }
-        about = {
-            name: getattr(self, name) for name in ("model_name", "predicted_on", "measured_on")
-        }
-        return json.dumps({**about, "total": _as_json(self.total), **rows}, indent=2)
-
-
-def _as_json(row: TimeRow) -> dict[str, object]:
-    return {**asdict(row), "difference_ms": row.difference_ms, "ratio": row.ratio}

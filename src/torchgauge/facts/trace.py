@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Flag, StrEnum, auto
-from typing import TypeAlias
+from os import PathLike
+from typing import Any, ClassVar, TypeAlias
 
+from torchgauge.facts.codec import Damage, Shape
+from torchgauge.facts.files import write_atomically
+from torchgauge.facts.packed import pack, unpack
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 
+TRACE_HEADER = b"torchgauge trace 1\n"
+"""How a file with a trace begins: the number is the version of what follows."""
 OUTSIDE = "outside torch"
 """How the name of an entry of ``not_counted`` begins that no operator stands for."""
 
@@ -104,6 +110,13 @@ ArgumentValue: TypeAlias = (
 """An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
 
 
+def _argument(value: Any) -> Any:
+    """Return an argument from plain data: a tensor is an object, a tuple is a list."""
+    if isinstance(value, dict):
+        return TensorSpec(**{**value, "shape": tuple(value["shape"])})
+    return tuple(map(_argument, value)) if isinstance(value, (list, tuple)) else value
+
+
 @made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedValue:
@@ -119,6 +132,59 @@ class NamedValue:
     text: str = ""
     batch_dims: tuple[tuple[int, int], ...] = ()
     """``(dimension, factor)``: a dimension that is ``factor`` × the batch size."""
+
+    json: ClassVar = Shape(
+        names=("name", "shape", "dtype", "device", "nbytes", "batch_dims", "text"),
+        sources={"batch_dims": "tensor_batch_dims", "text": "shown_text"},
+        left_out=("device", "nbytes", "batch_dims", "text"),
+    )
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Return the tensor's shape; this and the others: ``None`` without a tensor."""
+        return None if self.tensor is None else self.tensor.shape
+
+    @property
+    def dtype(self) -> str | None:
+        """Return the tensor's dtype."""
+        return None if self.tensor is None else self.tensor.dtype
+
+    @property
+    def device(self) -> str | None:
+        """Return the tensor's device."""
+        return None if self.tensor is None else self.tensor.device
+
+    @property
+    def nbytes(self) -> int | None:
+        """Return the bytes of the tensor's elements."""
+        return None if self.tensor is None else self.tensor.nbytes
+
+    @property
+    def tensor_batch_dims(self) -> tuple[tuple[int, int], ...] | None:
+        """Return the batch dimensions of a tensor."""
+        return None if self.tensor is None else self.batch_dims
+
+    @property
+    def shown_text(self) -> str | None:
+        """Return the text, ``None`` for a tensor that has none."""
+        return self.text if self.text or self.tensor is None else None
+
+    @classmethod
+    def from_json(
+        cls, *, name: str, shape: tuple[int, ...] | None, text: str | None, **given: Any
+    ) -> NamedValue:
+        """Return the value from what its JSON holds.
+
+        Raises:
+            Damage: a tensor's dtype, device, bytes or batch dimensions are missing.
+        """
+        if shape is None:
+            return cls(name=name, text=text or "")
+        for missing in (item for item, value in given.items() if value is None):
+            raise Damage(missing, "is missing")
+        batch_dims = given.pop("batch_dims")
+        tensor = TensorSpec(shape=shape, **given)
+        return cls(name=name, text=text or "", tensor=tensor, batch_dims=batch_dims)
 
 
 @made_quickly
@@ -213,6 +279,10 @@ class OpRecord:
     layouts: tuple[Layout, ...] = ()
     """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
 
+    json: ClassVar = Shape(
+        types={"args": Any, "kwargs": Any}, read={"args": _argument, "kwargs": _argument}
+    )
+
 
 @made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +332,8 @@ class Failure:
     free_bytes: int | None = None
     """How much the device had left at that moment; ``None`` where nobody can say."""
 
+    json: ClassVar = Shape(left_out=("requested_bytes", "free_bytes"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotCounted:
@@ -297,3 +369,27 @@ class Trace:
     failure: Failure | None = None
     not_counted: tuple[NotCounted, ...] = ()
     """What happened without an operator that stands for it."""
+    model_spec: str | None = None
+    kernels: str = ""
+    """Whose kernels ran: ``"cpu"``, or a family of GPUs (``devices.family``)."""
+    threads: int = 0
+    """Threads of the CPU's kernels where it was recorded; 0 where that is not known."""
+    has_early_onednn: bool = False
+    """Whether an LSTM of oneDNN ran there that keeps as much as up to version 3.7."""
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the trace to a file, which ``torchgauge.load`` reads.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_atomically(path, pack(self, TRACE_HEADER))
+
+    @classmethod
+    def unpacked(cls, data: bytes) -> Trace:
+        """Return the trace that ``save`` wrote.
+
+        Raises:
+            ReportFormatError: it is damaged, or of another version.
+        """
+        return unpack(cls, data, TRACE_HEADER)

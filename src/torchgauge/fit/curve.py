@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from torchgauge.analyze import as_module, model_error, plan_of, prediction_of, report_of
+from torchgauge.analyze import as_module, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError
 from torchgauge.estimate.memory.device import Gpu
 from torchgauge.facts.curve import BatchCurve, BatchPoint
@@ -15,6 +15,7 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.finder import tracer_of
 from torchgauge.fit.variants import Variant, VariantTracer
 from torchgauge.fit.workloads import PlainRun
+from torchgauge.reports import prediction_of, report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
 from torchgauge.trace.isolate.isolation import collector_paused
@@ -42,9 +43,10 @@ def batch_curve(asked: Request, batch_sizes: Sequence[int] | None = None) -> Bat
     target = target_of(scenario)
     workload = PlainRun(model=asked.model, plan=plan)
     tracer = tracer_of(asked, workload)
-    first = tracer.outcome(Variant(scenario=scenario), target)
+    device = virtual_device_of(target)
+    first = tracer.outcome(Variant(scenario=scenario), device)
     if first.error is not None:
-        raise model_error(first, report_of(first.trace, None, target)) from first.error
+        raise model_error(first, report_of(first.trace, target)) from first.error
     if first.trace.batch_size is None:
         raise InputError(
             "the inputs do not say which of their dimensions is the batch",
@@ -80,9 +82,9 @@ def _points(
     for size in _sizes(batch_sizes):
         variant = Variant(scenario=scenario, batch=size)
         tracer.say(variant)
-        outcome = tracer.outcome(variant, target)
+        outcome = tracer.outcome(variant, virtual_device_of(target))
         if outcome.error is not None:
-            raise model_error(outcome, report_of(outcome.trace, None, target)) from outcome.error
+            raise model_error(outcome, report_of(outcome.trace, target)) from outcome.error
         prediction = prediction_of(outcome.trace, target)
         assert prediction is not None
         weight = tracer.weighed(outcome.trace, gpu).weight

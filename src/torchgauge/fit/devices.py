@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from torchgauge.analyze import virtual_device_of
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.errors import TorchGaugeError, UsageError
 from torchgauge.estimate.memory.device import loop_of, weigh
@@ -14,6 +15,7 @@ from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
 from torchgauge.fit.variants import Variant, VariantTracer
 from torchgauge.target import Target, target_of
+from torchgauge.trace.kernels.base import VirtualDevice
 
 ALL = "all"
 """The name that stands for every CUDA device of the catalogue."""
@@ -50,9 +52,9 @@ class AttentionWatch:
 
     asked: bool = False
 
-    def watched(self, target: Target) -> Target:
-        """Return the target with its attention watched."""
-        kernels = dict(target.virtual.kernels)
+    def watched(self, device: VirtualDevice) -> VirtualDevice:
+        """Return the device with its attention watched."""
+        kernels = dict(device.kernels)
         inner: Callable[..., Any] = kernels[_ATTENTION]
 
         def attention(*args: Any, **kwargs: Any) -> Any:
@@ -60,7 +62,7 @@ class AttentionWatch:
             return inner(*args, **kwargs)
 
         kernels[_ATTENTION] = attention
-        return replace(target, virtual=replace(target.virtual, kernels=kernels))
+        return replace(device, kernels=kernels)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -106,7 +108,7 @@ class ManyDevices:
         if not self.depends_on_device or capability == self.target.device.compute_capability:
             return self.trace
         if capability not in self._traces:
-            outcome = self.tracer.outcome(variant, target)
+            outcome = self.tracer.outcome(variant, virtual_device_of(target))
             if outcome.error is not None:
                 raise outcome.error
             self._traces[capability] = outcome.trace

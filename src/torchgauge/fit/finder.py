@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from torchgauge.analyze import as_module, completed, model_error, plan_of, report_of
+from torchgauge.analyze import as_module, described, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
 from torchgauge.estimate.memory.device import breakdown, judge, loop_of
@@ -28,6 +28,7 @@ from torchgauge.fit.workloads import (
     check_generates,
     longest_context,
 )
+from torchgauge.reports import report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, target_of
 from torchgauge.trace.inspect.wrappers import unwrap
@@ -198,11 +199,12 @@ class _Answer:
 
     def _first_trace(self, variant: Variant) -> Outcome:
         self._tracer.say(variant)
-        outcome = self._tracer.outcome(variant, self._watch.watched(self._target))
+        outcome = self._tracer.outcome(
+            variant, self._watch.watched(virtual_device_of(self._target))
+        )
         if outcome.error is not None:
-            report = completed(
-                report_of(outcome.trace, self._asked.spec, self._target), self._asked
-            )
+            trace = described(outcome.trace, self._asked, self._target)
+            report = report_of(trace, self._target)
             raise model_error(outcome, report) from outcome.error
         return outcome
 

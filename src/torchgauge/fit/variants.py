@@ -10,12 +10,14 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from torchgauge.analyze import virtual_device_of
 from torchgauge.estimate.compute.modules import estimate_compute
 from torchgauge.estimate.memory.device import Gpu, Weight, loop_of, weigh
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
-from torchgauge.target import Target, target_of
+from torchgauge.target import target_of
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
+from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
 
@@ -58,10 +60,10 @@ class VariantTracer:
     traces: int = 0
     _weights: dict[Variant, Weighed] = field(default_factory=dict)
 
-    def outcome(self, variant: Variant, target: Target | None = None) -> Outcome:
+    def outcome(self, variant: Variant, device: VirtualDevice | None = None) -> Outcome:
         """Trace a variant; a failure is part of the outcome."""
         self.traces += 1
-        target = target or target_of(variant.scenario)
+        device = device or virtual_device_of(target_of(variant.scenario))
         model, plan = self.workload.arguments(variant)
         return run(
             RunPlan(
@@ -70,7 +72,7 @@ class VariantTracer:
                 scenario=variant.scenario,
                 loss=self.loss,
                 model_name=self.model_name,
-                target=target.virtual,
+                target=device,
                 # One real run, of the step that was asked about, is enough.
                 simulated_only=self.traces > 1 or not self.real_run,
                 on_progress=self.on_progress if self.traces == 1 else None,
@@ -87,7 +89,7 @@ class VariantTracer:
         if known is None:
             self.say(variant)
             target = target_of(variant.scenario)
-            outcome = self.outcome(variant, target)
+            outcome = self.outcome(variant, virtual_device_of(target))
             if outcome.error is not None:
                 raise VariantError(outcome.error)
             assert target.gpu is not None

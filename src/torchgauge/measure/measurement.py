@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from torchgauge.analyze import as_module, completed, model_error, plan_of, report_of, save_timeline
+from torchgauge.analyze import as_module, model_error, plan_of, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
@@ -33,6 +33,7 @@ from torchgauge.measure.settled import settle_allocator
 from torchgauge.measure.step import RealStep, precision_of
 from torchgauge.measure.timeline import measured_timeline
 from torchgauge.measure.timing import Samples, measurement, repeat
+from torchgauge.reports import report_of
 from torchgauge.request import Request
 from torchgauge.target import check_cpu_options
 from torchgauge.trace.copy.meta_copy import whole_model
@@ -105,28 +106,37 @@ def measure_model(
         on_progress=asked.on_progress,
         real_device=device.type,
     )
-    runs = _Runs(request, asked.spec, device)
+    runs = _Runs(request, device)
     settle_allocator()
     outside = Outside(unwrap(model), () if asked.loss is None else (asked.loss,))
     try:
-        return completed(runs.report(repeating, timeline), asked)
+        return _completed(runs.report(repeating, timeline), asked)
     except ModelError as error:
         if error.__cause__ is not None:  # its frames hold the tensors of the failed run
             traceback.clear_frames(error.__cause__.__traceback__)
         if error.report is not None:
-            error.report = completed(error.report, asked)
+            error.report = _completed(error.report, asked)
         raise
     finally:
         outside.put_back(None, simulated=False)
         release(device)
 
 
+def _completed(report: Report, asked: Request) -> Report:
+    """Return the report with what the request says of the model, and what it assumed before."""
+    return replace(
+        report,
+        model_spec=asked.spec,
+        assumptions=(*asked.assumptions, *report.assumptions),
+        warnings=(*asked.warnings, *report.warnings),
+    )
+
+
 class _Runs:
     """The three runs of a measurement, and the report that they make together."""
 
-    def __init__(self, request: RunPlan, model_spec: str | None, device: torch.device) -> None:
+    def __init__(self, request: RunPlan, device: torch.device) -> None:
         self._request = request
-        self._model_spec = model_spec
         self._device = device
         self._report: Report | None = None
         self._phase = Phase.FORWARD
@@ -150,7 +160,7 @@ class _Runs:
             self._request = replace(self._request, plan=plan, gradients=outcome.gradients)
             outcome = self._guarded(self._recorded, "copying the model")
         trace = self._with_batch(outcome.trace)
-        report = self._report = report_of(trace, self._model_spec)
+        report = self._report = report_of(trace)
         if outcome.error is not None:
             raise model_error(outcome, report) from outcome.error
         samples, memory = self._guarded(lambda: self._timed(report, repeating), "repeating it")
@@ -258,9 +268,7 @@ class _Runs:
             requested_bytes=asked,
             free_bytes=free,
         )
-        report = self._report or report_of(
-            structure(root, request.scenario, request.model_name), self._model_spec
-        )
+        report = self._report or report_of(structure(root, request.scenario, request.model_name))
         report = replace(report, execution=Execution.REAL, failure=failure)
         sizes = [f"{format_bytes(asked)} asked for"] if asked is not None else []
         sizes += [f"{format_bytes(free)} free"] if free is not None else []

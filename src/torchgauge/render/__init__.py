@@ -1,7 +1,7 @@
-"""``Report`` → ``str``: one small class per format, chosen by name. No torch.
+"""``Page`` → ``str``: one small class per format, chosen by name or import path. No torch.
 
->>> from torchgauge.render import get_renderer
->>> get_renderer("text", width=100).width
+>>> from torchgauge.render import get_format
+>>> get_format("text", width=100).width
 100
 """
 
@@ -12,47 +12,65 @@ from importlib import import_module
 from typing import Any, Protocol
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.report import Report
+from torchgauge.render.page import Page
 
-_RENDERERS = {
-    "text": ("torchgauge.render.text", "TextRenderer"),
-    "json": ("torchgauge.render.json", "JsonRenderer"),
-    "markdown": ("torchgauge.render.markdown", "MarkdownRenderer"),
-    "csv": ("torchgauge.render.csv", "CsvRenderer"),
-    "latex": ("torchgauge.render.latex", "LatexRenderer"),
+_FORMATS = {
+    "text": "torchgauge.render.formats.text:TextFormat",
+    "markdown": "torchgauge.render.formats.markdown:MarkdownFormat",
+    "html": "torchgauge.render.formats.html:HtmlFormat",
+    "csv": "torchgauge.render.formats.csv:CsvFormat",
+    "latex": "torchgauge.render.formats.latex:LatexFormat",
 }
-
-FORMATS = tuple(_RENDERERS)
-"""The names that ``get_renderer`` takes."""
-
-
-class Renderer(Protocol):
-    """Turns a report into text; computes nothing and prints nothing."""
-
-    def render(self, report: Report) -> str:
-        """Return the report as text of this format."""
+FORMATS = tuple(_FORMATS)
+"""The names that ``get_format`` takes. JSON is not one of them: it is the answer's own."""
+IMPORT = "import:"
+"""Stands before the place of a format of one's own: ``import:package.module:Class``."""
 
 
-def get_renderer(name: str, **options: Any) -> Renderer:
-    """Return the renderer of a format.
+class Format(Protocol):
+    """Turns a page into text; computes nothing and prints nothing."""
+
+    def render(self, page: Page) -> str:
+        """Return the page as text of this format."""
+
+
+def get_format(name: str, **options: Any) -> Any:
+    """Return the format of a name, or the one at ``import:package.module:Class``.
 
     Args:
-        name: one of ``FORMATS``.
-        options: what the renderer's constructor takes.
+        name: one of ``FORMATS``, or the place of a class with ``render(page) -> str``.
+        options: what the constructor of the format takes.
 
     Raises:
         UsageError: for an unknown format, or an option that the format does not have.
     """
-    if name not in _RENDERERS:
-        raise UsageError(f"there is no format {name!r}", hint="one of " + ", ".join(FORMATS))
-    module, kind = _RENDERERS[name]
-    renderer = getattr(import_module(module), kind)
-    known = [field.name for field in fields(renderer)]
+    kind = _imported(name) if name.startswith(IMPORT) else _named(name)
+    known = [field.name for field in fields(kind)] if hasattr(kind, "__dataclass_fields__") else []
     for option in options:
         if option not in known:
-            raise UsageError(
-                f"{option!r} has no meaning in {name}",
-                hint=f"its options are {', '.join(known)}",
-            )
-    made: Renderer = renderer(**options)
-    return made
+            options_text = f"its options are {', '.join(known)}" if known else "leave it out"
+            raise UsageError(f"{option!r} has no meaning in {name}", hint=options_text)
+    return kind(**options)
+
+
+def _named(name: str) -> Any:
+    if name not in _FORMATS:
+        hint = f"one of {', '.join(FORMATS)}, or {IMPORT}package.module:Class"
+        raise UsageError(f"there is no format {name!r}", hint=hint)
+    return _class_at(_FORMATS[name])
+
+
+def _imported(name: str) -> Any:
+    hint = f"write {IMPORT}package.module:Class, a class with render(page) -> str"
+    try:
+        kind = _class_at(name.removeprefix(IMPORT))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UsageError(f"{name} cannot be imported: {error}", hint=hint) from error
+    if not callable(getattr(kind, "render", None)):
+        raise UsageError(f"{name} has no method render", hint=hint)
+    return kind
+
+
+def _class_at(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)

@@ -1,11 +1,47 @@
-"""Fit a table and lines of text into a width, measured as terminals show it."""
+"""Text measured as terminals show it: made safe, shortened, padded and wrapped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.cells import cell_len
+
+_NO_BREAK = "\u00a0"
+_KEPT_TOGETHER = re.compile(r"(?<=\d) (?=%|[KMGTPE]?(i?B|MACs|FLOPs)\b)|(?<=\d %) |(?<=<) ")
+_LOOK_ALIKES = str.maketrans(
+    {
+        "–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "|", "…": "..", "µ": "u",
+        "→": "->", "≈": "~", "±": "+/-", "✓": "+", "✗": "x",
+    }
+)  # fmt: skip
+
+
+def one_line(text: str) -> str:
+    r"""Return text with everything that is not printable written as an escape.
+
+    >>> one_line("a\tb\x1b[31m")
+    'a\\tb\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def to_ascii(text: str) -> str:
+    r"""Write text in ASCII: the signs used here by their look-alikes, all others escaped.
+
+    >>> to_ascii("layers.0–11 × 12 · 3.0 µs …")
+    'layers.0-11 x 12 | 3.0 us ..'
+    >>> to_ascii("编码器")
+    '\\u7f16\\u7801\\u5668'
+    """
+    if text.isascii():
+        return text
+    text = text.translate(_LOOK_ALIKES)
+    return text.encode("ascii", "backslashreplace").decode()
 
 
 def shorten(text: str, width: int, ellipsis: str = "…") -> str:
@@ -34,8 +70,17 @@ def wrap(
 ) -> Iterator[str]:
     """Yield lines of segments joined by a dot, broken between segments, else between words.
 
-    ``first`` stands before the first line, ``indent`` before the others.
+    ``first`` stands before the first line, ``indent`` before the others. A number and its unit
+    stay together.
     """
+    kept = (_KEPT_TOGETHER.sub(_NO_BREAK, segment) for segment in segments)
+    for line in _wrapped(kept, width, indent, first, dot):
+        yield line.replace(_NO_BREAK, " ").rstrip()
+
+
+def _wrapped(
+    segments: Iterable[str], width: int, indent: str, first: str, dot: str
+) -> Iterator[str]:
     line, empty = first, True
     for segment in segments:
         joined = f"{line}{segment}" if empty else f"{line} {dot} {segment}"
@@ -82,45 +127,3 @@ def _tail(text: str, width: int) -> str:
     while start < len(text) and cell_len(text[start:]) > width:
         start += 1
     return text[start:]
-
-
-@dataclass(frozen=True, slots=True)
-class ColumnSize:
-    """How wide a column wants to be: step by step narrower, and when it leaves."""
-
-    name: str
-    widths: tuple[int, ...]
-    """Natural width first; the last one is the narrowest that is still useful."""
-    importance: int
-
-
-def fit(sizes: Sequence[ColumnSize], room: int, gap: int) -> dict[str, int]:
-    """Return the widths of the columns that fit into ``room``, the least important ones dropped.
-
-    Columns become narrower before any leaves: the least important first. The most important one
-    always stays, cut to the room if need be.
-    """
-    kept = list(sizes)
-    while True:
-        widths = _narrowed(kept, room - gap * (len(kept) - 1))
-        if widths is not None:
-            return widths
-        if len(kept) == 1:
-            return {kept[0].name: max(room, 1)}
-        kept.remove(min(kept, key=lambda size: size.importance))
-
-
-def _narrowed(sizes: Sequence[ColumnSize], room: int) -> dict[str, int] | None:
-    widths = {size.name: size.widths[0] for size in sizes}
-    steps = max(len(size.widths) for size in sizes)
-    for step in range(1, steps + 1):
-        for size in sorted(sizes, key=lambda size: size.importance):
-            over = sum(widths.values()) - room
-            if over <= 0:
-                return widths
-            if step < len(size.widths):
-                # Give back what need not be taken.
-                widths[size.name] = min(
-                    widths[size.name], max(size.widths[step], widths[size.name] - over)
-                )
-    return widths if sum(widths.values()) <= room else None

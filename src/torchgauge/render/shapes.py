@@ -1,36 +1,11 @@
-"""Shapes as text, with the batch dimension named; names made safe for one line of output."""
+"""Shapes as text, with the batch dimension named."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from torchgauge.facts.trace import NamedValue
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A table cell: the same fact written out and shorter, the longest first."""
-
-    variants: tuple[str, ...]
-
-    @property
-    def full(self) -> str:
-        """Return the longest text."""
-        return self.variants[0]
-
-
-def one_line(text: str) -> str:
-    r"""Return text with everything that is not printable written as an escape.
-
-    >>> one_line("a\tb\x1b[31m")
-    'a\\tb\\x1b[31m'
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
-    )
+from torchgauge.render.page import Cell
 
 
 def shape_text(value: NamedValue, batch_size: int | None) -> str:
@@ -44,7 +19,7 @@ def shape_text(value: NamedValue, batch_size: int | None) -> str:
     '3'
     """
     if value.tensor is None:
-        return one_line(value.text) or "–"
+        return value.text or "–"
     factors = dict(value.batch_dims) if batch_size is not None else {}
     return shape_of(value.tensor.shape, factors)
 
@@ -77,9 +52,7 @@ def values_cell(
     short = f"{shapes[0]} +{len(shapes) - 1}"
     named = any(not value.name.replace(".", "").isdecimal() for value in tensors)
     if named:
-        shapes = [
-            f"{one_line(value.name)} {shape}" for value, shape in zip(tensors, shapes, strict=True)
-        ]
+        shapes = [f"{value.name} {shape}" for value, shape in zip(tensors, shapes, strict=True)]
     if all_of_them or (named and len(shapes) <= 3):
         return Cell((", ".join(shapes), short))
     return Cell((short,))
@@ -91,26 +64,14 @@ def dtype_text(values: Sequence[NamedValue]) -> str:
     return ", ".join(dtypes) or "–"
 
 
-def to_ascii(text: str) -> str:
-    r"""Write text in ASCII: the signs used here by their look-alikes, all others escaped.
-
-    >>> to_ascii("layers.0–11 × 12 · 3.0 µs …")
-    'layers.0-11 x 12 | 3.0 us ..'
-    >>> to_ascii("编码器")
-    '\\u7f16\\u7801\\u5668'
-    """
-    if text.isascii():
-        return text
-    text = text.translate(_LOOK_ALIKES)
-    return text.encode("ascii", "backslashreplace").decode()
-
-
 def _dimension(size: int, factor: int | None) -> str:
     if factor is None:
         return str(size)
     return "B" if factor == 1 else f"{factor}B"
 
 
-_LOOK_ALIKES = str.maketrans(
-    {"–": "-", "—": "-", "×": "x", "·": "|", "…": "..", "µ": "u", "→": "->", "≈": "~", "−": "-"}
-)
+def named_value(value: NamedValue, batch_size: int | None) -> str:
+    """Write a leaf with its name, shape and dtype: ``x [B, 3, 224, 224] float32``."""
+    if value.tensor is None:
+        return f"{value.name} = {shape_text(value, None)}"
+    return f"{value.name} {shape_text(value, batch_size)} {value.tensor.dtype}"

@@ -10,21 +10,28 @@ _SMALLEST, _USUAL = 40, 80
 
 
 class TerminalOptions(TypedDict):
-    """Options of ``TextRenderer`` that depend on where its text goes."""
+    """Options of ``TextFormat`` that depend on where its text goes."""
 
     width: int | None
     ascii: bool
     color: bool
+    details: bool
 
 
 def terminal_options(
-    target: IO[str], *, width: int | None = None, ascii: bool = False, color: str = "auto"
+    target: IO[str],
+    *,
+    width: int | None = None,
+    ascii: bool = False,
+    color: str = "auto",
+    details: bool | None = None,
 ) -> TerminalOptions:
-    """Return width in characters, ASCII or not, colour or not.
+    """Return width in characters, ASCII or not, colour or not, everything or the calm view.
 
     A terminal gives its own width. Anything else has none: a file or a pipe takes a table as it
     is. Text that cannot be encoded there becomes ASCII. ``color`` is ``auto`` (a terminal, unless
-    ``NO_COLOR`` is set), ``always`` or ``never``.
+    ``NO_COLOR`` is set), ``always`` or ``never``. A terminal shows the calm view, a file or a pipe
+    everything, unless ``details`` says otherwise.
     """
     is_terminal = bool(getattr(target, "isatty", lambda: False)())
     if width is None and is_terminal:
@@ -36,6 +43,7 @@ def terminal_options(
         "width": None if width is None else max(width, _SMALLEST),
         "ascii": ascii or not _can_encode(target),
         "color": colored and os.environ.get("TERM") != "dumb",
+        "details": not is_terminal if details is None else details,
     }
 
 

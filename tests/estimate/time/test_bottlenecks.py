@@ -7,8 +7,10 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import find_device
-from torchgauge.facts.io import report_from_json, report_to_json
-from torchgauge.render.text import TextRenderer
+from torchgauge.facts.codec import to_json
+from torchgauge.facts.report import report_from_json
+from torchgauge.render import get_format
+from torchgauge.render.pages.report import report_page
 
 DEVICE = find_device("RTX 3090")
 
@@ -53,7 +55,7 @@ def test_the_largest_gain_comes_first_and_is_never_more_than_the_time():
 
 def test_text_and_json_show_them():
     report = report_of(nn.Sequential(nn.Linear(512, 512)), (64, 512))
-    text = TextRenderer().render(report)
-    assert "Worth speeding up, with the gain at the roof of the device" in text
-    assert "aten.addmm in 0, forward, 1 call, bound by" in text.replace("\n    ", "")
-    assert report_from_json(report_to_json(report)) == report
+    text = get_format("text").render(report_page(report))
+    assert "Operators worth speeding up" in text and "at the roof of the device" in text
+    assert "aten.addmm in 0, forward, 1 call, bound by" in " ".join(text.split())
+    assert report_from_json(to_json(report)) == report

@@ -27,7 +27,7 @@ from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
 from torchgauge.estimate.time.cpu.surface import Surface
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.facts.io import report_to_dict
+from torchgauge.facts.codec import to_dict
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.trace import Phase
 from torchgauge.measure.calibration.dtypes import slower
@@ -327,9 +327,9 @@ def test_the_time_of_a_small_step_is_what_the_formulas_say(calibrated: Path) -> 
 def test_only_the_time_depends_on_the_calibration(
     calibrated: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_times = report_to_dict(tg.analyze(model(), SIZE))
+    with_times = to_dict(tg.analyze(model(), SIZE))
     monkeypatch.setenv(VARIABLE, "")
-    without = report_to_dict(tg.analyze(model(), SIZE))
+    without = to_dict(tg.analyze(model(), SIZE))
     for report in (with_times, without):
         report.pop("time", None)
         report.pop("assumptions")
@@ -354,7 +354,7 @@ def test_a_gpu_is_predicted_as_before(calibrated: Path, monkeypatch: pytest.Monk
     with_file = tg.analyze(model(), SIZE, scenario=scenario)
     monkeypatch.setenv(VARIABLE, "")
     without = tg.analyze(model(), SIZE, scenario=scenario)
-    assert report_to_dict(without) == report_to_dict(with_file)
+    assert to_dict(without) == to_dict(with_file)
 
 
 def test_a_predicted_timeline_has_the_operators_one_after_the_other(

@@ -278,6 +278,7 @@ def test_a_chain_reads_and_writes_what_is_outside() -> None:
 
 
 def _trace_of(model: nn.Module, shape: tuple[int, ...]):
+    from torchgauge.analyze import virtual_device_of
     from torchgauge.target import target_of
     from torchgauge.trace.inputs.plan import plan_inputs
     from torchgauge.trace.run.run_plan import RunPlan
@@ -287,7 +288,7 @@ def _trace_of(model: nn.Module, shape: tuple[int, ...]):
     plan = plan_inputs(model, shape, None, batch_size=None, batch_dim=None, dtypes=None,
                        forward_kwargs={})  # fmt: skip
     assert plan is not None
-    target = target_of(scenario).virtual
+    target = virtual_device_of(target_of(scenario))
     return run(
         RunPlan(model=model, plan=plan, scenario=scenario, model_name="m", target=target)
     ).trace

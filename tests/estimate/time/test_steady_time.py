@@ -7,7 +7,7 @@ from torch import nn
 
 import torchgauge as tg
 from asked import run_model
-from torchgauge.analyze import prediction_of
+from torchgauge.reports import prediction_of
 
 
 def kernels(optimizer: str, **scenario: object) -> list[str]:

@@ -13,9 +13,11 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.facts.io import report_from_dict, report_to_dict
+from torchgauge.facts.codec import to_dict
 from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
+from torchgauge.facts.report import report_from_dict
 from torchgauge.facts.scenario import Precision
+from torchgauge.render.pages.report import report_page
 
 CASTS = ("fp32", "tf32", "bf16", "fp16")
 
@@ -229,23 +231,23 @@ def test_a_measured_step_is_cast_too():
     ("model", "precision", "shown"),
     [
         (nn.Linear(8, 8), "as-built", "inference"),
-        (nn.Linear(8, 8), "fp32", "inference (fp32)"),
-        (nn.Linear(8, 8).bfloat16(), "as-built", "inference (as built: bf16)"),
-        (nn.Linear(8, 8).half(), "bf16", "inference (bf16)"),
-        (nn.Linear(8, 8).double(), "as-built", "inference (as built: fp64)"),
-        (Mixed(), "as-built", "inference (as built: bf16 + fp32)"),
-        (Eight(), "as-built", "inference (as built: fp8 + fp32 + int8)"),
+        (nn.Linear(8, 8), "fp32", "inference · fp32"),
+        (nn.Linear(8, 8).bfloat16(), "as-built", "inference · as built: bf16"),
+        (nn.Linear(8, 8).half(), "bf16", "inference · bf16"),
+        (nn.Linear(8, 8).double(), "as-built", "inference · as built: fp64"),
+        (Mixed(), "as-built", "inference · as built: bf16 + fp32"),
+        (Eight(), "as-built", "inference · as built: fp8 + fp32 + int8"),
         (nn.ReLU(), "as-built", "inference"),
     ],
 )
 def test_the_title_says_what_was_found(model, precision, shown):
     report = tg.analyze(model, (4, 8), scenario=tg.Scenario(precision=precision))
-    assert f"B = 4 · {shown}" in " ".join(str(report).split("\n\n")[0].split())
+    assert " · ".join(report_page(report).title).endswith(f"B = 4 · {shown} · simulated")
 
 
 def test_a_report_says_as_built_and_old_ones_are_read():
     report = tg.analyze(nn.Linear(8, 8), (4, 8))
-    data = report_to_dict(report)
+    data = to_dict(report)
     assert data["scenario"]["precision"] == "as-built"
     assert report_from_dict(data) == report
     data["scenario"]["precision"] = "fp32"  # as version 0.1 wrote it

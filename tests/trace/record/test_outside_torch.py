@@ -128,9 +128,7 @@ def test_work_outside_torch_is_listed(before):
     places = [entry.op.rpartition(":")[2] for entry in entries]
     assert all(line < int(place) < line + 7 for place in places), entries
     assert all("test_outside_torch.py" in entry.op for entry in entries)
-    text = str(report)
-    assert "nothing left uncounted" not in text
-    assert f"{len(entries)} part" in text and "not counted" in text
+    assert f"{len(report.not_counted)} not counted" in str(report)
 
 
 # ---------------------------------------------------------------------------- what is no work
@@ -191,7 +189,6 @@ NOT_SEEN = [
 def test_everyday_reads_are_no_work(before):
     report = tg.analyze(layer(before), (BATCH, WIDTH))
     assert report.not_counted == ()
-    assert "nothing left uncounted" in str(report)
 
 
 # ---------------------------------------------------------------------------- where it happens

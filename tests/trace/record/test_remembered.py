@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import torchgauge as tg
-from torchgauge.facts.io import report_to_json
+from torchgauge.facts.codec import to_json
 from torchgauge.trace.operators import remembered
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.remembered import Remembered
@@ -306,7 +306,7 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, analyze: Callable[[], Any]) -> No
     with monkeypatch.context() as patched:
         patched.setattr(remembered, "_make", lambda spec: made.append(spec) or original(spec))
         found = analyze()
-    assert report_to_json(found) == report_to_json(without)
+    assert to_json(found) == to_json(without)
     assert made  # something was looked up, else this compares nothing
 
 

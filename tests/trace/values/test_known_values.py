@@ -12,8 +12,8 @@ from torch.nn import functional
 
 import torchgauge as tg
 from asked import run_model
-from torchgauge.analyze import report_of
 from torchgauge.facts.trace import Execution
+from torchgauge.reports import report_of
 from torchgauge.trace.run.session import Session
 
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
-from torchgauge.cli import options, output
+from torchgauge.cli import output
 from torchgauge.devices import Device, all_devices, search_devices
 from torchgauge.devices.user_file import USER_FILE
 from torchgauge.errors import DeviceError, InDoubt, UsageError
-
-_FORMATS = ("text", "json", "csv", "markdown", "latex")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -22,25 +19,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SEARCH",
         help="words that the name, maker, kind or architecture must have, or a device's name",
     )
-    table = parser.add_argument_group("table")
-    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
-    table.add_argument(
-        "--width", type=options.positive_integer, metavar="N", help="characters per line"
+    output.add_output_options(
+        parser,
+        strict="exit 4 when a figure of a listed device follows from a rule and has no source",
     )
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--format", type=options.one_of(_FORMATS), metavar="NAME", help=", ".join(_FORMATS)
-    )
-    group.add_argument(
-        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit 4 when a figure of a listed device is given by a rule and stated by no source",
-    )
-    group.add_argument("--quiet", action="store_true", help="no notes on stderr")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -51,19 +33,17 @@ def run(arguments: argparse.Namespace) -> int:
         DeviceError: a file of the user's devices is not right.
         InDoubt: with ``--strict``, for figures given by a rule.
     """
-    format = output.chosen_format(arguments)
-    width, ascii = output.page_options(arguments, format)
+    target = output.chosen_output(arguments)
     devices = _found(" ".join(arguments.search))
     known = len(all_devices())
     # torch is asked for GPUs only where nvidia-smi is missing, so it is imported late if at all.
-    from torchgauge.render.devices import DeviceList, render_devices
+    from torchgauge.render.pages.devices import DeviceList, devices_page
     from torchgauge.trace.local_gpus import local_gpus
 
     shown = DeviceList(devices=devices, known=known, local=local_gpus())
-    text = render_devices(shown, format, width=width, ascii=ascii)
-    output.deliver(text, arguments.output)
+    target.deliver(lambda: devices_page(shown), shown.to_json)
     if not arguments.quiet:
-        print(f"note: one of your own goes into {USER_FILE}", file=sys.stderr)
+        print(f"note: add your own devices in {USER_FILE}", file=sys.stderr)
     if arguments.strict:
         _check_strict(devices)
     return 0

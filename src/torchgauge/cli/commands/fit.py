@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torchgauge.cli import options, output, scenario_options
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from torchgauge.facts.curve import BatchCurve
     from torchgauge.facts.fit import FitReport
 
-_FORMATS = ("text", "json", "markdown", "csv", "latex")
 _ALL = "all"
 
 
@@ -69,25 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="instead: predicted throughput and memory over these batch sizes, or over powers of "
         "two up to the first that does not fit; one device",
     )
-    table = parser.add_argument_group("table")
-    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
-    table.add_argument(
-        "--width", type=options.positive_integer, metavar="N", help="characters per line"
-    )
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--format", type=options.one_of(_FORMATS), metavar="NAME", help=", ".join(_FORMATS)
-    )
-    group.add_argument(
-        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
-    )
-    group.add_argument(
-        "--strict",
-        action="store_true",
-        help="exit 4 when anything was not counted, guessed or warned about",
-    )
-    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    output.add_output_options(parser, details=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -102,8 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     request = request_from(arguments)
     names = arguments.device or ["cuda"]
     _check(arguments, request.inputs, names)
-    format = output.chosen_format(arguments)
-    width, ascii = output.page_options(arguments, format)
+    target = output.chosen_output(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         request = replace(request, on_progress=progress.update)
         made = build(request)
@@ -116,13 +95,13 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print_notes(made)
     if arguments.batch_curve is not None:
-        from torchgauge.render.curve import render_curve
+        from torchgauge.render.pages.curve import curve_page
 
-        output.deliver(render_curve(curve, format, width=width, ascii=ascii), arguments.output)
-        return 0 if curve.knee is not None else 1
-    from torchgauge.render.fit import render_fit
+        target.deliver(lambda: curve_page(curve), curve.to_json)
+        return 0 if curve.knee is not None else 1  # where no size fits
+    from torchgauge.render.pages.fit import fit_page
 
-    output.deliver(render_fit(report, format, width=width, ascii=ascii), arguments.output)
+    target.deliver(lambda: fit_page(report), report.to_json)
     if arguments.strict:
         output.check_strict(report)
     enough = report.fits_somewhere if _ALL in names else report.fits

@@ -19,6 +19,7 @@ from torchgauge.units import format_milliseconds, format_percent
 
 if TYPE_CHECKING:
     from torchgauge.measure.calibration.run import Calibrated
+    from torchgauge.render.page import Page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +58,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="without MODEL: time this machine's CPU for later predictions (6 to 9 minutes; "
         "--output FILE keeps them elsewhere than in ~/.config/torchgauge/cpu.json)",
     )
-    output.add_output_options(parser)
+    output.add_output_options(parser, tree=True, details=True)
     parser.set_defaults(default_of=parser.get_default)
 
 
@@ -107,17 +108,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.predicted:
         return report_model(arguments, execute, must_run=True)
     _check_table(arguments)
-    format = output.chosen_format(arguments)
-    width, ascii = output.page_options(arguments, format)
 
-    def beside(measured: Report) -> str:
+    def side_by_side(measured: Report, target: output.Output) -> None:
         from torchgauge.compare.times import compare_times
-        from torchgauge.render.times import render_times
+        from torchgauge.render.pages.times import times_page
 
         comparison = compare_times(predictions[0], measured)
-        return render_times(comparison, format, width=width, ascii=ascii)
+        target.deliver(lambda: times_page(comparison), comparison.to_json)
 
-    return report_model(arguments, execute, must_run=True, present=beside)
+    return report_model(arguments, execute, must_run=True, present=side_by_side)
 
 
 def _predicted(request: Request) -> Report:
@@ -139,19 +138,19 @@ def _predicted(request: Request) -> Report:
     return report
 
 
-_OF_MODULES = ("depth", "columns", "unfold")
+_OF_MODULES = ("depth", "columns", "expand")
 
 
 def _check_table(arguments: argparse.Namespace) -> None:
     for name in _OF_MODULES:
         if getattr(arguments, name):
             raise UsageError(
-                f"--{name} has no meaning beside --predicted",
+                f"--{name} has no meaning with --predicted",
                 hint="leave it out: the table has a row per phase, module and operator",
             )
 
 
-_BESIDE_CALIBRATION = ("calibrate", "command", "debug", "default_of", "output", "quiet", "run")
+_WITH_CALIBRATION = ("calibrate", "command", "debug", "default_of", "output", "quiet", "run")
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
@@ -161,52 +160,46 @@ def _calibrate(arguments: argparse.Namespace) -> int:
         UsageError: an option that says nothing here, or the file cannot be written.
     """
     for name, value in vars(arguments).items():
-        if name not in _BESIDE_CALIBRATION and value != arguments.default_of(name):
+        if name not in _WITH_CALIBRATION and value != arguments.default_of(name):
             option = "a model" if name == "model" else f"--{name.replace('_', '-')}"
             raise UsageError(
-                f"{option} has no meaning beside --calibrate",
+                f"{option} has no meaning with --calibrate",
                 hint="calibrate first, then measure or summarise a model",
             )
     from torchgauge.api import calibrate
 
     with Progress(enabled=not arguments.quiet) as progress:
         done = calibrate(arguments.output, on_progress=progress.update)
-    output.deliver(_told(done), None)
+    from torchgauge.render import get_format
+
+    output.deliver(get_format("text", width=80).render(_told(done)), None)
     return 0
 
 
-def _told(done: Calibrated) -> str:
+def _told(done: Calibrated) -> Page:
     """Return what a calibration came to: rates, and networks predicted and measured."""
-    from torchgauge.render.page import Column, Page, Table, render_page
+    from torchgauge.render.page import Column, Fact, Facts, Page, table_of
 
-    found = done.calibration
-    columns = ("Predicted", "Measured", "Ratio")
-    page = Page(
-        head=(str(found.cpu),),
-        verdict=(
-            f"{found.roof.flops_per_second / 1e9:,.0f} GFLOP/s and "
-            f"{found.roof.bytes_per_second / 1e9:,.0f} GB/s at best; steps are predicted to within "
-            f"± {format_percent(found.error, 1.0)} (four of five of these).",
-        ),
-        tables=(
-            Table(
-                title="Networks",
-                columns=(
-                    Column(title="Network", is_number=False),
-                    *(Column(title=title) for title in columns),
-                ),
-                rows=tuple(
-                    (
-                        step.name,
-                        format_milliseconds(1000.0 * step.predicted),
-                        format_milliseconds(1000.0 * step.measured),
-                        f"{step.predicted / step.measured:.2f}×",
-                    )
-                    for step in done.steps
-                ),
-            ),
-        ),
-        facts=(),
-        notes=(f"kept in {done.path}",),
+    machine = done.calibration
+    rates = (
+        f"{machine.roof.flops_per_second / 1e9:,.0f} GFLOP/s",
+        f"{machine.roof.bytes_per_second / 1e9:,.0f} GB/s",
     )
-    return render_page(page, "text")
+    error = f"± {format_percent(machine.error, 1.0)} for four of five of these networks"
+    facts = (
+        Fact(label="At best", segments=rates),
+        Fact(label="Predictions", segments=(error,)),
+        Fact(label="Kept in", segments=(str(done.path),)),
+    )
+    numbers = (Column(title=title) for title in ("Predicted", "Measured", "Ratio"))
+    rows = [
+        (
+            step.name,
+            format_milliseconds(1000.0 * step.predicted),
+            format_milliseconds(1000.0 * step.measured),
+            f"{step.predicted / step.measured:.2f}×",
+        )
+        for step in done.steps
+    ]
+    table = table_of((Column(title="Network", is_number=False), *numbers), rows)
+    return Page(title=(str(machine.cpu),), blocks=(Facts(facts=facts), table))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from torchgauge.cli.model_run import (
     request_from,
     user_code_prints_to_stderr,
 )
+from torchgauge.cli.output import add_format_option, chosen_output
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from torchgauge.deploy.package import Package
     from torchgauge.deploy.parts import PackageRequest
+    from torchgauge.render.page import Page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -94,10 +97,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
     )
     group.add_argument("--overwrite", action="store_true", help="replace a package that is there")
-    group.add_argument(
-        "--format", type=options.one_of(("text", "json")), default="text", metavar="NAME",
-        help="of what is printed: text or json",
-    )  # fmt: skip
+    add_format_option(group)
     group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -110,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     request = request_from(arguments)
     _check_wheels(arguments.wheel)
+    target = chosen_output(arguments, to_file=False)
     output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.deploy.package import package_model
@@ -126,7 +127,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     if not arguments.quiet:
         print_notes(made)
-    print(_as_json(package) if arguments.format == "json" else _as_text(package))
+    target.deliver(lambda: _page(package), lambda: _as_json(package))
     return 0
 
 
@@ -194,7 +195,7 @@ def _package_request(
 def _check_wheels(wheels: list[Path]) -> None:
     for wheel in wheels:
         if wheel.suffix != ".whl" or not wheel.is_file():
-            raise UsageError(f"{wheel} is no wheel", hint="name a .whl file")
+            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -213,41 +214,47 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 # ---------------------------------------------------------------------------- result
 
 
-def _as_text(package: Package) -> str:
+def _page(package: Package) -> Page:
+    """Return what is shown of a package."""
+    from torchgauge.render.page import Fact, Facts, Notes, Page
+
+    facts = [Fact(label=label, segments=tuple(segments)) for label, *segments in _lines(package)]
+    notes = Notes(heading="Notes", lines=tuple(package.notes), calm=len(package.notes))
+    title = (package.report.model_name, "package")
+    shown = (notes,) if package.notes else ()
+    return Page(title=title, blocks=(Facts(facts=tuple(facts)), *shown))
+
+
+def _lines(package: Package) -> Iterator[tuple[str, ...]]:
     signature = package.signature
-    lines = [f"{package.report.model_name} → {package.folder}"]
-    for kind, tensors in (("input", signature.inputs), ("output", signature.outputs)):
-        lines += [
-            f"  {kind:<10} {t.name} [{', '.join(map(str, t.shape))}] {t.dtype}" for t in tensors
-        ]
-    ranges = ", ".join(f"{name} {sizes}" for name, sizes in signature.dimensions.items())
-    lines.append(f"  {'varies':<10} {ranges or 'nothing: all sizes are fixed'}")
+    yield "Folder", str(package.folder)
+    for kind, tensors in (("Input", signature.inputs), ("Output", signature.outputs)):
+        for tensor in tensors:
+            yield kind, f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
+    ranges = [f"{name} {sizes}" for name, sizes in signature.dimensions.items()]
+    yield ("Varies", *(ranges or ["nothing: all sizes are fixed"]))
     worst = max(package.comparisons, key=lambda item: item.max_difference)
-    lines.append(
-        f"  {'difference':<10} {worst.max_difference:.3g} at most "
-        f"({worst.max_relative_difference:.3g} relative), "
-        f"{format_number_of(len(package.comparisons), 'choice')} of sizes, program against model"
+    yield (
+        "Difference",
+        f"{worst.max_difference:.3g} at most ({worst.max_relative_difference:.3g} relative)",
+        f"program against model, {format_number_of(len(package.comparisons), 'choice')} of sizes",
     )
+    has_batch = "batch" in signature.dimensions
     for table in package.memory:
         line = table.lines[-1]
-        limits = "".join(f", {name} {size}" for name, size in line.up_to.items())
-        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}"
-        if "batch" in signature.dimensions:
-            more = format_bytes(line.bytes_per_sample)
-            peak += f" (batch 1{limits}), {more} more per sample"
-        else:
-            peak += f" ({limits.removeprefix(', ')})" if limits else ""
-        lines.append(f"  {'memory':<10} {peak}")
-        times = ", ".join(
-            format_milliseconds(ms)
-            + (f" (batch {batch})" if "batch" in signature.dimensions else "")
+        limits = [f"{name} {size}" for name, size in line.up_to.items()]
+        sizes = [*(["batch 1"] if has_batch else []), *limits]
+        where = f" ({', '.join(sizes)})" if sizes else ""
+        more = f"{format_bytes(line.bytes_per_sample)} more per sample"
+        peak = f"{format_bytes(line.peak_bytes(1))} on {table.device}{where}"
+        yield ("Memory", peak, *([more] if has_batch else []))
+        times = [
+            format_milliseconds(ms) + (f" (batch {batch})" if has_batch else "")
             for batch, ms in line.milliseconds.items()
-        )
+        ]
         if times:
-            lines.append(f"  {'time':<10} {times} on {table.device}{limits}")
-    lines += [f"  note       {note}" for note in package.notes]
-    lines.append(f"serve it: torchgauge serve {package.folder}")
-    return "\n".join(lines)
+            yield "Time", f"{', '.join(times)} on {table.device}", *limits
+    yield "Serve it", f"torchgauge serve {package.folder}"
 
 
 def _as_json(package: Package) -> str:

@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the predicted step of a GPU there, for ui.perfetto.dev",
     )
-    output.add_output_options(parser)
+    output.add_output_options(parser, tree=True, details=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

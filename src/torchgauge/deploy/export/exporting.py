@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-import torchgauge
 from torchgauge.deploy.export.call import FlatModel
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange, TensorSignature
 from torchgauge.errors import ModelError
@@ -230,7 +229,7 @@ def _cannot_export(model: FlatModel, error: Exception) -> ModelError:
 
 def _user_line(error: BaseException) -> str:
     """Return ``file.py:12``: the innermost line outside of torch and torchgauge."""
-    own = tuple(str(Path(module.__file__ or "").parent) for module in (torch, torchgauge))
+    own = (str(Path(torch.__file__ or "").parent), str(Path(__file__).parents[2]))
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith((*own, "<")) and "torch/nn" not in frame.filename:
             return f"{Path(frame.filename).name}:{frame.lineno}"

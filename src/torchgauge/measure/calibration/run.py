@@ -10,10 +10,12 @@ from os import PathLike, strerror
 from pathlib import Path
 from tempfile import TemporaryFile
 
+import torch
+
 from torchgauge.devices.cpu_file import VARIABLE, calibration_path
 from torchgauge.errors import UsageError
 from torchgauge.estimate.time.cpu.calibration import Calibration
-from torchgauge.facts.io import write_atomically
+from torchgauge.facts.files import write_atomically
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
 from torchgauge.measure.calibration.distances import caches
@@ -47,7 +49,7 @@ def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list
         on_progress("fitting")
         roof = roof_of(samples)
         calibration = Calibration(
-            cpu=cpu_name(),
+            cpu=cpu_name(torch.get_num_threads(), str(torch.__version__)),
             measured_on=datetime.date.today().isoformat(),
             roof=roof,
             overheads=replace(NOTHING, python_us=python_us),

@@ -20,6 +20,7 @@ from torchgauge.trace.python.outside import OutsideWork
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.run.phases import Phases
 from torchgauge.trace.run.prepared import Prepared
+from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
 from torchgauge.trace.values.spread import stated
 from torchgauge.trace.values.values import FROM_SIZE
 
@@ -40,6 +41,7 @@ def freeze(
     if is_listed and context.keep_ops:
         notes.assumptions += storage_notes(prepared.root)
     notes.assumptions += _assumptions(context, prepared, modules)
+    ops = recorder.op_records()
     return Trace(
         torch_version=str(torch.__version__),  # not its TorchVersion
         execution=context.execution,
@@ -47,7 +49,7 @@ def freeze(
         scenario=context.scenario,
         modules=modules,
         calls=recorder.call_records(),
-        ops=recorder.op_records(),
+        ops=ops,
         storages=recorder.storages.records(recorder.op_name),
         events=recorder.storages.event_records(),
         inputs=inputs,
@@ -58,6 +60,8 @@ def freeze(
         warnings=tuple(dict.fromkeys((*notes.warnings, *phases.lost.warnings()))),
         failure=failure,
         not_counted=outside.not_counted(),
+        threads=torch.get_num_threads(),
+        has_early_onednn=any("mkldnn_rnn_layer" in op.name for op in ops) and has_early_onednn(),
     )
 
 
@@ -166,4 +170,5 @@ def structure(
         scenario=scenario,
         modules=module_infos(model),
         assumptions=tuple(assumptions),
+        threads=torch.get_num_threads(),
     )

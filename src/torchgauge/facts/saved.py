@@ -1,0 +1,90 @@
+"""What every answer can do: be written as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+from typing import Any, ClassVar, Final, Literal, Protocol
+
+from torchgauge.facts.codec import Shape, to_dict, to_json
+from torchgauge.facts.files import write_atomically
+from torchgauge.facts.guess import guesses
+
+SCHEMA_VERSION: Final = 1
+
+
+class Saved:
+    """Facts that can be written as JSON."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the facts as plain data, in the order of their JSON."""
+        return to_dict(self)
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """Return the facts as strict JSON text."""
+        return to_json(self, indent=indent)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the facts to a JSON file, which is then whole or as it was before.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        write_atomically(path, self.to_json() + "\n")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """The program that made an answer."""
+
+    name: str = "torchgauge"
+    version: str
+
+    json: ClassVar = Shape(later=("name",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """The model that an answer is about, and the spec that it came from."""
+
+    name: str
+    spec: str | None
+
+
+class _Answer(Protocol):
+    @property
+    def tool_version(self) -> str: ...
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def model_spec(self) -> str | None: ...
+    @property
+    def assumptions(self) -> tuple[str, ...]: ...
+
+
+class Answer(Saved):
+    """An answer to a question about a model, with the head that the JSON of each begins with."""
+
+    __slots__ = ()
+
+    @property
+    def schema_version(self) -> Literal[1]:
+        """Return the version of the JSON contract."""
+        return SCHEMA_VERSION
+
+    @property
+    def tool(self: _Answer) -> Tool:
+        """Return the program that made the answer."""
+        return Tool(version=self.tool_version)
+
+    @property
+    def model(self: _Answer) -> Model:
+        """Return the model's name and spec."""
+        return Model(name=self.model_name, spec=self.model_spec)
+
+    @property
+    def guesses(self: _Answer) -> tuple[str, ...]:
+        """Return the assumptions that are guesses."""
+        return guesses(self.assumptions)

@@ -1,0 +1,1 @@
+"""Formats: ``Page`` → ``str``. A format knows blocks, not answers."""

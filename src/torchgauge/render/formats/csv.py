@@ -1,0 +1,71 @@
+"""A page as CSV, for spreadsheets and scripts: raw numbers with the unit in the column's name.
+
+The rows are the page's ``Data``. Where they do not say all, the rest stands in lines that begin
+with ``#`` and come first, so that ``pandas.read_csv(…, comment="#")`` and the like pass over them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torchgauge.render.formats.latex import problem_lines
+from torchgauge.render.page import Data, Facts, Notes, Page, Problem, Table, printable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvFormat:
+    """Write the figures of a page as CSV."""
+
+    def render(self, page: Page) -> str:
+        """Return the page as CSV; the last line has no newline."""
+        cleaned = printable(page)
+        data = cleaned.data or _first_table(cleaned)
+        stream = io.StringIO()
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(data.columns)
+        writer.writerows([_plain(value) for value in row] for row in data.rows)
+        comments = () if data.is_complete else _comments(cleaned)
+        return "\n".join([*(f"# {text}" for text in comments), stream.getvalue().rstrip("\n")])
+
+
+def safe(text: str) -> str:
+    """Return text that a spreadsheet does not take for a formula.
+
+    >>> safe("=1+1"), safe("conv1")
+    ("'=1+1", 'conv1')
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, bool):
+        return int(value)
+    return safe(value) if isinstance(value, str) else "" if value is None else value
+
+
+def _first_table(page: Page) -> Data:
+    for block in page.blocks:
+        if isinstance(block, Table):
+            rows = tuple(tuple(cell.full for cell in row.cells) for row in block.rows)
+            columns = tuple(column.title for column in block.columns)
+            return Data(columns=columns, rows=rows, is_complete=False)
+    facts = [fact for block in page.blocks if isinstance(block, Facts) for fact in block.facts]
+    rows = tuple((fact.label, " · ".join(fact.segments)) for fact in facts)
+    return Data(columns=("what", "value"), rows=rows, is_complete=False)
+
+
+def _comments(page: Page) -> Iterator[str]:
+    yield " · ".join(page.title)
+    for block in page.blocks:
+        if isinstance(block, Facts):
+            about = f"{block.heading}: " if block.heading else ""
+            for fact in block.facts:
+                yield f"{about}{fact.label}: {' · '.join(fact.segments)}"
+        elif isinstance(block, Problem):
+            yield from problem_lines(block)
+        elif isinstance(block, Notes):
+            about = f"{block.heading}: " if block.heading else ""
+            yield from (f"{about}{text}" for text in block.lines)

@@ -1,0 +1,106 @@
+"""A page as GitHub-flavoured Markdown, for issues, pull requests and model cards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from torchgauge.render.page import (
+    Block,
+    Fact,
+    Facts,
+    Notes,
+    Page,
+    Problem,
+    Row,
+    Table,
+    Weight,
+    printable,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkdownFormat:
+    """Write a page as Markdown: whole paths instead of a tree, nothing shortened."""
+
+    def render(self, page: Page) -> str:
+        """Return the page as Markdown; the last line has no newline."""
+        cleaned = printable(page)
+        title = "".join(f" · {escape(text)}" for text in cleaned.title[1:])
+        parts = [f"**{escape(cleaned.title[0])}**{title}"]
+        parts += ["\n".join(lines) for block in cleaned.blocks if (lines := list(_block(block)))]
+        return "\n\n".join(parts)
+
+
+def escape(text: str) -> str:
+    r"""Return text that Markdown shows as it is.
+
+    >>> escape("a_b | <c> *d*")
+    'a\\_b \\| \\<c\\> \\*d\\*'
+    """
+    return re.sub(r"([\\`*_\[\]<>|~&$#])", r"\\\1", text)
+
+
+def code(text: str) -> str:
+    r"""Return text as a code span that may stand in a table.
+
+    >>> code("a|b"), code("a`b")
+    ('`a\\|b`', '``a`b``')
+    """
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * (longest + 1)
+    space = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{space}{text}{space}{fence}".replace("|", r"\|")
+
+
+def _block(block: Block) -> Iterator[str]:
+    if isinstance(block, Problem):
+        yield from _problem(block)
+        return
+    if isinstance(block, Facts | Notes | Table) and block.heading:
+        yield f"**{escape(block.heading)}**"
+        yield ""
+    if isinstance(block, Facts):
+        yield from map(_fact, block.facts)
+    elif isinstance(block, Notes):
+        yield from (f"- {escape(text)}" for text in block.lines)
+    elif isinstance(block, Table):
+        titles = (escape(column.title) for column in block.columns)
+        yield "| " + " | ".join(titles) + " |"
+        yield "|" + "|".join("--:" if item.is_number else "---" for item in block.columns) + "|"
+        for row in block.rows:
+            yield "| " + " | ".join(_cells(row, block)) + " |"
+
+
+def _fact(fact: Fact) -> str:
+    return f"- **{escape(fact.label)}**: {escape(' · '.join(fact.segments))}"
+
+
+def _cells(row: Row, table: Table) -> Iterator[str]:
+    first, *others = zip(row.cells, table.columns, strict=True)
+    name = row.path or first[0].full
+    name = code(name) if first[1].is_code else escape(name)
+    name += f" × {row.count}" if row.count > 1 else ""
+    remarks = ", ".join(item.full for item in row.remarks)
+    name = f"{name} ({escape(remarks)})" if remarks else name
+    yield f"**{name}**" if row.weight is Weight.STRONG else name
+    for cell, column in others:
+        known = cell.full not in ("", "–")
+        yield code(cell.full) if known and column.is_code else escape(cell.full)
+
+
+def _problem(block: Problem) -> Iterator[str]:
+    yield f"**{escape(f'{block.kind} {block.heading}'.strip())}**"
+    yield ""
+    if block.text:
+        yield escape(block.text)
+        yield ""
+    for label, text in block.entries:
+        yield f"- {label}: {code(text) if label in ('input', 'error') else escape(text)}"
+    for heading, commands in (("", block.commands), ("or", block.alternative)):
+        if commands:
+            yield heading
+            yield "```sh"
+            yield from commands
+            yield "```"

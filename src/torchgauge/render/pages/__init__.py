@@ -1,0 +1,1 @@
+"""Answers → ``Page``: each answer describes itself here once, for every format."""

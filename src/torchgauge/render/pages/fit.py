@@ -1,0 +1,298 @@
+"""The answer to "will it fit?" as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from torchgauge.facts.fit import (
+    Alternative,
+    CacheFit,
+    DeviceFit,
+    FitReport,
+    Largest,
+    LocalFree,
+    Part,
+    Verdict,
+)
+from torchgauge.facts.guess import guesses
+from torchgauge.facts.precision import precision_text
+from torchgauge.facts.scenario import ZeroGrad
+from torchgauge.render.page import (
+    Block,
+    Column,
+    Data,
+    Fact,
+    Facts,
+    Notes,
+    Page,
+    Table,
+    Tone,
+    table_of,
+)
+from torchgauge.units import format_bytes, format_count, format_number_of, format_percent
+
+FAST = 8
+"""Sizes at full speed are a multiple of it."""
+_CALM_NOTES = 3
+VERDICTS = {
+    Verdict.FITS: "fits",
+    Verdict.FRAGMENTED: "fits, fragmented",
+    Verdict.DOES_NOT_FIT: "does not fit",
+}
+
+
+def fit_page(report: FitReport) -> Page:
+    """Return what is shown of the answer."""
+    single = len(report.devices) == 1
+    blocks: list[Block] = [Facts(facts=tuple(_facts(report, single)))]
+    blocks.append(_breakdown(report) if single else _devices(report))
+    useful = [item for item in report.alternatives if item.saved_bytes > 0]
+    if useful:
+        blocks.append(_alternatives(report, useful))
+    blocks += [*_notes(report), _data(report)]
+    return Page(title=tuple(_title(report, single)), blocks=tuple(blocks))
+
+
+def _title(report: FitReport, single: bool) -> Iterator[str]:
+    scenario = report.scenario
+    yield report.model_name
+    yield from report.inputs
+    yield str(scenario.mode)
+    if scenario.is_training:
+        yield str(scenario.optimizer)
+    yield precision_text(scenario.precision, report.parameter_dtypes)
+    for field in ("checkpointing", "ema", "gradient_clipping", "channels_last"):
+        if getattr(scenario, field):
+            yield field.replace("_", " ")
+    if scenario.offload_activations:
+        yield "activations in CPU memory"
+    if scenario.accumulation > 1:
+        yield f"{scenario.accumulation} micro-batches"
+    if scenario.zero_grad is not ZeroGrad.BEFORE_FORWARD:
+        yield f"zero_grad {scenario.zero_grad}"
+    if scenario.optimizer_implementation is not None:
+        yield f"{scenario.optimizer_implementation} optimizer"
+    if scenario.allocator:
+        yield scenario.allocator
+    if single:
+        yield scenario.device
+
+
+# ---------------------------------------------------------------------------- answers
+
+
+def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
+    if single:
+        yield from _verdict(report.devices[0])
+        yield Fact(label="Peak", segments=(f"in {report.peak_at}",))
+    else:
+        count = sum(device.verdict.runs for device in report.devices)
+        tone = Tone.GOOD if count == len(report.devices) else Tone.WARNING if count else Tone.BAD
+        text = f"on {count} of {format_number_of(len(report.devices), 'device')}"
+        yield Fact(label="Fits", segments=(text,), tone=tone)
+    if report.largest_batch is not None:
+        yield Fact(label="Largest batch", segments=tuple(_largest(report.largest_batch, "sample")))
+    if report.cache is not None:
+        yield from _cache_facts(report.cache)
+    for gpu in report.local:
+        yield Fact(label=f"GPU {gpu.index} here", segments=(_local(gpu),))
+
+
+def _verdict(device: DeviceFit) -> Iterator[Fact]:
+    sizes = (
+        f"{format_bytes(device.device_bytes)} needed; "
+        f"{device.device} has {format_bytes(device.usable_bytes)}"
+    )
+    room = device.headroom_bytes
+    share = format_percent(abs(room), device.usable_bytes)
+    if device.verdict is Verdict.FITS:
+        text = f"yes: {sizes} ({share} to spare)"
+        yield Fact(label="Fits", segments=(text,), tone=Tone.GOOD)
+        return
+    if device.verdict is Verdict.FRAGMENTED:
+        text = f"only by giving cached memory back, which costs time: {sizes}"
+        yield Fact(label="Fits", segments=(text,), tone=Tone.WARNING)
+    else:
+        text = f"no: {sizes} ({format_bytes(-room)} too little)"
+        yield Fact(label="Fits", segments=(text,), tone=Tone.BAD)
+    if device.minimum_bytes is not None:
+        least = format_bytes(device.minimum_bytes + device.context_bytes)
+        text = f"{least} with the CUDA context, where cached memory is given back"
+        yield Fact(label="At the least", segments=(text,))
+
+
+def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
+    size, per_token = format_bytes(cache.cache_bytes), format_bytes(cache.bytes_per_token)
+    yield Fact(
+        label="KV cache",
+        segments=(
+            f"{size} for {cache.context:,} tokens per sequence",
+            f"{per_token} per token",
+            f"{cache.kind} cache",
+        ),
+    )
+    prefill, decode = format_bytes(cache.prefill_peak_bytes), format_bytes(cache.decode_peak_bytes)
+    yield Fact(
+        label="Tensors",
+        segments=(f"{prefill} at most in the prefill", f"{decode} for the last token"),
+    )
+    if cache.largest_context is not None:
+        yield Fact(
+            label="Largest context", segments=tuple(_largest(cache.largest_context, "token"))
+        )
+
+
+def _largest(largest: Largest, unit: str) -> Iterator[str]:
+    traced = f"{len(largest.tried)} sizes traced"
+    if largest.runs is None:
+        yield f"not even one {unit} fits"
+        yield traced
+        return
+    yield f"{largest.runs:,}{'' if largest.is_bound else ' or more'}"
+    if largest.full_speed is not None:
+        multiple = max(FAST, largest.unit)
+        yield f"{largest.full_speed:,} at full speed (a multiple of {multiple})"
+    elif largest.runs >= FAST:
+        yield "no multiple of 8 at full speed"
+    larger = [item.size for item in largest.tried if item.size > largest.runs]
+    if largest.is_bound and larger:
+        yield f"{larger[0]:,} does not fit"
+    yield traced
+    if largest.note:
+        yield largest.note
+
+
+def _local(gpu: LocalFree) -> str:
+    if gpu.free_bytes is None:
+        return f"{gpu.name}; its free memory is not known"
+    text = f"{gpu.name} has {format_bytes(gpu.free_bytes)} free now"
+    if gpu.fits_now is None:
+        return text
+    return f"{text}: {'enough' if gpu.fits_now else 'not enough'}"
+
+
+# ---------------------------------------------------------------------------- tables
+
+
+def _breakdown(report: FitReport) -> Table:
+    total = report.devices[0].device_bytes
+    rows = [
+        (_name(part, report), format_bytes(nbytes), format_percent(nbytes, total))
+        for part, nbytes in report.breakdown.items()
+    ]
+    rows.append(("Used on the device", format_bytes(total), ""))
+    columns = (Column(title="Part", is_number=False), Column(title="Size"), Column(title="Share"))
+    return table_of(columns, rows, heading="What the memory is for, at the peak")
+
+
+def _name(part: Part, report: FitReport) -> str:
+    if part is Part.OUTPUTS and report.cache is not None:
+        return "KV cache, outputs"
+    return str(part)[:1].upper() + str(part)[1:]
+
+
+def _devices(report: FitReport) -> Table:
+    rows = [
+        (
+            device.device,
+            format_bytes(device.usable_bytes),
+            format_bytes(device.device_bytes),
+            format_bytes(device.headroom_bytes),
+            VERDICTS[device.verdict] + (" !" if device.warnings else ""),
+        )
+        for device in sorted(report.devices, key=lambda d: (d.usable_bytes, d.device))
+    ]
+    columns = (
+        Column(title="Device", is_number=False),
+        Column(title="Usable", keep=70),
+        Column(title="Needed", keep=80),
+        Column(title="Headroom", keep=60),
+        Column(title="Verdict", is_number=False, keep=90),
+    )
+    return table_of(columns, rows)
+
+
+def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
+    heading = "What would free memory" if report.verdict.runs else "What would make it fit"
+    columns = (
+        Column(title="Change", is_number=False, wraps=True),
+        Column(title="Needed", keep=80),
+        Column(title="Saves", keep=90),
+        Column(title="Extra FLOPs", keep=70),
+        Column(title="Verdict", is_number=False, keep=60),
+    )
+    rows = [_alternative(item, report.total_flops) for item in useful]
+    return table_of(columns, rows, heading=f"{heading}, each traced")
+
+
+def _alternative(item: Alternative, flops: int) -> tuple[str, ...]:
+    extra = "–"
+    if item.extra_flops:
+        extra = f"{'+' if item.extra_flops > 0 else '-'}{_share(abs(item.extra_flops), flops)}"
+    return (
+        " + ".join(item.changes),
+        format_bytes(item.device_bytes),
+        format_bytes(item.saved_bytes),
+        extra,
+        VERDICTS[item.verdict],
+    )
+
+
+def _share(part: int, whole: int) -> str:
+    if whole <= 0:
+        return format_count(part)
+    percent = 100 * part / whole
+    return "0 %" if percent < 0.05 else f"{percent:.1f} %"
+
+
+# ---------------------------------------------------------------------------- notes
+
+
+def _notes(report: FitReport) -> Iterator[Notes]:
+    said = set(report.warnings)
+    others = [text for device in report.devices for text in device.warnings if text not in said]
+    uncounted = [f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
+    guessed = guesses(report.assumptions)
+    for heading, lines in (
+        ("Warnings", [*report.warnings, *others]),
+        ("Not counted", uncounted),
+        ("Guessed", guessed),
+    ):
+        if lines:
+            notes = tuple(lines)
+            yield Notes(heading=heading, lines=notes, tone=Tone.WARNING, calm=_CALM_NOTES)
+    about = [
+        f"{' + '.join(item.changes)}: {item.note}" for item in report.alternatives if item.note
+    ]
+    useless = [
+        f"{' + '.join(item.changes)} needs {format_bytes(-item.saved_bytes)} more"
+        if item.saved_bytes
+        else f"{' + '.join(item.changes)} needs as much"
+        for item in report.alternatives
+        if item.saved_bytes <= 0
+    ]
+    not_tried = [f"{item.name}: {item.why}" for item in report.not_tried]
+    assumed = [text for text in report.assumptions if text not in guessed]
+    for heading, lines in (
+        ("About these changes", about), ("Changes without a saving", useless),
+        ("Changes not tried", not_tried), ("Assumptions", assumed),
+    ):  # fmt: skip
+        if lines:
+            yield Notes(heading=heading, lines=tuple(lines))
+
+
+def _data(report: FitReport) -> Data:
+    """Return one row per device, traced batch and alternative."""
+    rows: list[tuple[object, ...]] = [
+        ("device", item.device, item.verdict, item.device_bytes, item.headroom_bytes, "")
+        for item in report.devices
+    ]
+    tried = () if report.largest_batch is None else report.largest_batch.tried
+    rows += [("batch", item.size, item.verdict, item.device_bytes, "", "") for item in tried]
+    rows += [
+        ("alternative", " + ".join(item.changes), item.verdict, item.device_bytes,
+         item.saved_bytes, item.extra_flops)
+        for item in report.alternatives
+    ]  # fmt: skip
+    columns = ("row", "name", "verdict", "device_bytes", "difference_bytes", "extra_flops")
+    return Data(columns=columns, rows=tuple(rows))

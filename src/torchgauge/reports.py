@@ -1,0 +1,123 @@
+"""Trace + device → ``Report``: the estimators, in order. Pure functions; none imports torch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torchgauge.errors import ScenarioError
+from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu, intervals_on_gpu
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.estimate.time.cpu.predict import predict_on_cpu
+from torchgauge.estimate.time.gpu import Prediction, predict
+from torchgauge.estimate.time.gpu.device_model import model_of
+from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
+from torchgauge.estimate.time.trace_file import predicted_timeline
+from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.report import ModuleTable, Report
+from torchgauge.facts.timeline import Timeline
+from torchgauge.facts.trace import Trace
+from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
+from torchgauge.version import __version__
+
+
+def estimate_trace(trace: Trace, device: str | None = None) -> Report:
+    """Return the report of a trace on a device; see ``torchgauge.estimate``."""
+    scenario = trace.scenario if device is None else replace(trace.scenario, device=device)
+    target = target_of(scenario, trace.torch_version)
+    if target.family != trace.kernels:
+        raise ScenarioError(
+            f"the trace holds the kernels of {_family(trace.kernels)}; {scenario.device} runs "
+            "other kernels",
+            hint=f"trace the model again: analyze(…, device={scenario.device!r})",
+        )
+    trace = replace(trace, scenario=scenario)
+    return replace(report_of(trace, calibrated(target, trace)), trace=trace)
+
+
+def _family(kernels: str) -> str:
+    if not kernels.startswith("sm_"):
+        return {"cpu": "the CPU"}.get(kernels, "an unknown device")
+    return f"GPUs of compute capability {kernels[3:-1]}.{kernels[-1]} and those like it"
+
+
+def report_of(trace: Trace, target: Target = CPU) -> Report:
+    """Estimate a trace's costs; a pure function of the trace and what it runs on."""
+    live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
+    compute = estimate_compute(trace)
+    memory = estimate_memory(trace, live) if trace.calls else None
+    if memory is not None and target.gpu is not None and trace.failure is None:
+        memory = estimate_on_gpu(trace, target.gpu, memory)
+        memory = replace(memory, intervals=intervals_on_gpu(trace, target.gpu, memory))
+    table = ModuleTable(module_reports(trace, compute, live))
+    time = _predicted(trace, target)
+    if time is not None:
+        table = with_times(table, trace, time)
+    return Report(
+        tool_version=__version__,
+        torch_version=trace.torch_version,
+        execution=trace.execution,
+        model_name=trace.model_name,
+        model_spec=trace.model_spec,
+        scenario=trace.scenario,
+        inputs=trace.inputs,
+        outputs=trace.outputs,
+        totals=totals(trace, compute),
+        memory=memory,
+        modules=table,
+        batch_size=trace.batch_size,
+        not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
+        assumptions=(*trace.assumptions, *target.assumptions, *_time_assumptions(trace, time)),
+        warnings=(*trace.warnings, *target.warnings_of(trace)),
+        failure=trace.failure,
+        time=time.step if time is not None else None,
+    )
+
+
+def _predicted(trace: Trace, target: Target) -> ReportedTime | None:
+    prediction = prediction_of(trace, target)
+    return None if prediction is None else reported(trace, prediction)
+
+
+def prediction_of(trace: Trace, target: Target) -> Prediction | None:
+    """Return the step on the scenario's device; ``None`` where none can be predicted.
+
+    That is a CPU that was not calibrated, a GPU whose rates are not known, a step that failed.
+    """
+    if trace.failure is not None or not trace.calls:
+        return None
+    if target.device is None:
+        found = target.calibration
+        return predict_on_cpu(trace, found) if found is not None else None
+    model = model_of(target.device, trace.scenario)
+    if not model.is_predictable:
+        return None
+    return predict(trace, model, compiled=trace.scenario.compiled)
+
+
+def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> Timeline:
+    """Return the predicted step laid out in time.
+
+    Raises:
+        ScenarioError: no time can be predicted for the device, or nothing ran.
+    """
+    prediction = prediction_of(trace, target)
+    if prediction is None or memory is None:
+        raise ScenarioError(
+            f"there is no timeline to predict for {trace.scenario.device}",
+            hint="name a GPU (torchgauge devices lists them) and an input; for the CPU at hand, "
+            "torchgauge measure --calibrate first, or let measure() record one",
+        )
+    return predicted_timeline(trace, prediction, memory)
+
+
+def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:
+    if time is None:
+        return ()
+    if trace.scenario.device == "cpu":
+        return ("time: the step repeated, nothing else running on the CPU",)
+    found = "time: data on the device, the GPU for itself, a desktop CPU that issues the kernels"
+    if trace.scenario.compiled:
+        return (found, "compiled: time of fused kernels; layers and memory of the eager step")
+    return (found,)
