@@ -25,7 +25,6 @@ _DATA = (
     "elementwise_ops.py",
     "free_ops.py",
     "autocast_lists.py",
-    "cuda_context_rows.py",
     "kinds.py",
 )
 """Files of names and sources, not of messages."""

@@ -1,5 +1,8 @@
 """What GPUs and edge boards are: memory, bandwidth, rates per dtype, what they lack. No torch.
 
+This room reads the tables that the package ships and the user's own files. ``estimate`` gets what
+is in them as values, and so depends on its arguments alone.
+
 >>> from torchgauge.devices import find_device
 >>> t4 = find_device("Tesla T4")
 >>> t4.compute_capability, t4.supports("bf16").fallback

@@ -13,6 +13,7 @@ VARIABLE: Final = "TORCHGAUGE_CPU"
 """The environment variable with the path of a file; empty for none."""
 HOME_FILE: Final = ".config/torchgauge/cpu.json"
 """The file in the home directory."""
+REMEDY: Final = "run torchgauge measure --calibrate again"
 
 
 def calibration_path() -> Path | None:
@@ -40,5 +41,4 @@ def calibration_file() -> tuple[str, str] | None:
     try:
         return path.read_text(encoding="utf-8"), str(path)
     except (OSError, UnicodeDecodeError) as error:
-        hint = "torchgauge measure --calibrate makes it anew"
-        raise DeviceError(f"cannot read {path}: {error}", hint=hint) from error
+        raise DeviceError(f"cannot read {path}: {error}", hint=REMEDY) from error

@@ -142,11 +142,7 @@ class _Runs:
         self._phase = Phase.FORWARD
 
     def report(self, repeating: Repeating, timeline: str | PathLike[str] | None) -> Report:
-        """Return the report, and save a timeline of one more step where there is a file for it.
-
-        Raises:
-            ModelError: the model failed or ran out of memory.
-        """
+        """Return the report, and save a timeline of one more step where there is a file for it."""
         with neutral(), precision_of(self._request):
             report = self._measured(repeating)
             if timeline is not None:
@@ -187,11 +183,7 @@ class _Runs:
         )
 
     def _timeline(self, report: Report) -> Timeline:
-        """Return one more step, as the profiler saw it.
-
-        Raises:
-            ModelError: out of memory.
-        """
+        """Return one more step, as the profiler saw it."""
         types = {path: module.type for path, module in report.modules.items()}
         return self._guarded(lambda: self._profiled_timeline(report, types), "profiling it")
 
@@ -241,11 +233,7 @@ class _Runs:
         return attribute(shares, medians, total)
 
     def _guarded(self, part: Callable[[], Part], doing: str) -> Part:
-        """Run a part; a failed allocation in it is a result.
-
-        Raises:
-            ModelError: out of memory.
-        """
+        """Run a part; a failed allocation in it is a result."""
         try:
             return part()
         except Exception as error:

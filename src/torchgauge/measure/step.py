@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
@@ -130,29 +130,21 @@ class RealStep:
                 module.__dict__["forward"] = wrap(path, module.forward)
 
 
-def precision_of(request: RunPlan) -> Any:
-    """Return a context in which the GPU's libraries compute as the scenario says.
+@contextmanager
+def precision_of(request: RunPlan) -> Iterator[None]:
+    """Let the GPU's libraries compute as the scenario says.
 
     PyTorch's own default is mixed: TF32 for convolutions, not for matrix products.
     """
-    if request.scenario.device == "cpu":
-        return nullcontext()
-    return _LibrarySettings(
-        tf32=request.scenario.precision == "tf32", benchmark=request.scenario.cudnn_benchmark
-    )
-
-
-class _LibrarySettings:
-    def __init__(self, *, tf32: bool, benchmark: bool) -> None:
-        self._tf32 = tf32
-        self._benchmark = benchmark
-
-    def __enter__(self) -> None:
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        self._before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-        matmul.allow_tf32 = cudnn.allow_tf32 = self._tf32
-        cudnn.benchmark = self._benchmark
-
-    def __exit__(self, *stopped: object) -> None:
-        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = self._before
+    scenario = request.scenario
+    if scenario.device == "cpu":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32 = cudnn.allow_tf32 = scenario.precision == Precision.TF32
+    cudnn.benchmark = scenario.cudnn_benchmark
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

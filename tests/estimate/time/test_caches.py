@@ -125,7 +125,7 @@ def test_scratch_memory_is_moved_twice() -> None:
     steps = _Steps(trace, replace(CALIBRATION, cpu=replace(CALIBRATION.cpu, threads=2)))
     work = work_of(op, 2)
     assert work is not None and scratch > 0
-    assert steps._moved[op.index] == work.nbytes + 2 * scratch
+    assert steps._traffic[op.index] == work.nbytes + 2 * scratch
 
 
 def test_states_of_an_optimizer_are_there_before_and_after() -> None:

@@ -1,10 +1,10 @@
 """What one operator costs in arithmetic: matmul-like FLOPs and element-wise work, kept apart.
 
-Three classes of operators are known: matmul-like ones have a formula (``flop_formulas``),
+Three classes of operators are known: matmul-like ones have a formula (``formulas``),
 element-wise ones a count (``elementwise``), views, copies and bookkeeping are free. An op in none
 of them has no cost, rather than a cost of zero: the caller lists it as not counted.
 
-Assumes: kernels execute the products that their shapes say; see ``flop_formulas`` for what that
+Assumes: kernels execute the products that their shapes say; see ``formulas`` for what that
 means for padding, masks and jagged batches. The element-wise part of a fused matmul-like kernel
 (bias, activation, softmax, gates) is not taken apart, except the bias gradient of a convolution or
 linear layer.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -110,24 +110,36 @@ def totals(trace: Trace, compute: Compute) -> Totals:
     own = [
         item for module in trace.modules for item in module.parameters if item.shared_with is None
     ]
-    parameters = [item for item in own if not item.is_buffer]
-    buffers = [item for item in own if item.is_buffer]
-    params = sum(item.numel for item in parameters)
-    trainable = sum(item.numel for item in parameters if item.trainable)
-    flops = compute.totals
+    sums, flops = _sums(own), compute.totals
     return Totals(
-        params=params,
-        trainable_params=trainable,
-        non_trainable_params=params - trainable,
-        param_bytes=sum(item.stored_bytes for item in parameters),
-        buffers=sum(item.numel for item in buffers),
-        buffer_bytes=sum(item.stored_bytes for item in buffers),
+        **sums,
+        non_trainable_params=sums["params"] - sums["trainable_params"],
         forward_macs=flops["forward"] // 2,
         forward_flops=flops["forward"],
         backward_flops=flops["backward"],
         optimizer_flops=flops["optimizer"],
         elementwise_flops=flops["elementwise"],
     )
+
+
+def _sums(items: Iterable[ParameterInfo]) -> dict[str, int]:
+    """Return elements and stored bytes of parameters and of buffers."""
+    params = trainable = param_bytes = buffers = buffer_bytes = 0
+    for item in items:
+        if item.is_buffer:
+            buffers += item.numel
+            buffer_bytes += item.stored_bytes
+        else:
+            params += item.numel
+            param_bytes += item.stored_bytes
+            trainable += item.numel if item.trainable else 0
+    return {
+        "params": params,
+        "trainable_params": trainable,
+        "param_bytes": param_bytes,
+        "buffers": buffers,
+        "buffer_bytes": buffer_bytes,
+    }
 
 
 def never_used(trace: Trace) -> tuple[NotCounted, ...]:
@@ -220,28 +232,15 @@ def _module_report(
     calls: tuple[CallCost, ...],
     gradients: dict[str, int],
 ) -> ModuleReport:
-    params = trainable = param_bytes = buffers = buffer_bytes = 0
-    for item in tree.values():
-        if item.is_buffer:
-            buffers += item.numel
-            buffer_bytes += item.stored_bytes
-        else:
-            params += item.numel
-            param_bytes += item.stored_bytes
-            trainable += item.numel if item.trainable else 0
     own = [item for item in info.parameters if item.shared_with is None]
     return ModuleReport(
         path=info.path,
         type=info.type,
         depth=info.depth,
-        params=params,
-        trainable_params=trainable,
-        param_bytes=param_bytes,
+        **_sums(tree.values()),
         own_params=sum([item.numel for item in own if not item.is_buffer]),
         own_parameters=info.parameters,
         own_gradient_bytes=sum([gradients.get(item.name, 0) for item in own]),
-        buffers=buffers,
-        buffer_bytes=buffer_bytes,
         shared_with=info.shared_with,
         has_forward=info.has_forward,
         calls=calls,

@@ -91,11 +91,7 @@ def calibrate(path: str | PathLike[str] | None, on_progress: Callable[[str], Non
 
 
 def _check(target: Path) -> None:
-    """Find out before minutes are spent whether the file can be written.
-
-    Raises:
-        UsageError: it cannot.
-    """
+    """Find out before minutes are spent whether the file can be written."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.is_dir():

@@ -51,7 +51,7 @@ def integer(op: OpRecord, position: int) -> int:
     """Return an integer argument."""
     value = argument(op, position)
     if not isinstance(value, int):
-        raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a whole number")
+        raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a number")
     return value
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 MIB: Final = 1 << 20
@@ -30,29 +32,13 @@ UNMAPPED: Final = 3
 """Address space of an expandable segment without memory behind it."""
 
 
-class Births:
-    """Numbers blocks in the order in which they are made."""
-
-    __slots__ = ("count",)
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def take(self) -> int:
-        """Return the next number."""
-        self.count += 1
-        return self.count
-
-
+@dataclass(slots=True, eq=False)
 class ExpandableSegment:
     """One range of addresses that memory is mapped into page by page."""
 
-    __slots__ = ("address", "page", "size")
-
-    def __init__(self, address: int, size: int, page: int) -> None:
-        self.address = address
-        self.size = size
-        self.page = page
+    address: int
+    size: int
+    page: int
 
 
 class Block:
@@ -78,7 +64,7 @@ class Block:
     ) -> None:
         self.pool = pool
         self.address = address
-        self.order = address if pool.births is None else pool.births.take()
+        self.order = address if pool.births is None else next(pool.births)
         """Decides between blocks of equal size: the address, or the number of the block."""
         self.size = size
         self.segment = segment
@@ -118,7 +104,7 @@ class Pool:
         small: bool,
         stream: int,
         calls: list[int],
-        births: Births | None,
+        births: Iterator[int] | None,
         expandable: bool,
         max_split: float,
     ) -> None:

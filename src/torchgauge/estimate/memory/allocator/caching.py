@@ -11,6 +11,7 @@ decides between free blocks of equal size); the work of a stream on a recorded b
 from __future__ import annotations
 
 from bisect import bisect_left, insort
+from itertools import count
 
 from torchgauge.errors import SimulatedOutOfMemoryError
 from torchgauge.estimate.memory.allocator import device
@@ -25,7 +26,6 @@ from torchgauge.estimate.memory.allocator.blocks import (
     SMALL_SEGMENT,
     SMALL_SIZE,
     UNMAPPED,
-    Births,
     Block,
     Pool,
     cut_front,
@@ -72,7 +72,7 @@ class CachingAllocator(device.DeviceMemory):
         )
         self._small_calls, self._large_calls = [0], [0]
         numbered = rules_of(self.settings.torch_release).equals_by_block_number
-        self._births = Births() if numbered else None
+        self._births = count(1) if numbered else None
         self._pending: dict[Block, None] = {}
         self._has_finished = False
         # The counters of ``torch.cuda.memory_stats``, summed over both pools.

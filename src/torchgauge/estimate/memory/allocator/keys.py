@@ -8,7 +8,6 @@ read on 2026-11-24 (2.6.0, 2.7.1, 2.8.0, 2.9.1, 2.10.0, 2.11.0, 2.12.0, 2.13.0).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from typing import Final, Literal, NamedTuple
 
 from torchgauge.errors import AllocatorSettingsError
@@ -35,8 +34,7 @@ class Key(NamedTuple):
     source: str = _LIBRARY
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseRules:
+class ReleaseRules(NamedTuple):
     """The rules of the settings that differ between releases, from ``version`` on."""
 
     version: Version
@@ -86,36 +84,16 @@ _KEYS: Final = (
 )  # fmt: skip
 KEYS: Final[dict[str, Key]] = {key.name: key for key in _KEYS}
 
-RELEASES: Final[tuple[ReleaseRules, ...]] = (
-    ReleaseRules(
-        version=(2, 6),
-        split_size_may_equal_large_segment=False,
-        rest_starts_after_last_interval=False,
-        equals_by_block_number=False,
-        source=f"{_LIBRARY} 2.6.0: 'too small, must be >'; CUDAAllocatorConfig.cpp",
-    ),
-    ReleaseRules(
-        version=(2, 10),
-        split_size_may_equal_large_segment=True,
-        rest_starts_after_last_interval=True,
-        equals_by_block_number=False,
-        source=f"{_LIBRARY} 2.10.0: 'too small, must be >='; pytorch PR 165304 (2025-10)",
-    ),
-    ReleaseRules(
-        version=(2, 12),
-        split_size_may_equal_large_segment=True,
-        rest_starts_after_last_interval=True,
-        equals_by_block_number=True,
-        source=f"{_LIBRARY} 2.12.0; pytorch PR 178362 (2026-03)",
-    ),
-    ReleaseRules(
-        version=(2, 13),
-        split_size_may_equal_large_segment=True,
-        rest_starts_after_last_interval=True,
-        equals_by_block_number=False,
-        source=f"{_LIBRARY} 2.13.0; pytorch PRs 182929 and 183591 (2026-05)",
-    ),
-)
+RELEASES: Final = (
+    ReleaseRules((2, 6), False, False, False,
+        f"{_LIBRARY} 2.6.0: 'too small, must be >'; CUDAAllocatorConfig.cpp"),
+    ReleaseRules((2, 10), True, True, False,
+        f"{_LIBRARY} 2.10.0: 'too small, must be >='; pytorch PR 165304 (2025-10)"),
+    ReleaseRules((2, 12), True, True, True,
+        f"{_LIBRARY} 2.12.0; pytorch PR 178362 (2026-03)"),
+    ReleaseRules((2, 13), True, True, False,
+        f"{_LIBRARY} 2.13.0; pytorch PRs 182929 and 183591 (2026-05)"),
+)  # fmt: skip
 """Rows in the order of the releases; each holds until the next one."""
 NEWEST: Final = RELEASES[-1].version
 """The newest release whose keys and rules were read."""
@@ -141,4 +119,4 @@ def rules_of(torch_release: str) -> ReleaseRules:
             hint=f"{OLDEST[0]}.{OLDEST[1]} is the oldest",
         )
     row = [rules for rules in RELEASES if rules.version <= version][-1]
-    return replace(row, version=version)
+    return row._replace(version=version)

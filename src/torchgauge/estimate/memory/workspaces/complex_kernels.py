@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.operands import tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord
 
 
@@ -16,5 +16,4 @@ def _complex_first(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (source.nbytes,) if source.dtype.startswith("complex") else ()
 
 
-RULES: dict[str, Rule] = {"aten.abs.default": _complex_first, "aten.angle.default": _complex_first}
-"""By operator, overload included."""
+RULES: Rules = {"aten.abs.default": _complex_first, "aten.angle.default": _complex_first}

@@ -7,8 +7,8 @@ storage: ``trace/shapes/losses.py``.
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, itemsize
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.operands import HALF, broadcast, default, itemsize
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 NUMBER = 8
@@ -119,16 +119,12 @@ def _multilabel(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (NUMBER,) if platform.type == "cpu" else ()
 
 
-RULES: dict[str, Rule] = {
-    "aten.mse_loss.default": _per_element(casts=2),
-    "aten.smooth_l1_loss.default": _per_element(casts=2),
-    "aten.huber_loss.default": _per_element(casts=1),
-    "aten.binary_cross_entropy.default": _reduced_apart,
-    "aten.soft_margin_loss.default": _reduced_apart,
-    "aten.binary_cross_entropy_with_logits.default": _with_logits,
-    "aten.binary_cross_entropy_backward.default": _cross_entropy_backward,
-    "aten.soft_margin_loss_backward.default": _soft_margin_backward,
-    "aten.multilabel_margin_loss_forward.default": _multilabel,
-    "aten.multilabel_margin_loss_backward.default": _multilabel,
+RULES: Rules = {
+    **default(_per_element(casts=2), "mse_loss smooth_l1_loss"),
+    **default(_per_element(casts=1), "huber_loss"),
+    **default(_reduced_apart, "binary_cross_entropy soft_margin_loss"),
+    **default(_with_logits, "binary_cross_entropy_with_logits"),
+    **default(_cross_entropy_backward, "binary_cross_entropy_backward"),
+    **default(_soft_margin_backward, "soft_margin_loss_backward"),
+    **default(_multilabel, "multilabel_margin_loss_forward multilabel_margin_loss_backward"),
 }
-"""By operator, overload included."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 PRODUCTS: Final[Mapping[str, int]] = {
@@ -51,7 +51,7 @@ def _on_cuda(first: int, *, batched: bool) -> Rule:
     return rule
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     **{name: _on_cuda(first, batched=False) for name, first in PRODUCTS.items()},
     **{name: _on_cuda(first, batched=True) for name, first in BATCHED.items()},
 }

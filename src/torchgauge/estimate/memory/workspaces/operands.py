@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import zip_longest
 from math import prod
 
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 FLOAT = 4
@@ -60,3 +60,8 @@ def contiguous(*positions: int) -> Rule:
         return tuple(copy_bytes(op, position) for position in positions)
 
     return rule
+
+
+def default(rule: Rule, operators: str) -> Rules:
+    """Return a rule for the default overloads of ``aten`` operators."""
+    return {f"aten.{name}.default": rule for name in operators.split()}

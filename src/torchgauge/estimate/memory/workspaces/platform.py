@@ -42,5 +42,7 @@ class Platform:
 
 Rule: TypeAlias = Callable[[OpRecord, Platform], tuple[int, ...]]
 """Bytes of the blocks that the kernel of an op has alive at its worst moment."""
+Rules: TypeAlias = dict[str, Rule]
+"""By operator, overload included."""
 Workspaces: TypeAlias = Callable[[OpRecord], tuple[int, ...]]
 """Bytes of the blocks that a kernel allocates for itself and frees before it returns."""

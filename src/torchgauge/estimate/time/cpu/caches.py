@@ -18,6 +18,7 @@ from typing import Final
 
 from torchgauge.estimate.time.cpu.heap import Heap
 from torchgauge.estimate.time.cpu.page_faults import MAPPED_FROM
+from torchgauge.estimate.time.cpu.surface import Positive
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.traffic import given_tensors
 from torchgauge.facts.trace import OpRecord, Phase, Role, StorageEvent, StorageRecord, Trace
@@ -35,7 +36,7 @@ _LIKE: Final = {
 class Caches:
     """What was measured, by the bytes that were moved since the last use."""
 
-    distances: tuple[float, ...]
+    distances: tuple[Positive, ...]
     """Bytes moved since the last use, rising."""
     code: tuple[float, ...]
     """At each distance, the share of the cost of code that has left all caches: 0 to 1."""

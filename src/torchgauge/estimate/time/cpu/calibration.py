@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from math import inf
 from statistics import median
 from typing import Any, Final
 
+import msgspec
+
+from torchgauge.devices.cpu_file import REMEDY
 from torchgauge.errors import DeviceError
 from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, Caches
-from torchgauge.estimate.time.cpu.surface import Roof, Surface
+from torchgauge.estimate.time.cpu.surface import Positive, Roof, Surface
 from torchgauge.estimate.time.cpu.work import CpuWork
 from torchgauge.estimate.time.kernels.kinds import Kind
 
 _SCHEMA: Final = 4
 _UNLIKE_OTHERS: Final = ("cumsum", "bernoulli_", "native_dropout")
 """One element after the other, or with random numbers: no measure for operators not timed."""
-_HINT: Final = "torchgauge measure --calibrate makes it anew"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,10 +66,10 @@ class Calibration:
     roof: Roof
     overheads: Overheads
     caches: Caches
-    dtypes: Mapping[str, Mapping[str, float]]
+    dtypes: Mapping[str, Mapping[str, Positive]]
     """How many times the float32 time products take in another dtype: by dtype, then by
     ``"matmul"`` and ``"convolution"``."""
-    error: float
+    error: Positive
     """Relative error of whole steps: four of five networks timed for it stay within."""
     surfaces: Mapping[str, Surface]
     kinds: Mapping[str, str]
@@ -98,30 +99,18 @@ class Calibration:
 
     def to_json(self) -> str:
         """Return the file's text."""
-        content = {
-            "schema_version": _SCHEMA,
-            **{f.name: getattr(self, f.name) for f in fields(self) if f.name not in _PARTS},
-            **{
-                name: asdict(getattr(self, name)) for name in ("cpu", "roof", "overheads", "caches")
-            },
-            "surfaces": {
-                name: {"kind": self.kinds[name], **_rounded(asdict(surface))}
-                for name, surface in self.surfaces.items()
-            },
-        }
-        return json.dumps(content, indent=1)
+        content = msgspec.to_builtins(self)
+        kinds = content.pop("kinds")
+        for name, surface in content["surfaces"].items():
+            surface.update({key: _rounded(value) for key, value in surface.items()})
+            surface["kind"] = kinds[name]
+        return json.dumps({"schema_version": _SCHEMA, **content}, indent=1)
 
 
-_PARTS: Final = ("cpu", "roof", "overheads", "caches", "surfaces", "kinds")
-
-
-def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
-    def short(value: Any) -> Any:
-        if isinstance(value, (list, tuple)):
-            return [short(item) for item in value]
-        return float(f"{value:.6g}")
-
-    return {name: short(value) for name, value in values.items()}
+def _rounded(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.6g}")
 
 
 @lru_cache(maxsize=4)
@@ -132,63 +121,33 @@ def from_json(text: str, source: str) -> Calibration:
         DeviceError: the text is not one, or of another version of the format.
     """
     try:
-        content = json.loads(text)
+        content = msgspec.json.decode(text)
         if content["schema_version"] != _SCHEMA:
-            raise DeviceError(f"{source} is of another version of torchgauge", hint=_HINT)
-        surfaces = {
-            name: Surface(
-                points=tuple(tuple(point) for point in surface["points"]),
-                mean=tuple(surface["mean"]),
-                scales=tuple(surface["scales"]),
-                weights=tuple(surface["weights"]),
-                error=surface["error"],
-            )
-            for name, surface in content["surfaces"].items()
-        }
-        found = Calibration(
-            cpu=CpuName(**content["cpu"]),
-            measured_on=content["measured_on"],
-            roof=Roof(**content["roof"]),
-            overheads=Overheads(**content["overheads"]),
-            caches=_caches(content["caches"]),
-            dtypes=content["dtypes"],
-            error=content["error"],
-            surfaces=surfaces,
-            kinds={name: surface["kind"] for name, surface in content["surfaces"].items()},
-        )
+            raise DeviceError(f"{source} is of another version of torchgauge", hint=REMEDY)
+        kinds = {name: surface["kind"] for name, surface in content["surfaces"].items()}
+        found = msgspec.convert({**content, "kinds": kinds}, Calibration)
         _check(found)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (msgspec.MsgspecError, LookupError, TypeError, ValueError, RecursionError) as error:
         raise DeviceError(
-            f"{source} is not a calibration of a CPU: {error!r}", hint=_HINT
+            f"{source} is not a calibration of a CPU: {error!r}", hint=REMEDY
         ) from error
     return found
 
 
-def _caches(content: Mapping[str, Any]) -> Caches:
-    curves = {name: tuple(content[name]) for name in ("distances", "code", "read", "written")}
-    return Caches(**curves, code_us=content["code_us"])
-
-
 def _check(found: Calibration) -> None:
-    """Find out whether predictions can be made with it.
-
-    Raises:
-        ValueError: something is not a number, or not as many as there should be.
-    """
-    if type(found.cpu.threads) is not int:
-        raise ValueError("the number of threads is none")
-    _check_numbers("roof", astuple(found.roof), above=0.0)
-    _check_numbers("overheads", astuple(found.overheads))
-    _check_numbers("error", (found.error,), above=0.0)
-    _check_caches(found.caches)
-    for name, groups in found.dtypes.items():
-        _check_numbers(name, groups.values(), above=0.0)
+    """Raise ``ValueError`` where the numbers do not belong together."""
+    caches = found.caches
+    if not caches.distances or list(caches.distances) != sorted(set(caches.distances)):
+        raise ValueError("distances: they do not rise")
+    if {len(curve) for curve in (caches.code, caches.read, caches.written)} != {
+        len(caches.distances)
+    }:
+        raise ValueError("caches: not one number for each distance")
+    missing = {MODULE, VIEW, PYTHON, Kind.ELEMENTWISE} - caches.code_us.keys()
+    if missing:
+        raise ValueError(f"code_us: nothing for {', '.join(sorted(missing))}")
     for name, surface in found.surfaces.items():
         axes = len(surface.scales)
-        _check_numbers(name, surface.scales, above=0.0)
-        _check_numbers(name, (*surface.mean, *surface.weights, surface.error))
-        for point in surface.points:
-            _check_numbers(name, point)
         is_whole = (
             surface.points
             and all(len(point) == axes for point in surface.points)
@@ -197,24 +156,3 @@ def _check(found: Calibration) -> None:
         )
         if not is_whole:
             raise ValueError(f"{name}: points, weights and scales do not belong together")
-
-
-def _check_caches(found: Caches) -> None:
-    _check_numbers("distances", found.distances, above=0.0)
-    if not found.distances or list(found.distances) != sorted(set(found.distances)):
-        raise ValueError("distances: they do not rise")
-    for name, values in (("code", found.code), ("read", found.read), ("written", found.written)):
-        _check_numbers(name, values)
-        if len(values) != len(found.distances):
-            raise ValueError(f"{name}: not one for each distance")
-    _check_numbers("code_us", found.code_us.values())
-    missing = {MODULE, VIEW, PYTHON, Kind.ELEMENTWISE} - found.code_us.keys()
-    if missing:
-        raise ValueError(f"code_us: nothing for {', '.join(sorted(missing))}")
-
-
-def _check_numbers(what: str, values: Iterable[Any], above: float = -inf) -> None:
-    for value in values:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if not is_number or not above < value < inf:
-            raise ValueError(f"{what}: {value!r}")

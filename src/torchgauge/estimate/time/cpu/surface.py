@@ -17,15 +17,20 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import exp, log, sqrt
+from typing import Annotated
+
+from msgspec import Meta
+
+Positive = Annotated[float, Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roof:
     """What the machine reaches at best."""
 
-    flops_per_second: float
-    bytes_per_second: float
-    op_seconds: float
+    flops_per_second: Positive
+    bytes_per_second: Positive
+    op_seconds: Positive
     """What an operator takes that has next to nothing to do: dispatch."""
 
     def seconds(self, flops: float, nbytes: float) -> float:
@@ -41,7 +46,7 @@ class Surface:
     """Coordinates of the measurements: natural logarithms of the sizes."""
     mean: tuple[float, ...]
     """Of the logarithm: a constant, then a slope per coordinate. Empty for a curve."""
-    scales: tuple[float, ...]
+    scales: tuple[Positive, ...]
     """Per coordinate, in the logarithm: how far a measurement tells of others."""
     weights: tuple[float, ...]
     """Per point; for a curve the logarithm of the ratio there."""

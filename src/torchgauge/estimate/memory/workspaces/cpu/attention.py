@@ -10,7 +10,7 @@ from __future__ import annotations
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _PACKED_FROM = 64
@@ -90,9 +90,8 @@ def _safe_softmax(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return scores.numel, scores.numel // max(1, scores.shape[-1]), FLOAT
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten._scaled_dot_product_flash_attention_for_cpu.default": _flash,
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": _flash_backward,
     "aten._safe_softmax.default": _safe_softmax,
 }
-"""By operator, overload included."""

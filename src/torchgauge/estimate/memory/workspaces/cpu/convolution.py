@@ -2,7 +2,7 @@
 
 Sources: ``mkldnn/Conv.cpp`` in PyTorch's ``aten/src/ATen/native`` and ideep's
 ``operators/conv.hpp`` (what is reordered, and when it is freed); the layouts are those of the
-kernel that oneDNN chooses (``onednn_kernels.py``).
+kernel that oneDNN chooses (``onednn/kernels.py``).
 
 Assumes: an x86 processor with AVX-512, and one thread.
 """
@@ -32,7 +32,7 @@ from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
     input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
@@ -135,8 +135,7 @@ def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> lis
     return [inside, found.weight + own + 2 * one_bias]
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.convolution.default": _forward,
     "aten.convolution_backward.default": _backward,
 }
-"""By operator, overload included."""

@@ -10,12 +10,13 @@ from torchgauge.estimate.memory.workspaces.operands import (
     INDEX,
     broadcast,
     contiguous,
+    default,
     itemsize,
     layout,
     tensor,
     whole,
 )
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_UPSAMPLING = 128
@@ -75,13 +76,6 @@ def _of_floats(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     source, output = tensor(op, 0), op.outputs[0]
     is_whole = source.dtype.startswith(("int", "uint", "bool"))
     return (output.nbytes if is_whole else 0,)
-
-
-_OFFLOATS = (
-    "acos", "acosh", "asin", "asinh", "atan", "atanh", "cos", "cosh", "digamma", "erf", "erfc",
-    "erfinv", "exp", "exp2", "expm1", "i0", "lgamma", "log", "log10", "log1p", "log2", "logit",
-    "reciprocal", "rsqrt", "sigmoid", "sin", "sinc", "sinh", "sqrt", "tan", "tanh",
-)  # fmt: skip
 
 
 def _roll(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -236,48 +230,43 @@ def _fourier(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (noted,) if isinstance(noted, int) else ()
 
 
-RULES: dict[str, Rule] = {
-    **{f"aten.{name}.default": _fourier for name in ("_fft_r2c", "_fft_c2c", "_fft_c2r")},
-    "aten._ctc_loss_backward.default": _ctc_loss_backward,
+RULES: Rules = {
+    **default(_fourier, "_fft_r2c _fft_c2c _fft_c2r"),
+    **default(_ctc_loss_backward, "_ctc_loss_backward"),
     "aten._ctc_loss_backward.Tensor": _ctc_loss_backward,
-    "aten.masked_select.default": _masked_select,
-    "aten._pack_padded_sequence.default": _pack_padded_sequence,
-    **{f"aten.upsample_nearest{count}d.default": _upsample(1) for count in (1, 2, 3)},
+    **default(_masked_select, "masked_select"),
+    **default(_pack_padded_sequence, "_pack_padded_sequence"),
+    **default(_upsample(1), "upsample_nearest1d upsample_nearest2d upsample_nearest3d"),
     **{f"aten._upsample_nearest_exact{count}d.default": _upsample(1) for count in (1, 2, 3)},
-    "aten.upsample_linear1d.default": _upsample(_LINEAR),
-    "aten.upsample_bilinear2d.default": _upsample(_LINEAR),
-    "aten.upsample_trilinear3d.default": _upsample(_LINEAR),
-    "aten.upsample_bicubic2d.default": _upsample(4),
-    **{f"aten.{name}.default": _of_floats for name in _OFFLOATS},
-    "aten._softmax.default": contiguous(0),  # ``SoftMax.cpp``
-    "aten._log_softmax.default": contiguous(0),
-    "aten._softmax_backward_data.default": contiguous(0, 1),
-    "aten._log_softmax_backward_data.default": contiguous(0, 1),
-    "aten.upsample_nearest2d_backward.default": _upsample_backward,
-    "aten.upsample_bilinear2d_backward.default": _upsample_backward,
-    "aten.roll.default": _roll,
-    "aten.repeat.default": _repeat,
-    "aten._embedding_bag.default": _bags,
-    "aten._embedding_bag_forward_only.default": _bags,
-    "aten._embedding_bag_backward.default": _bags_backward,
-    "aten.gather.default": _gather,
+    **default(_upsample(_LINEAR), "upsample_linear1d upsample_bilinear2d upsample_trilinear3d"),
+    **default(_upsample(4), "upsample_bicubic2d"),
+    **default(_upsample_backward, "upsample_nearest2d_backward upsample_bilinear2d_backward"),
+    **default(
+        _of_floats,
+        """
+        acos acosh asin asinh atan atanh cos cosh digamma erf erfc erfinv exp exp2 expm1 i0
+        lgamma log log10 log1p log2 logit reciprocal rsqrt sigmoid sin sinc sinh sqrt tan tanh
+    """,
+    ),
+    **default(contiguous(0), "_softmax _log_softmax"),  # ``SoftMax.cpp``
+    **default(contiguous(0, 1), "_softmax_backward_data _log_softmax_backward_data"),
+    **default(contiguous(1), "embedding"),  # reshaped indices (``Embedding.cpp``)
+    **default(contiguous(0, 1), "embedding_dense_backward"),
+    **default(_bags, "_embedding_bag _embedding_bag_forward_only"),
+    **default(_bags_backward, "_embedding_bag_backward"),
+    **default(_roll, "roll"),
+    **default(_repeat, "repeat"),
+    **default(_gather, "gather"),
     **{
         f"aten.scatter{kind}{in_place}.{overload}": _scatter
         for in_place in ("", "_")
         for kind, overload in (("", "src"), ("", "value"), ("_add", "default"), ("_reduce", "two"))
     },
-    "aten.logsumexp.default": _logsumexp,
-    "aten.cat.default": _joined,
-    "aten.stack.default": _joined,
-    "aten._trilinear.default": _trilinear,
-    "aten.embedding.default": contiguous(
-        1
-    ),  # ``embedding`` in ``Embedding.cpp`` reshapes the indices
-    "aten.embedding_dense_backward.default": contiguous(0, 1),  # ``Embedding.cpp``
-    "aten.sort.default": _sort,
+    **default(_logsumexp, "logsumexp"),
+    **default(_joined, "cat stack"),
+    **default(_trilinear, "_trilinear"),
+    **default(_sort, "sort"),
     "aten.sort.stable": _sort,
-    "aten.unfold_backward.default": _unfold_backward,
-    "aten.cumsum.default": _cumulative,
-    "aten.cumprod.default": _cumulative,
+    **default(_unfold_backward, "unfold_backward"),
+    **default(_cumulative, "cumsum cumprod"),
 }
-"""By operator, overload included."""

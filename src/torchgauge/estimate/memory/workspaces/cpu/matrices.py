@@ -11,7 +11,7 @@ from torchgauge.estimate.memory.workspaces.matrices import BATCHED, PRODUCTS, co
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 _SMALL_BATCHED = 400
@@ -111,9 +111,8 @@ def _scaled_mm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return copied, max(3 * FLOAT, reorder - output.nbytes)
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     **{name: _product(first) for name, first in PRODUCTS.items()},
     **{name: _batched(first) for name, first in BATCHED.items()},
     "aten._scaled_mm.default": _scaled_mm,
 }
-"""By operator, overload included."""

@@ -15,7 +15,7 @@ from torchgauge.estimate.memory.workspaces.operands import (
     tensor,
     whole,
 )
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord, TensorSpec
 
 
@@ -89,7 +89,7 @@ def _group_norm_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (whole(op, 5) * whole(op, 6) * FLOAT,) * 2
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.native_batch_norm.default": _batch_norm,
     "aten.native_batch_norm_backward.default": _batch_norm_backward,
     "aten.native_layer_norm.default": contiguous(0),  # ``layer_norm_cpu`` in ``layer_norm.cpp``
@@ -97,4 +97,3 @@ RULES: dict[str, Rule] = {
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
 }
-"""By operator, overload included."""

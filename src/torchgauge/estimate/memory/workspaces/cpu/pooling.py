@@ -7,8 +7,8 @@ Sources, below ``aten/src/ATen/native`` in PyTorch 2.13: ``cpu/AvgPoolKernel.cpp
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.operands import contiguous, copy_bytes, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.operands import contiguous, copy_bytes, default, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rule, Rules
 from torchgauge.facts.trace import Layout, OpRecord
 
 
@@ -46,23 +46,18 @@ def _as_input(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (copy_bytes(op, 0, _suggested(op.layouts[1])),)
 
 
-RULES: dict[str, Rule] = {
-    "aten.avg_pool2d.default": _as_suggested,
-    "aten.max_pool2d_with_indices.default": _as_suggested,
-    "aten._adaptive_avg_pool2d.default": _as_suggested,
-    "aten.adaptive_max_pool2d.default": _as_suggested,
-    "aten.max_pool3d_with_indices.default": _as_suggested,
-    "aten.mkldnn_max_pool2d.default": contiguous(0),  # maxima of a line, without gradients
-    "aten.avg_pool3d.default": contiguous(0),
-    "aten.fractional_max_pool2d.default": contiguous(0),
-    "aten.avg_pool2d_backward.default": _ordered_backward(None),
-    "aten._adaptive_avg_pool2d_backward.default": _ordered_backward(None),
-    "aten.max_pool2d_with_indices_backward.default": _ordered_backward(7),
-    "aten.max_pool3d_with_indices_backward.default": _ordered_backward(7),
-    "aten.adaptive_max_pool2d_backward.default": _as_input,
-    "aten.avg_pool3d_backward.default": contiguous(0),
-    "aten._adaptive_avg_pool3d_backward.default": contiguous(0),
-    "aten.adaptive_max_pool3d_backward.default": contiguous(0),
-    "aten.fractional_max_pool2d_backward.default": contiguous(0),
-}
-"""By operator, overload included."""
+RULES: Rules = {
+    **default(_as_suggested, """
+        avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d adaptive_max_pool2d
+        max_pool3d_with_indices
+    """),
+    **default(contiguous(0), """
+        mkldnn_max_pool2d avg_pool3d fractional_max_pool2d avg_pool3d_backward
+        _adaptive_avg_pool3d_backward adaptive_max_pool3d_backward fractional_max_pool2d_backward
+    """),
+    **default(_ordered_backward(None), "avg_pool2d_backward _adaptive_avg_pool2d_backward"),
+    **default(_ordered_backward(7), """
+        max_pool2d_with_indices_backward max_pool3d_with_indices_backward
+    """),
+    **default(_as_input, "adaptive_max_pool2d_backward"),
+}  # fmt: skip

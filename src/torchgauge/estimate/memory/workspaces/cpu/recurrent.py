@@ -8,7 +8,7 @@ Sources: ``mkldnn_rnn_layer`` and its backward in PyTorch's ``aten/src/ATen/nati
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import Layout, OpRecord
 
 _PAGE = 4096
@@ -118,8 +118,7 @@ def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:
     return steps * state, state, state
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.mkldnn_rnn_layer.default": _forward,
     "aten.mkldnn_rnn_layer_backward.default": _backward,
 }
-"""By operator, overload included."""

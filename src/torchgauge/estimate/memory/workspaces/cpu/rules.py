@@ -12,9 +12,9 @@ from torchgauge.estimate.memory.workspaces.cpu import (
     recurrent,
     scalars,
 )
-from torchgauge.estimate.memory.workspaces.platform import Rule
+from torchgauge.estimate.memory.workspaces.platform import Rules
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     **attention.RULES,
     **convolution.RULES,
     **kernels.RULES,
@@ -24,4 +24,3 @@ RULES: dict[str, Rule] = {
     **scalars.RULES,
     **matrices.RULES,
 }
-"""By operator, overload included."""

@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 
 from torchgauge.estimate.memory.workspaces.losses import NUMBER, mean_scratch
-from torchgauge.estimate.memory.workspaces.operands import HALF, itemsize, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.operands import HALF, default, itemsize, tensor
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _NUMBERS: dict[type, tuple[str, int]] = {
@@ -121,29 +121,20 @@ def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (source.numel * itemsize(output),)
 
 
-_BINARY: dict[str, Rule] = {
+_BINARY: Rules = {
     f"aten.{base}{suffix}.{overload}": _cast_operand
     for base in _BASES
     for suffix in ("", "_")
     for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
 }
-_OF_THREE: dict[str, Rule] = {
-    f"aten.{name}.default": _cast_of_three
-    for name in ("addcmul", "addcmul_", "addcdiv", "addcdiv_")
-}
-_OF_TWO_TENSORS: dict[str, Rule] = {
-    f"aten.{name}": _cast_operand
-    for name in (
-        "atan2.default", "fmod.Tensor", "maximum.default", "minimum.default", "pow.Tensor_Tensor",
-    )
-}  # fmt: skip
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     **_BINARY,
-    **_OF_TWO_TENSORS,
-    **_OF_THREE,
-    "aten.mean.default": _mean,
+    **default(_cast_operand, "atan2 maximum minimum"),
+    "aten.fmod.Tensor": _cast_operand,
+    "aten.pow.Tensor_Tensor": _cast_operand,
+    **default(_cast_of_three, "addcmul addcmul_ addcdiv addcdiv_"),
+    **default(_mean, "mean"),
     "aten.mean.dim": _mean,
-    "aten.sum.default": _sum,
+    **default(_sum, "sum"),
     "aten.sum.dim_IntList": _sum,
 }
-"""By operator, overload included."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, HALF, itemsize, tensor, up
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord
 
 
@@ -45,9 +45,8 @@ def _cudnn_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return prod(query.shape) * FLOAT, prod(query.shape[:3]) * FLOAT
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten._scaled_dot_product_flash_attention_backward.default": _flash_backward,
     "aten._scaled_dot_product_efficient_attention_backward.default": _efficient_backward,
     "aten._scaled_dot_product_cudnn_attention_backward.default": _cudnn_backward,
 }
-"""By operator, overload included."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from torchgauge.estimate.memory.workspaces.operands import HALF, tensor
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _FIRST_WITH_TF32 = (8, 0)
@@ -77,8 +77,7 @@ def _needs_copies(
     return not is_depthwise and not is_pixel
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.convolution.default": _forward,
     "aten.convolution_backward.default": _backward,
 }
-"""By operator, overload included."""

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from torchgauge.errors import UsageError
 from torchgauge.estimate.memory.allocator.keys import Version, rules_of
@@ -26,8 +25,7 @@ LARGE_WORKSPACE_BYTES: Final = 32 * MIB
 """cuBLAS' recommendation for Hopper; ``CublasHandlePool.cpp``."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CublasRules:
+class CublasRules(NamedTuple):
     """How cuBLAS workspaces are sized, from a torch release on."""
 
     version: Version
@@ -40,36 +38,16 @@ class CublasRules:
     source: str
 
 
-CUBLAS_RULES: Final[tuple[CublasRules, ...]] = (
-    CublasRules(
-        version=(2, 6),
-        large_for=((9, 0),),
-        lt_shares=False,
-        lt_stays=False,
-        source="aten/src/ATen/cuda/CublasHandlePool.cpp and CUDABlas.cpp; pytorch PR 91564",
-    ),
-    CublasRules(
-        version=(2, 9),
-        large_for=((9, 0),),
-        lt_shares=False,
-        lt_stays=True,
-        source="pytorch PR 156495 (2025-06); machine code of libtorch_cuda.so 2.10.0",
-    ),
-    CublasRules(
-        version=(2, 11),
-        large_for=((9, 0),),
-        lt_shares=True,
-        lt_stays=True,
-        source="pytorch PR 168175 (2026-01); machine code of libtorch_cuda.so 2.11.0",
-    ),
-    CublasRules(
-        version=(2, 12),
-        large_for=(9, 10, 12),
-        lt_shares=True,
-        lt_stays=True,
-        source="pytorch PR 175344 (2026-02); machine code of libtorch_cuda.so 2.12.0 and 2.13.0",
-    ),
-)
+CUBLAS_RULES: Final = (
+    CublasRules((2, 6), ((9, 0),), False, False,
+        "aten/src/ATen/cuda/CublasHandlePool.cpp and CUDABlas.cpp; pytorch PR 91564"),
+    CublasRules((2, 9), ((9, 0),), False, True,
+        "pytorch PR 156495 (2025-06); machine code of libtorch_cuda.so 2.10.0"),
+    CublasRules((2, 11), ((9, 0),), True, True,
+        "pytorch PR 168175 (2026-01); machine code of libtorch_cuda.so 2.11.0"),
+    CublasRules((2, 12), (9, 10, 12), True, True,
+        "pytorch PR 175344 (2026-02); machine code of libtorch_cuda.so 2.12.0 and 2.13.0"),
+)  # fmt: skip
 """Rows in the order of the releases; each holds until the next one."""
 
 LT_WORKSPACE_KIB: Final = 1024
@@ -82,8 +60,7 @@ in a thread of its own, so that a training step with a matrix product in both ho
 workspaces. Read in the source, not measured."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LtWorkspace:
+class LtWorkspace(NamedTuple):
     """What cuBLASLt adds to the workspaces of cuBLAS."""
 
     nbytes: int
@@ -103,11 +80,8 @@ def cublas_workspace_bytes(
 ) -> int:
     """Return the bytes of one cuBLAS workspace; there is one per handle and stream.
 
-    Args:
-        torch_release: for example ``2.13``.
-        compute_capability: of the GPU, as ``(8, 0)``.
-        config: the text of ``CUBLAS_WORKSPACE_CONFIG``, ``:SIZE:COUNT`` once or more with the
-            size in KiB; ``:0:0`` for none. Text without such a pair is ignored, as torch does.
+    ``config`` is the text of ``CUBLAS_WORKSPACE_CONFIG``: ``:SIZE:COUNT`` once or more with the
+    size in KiB, ``:0:0`` for none. Text without such a pair is ignored, as torch does.
 
     >>> cublas_workspace_bytes("2.13", (8, 0)), cublas_workspace_bytes("2.13", (9, 0))
     (8519680, 33554432)
@@ -132,10 +106,8 @@ def cublaslt_workspace(
 ) -> LtWorkspace:
     """Return what cuBLASLt (``addmm`` with a bias, scaled products) needs in addition to cuBLAS.
 
-    Args:
-        torch_release: for example ``2.13``.
-        unified: the text of ``TORCH_CUBLASLT_UNIFIED_WORKSPACE``, ``0`` or ``1`` (2.8 or newer).
-        size_kib: the text of ``CUBLASLT_WORKSPACE_SIZE``.
+    ``unified`` is the text of ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` (``0`` or ``1``, 2.8 or newer),
+    ``size_kib`` that of ``CUBLASLT_WORKSPACE_SIZE``.
 
     Raises:
         UsageError: for a size that is not a whole number.

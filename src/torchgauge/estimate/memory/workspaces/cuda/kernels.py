@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, tensor, whole
-from torchgauge.estimate.memory.workspaces.platform import Platform, Rule
+from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
 _INT = 4
@@ -56,7 +56,7 @@ def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (whole(op, 3) * whole(op, 4) * FLOAT,) * 2
 
 
-RULES: dict[str, Rule] = {
+RULES: Rules = {
     "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.index_put.default": _index_put,
     "aten.index_put_.default": _index_put,
@@ -65,4 +65,3 @@ RULES: dict[str, Rule] = {
     "aten.native_group_norm.default": _group_norm,
     "aten.native_group_norm_backward.default": _group_norm_backward,
 }
-"""By operator, overload included."""

@@ -68,10 +68,7 @@ def forward_kernel(case: Convolution, caches: Caches) -> Kernel:
     if any(axis.is_outside for axis in case.axes):
         return UNFOLDING
     if case.is_depthwise and len(case.kernel) < 3:
-        line = case.axes[-1]
-        together = min(_REGISTERS_DEPTHWISE, line.result)
-        fits = max(line.pad, _last_end(line, together)) <= together
-        return Kernel(block=BLOCK) if fits else UNFOLDING
+        return Kernel(block=BLOCK) if _depthwise_fits(case) else UNFOLDING
     block = _block(case, (BLOCK, HALF_BLOCK, _QUARTER_BLOCK))
     if block and _wide_forward(case, block, caches):
         return Kernel(block=block, keeps_source=case.groups == 1 and case.inputs < BLOCK)
@@ -142,9 +139,7 @@ def output_is_blocked(case: Convolution, caches: Caches) -> bool:
     if any(axis.is_outside for axis in case.axes):
         return False
     if case.is_depthwise and len(case.kernel) < 3:
-        line = case.axes[-1]
-        together = min(_REGISTERS_DEPTHWISE, line.result)
-        return max(line.pad, _last_end(line, together)) <= together
+        return _depthwise_fits(case)
     return _wide_forward(case, _loose_block(case), caches)
 
 
@@ -158,6 +153,12 @@ def input_is_blocked(case: Convolution, caches: Caches) -> bool:
 def weight_is_blocked(case: Convolution) -> bool:
     """Return whether channels that are last have a kernel for the weight's gradient."""
     return case.takes_jit_1x1 or _wide_weight(case)
+
+
+def _depthwise_fits(case: Convolution) -> bool:
+    line = case.axes[-1]
+    together = min(_REGISTERS_DEPTHWISE, line.result)
+    return max(line.pad, _last_end(line, together)) <= together
 
 
 def _loose_block(case: Convolution) -> int:
