@@ -199,7 +199,7 @@ def _check_wheels(wheels: list[Path]) -> None:
 
 
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    from torchgauge.deploy.contents.extras import require
+    from torchgauge.deploy.extras import require
 
     load_file = require("safetensors.torch", "serve", "read a .safetensors file").load_file
     try:

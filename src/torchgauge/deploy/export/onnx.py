@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.contents.extras import require
-from torchgauge.deploy.contents.manifest import ONNX
 from torchgauge.deploy.export.exporting import Exported
+from torchgauge.deploy.extras import require
 from torchgauge.errors import ModelError
 from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import quiet_torch
@@ -18,8 +17,8 @@ from torchgauge.models.exported_archive import quiet_torch
 EXTRA = "onnx"
 
 
-def write_onnx(folder: Path, exported: Exported, example: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Write ``model.onnx`` and compare what ONNX Runtime makes of ``example``.
+def write_onnx(path: Path, exported: Exported, example: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """Write the program to ``path`` and compare what ONNX Runtime makes of ``example``.
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
@@ -27,7 +26,6 @@ def write_onnx(folder: Path, exported: Exported, example: Sequence[torch.Tensor]
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, EXTRA, "write ONNX")
-    path = folder / ONNX
     signature = exported.signature
     try:
         with quiet_torch():
@@ -64,7 +62,7 @@ def _compared(path: Path, exported: Exported, example: Sequence[torch.Tensor]) -
     )
     return {
         "max_difference": difference,
-        "text": f"ONNX Runtime {onnxruntime.__version__} on `{ONNX}`: a difference of "
+        "text": f"ONNX Runtime {onnxruntime.__version__} on `{path.name}`: a difference of "
         f"{difference:.3g} at most, on the first of these sizes.",
     }
 

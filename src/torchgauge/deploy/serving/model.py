@@ -157,7 +157,7 @@ def _import_operators(facts: Mapping[str, Any]) -> None:
     """Import what registers the operators of a known library that the program needs."""
     if "torchvision" not in facts.get("operator_libraries", ()):
         return
-    from torchgauge.deploy.contents.extras import require
+    from torchgauge.deploy.extras import require
 
     require("torchvision", "vision", "run the operators of this package")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torchgauge.deploy.contents.extras import require
+from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving import failures
 from torchgauge.deploy.serving.batching import BatchRun
 from torchgauge.deploy.serving.failures import Busy, Expired, RequestFailure, Stopping

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.contents.extras import require
+from torchgauge.deploy.extras import require
 from torchgauge.deploy.serving.settings import MIB, Settings, default_body_bytes
 from torchgauge.errors import UsageError
 from torchgauge.units import format_bytes, format_number_of
