@@ -396,7 +396,7 @@ def test_too_little_space_is_seen_before_anything_is_written(tmp_path, monkeypat
         (["p", "--dynamic", "x"], "'x' is not INPUT:DIM"),
         (["p", "--dynamic", "y:1"], "there is no input 'y'"),
         (["p", "--dynamic", "x:7"], "x has 2 dimensions, there is none numbered 7"),
-        (["p", "--wheel", "no.whl"], "no.whl is no wheel"),
+        (["p", "--wheel", "no.whl"], "no.whl is not a wheel"),
         (["p", "--budget-memory", "lots"], "not a number of bytes"),
         (["p", "--inputs", "no.safetensors"], "cannot be read as inputs"),
     ],
