@@ -26,7 +26,7 @@ CPU_TIME := tests/models/test_cpu_time_measured.py
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
 # What `.ci/run` tests with torch 2.6: counts, shapes, memory, stored reports, the command line.
 SMOKE26 := $(addprefix tests/,estimate/compute/test_flops.py estimate/compute/test_true_answers.py \
-	trace/operators/test_shape_rules.py trace/run/test_autocast.py estimate/memory/test_memory.py \
+	trace/shapes/test_table.py trace/run/test_autocast.py estimate/memory/test_memory.py \
 	estimate/memory/test_workspaces.py trace/operators/test_packed_sequences.py \
 	trace/kernels/test_cuda_attention.py facts/test_stored_reports.py cli/test_cli.py \
 	project/test_examples.py)

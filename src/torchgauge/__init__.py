@@ -96,9 +96,8 @@ class _Estimate(ModuleType):
 
     def __call__(self, trace: Trace, device: str | None = None) -> Report:
         """Return what a recorded step costs on another device."""
-        from torchgauge.api import estimate
-
-        return estimate(trace, device)
+        report: Report = importlib.import_module("torchgauge.api").estimate(trace, device)
+        return report
 
 
 class _Package(ModuleType):

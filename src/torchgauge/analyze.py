@@ -129,7 +129,7 @@ def as_module(model: Any) -> nn.Module:
     """Return the module to analyse: exported programs give their module.
 
     Raises:
-        UsageError: when it is no module.
+        UsageError: it is not a module.
     """
     if isinstance(model, nn.Module):
         return model

@@ -24,7 +24,7 @@ from torchgauge.compat import torchinfo
 from torchgauge.compat.torchinfo import ModelStatistics, summary
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.errors import ModelError
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from untouched import Talks
 
 DIGITS = (16, 1, 28, 28)

@@ -201,7 +201,7 @@ def test_where_the_batch_is_fixed_no_other_is_spoken_of(tmp_path, capsys):
     assert main([*arguments, "--longest", "9"]) == 0
     text = capsys.readouterr().out
     # weight 3·4, bias 3, input 4·5 and output 3·5 floats
-    assert "memory     200 B on cpu\n" in text
+    assert "Memory      200 B on cpu\n" in text
     assert "--longest 9 changes nothing: no length varies" in text
     card = (output / "README.md").read_text()
     assert "| device | up to | one forward |\n|---|---|---|\n| cpu | any | 200 B |" in card

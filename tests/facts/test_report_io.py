@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import report_builder as build
 from torchgauge.errors import ReportFormatError
-from torchgauge.facts.codec import to_dict, to_json
+from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.io import load_report
 from torchgauge.facts.memory import GPU_FIELDS, MemoryEstimate
 from torchgauge.facts.report import (
@@ -237,16 +237,16 @@ def test_another_schema_version_is_refused(version):
         (("totals", "params"), True, "totals.params is not an integer"),
         (("totals", "params"), 1.5, "totals.params is not an integer"),
         (("totals",), [], "totals is not an object"),
-        (("modules", 1, "path"), None, "modules[1].path is not a text"),
+        (("modules", 1, "path"), None, "modules[1].path is not a string"),
         (("modules", 1, "calls"), {}, "modules[1].calls is not a list"),
         (("modules", 1, "calls", 0, "recompute"), 0,
          "modules[1].calls[0].recompute is neither true nor false"),
         (("memory", "peak_at", "phase"), "lunch",
-         "memory.peak_at.phase is 'lunch', which is none of forward, loss, backward, optimizer"),
-        (("memory", "at_peak"), {"soup": 1}, "memory.at_peak is 'soup', which is none of"),
+         "memory.peak_at.phase is 'lunch', which is not one of forward, loss, backward, optimizer"),
+        (("memory", "at_peak"), {"soup": 1}, "memory.at_peak is 'soup', which is not one of"),
         (("inputs", 0, "batch_dims"), [[1]], "inputs[0].batch_dims[0] is not a pair"),
         (("inputs", 0, "shape"), [1, None], "inputs[0].shape[1] is not an integer"),
-        (("scenario", "mode"), "cooking", "scenario.mode is 'cooking', which is none of"),
+        (("scenario", "mode"), "cooking", "scenario.mode is 'cooking', which is not one of"),
         (("time",), {"forward_ms": "long"}, "time.forward_ms is not a number"),
         (("time",), {"forward_ms": 1.0}, "time.loss_ms is missing"),
         (("modules",), [], "modules has no root (path '')"),

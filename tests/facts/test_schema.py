@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 
 import report_builder as build
-from torchgauge.facts.codec import schema, to_json
+from torchgauge.facts.codec.wire import schema, to_json
 from torchgauge.facts.report import Report
 
 ROOT = Path(__file__).parents[2]

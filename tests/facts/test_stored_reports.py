@@ -24,7 +24,7 @@ import torchgauge as tg
 from asked import asked
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.io import load_report
 from torchgauge.facts.report import report_from_json
 from torchgauge.fit.curve import batch_curve
@@ -41,7 +41,7 @@ class Blocked:
 
 sys.meta_path.insert(0, Blocked())
 stored = pickle.load(sys.stdin.buffer)
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.report import Report
 texts = {
     name: to_json(item) if isinstance(item, Report) else repr(item)

@@ -14,8 +14,7 @@ import torchgauge as tg
 from asked import asked
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError
-from torchgauge.facts.curve import BatchCurve, BatchPoint
-from torchgauge.facts.fit import Verdict
+from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.fit.curve import batch_curve
 from torchgauge.render import FORMATS, get_format
 from torchgauge.render.pages.curve import curve_page

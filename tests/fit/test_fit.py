@@ -536,7 +536,7 @@ def test_an_unknown_device_offers_the_nearest():
         (
             {"scenario": replace(TRAINING, optimizer="torch.nn:Linear")},
             ScenarioError,
-            "torch.nn:Linear is no torch.optim.Optimizer",
+            "torch.nn:Linear is not a torch.optim.Optimizer",
         ),
     ],
 )

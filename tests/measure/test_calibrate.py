@@ -155,7 +155,7 @@ def test_the_command_calibrates_and_then_lays_a_prediction_beside_the_measuremen
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (["--calibrate", "torch.nn:ReLU"], "a model has no meaning beside --calibrate"),
+        (["--calibrate", "torch.nn:ReLU"], "a model has no meaning with --calibrate"),
         (["--calibrate", "--input-size", "3,4"], "--input-size has no meaning"),
         (["--calibrate", "--mode", "training"], "--mode has no meaning"),
         (["--calibrate", "--predicted"], "--predicted has no meaning"),
@@ -163,7 +163,7 @@ def test_the_command_calibrates_and_then_lays_a_prediction_beside_the_measuremen
         ([], "which model"),
         (
             ["torch.nn:ReLU", "--input-size", "3,4", "--predicted", "--depth", "2"],
-            "--depth has no meaning beside --predicted",
+            "--depth has no meaning with --predicted",
         ),
         (
             ["torch.nn:ReLU", "--input-size", "3,4", "--predicted"],

@@ -19,7 +19,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.query import own_costs, top_by_time
 from torchgauge.facts.report import report_from_json
 from torchgauge.measure.memory import resident_bytes
@@ -636,8 +636,8 @@ def test_the_command_prints_times(tmp_path, capsys, monkeypatch):
     Path("tiny_step.py").write_text(NET, encoding="utf-8")
     assert measure("tiny_step.py:net", "--input-size", "8", "--mode", "training") == 0
     shown = capsys.readouterr()
-    assert "per step, median of 2 on cpu" in " ".join(shown.out.split())
-    assert "optimizer sgd" in shown.out
+    assert "a step, measured on cpu" in shown.out and "median of 2 ·" in shown.out
+    assert "· training · sgd ·" in shown.out
     assert "meta device" not in shown.out  # the model was built with its own weights
     assert "USDT" not in shown.err
 

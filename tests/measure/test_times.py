@@ -14,8 +14,7 @@ from torchgauge.compare.times import compare_times
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import Scenario
-from torchgauge.facts.time import Measurement, OpTime, StepTime
-from torchgauge.facts.times import OUTSIDE, TimeComparison
+from torchgauge.facts.time import OUTSIDE, Measurement, OpTime, StepTime, TimeComparison
 from torchgauge.facts.trace import Phase
 from torchgauge.render import FORMATS, get_format
 from torchgauge.render.pages.times import times_page

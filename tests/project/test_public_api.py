@@ -29,6 +29,7 @@ PUBLIC = [
     "measure",
     "meta_construction",
     "register_flop_formula",
+    "show",
     "summary",
 ]
 
@@ -73,9 +74,9 @@ def test_a_submodule_never_hides_the_function_of_the_same_name():
     [
         "import torchgauge as tg\ncall, package = tg.estimate, tg.estimate",
         "from torchgauge import estimate as call\nimport torchgauge.estimate.memory as package",
-        "import torchgauge.estimate.memory.gpu\nimport torchgauge.api\n"
+        "import torchgauge.estimate.memory.lifetimes\nimport torchgauge.api\n"
         "package = torchgauge.estimate.memory\ncall = torchgauge.estimate",
-        "from torchgauge.estimate.memory import gpu\nimport torchgauge.estimate as package\n"
+        "from torchgauge.estimate.memory import lifetimes\nimport torchgauge.estimate as package\n"
         "call = package",
     ],
 )

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.render import FORMATS, get_format
 from torchgauge.render.page import Fact, Facts, Page
 

@@ -12,6 +12,7 @@ from rich.cells import cell_len
 
 import report_builder as build
 from torchgauge.errors import UsageError
+from torchgauge.facts.guess import Guess
 from torchgauge.facts.report import ModuleTable
 from torchgauge.facts.trace import Failure, NotCounted, Phase
 from torchgauge.render import FORMATS, get_format
@@ -20,6 +21,7 @@ from torchgauge.render.formats.text_table import UNICODE, TextTable
 from torchgauge.render.layout import shorten, wrap
 from torchgauge.render.page import Cell, Column, Remark, Row, Table, table_of
 from torchgauge.render.pages.report import report_page
+from torchgauge.render.pages.report_details import missing_formulas
 from torchgauge.render.tree.rows import TreeOptions
 
 NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=60)
@@ -49,6 +51,23 @@ def squeezed(shown):
 @pytest.mark.parametrize("name", build.ALL)
 def test_text(name, width, golden):
     golden(f"{name}_{width}.txt", text(build.ALL[name](), width=width, details=width > 80))
+
+
+@pytest.mark.parametrize("name", build.ALL)
+def test_the_calm_view_answers_in_eight_lines_at_most_and_hides_no_doubt(name):
+    report = replace(build.ALL[name](), warnings=("it is hot",), assumptions=(Guess("x is 1"),))
+    page = report_page(report)
+    assert len(page.blocks[0].facts) <= 8
+    shown = text(report, width=80, details=False)
+    assert "it is hot" in shown and "x is 1" in shown
+    answers = shown.split("\n\n")[1].splitlines()
+    assert len(answers) <= 8 and max(map(cell_len, answers)) <= 80
+    for gap in missing_formulas(report):
+        assert gap.why in squeezed(shown)
+    hidden = shown[shown.index("more with --details: ") :]
+    for block in page.blocks:
+        if block.detail and getattr(block, "heading", ""):
+            assert block.heading.lower() in squeezed(hidden), block.heading
 
 
 @pytest.mark.parametrize("name", ["transformer", "shared", "failed", "chinese"])
@@ -173,7 +192,7 @@ def test_the_convention_stands_on_the_result_line():
     shown = squeezed(text(build.simple_cnn()))
     assert "1.41 GMACs = 2.83 GFLOPs forward (1 MAC = 2 FLOPs) · all counted" in shown
     assert "401,484,648 · 1.50 GiB · all trainable · 99.98 % in classifier" in shown
-    assert "Memory peak 1.52 GiB in forward at features.1, 98.39 % parameters" in shown
+    assert "Memory peak 1.52 GiB in forward at features.1 · 98.39 % parameters" in shown
     assert "Input 588.00 KiB Parameters 1.50 GiB Layer outputs 41.35 MiB" in shown
     assert "sum over layers; only some are alive at once" in shown
 
@@ -303,7 +322,7 @@ def test_wrap_loses_nothing(words, width):
 def fitted(table, width):
     """Return the titles that are shown, and the first row."""
     made = TextTable(table, width, UNICODE)
-    return [column.title for column in made.kept], next(made.rows())[1][0]
+    return made.titles, next(made.rows())[1][0]
 
 
 def test_columns_leave_in_the_order_of_what_they_are_worth_and_nothing_is_cut():

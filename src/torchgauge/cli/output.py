@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.guess import guesses
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ def add_output_options(
     table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
     table.add_argument(
         "--width", type=positive_integer, metavar="N",
-        help="characters per line; columns that find no room are left out and named",
+        help="characters per line; where they are few, whole columns are left out, the least "
+        "important first, and a line says which",
     )  # fmt: skip
     table.add_argument(
         "--color", type=one_of(("auto", "always", "never")), metavar="WHEN",

@@ -9,8 +9,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.precision import dtypes_of, precision_text
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.report import Report
-from torchgauge.facts.time import StepTime
-from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.facts.time import OUTSIDE, StepTime, TimeComparison, TimeRow
 from torchgauge.facts.trace import Phase
 
 

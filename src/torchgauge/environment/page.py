@@ -9,7 +9,7 @@ from torchgauge.environment.facts import Check, Facts
 from torchgauge.environment.findings import Diagnosis, Finding, Severity
 from torchgauge.environment.versions import dotted
 from torchgauge.render import page as blocks
-from torchgauge.render.page import Data, Fact, Page, Problem, Tone
+from torchgauge.render.page import Data, Fact, Page, Problem, Tone, fact
 from torchgauge.units import format_bytes, format_number_of
 
 _SHOWN: Final = ("numpy", "transformers", "triton")
@@ -22,9 +22,7 @@ _TONES: Final = {
 
 def doctor_page(diagnosis: Diagnosis) -> Page:
     """Return what is shown of a diagnosis."""
-    there = tuple(
-        Fact(label=label, segments=tuple(texts)) for label, texts in _rows(diagnosis.facts) if texts
-    )
+    there = tuple(fact(label, *texts) for label, texts in _rows(diagnosis.facts) if texts)
     return Page(
         title=("Environment of torch",),
         blocks=(
@@ -52,10 +50,10 @@ def _verdict(diagnosis: Diagnosis) -> Fact:
     if diagnosis.is_healthy:
         is_clean = not diagnosis.of(Severity.WARNING)
         tone = Tone.GOOD if is_clean else Tone.WARNING
-        return Fact(label="Verdict", segments=("healthy", *parts), tone=tone)
+        return fact("Verdict", "healthy", *parts, tone=tone)
     if len(diagnosis.of(Severity.ERROR)) > 1:
         parts.append("start with the first: it may explain the others")
-    return Fact(label="Verdict", segments=tuple(parts), tone=Tone.BAD)
+    return fact("Verdict", *parts, tone=Tone.BAD)
 
 
 def _problem(finding: Finding) -> Problem:

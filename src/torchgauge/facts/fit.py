@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
-from torchgauge.facts.codec import Shape
-from torchgauge.facts.saved import Answer
+from torchgauge.facts.answer import Answer, Saved
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted
 
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
     """Whether a step runs in the memory of a device."""
 
     FITS = "fits"
-    """With room for all that the caching allocator would take by itself."""
+    """The caching allocator has room for all that it would take without a limit."""
     FRAGMENTED = "fits-fragmented"
     """Only because the allocator gives cached memory back and asks again, which costs time."""
     DOES_NOT_FIT = "does-not-fit"
@@ -85,7 +85,7 @@ class LocalFree:
     total_bytes: int
     free_bytes: int | None
     fits_now: bool | None
-    """``None`` where that is not known, or the GPU is none of those that were asked about."""
+    """``None`` where that is not known, or nobody asked about the GPU."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,3 +217,62 @@ class FitReport(Answer):
     def fits_somewhere(self) -> bool:
         """Return whether the step runs on one of the devices."""
         return any(device.verdict.runs for device in self.devices)
+
+
+KNEE_SHARE: Final = 0.9
+"""Of the best throughput, from which on a larger batch is hardly worth its memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchPoint:
+    """One batch size on one device."""
+
+    batch: int
+    step_ms: float
+    device_bytes: int
+    verdict: Verdict
+    bound_by: str
+    """``"compute"``, ``"memory"`` or ``"launch"``: what decides most of the step."""
+
+    json: ClassVar = Shape(more=("samples_per_second",))
+
+    @property
+    def samples_per_second(self) -> float:
+        """Return the throughput."""
+        return self.batch / self.step_ms * 1e3 if self.step_ms else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchCurve(Saved):
+    """The sizes that were traced, the smallest first; those that do not fit come last."""
+
+    model_name: str
+    device: str
+    mode: str
+    precision: str
+    error: float
+    """Relative error of the predicted times: ±0.2 is ±20 %."""
+    points: tuple[BatchPoint, ...]
+    parameter_dtypes: tuple[str, ...] = ()
+    """Of the model as it ran, the one of most elements first."""
+
+    json: ClassVar = Shape(
+        names=(
+            "model_name", "device", "mode", "precision", "parameter_dtypes", "error", "knee",
+            "points",
+        ),
+        sources={"knee": "knee_batch"},
+        derived=("knee",),
+    )  # fmt: skip
+
+    @property
+    def knee(self) -> BatchPoint | None:
+        """Return the smallest batch with ``KNEE_SHARE`` of the best throughput that fits."""
+        fitting = [point for point in self.points if point.verdict is Verdict.FITS]
+        best = max((point.samples_per_second for point in fitting), default=0.0)
+        return next((p for p in fitting if p.samples_per_second >= KNEE_SHARE * best), None)
+
+    @property
+    def knee_batch(self) -> int | None:
+        """Return the batch size of the knee."""
+        return None if self.knee is None else self.knee.batch

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from torchgauge.facts.codec import Shape
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.trace import Phase, Role
 

@@ -51,7 +51,7 @@ def short_dtype(dtype: str) -> str:
 def arithmetic_of(precision: Precision | str, dtypes: Sequence[str]) -> str:
     """Return the number format of most arithmetic, such as ``"fp32"`` or ``"bf16"``.
 
-    Weights of one byte are read and computed with in the format beside them, if there is one.
+    Weights of one byte are computed with in the format of the other weights, if there are others.
 
     >>> arithmetic_of("bf16-autocast", ("float32",)), arithmetic_of("as-built", ("bfloat16",))
     ('bf16', 'bf16')

@@ -1,4 +1,4 @@
-"""Questions to a report: what is below a module, what it costs by itself, what costs most.
+"""Questions to a report: what is below a module, what it costs itself, what costs most.
 
 All functions are pure. A *cost* is what a part of the model owns and does itself, so that the
 costs of disjoint parts add up to the model's totals, also where modules are shared.
@@ -33,7 +33,7 @@ class Cost:
     gradient_bytes: int = 0
     """Of the parameters that count here."""
     peak_allocated_bytes: int = 0
-    """The larger one counts when costs are added: a peak is no sum."""
+    """When costs are added, the larger peak counts."""
     time_ms: float = 0.0
     """Forward and backward time; zero where nothing was measured."""
     backward_time_ms: float = 0.0
@@ -76,7 +76,7 @@ def children(report: Report, path: str = "") -> tuple[ModuleReport, ...]:
     """Return the modules directly below ``path``, in registration order.
 
     Raises:
-        KeyError: there is no module of that path.
+        KeyError: no module has that path.
     """
     return children_by_path(report)[path]
 
@@ -85,7 +85,7 @@ def subtree(report: Report, path: str = "") -> tuple[ModuleReport, ...]:
     """Return the module and everything below it, in registration order.
 
     Raises:
-        KeyError: there is no module of that path.
+        KeyError: no module has that path.
     """
     root = report.modules[path]
     if not path:
@@ -130,7 +130,7 @@ def subtree_cost(report: Report, path: str = "") -> Cost:
 
 
 def top_modules(report: Report, by: str, count: int = 3) -> tuple[tuple[str, float], ...]:
-    """Return the paths that cost most by themselves with their figures, the largest first.
+    """Return the paths that cost most, sub-modules not included, with their figures.
 
     Args:
         report: the report.
@@ -231,7 +231,7 @@ def _own_cost(module: ModuleReport, inner: Cost | None) -> Cost:
         gradient_bytes=module.own_gradient_bytes,
         saved_activation_bytes=outer.saved_activation_bytes - below.saved_activation_bytes,
         peak_allocated_bytes=outer.peak_allocated_bytes,
-        # What is left of a difference of sums after rounding is no time.
+        # A difference of sums may be off by what was rounded.
         time_ms=max(0.0, round(outer.time_ms - below.time_ms, 9)),
         backward_time_ms=max(0.0, round(outer.backward_time_ms - below.backward_time_ms, 9)),
     )

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
-from torchgauge.facts.codec import Shape, to_dict
+from torchgauge.facts.codec.shape import Shape
 
 Member = TypeVar("Member", bound=StrEnum)
 
@@ -156,7 +156,7 @@ class Scenario:
     optimizer_options: OptimizerOptions = ()
     """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
     optimizer_implementation: OptimizerImplementation | None = None
-    """``None`` for what PyTorch takes by itself on the device."""
+    """``None`` for PyTorch's default on the device."""
     zero_grad: ZeroGrad = ZeroGrad.BEFORE_FORWARD
     gradient_clipping: bool = False
     """``torch.nn.utils.clip_grad_norm_`` over all gradients before the optimizer's step."""
@@ -312,6 +312,8 @@ class Scenario:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the scenario as plain data, in the order of the JSON report."""
+        from torchgauge.facts.codec.wire import to_dict  # the command line's --help needs none
+
         return to_dict(self)
 
 

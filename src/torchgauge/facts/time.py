@@ -1,4 +1,4 @@
-"""Milliseconds of a step, measured or predicted."""
+"""Milliseconds of a step: measured, predicted, and both side by side."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from torchgauge.facts.codec import Damage, Shape
+from torchgauge.facts.answer import Saved
+from torchgauge.facts.codec.damage import Damage
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.trace import Phase
 
 
@@ -123,8 +125,8 @@ class StepTime:
     optimizer_ms: float = 0.0
     total_ms: float
     outside_ms: float = 0.0
-    """Spent outside of every module: the loss, the optimizer, what autograd does by itself.
-    With the time that each module takes by itself it sums to ``total_ms``."""
+    """Spent outside of every module: the loss, the optimizer, autograd's own work. With the
+    time of each module, sub-modules not included, it sums to ``total_ms``."""
     between_ops_ms: float = 0.0
     """Spent outside of every operator: Python and dispatch. With ``ops`` it sums to the total."""
     ops: tuple[OpTime, ...] = ()
@@ -165,3 +167,47 @@ class StepTime:
                 raise Damage("bound_by", "is missing")
             predicted = replace(predicted, bound_by=bound_by)
         return cls(predicted=predicted, **given)
+
+
+OUTSIDE = "outside of every module"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeRow:
+    """One part of a step in both reports, in milliseconds."""
+
+    name: str
+    """A phase, the path of a module (``""`` is the root), or an operator."""
+    kind: str
+    """Class of the module, phase of the operator, ``""`` for a phase."""
+    predicted_ms: float
+    measured_ms: float
+
+    json: ClassVar = Shape(more=("difference_ms", "ratio"))
+
+    @property
+    def difference_ms(self) -> float:
+        """Return predicted minus measured."""
+        return self.predicted_ms - self.measured_ms
+
+    @property
+    def ratio(self) -> float | None:
+        """Return predicted divided by measured, ``None`` where nothing was measured."""
+        return self.predicted_ms / self.measured_ms if self.measured_ms > 0 else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeComparison(Saved):
+    """Rows of each kind, the worst first: those that add most to the error of the step.
+
+    The rows of ``modules`` leave sub-modules out, so that in each column they sum to the
+    step's total. Those of ``operators`` lack the time between operators.
+    """
+
+    model_name: str
+    predicted_on: str
+    measured_on: str
+    total: TimeRow
+    phases: tuple[TimeRow, ...]
+    modules: tuple[TimeRow, ...]
+    operators: tuple[TimeRow, ...]

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
 
 TraceEvent: TypeAlias = Mapping[str, Any]
 """One event of the Trace Event Format: ``ph`` is its kind, ``ts`` and ``dur`` are microseconds."""

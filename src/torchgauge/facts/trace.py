@@ -11,9 +11,10 @@ from enum import Flag, StrEnum, auto
 from os import PathLike
 from typing import Any, ClassVar, TypeAlias
 
-from torchgauge.facts.codec import Damage, Shape
-from torchgauge.facts.files import write_atomically
-from torchgauge.facts.packed import pack, unpack
+from torchgauge.facts.codec.damage import Damage
+from torchgauge.facts.codec.files import write_atomically
+from torchgauge.facts.codec.packed import pack, unpack
+from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 
@@ -91,7 +92,7 @@ class Layout(Flag):
     NONE = 0
     CONTIGUOUS = auto()
     CHANNELS_LAST = auto()
-    """``is_contiguous(memory_format=torch.channels_last)``, of volumes likewise."""
+    """``is_contiguous(memory_format=torch.channels_last)``, or its form for volumes."""
     SUGGESTS_CHANNELS_LAST = auto()
     """Results are made with their channels last (``suggest_memory_format``)."""
     MATRIX = auto()
@@ -123,7 +124,7 @@ class NamedValue:
     """One leaf of a module's inputs or outputs.
 
     ``name`` is the path to the leaf: the parameter's name or position, then keys, fields or
-    indices (``"past_key_values.0.1"``). A leaf that is no tensor has ``tensor=None`` and its
+    indices (``"past_key_values.0.1"``). A leaf that is not a tensor has ``tensor=None`` and its
     short text in ``text`` (``"None"``, ``"3"``, ``"'same'"``, ``"<Config>"``).
     """
 
@@ -299,7 +300,7 @@ class StorageRecord:
     call: int
     """Innermost module call at that moment, -1 outside."""
     is_host: bool = False
-    """Lies in main memory, beside the device that the step runs on."""
+    """Lies in CPU memory although the step runs on a GPU."""
     code: str = ""
     """``file.py:12``: the line of the model's code that made it; for larger storages alone."""
 

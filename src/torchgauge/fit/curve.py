@@ -8,8 +8,7 @@ from dataclasses import replace
 from torchgauge.analyze import as_module, model_error, plan_of, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError
 from torchgauge.estimate.memory.device import Gpu
-from torchgauge.facts.curve import BatchCurve, BatchPoint
-from torchgauge.facts.fit import Verdict
+from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
 from torchgauge.fit.finder import tracer_of

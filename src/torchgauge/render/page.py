@@ -7,9 +7,10 @@ terminal, which then says that there is more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from enum import StrEnum
+from typing import Any
 
 from torchgauge.render.layout import one_line
 
@@ -42,6 +43,14 @@ class Fact:
     segments: tuple[str, ...]
     """Pieces of the line, the most important first."""
     tone: Tone = Tone.PLAIN
+    optional: int = 0
+    """How many of the last pieces the calm view leaves out where they do not fit into the line:
+    they stand among the details too."""
+
+
+def fact(label: str, *segments: str, tone: Tone = Tone.PLAIN, optional: int = 0) -> Fact:
+    """Return a line."""
+    return Fact(label=label, segments=segments, tone=tone, optional=optional)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,11 +62,12 @@ class Facts:
     detail: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Column:
     """One column of a table."""
 
     title: str
+    _: KW_ONLY
     is_number: bool = True
     keep: int = 100
     """Where width is short, the column with the lowest figure is left out first."""
@@ -187,42 +197,27 @@ def table_of(
     return Table(columns=columns, rows=made, heading=heading)
 
 
+def notes_of(
+    *lists: tuple[str, Iterable[str]], tone: Tone = Tone.PLAIN, calm: int = 0
+) -> Iterator[Notes]:
+    """Yield the lists that hold something, each under its heading."""
+    for heading, lines in lists:
+        made = tuple(lines)
+        if made:
+            yield Notes(heading=heading, lines=made, tone=tone, calm=calm)
+
+
 def printable(page: Page, change: Callable[[str], str] = one_line) -> Page:
     """Return a page whose every text went through ``change``: no control character is left."""
-    blocks = tuple(_block(block, change) for block in page.blocks)
-    return replace(page, title=tuple(map(change, page.title)), blocks=blocks)
+    cleaned: Page = _changed(page, change)
+    return cleaned
 
 
-def _fact(fact: Fact, change: Callable[[str], str]) -> Fact:
-    return replace(fact, label=change(fact.label), segments=tuple(map(change, fact.segments)))
-
-
-def _block(block: Block, change: Callable[[str], str]) -> Block:
-    if isinstance(block, Data):
-        return block
-    if isinstance(block, Facts):
-        facts = tuple(_fact(fact, change) for fact in block.facts)
-        return replace(block, facts=facts, heading=change(block.heading))
-    if isinstance(block, Notes):
-        return replace(block, lines=tuple(map(change, block.lines)), heading=change(block.heading))
-    if isinstance(block, Table):
-        columns = tuple(replace(item, title=change(item.title)) for item in block.columns)
-        rows = tuple(_row(row, change) for row in block.rows)
-        return replace(block, columns=columns, rows=rows, heading=change(block.heading))
-    return replace(
-        block,
-        heading=change(block.heading),
-        text=change(block.text),
-        entries=tuple((change(label), change(text)) for label, text in block.entries),
-        commands=tuple(map(change, block.commands)),
-        alternative=tuple(map(change, block.alternative)),
-    )
-
-
-def _row(row: Row, change: Callable[[str], str]) -> Row:
-    remarks = tuple(
-        Remark(change(item.full), change(item.short), change(item.instead_of))
-        for item in row.remarks
-    )
-    cells = tuple(Cell(tuple(map(change, cell.variants))) for cell in row.cells)
-    return replace(row, cells=cells, remarks=remarks, path=change(row.path))
+def _changed(value: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return value if isinstance(value, StrEnum) else change(value)
+    if isinstance(value, tuple):
+        return tuple([_changed(item, change) for item in value])
+    names = getattr(value, "__dataclass_fields__", ())
+    changed = {name: _changed(getattr(value, name), change) for name in names}
+    return type(value)(**changed) if names else value

@@ -7,7 +7,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import find_device
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.report import report_from_json
 from torchgauge.render import get_format
 from torchgauge.render.pages.report import report_page

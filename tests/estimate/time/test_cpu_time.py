@@ -27,7 +27,7 @@ from torchgauge.estimate.time.cpu.predict import op_seconds, predict_on_cpu
 from torchgauge.estimate.time.cpu.surface import Surface
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.facts.codec import to_dict
+from torchgauge.facts.codec.wire import to_dict
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.trace import Phase
 from torchgauge.measure.calibration.dtypes import slower

@@ -13,7 +13,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.facts.codec import to_dict
+from torchgauge.facts.codec.wire import to_dict
 from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
 from torchgauge.facts.report import report_from_dict
 from torchgauge.facts.scenario import Precision

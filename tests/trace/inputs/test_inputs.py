@@ -221,7 +221,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"input_size": (3, 8, 8), "input_data": torch.zeros(1)}, "both input_size and input_data"),
     ({"input_size": (3, 0, 8)}, "not positive"),
     ({"input_size": (-1, 3, 8, 8)}, "leave the batch out"),
-    ({"input_size": "3,8,8"}, "is no size"),
+    ({"input_size": "3,8,8"}, "is not a size"),
     ({"input_size": (3, 8.5, 8)}, "not a tuple of whole numbers"),
     ({"input_size": (3, 8, 8), "dtypes": ["int32", "int8"]}, "2 dtypes for 1 inputs"),
     ({"input_size": (3, 8, 8), "dtypes": ["flaot32"]}, "unknown dtype 'flaot32'"),

@@ -13,7 +13,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 import torchgauge as tg
-from torchgauge.facts.codec import to_json
+from torchgauge.facts.codec.wire import to_json
 from torchgauge.trace.operators import remembered
 from torchgauge.trace.operators.op_facts import facts_of
 from torchgauge.trace.operators.remembered import Remembered

@@ -280,7 +280,7 @@ def test_an_optimizer_that_is_left_without_gradients_is_named() -> None:
     )
     assert report.memory is not None
     assert report.memory.optimizer_bytes == 0
-    assert "no gradient was left for adam: hooks let go of them all" in report.assumptions
+    assert "no gradient was left for adam: hooks removed all of them" in report.assumptions
 
 
 class Sealed:

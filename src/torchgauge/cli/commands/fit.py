@@ -19,8 +19,7 @@ from torchgauge.models.requests import check_runs, with_build
 from torchgauge.request import Inputs, Request
 
 if TYPE_CHECKING:
-    from torchgauge.facts.curve import BatchCurve
-    from torchgauge.facts.fit import FitReport
+    from torchgauge.facts.fit import BatchCurve, FitReport
 
 _ALL = "all"
 

@@ -178,7 +178,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
 
 def _told(done: Calibrated) -> Page:
     """Return what a calibration came to: rates, and networks predicted and measured."""
-    from torchgauge.render.page import Column, Fact, Facts, Page, table_of
+    from torchgauge.render.page import Column, Facts, Page, fact, table_of
 
     machine = done.calibration
     rates = (
@@ -187,11 +187,11 @@ def _told(done: Calibrated) -> Page:
     )
     error = f"± {format_percent(machine.error, 1.0)} for four of five of these networks"
     facts = (
-        Fact(label="At best", segments=rates),
-        Fact(label="Predictions", segments=(error,)),
-        Fact(label="Kept in", segments=(str(done.path),)),
+        fact("At best", *rates),
+        fact("Predictions", error),
+        fact("Kept in", str(done.path)),
     )
-    numbers = (Column(title=title) for title in ("Predicted", "Measured", "Ratio"))
+    numbers = (Column(title) for title in ("Predicted", "Measured", "Ratio"))
     rows = [
         (
             step.name,
@@ -201,5 +201,5 @@ def _told(done: Calibrated) -> Page:
         )
         for step in done.steps
     ]
-    table = table_of((Column(title="Network", is_number=False), *numbers), rows)
+    table = table_of((Column("Network", is_number=False), *numbers), rows)
     return Page(title=(str(machine.cpu),), blocks=(Facts(facts=facts), table))

@@ -216,9 +216,9 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 def _page(package: Package) -> Page:
     """Return what is shown of a package."""
-    from torchgauge.render.page import Fact, Facts, Notes, Page
+    from torchgauge.render.page import Facts, Notes, Page, fact
 
-    facts = [Fact(label=label, segments=tuple(segments)) for label, *segments in _lines(package)]
+    facts = [fact(label, *segments) for label, *segments in _lines(package)]
     notes = Notes(heading="Notes", lines=tuple(package.notes), calm=len(package.notes))
     title = (package.report.model_name, "package")
     shown = (notes,) if package.notes else ()

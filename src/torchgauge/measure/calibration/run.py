@@ -15,7 +15,7 @@ import torch
 from torchgauge.devices.cpu_file import VARIABLE, calibration_path
 from torchgauge.errors import UsageError
 from torchgauge.estimate.time.cpu.calibration import Calibration
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
 from torchgauge.measure.calibration.case import Case
 from torchgauge.measure.calibration.convolutions import convolutions
 from torchgauge.measure.calibration.distances import caches

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.render.formats.latex import problem_lines
-from torchgauge.render.page import Data, Facts, Notes, Page, Problem, Table, printable
+from torchgauge.render.page import Data, Facts, Notes, Page, Problem, printable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +22,7 @@ class CsvFormat:
     def render(self, page: Page) -> str:
         """Return the page as CSV; the last line has no newline."""
         cleaned = printable(page)
-        data = cleaned.data or _first_table(cleaned)
+        data = cleaned.data or _from_facts(cleaned)
         stream = io.StringIO()
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(data.columns)
@@ -46,12 +46,7 @@ def _plain(value: object) -> object:
     return safe(value) if isinstance(value, str) else "" if value is None else value
 
 
-def _first_table(page: Page) -> Data:
-    for block in page.blocks:
-        if isinstance(block, Table):
-            rows = tuple(tuple(cell.full for cell in row.cells) for row in block.rows)
-            columns = tuple(column.title for column in block.columns)
-            return Data(columns=columns, rows=rows, is_complete=False)
+def _from_facts(page: Page) -> Data:
     facts = [fact for block in page.blocks if isinstance(block, Facts) for fact in block.facts]
     rows = tuple((fact.label, " · ".join(fact.segments)) for fact in facts)
     return Data(columns=("what", "value"), rows=rows, is_complete=False)

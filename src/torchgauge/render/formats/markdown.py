@@ -19,6 +19,9 @@ from torchgauge.render.page import (
     printable,
 )
 
+_QUOTED = ("input", "error")
+"""Entries of a problem that are quoted as they are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MarkdownFormat:
@@ -92,15 +95,12 @@ def _cells(row: Row, table: Table) -> Iterator[str]:
 
 def _problem(block: Problem) -> Iterator[str]:
     yield f"**{escape(f'{block.kind} {block.heading}'.strip())}**"
-    yield ""
     if block.text:
-        yield escape(block.text)
-        yield ""
-    for label, text in block.entries:
-        yield f"- {label}: {code(text) if label in ('input', 'error') else escape(text)}"
-    for heading, commands in (("", block.commands), ("or", block.alternative)):
+        yield f"\n{escape(block.text)}"
+    for number, (label, text) in enumerate(block.entries):
+        start = "" if number else "\n"
+        yield f"{start}- {label}: {code(text) if label in _QUOTED else escape(text)}"
+    for heading, commands in (("", block.commands), ("\nor\n", block.alternative)):
         if commands:
             yield heading
-            yield "```sh"
-            yield from commands
-            yield "```"
+            yield "\n".join(["```sh", *commands, "```"])

@@ -117,6 +117,11 @@ class _Writer:
         label = margin + pad(fact.label, width)
         indent = " " * cell_len(label)
         first, *rest = self._wrap(fact.segments, first=indent, indent=indent)
+        optional = 0 if self._details else min(fact.optional, len(fact.segments) - 1)
+        for left_out in range(1, optional + 1):
+            if rest:
+                segments = fact.segments[:-left_out]
+                first, *rest = self._wrap(segments, first=indent, indent=indent)
         text = first.removeprefix(indent)
         tone = _TONES.get(fact.tone, "")
         yield self._style(label, _BOLD) + self._style(text, tone)

@@ -7,14 +7,14 @@ are cut only when no more than one other column is left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import zip_longest
 
 from rich.cells import cell_len
 
 from torchgauge.render.layout import pad, shorten, wrap
-from torchgauge.render.page import Column, Row, Table
+from torchgauge.render.page import Row, Table
 
 _GAP = 2
 _SMALLEST_TEXT = 20
@@ -34,53 +34,45 @@ class Signs:
     rule: str
     ellipsis: str
     dot: str
+    times: str
 
 
-UNICODE = Signs("├─ ", "└─ ", "│  ", "─", "…", "·")
-ASCII = Signs("|- ", "`- ", "|  ", "-", "..", "|")
+UNICODE = Signs("├─ ", "└─ ", "│  ", "─", "…", "·", "×")
+ASCII = Signs("|- ", "`- ", "|  ", "-", "..", "|", "x")
 
 
-@dataclass(frozen=True, slots=True)
-class _Form:
-    """How the first column is written."""
-
-    joined: bool
-    """The type stands after the name."""
-    short: bool
-    """Remarks and cells take their shorter form."""
-
-
-_FORMS = (_Form(False, False), _Form(True, False), _Form(True, True))
+_FORMS = ((False, False), (True, False), (True, True))
+"""Whether the type stands after the name, and whether remarks and cells take a shorter form."""
 
 
 class TextTable:
     """The columns of a table that fit into a width, and its lines."""
 
     def __init__(self, table: Table, width: int | None, signs: Signs) -> None:
-        self._table = table
-        self._columns = table.columns
+        self._columns, self._rows = table.columns, table.rows
         self._room = _ENDLESS if width is None else width
         self._signs = signs
         self._trees = list(self._drawn_trees())
-        self._names: dict[tuple[_Form, frozenset[str]], list[str]] = {}
-        self.kept, self._form, self._widths = self._fitted()
+        self._sizes = [self._natural(index) for index in range(len(self._columns))]
+        self._fit()
 
     @property
-    def left_out(self) -> tuple[str, ...]:
+    def titles(self) -> list[str]:
+        """Return the titles of the columns that are shown."""
+        return [self._columns[index].title for index in self._shown]
+
+    @property
+    def left_out(self) -> list[str]:
         """Return the titles of the columns that have no room."""
-        joined = self._form.joined
-        return tuple(
-            column.title for column in self._columns
-            if column not in self.kept and not (joined and column in self._joining)
-        )  # fmt: skip
+        there = {*self._shown, *self._joined}
+        return [item.title for index, item in enumerate(self._columns) if index not in there]
 
     def head(self) -> str:
         """Return the line of titles."""
-        texts = [
-            shorten(column.title, width, self._signs.ellipsis)
-            for column, width in zip(self.kept, self._widths, strict=True)
-        ]
-        return self._line(texts)
+        return self._line(
+            shorten(title, width, self._signs.ellipsis)
+            for title, width in zip(self.titles, self._widths, strict=True)
+        )
 
     def rule(self) -> str:
         """Return a line as wide as the table."""
@@ -88,119 +80,93 @@ class TextTable:
 
     def rows(self) -> Iterator[tuple[Row, list[str]]]:
         """Yield each row with its lines; all but those of sentences have one."""
-        names = self._names_in(self._form, self._titles(self.kept))
-        for index, row in enumerate(self._table.rows):
-            texts = [names[index], *(self._cell(row, column) for column in self.kept[1:])]
-            lines = [
-                list(wrap([text], width, indent="  ")) if column.wraps
+        for row, name in zip(self._rows, self._names, strict=True):
+            texts = [name, *(self._chosen(row, i) for i in range(1, len(self._shown)))]
+            cells = [
+                list(wrap([text], width, indent="  "))
+                if self._columns[index].wraps
                 else [self._cut(text, width)]
-                for text, column, width in zip(texts, self.kept, self._widths, strict=True)
-            ]  # fmt: skip
-            height = max(map(len, lines))
-            yield (
-                row,
-                [
-                    self._line([line[i] if i < len(line) else "" for line in lines])
-                    for i in range(height)
-                ],
-            )
+                for text, index, width in zip(texts, self._shown, self._widths, strict=True)
+            ]
+            yield row, [self._line(line) for line in zip_longest(*cells, fillvalue="")]
 
     # ------------------------------------------------------------------------ what fits
 
-    def _fitted(self) -> tuple[tuple[Column, ...], _Form, list[int]]:
-        kept = list(self._columns)
-        while True:
-            for form in _FORMS:
-                shown = tuple(
-                    column for column in kept if not (form.joined and column in self._joining)
-                )
-                self._joined_now = tuple(column for column in kept if column in self._joining)
-                widths = self._sized(shown, form)
-                if widths is not None:
-                    return shown, form, widths
+    def _fit(self) -> None:
+        """Choose the columns, how the first one is written, and the widths."""
+        kept = list(range(len(self._columns)))
+        while not any(self._fits(kept, *form) for form in _FORMS):
             if len(kept) <= 2:
-                return self._squeezed(tuple(kept))
-            kept.remove(min(kept[1:], key=lambda column: column.keep))
-            self._names.clear()
+                self._squeeze(kept)
+                return
+            kept.remove(min(kept[1:], key=lambda index: self._columns[index].keep))
 
-    def _sized(self, shown: tuple[Column, ...], form: _Form) -> list[int] | None:
-        """Return the widths of columns that fit; sentences take the room that is left."""
-        widths = [self._natural(column, shown, form) for column in shown]
+    def _fits(self, kept: list[int], is_joined: bool, is_short: bool) -> bool:
+        self._joined = [i for i in kept if is_joined and self._columns[i].joins_name]
+        self._shown = [i for i in kept if i not in self._joined]
+        self._widths = self._natural_widths(is_short)
         least = [
-            min(width, _SMALLEST_TEXT) if column.wraps else width
-            for column, width in zip(shown, widths, strict=True)
+            min(width, _SMALLEST_TEXT) if self._columns[index].wraps else width
+            for index, width in zip(self._shown, self._widths, strict=True)
         ]
-        room = self._room - _GAP * (len(shown) - 1)
-        spare = room - sum(least)
-        if spare < 0:
-            return None
-        for index, column in enumerate(shown):
-            if column.wraps:
-                more = min(widths[index] - least[index], spare)
-                least[index] += more
-                spare -= more
-        return least
+        spare = self._room - _GAP * (len(least) - 1) - sum(least)
+        for place, width in enumerate(self._widths):  # sentences take the room that is left
+            more = max(min(width - least[place], spare), 0)
+            least[place] += more
+            spare -= more
+        self._widths = least
+        return spare >= 0
 
-    def _squeezed(self, kept: tuple[Column, ...]) -> tuple[tuple[Column, ...], _Form, list[int]]:
-        """Return the names, cut if need be, and the last other column where it has room."""
-        form = _Form(joined=False, short=True)
-        self._joined_now = ()
-        if len(kept) == 2:
-            width = self._natural(kept[1], kept, form)
-            room = self._room - _GAP - width
-            if room >= _SMALLEST_TEXT:
-                return kept, form, [min(self._natural(kept[0], kept, form), room), width]
-        return kept[:1], form, [min(self._natural(kept[0], kept[:1], form), self._room)]
+    def _natural_widths(self, is_short: bool) -> list[int]:
+        shown = {self._columns[index].title for index in self._shown}
+        self._names = [
+            self._name(row, tree, shown, is_short)
+            for row, tree in zip(self._rows, self._trees, strict=True)
+        ]
+        first = max(map(cell_len, [self._columns[0].title, *self._names]))
+        return [first, *(self._sizes[index][is_short] for index in self._shown[1:])]
 
-    @cached_property
-    def _joining(self) -> tuple[Column, ...]:
-        return tuple(column for column in self._columns if column.joins_name)
+    def _squeeze(self, kept: list[int]) -> None:
+        """Cut the names, and leave the last other column out where that is not enough."""
+        self._joined, self._shown = [], kept
+        others = self._natural_widths(True)[1:]
+        room = self._room - sum(_GAP + width for width in others)
+        if others and room < _SMALLEST_TEXT:
+            self._shown, others, room = kept[:1], [], self._room
+        self._widths = [min(self._natural_widths(True)[0], room), *others]
 
-    def _titles(self, shown: tuple[Column, ...]) -> frozenset[str]:
-        return frozenset(column.title for column in shown)
-
-    def _natural(self, column: Column, shown: tuple[Column, ...], form: _Form) -> int:
-        if column is self._columns[0]:
-            texts = self._names_in(form, self._titles(shown))
-        else:
-            pick = -1 if form.short else 0
-            texts = [self._variants(row, column)[pick] for row in self._table.rows]
-        return max([cell_len(column.title), *map(cell_len, texts)])
+    def _natural(self, index: int) -> tuple[int, int]:
+        """Return the width of a column with whole cells, and with the shorter form of each."""
+        variants = [self._variants(row, index) for row in self._rows]
+        title = cell_len(self._columns[index].title)
+        full = max((cell_len(texts[0]) for texts in variants), default=0)
+        short = max((cell_len(texts[-1]) for texts in variants), default=0)
+        return max(title, full), max(title, short)
 
     # ------------------------------------------------------------------------ what is written
 
-    def _variants(self, row: Row, column: Column) -> tuple[str, ...]:
-        instead = next((item for item in row.remarks if item.instead_of == column.title), None)
-        if instead is not None:
-            return instead.full, instead.short
-        return row.cells[self._columns.index(column)].variants
+    def _variants(self, row: Row, index: int) -> tuple[str, ...]:
+        title = self._columns[index].title
+        for remark in row.remarks:
+            if remark.instead_of == title:
+                return remark.full, remark.short
+        return row.cells[index].variants
 
-    def _cell(self, row: Row, column: Column) -> str:
-        width = self._widths[self.kept.index(column)]
-        variants = self._variants(row, column)
-        fitting = (text for text in variants if column.wraps or cell_len(text) <= width)
-        return next(fitting, variants[-1])
+    def _chosen(self, row: Row, place: int) -> str:
+        index, width = self._shown[place], self._widths[place]
+        variants = self._variants(row, index)
+        is_open = self._columns[index].wraps
+        return next((text for text in variants if is_open or cell_len(text) <= width), variants[-1])
 
-    def _names_in(self, form: _Form, titles: frozenset[str]) -> list[str]:
-        key = (form, titles)
-        if key not in self._names:
-            self._names[key] = [
-                self._name(row, tree, form, titles)
-                for row, tree in zip(self._table.rows, self._trees, strict=True)
-            ]
-        return self._names[key]
-
-    def _name(self, row: Row, tree: str, form: _Form, titles: frozenset[str]) -> str:
-        name = row.cells[0].full
-        if form.joined:
-            kinds = [row.cells[self._columns.index(column)].full for column in self._joined_now]
-            name = " ".join(text for text in (name, *kinds) if text)
+    def _name(self, row: Row, tree: str, shown: set[str], is_short: bool) -> str:
+        kinds = (row.cells[index].full for index in self._joined)
+        name = " ".join(text for text in (row.cells[0].full, *kinds) if text)
         if row.count > 1:
-            name += f" {'x' if self._signs is ASCII else '×'} {row.count}"
-        remarks = [item for item in row.remarks if item.instead_of not in titles]
+            name += f" {self._signs.times} {row.count}"
+        remarks = [item for item in row.remarks if item.instead_of not in shown]
         if not remarks:
             return tree + name
-        texts = [item.short if form.short else item.full for item in remarks]
+        texts = [item.short if is_short else item.full for item in remarks]
         return f"{tree}{name} ({', '.join(texts)})"
 
     def _cut(self, text: str, width: int) -> str:
@@ -212,21 +178,18 @@ class TextTable:
             return shorten(name, room, self._signs.ellipsis) + bracket + mark
         return shorten(text, width, self._signs.ellipsis)
 
-    def _line(self, texts: list[str]) -> str:
+    def _line(self, texts: Iterable[str]) -> str:
         padded = [
-            pad(text, width, right=column.is_number)
-            for text, column, width in zip(texts, self.kept, self._widths, strict=True)
+            pad(text, width, right=self._columns[index].is_number)
+            for text, index, width in zip(texts, self._shown, self._widths, strict=True)
         ]
         return (" " * _GAP).join(padded).rstrip()
 
     def _drawn_trees(self) -> Iterator[str]:
         """Yield what stands before each row's name."""
-        open_levels: dict[int, bool] = {}
-        for row in self._table.rows:
+        signs, open_levels = self._signs, dict[int, bool]()
+        for row in self._rows:
             open_levels[row.level] = not row.is_last
-            bars = "".join(
-                self._signs.bar if open_levels.get(level) else "   "
-                for level in range(1, row.level)
-            )
-            end = self._signs.corner if row.is_last else self._signs.tee
-            yield bars + end if row.level else ""
+            above = range(1, row.level)
+            bars = "".join(signs.bar if open_levels.get(level) else "   " for level in above)
+            yield bars + (signs.corner if row.is_last else signs.tee) if row.level else ""

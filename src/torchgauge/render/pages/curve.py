@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from torchgauge.facts.curve import KNEE_SHARE, BatchCurve, BatchPoint
+from torchgauge.facts.fit import KNEE_SHARE, BatchCurve, BatchPoint
 from torchgauge.facts.precision import precision_text
-from torchgauge.render.page import Column, Data, Fact, Facts, Page, Tone, table_of
+from torchgauge.render.page import Column, Data, Fact, Facts, Page, Tone, fact, table_of
 from torchgauge.render.pages.fit import VERDICTS
 from torchgauge.units import format_bytes, format_milliseconds, format_percent, format_rate
 
 _COLUMNS = (
-    Column(title="Batch", is_number=False),
-    Column(title="Step", keep=80),
-    Column(title="Samples/s", keep=95),
-    Column(title="On the device", keep=90),
-    Column(title="Bound by", is_number=False, keep=60),
-    Column(title="Verdict", is_number=False, keep=70),
+    Column("Batch", is_number=False),
+    Column("Step", keep=80),
+    Column("Samples/s", keep=95),
+    Column("On the device", keep=90),
+    Column("Bound by", is_number=False, keep=60),
+    Column("Verdict", is_number=False, keep=70),
 )
 
 
@@ -32,7 +32,7 @@ def curve_page(curve: BatchCurve) -> Page:
         ),
     )  # fmt: skip
     precision = precision_text(curve.precision, curve.parameter_dtypes)
-    times = Fact(label="Times", segments=(f"predicted, ± {format_percent(curve.error, 1.0)}",))
+    times = fact("Times", f"predicted, ± {format_percent(curve.error, 1.0)}")
     return Page(
         title=(curve.model_name, curve.mode, precision, curve.device),
         blocks=(Facts(facts=(_knee(curve), times)), table_of(_COLUMNS, rows), data),
@@ -43,14 +43,12 @@ def _knee(curve: BatchCurve) -> Fact:
     knee = curve.knee
     if knee is None:
         text = "none: no batch size that was traced fits"
-        return Fact(label="Knee", segments=(text,), tone=Tone.BAD)
+        return fact("Knee", text, tone=Tone.BAD)
     share, rate = format_percent(KNEE_SHARE, 1.0), format_rate(knee.samples_per_second)
-    return Fact(
-        label="Knee",
-        segments=(
-            f"batch {knee.batch}, the smallest with {share} of the best throughput",
-            f"{rate} samples/s in {format_bytes(knee.device_bytes)}",
-        ),
+    return fact(
+        "Knee",
+        f"batch {knee.batch}, the smallest with {share} of the best throughput",
+        f"{rate} samples/s in {format_bytes(knee.device_bytes)}",
         tone=Tone.GOOD,
     )
 

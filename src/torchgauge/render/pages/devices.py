@@ -11,7 +11,7 @@ from typing import Any
 from torchgauge.devices import Arithmetic, Device
 from torchgauge.devices.device import rate_field
 from torchgauge.devices.local import LocalGpu
-from torchgauge.render.page import Column, Data, Fact, Facts, Notes, Page, table_of
+from torchgauge.render.page import Column, Data, Fact, Facts, Notes, Page, fact, table_of
 from torchgauge.units import format_bytes
 
 UNKNOWN, LACKING, DERIVED = "?", "none", "~"
@@ -44,8 +44,8 @@ def devices_page(shown: DeviceList) -> Page:
     """Return what is shown of devices."""
     facts = [_local(gpu) for gpu in shown.local]
     if not facts:
-        facts = [Fact(label="GPUs here", segments=("none found on this machine",))]
-    facts.append(Fact(label="Listed", segments=(f"{len(shown.devices)} of {shown.known} devices",)))
+        facts = [fact("GPUs here", "none found on this machine")]
+    facts.append(fact("Listed", f"{len(shown.devices)} of {shown.known} devices"))
     rows = [tuple(write(device) for _, write in _COLUMNS) for device in shown.devices]
     legend = (
         "Usable: memory as the driver reports it. CC: compute capability. fp32 … int8: peak dense "
@@ -79,7 +79,7 @@ def _local(gpu: LocalGpu) -> Fact:
     if gpu.free_bytes is not None:
         memory = f"{format_bytes(gpu.free_bytes)} of {total} free"
     segments = (f"{gpu.name} ({called})", memory, f"read with {gpu.read_with}")
-    return Fact(label=f"GPU {gpu.index} here", segments=segments)
+    return fact(f"GPU {gpu.index} here", *segments)
 
 
 def device_fields(device: Device) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _plain(value: object) -> str:
 def _column(
     title: str, keep: int, write: Callable[[Device], str], *, is_number: bool = True
 ) -> tuple[Column, Callable[[Device], str]]:
-    return Column(title=title, keep=keep, is_number=is_number), write
+    return Column(title, keep=keep, is_number=is_number), write
 
 
 def _columns() -> Iterator[tuple[Column, Callable[[Device], str]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from torchgauge.facts.fit import (
     Alternative,
@@ -15,8 +16,6 @@ from torchgauge.facts.fit import (
     Verdict,
 )
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.precision import precision_text
-from torchgauge.facts.scenario import ZeroGrad
 from torchgauge.render.page import (
     Block,
     Column,
@@ -27,8 +26,11 @@ from torchgauge.render.page import (
     Page,
     Table,
     Tone,
+    fact,
+    notes_of,
     table_of,
 )
+from torchgauge.render.pages.settings import settings
 from torchgauge.units import format_bytes, format_count, format_number_of, format_percent
 
 FAST = 8
@@ -54,28 +56,11 @@ def fit_page(report: FitReport) -> Page:
 
 
 def _title(report: FitReport, single: bool) -> Iterator[str]:
-    scenario = report.scenario
+    # With several devices the table has them.
+    scenario = report.scenario if single else replace(report.scenario, device="cpu")
     yield report.model_name
     yield from report.inputs
-    yield str(scenario.mode)
-    if scenario.is_training:
-        yield str(scenario.optimizer)
-    yield precision_text(scenario.precision, report.parameter_dtypes)
-    for field in ("checkpointing", "ema", "gradient_clipping", "channels_last"):
-        if getattr(scenario, field):
-            yield field.replace("_", " ")
-    if scenario.offload_activations:
-        yield "activations in CPU memory"
-    if scenario.accumulation > 1:
-        yield f"{scenario.accumulation} micro-batches"
-    if scenario.zero_grad is not ZeroGrad.BEFORE_FORWARD:
-        yield f"zero_grad {scenario.zero_grad}"
-    if scenario.optimizer_implementation is not None:
-        yield f"{scenario.optimizer_implementation} optimizer"
-    if scenario.allocator:
-        yield scenario.allocator
-    if single:
-        yield scenario.device
+    yield from settings(scenario, report.parameter_dtypes)
 
 
 # ---------------------------------------------------------------------------- answers
@@ -84,18 +69,18 @@ def _title(report: FitReport, single: bool) -> Iterator[str]:
 def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
     if single:
         yield from _verdict(report.devices[0])
-        yield Fact(label="Peak", segments=(f"in {report.peak_at}",))
+        yield fact("Peak", f"in {report.peak_at}")
     else:
         count = sum(device.verdict.runs for device in report.devices)
         tone = Tone.GOOD if count == len(report.devices) else Tone.WARNING if count else Tone.BAD
         text = f"on {count} of {format_number_of(len(report.devices), 'device')}"
-        yield Fact(label="Fits", segments=(text,), tone=tone)
+        yield fact("Fits", text, tone=tone)
     if report.largest_batch is not None:
-        yield Fact(label="Largest batch", segments=tuple(_largest(report.largest_batch, "sample")))
+        yield fact("Largest batch", *_largest(report.largest_batch, "sample"))
     if report.cache is not None:
         yield from _cache_facts(report.cache)
     for gpu in report.local:
-        yield Fact(label=f"GPU {gpu.index} here", segments=(_local(gpu),))
+        yield fact(f"GPU {gpu.index} here", _local(gpu))
 
 
 def _verdict(device: DeviceFit) -> Iterator[Fact]:
@@ -107,39 +92,32 @@ def _verdict(device: DeviceFit) -> Iterator[Fact]:
     share = format_percent(abs(room), device.usable_bytes)
     if device.verdict is Verdict.FITS:
         text = f"yes: {sizes} ({share} to spare)"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.GOOD)
+        yield fact("Fits", text, tone=Tone.GOOD)
         return
     if device.verdict is Verdict.FRAGMENTED:
         text = f"only by giving cached memory back, which costs time: {sizes}"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.WARNING)
+        yield fact("Fits", text, tone=Tone.WARNING)
     else:
         text = f"no: {sizes} ({format_bytes(-room)} too little)"
-        yield Fact(label="Fits", segments=(text,), tone=Tone.BAD)
+        yield fact("Fits", text, tone=Tone.BAD)
     if device.minimum_bytes is not None:
         least = format_bytes(device.minimum_bytes + device.context_bytes)
         text = f"{least} with the CUDA context, where cached memory is given back"
-        yield Fact(label="At the least", segments=(text,))
+        yield fact("Minimum", text)
 
 
 def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
     size, per_token = format_bytes(cache.cache_bytes), format_bytes(cache.bytes_per_token)
-    yield Fact(
-        label="KV cache",
-        segments=(
-            f"{size} for {cache.context:,} tokens per sequence",
-            f"{per_token} per token",
-            f"{cache.kind} cache",
-        ),
+    yield fact(
+        "KV cache",
+        f"{size} for {cache.context:,} tokens per sequence",
+        f"{per_token} per token",
+        f"{cache.kind} cache",
     )
     prefill, decode = format_bytes(cache.prefill_peak_bytes), format_bytes(cache.decode_peak_bytes)
-    yield Fact(
-        label="Tensors",
-        segments=(f"{prefill} at most in the prefill", f"{decode} for the last token"),
-    )
+    yield fact("Tensors", f"{prefill} at most in the prefill", f"{decode} for the last token")
     if cache.largest_context is not None:
-        yield Fact(
-            label="Largest context", segments=tuple(_largest(cache.largest_context, "token"))
-        )
+        yield fact("Largest context", *_largest(cache.largest_context, "token"))
 
 
 def _largest(largest: Largest, unit: str) -> Iterator[str]:
@@ -181,7 +159,7 @@ def _breakdown(report: FitReport) -> Table:
         for part, nbytes in report.breakdown.items()
     ]
     rows.append(("Used on the device", format_bytes(total), ""))
-    columns = (Column(title="Part", is_number=False), Column(title="Size"), Column(title="Share"))
+    columns = (Column("Part", is_number=False), Column("Size"), Column("Share"))
     return table_of(columns, rows, heading="What the memory is for, at the peak")
 
 
@@ -203,11 +181,11 @@ def _devices(report: FitReport) -> Table:
         for device in sorted(report.devices, key=lambda d: (d.usable_bytes, d.device))
     ]
     columns = (
-        Column(title="Device", is_number=False),
-        Column(title="Usable", keep=70),
-        Column(title="Needed", keep=80),
-        Column(title="Headroom", keep=60),
-        Column(title="Verdict", is_number=False, keep=90),
+        Column("Device", is_number=False),
+        Column("Usable", keep=70),
+        Column("Needed", keep=80),
+        Column("Headroom", keep=60),
+        Column("Verdict", is_number=False, keep=90),
     )
     return table_of(columns, rows)
 
@@ -215,11 +193,11 @@ def _devices(report: FitReport) -> Table:
 def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
     heading = "What would free memory" if report.verdict.runs else "What would make it fit"
     columns = (
-        Column(title="Change", is_number=False, wraps=True),
-        Column(title="Needed", keep=80),
-        Column(title="Saves", keep=90),
-        Column(title="Extra FLOPs", keep=70),
-        Column(title="Verdict", is_number=False, keep=60),
+        Column("Change", is_number=False, wraps=True),
+        Column("Needed", keep=80),
+        Column("Saves", keep=90),
+        Column("Extra FLOPs", keep=70),
+        Column("Verdict", is_number=False, keep=60),
     )
     rows = [_alternative(item, report.total_flops) for item in useful]
     return table_of(columns, rows, heading=f"{heading}, each traced")
@@ -251,34 +229,25 @@ def _share(part: int, whole: int) -> str:
 def _notes(report: FitReport) -> Iterator[Notes]:
     said = set(report.warnings)
     others = [text for device in report.devices for text in device.warnings if text not in said]
-    uncounted = [f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
     guessed = guesses(report.assumptions)
-    for heading, lines in (
+    yield from notes_of(
         ("Warnings", [*report.warnings, *others]),
-        ("Not counted", uncounted),
+        ("Not counted", (f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted)),
         ("Guessed", guessed),
-    ):
-        if lines:
-            notes = tuple(lines)
-            yield Notes(heading=heading, lines=notes, tone=Tone.WARNING, calm=_CALM_NOTES)
-    about = [
-        f"{' + '.join(item.changes)}: {item.note}" for item in report.alternatives if item.note
-    ]
-    useless = [
-        f"{' + '.join(item.changes)} needs {format_bytes(-item.saved_bytes)} more"
-        if item.saved_bytes
-        else f"{' + '.join(item.changes)} needs as much"
-        for item in report.alternatives
-        if item.saved_bytes <= 0
-    ]
-    not_tried = [f"{item.name}: {item.why}" for item in report.not_tried]
-    assumed = [text for text in report.assumptions if text not in guessed]
-    for heading, lines in (
-        ("About these changes", about), ("Changes without a saving", useless),
-        ("Changes not tried", not_tried), ("Assumptions", assumed),
-    ):  # fmt: skip
-        if lines:
-            yield Notes(heading=heading, lines=tuple(lines))
+        tone=Tone.WARNING,
+        calm=_CALM_NOTES,
+    )
+    named = [(" + ".join(item.changes), item) for item in report.alternatives]
+    useless = [(name, -item.saved_bytes) for name, item in named if item.saved_bytes <= 0]
+    yield from notes_of(
+        ("About these changes", (f"{name}: {item.note}" for name, item in named if item.note)),
+        (
+            "Changes without a saving",
+            (f"{name} needs {format_bytes(more)} more" for name, more in useless),
+        ),
+        ("Changes not tried", (f"{item.name}: {item.why}" for item in report.not_tried)),
+        ("Assumptions", (text for text in report.assumptions if text not in guessed)),
+    )
 
 
 def _data(report: FitReport) -> Data:

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Sequence
 
 from torchgauge.facts.guess import guesses
 from torchgauge.facts.memory import MemoryEstimate
-from torchgauge.facts.precision import dtypes_of, precision_text
+from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.query import has_run
 from torchgauge.facts.report import Report
-from torchgauge.facts.scenario import Precision, Scenario, ZeroGrad
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import OUTSIDE, Phase
-from torchgauge.render.page import Block, Fact, Facts, Notes, Page, Problem, Tone
+from torchgauge.render.page import Block, Fact, Facts, Notes, Page, Problem, Tone, fact, notes_of
 from torchgauge.render.pages.report_details import (
     MEASURES,
     details,
@@ -23,6 +22,7 @@ from torchgauge.render.pages.report_details import (
     missing_formulas,
     role_name,
 )
+from torchgauge.render.pages.settings import settings
 from torchgauge.render.shapes import named_value
 from torchgauge.render.tree.parts import Part, build_parts
 from torchgauge.render.tree.rows import ModuleTable, TreeOptions
@@ -99,16 +99,17 @@ def _failure(report: Report) -> Problem:
 
 def _doubts(report: Report) -> Iterator[Notes]:
     """Yield what the calm view must not hide: what was not counted, guessed, warned about."""
-    uncounted = tuple(
+    uncounted = (
         f"{entry.op}, {format_number_of(entry.calls, 'call')}: {entry.why}"
         for entry in missing_formulas(report)
     )
-    guessed = tuple(guesses(report.assumptions))
-    for heading, lines in (
-        ("Warnings", report.warnings), ("Not counted", uncounted), ("Guessed", guessed),
-    ):  # fmt: skip
-        if lines:
-            yield Notes(heading=heading, lines=lines, tone=Tone.WARNING, calm=_CALM_NOTES)
+    return notes_of(
+        ("Warnings", report.warnings),
+        ("Not counted", uncounted),
+        ("Guessed", guesses(report.assumptions)),
+        tone=Tone.WARNING,
+        calm=_CALM_NOTES,
+    )
 
 
 # ---------------------------------------------------------------------------- title
@@ -124,52 +125,10 @@ def _title(report: Report) -> Iterator[str]:
         shown.append(f"B = {report.batch_size}")
     if shown:
         yield ", ".join(shown)
-    yield from _settings(report)
+    yield from settings(report.scenario, dtypes_of(report))
     if report.failure is not None:
         yield f"failed in {report.failure.phase}"
     yield str(report.execution) if has_run(report) else "structure only"
-
-
-def _settings(report: Report) -> Iterator[str]:
-    scenario = report.scenario
-    yield str(scenario.mode)
-    if scenario.is_training:
-        yield str(scenario.optimizer)
-    # float32 all over goes without saying unless it was asked for.
-    dtypes = dtypes_of(report)
-    if scenario.precision != Precision.AS_BUILT or not set(dtypes) <= {"float32"}:
-        yield precision_text(scenario.precision, dtypes)
-    if scenario.device != "cpu":
-        yield scenario.device
-    if scenario.checkpointing:
-        kind = scenario.checkpointing
-        yield "checkpointing" if kind is True else f"{kind} checkpointing"
-    if scenario.offload_activations:
-        yield "activations in CPU memory"
-    if scenario.accumulation > 1:
-        yield f"{scenario.accumulation} micro-batches"
-    yield from _less_common(scenario)
-
-
-def _less_common(scenario: Scenario) -> Iterator[str]:
-    """Yield the settings that differ from what most runs have."""
-    for name, value in dict(scenario.optimizer_options).items():
-        yield f"{name}={value}"
-    for is_on, text in (
-        (scenario.is_training and scenario.loss != "auto", f"loss {scenario.loss}"),
-        (bool(scenario.optimizer_implementation), f"{scenario.optimizer_implementation} optimizer"),
-        (scenario.zero_grad is not ZeroGrad.BEFORE_FORWARD, f"zero_grad {scenario.zero_grad}"),
-        (scenario.gradient_clipping, "gradient clipping"),
-        (scenario.ema, "moving average of the parameters"),
-        (scenario.channels_last, "channels last"),
-        (scenario.cudnn_benchmark, "cuDNN benchmark"),
-        (scenario.compiled, "compiled"),
-        (bool(scenario.allocator), f"allocator {scenario.allocator}"),
-        (scenario.first_step, "first step"),
-        (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),
-    ):
-        if is_on:
-            yield text
 
 
 # ---------------------------------------------------------------------------- answers
@@ -181,24 +140,24 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
     if memory is not None and memory.fits is not None:
         yield _fits(report, memory)
     if time is not None and has_run(report):
-        yield Fact(label="Time", segments=tuple(_time(time)))
-    yield Fact(label="Params", segments=tuple(_parameters(report, parts)))
+        yield fact("Time", *_time(time), optional=1)
+    yield fact("Params", *_parameters(report, parts), optional=1)
     if not has_run(report):
         if report.failure is None:
-            yield Fact(label="Not run", segments=(NOT_RUN,), tone=Tone.NOTICE)
+            yield fact("Not run", NOT_RUN, tone=Tone.NOTICE)
         return
     is_complete = not missing_formulas(report)
     tone = Tone.PLAIN if is_complete else Tone.WARNING
-    yield Fact(label="Compute", segments=tuple(_compute(report)), tone=tone)
+    yield fact("Compute", *_compute(report), tone=tone)
     if memory is not None:
-        yield Fact(label="Memory", segments=(_peak(report, memory),))
+        yield fact("Memory", *_peak(report, memory), optional=1)
     shares = tuple(
         f"{MEASURES[field]}: {text}"
         for field in heavy_fields(report)[:2]
         for text in heaviest(report, parts, field)
     )
     if shares:
-        yield Fact(label="Heaviest", segments=shares)
+        yield fact("Heaviest", *shares, optional=1)
 
 
 def _fits(report: Report, memory: MemoryEstimate) -> Fact:
@@ -206,12 +165,12 @@ def _fits(report: Report, memory: MemoryEstimate) -> Fact:
     sizes = f"{format_bytes(needed)} needed; {report.scenario.device} has {format_bytes(there)}"
     if not memory.fits:
         missing = f" ({format_bytes(needed - there)} too little)" if needed > there else ""
-        return Fact(label="Fits", segments=(f"no: {sizes}{missing}",), tone=Tone.BAD)
+        return fact("Fits", f"no: {sizes}{missing}", tone=Tone.BAD)
     if needed > there:
         text = f"only by giving cached memory back, which costs time: {sizes}"
-        return Fact(label="Fits", segments=(text,), tone=Tone.WARNING)
+        return fact("Fits", text, tone=Tone.WARNING)
     used = format_percent(needed, there)
-    return Fact(label="Fits", segments=(f"yes: {sizes} ({used} used)",), tone=Tone.GOOD)
+    return fact("Fits", f"yes: {sizes} ({used} used)", tone=Tone.GOOD)
 
 
 def _time(time: StepTime) -> Iterator[str]:
@@ -262,13 +221,12 @@ def _compute(report: Report) -> Iterator[str]:
         yield "all counted"
 
 
-def _peak(report: Report, memory: MemoryEstimate) -> str:
+def _peak(report: Report, memory: MemoryEstimate) -> Iterator[str]:
     so_far = "so far " if report.failure is not None else ""
     place = memory.peak_module or memory.peak_op
     text = f"peak {so_far}{format_bytes(memory.peak_allocated_bytes)} in {memory.peak_phase}"
-    text += f" at {place}" if place else ""
-    if not memory.at_peak or not memory.peak_allocated_bytes:
-        return text
-    role, nbytes = max(memory.at_peak.items(), key=lambda item: item[1])
-    share = format_share(nbytes, memory.peak_allocated_bytes)
-    return f"{text}, {share} {role_name(role).removeprefix('saved ')}"
+    yield text + (f" at {place}" if place else "")
+    if memory.at_peak and memory.peak_allocated_bytes:
+        role, nbytes = max(memory.at_peak.items(), key=lambda item: item[1])
+        share = format_share(nbytes, memory.peak_allocated_bytes)
+        yield f"{share} {role_name(role).removeprefix('saved ')}"

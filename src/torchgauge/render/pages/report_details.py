@@ -15,7 +15,7 @@ from torchgauge.facts.query import has_run, never_called, own_costs
 from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime, TimePrediction
 from torchgauge.facts.trace import NotCounted, Role
-from torchgauge.render.page import Fact, Facts, Notes
+from torchgauge.render.page import Facts, Notes, fact, notes_of
 from torchgauge.render.tree.parts import Part, innermost
 from torchgauge.units import (
     format_bytes,
@@ -106,7 +106,7 @@ def details(report: Report, parts: Part) -> Iterator[Facts]:
             groups.append(("Occupied", _occupied(report.phase_memory)))
     groups.append(("Heaviest layers", _heaviest_layers(report, parts)))
     for heading, pairs in groups:
-        facts = tuple(Fact(label=label, segments=tuple(texts)) for label, *texts in pairs)
+        facts = tuple(fact(label, *texts) for label, *texts in pairs)
         if facts:
             yield Facts(heading=heading, facts=facts, detail=True)
 
@@ -201,7 +201,10 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> _Pairs:
     """Yield what the allocator holds and what the device shows as used."""
     assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
     if report.scenario.is_training:
-        yield "Figures of", "the first step" if report.scenario.first_step else "a later step"
+        yield (
+            "Figures of",
+            "the first step" if report.scenario.first_step else "a step after the first",
+        )
     yield "Allocator", f"{format_bytes(memory.peak_reserved_bytes)} reserved"
     between = ""
     if "device_bytes" in memory.intervals:
@@ -210,7 +213,7 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> _Pairs:
     device = format_bytes(memory.device_bytes)
     yield "On the device", f"{device} with the CUDA context{between}"
     if memory.minimum_bytes is not None:
-        yield "Smallest limit", f"{format_bytes(memory.minimum_bytes)} for the allocator"
+        yield "Smallest limit", f"the step still runs in {format_bytes(memory.minimum_bytes)}"
 
 
 def _occupied(phases: tuple[PhaseMemory, ...]) -> _Pairs:
@@ -238,7 +241,7 @@ def _heaviest_layers(report: Report, parts: Part) -> _Pairs:
 def listed_notes(report: Report) -> Iterator[Notes]:
     """Yield the lists that a reader looks up."""
     guessed = set(guesses(report.assumptions))
-    found = (
+    return notes_of(
         ("Slowest operators", _slowest(report)),
         ("Largest tensors at the peak", _alive(report)),
         ("Operators worth speeding up", _worth(report)),
@@ -246,10 +249,6 @@ def listed_notes(report: Report) -> Iterator[Notes]:
         ("Shared parameters, counted once", _shared(report)),
         ("Assumptions", (text for text in report.assumptions if text not in guessed)),
     )
-    for heading, lines in found:
-        made = tuple(lines)
-        if made:
-            yield Notes(heading=heading, lines=made)
 
 
 def _slowest(report: Report) -> Iterator[str]:

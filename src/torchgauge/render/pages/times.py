@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torchgauge.facts.times import OUTSIDE, TimeComparison, TimeRow
-from torchgauge.render.page import (
-    Block,
-    Column,
-    Data,
-    Fact,
-    Facts,
-    Notes,
-    Page,
-    Table,
-    table_of,
-)
+from torchgauge.facts.time import OUTSIDE, TimeComparison, TimeRow
+from torchgauge.render.page import Block, Column, Data, Facts, Notes, Page, Table, fact, table_of
 from torchgauge.units import format_milliseconds
 
 TOP = 20
 """Rows of modules and of operators that are shown."""
 _COLUMNS = (
-    Column(title="Predicted", keep=80),
-    Column(title="Measured", keep=90),
-    Column(title="Ratio"),
+    Column("Predicted", keep=80),
+    Column("Measured", keep=90),
+    Column("Ratio"),
 )
 
 
@@ -37,8 +27,8 @@ def times_page(comparison: TimeComparison, *, top: int | None = TOP) -> Page:
         f"ratio {_ratio(total)}",
     )
     blocks: list[Block] = [
-        Facts(facts=(Fact(label="Step", segments=text),)),
-        table_of((Column(title="Phase", is_number=False), *_COLUMNS), phases),
+        Facts(facts=(fact("Step", *text),)),
+        table_of((Column("Phase", is_number=False), *_COLUMNS), phases),
     ]
     for what, rows in (("Module", comparison.modules), ("Operator", comparison.operators)):
         if rows:
@@ -56,8 +46,8 @@ def times_page(comparison: TimeComparison, *, top: int | None = TOP) -> Page:
 
 def _worst(what: str, rows: Sequence[TimeRow]) -> Table:
     columns = (
-        Column(title=what, is_number=False, wraps=True, is_code=True),
-        Column(title="Kind", is_number=False, keep=70),
+        Column(what, is_number=False, wraps=True, is_code=True),
+        Column("Kind", is_number=False, keep=70),
         *_COLUMNS,
     )
     cells = [(row.name or "(root)", row.kind or "–", *_figures(row)) for row in rows]

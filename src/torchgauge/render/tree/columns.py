@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torchgauge.errors import UsageError
@@ -58,67 +58,38 @@ class TreeColumn:
 
 LAYER = TreeColumn(name="layer", title="Layer", keep=1000)
 
-COLUMNS: dict[str, TreeColumn] = {
-    column.name: column
-    for column in (
-        TreeColumn(name="type", title="Type", keep=78),
-        TreeColumn(name="input", title="Input shape", keep=40),
-        TreeColumn(name="output", title=OUTPUT, keep=70),
-        TreeColumn(name="dtype", title="Dtype", keep=20),
-        TreeColumn(name="calls", title="Calls", keep=30),
-        TreeColumn(
-            name="params", title="Params", keep=100, field="params", write=format_integer,
-            raw_name="params",
-        ),
-        TreeColumn(name="percent", title="Params %", keep=35),
-        TreeColumn(
-            name="trainable", title="Trainable", keep=36, field="trainable_params",
-            write=format_integer, raw_name="trainable_params",
-        ),
-        TreeColumn(
-            name="param_bytes", title="Param size", keep=37, field="param_bytes",
-            write=format_bytes, raw_name="param_bytes",
-        ),
-        TreeColumn(name="macs", title="MACs", keep=80, field="macs", raw_name="forward_macs"),
-        TreeColumn(
-            name="flops", title="FLOPs", keep=60, field="macs", scale=2,
-            raw_name="forward_flops",
-        ),
-        TreeColumn(
-            name="backward_flops", title="Bwd FLOPs", keep=55, field="backward_flops",
-            raw_name="backward_flops",
-        ),
-        TreeColumn(
-            name="elementwise", title="Element-wise", keep=50, field="elementwise_flops",
-            raw_name="elementwise_flops",
-        ),
-        TreeColumn(
-            name="activation", title="Activation", keep=65, field="activation_bytes",
-            write=format_bytes, raw_name="activation_bytes",
-        ),
-        TreeColumn(
-            name="saved", title="Saved", keep=66, field="saved_activation_bytes",
-            write=format_bytes, raw_name="saved_activation_bytes",
-        ),
-        TreeColumn(
-            name="gradients", title="Gradients", keep=46, field="gradient_bytes",
-            write=format_bytes, raw_name="gradient_bytes",
-        ),
-        TreeColumn(
-            name="peak", title="Peak", keep=45, field="peak_allocated_bytes",
-            write=format_bytes, raw_name="peak_allocated_bytes",
-        ),
-        TreeColumn(
-            name="time", title="Time", keep=95, field="time_ms",
-            write=format_milliseconds, raw_name="time_ms",
-        ),
-        TreeColumn(
-            name="backward_time", title="Bwd time", keep=44, field="backward_time_ms",
-            write=format_milliseconds, raw_name="backward_time_ms",
-        ),
-        TreeColumn(name="time_percent", title="Time %", keep=94),
-    )
-}  # fmt: skip
+
+def _number(
+    name: str, title: str, keep: int, field: str, write: Callable[[Any], str] = format_count
+) -> TreeColumn:
+    return TreeColumn(name=name, title=title, keep=keep, field=field, raw_name=field, write=write)
+
+
+def _columns() -> Iterator[TreeColumn]:
+    yield TreeColumn(name="type", title="Type", keep=78)
+    yield TreeColumn(name="input", title="Input shape", keep=40)
+    yield TreeColumn(name="output", title=OUTPUT, keep=70)
+    yield TreeColumn(name="dtype", title="Dtype", keep=20)
+    yield TreeColumn(name="calls", title="Calls", keep=30)
+    yield _number("params", "Params", 100, "params", format_integer)
+    yield TreeColumn(name="percent", title="Params %", keep=35)
+    yield _number("trainable", "Trainable", 36, "trainable_params", format_integer)
+    yield _number("param_bytes", "Param size", 37, "param_bytes", format_bytes)
+    macs = _number("macs", "MACs", 80, "macs")
+    yield replace(macs, raw_name="forward_macs")
+    yield replace(macs, name="flops", title="FLOPs", keep=60, scale=2, raw_name="forward_flops")
+    yield _number("backward_flops", "Bwd FLOPs", 55, "backward_flops")
+    yield _number("elementwise", "Element-wise", 50, "elementwise_flops")
+    yield _number("activation", "Activation", 65, "activation_bytes", format_bytes)
+    yield _number("saved", "Saved", 66, "saved_activation_bytes", format_bytes)
+    yield _number("gradients", "Gradients", 46, "gradient_bytes", format_bytes)
+    yield _number("peak", "Peak", 45, "peak_allocated_bytes", format_bytes)
+    yield _number("time", "Time", 95, "time_ms", format_milliseconds)
+    yield _number("backward_time", "Bwd time", 44, "backward_time_ms", format_milliseconds)
+    yield TreeColumn(name="time_percent", title="Time %", keep=94)
+
+
+COLUMNS = {column.name: column for column in _columns()}
 """Every column by its name; the layer's name always stands before them."""
 
 PARAMETER_FIELDS = frozenset({"params", "trainable_params", "param_bytes"})
@@ -177,7 +148,7 @@ def cell(
 ) -> Cell:
     """Write one cell. ``expanded`` says that the rows of the part's children follow."""
     if column.field is not None:
-        return Cell((_number(column, part, expanded=expanded),))
+        return Cell((_figure(column, part, expanded=expanded),))
     if column.name == "percent":
         if not part.cost.params:
             return Cell((NOTHING,))
@@ -192,7 +163,7 @@ def cell(
     return _text_cell(column.name, part, report, expand_all=expand_all)
 
 
-def _number(column: TreeColumn, part: Part, *, expanded: bool) -> str:
+def _figure(column: TreeColumn, part: Part, *, expanded: bool) -> str:
     assert column.field is not None
     value: float = getattr(part.cost, column.field) * column.scale
     if value:

@@ -49,6 +49,6 @@ def names_accelerator(error: BaseException) -> bool:
     """Return whether a run failed because the model names a device that is not there."""
     if not isinstance(error, (AssertionError, RuntimeError)):
         return False
-    # Which devices have a kernel for an operator is no device that the model names.
+    # The devices that have a kernel for an operator are not devices that the model names.
     text = str(error).partition(_KERNELS)[0]
     return any(mark in text for mark in _MARKS)

@@ -34,7 +34,7 @@ def constructed_value(tensor: torch.Tensor) -> torch.Tensor | None:
 
 
 class _Construction(DispatchMode):
-    """Send every factory to the meta device and keep small values beside."""
+    """Send every factory to the meta device and keep small values."""
 
     def __init__(self, *, guessing: bool = False) -> None:
         super().__init__()

@@ -18,8 +18,7 @@ from torchgauge.trace.torch_internals.tensors import storage_key
 class MetaConverter:
     """Turn real tensors into meta tensors that share storages where the originals do.
 
-    ``casting`` says which of them get another dtype. ``on_new`` hears of each original and its
-    copy.
+    ``casting`` says which of them get another dtype. ``on_new`` gets each original and its copy.
     """
 
     def __init__(
@@ -59,7 +58,7 @@ class MetaConverter:
             shared = torch.UntypedStorage(storage.nbytes(), device="meta")
             self._storages[key] = shared
         meta = view_over(shared, tensor)
-        # A tensor of another dtype is one of its own, as those that module.to(dtype) makes.
+        # A tensor of another dtype shares no storage, as those that module.to(dtype) makes.
         return meta if dtype == tensor.dtype else torch.empty_like(meta, dtype=dtype)
 
 

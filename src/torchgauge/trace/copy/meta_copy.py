@@ -338,7 +338,7 @@ def whole_model(model: nn.Module) -> tuple[nn.Module, list[str]]:
 
 
 def _is_untouched(parameter: nn.Parameter) -> bool:
-    """Return whether a parameter is numbers in one block, and nobody has added anything to it."""
+    """Return whether a parameter is numbers in one block with nothing added to it."""
     kept: Any = parameter
     return not (
         is_irregular(parameter)

@@ -1,7 +1,7 @@
 """Weights that accelerate keeps in memory or on the disk, and which of those are tied.
 
-On the disk each name has a file of its own, so tied weights lie there twice, and nothing but their
-bytes says that they are one. Source: ``accelerate/utils/offload.py`` (1.x).
+On the disk each name has a file, so tied weights lie there twice, and only their bytes say that
+they are one. Source: ``accelerate/utils/offload.py`` (1.x).
 """
 
 from __future__ import annotations

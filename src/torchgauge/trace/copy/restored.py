@@ -190,7 +190,7 @@ class RestoredParameters:
                     self._add(owner, name, restored)
 
     def _tied(self, hook: Any, key: str, restored: Restored) -> Restored:
-        """Return the one weight of tied ones on the disk, which has each of them by itself."""
+        """Return the one weight of tied ones on the disk, where each has a file."""
         is_tied = key in hook.tied_params_names
         content: Any = content_on_disk(hook.weights_map, key, restored.tensor, is_tied=is_tied)
         if content is None:

@@ -61,7 +61,7 @@ def needs_values(error: BaseException) -> bool:
     """Return whether the error, or one that led to it, comes of tensors without data.
 
     Source of the phrases: what torch 2.6 to 2.13 says when each way to read a tensor meets the
-    meta device, listed in ``tests/trace/values/test_missing_data.py``.
+    meta device, listed in ``tests/trace/failures/test_missing_data.py``.
     """
     return any(_is_about_data(link) for link in causes(error))
 

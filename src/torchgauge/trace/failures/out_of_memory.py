@@ -46,7 +46,7 @@ def requested_bytes(error: BaseException) -> int | None:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return how much this process could still allocate, ``None`` where nobody can say.
+    """Return how much this process could still allocate, ``None`` where that is unknown.
 
     On the CPU the smaller of what the system has available and what the process's own limit on
     its address space leaves.

@@ -115,22 +115,24 @@ class InputPlan:
 
     def with_integer(self, name: str) -> InputPlan | None:
         """Return the plan with one guessed float input made integer; ``None`` if there is none."""
-        changed = False
+        if not any(item.name == name and item.is_guess for item in self.tensors_to_make()):
+            return None
+        alternatives = tuple(other.with_integer(name) or other for other in self.alternatives)
+        return replace(self.with_dtypes({name: torch.int64}), alternatives=alternatives)
+
+    def with_dtypes(self, dtypes: Mapping[str, torch.dtype]) -> InputPlan:
+        """Return the plan with other dtypes for the named inputs that are made from a size."""
 
         def convert(value: Any) -> Any:
-            nonlocal changed
-            if isinstance(value, InputTensor) and value.name == name and value.is_guess:
-                changed = True
-                return replace(value, dtype=torch.int64, is_guess=False)
+            if isinstance(value, InputTensor) and value.is_guess and value.name in dtypes:
+                return replace(value, dtype=dtypes[value.name], is_guess=False)
             return value
 
-        plan = replace(
+        return replace(
             self,
             args=tuple(convert(value) for value in self.args),
             kwargs={key: convert(value) for key, value in self.kwargs.items()},
-            alternatives=tuple(other.with_integer(name) or other for other in self.alternatives),
         )
-        return plan if changed else None
 
     def tensors_to_make(self) -> list[InputTensor]:
         """Return the inputs that exist as a size only."""
@@ -153,7 +155,7 @@ def plan_inputs(
     With ``as_given`` a size is the shape of the tensor and no other reading is tried.
 
     Raises:
-        InputError: when the arguments contradict each other or are no sizes.
+        InputError: when the arguments contradict each other or are not sizes.
     """
     if input_size is not None and input_data is not None:
         raise InputError("both input_size and input_data were given", hint="give one of them")
@@ -189,7 +191,7 @@ def _tensors(data: Any) -> Any:
     """Turn NumPy arrays anywhere in the structure into tensors.
 
     Raises:
-        InputError: for an array of what is no number, or that runs backwards through memory.
+        InputError: for an array of objects, or one that runs backwards through memory.
     """
     if type(data).__module__ == "numpy" and hasattr(data, "dtype"):
         try:

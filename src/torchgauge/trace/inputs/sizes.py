@@ -29,7 +29,7 @@ def named_sizes(model: nn.Module, input_size: Any) -> list[tuple[str, bool, Size
         input_size = (input_size,)
     if isinstance(input_size, str) or not isinstance(input_size, Iterable):
         raise InputError(
-            f"input_size {input_size!r} is no size",
+            f"input_size {input_size!r} is not a size",
             hint="write (3, 224, 224) or [(3, 32, 32), (10,)]",
         )
     as_list = getattr(input_size, "tolist", None)  # of an array of whole numbers
@@ -107,7 +107,7 @@ def _dtype(value: str | torch.dtype) -> torch.dtype:
 
 
 def check_batch(batch_size: int | None, batch_dim: int | None) -> None:
-    """Raise an InputError for what is no batch size, or no place for one."""
+    """Raise an InputError for an invalid batch size or dimension."""
     for name, value in (("batch_size", batch_size), ("batch_dim", batch_dim)):
         if value is not None and (isinstance(value, bool) or not hasattr(value, "__index__")):
             raise InputError(f"{name}={value!r} is not a whole number", hint=f"write {name}=8")

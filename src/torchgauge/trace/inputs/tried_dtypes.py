@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import torch
 
@@ -26,7 +25,7 @@ _OF_DTYPES = re.compile(
 )
 """What an error says that comes from a dtype."""
 _MOST = 4
-"""Inputs of which each is tried by itself."""
+"""Inputs that are tried one by one."""
 _LOOKING_UP = frozenset({
     "embedding", "_embedding_bag", "_embedding_bag_forward_only", "index", "_unsafe_index",
     "gather", "index_select", "take", "scatter", "scatter_", "index_add", "index_add_",
@@ -89,11 +88,6 @@ def _is_doubtful(item: InputTensor) -> bool:
 def _read(
     plan: InputPlan, dtypes: dict[str, torch.dtype], error: BaseException | None
 ) -> InputPlan:
-    def convert(value: Any) -> Any:
-        if isinstance(value, InputTensor) and value.name in dtypes:
-            return replace(value, dtype=dtypes[value.name], is_guess=False)
-        return value
-
     before = {item.name: item.dtype for item in plan.tensors_to_make()}
     notes = [
         Guess(
@@ -106,12 +100,7 @@ def _read(
         )
         for name, dtype in dtypes.items()
     ]
-    return replace(
-        plan,
-        args=tuple(convert(value) for value in plan.args),
-        kwargs={key: convert(value) for key, value in plan.kwargs.items()},
-        assumptions=(*plan.assumptions, *notes),
-    )
+    return replace(plan.with_dtypes(dtypes), assumptions=(*plan.assumptions, *notes))
 
 
 def _name(dtype: torch.dtype) -> str:

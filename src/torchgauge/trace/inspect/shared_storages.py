@@ -8,11 +8,11 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from torchgauge.trace.inspect.geometry import is_whole, span_of
+from torchgauge.trace.inspect.geometry import is_whole
 from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.modules import tensors_of
 from torchgauge.trace.inspect.subclasses import ORDINARY, stored_tensors
-from torchgauge.trace.inspect.tree import is_packed_buffer
+from torchgauge.trace.inspect.tree import is_packed_buffer, own_bytes, place_of
 from torchgauge.trace.torch_internals.tensors import storage_key
 
 _NAMED = 3
@@ -67,13 +67,12 @@ def _weigh(named: Iterable[tuple[str, torch.Tensor]], seen: set[int]) -> tuple[i
         for part in () if is_lazy(tensor) else stored_tensors(tensor):
             if part.layout is not torch.strided:
                 continue
-            storage, (start, end) = part.untyped_storage(), span_of(part)
+            storage, place = part.untyped_storage(), place_of(part)
             key = storage_key(storage)
-            place = (key, start, end, part.numel(), part.dtype)
             if place in places:  # tied
                 continue
             places.add(place)
-            nbytes = min(part.numel() * part.element_size(), end - start)
+            nbytes = own_bytes(part)
             own += nbytes
             whole += 0 if key in seen else storage.nbytes()
             if key in seen or nbytes != storage.nbytes():

@@ -135,7 +135,7 @@ class _Owners:
     def _attached(self) -> set[Any]:
         """Tensors that a name stands for; what is attached to several names counts once."""
         return {
-            _place(part)
+            place_of(part)
             for tensors in tensors_of(self._root)
             for tensor in tensors
             if not is_lazy(tensor)
@@ -226,10 +226,10 @@ class _Owners:
         """Return the bytes of what a tensor keeps in attributes and nothing before it has kept."""
         total = 0
         for part in parts:
-            place = _place(part)
+            place = place_of(part)
             if place not in self._attached:
                 self._attached.add(place)
-                total += _plain_bytes(part)
+                total += own_bytes(part)
         return total
 
 
@@ -247,10 +247,11 @@ def _own(module: nn.Module, kind: str) -> dict[str, torch.Tensor | None]:
 
 def _identity(tensor: torch.Tensor) -> Any:
     """Return what two names share when they are the same numbers in the same place."""
-    return id(tensor) if is_wrapper(type(tensor)) else _place(tensor)
+    return id(tensor) if is_wrapper(type(tensor)) else place_of(tensor)
 
 
-def _place(tensor: torch.Tensor) -> Any:
+def place_of(tensor: torch.Tensor) -> Any:
+    """Return what two tensors share that are the same numbers in the same place."""
     if is_irregular(tensor):
         return id(tensor)
     storage = tensor.untyped_storage()
@@ -262,7 +263,7 @@ def _logical_shape(tensor: torch.Tensor, module: nn.Module, name: str) -> tuple[
 
     Known packings: bitsandbytes 4-bit (``Params4bit.quant_state.shape``), whole numbers that carry
     their shape in an attribute (GGUF in diffusers and ComfyUI) or in ``meta`` (HQQ), and the GPTQ /
-    AWQ layout (int32 ``qweight`` beside ``in_features`` and ``out_features``).
+    AWQ layout (int32 ``qweight`` with ``in_features`` and ``out_features``).
     """
     if tensor.is_nested:
         return counted_shape(tensor)[0]
@@ -305,9 +306,10 @@ def _is_size(value: object) -> bool:
 
 
 def _stored_bytes(tensor: torch.Tensor) -> int:
-    return sum(map(_plain_bytes, stored_tensors(tensor)))
+    return sum(map(own_bytes, stored_tensors(tensor)))
 
 
-def _plain_bytes(tensor: torch.Tensor) -> int:
+def own_bytes(tensor: torch.Tensor) -> int:
+    """Return the bytes that a tensor reads of its storage."""
     start, end = span_of(tensor)
     return min(tensor.numel() * tensor.element_size(), end - start)  # less where expanded

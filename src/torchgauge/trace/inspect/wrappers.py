@@ -127,7 +127,7 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
 
 def has_composed_state(module: nn.Module) -> bool:
     """Return whether ``fully_shard`` or ``replicate`` has added such attributes."""
-    if _COMPOSED[1] not in sys.modules:  # nobody can have called them
+    if _COMPOSED[1] not in sys.modules:  # no model can have called them
         return False
     return COMPOSED_STATE in "\n".join(module.__dict__)  # one search, not one for each name
 

@@ -55,7 +55,7 @@ class _WeightCache:
         return self._casts[id(tensor)][1]
 
     def clear(self) -> None:
-        """Let go of all casts."""
+        """Drop all casts."""
         self._casts.clear()
 
 
@@ -71,8 +71,8 @@ def autocast_installed(
 ) -> Iterator[None]:
     """Let regions of autocast act on the tensors of a run as on the ``target`` type of device.
 
-    ``aliases`` are the types of device that these tensors have in the run. ``note`` hears of
-    regions without effect, ``assume`` of guesses. ``inside`` learns which regions are open.
+    ``aliases`` are the types of device that these tensors have in the run. ``note`` is told about
+    regions without effect, ``assume`` about guesses. ``inside`` learns which regions are open.
     """
     cache = _WeightCache()
 

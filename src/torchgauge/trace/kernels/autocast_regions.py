@@ -41,7 +41,7 @@ class Regions:
 
     ``target`` is the type of the device whose numbers are wanted, ``aliases`` are the types that
     its tensors have in this run. ``switch`` turns the casts of the target on and off, ``on_clear``
-    lets go of the cached ones. ``note`` hears of regions without effect, ``assume`` of guesses.
+    drops the cached ones. ``note`` is told about regions without effect, ``assume`` about guesses.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Regions:
         return enter_region
 
     def _was_meant_on(self, region: Any) -> bool:
-        """Return whether a region that was made before the run would be on beside a GPU.
+        """Return whether a region that was made before the run would be on with a GPU.
 
         Decorators are made with their class. Where no GPU is found they switch themselves off,
         and then look as if ``enabled=False`` had been written.

@@ -19,7 +19,7 @@ class VirtualDevice:
     kernels: Mapping[str, Callable[..., Any]]
     """Replacements of composite operators that the device resolves in its own way."""
     shape_rules: Mapping[str, Rule]
-    """Output shapes of operators that answer otherwise than on the CPU; see ``shape_rules.py``."""
+    """Output shapes of operators that answer otherwise than on the CPU; see ``shapes/table.py``."""
     autocast: Mapping[str, Policy]
     """What ``torch.autocast`` does to the arguments of operators; see ``autocast_lists.py``."""
     foreach: bool
@@ -30,4 +30,4 @@ class VirtualDevice:
     """Whether the fused fast path of an inference takes an attention kernel for query, key and
     value; it multiplies matrices otherwise."""
     host_states: bool
-    """Whether what an optimizer makes without naming a device lies beside the device."""
+    """Whether what an optimizer makes without naming a device lies in host memory."""

@@ -115,7 +115,7 @@ def scaled_dot_product_attention(
     return output
 
 
-def normalized_nothing(
+def _normalized_nothing(
     source: torch.Tensor, weight: torch.Tensor | None, bias: torch.Tensor | None
 ) -> torch.Tensor:
     """Normalise no elements, of any rank; a new tensor keeps the chain of gradients.
@@ -145,7 +145,7 @@ def batch_norm(
     which makes an empty reserve first.
     """
     if source.numel() == 0:
-        return normalized_nothing(source, weight, bias)
+        return _normalized_nothing(source, weight, bias)
     reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
     result: torch.Tensor = torch.ops.aten.native_batch_norm(
         source, weight, bias, running_mean, running_var, training, momentum, eps
@@ -189,7 +189,7 @@ def group_norm(
 
 
 def one_hot(indices: torch.Tensor, num_classes: int = -1) -> torch.Tensor:
-    """Write ones into zeros ``[..., num_classes]``; PyTorch compares where there are no data.
+    """Write ones into zeros ``[..., num_classes]``; PyTorch compares on the meta device.
 
     Whether indices are in range is not looked at. Source: ``one_hot`` in PyTorch's
     ``aten/src/ATen/native/Onehot.cpp``.
@@ -255,7 +255,7 @@ KERNELS: dict[str, Callable[..., Any]] = {
     **recurrent.KERNELS,
     **packed_recurrent.KERNELS,
 }
-"""Composite operators that the CPU resolves by itself."""
+"""Composite operators that the CPU resolves in its own way."""
 
 DEVICE = VirtualDevice(
     type="cpu",

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.torch_version import TorchVersion
 
-from torchgauge.trace.kernels import cuda_recurrent
+from torchgauge.trace.kernels import cpu, cuda_recurrent
 from torchgauge.trace.kernels.autocast_lists import policies_of
 from torchgauge.trace.kernels.base import VirtualDevice
-from torchgauge.trace.kernels.cpu import normalized_nothing, one_hot, tensor_split
+from torchgauge.trace.kernels.cpu import one_hot, tensor_split
 from torchgauge.trace.kernels.cuda_attention import attention, takes_kernel
 from torchgauge.trace.kernels.cuda_shapes import SHAPE_RULES
 from torchgauge.trace.kernels.packed_recurrent import pad_packed_sequence
@@ -27,41 +27,30 @@ _INDEXABLE = 2**31 - 1
 _FIRST_FUSED_RMS_NORM = TorchVersion("2.9.0.dev0")
 
 
-def batch_norm(
+def batch_norm(source: torch.Tensor, weight: torch.Tensor | None, *rest: Any) -> torch.Tensor:
+    """Normalise ``[N, C, ...]`` with cuDNN where it can, else with PyTorch's own kernel.
+
+    Source: ``_select_batch_norm_backend`` and ``_batch_norm_impl_index`` in PyTorch's
+    ``aten/src/ATen/native/Normalization.cpp`` (2.6–2.13).
+    """
+    *arguments, cudnn_enabled = rest
+    if not (source.numel() and cudnn_enabled and _cudnn_normalises(source, weight, *arguments[:4])):
+        return cpu.batch_norm(source, weight, *rest)
+    layout = channels_last(source) or torch.contiguous_format
+    inputs = source.contiguous(memory_format=layout)
+    result: torch.Tensor = torch.ops.aten.cudnn_batch_norm(inputs, weight, *arguments)[0]
+    return result
+
+
+def _cudnn_normalises(
     source: torch.Tensor,
     weight: torch.Tensor | None,
     bias: torch.Tensor | None,
     running_mean: torch.Tensor | None,
     running_var: torch.Tensor | None,
     training: bool,
-    momentum: float,
-    eps: float,
-    cudnn_enabled: bool,
-) -> torch.Tensor:
-    """Normalise ``[N, C, ...]`` with cuDNN where it can, else with PyTorch's own kernel.
-
-    Source: ``_select_batch_norm_backend`` and ``_batch_norm_impl_index`` in PyTorch's
-    ``aten/src/ATen/native/Normalization.cpp`` (2.6–2.13).
-    """
-    aten = torch.ops.aten
-    arguments = (source, weight, bias, running_mean, running_var, training, momentum, eps)
-    if source.numel() == 0:
-        return normalized_nothing(source, weight, bias)
-    result: torch.Tensor
-    if cudnn_enabled and _cudnn_normalises(arguments):
-        layout = channels_last(source) or torch.contiguous_format
-        inputs = source.contiguous(memory_format=layout)
-        result = aten.cudnn_batch_norm(inputs, *arguments[1:])[0]
-    else:
-        reserve = torch.empty(0, dtype=torch.uint8, device=source.device)
-        result = aten.native_batch_norm(*arguments)[0]
-        del reserve
-    return result
-
-
-def _cudnn_normalises(arguments: tuple[Any, ...]) -> bool:
+) -> bool:
     """Return ``_select_batch_norm_backend``; what cuDNN is left out of, and why it says in C++."""
-    source, weight, bias, running_mean, running_var, training = arguments[:6]
     if weight is None or bias is None:
         return False
     statistics = running_mean is not None, running_var is not None

@@ -32,7 +32,7 @@ _WITHOUT_CUDNN_PREFERENCE = TorchVersion("2.10.0")
 _FIRST_CUDNN_9_15 = TorchVersion("2.11.0")
 """Its wheels bring cuDNN 9.19."""
 _FIRST_CUDNN_DROPOUT_STEPS = TorchVersion("2.12.0")
-"""Refuses dropout that is no multiple of 1/16 (pull request 174245 of February 2026)."""
+"""Refuses dropout that is not a multiple of 1/16 (pull request 174245 of February 2026)."""
 
 
 class AttentionBackend(StrEnum):
@@ -202,7 +202,7 @@ def _cudnn_limit(sizes: tuple[int, int], capability: tuple[int, int], release: T
 
 
 def _cudnn_mask_fits(case: AttentionCase) -> bool:
-    """Return whether a mask spreads to ``[B, H, L, S]`` without gradients of its own."""
+    """Return whether a mask spreads to ``[B, H, L, S]`` and needs no gradient."""
     mask = case.mask
     if mask is None:
         return True

@@ -65,7 +65,7 @@ def _cudnn_batch_norm_backward(args: Args, kwargs: Kwargs) -> Tensors:
 def _cudnn_attention(args: Args, kwargs: Kwargs) -> tuple[Any, ...]:
     """``[N, H, L, E], [N, H, S, E], [N, H, S, V] → [N, H, L, V]``, in the query's order of strides.
 
-    Beside it the log-sum-exp of each row, and the state of the generator of random numbers. The
+    Also the log-sum-exp of each row, and the state of the random number generator. The
     meta kernel of 2.6 gives a contiguous output. Source: ``run_cudnn_SDP_fprop`` in PyTorch's
     ``aten/src/ATen/native/cudnn/MHA.cpp`` (``alloc_with_matching_layout``).
     """

@@ -1,7 +1,7 @@
 """Recurrent layers as the CPU runs them: input products for all steps at once, oneDNN's LSTM.
 
-On other devices PyTorch computes the input product of each step by itself, which takes the same
-FLOPs in other operators. Source: ``FullLayer``, ``FullBidirectionalLayer`` and the cells in
+On other devices PyTorch computes the input product of each step separately, which takes the
+same FLOPs in other operators. Source: ``FullLayer``, ``FullBidirectionalLayer`` and the cells in
 PyTorch's ``aten/src/ATen/native/RNN.cpp``, ``mkldnn/RNN.cpp`` (2.6–2.13).
 Shapes: input ``[T, B, I]`` (``[B, T, I]`` with ``batch_first``), states
 ``[layers · directions, B, H]``.

@@ -59,7 +59,7 @@ class OpFacts:
     is_answered_by_specs: bool = False
     """Makes new tensors that look as the arguments' shapes, dtypes and numbers say."""
     is_plain: bool = False
-    """Has no law of its own: where not all values are known it is only run and noted."""
+    """Follows no special rule: where not all values are known it is only run and noted."""
 
 
 class OpCall(NamedTuple):

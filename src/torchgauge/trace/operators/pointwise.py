@@ -21,19 +21,9 @@ _BOOLEAN = frozenset(
 )  # fmt: skip
 """Element-wise operators that answer with booleans."""
 _OTHER_LAWS = frozenset(
-    (
-        "complex",
-        "polar",
-        "angle",
-        "frexp",
-        "clone",
-        "_to_copy",
-        "copy",
-        "to",
-        "conj_physical",
-        "mvlgamma",
-    )
-)
+    ("complex", "polar", "angle", "frexp", "clone", "_to_copy", "copy", "to", "conj_physical",
+     "mvlgamma")
+)  # fmt: skip
 """Tagged element-wise, but their dtype or layout does not follow from their operands' alone."""
 
 _LAYOUT = frozenset(("dtype", "out", "memory_format", "layout"))

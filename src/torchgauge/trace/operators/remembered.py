@@ -4,7 +4,7 @@ PyTorch computes the shapes of many operators by decompositions in Python: half 
 an ``addmm``. The answer depends on what the arguments look like, never on data, so within one run
 it is looked up. The safeguards are those of ``FakeTensorMode``'s dispatch cache
 (``torch/_subclasses/fake_tensor.py``): everything that may decide an answer is part of the key,
-and what does not fit into a key, or is no new tensor, is computed each time.
+and what does not fit into a key, or is not a new tensor, is computed each time.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _PLAIN = frozenset(
      torch.memory_format)
 )  # fmt: skip
 _TENSORS = (torch.Tensor, torch.nn.Parameter)
-"""Classes whose tensors are what their fields say; others may add laws of their own."""
+"""Classes whose tensors are what their fields say; other classes may add rules."""
 _TENSOR, _STRIDED = torch.Tensor, torch.strided
 Made: TypeAlias = "tuple[tuple[int, ...], tuple[int, ...], torch.dtype] | None"
 """Shape, strides and dtype of an output; ``None`` where an operator returns that."""
 _LEFT_TO_TORCH: Any = object()
-"""Stands for an answer that is no set of new tensors."""
+"""Stands for an answer that is not a set of new tensors."""
 
 
 class Remembered:
@@ -156,7 +156,7 @@ def _kept(output: Any, storages: list[int]) -> Any:
 
 
 def spec_of(output: Any, storages: list[int]) -> Made:
-    """Return what a tensor on a storage of its own looks like, ``None`` for anything else."""
+    """Return what a tensor with an unshared storage looks like, ``None`` for anything else."""
     if type(output) is not torch.Tensor:
         return None
     made = output.shape, output.stride(), output.dtype

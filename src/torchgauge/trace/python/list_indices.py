@@ -73,7 +73,7 @@ def _holds_more_than_numbers(item: Any) -> bool:
 
 
 def _tensor(item: Any, values: ValueStore) -> Any:
-    """Return a sequence as a meta tensor; whatever else it is, and what is no index, as it is."""
+    """Return a sequence as a meta tensor; anything else as it is."""
     if not isinstance(item, _SEQUENCES):
         return item
     if _holds_tensors(item):

@@ -79,7 +79,7 @@ class OutsideWork:
             for holder, name in _ADDRESSES:
                 _replace(holder, name, self._addressed(name), undo)
             for holder, name in _READS:
-                _replace(holder, name, self._reading, undo)
+                _replace(holder, name, self._noting(self._read_at_once), undo)
             _replace(torch.Tensor, "__format__", self._written, undo)
             _replace(torch.utils.dlpack, "to_dlpack", self._leaving("__dlpack__"), undo)
             for module, name in _IMPORTS:
@@ -108,62 +108,61 @@ class OutsideWork:
 
     # ------------------------------------------------------------------ what is put in place
 
+    def _noting(self, note: Callable[[Any, FrameType], Any]) -> Callable[[Any], Any]:
+        """Return what makes a replacement that first calls ``note`` with its first argument.
+
+        The original gets what ``note`` returns in its place.
+        """
+
+        def replacement(original: Any) -> Any:
+            def function(*args: Any, **kwargs: Any) -> Any:
+                if self._is_on and args:
+                    args = (note(args[0], _caller()), *args[1:])
+                return original(*args, **kwargs)
+
+            return function
+
+        return replacement
+
     def _leaving(self, name: str) -> Callable[[Any], Any]:
-        """Return what makes a replacement for a method that turns a tensor into an array."""
+        """Replace a method that turns a tensor into an array."""
         what = f"a tensor became an array ({_SHOWN.get(name, name)}); {_NOT_SEEN}"
 
-        def replacement(original: Any) -> Any:
-            def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-                if not self._is_on:
-                    return original(tensor, *args, **kwargs)
-                if name != "__dlpack_device__":
-                    self._note(what, _caller())
-                value = self._value(tensor, name)
-                return original(tensor if value is None else value, *args, **kwargs)
+        def note(tensor: torch.Tensor, caller: FrameType) -> torch.Tensor:
+            if name != "__dlpack_device__":
+                self._note(what, caller)
+            value = self._value(tensor, name)
+            return tensor if value is None else value
 
-            return method
-
-        return replacement
+        return self._noting(note)
 
     def _looping(self, name: str) -> Callable[[Any], Any]:
-        """Return what makes a replacement for a method that calls Python for each element."""
+        """Replace a method that calls Python for each element."""
         what = f"a Python function ran for each element (Tensor.{name}); {_NOT_SEEN}"
 
-        def replacement(original: Any) -> Any:
-            def method(tensor: Any, *args: Any, **kwargs: Any) -> Any:
-                if self._is_on:
-                    self._note(what, _caller())
-                    _needs_memory(tensor, f"Tensor.{name}")
-                return original(tensor, *args, **kwargs)
+        def note(tensor: torch.Tensor, caller: FrameType) -> torch.Tensor:
+            self._note(what, caller)
+            _needs_memory(tensor, f"Tensor.{name}")
+            return tensor
 
-            return method
-
-        return replacement
+        return self._noting(note)
 
     def _addressed(self, name: str) -> Callable[[Any], Any]:
-        """Return what makes a replacement for a method that gives the memory itself away."""
+        """Replace a method that hands out the memory itself."""
         what = f"the memory of a tensor was handed out ({name}); {_NOT_SEEN}"
 
-        def replacement(original: Any) -> Any:
-            def method(owner: Any, *args: Any, **kwargs: Any) -> Any:
-                if self._is_on:
-                    caller = _caller()
-                    compared = place(caller.f_code.co_filename).startswith(_COMPARE_ADDRESSES)
-                    if not compared and self._note(what, caller):
-                        _needs_memory(owner, name)
-                return original(owner, *args, **kwargs)
+        def note(owner: Any, caller: FrameType) -> Any:
+            compared = place(caller.f_code.co_filename).startswith(_COMPARE_ADDRESSES)
+            if not compared and self._note(what, caller):
+                _needs_memory(owner, name)
+            return owner
 
-            return method
+        return self._noting(note)
 
-        return replacement
-
-    def _reading(self, original: Any) -> Any:
-        def method(owner: Any, *args: Any, **kwargs: Any) -> Any:
-            if self._is_on and not _is_in_torch(frame := _caller()):
-                self._count_read(owner, self._call(), frame)
-            return original(owner, *args, **kwargs)
-
-        return method
+    def _read_at_once(self, owner: Any, caller: FrameType) -> Any:
+        if not _is_in_torch(caller):
+            self._count_read(owner, self._call(), caller)
+        return owner
 
     def _written(self, original: Any) -> Any:
         """Write a number that has no value as nan or 0: a message is not worth a real run."""
@@ -190,20 +189,15 @@ class OutsideWork:
         return written
 
     def _arriving(self, name: str) -> Callable[[Any], Any]:
-        """Return what makes a replacement for a function that turns an array into a tensor."""
+        """Replace a function that turns an array into a tensor."""
         what = f"an array became a tensor (torch.{name}); what computed it is not seen"
 
-        def replacement(original: Any) -> Any:
-            def function(*args: Any, **kwargs: Any) -> Any:
-                if self._is_on and args:
-                    frame = _caller()
-                    if is_computed(args[0], frame) and not _is_in_torch(frame):
-                        self._arrived.append((what, self._call(), _line(frame)))
-                return original(*args, **kwargs)
+        def note(data: Any, caller: FrameType) -> Any:
+            if is_computed(data, caller) and not _is_in_torch(caller):
+                self._arrived.append((what, self._call(), _line(caller)))
+            return data
 
-            return function
-
-        return replacement
+        return self._noting(note)
 
     # ------------------------------------------------------------------ notes
 
@@ -224,7 +218,7 @@ class OutsideWork:
         simulation = self._recorder.simulation
         if simulation is None or not tensor.is_meta or tensor.is_conj() or tensor.requires_grad:
             return None
-        with without_modes():  # what is made here is no part of the run
+        with without_modes():  # what is made here is not part of the run
             return simulation.values.decide(tensor, _SHOWN.get(name, name))
 
     def _note_read(self, tensor: torch.Tensor, call: int) -> None:

@@ -67,7 +67,7 @@ class PythonCalls:
         self._compiled: dict[type, bool] = {}
         """Whether functions that are bound to a class are pybind11's."""
         self.on_compiled: Callable[[Any, FrameType], None] | None = None
-        """Hears of each call of a function that pybind11 made, before it runs: it may raise."""
+        """Called before each function that pybind11 made; it may raise."""
 
     def start(self, counting: Counting) -> None:
         """Begin to count, unless another profiler is there."""

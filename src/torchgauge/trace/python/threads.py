@@ -34,7 +34,7 @@ _POOL_METHODS = ("apply_async", "_map_async", "imap", "imap_unordered")
 def is_of_threads(kind: type) -> bool:
     """Return whether a class is one of threads, pools, queues and locks.
 
-    A copy of a model has the model's own: on the other side of a copied queue is nobody.
+    A copy of a model has the model's own: no thread would read a copied queue.
     """
     if issubclass(kind, threading.local):
         return False

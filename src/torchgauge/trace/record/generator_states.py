@@ -16,7 +16,7 @@ from torchgauge.trace.record.recorder import Recorder
 def generator_states_noted(recorder: Recorder) -> Iterator[None]:
     """Let the recorder see the tensors that ``torch.get_rng_state`` returns.
 
-    The generator makes them itself (5,056 bytes in main memory), without an operator. A checkpoint
+    The generator makes them itself (5,056 bytes in host memory), without an operator. A checkpoint
     keeps one until its backward, which holds another (``preserve_rng_state`` in
     ``torch/utils/checkpoint.py``, ``fork_rng`` in ``torch/random.py``).
     """

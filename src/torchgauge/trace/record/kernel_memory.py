@@ -28,7 +28,7 @@ def is_opaque(name: str, tensors: list[torch.Tensor]) -> bool:
 
 
 def frees_unseen(name: str) -> bool:
-    """Return whether the profiler hears of what a kernel allocates, but not of its end.
+    """Return whether the profiler sees what a kernel allocates, but not when it is freed.
 
     So it is with QNNPACK's, which pack their weight at the first run and keep it: their temporaries
     are ``DefaultMobileCPUAllocator``'s (``CPUAllocator.cpp`` in PyTorch's ``c10/core``).

@@ -144,7 +144,7 @@ class ModuleCalls(Recording):
         return tuple(dict.fromkeys(live[key] for key in keys if key in live))
 
     def note_made(self, tensor: torch.Tensor) -> None:
-        """Note a tensor in main memory that no operator made."""
+        """Note a tensor in host memory that no operator made."""
         with self.threads.lock:
             index = self.storages.index_of(tensor, self.current_call())
             if not self._is_cpu:

@@ -95,7 +95,7 @@ class Recorder(ShortWays, DispatchMode):
         self.pads_nested = False
         """Whether nested tensors were multiplied, which is done on padded ones."""
         self.on_read: Callable[[torch.Tensor, int], None] | None = None
-        """Hears of each tensor whose value is read, and in which call."""
+        """Called with each tensor whose value is read, and the module call that reads it."""
         self.sees_shards = False
         """Whether an operator took a tensor that is distributed over ranks."""
         self.sees_collectives = False

@@ -1,4 +1,4 @@
-"""Short ways for operators without laws of their own, and for layers made of these."""
+"""Short ways for operators that follow no special rule, and for layers made of these."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class ShortWays(ModuleCalls):
         if key is None or None in storages:
             return inner(*args)
         if key not in self._layers:
-            if around is Counting.OFF:  # nobody would see a function in the place of PyTorch's
+            if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
                 return inner(*args)
             return self._run_new_layer(key, inner, args, call, keys, storages)
         known = self._layers[key]

@@ -43,7 +43,7 @@ class StorageTracker:
         self._live_bytes = 0
         self._refs: dict[int, _StorageRef] = {}
         self._stand_ins: dict[int, int] = {}
-        """How many storages stand for one beside its own, by its number."""
+        """How many other storages stand for one, by its number."""
         self._facts: list[tuple[int, int, int]] = []  # nbytes, op, call
         self._code: dict[int, str] = {}
         self._roles: dict[int, Role] = {}
@@ -65,7 +65,7 @@ class StorageTracker:
     def note_kept(self, tensor: torch.Tensor, call: int) -> None:
         """Note a tensor that autograd keeps of the last operator, which no operator returned.
 
-        Beside the next one: the last has it in its scratch memory.
+        It counts from the next operator on: the last has it in its scratch memory.
         """
         storage = tensor.untyped_storage()
         key = storage_key(storage)
@@ -113,7 +113,7 @@ class StorageTracker:
             self.set_role(new, self._roles[old], self._labels.get(old, ""))
 
     def register_bytes(self, nbytes: int, role: Role, label: str) -> None:
-        """Note memory that is there throughout the step, in an object that is no tensor."""
+        """Note memory that is there throughout the step, in an object that is not a tensor."""
         self.set_role(self._note(nbytes, -1, -1), role, label)
 
     def note_workspace(self, nbytes: int, call: int) -> None:

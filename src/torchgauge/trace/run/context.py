@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -19,16 +18,8 @@ from torchgauge.trace.run.run_plan import RunPlan
 from torchgauge.trace.values.simulation import Simulation
 
 
-@dataclass(slots=True)
-class Notes:
-    """What the report says about a run, besides its figures."""
-
-    assumptions: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
 class RunContext:
-    """One run: its plan, its recorder, its simulation if it has one, and its notes."""
+    """One run: its plan, its recorder, its simulation if it has one, and what it notes."""
 
     def __init__(self, run_plan: RunPlan, execution: Execution, *, keep_ops: bool) -> None:
         self.run_plan = run_plan
@@ -41,7 +32,8 @@ class RunContext:
         self.device = torch.device(run_plan.real_device)
         self.casting = Casting(run_plan.scenario, run_plan.model, run_plan.plan)
         self.stay = StayOnDevice(torch.device("meta" if simulated else run_plan.real_device))
-        self.notes = Notes(assumptions=list(run_plan.plan.assumptions))
+        self.assumptions: list[str] = list(run_plan.plan.assumptions)
+        self.warnings: list[str] = []
         if run_plan.gradients:
             self.assume(
                 "the forward computes gradients, so the inference ran with gradients on, as a "
@@ -68,7 +60,7 @@ class RunContext:
 
     def assume(self, assumption: str) -> None:
         """Add an assumption to the report."""
-        self.notes.assumptions.append(assumption)
+        self.assumptions.append(assumption)
 
     @property
     def foreach(self) -> bool:

@@ -132,7 +132,7 @@ class Phases:
             context.simulation.values.default = 1.0
         if self.hooks.assumptions and not trainer.has_gradients:
             context.assume(
-                f"no gradient was left for {context.scenario.optimizer}: hooks let go of them all"
+                f"no gradient was left for {context.scenario.optimizer}: hooks removed all of them"
             )
         trainer.step()
         self._roles.mark_optimizer(optimizer)

@@ -29,21 +29,21 @@ class Prepared:
 
     def __init__(self, context: RunContext) -> None:
         self._context = context
-        run_plan, notes = context.run_plan, context.notes
+        run_plan = context.run_plan
         self._input_names: dict[int, str] = {}
         """Names of the inputs that were made as floats on a guess, by their storages."""
         simulation = context.simulation
         self._converter = (
             MetaConverter(context.casting, partial(_keep_value, simulation.values))
             if simulation is not None
-            else CpuConverter(context.casting, notes.assumptions, context.device)
+            else CpuConverter(context.casting, context.assumptions, context.device)
         )
         with warnings.catch_warnings():  # what a copied attribute's class deprecates
             warnings.simplefilter("ignore")
             self.copy = ModelCopy(run_plan.model, self._converter)
         self.root = root = self.copy.root
-        notes.warnings += self.copy.notes
-        notes.assumptions += self.copy.assumptions
+        context.warnings += self.copy.notes
+        context.assumptions += self.copy.assumptions
         self.lazy = lazy_names(root)
         """Paths of the parameters that get their shapes in the forward."""
         _set_mode(root, training=context.scenario.is_training)

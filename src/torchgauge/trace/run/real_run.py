@@ -32,7 +32,7 @@ class Demand:
 
     needed_bytes: int
     asked: tuple[str, ...]
-    """The values that were asked for and nobody knows."""
+    """The unknown values that were asked for."""
 
 
 def demand(run_plan: RunPlan, failed: Trace) -> Demand:
@@ -54,7 +54,7 @@ def demand(run_plan: RunPlan, failed: Trace) -> Demand:
 
 
 def allowed_bytes() -> int | None:
-    """Return how much a real run may take, ``None`` where nobody can say what is free."""
+    """Return how much a real run may take, ``None`` where the free memory is unknown."""
     known = [size for size in (free_bytes(torch.device("cpu")), _left_in_group()) if size]
     return int(min(known) * _SHARE) if known else None
 

@@ -34,13 +34,13 @@ def freeze(
     failure: Failure | None,
 ) -> Trace:
     """Return the trace of a run that has ended."""
-    recorder, notes = context.recorder, context.notes
+    recorder = context.recorder
     is_listed = failure is not None or not context.run_plan.modules_only_of_failures
     modules = module_infos(prepared.root, prepared.lazy) if is_listed else ()
-    notes.assumptions += context.casting.left_out(modules)
+    context.assumptions += context.casting.left_out(modules)
     if is_listed and context.keep_ops:
-        notes.assumptions += storage_notes(prepared.root)
-    notes.assumptions += _assumptions(context, prepared, modules)
+        context.assumptions += storage_notes(prepared.root)
+    context.assumptions += _assumptions(context, prepared, modules)
     ops = recorder.op_records()
     return Trace(
         torch_version=str(torch.__version__),  # not its TorchVersion
@@ -56,8 +56,8 @@ def freeze(
         outputs=phases.outputs,
         phase_ends=tuple(phases.ends),
         batch_size=context.run_plan.plan.batch_size,
-        assumptions=tuple(dict.fromkeys((*notes.assumptions, *outside.assumptions))),
-        warnings=tuple(dict.fromkeys((*notes.warnings, *phases.lost.warnings()))),
+        assumptions=tuple(dict.fromkeys((*context.assumptions, *outside.assumptions))),
+        warnings=tuple(dict.fromkeys((*context.warnings, *phases.lost.warnings()))),
         failure=failure,
         not_counted=outside.not_counted(),
         threads=torch.get_num_threads(),

@@ -90,7 +90,7 @@ class Roles:
             self._register_parts(parts, Role.PARAMETER, "")
         if hidden:
             elements = sum(parameter.numel() for parameter in hidden)
-            self._context.notes.warnings.append(
+            self._context.warnings.append(
                 f"{len(hidden)} parameters ({elements:,} elements) are held by the model but not "
                 "registered, in a plain list for instance: neither counted nor trained; "
                 "nn.ModuleList, nn.ModuleDict and nn.ParameterList register them"

@@ -140,7 +140,7 @@ class Session:
             context.target.autocast,
             target=context.target.type,
             aliases=("meta" if context.is_simulated else device,),
-            note=context.notes.warnings.append,
+            note=context.warnings.append,
             assume=context.assume,
             inside=context.recorder.autocast,
         )
@@ -165,9 +165,7 @@ class Session:
         modules = WatchedModules(context, root)
         kind = scenario.checkpointing_kind
         if kind is not None and checkpoint_blocks(root, kind) == 0:
-            context.notes.warnings.append(
-                "checkpointing: the model has no repeated blocks to checkpoint"
-            )
+            context.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
         error: Exception | None = None
         failure: Failure | None = None
         held: list[Any] = []
@@ -186,7 +184,7 @@ class Session:
                 failure = failure_of(context, prepared, phases, inputs, error)
             recorder.storages.stop()
         finally:
-            context.notes.warnings += outside.put_back(root, simulated=context.is_simulated)
+            context.warnings += outside.put_back(root, simulated=context.is_simulated)
         del held
         trace = freeze(context, prepared, phases, self._outside, inputs, failure)
         modules.release()
@@ -216,8 +214,8 @@ class Session:
         if not (runs_backward or run_plan.gradients):
             return ParameterHooks(None)
         hooks = ParameterHooks(copy, foreach=context.foreach, around=context.recorder.in_hook)
-        context.notes.assumptions += hooks.assumptions
-        context.notes.warnings += hooks.warnings
+        context.assumptions += hooks.assumptions
+        context.warnings += hooks.warnings
         return hooks
 
     def _outcome(

@@ -52,7 +52,7 @@ FOURIER_RULES: dict[str, Rule] = {
 
 
 def fourier_scratch(base: str, args: Sequence[Any]) -> list[tuple[str, int]]:
-    """Return the most bytes that a transform holds beside its result, as a keyword of the op."""
+    """Return the most bytes that a transform holds besides its result, as a keyword of the op."""
     source, dims = args[0], [dim % args[0].dim() for dim in args[1]] if args[0].dim() else []
     nbytes = source.numel() * source.element_size()
     if not dims or nbytes == 0:

@@ -4,7 +4,7 @@ Some leave their scalar in the memory of the loss of each element.
 
 The kernels compute the loss of each element into their output, reduce it, and resize the output:
 its storage stays as large as it was. Source: ``Loss.cpp`` and ``cuda/Loss.cu`` in PyTorch's
-``aten/src/ATen/native`` (2.6–2.13): ``TORCHMETA_FUNC(mse_loss)``,
+``aten/src/ATen/native`` (2.6–2.13): ``TORCH_META_FUNC(mse_loss)``,
 ``binary_cross_entropy_out_cpu``, ``soft_margin_loss_out``.
 """
 

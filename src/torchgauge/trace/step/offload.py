@@ -1,4 +1,4 @@
-"""What autograd saves for the backward, kept in main memory instead of on the device."""
+"""What autograd saves for the backward, kept in host memory instead of on the device."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torchgauge.trace.record.storages import StorageTracker
 def offload(
     storages: StorageTracker | None, *, is_host: bool = False
 ) -> AbstractContextManager[None]:
-    """Return the context of a forward whose saved tensors lie in main memory.
+    """Return the context of a forward whose saved tensors lie in host memory.
 
     As ``torch.autograd.graph.save_on_cpu`` does it: whatever an operator saves, weights as well,
     is copied to the host when it is saved and back to the device when the backward asks for it.
     ``storages`` is the tracker of a simulated run, ``None`` in a real one. Where the device
-    ``is_host`` itself nothing is copied, because all lies in main memory already.
+    ``is_host`` itself nothing is copied, because all lies in host memory already.
 
     Source: ``save_on_cpu`` in PyTorch's ``torch/autograd/graph.py`` (2.6–2.13).
     """

@@ -1,7 +1,7 @@
 """Hooks on parameters run in an analysis too, on the copy: what they free and update counts.
 
 An optimizer in the backward is the usual one: ``register_post_accumulate_grad_hook`` with a
-function that steps an optimizer of one parameter and lets go of its gradient. Such a function
+function that steps an optimizer of one parameter and drops its gradient. Such a function
 finds the optimizer in a closure, in an object, in a global name or in an attribute of a class. The
 copy's hook is a copy of the function. What it reaches by name outside of the model is replaced by
 copies while the step runs, and put back after it. Hooks of ``torch.distributed`` do not run.
@@ -207,7 +207,7 @@ def _copied(hook: Any, model: ModelCopy) -> Any:
 
 
 def _choose(optimizer: torch.optim.Optimizer, *, foreach: bool) -> None:
-    """Let an optimizer take lists where the device does by itself, as it would ask the device."""
+    """Let an optimizer take lists where that is the default of the device."""
     for group in optimizer.param_groups:
         if "foreach" in group and group["foreach"] is None and not group.get("fused"):
             group["foreach"] = foreach

@@ -44,7 +44,7 @@ _OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 _FOR_LOOP_BY_DEFAULT = ("adafactor",)
-"""Optimizers that never take lists of tensors by themselves, to save memory."""
+"""Optimizers that take no lists of tensors unless asked, to save memory."""
 
 
 def make_optimizer(
@@ -57,7 +57,7 @@ def make_optimizer(
 ) -> torch.optim.Optimizer | None:
     """Return the optimizer of that name over the trainable parameters.
 
-    Without an ``implementation``, ``foreach`` says what the device takes by itself.
+    Without an ``implementation``, ``foreach`` says what the device takes by default.
     """
     if name == "none":
         return None
@@ -111,7 +111,7 @@ def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str
         ) from error
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
         raise ScenarioError(
-            f"{name} is no torch.optim.Optimizer", hint="name a class that is derived from it"
+            f"{name} is not a torch.optim.Optimizer", hint="name a class that is derived from it"
         )
     return found, settings
 
@@ -129,7 +129,7 @@ def _arguments_of_step(kind: Callable[..., torch.optim.Optimizer]) -> list[str]:
 class Trainer:
     """What a training loop does around the forward, on a copied model.
 
-    ``foreach`` says whether the device's optimizers go over lists of tensors by themselves.
+    ``foreach`` says whether the device's optimizers go over lists of tensors by default.
     """
 
     def __init__(self, root: nn.Module, scenario: Scenario, *, foreach: bool) -> None:
@@ -166,7 +166,7 @@ class Trainer:
     def begin(self) -> None:
         """Set gradients that stay to zero.
 
-        For ``BEFORE_FORWARD`` the end of the step before has let go of them; for
+        For ``BEFORE_FORWARD`` the end of the step before has dropped them; for
         ``BEFORE_BACKWARD`` the first ``backward`` of the step does so.
         """
         self._is_first_backward = True
@@ -178,7 +178,7 @@ class Trainer:
         (self.optimizer or self._root).zero_grad(set_to_none=not keep)
 
     def end(self) -> None:
-        """Let go of the gradients after the step, where the scenario does not keep them."""
+        """Drop the gradients after the step, where the scenario does not keep them."""
         if self._scenario.zero_grad is ZeroGrad.BEFORE_FORWARD:
             self._zero_gradients()
 

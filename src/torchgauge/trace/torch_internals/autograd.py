@@ -65,7 +65,7 @@ def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
 
     A node names its dictionaries to the handle of a hook that is added to them
     (``THPCppFunction_register_hook`` in ``torch/csrc/autograd/python_cpp_function.cpp``, 2.6–2.13).
-    A node that nobody holds is a new one, and has none.
+    A node without references is a new one, and has none.
     """
     found = []
     for register in (node.register_prehook, node.register_hook):

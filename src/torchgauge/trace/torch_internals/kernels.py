@@ -50,7 +50,7 @@ def meta_kernels(
     """Replace composite operators for meta tensors while the context is open.
 
     Those in ``fused`` stay whole: a kernel for the meta device makes autograd differentiate them
-    by themselves, and the dispatch mode, which comes before it, says what they return.
+    as they are, and the dispatch mode, which comes before it, says what they return.
     ``torch.library.Library.m`` (2.6–2.13), because ``impl`` refuses composite operators.
 
     Does nothing inside another such context. Registered at ``AutogradMeta``, above the dispatch

@@ -1,1 +1,1 @@
-"""Real values beside meta tensors, and what is said where there are none."""
+"""Real values of meta tensors, and what the report says where there are none."""

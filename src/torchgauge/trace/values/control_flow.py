@@ -34,7 +34,7 @@ _DIFFERENTIATED = (
 def control_flow(decide: Decide, assume: Callable[[str], None]) -> dict[str, Function]:
     """Return what runs instead of each higher-order operator, by its name.
 
-    ``assume`` hears of operators that are differentiated.
+    ``assume`` is told about operators that are differentiated.
     """
 
     def noted(what: str, run: Function) -> Function:

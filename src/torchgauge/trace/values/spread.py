@@ -1,4 +1,4 @@
-"""Choices that depend on values nobody knows: an even split, said in the report.
+"""Choices that depend on unknown values: an even split, stated in the report.
 
 A mixture of experts sends each token to the experts that ``topk`` chooses. Which ones those are
 decides how many tokens each expert gets, hence shapes; their total does not depend on it. So the
@@ -20,7 +20,7 @@ from torchgauge.trace.values.values import GUESS_LIMIT, ValueStore
 CHOICES = frozenset(("topk", "argmax", "argmin", "sort", "argsort", "max", "min", "multinomial"))
 """Operators that return which elements of a dimension they chose."""
 _OPTIONS_LIMIT = 4096
-"""Choices from more are no routing: words of a vocabulary, keys of attention."""
+"""Choices from more are not routing: words of a vocabulary, keys of attention."""
 _CHOSEN_LIMIT = 256
 """Elements chosen from one row up to which it is one."""
 
@@ -35,7 +35,7 @@ class Choice:
 
 
 def spread(values: ValueStore, call: OpCall, output: Any, place: str) -> None:
-    """Give the indices that an operator chose, by values nobody knows, an even spread."""
+    """Give the indices that an operator chose, by unknown values, an even spread."""
     indices = output[1] if isinstance(output, (tuple, list)) else output
     base, source = call.facts.base, call.args[0]
     dim = _dimension(base, call.args, call.kwargs)

@@ -89,7 +89,7 @@ def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
 
 @functools.lru_cache(maxsize=256)
 def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
-    """Return a number as a 0-dimensional tensor, which nobody writes to."""
+    """Return a number as a 0-dimensional tensor, which must not be written to."""
     return torch.full((), number, dtype=dtype, device="cpu")
 
 
@@ -337,7 +337,7 @@ class ValueStore:
                 self.decided_on[what, origin] = ", ".join(filter(None, found))
 
     def note_copy(self, origins: Origins) -> None:
-        """Remember that a guess is on the CPU, where nobody sees what is decided on it."""
+        """Remember that a guess is on the CPU, where no decision on it is seen."""
         self.note_decision(_ON_THE_CPU, origins - self._settled)
 
     def settle_copies(self, origins: Origins) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any, ClassVar, Final, Literal, Protocol
 
-from torchgauge.facts.codec import Shape, to_dict, to_json
-from torchgauge.facts.files import write_atomically
+from torchgauge.facts.codec.files import write_atomically
+from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.guess import guesses
 
 SCHEMA_VERSION: Final = 1

@@ -1,4 +1,4 @@
-"""Facts as JSON and msgpack, by msgspec; knows no type of them.
+"""Facts as JSON, by msgspec.
 
 A frozen dataclass is written field by field as it is declared. Where its JSON differs, it says so
 in a class variable ``json``, a ``Shape``. From both comes a ``msgspec.Struct``, the *wire type*:
@@ -11,57 +11,20 @@ are not known are passed over, so that a later version may add some.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache, partial
-from types import GenericAlias, NoneType, UnionType
+from types import GenericAlias, UnionType
 from typing import Annotated, Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from torchgauge.errors import ReportFormatError, ScenarioError
+from torchgauge.facts.codec.damage import Damage, first_damage
+from torchgauge.facts.codec.shape import Shape
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
-    """How the JSON of a type differs from its fields.
-
-    A class that is not made from what its JSON holds has a class method ``from_json`` that is.
-    """
-
-    names: tuple[str, ...] = ()
-    """Names in the JSON, in order, of fields and properties; all fields by default."""
-    more: tuple[str, ...] = ()
-    """Properties that are written after ``names``."""
-    sources: Mapping[str, str] = field(default_factory=dict)
-    """The field or property behind a name, where it is called otherwise."""
-    derived: tuple[str, ...] = ()
-    """Names that are written and not read; those of ``more`` too."""
-    left_out: tuple[str, ...] = ()
-    """Names that are not written where their value is the default: ``None`` or empty."""
-    later: tuple[str, ...] = ()
-    """Names that older files do not have; they are read as the default."""
-    types: Mapping[str, Any] = field(default_factory=dict)
-    """Types to check for instead of those that are declared."""
-    read: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
-    """What makes a field's value from plain data."""
-
-
-class Damage(Exception):
-    """A value in a file is not what it should be; ``place`` is where, as far as it is known."""
-
-    def __init__(self, place: str, what: str) -> None:
-        super().__init__(f"{place or 'the file'} {what}")
-        self.place = place
-        self.what = what
-
-    def inside(self, place: str) -> Damage:
-        """Return the same damage, seen from the value that holds it."""
-        dot = "." if self.place and not self.place.startswith("[") else ""
-        return Damage(f"{place}{dot}{self.place}", self.what)
 
 
 def to_dict(fact: Any) -> dict[str, Any]:
@@ -93,7 +56,7 @@ def from_dict(kind: type[T], data: object) -> T:
         try:
             read = msgspec.convert(data, wire)
         except msgspec.ValidationError:
-            raise _damage(data, wire) from None
+            raise first_damage(data, wire) from None
         return cast("T", to_fact(read))
     except Damage as damage:
         raise ReportFormatError(
@@ -182,7 +145,7 @@ def _struct_to_fact(wire: Struct) -> Any:
         value = getattr(wire, source)
         try:
             read = shape.read.get(source, to_fact)
-            given[source if source in kind.__slots__ else name] = read(value)
+            given[source if source in kind.__dataclass_fields__ else name] = read(value)
         except Damage as damage:
             raise damage.inside(name) from None
     try:
@@ -256,69 +219,3 @@ def _builtin(value: Any) -> Any:
     if isinstance(value, str):
         return str(value)
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
-
-
-# ---------------------------------------------------------------------------- damage
-
-
-_WHAT = {
-    int: "is not an integer", float: "is not a number", str: "is not a text",
-    bool: "is neither true nor false",
-}  # fmt: skip
-
-
-def _damage(value: Any, hint: Any, place: str = "") -> Damage:
-    """Return the first thing that is wrong with a value that msgspec has refused.
-
-    msgspec names the place too, but not the index in a list.
-    """
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        if not isinstance(value, list) or len(value) != args[1].min_length:
-            return Damage(place, "is not a pair")
-        return _damage(value, args[0], place)
-    if origin in (Union, UnionType):
-        kinds = [arg for arg in args if arg not in (NoneType, UnsetType)]
-        is_text = isinstance(value, str) and len(kinds) > 1
-        return _damage(value, kinds[-1 if is_text else 0], place)
-    if origin is list:
-        if not isinstance(value, list):
-            return Damage(place, "is not a list")
-        parts = [(item, args[0], f"{place}[{index}]") for index, item in enumerate(value)]
-        return _first_damage(parts, place)
-    if origin is dict:
-        if not isinstance(value, dict):
-            return Damage(place, "is not an object")
-        keys = [(name, args[0], place) for name in value]
-        items = [(item, args[1], f"{place}.{name}") for name, item in value.items()]
-        return _first_damage([*keys, *items], place)
-    if issubclass(hint, Struct):
-        return _damage_of_object(value, hint, place)
-    if hint in _WHAT or not isinstance(value, str):
-        return Damage(place, _WHAT.get(hint, "is not a text"))
-    return Damage(place, f"is {value!r}, which is none of {', '.join(hint)}")
-
-
-def _damage_of_object(value: Any, hint: type[Struct], place: str) -> Damage:
-    if not isinstance(value, dict):
-        return Damage(place, "is not an object")
-    parts = []
-    for item in msgspec.structs.fields(hint):
-        name = f"{place}.{item.encode_name}" if place else item.encode_name
-        if item.encode_name in value:
-            parts.append((value[item.encode_name], item.type, name))
-        elif item.required:
-            return next(_damages(parts), Damage(name, "is missing"))
-    return _first_damage(parts, place)
-
-
-def _first_damage(parts: list[tuple[Any, Any, str]], place: str) -> Damage:
-    return next(_damages(parts), Damage(place, "cannot be read"))
-
-
-def _damages(parts: list[tuple[Any, Any, str]]) -> Any:
-    for value, hint, place in parts:
-        try:
-            msgspec.convert(value, hint)
-        except msgspec.ValidationError:
-            yield _damage(value, hint, place)

@@ -7,7 +7,8 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from torchgauge.errors import ReportFormatError
-from torchgauge.facts.codec import Damage, to_fact, wire_type
+from torchgauge.facts.codec.damage import Damage
+from torchgauge.facts.codec.wire import to_fact, wire_type
 
 T = TypeVar("T")
 
