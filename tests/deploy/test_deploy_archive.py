@@ -15,7 +15,7 @@ import torch
 from torch.torch_version import TorchVersion
 
 from deploy_models import Mlp, Tagger, packaged
-from torchgauge.deploy.contents import manifest
+from torchgauge.deploy import manifest
 from torchgauge.deploy.serving.model import open_package
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.models.exported_archive import check_archive

@@ -17,9 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from deploy_models import Mlp, Noisy, Recurrent, Tagger, packaged
 from torchgauge.cli.main import main
-from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.contents.memory_table import read_memory
+from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import Signature, SizeRange, signature_from_dict
+from torchgauge.deploy.memory_table import read_memory
 from torchgauge.deploy.verification import size_choices
 from torchgauge.deploy.writing import save_program
 from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError

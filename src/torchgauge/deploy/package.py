@@ -11,11 +11,11 @@ from torch import nn
 
 from torchgauge.analyze import as_module, described, model_error, run_model
 from torchgauge.deploy.contents.example import Example, example_call
-from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.call import Call, FlatModel
 from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
+from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.package_budget import Budget, check_memory, check_time
 from torchgauge.deploy.parts import Contents, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds

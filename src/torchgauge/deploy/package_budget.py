@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from torchgauge.deploy.contents.memory_table import MemoryLine, MemoryTable
 from torchgauge.deploy.export.signature import BATCH, Signature
+from torchgauge.deploy.memory_table import MemoryLine, MemoryTable
 from torchgauge.errors import CheckFailed
 from torchgauge.units import format_bytes, format_milliseconds
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.exporting import Exported
+from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.verification import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.request import Request

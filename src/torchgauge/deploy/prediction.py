@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 
 from torchgauge.analyze import analyze_model
-from torchgauge.deploy.contents.memory_table import MemoryLine, MemoryTable, line_over
 from torchgauge.deploy.export.signature import BATCH, Signature
+from torchgauge.deploy.memory_table import MemoryLine, MemoryTable, line_over
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario

@@ -16,12 +16,12 @@ from typing import IO, Any, cast
 import torch
 from torch import nn
 
-from torchgauge.deploy.card import model_card
-from torchgauge.deploy.contents import manifest
+from torchgauge.deploy import manifest
+from torchgauge.deploy.contents.card import model_card
 from torchgauge.deploy.contents.dockerfile import dockerfile
 from torchgauge.deploy.contents.lock import environment_lock
-from torchgauge.deploy.contents.memory_table import write_memory
 from torchgauge.deploy.extras import require
+from torchgauge.deploy.memory_table import write_memory
 from torchgauge.deploy.parts import Contents
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.units import format_bytes
@@ -56,7 +56,7 @@ def write_package(
             from torchgauge.deploy.export.onnx import write_onnx
 
             on_progress("ONNX")
-            onnx = write_onnx(folder / manifest.ONNX, contents.exported, contents.example)
+            onnx = write_onnx(folder, contents.exported, contents.example)
         _write_texts(folder, contents, onnx)
         manifest.write_manifest(folder, _facts(contents))
 

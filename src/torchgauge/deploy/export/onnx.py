@@ -10,6 +10,7 @@ import torch
 
 from torchgauge.deploy.export.exporting import Exported
 from torchgauge.deploy.extras import require
+from torchgauge.deploy.manifest import ONNX
 from torchgauge.errors import ModelError
 from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import quiet_torch
@@ -17,8 +18,8 @@ from torchgauge.models.exported_archive import quiet_torch
 EXTRA = "onnx"
 
 
-def write_onnx(path: Path, exported: Exported, example: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """Write the program to ``path`` and compare what ONNX Runtime makes of ``example``.
+def write_onnx(folder: Path, exported: Exported, example: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """Write ``model.onnx`` and compare what ONNX Runtime makes of ``example``.
 
     Raises:
         MissingExtraError: onnx, onnxscript or onnxruntime is not installed.
@@ -26,6 +27,7 @@ def write_onnx(path: Path, exported: Exported, example: Sequence[torch.Tensor]) 
     """
     for module in ("onnx", "onnxscript", "onnxruntime"):
         require(module, EXTRA, "write ONNX")
+    path = folder / ONNX
     signature = exported.signature
     try:
         with quiet_torch():
@@ -62,7 +64,7 @@ def _compared(path: Path, exported: Exported, example: Sequence[torch.Tensor]) -
     )
     return {
         "max_difference": difference,
-        "text": f"ONNX Runtime {onnxruntime.__version__} on `{path.name}`: a difference of "
+        "text": f"ONNX Runtime {onnxruntime.__version__} on `{ONNX}`: a difference of "
         f"{difference:.3g} at most, on the first of these sizes.",
     }
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from torchgauge.deploy.contents.memory_table import MemoryTable
 from torchgauge.deploy.export.signature import (
     BATCH,
     Signature,
@@ -14,6 +13,7 @@ from torchgauge.deploy.export.signature import (
     item_bytes,
     numbers_in,
 )
+from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.environment.limits import memory_limit_of, memory_of
 from torchgauge.environment.surroundings import Surroundings

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.contents.memory_table import MemoryTable, read_memory
+from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import Signature, signature_from_dict
+from torchgauge.deploy.memory_table import MemoryTable, read_memory
 from torchgauge.errors import PackageError, UsageError
 from torchgauge.models.build import first_line
 from torchgauge.models.exported_archive import load_program

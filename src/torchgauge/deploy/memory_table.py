@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from torchgauge.deploy.contents.manifest import MEMORY, read_json
 from torchgauge.deploy.export.signature import Count
+from torchgauge.deploy.manifest import MEMORY, read_json
 from torchgauge.errors import PackageError
 
 

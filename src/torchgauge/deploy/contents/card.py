@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from torchgauge.deploy.contents import manifest
-from torchgauge.deploy.contents.memory_table import MemoryTable
+from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import BATCH, Signature, TensorSignature
+from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.parts import Contents
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
