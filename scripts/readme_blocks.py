@@ -3,9 +3,9 @@
 Three kinds of fenced blocks are known; any other is an error, so that none stays unchecked.
 
 - ``console``: lines that start with ``$ `` are commands, what follows is what they print.
-  ``torchgauge``, ``python`` and ``cat`` commands run; ``make`` targets are looked up, because
-  `make test` would run this check again; ``pip install`` lines are checked against the package's
-  own name and extras.
+  ``torchgauge`` runs on a terminal; ``python`` and ``cat`` run. ``make`` targets are looked up,
+  because `make test` would run this check again. ``pip install`` lines are checked against the
+  package's own name and extras.
 - ``python``: all blocks of a file run in order in one interpreter, in one namespace.
 - ``text`` directly after a ``python`` block: what that block prints.
 """
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import shlex
 import subprocess
 import sys
+import tempfile
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -124,6 +126,32 @@ def _run(command: list[str], *, stdin: str = "") -> str:
     return _without_trailing_spaces(done.stdout)
 
 
+def _run_on_terminal(command: list[str]) -> str:
+    """Run a command with a terminal as its output, which gets the calm view, and return that."""
+    ours, theirs = pty.openpty()
+    printed = b""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdin=subprocess.DEVNULL, stdout=theirs,
+            stderr=errors,
+        )  # fmt: skip
+        os.close(theirs)
+        try:
+            while piece := os.read(ours, 1 << 16):
+                printed += piece
+        except OSError:  # EIO: nobody holds the other side any more
+            pass
+        finally:
+            os.close(ours)
+        if process.wait(timeout=300):
+            errors.seek(0)
+            raise BlockError(
+                f"{shlex.join(command[:3])}: exit status {process.returncode}\n"
+                f"{errors.read().decode('utf-8', 'replace')}"
+            )
+    return _without_trailing_spaces(printed.decode("utf-8").replace("\r\n", "\n"))
+
+
 def _without_trailing_spaces(text: str) -> str:
     lines = [line.rstrip() for line in text.strip("\n").splitlines()]
     return "\n".join(lines) + "\n" if lines else ""
@@ -145,7 +173,9 @@ def _run_console(text: str) -> str:
             _check_make(words[1:])
         elif words[:2] == ["pip", "install"]:
             _check_pip(words[2:])
-        elif words[0] in ("torchgauge", "python", "cat"):
+        elif words[0] == "torchgauge":
+            result.append(_run_on_terminal(words))
+        elif words[0] in ("python", "cat"):
             result.append(_run(words))
         else:
             raise BlockError(f"a command that nothing checks: {command}")

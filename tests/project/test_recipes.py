@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
@@ -16,13 +15,13 @@ import torch
 from torch import nn
 
 import torchgauge as tg
+from torchgauge.facts.codec.wire import to_json
+from torchgauge.render import FORMATS, get_format
+from torchgauge.render.page import Fact, Facts, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MOST_LINES = 10
-PAGES = pytest.mark.skipif(
-    importlib.util.find_spec("torchgauge.render.formats") is None, reason="no pages yet"
-)
 
 
 def recipe(title: str, language: str) -> str:
@@ -100,11 +99,7 @@ def test_a_model_source(tmp_path):
     assert " 42" in done.stdout
 
 
-@PAGES
 def test_a_format(tmp_path, monkeypatch):
-    from torchgauge.render import get_format
-    from torchgauge.render.page import Fact, Facts, Page
-
     (tmp_path / "headings.py").write_text(recipe("Add a format", "python"), encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     block = Facts(heading="Memory", facts=(Fact(label="Peak", segments=("1 GiB",)),))
@@ -112,12 +107,7 @@ def test_a_format(tmp_path, monkeypatch):
     assert get_format("import:headings:Headings").render(page) == "ResNet\nMemory"
 
 
-@PAGES
 def test_an_answer():
-    from torchgauge.facts.codec.wire import to_json
-    from torchgauge.render import FORMATS, get_format
-    from torchgauge.render.page import Fact, Facts, Page
-
     names = {"Fact": Fact, "Facts": Facts, "Page": Page, "dataclass": dataclass}
     names["__name__"] = __name__
     exec(recipe("Add an answer", "python"), names)
@@ -126,3 +116,11 @@ def test_an_answer():
     for name in FORMATS:
         assert "3" in get_format(name).render(page)
     assert '"levels": 3' in to_json(answer)
+
+
+def test_the_walk_enters_every_room_of_trace_once():
+    walk = PAGE[PAGE.index("\n## From `summary()`") : PAGE.index("\n## The words")]
+    entered = re.findall(r"\*\*(trace/\w+)\*\*", walk)
+    folders = {path.name for path in (ROOT / "src/torchgauge/trace").iterdir() if path.is_dir()}
+    rooms = {f"trace/{name}" for name in folders - {"__pycache__", "torch_internals"}}
+    assert sorted(entered) == sorted(rooms)
