@@ -100,7 +100,7 @@ def report(**changes: object) -> FitReport:
         ),
         not_tried=(NotTried(name="lora", why="linear layers hold 8 % of the parameters"),),
         traces=14,
-        assumptions=("loss: mean of all outputs, in place of the real loss",),
+        assumptions=("loss: mean of all outputs, instead of the real loss",),
     )  # fmt: skip
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -140,7 +140,7 @@ def generation() -> FitReport:
 
 def many() -> FitReport:
     """Return a step on three devices, one of which lacks the precision."""
-    lacking = "T4 has no bf16 arithmetic; torch emulates it there, slowly; use fp16"
+    lacking = "T4 has no bf16 arithmetic; torch emulates it, slowly; use fp16"
     return report(
         devices=(
             device("T4", 14.75, 15.25, Verdict.FRAGMENTED, warnings=(lacking,), minimum_bytes=None),

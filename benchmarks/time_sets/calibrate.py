@@ -19,7 +19,7 @@ from benchmarks.time_sets.priors import FIXED, OWN_SPREAD, PRIORS
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.validation import agreement, line, stated_errors, validated
 from benchmarks.time_sets.validation import write as write_agreement
-from torchgauge.devices.coefficients import FILE
+from torchgauge.devices.tables import COEFFICIENTS
 
 # ------------------------------------------------------------------------------ tables
 
@@ -93,7 +93,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Fit, print the agreement, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
-    parser.add_argument("--output", type=Path, default=FILE)
+    parser.add_argument("--output", type=Path, default=COEFFICIENTS)
     options = parser.parse_args(arguments)
     found = collect(options.cache)
     if found:

@@ -116,7 +116,7 @@ def as_module(model: Any) -> nn.Module:
         raise UsageError(
             f"{model.__name__} is a class, not a model", hint=f"create one: {model.__name__}(...)"
         )
-    raise UsageError(f"cannot analyse a {type(model).__name__}", hint="pass a torch.nn.Module")
+    raise UsageError(f"cannot analyze a {type(model).__name__}", hint="pass a torch.nn.Module")
 
 
 def save_timeline(timeline: Timeline, path: str | PathLike[str]) -> None:

@@ -106,7 +106,7 @@ def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> 
     if prediction is None or memory is None:
         raise ScenarioError(
             f"there is no timeline to predict for {trace.scenario.device}",
-            hint="name a GPU (torchgauge devices lists them) and an input; for the CPU at hand, "
+            hint="name a GPU (torchgauge devices lists them) and an input; for this CPU, "
             "torchgauge measure --calibrate first, or let measure() record one",
         )
     return predicted_timeline(trace, prediction, memory)

@@ -180,8 +180,8 @@ def check_cpu_options(scenario: Scenario) -> None:
 
 
 def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:
-    known = "" if device.usable_is_measured else ", its usable memory taken from GPUs like it"
-    context = "from public figures of it" if is_measured else "from those of other GPUs"
+    known = "" if device.usable_is_measured else ", usable memory as of similar GPUs"
+    context = "as published for it" if is_measured else "estimated from other GPUs"
     return (
         f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
         f"{context}",

@@ -511,7 +511,7 @@ def test_strict_exits_with_4_and_lists_what_is_in_doubt(change, line, summary, a
     status, out, err = summary("net.py:Net", "--input-size", "4", "--strict", "--format", "json")
     assert status == 4
     assert json.loads(out)["totals"]["params"] == 10
-    assert f"--strict: the report is not free of doubt\n  {line}\n" in err
+    assert f"--strict: the report is incomplete or holds guesses\n  {line}\n" in err
 
 
 def test_strict_is_fine_with_a_report_free_of_doubt(summary, analysis):

@@ -86,7 +86,8 @@ def test_a_header_becomes_a_tree_of_modules(folder):
     }
     assert all(tensor.is_meta for tensor in made.model.state_dict().values())
     assert made.assumptions == (
-        "a checkpoint does not say what is trained: every floating-point weight counts as such",
+        "a checkpoint does not say what is trained: every floating-point weight counts as "
+        "trainable",
     )
 
 
@@ -129,7 +130,7 @@ def test_shards_are_put_together(folder):
     assert [name for name, _ in made.model.named_parameters()] == ["x.weight", "x.bias"]
     (folder / "b.safetensors").unlink()
     assert (
-        "names b.safetensors, not found beside it"
+        "names b.safetensors, not found next to it"
         in refusal("model.safetensors.index.json").message
     )
 
@@ -192,7 +193,7 @@ def test_the_weights_in_a_training_checkpoint_are_found(folder):
 
 def test_entries_that_are_no_tensors_are_mentioned(folder):
     torch.save({"w": torch.zeros(2), "epoch": 3}, "w.pt")
-    assert build("w.pt").notes == ("1 entries of w.pt are no tensors: epoch",)
+    assert build("w.pt").notes == ("1 entries of w.pt are not tensors: epoch",)
 
 
 def test_quantized_tensors_keep_their_bytes(folder):

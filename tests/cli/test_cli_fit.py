@@ -192,11 +192,15 @@ def test_a_language_model_that_generates(capsys):
     [
         (("--device", "RTX 3061"), 2, "there is no device 'RTX 3061'; did you mean RTX 3060"),
         ((), 2, "there is no GPU here whose kernels could be simulated"),
-        (("--device", "cpu"), 2, "the memory of a CPU is not what this asks about"),
+        (("--device", "cpu"), 2, "`fit` is about GPU memory, not about the CPU"),
         (("--device", "T4", "--optimizer", "adamw"), 2, "has no meaning in inference"),
         (("--device", "T4", "--checkpointing"), 2, "has no meaning in inference"),
         (("--device", "T4", "--cache", "static"), 2, "--cache needs a length"),
-        (("--device", "T4", "--context", "64"), 2, "--context and --input-size say two things"),
+        (
+            ("--device", "T4", "--context", "64"),
+            2,
+            "--context and --input-size contradict each other",
+        ),
         (("--device", "T4", "--format", "csv", "--ascii"), 2, "--ascii has no meaning in csv"),
         (("--device", "T4", "--device"), 2, "expected one argument"),
     ],
@@ -241,7 +245,9 @@ def test_strict_refuses_what_is_not_counted_or_guessed(capsys, tmp_path, model, 
     given = ("net.py:" + model, "--input-size", "256", *options)
     assert fit(*given, *STRICT) == 4
     captured = capsys.readouterr()
-    assert "torchgauge: error: --strict: the report is not free of doubt\n" in captured.err
+    assert (
+        "torchgauge: error: --strict: the report is incomplete or holds guesses\n" in captured.err
+    )
     assert f"\n  {line}" in captured.err
     assert "yes: " in captured.out
     assert fit(*given, *(option for option in STRICT if option != "--strict")) == 0

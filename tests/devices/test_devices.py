@@ -257,7 +257,7 @@ def test_a_precision_that_is_there(device, precision):
 def test_the_reason_says_which_capability_is_needed():
     assert find_device("T4").supports("bf16").reason == (
         "T4 has no bf16 arithmetic (compute capability 8.0 has it, this is 7.5); "
-        "torch emulates it there, slowly"
+        "torch emulates it, slowly"
     )
 
 
@@ -354,7 +354,7 @@ def test_the_variable_wins_over_the_folder_and_that_over_home(own, tmp_path, mon
         ('[[device]]\nname = "x"\nmemory = 8\n', r"memory: unknown field; the fields are name"),
         ('[[device]]\nname = "x"\ncompute_capability = 8\n', r"'?8'? is not a compute capability"),
         ('[[device]]\nname = 3\n', r"name: 3 is not a text"),
-        ('[[device]]\nname = "x"\naliases = 3\n', r"aliases: 3 is not a list of texts"),
+        ('[[device]]\nname = "x"\naliases = 3\n', r"aliases: 3 is not a list of text"),
         ('[[device]]\nname = "x"\nunified_memory = 1\n', r"unified_memory: 1 is neither true"),
         ('[[device]]\nname = "x"\nreleased = "soon"\n', r"released: Invalid isoformat"),
         ('[[device]]\nname = "x"\nbased_on = "RTX 3065"\n', r"based_on: there is no device"),

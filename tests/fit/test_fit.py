@@ -520,7 +520,7 @@ def test_an_unknown_device_offers_the_nearest():
     ("options", "kind", "message"),
     [
         ({"device": []}, UsageError, "no device was named"),
-        ({"device": "cpu"}, ScenarioError, "the memory of a CPU is not what this asks about"),
+        ({"device": "cpu"}, ScenarioError, "`fit` is about GPU memory, not about the CPU"),
         ({"device": "MI300X"}, ScenarioError, "MI300X is not a CUDA device"),
         ({"context": 8}, ScenarioError, "a context is what a language model keeps"),
         (
@@ -553,7 +553,7 @@ def test_an_input_is_needed():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"context": 8}, "Blocks keeps no cache of keys and values"),
+        ({"context": 8}, "Blocks keeps no KV cache"),
         ({"context": 8, "cache": "paged"}, "unknown cache 'paged'"),
     ],
 )

@@ -440,7 +440,7 @@ def test_too_little_memory_is_a_result_and_the_process_lives_on(tmp_path):
     lines = done.stdout.splitlines()
     assert lines[0] == "grow 3200000000 True"
     assert lines[1] == "real None 1"
-    assert lines[2].startswith("3   try: the device has too little memory left; use a smaller")
+    assert lines[2].startswith("3   try: the device is out of memory; use a smaller")
     assert lines[3].startswith("memory: 2.98 GiB asked for, ")
     assert lines[3].endswith(" free")
     assert lines[4:] == ["True", "torch.Size([1, 8])"]

@@ -214,7 +214,7 @@ def test_a_default_that_does_not_run_is_completed_and_said() -> None:
     assert made.model.config.vocab_size == 33
     assert made.assumptions[-1] == (
         "vocab_size=33, pad_token_id=1, mask_token_id=32 was set: the default configuration of "
-        "esm does not run whole without"
+        "esm does not run without it"
     )
     assert analyzed(made).totals.forward_macs > 0
     assert build("hf:esm", vocab_size=40, **SMALL).model.config.vocab_size == 40

@@ -99,7 +99,12 @@ def test_the_wheel_declares_few_dependencies(wheel):
     archive = zipfile.ZipFile(wheel)
     metadata = archive.read(f"torchgauge-{version}.dist-info/METADATA").decode()
     always = re.findall(r"^Requires-Dist: ((?:(?!extra ==).)*)$", metadata, re.MULTILINE)
-    assert sorted(Requirement(text).name for text in always) == ["msgspec", "rich", "torch", "zstandard"]
+    assert sorted(Requirement(text).name for text in always) == [
+        "msgspec",
+        "rich",
+        "torch",
+        "zstandard",
+    ]
     assert "\nLicense-Expression: Apache-2.0\n" in metadata
     assert "\nRequires-Python: >=3.11\n" in metadata
 

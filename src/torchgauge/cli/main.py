@@ -138,7 +138,7 @@ def _without_command(arguments: list[str]) -> int:
     parser = _Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND [OPTION …]",
-        description="How big is it, will it fit, what costs most, what should I change.",
+        description="Says how big a PyTorch model is, whether it fits, and what costs most.",
         epilog=(
             f"commands (each has its own --help):\n{commands}\n\n"
             f"example:\n  {PROGRAM} summary torchvision:resnet50 --input-size 3,224,224\n\n"
@@ -147,7 +147,7 @@ def _without_command(arguments: list[str]) -> int:
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--version", action="store_true", help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version")
     namespace = parser.parse_args(arguments)
     if namespace.version:
         from torchgauge.version import __version__

@@ -184,7 +184,7 @@ def _chosen_format(name: str | None, path: Path | None) -> str:
         if path.is_dir():
             raise UsageError(f"{path} is a folder", hint="name a file in it")
         if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}", hint="make it first")
+            raise UsageError(f"there is no folder {path.parent}", hint="create it first")
     if name is not None:
         return name
     if path is None:
@@ -230,7 +230,7 @@ def check_strict(report: Report | FitReport) -> None:
     lines += [f"warning: {text}" for text in report.warnings]
     if lines:
         listed = "".join(f"\n  {line}" for line in lines)
-        raise InDoubt(f"--strict: the report is not free of doubt{listed}")
+        raise InDoubt(f"--strict: the report is incomplete or holds guesses{listed}")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True
         + ", ".join(name for name in Precision if name is not Precision.AS_BUILT),
     )
     group.add_argument(
-        "--channels-last", action="store_true", help="images with their channels last"
+        "--channels-last", action="store_true", help="images in channels-last memory format"
     )
     group.add_argument(
         "--cudnn-benchmark",
@@ -98,7 +98,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--zero-grad",
         type=one_of(ZeroGrad),
         metavar="WHEN",
-        help="when old gradients are let go: " + ", ".join(ZeroGrad),
+        help="when old gradients are freed: " + ", ".join(ZeroGrad),
     )
     group.add_argument(
         "--checkpointing", action="store_true", help="recompute activations in the backward"
@@ -107,12 +107,12 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--checkpointing-kind",
         type=one_of(Checkpointing),
         metavar="KIND",
-        help="the same, and how: " + ", ".join(Checkpointing),
+        help="the same, with a kind: " + ", ".join(Checkpointing),
     )
     group.add_argument(
         "--offload-activations",
         action="store_true",
-        help="keep what the backward needs in main memory (save_on_cpu)",
+        help="keep saved activations in CPU memory (save_on_cpu)",
     )
     group.add_argument(
         "--accumulation",

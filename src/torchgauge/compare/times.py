@@ -22,7 +22,7 @@ def compare_times(predicted: Report, measured: Report) -> TimeComparison:
     ours, theirs = _time_of(predicted, "predicted"), _time_of(measured, "measured")
     if list(predicted.modules) != list(measured.modules):
         raise UsageError(
-            "the reports are not of one model: their modules differ",
+            "the reports describe different models: their modules differ",
             hint="predict and measure the same model",
         )
     if predicted.scenario.mode != measured.scenario.mode:

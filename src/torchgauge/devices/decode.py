@@ -113,14 +113,14 @@ def _whole(factor: int = 1) -> Callable[[Any], int]:
 
 def _text(raw: Any) -> str:
     if not isinstance(raw, str) or not raw.strip():
-        raise ValueError(f"{raw!r} is not a text")
+        raise ValueError(f"{raw!r} is not text")
     return raw.strip()
 
 
 def _texts(raw: Any) -> tuple[str, ...]:
     items = [item for item in raw.split(";") if item.strip()] if isinstance(raw, str) else raw
     if not isinstance(items, list):
-        raise ValueError(f"{raw!r} is not a list of texts")
+        raise ValueError(f"{raw!r} is not a list of text")
     return tuple(_text(item) for item in items)
 
 
@@ -128,7 +128,7 @@ def _kind(raw: Any) -> Kind:
     try:
         return Kind(raw)
     except ValueError:
-        raise ValueError(f"{raw!r} is none of {', '.join(Kind)}") from None
+        raise ValueError(f"{raw!r} is not one of {', '.join(Kind)}") from None
 
 
 def _capability(raw: Any) -> tuple[int, int]:

@@ -64,10 +64,10 @@ _FALLBACKS: Mapping[Arithmetic, tuple[Arithmetic, ...]] = {
 }
 
 _INSTEAD: Mapping[Arithmetic, str] = {
-    Arithmetic.TF32: "torch computes in fp32 there",
-    Arithmetic.BF16: "torch emulates it there, slowly",
-    Arithmetic.FP16: "torch stores it and computes in fp32 there",
-    Arithmetic.FP8: "torch has no fp8 matrix product there",
+    Arithmetic.TF32: "torch computes in fp32 on it",
+    Arithmetic.BF16: "torch emulates it, slowly",
+    Arithmetic.FP16: "torch stores it and computes in fp32",
+    Arithmetic.FP8: "torch has no fp8 matrix product on it",
     Arithmetic.INT8: "no integer matrix product in hardware",
 }
 

@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import Final
+
+COEFFICIENTS: Final = Path(__file__).with_name("coefficients.csv")
+"""What was fitted on public measurements of GPUs: the coefficients of the predicted time.
+
+One per row: its meaning, the value that the hardware's documentation or a round number gives before
+any fit (``expected``), the standard deviation in the logarithm that the fit may go from it
+(``spread``), and the data sets of the fit, empty where a value was set and not fitted
+(``fitted_on``). ``make calibrate`` writes the file.
+"""
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -14,3 +26,9 @@ def rows(path: Path) -> list[dict[str, str]]:
     """
     with path.open(encoding="utf-8", newline="") as lines:
         return list(csv.DictReader(line for line in lines if not line.startswith("#")))
+
+
+@cache
+def coefficients() -> Mapping[str, float]:
+    """Return the coefficients of the predicted time by name."""
+    return {row["name"]: float(row["value"]) for row in rows(COEFFICIENTS)}

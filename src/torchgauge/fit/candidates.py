@@ -111,9 +111,9 @@ def _half(now: CandidateContext) -> Change | str:
     chosen = Precision.BF16 if now.device.supports("bf16") else Precision.FP16
     if not now.device.supports(chosen):
         return f"{now.device.name} has no 16-bit arithmetic"
-    note = "parameters and states in 16 bits: updates lose digits"
+    note = "parameters and states in 16 bits: updates lose precision"
     return _scenario(
-        f"precision {chosen}, all of it", precision=chosen,
+        f"everything in {chosen}", precision=chosen,
         note=note if now.scenario.is_training else "",
     )  # fmt: skip
 
@@ -128,8 +128,8 @@ def _offload(now: CandidateContext) -> Change | str:
     if now.scenario.offload_activations:
         return ""
     return _scenario(
-        "activations kept in main memory", offload_activations=True,
-        note="each is copied there and back",
+        "saved activations in CPU memory", offload_activations=True,
+        note="copied to the CPU and back to the GPU",
     )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ def fit_model(asked: Request, devices: Sequence[str], options: FitOptions) -> Fi
         plan = plan_inputs(model, asked.inputs)
         if plan is None:
             raise InputError(
-                "whether a step fits depends on its inputs, and none were given",
+                "a step needs inputs, and none were given",
                 hint="add a size: (3, 224, 224), --input-size 3,224,224",
             )
         workload = PlainRun(model=model, plan=plan)
@@ -96,7 +96,7 @@ def tracer_of(asked: Request, workload: Workload) -> VariantTracer:
 def _check_generation(asked: Request, options: FitOptions) -> None:
     if asked.scenario.is_training:
         raise ScenarioError(
-            "a context is what a language model keeps while it generates, not in training",
+            "a context belongs to generation, not to training",
             hint="use mode='inference', or give the length as an input size: (1, 2048)",
         )
     if asked.inputs.size is not None or asked.inputs.data is not None:
@@ -193,7 +193,7 @@ class _Answer:
         target = target_of(scenario)
         if target.gpu is None:
             raise ScenarioError(
-                "the memory of a CPU is not what this asks about",
+                "`fit` is about GPU memory, not about the CPU",
                 hint="name a GPU: device='RTX 3060 12GB' (torchgauge devices lists them)",
             )
         return target
@@ -256,7 +256,7 @@ class _Answer:
         release = self._target.platform.torch_release
         return (
             f"kernels, allocator and CUDA context of each device under PyTorch {release}; "
-            "`--device NAME` alone says what is measured of it",
+            "name one device to see which figures are measured",
         )
 
     def _candidate_context(self, largest: Largest | None) -> CandidateContext:

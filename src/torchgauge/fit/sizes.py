@@ -71,7 +71,7 @@ class SizeSearch:
         grain = _grain(runs or 0, self.unit)
         note = self.failure
         if runs is not None and not is_bound and runs + grain > self.limit:
-            note = note or f"larger ones than {self.limit:,} were not looked for"
+            note = note or f"sizes above {self.limit:,} were not tried"
         return Largest(
             runs=max(runs or 0, fast or 0) or None,
             full_speed=fast,

@@ -138,13 +138,13 @@ def check_generates(model: nn.Module, context: int) -> None:
         import transformers  # noqa: F401
     except ImportError as error:
         raise MissingExtraError(
-            "a cache of keys and values is one of transformers, which is not installed",
+            "the KV cache is the one of transformers, which is not installed",
             hint='pip install "torchgauge[hf]"',
         ) from error
     parameters = inspect.signature(model.forward).parameters
     if not {"input_ids", "past_key_values"} <= set(parameters) or not hasattr(model, "config"):
         raise UsageError(
-            f"{type(model).__name__} keeps no cache of keys and values",
+            f"{type(model).__name__} keeps no KV cache",
             hint="a context needs a language model of transformers, such as hf:llama",
         )
     if context < 2:
@@ -166,7 +166,7 @@ def _tensors(cache: Any, model: nn.Module) -> list[dict[str, torch.Tensor]]:
     layers = getattr(cache, "layers", None)
     if layers is None:
         raise UsageError(
-            f"{type(model).__name__} gave back no cache of keys and values",
+            f"{type(model).__name__} returned no KV cache",
             hint="a context needs a model that generates: one with a language model's head",
         )
     return [_kept(vars(layer)) for layer in layers]

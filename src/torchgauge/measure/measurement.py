@@ -253,7 +253,7 @@ class _Runs:
             error_type=type(error).__name__,
             error=str(error).strip() or type(error).__name__,
             phase=Phase.FORWARD,
-            hint="the device has too little memory left; use a smaller batch or input",
+            hint="the device is out of memory; use a smaller batch or input",
             requested_bytes=asked,
             free_bytes=free,
         )
@@ -305,7 +305,7 @@ def _device(scenario: Scenario) -> torch.device:
             raise ScenarioError(f"{name} has no meaning in a real run", hint=hint)
     if scenario.device not in ("cpu", "cuda"):
         raise ScenarioError(
-            f"a real run takes place on the machine at hand, not on {scenario.device}",
+            f"a real run uses this machine, not {scenario.device}",
             hint="cpu or cuda; analyze() predicts for any GPU",
         )
     if scenario.device == "cpu":

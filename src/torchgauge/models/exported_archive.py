@@ -100,10 +100,10 @@ def check_archive(path: Path) -> None:
     except UnsafeProgram as error:
         raise PackageError(
             f"{path} is not loaded: {error}",
-            hint="serve packages only that torchgauge made; " + _AGAIN,
+            hint="serve only packages that torchgauge made; " + _AGAIN,
         ) from error
     except (zipfile.BadZipFile, OSError, ValueError, RecursionError, NotImplementedError) as error:
-        raise PackageError(f"{path} is no exported program: {error}", hint=_AGAIN) from error
+        raise PackageError(f"{path} is not an exported program: {error}", hint=_AGAIN) from error
 
 
 def _check_entries(path: Path, archive: zipfile.ZipFile) -> None:
@@ -111,7 +111,7 @@ def _check_entries(path: Path, archive: zipfile.ZipFile) -> None:
     for entry in archive.infolist():
         if not any(pattern.fullmatch(entry.filename) for pattern in _ENTRIES):
             raise PackageError(
-                f"{path} is not loaded: it holds {entry.filename}, which is no part of a program "
+                f"{path} is not loaded: it holds {entry.filename}, which is not part of a program "
                 "without pickled or compiled code",
                 hint=_AGAIN,
             )

@@ -12,10 +12,9 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.devices import all_devices, find_device
-from torchgauge.devices.coefficients import FILE, coefficients
 from torchgauge.devices.device import Arithmetic
 from torchgauge.devices.power import headroom
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import COEFFICIENTS, coefficients, rows
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.time.gpu import DeviceModel, Kind, predict
 from torchgauge.estimate.time.gpu.cost import kernel_time
@@ -345,7 +344,7 @@ def test_the_text_says_that_it_is_predicted() -> None:
 
 def test_coefficients_are_plausible() -> None:
     """Efficiencies far beyond what hardware allows would be a fit that explains something else."""
-    for row in rows(FILE):
+    for row in rows(COEFFICIENTS):
         name, value = row["name"], float(row["value"])
         assert value > 0, name
         assert abs(math.log(value / float(row["expected"]))) < math.log(5), name

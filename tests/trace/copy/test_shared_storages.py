@@ -52,13 +52,13 @@ def pieces_of_one() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "note"),
     [
-        (of_a_large_storage, "parameters: 4,000 bytes of their own, 400,000 {} (views: p0)"),
-        (buffers_that_overlap, "buffers: 50,000 bytes of their own, 40,000 {} (views: b0, b1)"),
-        (flat_with_its_pieces, "parameters: 80,800 bytes of their own, 40,400 {} (views: p1, p2)"),
-        (buffer_of_a_parameter, "buffers: 20,000 bytes of their own, 0 {} (views: b0)"),
+        (of_a_large_storage, "parameters: 4,000 bytes of elements, 400,000 {} (views: p0)"),
+        (buffers_that_overlap, "buffers: 50,000 bytes of elements, 40,000 {} (views: b0, b1)"),
+        (flat_with_its_pieces, "parameters: 80,800 bytes of elements, 40,400 {} (views: p1, p2)"),
+        (buffer_of_a_parameter, "buffers: 20,000 bytes of elements, 0 {} (views: b0)"),
         (
             pieces_of_one,
-            "parameters: 2,000 bytes of their own, 20,000 {} (views: p0, p1, p2 and 2 more)",
+            "parameters: 2,000 bytes of elements, 20,000 {} (views: p0, p1, p2 and 2 more)",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_tensors_with_storages_of_their_own_need_no_note(build: Callable[[], nn.
     assert report.memory is not None
     assert report.totals.param_bytes == report.memory.parameter_bytes
     assert report.totals.buffer_bytes == report.memory.buffer_bytes
-    assert not any("bytes of their own" in note for note in report.assumptions)
+    assert not any("bytes of elements" in note for note in report.assumptions)
 
 
 @pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
@@ -99,8 +99,8 @@ def test_indices_of_a_sparse_buffer_may_be_views() -> None:
     report = tg.analyze(Holds(parameters=[], buffers=[torch.eye(100).to_sparse_csr()]), (4, 100))
     assert report.memory is not None
     if report.totals.buffer_bytes != report.memory.buffer_bytes:
-        (note,) = (note for note in report.assumptions if "bytes of their own" in note)
-        assert note.startswith(f"buffers: {report.totals.buffer_bytes:,} bytes of their own")
+        (note,) = (note for note in report.assumptions if "bytes of elements" in note)
+        assert note.startswith(f"buffers: {report.totals.buffer_bytes:,} bytes of elements")
 
 
 def test_packed_weights_are_parameters_in_memory_too() -> None:

@@ -164,7 +164,7 @@ def test_losses_that_do_not_match() -> None:
 def test_what_is_no_model() -> None:
     with pytest.raises(UsageError, match="Linear is a class, not a model"):
         tg.analyze(nn.Linear, (2, 4))  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="cannot analyse a function"):
+    with pytest.raises(UsageError, match="cannot analyze a function"):
         tg.analyze(lambda x: x, (2, 4))  # type: ignore[arg-type]
 
 

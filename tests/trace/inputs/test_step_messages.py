@@ -254,4 +254,4 @@ def test_a_decision_on_values_without_a_real_run_says_where_and_what_to_do():
     hint = explain(nn.Linear(4, 2), (), raised.value)
     line = forward.__code__.co_firstlineno + 1
     assert f"test_step_messages.py:{line} decides on values that a simulated run" in hint
-    assert "have more memory free" in hint and "input_data" in hint
+    assert "free some memory" in hint and "input_data" in hint

@@ -135,7 +135,7 @@ def test_hooks_leave_nothing_behind(hook: Callable[..., Any], scenario: tg.Scena
     before = everything()
     report = tg.analyze(model, (2, 8), scenario=scenario)
     assert everything() == before and features["real"] is REAL
-    assert any("they were taken out again" in text for text in report.warnings)
+    assert any("they were removed again" in text for text in report.warnings)
 
 
 def test_the_place_is_named() -> None:
@@ -143,7 +143,7 @@ def test_the_place_is_named() -> None:
     model[0].register_forward_hook(in_dictionary)
     assert tg.analyze(model, (2, 8)).warnings == (
         "the model's code stored tensors of the analysed copy outside of the model (features); "
-        "they were taken out again",
+        "they were removed again",
     )
 
 

@@ -22,19 +22,19 @@ class Command:
 COMMANDS: Mapping[str, Command] = {
     "summary": Command(
         module="torchgauge.cli.commands.summary",
-        help="parameters, shapes, MACs and memory of a model, layer by layer",
+        help="show parameters, shapes, MACs and memory of a model, layer by layer",
     ),
     "fit": Command(
         module="torchgauge.cli.commands.fit",
-        help="whether a step fits into a GPU, the largest batch, what would make it fit",
+        help="find out whether a step fits into a GPU, the largest batch, and what saves memory",
     ),
     "measure": Command(
         module="torchgauge.cli.commands.measure",
-        help="run a step for real: how long it takes, and which layer and operator take it",
+        help="run a step for real and time it, by layer and operator",
     ),
     "package": Command(
         module="torchgauge.cli.commands.package",
-        help="export a model and put it into a folder that can be served, checked and described",
+        help="export a model to a folder that can be served",
     ),
     "serve": Command(
         module="torchgauge.cli.commands.serve",
@@ -42,10 +42,10 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "devices": Command(
         module="torchgauge.cli.commands.devices",
-        help="GPUs and boards that torchgauge knows, and the GPUs of this machine",
+        help="list the GPUs that torchgauge knows and those of this machine",
     ),
     "doctor": Command(
         module="torchgauge.cli.commands.doctor",
-        help="what is wrong with this environment (driver, CUDA, torch, packages), and the fix",
+        help="find faults of the environment (driver, CUDA, torch, packages) and their fix",
     ),
 }

@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         surroundings = Surroundings.here(python=python, time_limit_s=float(arguments.timeout))
     except FileNotFoundError:
         raise UsageError(
-            "the folder that this shell is in was removed", hint="cd to one that is there"
+            "the current folder was removed", hint="change to an existing one"
         ) from None
     if not arguments.quiet and sys.stderr.isatty():
         print("examining; importing torch and computing take some seconds …", file=sys.stderr)

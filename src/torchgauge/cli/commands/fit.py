@@ -52,10 +52,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     search = parser.add_argument_group("search")
     search.add_argument(
-        "--no-search", action="store_true", help="do not look for the largest batch"
+        "--no-search", action="store_true", help="do not search for the largest batch"
     )
     search.add_argument(
-        "--no-alternatives", action="store_true", help="do not trace what would take less"
+        "--no-alternatives", action="store_true", help="do not trace alternatives that save memory"
     )
     search.add_argument(
         "--batch-curve",
@@ -151,7 +151,7 @@ def _check(arguments: argparse.Namespace, inputs: Inputs, names: list[str]) -> N
         return
     if inputs.size is not None:
         raise UsageError(
-            "--context and --input-size say two things",
+            "--context and --input-size contradict each other",
             hint="leave --input-size out: the prompt is made from the context",
         )
     if inputs.dtypes or inputs.batch_dim is not None:

@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser)
-    group = parser.add_argument_group("program")
+    _add_program_options(parser.add_argument_group("program"))
+    _add_budget_options(parser.add_argument_group("prediction and budget"))
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
+    )
+    group.add_argument("--overwrite", action="store_true", help="replace an existing package")
+    add_format_option(group)
+    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _add_program_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--dynamic",
         action="append",
@@ -58,9 +70,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FILE",
-        help="a wheel that the serving image installs, for what no index has; repeatable",
+        help="a wheel that the serving image installs, for packages that no index has; repeatable",
     )
-    group = parser.add_argument_group("prediction and budget")
+
+
+def _add_budget_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--device",
         default="cpu",
@@ -92,14 +106,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="the batch that has to keep within the budgets (default 1)",
     )
-    group = parser.add_argument_group("output")
-    group.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="the folder to make"
-    )
-    group.add_argument("--overwrite", action="store_true", help="replace a package that is there")
-    add_format_option(group)
-    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-replicas", type=positive_integer, metavar="N",
-        help="with ray: up to so many when there is more to do",
+        help="with ray: the most replicas under load",
     )  # fmt: skip
     group.add_argument(
         "--ray-address", metavar="ADDRESS", help="with ray: a cluster that runs, such as auto"
@@ -48,13 +48,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--max-batch", type=positive_integer, default=_DEFAULTS.max_batch, metavar="N",
         help="samples in one batch, if the memory allows (default 64)",
     )  # fmt: skip
-    group.add_argument("--no-batching", action="store_true", help="run every request by itself")
+    group.add_argument("--no-batching", action="store_true", help="run every request alone")
     group.add_argument(
         "--memory-limit", type=_size, metavar="SIZE",
         help="such as 4GiB: of the whole process on the CPU, of the model on a GPU "
         "(default: most of what is free)",
     )  # fmt: skip
-    group = parser.add_argument_group("limits")
+    _add_limits(parser.add_argument_group("limits"))
+    group = parser.add_argument_group("output")
+    group.add_argument("--access-log", action="store_true", help="one line per request on stderr")
+    group.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _add_limits(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--max-queue", type=positive_integer, default=_DEFAULTS.max_queue, metavar="N",
         help="requests that may wait for the model; more get 429 (default 128)",
@@ -80,10 +87,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="after SIGTERM, for what was accepted (default 30; at least 1)",
     )  # fmt: skip
     group.add_argument("--allow-nan", action="store_true", help="take NaN and infinity as inputs")
-    group = parser.add_argument_group("output")
-    group.add_argument("--access-log", action="store_true", help="one line per request on stderr")
-    group.add_argument("--quiet", action="store_true", help="say nothing but errors")
-    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -81,7 +81,7 @@ def calibrate(path: str | PathLike[str] | None, on_progress: Callable[[str], Non
     target = Path(path) if path is not None else calibration_path()
     if target is None:
         raise UsageError(
-            f"there is nowhere to keep a calibration: {VARIABLE} is empty, or there is no home",
+            f"no place to store a calibration: {VARIABLE} is empty, or there is no home folder",
             hint="name a file: torchgauge measure --calibrate --output cpu.json",
         )
     _check(target)

@@ -202,9 +202,7 @@ def said(model_type: str, settings: Mapping[str, Any]) -> tuple[str, ...]:
     if not settings:
         return ()
     listed = ", ".join(f"{name}={_shortened(value)}" for name, value in settings.items())
-    return (
-        f"{listed} was set: the default configuration of {model_type} does not run whole without",
-    )
+    return (f"{listed} was set: the default configuration of {model_type} does not run without it",)
 
 
 def _shortened(value: Any) -> str:

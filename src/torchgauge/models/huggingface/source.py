@@ -117,7 +117,7 @@ def _read_configuration(spec: ModelSpec) -> dict[str, Any] | None:
         ) from error
     if not isinstance(stored, dict) or not {"model_type", "_class_name"} & stored.keys():
         raise ModelSpecError(
-            f"{path} has no model_type, so it is no model configuration",
+            f"{path} has no model_type, so it is not a model configuration",
             hint="use the config.json that comes with the model",
         )
     return stored

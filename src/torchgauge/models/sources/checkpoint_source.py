@@ -41,7 +41,7 @@ def build(spec: ModelSpec) -> ModelBuild:
             notes.append(f"the weights are those under {where!r} in {file.name}")
         others = [name for name, value in state.items() if not _is_tensor(value)]
         if others:
-            notes.append(f"{len(others)} entries of {file.name} are no tensors: {_few(others)}")
+            notes.append(f"{len(others)} entries of {file.name} are not tensors: {_few(others)}")
         tensors += [
             _stored(file, str(name), value) for name, value in state.items() if _is_tensor(value)
         ]
@@ -72,7 +72,7 @@ def _load_error(path: Path, error: Exception) -> ModelSpecError:
         return ModelSpecError(
             f"{path} wants to run pickled code"
             f"{f' ({wanted[1]})' if wanted else ''}, which torchgauge does not do",
-            hint="save the weights alone with torch.save(model.state_dict(), …), or name the "
+            hint="save only the weights with torch.save(model.state_dict(), …), or name the "
             "model's class or a function that loads it: file.py:Name",
         )
     return ModelSpecError(

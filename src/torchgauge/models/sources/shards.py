@@ -29,7 +29,7 @@ def read_shards(index: Path) -> list[Path]:
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise ModelSpecError(
-            f"{index} names {missing[0]}{more}, not found beside it",
+            f"{index} names {missing[0]}{more}, not found next to it",
             hint=f"put {'them' if more else 'it'} into {index.parent}",
         )
     return paths

@@ -67,7 +67,7 @@ def build_skeleton(
 
 def _assumptions(packed: int) -> tuple[str, ...]:
     lines = [
-        "a checkpoint does not say what is trained: every floating-point weight counts as such"
+        "a checkpoint does not say what is trained: every floating-point weight counts as trainable"
     ]
     if packed:
         lines.append(

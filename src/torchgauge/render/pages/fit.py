@@ -160,7 +160,7 @@ def _breakdown(report: FitReport) -> Table:
     ]
     rows.append(("Used on the device", format_bytes(total), ""))
     columns = (Column("Part", is_number=False), Column("Size"), Column("Share"))
-    return table_of(columns, rows, heading="What the memory is for, at the peak")
+    return table_of(columns, rows, heading="Memory at the peak")
 
 
 def _name(part: Part, report: FitReport) -> str:

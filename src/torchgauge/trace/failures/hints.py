@@ -27,7 +27,7 @@ def explain_optimizer(error: Exception) -> str:
     if "support sparse gradients" in text:
         return "use torch.optim:SparseAdam or sgd, or nn.Embedding without sparse=True"
     if "support dense gradients" in text:
-        return "it takes the gradients of nn.Embedding(sparse=True) alone; use adam for the others"
+        return "it takes only the gradients of nn.Embedding(sparse=True); use adam for the others"
     return (
         "its step() was called without a closure; optimizer='none' gives forward and backward, "
         "another optimizer the whole step"
@@ -59,7 +59,7 @@ def _values(error: BaseException) -> str:
     line = line_of(error)
     return (
         f"{line or 'the model'} decides on values that a simulated run does not have, and no real "
-        "run was made; have more memory free, use a smaller configuration of the model, or, where "
+        "run was made; free some memory, use a smaller configuration of the model, or, where "
         "they are the values of an input, pass that one: input_data=…"
     )
 
@@ -137,7 +137,7 @@ _RULES: tuple[tuple[tuple[type, ...], Callable[[nn.Module, TensorSpec], str]], .
 
 _MESSAGES: tuple[tuple[str, str], ...] = (
     (r"can't allocate memory|not enough memory|out of memory|bad_alloc",
-     "the device has too little memory left; use a smaller batch or input, precision bf16, or "
+     "the device is out of memory; use a smaller batch or input, precision bf16, or "
      "checkpointing"),
     (r"EOF when reading a line|lost sys.stdin",
      "the model reads from the standard input; pass what it asks for as an argument"),
@@ -157,7 +157,7 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
      "the program was exported for other sizes; leave the input size out, or export it with "
      "dynamic shapes"),
     (r"Length of all samples has to be greater than 0",
-     "an input of lengths that is made from its size alone holds zeros; pass tensors: "
+     "an input of lengths that is made from its size holds zeros; pass tensors: "
      "input_data=(x, torch.tensor([9, 7, …])), or a dict by argument"),
     (r"Storage size calculation overflowed|Overflow when unpacking long|integer multiplication "
      r"overflow|numel.*overflow",
@@ -173,7 +173,7 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
      r"are not compatible|size mismatch|Sizes of tensors must match",
      "two tensors do not fit together; compare the shapes above with what the layer expects"),
     (r"_sparse_csr_impl_mkl. not implemented for '(Half|BFloat16)'",
-     "PyTorch's CPU multiplies CSR, CSC, BSR and BSC tensors in float32 and float64 alone; keep "
+     "PyTorch's CPU multiplies CSR, CSC, BSR and BSC tensors only in float32 and float64; keep "
      "float32 there, use a COO tensor, or name the GPU that it is meant for as the device"),
     (r"not implemented for '(Half|BFloat16)'",
      "the CPU has no kernel of this operator in half precision; keep float32 there, or name the "
@@ -195,7 +195,7 @@ _MESSAGES: tuple[tuple[str, str], ...] = (
      "the operator has no kernel for this kind of tensor on the CPU; use another layout, CSR for "
      "instance, or a dense tensor"),
     (r"[Oo]nly (CUDA|supports? CUDA|supported (on|for) CUDA|available (on|for) CUDA)",
-     "the operator runs on CUDA devices only; put a dense layer in its place for the analysis"),
+     "the operator runs on CUDA devices only; replace it by a dense layer for the analysis"),
     (r"compiled with CUDA|CUDA (error|driver|GPU|device)|NVIDIA driver|\bdevice\b.*\bcuda\b|"
      r"\bcuda(:\d+)? and\b|\band cuda\b|'cuda",
      "the model names a CUDA device; move tensors to x.device instead"),

@@ -101,7 +101,7 @@ def _dtype(value: str | torch.dtype) -> torch.dtype:
     found = getattr(torch, str(value).removeprefix("torch."), None)
     if not isinstance(found, torch.dtype):
         raise InputError(
-            f"unknown dtype {value!r}", hint="for example float32, bfloat16, int64 or bool"
+            f"unknown dtype {value!r}", hint="write float32, bfloat16, int64 or bool, for example"
         )
     return found
 

@@ -37,7 +37,7 @@ def storage_notes(root: nn.Module) -> Iterator[str]:
         if own != whole:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             yield (
-                f"{kind}: {own:,} bytes of their own, {whole:,} bytes in memory, where a storage "
+                f"{kind}: {own:,} bytes of elements, {whole:,} bytes in memory, where a storage "
                 f"counts once and whole (views: {', '.join(names[:_NAMED])}{more})"
             )
 

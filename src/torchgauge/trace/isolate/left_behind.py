@@ -105,7 +105,7 @@ class Outside:
         more = f" and {len(named) - 5} more" if len(named) > 5 else ""
         return [
             "the model's code stored tensors of the analysed copy outside of the model "
-            f"({', '.join(named[:5])}{more}); they were taken out again"
+            f"({', '.join(named[:5])}{more}); they were removed again"
         ]
 
     def _namespace(self, place: MappingPlace) -> None:

@@ -38,7 +38,7 @@ _ARRAY_LIBRARIES = ("numpy/", "scipy/", "pandas/", "PIL/", "numba/", "cv2/", "sk
 """Not the line to name: the one that calls them is."""
 _COMPARE_ADDRESSES = ("accelerate/", "transformers/", "peft/", "diffusers/", "safetensors/")
 """Libraries that take the address of a tensor to recognize it, not to read there."""
-_NOT_SEEN = "what is computed with it there is not seen, nor its memory and time"
+_NOT_SEEN = "its computation there is not recorded, nor its memory and time"
 
 
 @dataclass(slots=True)

@@ -67,7 +67,7 @@ def too_large(wanted: Demand, allowed: int | None) -> str:
         return ""
     return (
         f"a real run would need about {format_bytes(wanted.needed_bytes)}, and "
-        f"{format_bytes(allowed)} of memory can be used"
+        f"{format_bytes(allowed)} of memory are usable"
     )
 
 
@@ -90,7 +90,7 @@ def decided_by_stand_ins(asked: tuple[str, ...], reason: str) -> str:
     asked = asked or (reason,)
     more = f" and {len(asked) - 1} more" if len(asked) > 1 else ""
     return (
-        "the weights are stand-ins, and what depends on their values may differ from a trained "
+        "the weights are stand-ins, so what depends on their values may differ from a trained "
         f"model's (here: {asked[0]}{more})"
     )
 

@@ -70,7 +70,7 @@ def _assumptions(
 ) -> Iterator[str]:
     recorder = context.recorder
     if context.stay.has_replaced:
-        yield "the model names an accelerator in its code; the run stayed on its own device"
+        yield "the model's code names an accelerator; the run stayed on its own device"
     yield from padding_notes(prepared.padded, recorder.calls, pads_nested=recorder.pads_nested)
     if context.simulation is not None:
         yield from map(Guess, stated(context.simulation.values.decided_on))

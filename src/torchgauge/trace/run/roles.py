@@ -101,7 +101,7 @@ class Roles:
         if not holds_packed(root):
             return
         self._context.assume(
-            "packed weights: the bytes that their modules give; what a backend keeps besides "
+            "packed weights: the bytes that their modules state; what a backend also keeps "
             "(a copy in oneDNN, padding in FBGEMM) is not counted"
         )
         if self._context.is_simulated:

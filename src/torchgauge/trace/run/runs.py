@@ -162,7 +162,7 @@ def _session(run_plan: RunPlan) -> Outcome:
 def _instead(run_plan: RunPlan, simulated: Outcome) -> Outcome:
     """Return the outcome of a real run, where that is allowed and fits, else the simulated one."""
     if run_plan.simulated_only:
-        return refused(simulated, "a real run, which would know it, was ruled out")
+        return refused(simulated, "a real run would know it, but is not allowed")
     wanted = demand(run_plan, simulated.trace)
     allowed = allowed_bytes()
     why = too_large(wanted, allowed)

@@ -120,7 +120,7 @@ class Session:
         """Return what the tensor says that ``what`` depends on."""
         if self._simulation is None and self._run_plan.plan.tensors_to_make():
             self._context.assume(
-                f"{what} followed values of inputs that were made from their sizes alone"
+                f"{what} followed values of inputs that were made from their sizes"
             )
         with without_modes():  # to look is not part of the run
             if self._simulation is not None:

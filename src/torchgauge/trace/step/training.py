@@ -110,9 +110,7 @@ def _class_of(name: str) -> tuple[Callable[..., torch.optim.Optimizer], dict[str
             hint="write package.module:Class, or one of " + ", ".join(_OPTIMIZERS),
         ) from error
     if not (isinstance(found, type) and issubclass(found, torch.optim.Optimizer)):
-        raise ScenarioError(
-            f"{name} is not a torch.optim.Optimizer", hint="name a class that is derived from it"
-        )
+        raise ScenarioError(f"{name} is not a torch.optim.Optimizer", hint="name a subclass of it")
     return found, settings
 
 
@@ -264,7 +262,7 @@ def compute_loss(
     if name.startswith(CUSTOM_LOSS):
         function = name.removeprefix(CUSTOM_LOSS)
         raise ScenarioError(
-            f"the scenario's loss {function!r} is a function that was not given",
+            f"the scenario's loss {function!r} is a function that was not passed",
             hint="pass it as loss=function",
         )
     own = output.get("loss") if isinstance(output, dict) else getattr(output, "loss", None)
@@ -285,7 +283,7 @@ def compute_loss(
     for tensor in floats[1:]:
         loss = loss + reduce(tensor)
     verb = "sum" if name == "sum" else "mean"
-    return loss, f"loss: {verb} of all outputs, in place of the real loss"
+    return loss, f"loss: {verb} of all outputs, instead of the real loss"
 
 
 def _against_target(output: torch.Tensor, name: str) -> torch.Tensor:

@@ -27,7 +27,7 @@ Decide: TypeAlias = Callable[[torch.Tensor, str], bool]
 """Takes a tensor of one element and what depends on it; returns whether it is true."""
 _DIFFERENTIATED = (
     "the backward of {what} was taken as that of the functions that it runs; what PyTorch's own "
-    "backward of it keeps besides is not in the memory"
+    "backward also keeps is not in the memory"
 )
 
 

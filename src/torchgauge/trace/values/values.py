@@ -54,7 +54,7 @@ Origins: TypeAlias = "frozenset[Hashable]"
 KNOWN: Origins = frozenset()
 FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
 FINITE: Origins = frozenset({"numbers that were taken to be finite"})
-DRAWN: Origins = frozenset({"a random number, which another run draws anew"})
+DRAWN: Origins = frozenset({"a random number, which differs in another run"})
 TAKEN = FINITE | DRAWN
 """Guesses that a real run would only make in its own way."""
 _ON_THE_CPU = "what is done with a copy on the CPU"

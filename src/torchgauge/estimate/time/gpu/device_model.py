@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from torchgauge.devices import Device
-from torchgauge.devices.coefficients import coefficients
+from torchgauge.devices.tables import coefficients
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.gpu.rates import arithmetic_of, double_share, rates_of
 from torchgauge.estimate.time.kernels.work import Work
