@@ -298,7 +298,7 @@ class Hides(Net):
 
 def test_an_input_is_needed(capsys):
     assert fit("net.py:Net", "--device", "T4") == 2
-    assert "whether a step fits depends on its inputs" in capsys.readouterr().err
+    assert "a step needs inputs" in capsys.readouterr().err
 
 
 def test_a_model_that_fails_exits_with_3(capsys):

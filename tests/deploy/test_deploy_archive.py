@@ -176,7 +176,7 @@ def test_entries_that_are_no_part_of_a_program_are_refused(folder, tmp_path, nam
     harm = pickle.dumps(_Pickled(tmp_path / "canary"))
     rewrite(folder / "program.pt2", lambda _, data: data, added={name: harm})
     rehash(folder)
-    with pytest.raises(PackageError, match="is no part of a program"):
+    with pytest.raises(PackageError, match="is not part of a program"):
         open_package(folder)
     assert not (tmp_path / "canary").exists()
 

@@ -204,7 +204,7 @@ def test_a_shell_in_a_folder_that_was_removed_is_told_so(tmp_path, monkeypatch, 
     monkeypatch.chdir(gone)
     gone.rmdir()
     assert main(["doctor", "--no-checks"]) == 2
-    assert "the folder that this shell is in was removed" in capsys.readouterr().err
+    assert "the current folder was removed" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------------------- environments

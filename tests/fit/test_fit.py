@@ -197,7 +197,7 @@ def test_the_search_ends_where_nothing_grows():
     found = search.run()
     assert found.runs == search.limit
     assert not found.is_bound
-    assert found.note == "larger ones than 1,048,576 were not looked for"
+    assert found.note == "sizes above 1,048,576 were not tried"
 
 
 def test_values_of_the_inputs_are_kept_when_the_batch_grows():
@@ -505,7 +505,7 @@ def test_the_largest_context_is_bounded_by_the_positions_of_the_model(llama):
     found = report.cache.largest_context
     assert found.runs == 4096
     assert not found.is_bound
-    assert found.note == "larger ones than 4,096 were not looked for"
+    assert found.note == "sizes above 4,096 were not tried"
 
 
 # ---------------------------------------------------------------------------- bad input
@@ -522,7 +522,7 @@ def test_an_unknown_device_offers_the_nearest():
         ({"device": []}, UsageError, "no device was named"),
         ({"device": "cpu"}, ScenarioError, "`fit` is about GPU memory, not about the CPU"),
         ({"device": "MI300X"}, ScenarioError, "MI300X is not a CUDA device"),
-        ({"context": 8}, ScenarioError, "a context is what a language model keeps"),
+        ({"context": 8}, ScenarioError, "a context belongs to generation"),
         (
             {"context": 8, "scenario": tg.Scenario()},
             UsageError,
@@ -546,7 +546,7 @@ def test_a_request_that_makes_no_sense_is_refused(options, kind, message):
 
 
 def test_an_input_is_needed():
-    with pytest.raises(InputError, match="whether a step fits depends on its inputs"):
+    with pytest.raises(InputError, match="a step needs inputs"):
         tg.fits(Blocks(), device=GPU)
 
 

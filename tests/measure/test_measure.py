@@ -663,7 +663,7 @@ def test_its_json_is_a_report(tmp_path, capsys, monkeypatch):
         (("tiny_step.py:net", "--max-seconds", "soon"), "'soon' is not a number of seconds"),
         (
             ("tiny_step.py:net", "--input-size", "3,4", "--device", "tpu"),
-            "on the machine at hand, not on tpu",
+            "a real run uses this machine, not tpu",
         ),
         (
             ("tiny_step.py:net", "--mode", "training", "--accumulation", "0"),
@@ -723,7 +723,7 @@ def test_a_setting_of_cudnn_is_refused_on_the_cpu():
 
 
 def test_a_gpu_that_is_elsewhere_is_not_measured():
-    with pytest.raises(ScenarioError, match="on the machine at hand, not on T4"):
+    with pytest.raises(ScenarioError, match="a real run uses this machine, not T4"):
         tg.measure(nn.Linear(4, 2), (3, 4), scenario=tg.Scenario(device="T4"))
 
 

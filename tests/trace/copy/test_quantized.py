@@ -251,7 +251,7 @@ def test_the_assumptions_name_the_dequantization() -> None:
         warnings.simplefilter("ignore")
         text = " ".join(tg.analyze(CASES["dynamic"][0](), (4, 256)).assumptions)
     assert "a product is one MAC at any width" in text and "dequantizing" in text
-    assert "what a backend keeps besides" in text
+    assert "what a backend also keeps" in text
 
 
 @pytest.mark.parametrize("integer", [torch.int8, torch.uint8, torch.int32])

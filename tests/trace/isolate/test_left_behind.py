@@ -324,4 +324,4 @@ def test_nothing_is_left_where_no_container_is(put: Callable[..., None], real: b
     for place in (nn.Linear, nn.Module, torch.nn.functional, np):
         assert not hasattr(place, "kept")
     if put is not into_context:  # which never left the run
-        assert any("were taken out again" in warning for warning in report.warnings)
+        assert any("were removed again" in warning for warning in report.warnings)

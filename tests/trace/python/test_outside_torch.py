@@ -17,7 +17,7 @@ from torch import nn
 import torchgauge as tg
 from torchgauge.cli.main import main
 from torchgauge.facts.trace import OUTSIDE
-from torchgauge.trace.python.outside import OutsideWork
+from torchgauge.trace.record.outside import OutsideWork
 
 BATCH, WIDTH = 4, 16
 

@@ -134,7 +134,7 @@ def test_a_training_step_in_half_precision_for_a_gpu() -> None:
 def test_what_the_cpu_lacks_is_said(layout: str) -> None:
     with pytest.raises(ModelError, match="not implemented for 'BFloat16'") as caught:
         analyze(Graph("sparse.mm", layout), precision="bf16")
-    assert "in float32 and float64 alone" in str(caught.value)
+    assert "only in float32 and float64" in str(caught.value)
 
 
 def test_operators_that_autocast_does_not_know_fail_as_in_pytorch() -> None:

@@ -16,7 +16,7 @@ from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory
 from torchgauge.trace.inspect.irregular import padding_notes
 from torchgauge.trace.inspect.shared_storages import storage_notes
 from torchgauge.trace.inspect.tree import holds_quantized, module_infos, type_name
-from torchgauge.trace.python.outside import OutsideWork
+from torchgauge.trace.record.outside import OutsideWork
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.run.phases import Phases
 from torchgauge.trace.run.prepared import Prepared

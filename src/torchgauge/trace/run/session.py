@@ -22,9 +22,9 @@ from torchgauge.trace.isolate.isolation import constants_on_cpu, neutral, untouc
 from torchgauge.trace.isolate.left_behind import Outside
 from torchgauge.trace.kernels.autocast import autocast_installed
 from torchgauge.trace.python.list_indices import ListIndicesKnown
-from torchgauge.trace.python.outside import OutsideWork
 from torchgauge.trace.record.generator_states import generator_states_noted
 from torchgauge.trace.record.inside_kernels import native_autocast
+from torchgauge.trace.record.outside import OutsideWork
 from torchgauge.trace.record.recorder import Recorder
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.run.phases import Phases
