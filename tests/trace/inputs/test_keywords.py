@@ -12,6 +12,7 @@ import torchgauge as tg
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.models.requests import built
 from torchgauge.request import Inputs, Request
+from torchgauge.target import target_of
 
 
 class Any(nn.Linear):
@@ -169,3 +170,9 @@ def test_a_request_from_a_spec_is_pickled_and_answered_elsewhere(tmp_path):
     assert again == request
     assert built(again).model.in_features == 16
     assert tg.analyze(f"{tmp_path}/net.py:Net(width=16)", (4, 16)).totals.params == 16 * 17
+
+
+@pytest.mark.parametrize("device", ["cpu", "T4", "H100-SXM"])
+def test_what_a_scenario_runs_on_is_pickled(device):
+    target = target_of(tg.Scenario(device=device))
+    assert pickle.loads(pickle.dumps(target)) == target
