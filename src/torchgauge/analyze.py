@@ -35,7 +35,8 @@ def analyze_model(
         run = run_model(request)
         outcome, trace = run.outcome, run.outcome.trace
         if outcome.error is not None:
-            report = report_of(described(trace, request, run.target), run.target)
+            trace = described(trace, request, run.target)
+            report = replace(report_of(trace, run.target), trace=trace)
             raise model_error(outcome, report) from outcome.error
         if batch_names and run.run_plan is not None:
             plan = outcome.plan or run.run_plan.plan

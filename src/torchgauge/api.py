@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from torchgauge.errors import ModelError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_answer
@@ -77,7 +77,9 @@ def analyze(
             - ``real_run``: whether the model may run for real on the CPU where a simulated run is
               not enough (default true; the report says so where it did);
             - ``on_progress``: called with the name of each phase when it starts;
-            - ``forward_kwargs``, and any other keyword: passed to the model's forward.
+            - ``forward_kwargs``, and any other keyword: passed to the model's forward. An argument
+              of the forward that is called like one of these, or like a field of ``Scenario``, goes
+              into ``forward_kwargs``.
 
     Returns:
         The report: counts in parameters, MACs and FLOPs (1 MAC = 2 FLOPs), memory in bytes.
@@ -101,14 +103,24 @@ def analyze(
 
 
 def _request(
-    model: Any, input_size: InputSize | None, options: Mapping[str, Any], **how: bool
+    model: Any,
+    input_size: InputSize | None,
+    options: Mapping[str, Any],
+    *,
+    with_weights: bool = False,
+    without_inputs: bool = False,
 ) -> Request:
-    """Return the request, its model built where a spec names it; ``how`` is that of ``built``."""
-    from torchgauge.models.requests import built
+    """Return the request, its model built where a spec names it."""
+    from torchgauge.models.requests import with_build
+    from torchgauge.models.spec import build_model, parse_model_spec
     from torchgauge.request import ask
     from torchgauge.trace.run.keywords import forward_names
 
-    return built(ask(model, input_size, options, forward_names), **how)
+    if not isinstance(model, str):
+        return ask(model, input_size, options, forward_names)
+    made = build_model(parse_model_spec(model), with_weights=with_weights)
+    request = ask(made.model, input_size, options, forward_names)
+    return with_build(request, made, without_inputs=without_inputs)
 
 
 def summary(
@@ -151,7 +163,7 @@ def summary(
 
 
 def show(
-    answer: Report | FitReport,
+    answer: Report | FitReport | Trace,
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
@@ -164,7 +176,7 @@ def show(
     """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
 
     Args:
-        answer: a report, or the answer of ``fits``.
+        answer: a report, the answer of ``fits``, or a trace, whose report is made.
         depth: levels of modules in the table of a report.
         columns: names of its columns, in this order.
         expand: show every repeated block, every different call and every output.
@@ -178,8 +190,19 @@ def show(
     """
     target = file or sys.stdout
     format = _format_of(target, details=details, ascii=ascii, width=width)
+    if isinstance(answer, Trace):
+        answer = estimate(answer)
     if isinstance(answer, FitReport):
+        if depth is not None or columns is not None or expand:
+            raise UsageError(
+                "depth, columns and expand are of a report's table", hint="leave them out"
+            )
         page = fit_page(answer)
+    elif not isinstance(answer, Report):
+        raise UsageError(
+            f"a {type(answer).__name__} cannot be shown",
+            hint="pass what analyze, measure, fits or load returned",
+        )
     else:
         page = report_page(answer, depth=depth, columns=columns, expand=expand)
     print(format.render(page), file=target)
@@ -310,23 +333,26 @@ def fits(
 
     fit_options = FitOptions(search=search, alternatives=alternatives, context=context, cache=cache)
     request = _request(model, input_size, options, without_inputs=context is not None)
+    if cache != "dynamic" and context is None:
+        raise UsageError("a cache needs a context", hint="add context=8192")
     names = [device] if isinstance(device, str) else list(device)
     if names == ["cuda"] and request.scenario.device != "cpu":
         names = [request.scenario.device]
     return fit_model(request, names, fit_options)
 
 
-def estimate(trace: Trace, device: str | None = None) -> Report:
+def estimate(trace: Trace | Report, device: str | None = None) -> Report:
     """Return what a recorded step costs on another device. Needs no torch and no model.
 
     A trace holds the kernels of one family of GPUs. For every device of that family the report
     equals that of ``analyze``: ``estimate(report.trace, device="A10")``.
 
     Args:
-        trace: the trace of a report, or one that ``load`` read from a file.
+        trace: the trace of a report (or that report), or one that ``load`` read from a file.
         device: a GPU that ``torchgauge devices`` lists, or ``"cpu"``; the trace's own by default.
 
     Raises:
+        UsageError: there is no trace.
         DeviceError: the device is not known.
         ScenarioError: the device runs other kernels than the trace holds.
 
@@ -337,7 +363,18 @@ def estimate(trace: Trace, device: str | None = None) -> Report:
     """
     from torchgauge.reports import estimate_trace
 
-    return estimate_trace(trace, device)
+    given: object = trace.trace if isinstance(trace, Report) else trace
+    if not isinstance(given, Trace):
+        if isinstance(trace, Report):
+            raise UsageError(
+                "this report has no trace: it was loaded, measured or unpickled",
+                hint="save report.trace of analyze(), and estimate that: tg.load('step.gauge')",
+            )
+        raise UsageError(
+            f"a {type(given).__name__} is not a trace",
+            hint="pass report.trace, or tg.load('step.gauge')",
+        )
+    return estimate_trace(given, device)
 
 
 def load(path: str | Path) -> Any:

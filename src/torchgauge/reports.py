@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torchgauge.devices.family import FAMILIES, capabilities_of
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.memory.lifetimes import live_bytes
@@ -26,6 +27,8 @@ def estimate_trace(trace: Trace, device: str | None = None) -> Report:
     """Return the report of a trace on a device; see ``torchgauge.estimate``."""
     scenario = trace.scenario if device is None else replace(trace.scenario, device=device)
     target = target_of(scenario, trace.torch_version)
+    if target.device is not None and scenario.device != "cuda":
+        scenario = replace(scenario, device=target.device.name)
     if target.family != trace.kernels:
         raise ScenarioError(
             f"the trace holds the kernels of {_family(trace.kernels)}; {scenario.device} runs "
@@ -37,9 +40,10 @@ def estimate_trace(trace: Trace, device: str | None = None) -> Report:
 
 
 def _family(kernels: str) -> str:
-    if not kernels.startswith("sm_"):
+    if kernels not in FAMILIES:
         return {"cpu": "the CPU"}.get(kernels, "an unknown device")
-    return f"GPUs of compute capability {kernels[3:-1]}.{kernels[-1]} and those like it"
+    first, end = capabilities_of(kernels)
+    return f"GPUs of compute capability {first} up to {end}"
 
 
 def report_of(trace: Trace, target: Target = CPU) -> Report:

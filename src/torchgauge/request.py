@@ -8,11 +8,13 @@ data alone, so it can be pickled and answered by another process.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 
-from torchgauge.errors import ScenarioError, UsageError
+from torchgauge.devices import find_device
+from torchgauge.errors import DeviceError, ScenarioError, UsageError
 from torchgauge.facts.scenario import CUSTOM_LOSS, OPTIMIZERS, Precision, Scenario
 
 Size: TypeAlias = tuple[int, ...]
@@ -60,7 +62,12 @@ class Inputs:
         names = {"input_size": "size", "input_data": "data", "forward_kwargs": "keywords"}
         names |= {name: name for name in ("batch_size", "batch_dim", "dtypes", "as_given")}
         found = {names[name]: options.pop(name) for name in names.keys() & options.keys()}
-        return cls(**{**found, "keywords": found.get("keywords") or {}})
+        keywords = found.get("keywords") or {}
+        if not isinstance(keywords, Mapping):
+            raise UsageError(
+                "forward_kwargs is not a dict", hint='write forward_kwargs={"name": value}'
+            )
+        return cls(**{**found, "keywords": keywords})
 
     @property
     def are_given(self) -> bool:
@@ -133,6 +140,14 @@ class Request:
                 f"scenario={_text(asked)} is not a Scenario",
                 hint=f"write scenario=tg.Scenario({_written(known)})",
             )
+        for name in ("name", "spec"):
+            value: object = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise UsageError(f"model_{name}={value!r} is not text", hint="write a string")
+        if self.scenario.device not in ("cpu", "cuda"):
+            with suppress(DeviceError):  # which is told where the device is needed
+                found = find_device(self.scenario.device).name
+                object.__setattr__(self, "scenario", replace(self.scenario, device=found))
         if self.loss is not None:
             if not callable(self.loss):
                 raise UsageError(
@@ -168,8 +183,7 @@ def ask(
     """
     given = dict(options)
     inputs = replace(Inputs.taken_from(given), size=input_size)
-    is_model = not isinstance(model, (str, type))
-    named, takes_any = forward_names(model) if is_model else (frozenset[str](), True)
+    named, takes_any = (frozenset[str](), True) if isinstance(model, type) else forward_names(model)
     loss = given.pop("loss", None)
     if isinstance(loss, str):
         given["loss"], loss = loss, None
@@ -185,10 +199,7 @@ def ask(
     kind = type(model).__name__
     _refuse_ambiguous(kind, asked, named)
     _refuse_misspelt(kind, given, named)
-    if not takes_any:
-        _refuse_unknown(kind, given, named)
-    if isinstance(model, str):
-        known["spec"], model = model, None
+    _refuse_unknown(kind, given, named, takes_any)
     scenario = Scenario() if scenario is None else scenario
     return Request(
         model=model,
@@ -209,7 +220,7 @@ def changed(scenario: Scenario, given: Mapping[str, Any]) -> Scenario:
         meant = _meant(value)
         if meant is not None and meant != value:
             raise UsageError(
-                f"{name}={getattr(value, '__name__', value)} is not a value of a scenario",
+                f"{name}={_told(value)} is not a value of a scenario",
                 hint=f"write {name}={_text(meant)}",
             )
     return replace(scenario, **given)
@@ -239,8 +250,21 @@ def _refuse_misspelt(kind: str, given: Mapping[str, Any], named: frozenset[str])
         )
 
 
-def _refuse_unknown(kind: str, given: Mapping[str, Any], named: frozenset[str]) -> None:
+def _refuse_unknown(
+    kind: str, given: Mapping[str, Any], named: frozenset[str], takes_any: bool
+) -> None:
+    """Refuse what nobody takes; of a forward that takes anything what is nearly one of ours."""
     for name in given.keys() - named:
+        ours = get_close_matches(name, [*SCENARIO_FIELDS, *_OPTIONS], n=1, cutoff=0.77)
+        if takes_any and not ours:
+            continue
+        if takes_any:
+            raise UsageError(
+                f"{name}={_text(given[name])} is not an argument of torchgauge, and {kind}.forward "
+                "does not name it",
+                hint=f"did you mean {ours[0]}? If the forward takes it, write "
+                f'forward_kwargs={{"{name}": {_text(given[name])}}}',
+            )
         near = get_close_matches(name, [*SCENARIO_FIELDS, *_OPTIONS, *named], n=1)
         raise UsageError(
             f"{name}={_text(given[name])}: neither torchgauge nor {kind}.forward has an argument "
@@ -268,6 +292,13 @@ def _meant(value: Any) -> Any:
     if word is None and kind == "device":  # a torch.device
         word = value.type
     return _OTHER_WORDS.get(word, word) if isinstance(word, str) else word
+
+
+def _told(value: Any) -> str:
+    """Return what names a value of another library: a class, a dtype, the class of an object."""
+    if isinstance(value, type):
+        return value.__name__
+    return str(value) if len(str(value)) <= 40 else type(value).__name__
 
 
 def _text(value: Any) -> str:

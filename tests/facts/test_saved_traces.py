@@ -130,7 +130,7 @@ def test_a_device_with_other_kernels_is_refused() -> None:
     with pytest.raises(ScenarioError) as caught:
         tg.estimate(trace, device="H100-SXM")
     assert caught.value.message == (
-        "the trace holds the kernels of GPUs of compute capability 8.6 and those like it; "
+        "the trace holds the kernels of GPUs of compute capability 8.6 up to 8.9; "
         "H100-SXM runs other kernels"
     )
     assert caught.value.hint == "trace the model again: analyze(…, device='H100-SXM')"

@@ -22,3 +22,17 @@ def kernel_family(compute_capability: tuple[int, int]) -> str:
     """
     major, minor = _FIRST[bisect(_FIRST, compute_capability) - 1]
     return f"sm_{major}{minor}"
+
+
+FAMILIES: Final = tuple(kernel_family(first) for first in _FIRST)
+
+
+def capabilities_of(family: str) -> tuple[str, str]:
+    """Return where the capabilities of a family begin, and where the next family begins.
+
+    >>> capabilities_of("sm_70")
+    ('7.0', '8.0')
+    """
+    place = FAMILIES.index(family)
+    ends = [f"{major}.{minor}" for major, minor in (*_FIRST[place : place + 2], (99, 0))]
+    return ends[0], ends[1]

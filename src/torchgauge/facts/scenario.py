@@ -132,6 +132,13 @@ _TRAINING_ONLY: dict[str, object] = {
 """Fields that mean nothing in inference, with the value that says nothing."""
 
 
+_FLAGS = (
+    "gradient_clipping", "offload_activations", "ema", "channels_last", "cudnn_benchmark",
+    "first_step", "compiled",
+)  # fmt: skip
+"""Fields that are true or false."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """Describe what is run.
@@ -226,15 +233,18 @@ class Scenario:
                 f"{self.device!r} is not the name of a device",
                 hint="cpu, cuda, or a GPU's name: torchgauge devices lists them",
             )
-        if self.torch_release is not None and not re.match(r"\d+\.\d+", self.torch_release):
-            raise ScenarioError(
-                f"{self.torch_release!r} is not a release of PyTorch", hint="write 2.6"
-            )
+        self._check_types()
         if self.torch_release is not None:  # torch.__version__ is a class of torch's own
             object.__setattr__(self, "torch_release", str(self.torch_release))
         self._read_checkpointing()
         training = self.mode is Mode.TRAINING
-        given = dict(self.optimizer_options)
+        try:
+            given = dict(self.optimizer_options)
+        except (TypeError, ValueError):
+            raise ScenarioError(
+                f"optimizer_options={self.optimizer_options!r} is not a dict",
+                hint="write optimizer_options={'weight_decay': 0.01}",
+            ) from None
         options = tuple((name, _plain(name, given[name])) for name in sorted(given))
         object.__setattr__(self, "optimizer_options", options)
         self._check_optimizer()
@@ -267,6 +277,22 @@ class Scenario:
                 hint="use 1 or more",
             )
         object.__setattr__(self, "accumulation", int(self.accumulation))
+
+    def _check_types(self) -> None:
+        for name in _FLAGS:
+            if not isinstance(getattr(self, name), bool):
+                raise ScenarioError(
+                    f"{name}={getattr(self, name)!r} is neither True nor False", hint="write one"
+                )
+        if not isinstance(self.allocator, str):
+            raise ScenarioError(
+                f"allocator={self.allocator!r} is not text",
+                hint="write it as PYTORCH_CUDA_ALLOC_CONF: 'expandable_segments:True'",
+            )
+        release: object = self.torch_release
+        is_text = isinstance(release, str) and re.fullmatch(r"\d+\.\d+([.+a-z]\S*)?", release)
+        if release is not None and not is_text:
+            raise ScenarioError(f"{release!r} is not a release of PyTorch", hint="write '2.6'")
 
     def _read_checkpointing(self) -> None:
         given = self.checkpointing

@@ -35,12 +35,12 @@ def terminal_options(
     """
     is_terminal = bool(getattr(target, "isatty", lambda: False)())
     if width is None and is_terminal:
-        width = shutil.get_terminal_size((_USUAL, 24)).columns
+        width = max(shutil.get_terminal_size((_USUAL, 24)).columns, _SMALLEST)
     colored = color == "always" or (
         color == "auto" and is_terminal and not os.environ.get("NO_COLOR")
     )
     return {
-        "width": None if width is None else max(width, _SMALLEST),
+        "width": width,
         "ascii": ascii or not _can_encode(target),
         "color": colored and os.environ.get("TERM") != "dumb",
         "details": not is_terminal if details is None else details,

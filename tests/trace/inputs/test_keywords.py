@@ -152,7 +152,59 @@ def test_a_keyword_of_nobody_is_refused(name, hint):
     with pytest.raises(UsageError, match=f"{name}=3: neither torchgauge nor Linear") as raised:
         tg.analyze(layer(), (4, 8), **{name: 3})
     assert raised.value.hint == hint
-    assert tg.analyze(layer(Any), (4, 8), **{name: 3}).totals.params == 72
+
+
+@pytest.mark.parametrize("name", ["optimiser", "devcie", "presicion", "batchsize", "accumulate"])
+def test_a_forward_that_takes_anything_does_not_swallow_a_misspelling(name):
+    with pytest.raises(UsageError, match="is not an argument of torchgauge"):
+        tg.analyze(layer(Any), (4, 8), **{name: 3})
+    given = {"forward_kwargs": {name: 3}}
+    assert tg.analyze(layer(Any), (4, 8), **given).totals.params == 72
+    assert tg.analyze(layer(Any), (4, 8), output_attentions=True).totals.params == 72
+
+
+def test_a_model_spec_is_asked_in_the_same_way(tmp_path):
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nclass Net(nn.Linear):\n"
+        "    def __init__(self):\n        super().__init__(8, 8)\n"
+        "    def forward(self, x, device=None):\n        return super().forward(x)\n"
+    )
+    with pytest.raises(UsageError, match="has two meanings"):
+        tg.analyze(f"{tmp_path}/net.py:Net", (4, 8), device="T4")
+    with pytest.raises(UsageError, match="batchsize=2") as raised:
+        tg.analyze(f"{tmp_path}/net.py:Net", (8,), batchsize=2)
+    assert raised.value.hint == "did you mean batch_size?"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"channels_last": "false"}, {"compiled": "no", "device": "T4"}, {"ema": 3},
+     {"first_step": None}, {"allocator": None}, {"torch_release": 2.6},
+     {"torch_release": "2.6 banana"}, {"optimizer_options": 5}, {"optimizer_options": "lr=1"}],
+)  # fmt: skip
+def test_a_value_of_another_type_is_refused(given):
+    with pytest.raises(ScenarioError):
+        tg.analyze(layer(), (4, 8), mode="training", **given)
+
+
+def test_a_device_has_its_own_spelling():
+    spelt = tg.analyze(layer(), (4, 8), device=" t4 ")
+    assert spelt.scenario.device == "T4"
+    assert tg.estimate(spelt.trace, "t4") == spelt
+
+
+def test_what_cannot_be_estimated_or_shown_is_said(capsys):
+    report = tg.analyze(layer(), (4, 8))
+    assert tg.estimate(report) == report
+    for wrong in ("x.gauge", None, 3, pickle.loads(pickle.dumps(report))):
+        with pytest.raises(UsageError):
+            tg.estimate(wrong)
+    tg.show(report.trace)
+    assert "Linear" in capsys.readouterr().out
+    with pytest.raises(UsageError, match="cannot be shown"):
+        tg.show(None)
+    with pytest.raises(UsageError, match="width"):
+        tg.show(report, width=39)
 
 
 def test_a_request_from_a_spec_is_pickled_and_answered_elsewhere(tmp_path):
