@@ -182,5 +182,5 @@ def test_without_anywhere_to_keep_it_a_calibration_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv(VARIABLE, "")
-    with pytest.raises(UsageError, match="nowhere to keep"):
+    with pytest.raises(UsageError, match="no place to store"):
         tg.calibrate()
