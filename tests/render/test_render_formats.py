@@ -212,8 +212,11 @@ def test_a_format_is_imported():
 @pytest.mark.parametrize(
     ("place", "why"),
     [
-        ("import:no_such_module:X", "cannot be imported: No module named"),
-        ("import:test_render_formats:Nobody", "cannot be imported: module 'test_render_formats'"),
+        ("import:no_such_module:X", "cannot be imported: ModuleNotFoundError: No module named"),
+        (
+            "import:test_render_formats:Nobody",
+            "cannot be imported: AttributeError: module",
+        ),
         ("import:test_render_formats", "cannot be imported"),
         ("import::X", "cannot be imported"),
         ("import:test_render_formats:Mute", "has no method render"),
@@ -223,3 +226,45 @@ def test_a_format_that_cannot_be_imported_is_refused(place, why):
     with pytest.raises(UsageError, match=why) as caught:
         get_format(place)
     assert "write import:package.module:Class" in str(caught.value)
+
+
+class Raises:
+    def render(self, page):
+        raise ValueError("no ink")
+
+
+class Exits:
+    def render(self, page):
+        raise SystemExit(0)
+
+
+class Counts:
+    def render(self, page):
+        return 5
+
+
+class Needs:
+    def __init__(self, ink):
+        self.ink = ink
+
+    def render(self, page):
+        return self.ink
+
+
+MADE = Counts()
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("Raises", "failed: ValueError: no ink"), ("Exits", "failed: SystemExit: 0"),
+     ("Counts", "returned a int"), ("Needs", "failed: TypeError"), ("MADE", "is not a class")],
+)  # fmt: skip
+def test_what_goes_wrong_in_ones_own_format_is_said_to_be_its(name, said):
+    with pytest.raises(UsageError, match=said):
+        get_format(f"import:test_render_formats:{name}").render(Page(title=("x",), blocks=()))
+
+
+def test_a_csv_cell_with_a_hash_is_quoted():
+    data = Data(columns=("name", "n"), rows=(("#first", 1), ('b#"x', 2.5), ("plain", None)))
+    lines = get_format("csv").render(Page(title=("x",), blocks=(data,))).split("\n")
+    assert lines[-3:] == ['"#first",1', '"b#""x",2.5', "plain,"]

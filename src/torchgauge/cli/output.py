@@ -93,7 +93,9 @@ def add_format_option(group: argparse._ArgumentGroup) -> None:
 
 
 def _format(text: str) -> str:
-    return text if text.startswith(_IMPORT) else one_of(FORMATS)(text)
+    if text.startswith(_IMPORT):
+        return text
+    return one_of((*FORMATS, f"{_IMPORT}package.module:Class"))(text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,7 +136,8 @@ def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Out
     """
     path: Path | None = arguments.output if to_file else None
     name = _chosen_format(arguments.format, path)
-    given = {key: value for key in (*_TREE, *_LAYOUT) if (value := getattr(arguments, key, None))}
+    named = {key: getattr(arguments, key, None) for key in (*_TREE, *_LAYOUT)}
+    given = {key: v for key, v in named.items() if v or (key == "details" and v is not None)}
     for key in given:
         if name == "json" or (key in _LAYOUT and name != "text"):
             raise UsageError(

@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from importlib import import_module
 from typing import Any, Protocol
@@ -44,19 +46,56 @@ def get_format(name: str, **options: Any) -> Any:
     Raises:
         UsageError: for an unknown format, or an option that the format does not have.
     """
+    if not isinstance(name, str):
+        raise UsageError(f"{name!r} is not the name of a format", hint=_choice())
     kind = _imported(name) if name.startswith(IMPORT) else _named(name)
     known = [field.name for field in fields(kind)] if hasattr(kind, "__dataclass_fields__") else []
     for option in options:
         if option not in known:
             options_text = f"its options are {', '.join(known)}" if known else "leave it out"
             raise UsageError(f"{option!r} has no meaning in {name}", hint=options_text)
-    return kind(**options)
+    return Imported(name, kind, options) if name.startswith(IMPORT) else kind(**options)
+
+
+class Imported:
+    """A format of the user's own; what goes wrong in it is said to be the format's."""
+
+    def __init__(self, name: str, kind: Any, options: Mapping[str, Any]) -> None:
+        self._name = name
+        with self._told():
+            self._format = kind(**options)
+
+    def render(self, page: Page) -> str:
+        """Return the page as text of this format.
+
+        Raises:
+            UsageError: the format fails, or returns something else.
+        """
+        with self._told():
+            text: object = self._format.render(page)
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{self._name} returned a {type(text).__name__}", hint="render(page) returns text"
+            )
+        return text
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            raise UsageError(
+                f"{self._name} failed: {type(error).__name__}: {error}", hint="mend the format"
+            ) from error
+
+
+def _choice() -> str:
+    return f"one of {', '.join(FORMATS)}, or {IMPORT}package.module:Class"
 
 
 def _named(name: str) -> Any:
     if name not in _FORMATS:
-        hint = f"one of {', '.join(FORMATS)}, or {IMPORT}package.module:Class"
-        raise UsageError(f"there is no format {name!r}", hint=hint)
+        raise UsageError(f"there is no format {name!r}", hint=_choice())
     return _class_at(_FORMATS[name])
 
 
@@ -64,8 +103,11 @@ def _imported(name: str) -> Any:
     hint = f"write {IMPORT}package.module:Class, a class with render(page) -> str"
     try:
         kind = _class_at(name.removeprefix(IMPORT))
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UsageError(f"{name} cannot be imported: {error}", hint=hint) from error
+    except (Exception, SystemExit) as error:  # it is the user's code
+        why = f"{type(error).__name__}: {error}"
+        raise UsageError(f"{name} cannot be imported: {why}", hint=hint) from error
+    if not isinstance(kind, type):
+        raise UsageError(f"{name} is not a class", hint=hint)
     if not callable(getattr(kind, "render", None)):
         raise UsageError(f"{name} has no method render", hint=hint)
     return kind

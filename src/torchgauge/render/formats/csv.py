@@ -6,9 +6,7 @@ with ``#`` and come first, so that ``pandas.read_csv(…, comment="#")`` and the
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from torchgauge.render.formats.latex import problem_lines
@@ -23,12 +21,9 @@ class CsvFormat:
         """Return the page as CSV; the last line has no newline."""
         cleaned = printable(page)
         data = cleaned.data or _from_facts(cleaned)
-        stream = io.StringIO()
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(data.columns)
-        writer.writerows([_plain(value) for value in row] for row in data.rows)
+        lines = [_line(data.columns), *(_line(map(_plain, row)) for row in data.rows)]
         comments = () if data.is_complete else _comments(cleaned)
-        return "\n".join([*(f"# {text}" for text in comments), stream.getvalue().rstrip("\n")])
+        return "\n".join([*(f"# {text}" for text in comments), *lines])
 
 
 def safe(text: str) -> str:
@@ -38,6 +33,16 @@ def safe(text: str) -> str:
     ("'=1+1", 'conv1')
     """
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
+
+
+def _line(values: Iterable[object]) -> str:
+    return ",".join(_cell(str(value)) for value in values)
+
+
+def _cell(text: str) -> str:
+    """Quote what separates, and ``#``, which would begin a comment."""
+    special = any(sign in text for sign in ',"\r\n#')
+    return '"{}"'.format(text.replace('"', '""')) if special else text
 
 
 def _plain(value: object) -> object:
