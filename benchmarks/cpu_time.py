@@ -239,9 +239,9 @@ def section() -> Iterator[str]:
         "After `torchgauge measure --calibrate`, by `python -m benchmarks.cpu_time --record`: "
         f"{about}. "
         "Two cores of a virtual machine whose speed drifts by a fifth within minutes. The models "
-        "were chosen before any was timed; what is calibrated was then improved with their errors "
+        "were chosen before any was timed. The calibration was then improved with their errors "
         "in view, so other models may be further off. A kind of layer is all "
-        "layers of one class and sizes; the top three agree where they are the same, or tied with "
+        "layers of one class and sizes. The top three agree if they are the same, or tied with "
         f"the third to within {TIED:.0%}."
     )
     yield from (
@@ -274,36 +274,36 @@ def _line(mode: str, group: Sequence[Mapping[str, str]]) -> str:
 
 
 LIMITS = """\
-Where it must not be trusted:
+Where not to trust it:
 
-- *Which layers are the slowest*, where several take about as long: one convolution or product is
-  predicted to within 9 to 27 %, four times of five, short rows of a softmax to within 40 %. Layers
-  that are closer than that may change places: of the 20 models in inference the three slowest
-  agreed in 19, 18, 18 and 19 while this was being built, and in 19 of the record.
-- *Python in a model's own forward* is predicted by how many functions it calls, each at what those
-  of Python's library take: a forward that loops within one function takes longer than that.
-- *After the machine has become slower or faster* (a neighbour, its clock) than it was in the
-  calibration: every time is off by as much. The training steps of the table were measured an hour
-  before its calibration; measured at a slower time, an earlier build predicted them 24 % too fast.
-- *While something else runs*, on this machine or beside it: a time is that of a quiet one.
+- *Which layers are the slowest*, if several take about as long. In four of five cases, one
+  convolution or product is predicted to within 9 to 27 %, short rows of a softmax to within 40 %.
+  Layers that are closer than that may change places. Of the 20 models in inference, the three
+  slowest agreed in 19, 18, 18 and 19 during development, and in 19 of the record.
+- *Python in a model's own forward* is predicted by the number of functions that it calls, each at
+  the time of one in Python's library. A forward that loops within one function takes longer.
+- *After the machine has become slower or faster* (other guests, its clock) than it was in the
+  calibration, every time is off by as much. The training steps of the table were measured an hour
+  before its calibration. In a slower hour, an earlier build predicted them 24 % too fast.
+- *While something else runs* on the machine or its host. Predicted times assume a quiet machine.
 - *Blocks of 32 MiB and more* (logits of a language model, the gradient of VGG's first linear layer)
-  cost a fault per page where the C library maps them; whether it does depends on what came before:
-  it is predicted to, and GPT-2 in the table was measured in a process whose heap had room for its
-  logits (in another one, with the faults, it took 48 ms and not 35).
-  So does whether it gives the end of its heap back in every step (16,000 faults of a ResNet-50 at
-  batch 4, nothing of which is predicted).
-- *Max pooling* is timed on random numbers; over images that are mostly zero it takes little more
-  than a third of that, and what a model's layers make of an image decides.
-- *Weights that stay in the cache*: recurrent cells that are not fused (GRU, RNN) are predicted two
-  to three times too slow, small networks at batch 1 (weights of less than a few MiB) twice: every
-  weight is taken to lie in main memory.
-- *Batched products of matrices with gaps* (the shifted windows of Swin) run one by one, up to eight
-  times as long as predicted: a fifth of its step.
-- *Operators that were not timed* (losses, grid sampling, spectral ones, sparse ones) take what
-  others of their kind take.
-- *float16 and bfloat16*: products by one ratio to float32 for all sizes, at batch 1
-  three to four times too fast; the rest by its bytes.
-- *torch.compile*, and quantized models: nothing is predicted, or nothing was compared.
+  cost a fault per page if the C library maps them. Whether it does depends on what ran before; the
+  prediction assumes that it does. GPT-2 in the table was measured in a process whose heap had
+  space for its logits. In another process, with the faults, it took 48 ms and not 35. The C library
+  may also return the end of its heap in every step (16,000 faults of a ResNet-50 at batch 4). None
+  of that is predicted.
+- *Max pooling* is timed on random numbers. Over inputs that are mostly zero, it takes little more
+  than a third of that. The outputs of the layers before it decide.
+- *Weights that stay in the cache*. The prediction assumes that every weight is in main memory.
+  Recurrent cells that are not fused (GRU, RNN) are predicted two to three times too slow, small
+  networks at batch 1 (weights of less than a few MiB) twice.
+- *Batched products of matrices with gaps* (the shifted windows of Swin) run one by one and take
+  up to eight times as long as predicted: a fifth of its step.
+- *Operators that were not timed* (losses, grid sampling, spectral and sparse ones) get the time of
+  others of their kind.
+- *float16 and bfloat16*: products use one ratio to float32 for all sizes, at batch 1 three to four
+  times too fast. Other operators are predicted by their bytes.
+- *torch.compile* and quantized models are not predicted or have not been compared.
 """
 
 

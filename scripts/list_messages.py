@@ -1,7 +1,7 @@
 """Write docs/messages.md: every text that a user can meet, read from the source (`make messages`).
 
 A text is a string of three words or more that is neither a docstring nor data. The page groups
-them by room and file: errors with their hints, then warnings, help, findings and the rest.
+them by package and file: errors with their hints, then warnings, help, findings and the rest.
 ``--check`` writes nothing and exits with 1 when the page is stale.
 """
 
@@ -21,17 +21,22 @@ ERRORS, WARNINGS, HELP, FINDINGS, OTHER = KINDS = (
     "Errors", "Warnings", "Help", "Findings", "Assumptions, notes and other texts",
 )  # fmt: skip
 _HELP_KEYWORDS = ("help", "description", "epilog")
+_NO_TEXT = (
+    "compile", "fullmatch", "search", "match", "findall", "sub", "split", "getLogger",
+)  # fmt: skip
+"""Functions whose arguments are patterns or names."""
 _DATA = (
     "elementwise_ops.py",
     "free_ops.py",
     "autocast_lists.py",
     "kinds.py",
+    "scalars.py",
 )
 """Files of names and sources, not of messages."""
 _HEAD = """\
 # Every message
 
-Every text that a user can meet, by room and file, for readers who judge the wording.
+Every text that a user can meet, by package and file.
 `make messages` writes it from the source; a test compares. `{…}` stands for a value,
 `a ⟋ b` for one of two texts, and *try* begins a hint.
 """
@@ -40,13 +45,13 @@ Every text that a user can meet, by room and file, for readers who judge the wor
 def pages_text() -> str:
     """Return the page as it should be."""
     parts = [_HEAD]
-    room = ""
-    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (_room(path), str(path))):
+    package = ""
+    for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (_package(path), str(path))):
         texts = messages_of(path.read_text(encoding="utf-8")) if path.name not in _DATA else {}
         if not any(texts.values()):
             continue
-        if room != (room := _room(path)):
-            parts.append(f"\n## {room}\n")
+        if package != (package := _package(path)):
+            parts.append(f"\n## {package}\n")
         parts.append(f"\n### {path.relative_to(SOURCE).as_posix()}\n")
         for kind, found in texts.items():
             if found:
@@ -54,7 +59,7 @@ def pages_text() -> str:
     return "".join(parts)
 
 
-def _room(path: Path) -> str:
+def _package(path: Path) -> str:
     parts = path.relative_to(SOURCE).with_suffix("").parts
     return "/".join(parts[:2]) if parts[0] in ("trace", "estimate") and len(parts) > 2 else parts[0]
 
@@ -99,7 +104,16 @@ class _Reader(ast.NodeVisitor):
             for value in keywords.values():
                 self._note(FINDINGS, value)
             return
-        if name in ("compile", "fullmatch", "search", "match", "findall", "sub", "getLogger"):
+        if name in (
+            "compile",
+            "fullmatch",
+            "search",
+            "match",
+            "findall",
+            "sub",
+            "split",
+            "getLogger",
+        ):
             return
         for key in _HELP_KEYWORDS:
             if key in keywords:
@@ -164,12 +178,22 @@ def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
                 yield node.targets[0].id, value.value
 
 
+_CODE = re.compile(
+    r"[\\]|<(/|\w+ \w+=)|\{ [\w-]+: [^{}]*;|[\w)]\|[\w(\[]|\bself\.|={5}|^[\w.]+ = |\) -> [A-Z(]"
+    r"|\b(tuple|list|Callable|Counter|Sequence)\["
+)
+"""Patterns, HTML, style sheets, types and schemas of operators: no user meets them."""
+_NAMES = re.compile(r"(?!.*\b(a|and|is|of|or|the|to)\b)[a-z0-9_]+( [a-z0-9_]+){12,}")
+"""A list of operators."""
+
+
 def _is_message(text: str) -> bool:
-    if re.search(
-        r"[\\]|</|::after|\bself\.|={5}|^[\w.]+ = |\b(tuple|list|Callable|Counter)\[", text
-    ):
+    if _CODE.search(text) or _NAMES.fullmatch(text):
         return False
     words = [word for word in text.split() if re.search(r"[A-Za-z]{2}", word)]
+    names = [word for word in words if re.search(r"\w\.\w+$|_", word)]  # of operators, mostly
+    if 2 * len(names) > len(words) >= 3:
+        return False
     return len(words) >= 3 and not re.fullmatch(r"[^ ]+\|[^ ]+( [^ ]+)?", text)
 
 

@@ -42,9 +42,9 @@ def sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]
     """
     yield from ("## GPU memory", "")
     yield (
-        "Predicted from a trace, the kernels of the GPU and the model of the allocator; nothing "
-        "was run on a GPU. Where a figure includes the CUDA context of old software, that is one "
-        "number for each GPU, named below."
+        "Predicted from a trace, the GPU's kernels and the model of the allocator. Nothing "
+        "was run on a GPU. If a figure includes the CUDA context of old software, that is one "
+        "number for each GPU, given below."
     )
     yield ""
     for name, cases in SETS.items():

@@ -22,28 +22,29 @@ BESIDE = {
     "in the median on such files, a roofline of the datasheet by 57–76 %.",
     "neusight": "NeuSight's own predictions miss by 10.6 % in the mean in inference and 7.4 % in "
     "training, over seven GPUs; a roofline of the datasheet by 31–32 %.",
-    "mpt": "The time is one GPU's forward and backward. Communication, with which FSDP gathers all "
-    "weights twice and more in each step, and the optimizer are not in it: it is to be short, and "
-    "most so where the GPU is fast and the model large.",
+    "mpt": "The time is one GPU's forward and backward. It excludes the optimizer and FSDP's "
+    "communication, which gathers all weights at least twice in each step. So it is too short, "
+    "most of all where the GPU is fast and the model large.",
 }
 _FEWEST = 6
 """Figures that a family needs for a line of its own."""
 LIMITS = """\
-Where it must not be trusted:
+Where not to trust it:
 
-- *Small steps.* No measurement at hand waits for the CPU: what Python and dispatch cost is a round
-  number (`dispatch.*` in the coefficients), and CPUs differ by a factor of two. Where *launch* is a
-  large share of the step, the stated error is as large.
-- *Devices of other makers, and float64*: nothing was compared.
+- *Small steps.* No available measurement waits for the CPU. The cost of Python and dispatch is a
+  round number (`dispatch.*` in the coefficients), and CPUs differ by a factor of two. Where
+  *launch* is a large share of the step, the stated error is as large.
+- *Devices of other makers, and float64* have not been compared.
 - *Convolutions in float32 without TF32* (V100, T4): Winograd and FFT kernels do fewer products than
-  counted; nothing was compared.
+  counted. They have not been compared.
 - *Wide 3 × 3 convolutions on large images* (VGG) are predicted too fast by up to 40 %, and
   normalisation written out in element-wise operators (`vit_*_xp`) too slow by as much.
 - *Grouped convolutions in training* (RegNet) are predicted too fast by 15–24 %, dense ones of
-  Darknets too slow by 20 %: one efficiency stands for the gradients of input and of filter.
-- *Laptops and boards at other power limits*: the limit of the maker is taken.
-- *fp8 and int8*: the datasheet's rate and the efficiency of half precision; nothing was compared.
-- *Many GPUs*: no communication is predicted.
+  Darknets too slow by 20 %. One efficiency covers the gradients of the input and of the filter.
+- *Laptops and boards at other power limits*: the prediction uses the maker's limit.
+- *fp8 and int8* use the datasheet's rate and the efficiency of half precision. They have not been
+  compared.
+- *Many GPUs*: communication is not predicted.
 """
 
 
@@ -52,8 +53,8 @@ def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator
     yield from ("## Time on GPUs", "")
     yield (
         "Predicted from a trace, the device's datasheet and the coefficients that `make calibrate` "
-        "fits on these very sets; what a fit says of rows that it has not seen stands below. "
-        "Nothing was run on a GPU for it."
+        "fits to these sets. The predictions for rows that a fit had not seen are below. "
+        "Nothing was run on a GPU."
     )
     yield ""
     for name in SETS:
@@ -94,9 +95,9 @@ def _unseen() -> Iterator[str]:
         return
     yield from ("### Rows that the fit had not seen", "")
     yield (
-        "By `make calibrate`: kernels on the GPU alone. *Families left out*: five fits, each "
+        "By `make calibrate`, only the kernels on the GPU. *Families left out*: five fits, each "
         "without a fifth of the architectures, which it then predicts. *Device left out*: a fit "
-        "without the device's rows, which takes the datasheet and what the other devices say."
+        "without the device's rows. It uses the datasheet and the other devices."
     )
     yield from ("", "| set | fit | figures | median | mean | 90th percentile | Spearman |")
     yield "|---|---|--:|--:|--:|--:|--:|"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import list_messages
 from list_messages import ERRORS, FINDINGS, HELP, OTHER, WARNINGS, messages_of
 
@@ -45,3 +47,24 @@ def test_known_messages_are_on_the_page():
         "### trace/run/runs.py",
     ):
         assert text in page, text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "aten.mm aten.bmm aten.mv",
+        "acos acosh asin asinh atan atanh cos cosh erf erfc exp exp2 log log2",
+        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        ":root { color-scheme: light dark; --text: #1f2328; }",
+        '<div class="scroll"><table class="facts"> and so on',
+        "out of memory|not enough memory",
+        "Size | Sequence[int] | None | int",
+    ],
+)
+def test_what_no_user_meets_is_left_out(text):
+    assert not any(messages_of(f"x = {text!r}").values())
+
+
+def test_words_alone_are_no_list_of_operators():
+    text = "exit with another status when a figure of a listed device follows from a rule"
+    assert messages_of(f"x = {text!r}")[OTHER] == [text]

@@ -118,9 +118,9 @@ def test_an_answer():
     assert '"levels": 3' in to_json(answer)
 
 
-def test_the_walk_enters_every_room_of_trace_once():
+def test_the_walk_names_every_package_of_trace_once():
     walk = PAGE[PAGE.index("\n## From `summary()`") : PAGE.index("\n## The words")]
     entered = re.findall(r"\*\*(trace/\w+)\*\*", walk)
     folders = {path.name for path in (ROOT / "src/torchgauge/trace").iterdir() if path.is_dir()}
-    rooms = {f"trace/{name}" for name in folders - {"__pycache__", "torch_internals"}}
-    assert sorted(entered) == sorted(rooms)
+    packages = {f"trace/{name}" for name in folders - {"__pycache__", "torch_internals"}}
+    assert sorted(entered) == sorted(packages)
