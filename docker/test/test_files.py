@@ -199,7 +199,7 @@ def test_labels_say_which_image_this_is() -> None:
     # The defaults are what is built; the build itself compares it with the wheel.
     assert (
         f'\n__version__ = "{arguments()["TORCHGAUGE_VERSION"]}"\n'
-        in (ROOT / "src" / "torchgauge" / "__init__.py").read_text()
+        in (ROOT / "src" / "torchgauge" / "version.py").read_text()
     )
 
 
