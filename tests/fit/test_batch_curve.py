@@ -33,8 +33,8 @@ def curve(*points: tuple[int, float, Verdict]) -> BatchCurve:
                    bound_by="compute")
         for batch, ms, verdict in points
     ]  # fmt: skip
-    return BatchCurve(model_name="Net", device="RTX 3090", mode="training", precision="fp32",
-                      error=0.2, points=tuple(made))  # fmt: skip
+    return BatchCurve(model_name="Net", device="RTX 3090", scenario=GPU, error=0.2,
+                      points=tuple(made))  # fmt: skip
 
 
 FITS, NOT = Verdict.FITS, Verdict.DOES_NOT_FIT

@@ -112,7 +112,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--offload-activations",
         action="store_true",
-        help="keep saved activations in CPU memory (save_on_cpu)",
+        help="keep saved activations in host memory (save_on_cpu)",
     )
     group.add_argument(
         "--accumulation",
