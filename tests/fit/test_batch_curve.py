@@ -111,7 +111,7 @@ def test_the_command_line(tmp_path: Path, capsys):
     assert main([*arguments, "--batch-curve", "1,4"]) == 0
     assert "batch 4, the smallest with 90 % of the best throughput" in capsys.readouterr().out
     for more, said in (
-        (["--device", "T4"], "--batch-curve is of one device"),
+        (["--device", "T4"], "--batch-curve takes one device"),
         (["--context", "8"], "--batch-curve does not go with --context"),
         (["--strict"], "--strict has no meaning with --batch-curve"),
     ):

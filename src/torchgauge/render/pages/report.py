@@ -72,7 +72,7 @@ def report_page(
     legend = tuple(modules.legend())
     blocks += [modules.table(), Notes(lines=legend, calm=len(legend))]
     blocks += [*_doubts(report), *details(report, parts), *listed_notes(report), modules.data()]
-    return Page(title=tuple(_title(report)), blocks=tuple(blocks))
+    return Page(title=tuple(_title(report)), blocks=tuple(blocks), failed=_failed(report))
 
 
 def _failure(report: Report) -> Problem:
@@ -126,9 +126,13 @@ def _title(report: Report) -> Iterator[str]:
     if shown:
         yield ", ".join(shown)
     yield from settings(report.scenario, dtypes_of(report))
-    if report.failure is not None:
-        yield f"failed in {report.failure.phase}"
+    if failed := _failed(report):
+        yield failed
     yield str(report.execution) if has_run(report) else "structure only"
+
+
+def _failed(report: Report) -> str:
+    return "" if report.failure is None else f"failed in {report.failure.phase}"
 
 
 # ---------------------------------------------------------------------------- answers

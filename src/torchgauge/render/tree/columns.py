@@ -66,7 +66,7 @@ def _number(
 
 
 def _columns() -> Iterator[TreeColumn]:
-    yield TreeColumn(name="type", title="Type", keep=78)
+    yield TreeColumn(name="type", title="Type", keep=69)
     yield TreeColumn(name="input", title="Input shape", keep=40)
     yield TreeColumn(name="output", title=OUTPUT, keep=70)
     yield TreeColumn(name="dtype", title="Dtype", keep=20)
