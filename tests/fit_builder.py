@@ -93,12 +93,12 @@ def report(**changes: object) -> FitReport:
             ),
             alternative(
                 "optimizer sgd-momentum", 15.3, 0.07, verdict=Verdict.DOES_NOT_FIT,
-                note="other learning rates",
+                note="needs another learning rate",
             ),
             alternative("allocator: expandable_segments:True", 15.4, -0.03,
                         verdict=Verdict.DOES_NOT_FIT),
         ),
-        not_tried=(NotTried(name="lora", why="linear layers hold 8 % of the parameters"),),
+        not_tried=(NotTried(name="lora", why="linear layers hold only 8 % of the parameters"),),
         traces=14,
         assumptions=("loss: mean of all outputs, instead of the real loss",),
     )  # fmt: skip

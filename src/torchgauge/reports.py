@@ -121,7 +121,10 @@ def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...
         return ()
     if trace.scenario.device == "cpu":
         return ("time: the step repeated, nothing else running on the CPU",)
-    found = "time: data on the device, the GPU for itself, a desktop CPU that issues the kernels"
+    found = (
+        "time assumes that the batch is on the GPU, nothing else uses the GPU, and a desktop CPU "
+        "issues the kernels"
+    )
     if trace.scenario.compiled:
         return (found, "compiled: time of fused kernels; layers and memory of the eager step")
     return (found,)

@@ -210,7 +210,8 @@ def _local_device() -> Device:
     if not gpus:
         raise ScenarioError(
             "there is no GPU here whose kernels could be simulated",
-            hint="name one, as torchgauge devices lists them: device='RTX 3060 12GB'",
+            hint='name one that torchgauge devices lists: --device "RTX 3060 12GB" '
+            "(device='RTX 3060 12GB')",
         )
     return find_device(gpus[0].name, memory_bytes=gpus[0].total_bytes)
 

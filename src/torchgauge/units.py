@@ -98,6 +98,19 @@ def format_share(part: float, whole: float) -> str:
     return "< 0.01 %" if part > 0 and text == "0 %" else text
 
 
+def format_cell_share(part: float, whole: float) -> str:
+    """Write a share for a column of shares, all with two decimals, so that their points align.
+
+    >>> format_cell_share(1, 2), format_cell_share(1792, 401484648), format_cell_share(0, 5)
+    ('50.00 %', '< 0.01 %', '0.00 %')
+    """
+    text = format_share(part, whole)
+    if text == "–" or text.startswith("<"):
+        return text
+    integer, _, decimals = text.removesuffix(" %").partition(".")
+    return f"{integer}.{decimals:0<2} %"
+
+
 def format_milliseconds(value: float) -> str:
     """Write a time given in milliseconds with the unit that fits.
 

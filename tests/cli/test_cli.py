@@ -18,6 +18,7 @@ import threading
 
 import pytest
 
+import report_builder
 import torchgauge.render
 from torchgauge.cli import output
 from torchgauge.cli.main import main
@@ -268,12 +269,14 @@ def test_what_was_asked_arrives_at_analyze(summary, analysis):
     assert analysis.options == {"batch_names": True, "timeline": None}
 
 
-def test_without_a_size_the_structure_is_shown_and_a_note_says_so(summary, analysis):
+def test_without_a_size_the_structure_is_shown_and_a_note_says_so(summary, analysis, monkeypatch):
     status, _, err = summary("net.py:Net")
     assert status == 0
     assert not analysis.asked.inputs.are_given
     assert "note: no input size was given, so the model was not run: parameters only" in err
     assert summary("net.py:Net", "--quiet")[2].count("note") == 0
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert summary("net.py:Net")[2].count("note") == 0  # the page says it
 
 
 def test_a_batch_size_without_a_size_is_refused(summary):
@@ -436,6 +439,23 @@ def test_ctrl_c_is_one_line_and_130(summary, analysis):
     assert (status, out) == (130, "")
     assert err.endswith("torchgauge: interrupted\n")
     assert "Traceback" not in err
+
+
+def test_a_terminal_that_shows_a_failure_does_not_get_it_again(summary, analysis, monkeypatch):
+    report = report_builder.failed()
+    analysis.error = ModelError("features.3 failed: sizes", hint="use 32 channels", report=report)
+    assert "error: features.3 failed: sizes\n  try: use 32 channels" in summary("net.py:Net")[2]
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    status, _, err = summary("net.py:Net")
+    assert status == 3
+    assert err.endswith("torchgauge: error: features.3 (Conv2d) failed, see above\n")
+
+
+def test_a_dependency_that_is_missing_is_named(summary, analysis):
+    analysis.error = ModuleNotFoundError("No module named 'msgspec'", name="msgspec")
+    status, _, err = summary("net.py:Net")
+    assert status == 2
+    assert err.endswith("error: msgspec is not installed\n  try: pip install msgspec\n")
 
 
 def test_a_bug_of_ours_is_called_one(summary, analysis):

@@ -118,7 +118,7 @@ def test_a_step_that_fits(capsys):
     assert printed.startswith("Net · x [64, 2048] float32 · training · adamw · RTX 3060 12GB\n")
     assert "Fits           yes: " in printed and "RTX 3060 12GB has 11." in printed
     assert "Largest batch" in printed
-    assert "What would free memory, each traced" in printed
+    assert "What saves memory" in printed
     assert "built" not in printed  # what the model prints goes to stderr
 
 
@@ -192,7 +192,7 @@ def test_a_language_model_that_generates(capsys):
     [
         (("--device", "RTX 3061"), 2, "there is no device 'RTX 3061'; did you mean RTX 3060"),
         ((), 2, "there is no GPU here whose kernels could be simulated"),
-        (("--device", "cpu"), 2, "`fit` is about GPU memory, not about the CPU"),
+        (("--device", "cpu"), 2, "`fit` predicts GPU memory; the CPU is not one of its devices"),
         (("--device", "T4", "--optimizer", "adamw"), 2, "has no meaning in inference"),
         (("--device", "T4", "--checkpointing"), 2, "has no meaning in inference"),
         (("--device", "T4", "--cache", "static"), 2, "--cache needs a length"),

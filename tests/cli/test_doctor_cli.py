@@ -52,7 +52,7 @@ def test_a_healthy_machine(run, machine):
     assert "11.00 GiB of 12.00 GiB free" in out
     assert "cuda:0 NVIDIA GeForce RTX 3060 · ✓ allocation · ✓ matmul · ✓ convolution" in out
     assert "cuda ✓ all-reduce (nccl, 1 process)" in out
-    assert out.startswith("Environment of torch Verdict healthy Machine Linux")
+    assert out.startswith("PyTorch environment Verdict healthy Machine Linux")
 
 
 @needs_compiler
@@ -120,7 +120,7 @@ def test_markdown_and_files(run, machine, tmp_path):
     status, out, _ = run(machine, "--no-checks", "--output", str(tmp_path / "report.md"))
     assert (status, out) == (0, "")
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert text.startswith("**Environment of torch**\n\n- **Verdict**: healthy\n")
+    assert text.startswith("**PyTorch environment**\n\n- **Verdict**: healthy\n")
     assert "- **torch**: 2.6.0+cu124" in text
     run(machine, "--no-checks", "--output", str(tmp_path / "report.json"))
     assert json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["healthy"]
@@ -140,7 +140,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error(run, bare):
     status, out, _ = run(bare, "--no-checks")
     assert status == 0
     assert "notice no-gpu\n" in out
-    assert "torch 2.13.0+cpu is a CPU build: models run on the CPU." in " ".join(out.split())
+    assert "torch 2.13.0+cpu is a CPU build. Models run on the CPU." in " ".join(out.split())
     status, out, _ = run(bare, "--no-checks", "--require-gpu")
     assert status == 1
     assert "error no-gpu\n" in out

@@ -33,8 +33,8 @@ def curve(*points: tuple[int, float, Verdict]) -> BatchCurve:
                    bound_by="compute")
         for batch, ms, verdict in points
     ]  # fmt: skip
-    return BatchCurve(model_name="Net", device="RTX 3090", mode="training", precision="fp32",
-                      error=0.2, points=tuple(made))  # fmt: skip
+    return BatchCurve(model_name="Net", device="RTX 3090", scenario=GPU, error=0.2,
+                      points=tuple(made))  # fmt: skip
 
 
 FITS, NOT = Verdict.FITS, Verdict.DOES_NOT_FIT
@@ -111,7 +111,7 @@ def test_the_command_line(tmp_path: Path, capsys):
     assert main([*arguments, "--batch-curve", "1,4"]) == 0
     assert "batch 4, the smallest with 90 % of the best throughput" in capsys.readouterr().out
     for more, said in (
-        (["--device", "T4"], "--batch-curve is of one device"),
+        (["--device", "T4"], "--batch-curve takes one device"),
         (["--context", "8"], "--batch-curve does not go with --context"),
         (["--strict"], "--strict has no meaning with --batch-curve"),
     ):

@@ -69,7 +69,7 @@ def test_what_is_served_equals_the_model(tmp_path, spec, settings, inputs, choic
     model = build.model.eval()
     folder = tmp_path / "p"
     asked = Request(model=model, spec=spec, name=build.name, inputs=Inputs.taken_from(dict(inputs)))
-    package = package_model(folder, PackageRequest(asked=asked))
+    package = package_model(folder, PackageRequest(asked=request))
     (given,) = package.signature.inputs
     assert max(c.max_relative_difference for c in package.comparisons) <= tolerance
     with running(folder) as server:

@@ -73,7 +73,7 @@ def test_every_format_has_the_memory_of_a_gpu(extension):
         "yes: 6.20 GiB needed; RTX 3060 12GB has 12.00 GiB",
         "6.00 GiB reserved",
         "6.20 GiB with the CUDA context (between 6.00 GiB and 7.00 GiB)",
-        "the step still runs in 5.00 GiB",
+        "5.20 GiB with the CUDA context, where cached memory is given back",
         "at net.py:12",
     ):
         assert part in text
@@ -83,8 +83,8 @@ def test_the_first_step_and_offloading_are_said():
     report = on_a_gpu(build.transformer(training=True))
     scenario = replace(report.scenario, first_step=True, offload_activations=True)
     text = shown(replace(report, scenario=scenario), "text", width=200)
-    assert "activations in CPU memory · channels last · first step" in text
-    assert "Figures of         the first step" in text
+    assert "activations in host memory · channels last · first step" in text
+    assert "Valid for          the first step" in text
 
 
 def test_what_does_not_fit_is_said():

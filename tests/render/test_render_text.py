@@ -208,7 +208,7 @@ def test_training_says_backward_step_and_where_the_peak_is():
 def test_a_failure_names_layer_inputs_error_and_what_to_try():
     shown = squeezed(text(build.failed()))
     assert "Failed at features.3 (Conv2d), in forward" in shown
-    assert "input input [B, 64, 112, 112] float32" in shown
+    assert "got input [B, 64, 112, 112] float32" in shown
     assert "error RuntimeError: Given groups=1, weight of size [128, 32, 3, 3]" in shown
     assert "try make in_channels of features.3 equal to the 64 channels" in shown
     assert "├─ 3 Conv2d failed here" in shown
@@ -236,7 +236,7 @@ def test_every_renderer_shows_what_a_reader_must_know(name):
     report = replace(report, failure=replace(build.failed().failure, error="it broke\nhere"))
     shown = shown_as(name, report).replace("\\_", "_").replace("\\(", "(")
     for fact in (
-        "mylib.scan.default, 3 calls: no FLOP formula is known for this operator",
+        "mylib.scan, 3 calls: no FLOP formula is known for this operator",
         "unused: Linear was never called; its 72 parameters are counted",
         "decoder.embed is encoder.embed",
         "B = 1 was assumed",

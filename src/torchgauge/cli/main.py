@@ -17,7 +17,9 @@ from __future__ import annotations
 import argparse
 import importlib
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from typing import NoReturn
@@ -32,11 +34,18 @@ PROGRAM = "torchgauge"
 INTERNAL_ERROR_STATUS = 70
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
+_SMALLEST_WIDTH = 40
+_DEPENDENCIES = ("msgspec", "rich")
 
-_EXIT_STATUSES = (
-    "exit status: 0 fine, 1 a check failed, 2 bad usage or input, 3 the model itself failed, "
-    "4 --strict and something was not counted or guessed"
+_MODEL_STATUSES = (
+    "exit status: 0 fine, 1 does not fit, over budget or a check failed, 2 bad usage or input, "
+    "3 the model itself failed, 4 --strict and something was not counted or guessed"
 )
+_EXIT_STATUSES = {
+    "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
+    "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
+    "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
+}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -78,6 +87,9 @@ def _status(arguments: list[str]) -> int:
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
+        if isinstance(error, ModuleNotFoundError) and error.name in _DEPENDENCIES:
+            _say(f"error: {error.name} is not installed\n  try: pip install {error.name}")
+            return UsageError.exit_status
         _say(
             f"internal error: {type(error).__name__}: {error}\n"
             "  this is a bug in torchgauge; please report it with the output of --debug"
@@ -104,8 +116,8 @@ def _dispatch(arguments: list[str]) -> int:
     command = importlib.import_module(COMMANDS[name].module)
     parser = _Parser(
         prog=f"{PROGRAM} {name}",
-        description=COMMANDS[name].help,
-        epilog=_EXIT_STATUSES,
+        description=_wrapped(COMMANDS[name].help),
+        epilog=_wrapped(_EXIT_STATUSES.get(name, _MODEL_STATUSES)),
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -134,15 +146,20 @@ def _with_negative_values(arguments: list[str]) -> list[str]:
 
 def _without_command(arguments: list[str]) -> int:
     width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {command.help}" for name, command in COMMANDS.items())
+    commands = "\n".join(
+        _wrapped(f"  {name:<{width}}  {command.help}", indent=" " * (width + 4))
+        for name, command in COMMANDS.items()
+    )
     parser = _Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND [OPTION …]",
-        description="Says how big a PyTorch model is, whether it fits, and what costs most.",
+        description=_wrapped(
+            "Says how big a PyTorch model is, whether it fits, and what costs most."
+        ),
         epilog=(
             f"commands (each has its own --help):\n{commands}\n\n"
             f"example:\n  {PROGRAM} summary torchvision:resnet50 --input-size 3,224,224\n\n"
-            f"{_EXIT_STATUSES}"
+            f"{_wrapped(_MODEL_STATUSES)}"
         ),
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -156,6 +173,12 @@ def _without_command(arguments: list[str]) -> int:
         return 0
     parser.print_help(sys.stderr)
     return 2
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Return a text of ``--help`` in lines as wide as the terminal, as argparse takes it."""
+    width = max(shutil.get_terminal_size().columns - 2, _SMALLEST_WIDTH)
+    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False)
 
 
 def _command_hint(name: str, rest: list[str]) -> str:

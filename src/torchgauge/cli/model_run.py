@@ -15,6 +15,7 @@ from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Phase
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.requests import check_runs, with_build
 from torchgauge.models.spec import build_model, parse_model_spec
@@ -88,7 +89,8 @@ def report_model(
             report, failure = error.report, error
     if not arguments.quiet:
         print_notes(made)
-        if made.runs and made.default_inputs is None and not request.inputs.are_given:
+        is_unrun = made.runs and made.default_inputs is None and not request.inputs.are_given
+        if is_unrun and not target.is_read_here:  # a terminal has it on the page
             print(
                 "note: no input size was given, so the model was not run: parameters only "
                 "(add --input-size 3,224,224, or whatever the model takes)",
@@ -99,10 +101,24 @@ def report_model(
     else:
         target.deliver_report(report)
     if failure is not None:
-        raise failure
+        raise _seen_above(failure, report) if target.is_read_here else failure
     if arguments.strict:
         output.check_strict(report)
     return 0
+
+
+def _seen_above(error: ModelError, report: Report) -> ModelError:
+    """Return an error that only names the layer, for a terminal that shows the page above it."""
+    failure = report.failure
+    if failure is None:
+        return error
+    if failure.phase is Phase.OPTIMIZER:
+        where = failure.module_type
+    else:
+        where = f"{failure.path or 'the model itself'} ({failure.module_type})"
+    short = ModelError(f"{where} failed, see above", report=report)
+    short.__cause__ = error
+    return short
 
 
 def print_notes(made: ModelBuild) -> None:

@@ -50,7 +50,11 @@ def add_model_options(parser: argparse.ArgumentParser, *, is_optional: bool = Fa
         help="such as 3,224,224, one per input; name=1,128 for a keyword argument",
     )
     group.add_argument(
-        "--dtype", action="append", metavar="DTYPE", type=dtype, help="one per input, in order"
+        "--dtype",
+        action="append",
+        metavar="DTYPE",
+        type=dtype,
+        help="dtype of an input; one per input, in order",
     )
     group.add_argument(
         "--batch-size", metavar="N", type=positive_integer, help="the sizes have no batch; add one"

@@ -64,7 +64,7 @@ def add_output_options(
             "--details", action=argparse.BooleanOptionalAction,
             help="show everything there is to say; the default in a file or a pipe",
         )  # fmt: skip
-    table.add_argument("--ascii", action="store_true", help="ASCII characters alone")
+    table.add_argument("--ascii", action="store_true", help="use ASCII characters only")
     table.add_argument(
         "--width", type=positive_integer, metavar="N",
         help="characters per line; where they are few, whole columns are left out, the least "
@@ -77,10 +77,12 @@ def add_output_options(
     output = parser.add_argument_group("output")
     add_format_option(output)
     output.add_argument(
-        "--output", metavar="FILE", type=Path, help="write there; its suffix chooses the format"
+        "--output", metavar="FILE", type=Path, help="write to FILE; its suffix chooses the format"
     )
     output.add_argument("--strict", action="store_true", help=strict)
-    output.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
+    output.add_argument(
+        "--quiet", action="store_true", help="print no notes and no progress to stderr"
+    )
     output.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -107,6 +109,12 @@ class Output:
     tree: Mapping[str, Any]
     """What was said about a table of modules."""
     path: Path | None
+
+    @property
+    def is_read_here(self) -> bool:
+        """Return whether a page goes to a terminal, where a person reads it."""
+        is_page = self.path is None and self.format is not None
+        return is_page and sys.stdout is not None and sys.stdout.isatty()
 
     def deliver(self, page: Callable[[], Page], json: Callable[[], str]) -> None:
         """Write an answer.

@@ -19,9 +19,20 @@ from torchgauge.facts.scenario import (
     as_class,
 )
 
+_GPU_HELP = "cpu (default), a GPU that torchgauge devices lists, or cuda for the one here"
+_REAL_HELP = "cpu (default), or cuda for the GPU here"
+_PREDICTED_ONLY = ("compiled", "allocator", "torch_release", "first_step")
+"""Options that a real run refuses."""
 
-def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True) -> None:
-    """Declare what is run; without ``device`` a command declares ``--device`` itself."""
+
+def add_scenario_options(
+    parser: argparse.ArgumentParser, *, device: bool = True, is_real: bool = False
+) -> None:
+    """Declare what is run; without ``device`` a command declares ``--device`` itself.
+
+    ``is_real`` says that the command runs the step on this machine. Its help leaves out the options
+    that it refuses.
+    """
     group = parser.add_argument_group("scenario")
     group.add_argument(
         "--mode",
@@ -35,7 +46,7 @@ def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True
             "--device",
             default="cpu",
             metavar="NAME",
-            help="cpu (default), a GPU that torchgauge devices lists, or cuda for the one here",
+            help=_REAL_HELP if is_real else _GPU_HELP,
         )
     group.add_argument(
         "--precision",
@@ -67,9 +78,18 @@ def add_scenario_options(parser: argparse.ArgumentParser, *, device: bool = True
     group.add_argument(
         "--torch-release",
         metavar="X.Y",
-        help="whose kernels and allocator the GPU runs (default: the installed one)",
+        help="PyTorch release whose kernels and allocator are predicted "
+        "(default: the installed one)",
     )
     _add_training_options(parser.add_argument_group("training"))
+    if is_real:
+        _leave_out_of_help(parser)
+
+
+def _leave_out_of_help(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.dest in _PREDICTED_ONLY:
+            action.help = argparse.SUPPRESS
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
@@ -107,12 +127,12 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--checkpointing-kind",
         type=one_of(Checkpointing),
         metavar="KIND",
-        help="the same, with a kind: " + ", ".join(Checkpointing),
+        help="checkpointing of this kind: " + ", ".join(Checkpointing),
     )
     group.add_argument(
         "--offload-activations",
         action="store_true",
-        help="keep saved activations in CPU memory (save_on_cpu)",
+        help="keep saved activations in host memory (save_on_cpu)",
     )
     group.add_argument(
         "--accumulation",
@@ -125,7 +145,9 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--ema", action="store_true", help="keep a moving average of the parameters")
     group.add_argument(
-        "--first-step", action="store_true", help="peak of the first step, not of a later one"
+        "--first-step",
+        action="store_true",
+        help="peak of the first step, not of a later one",
     )
 
 

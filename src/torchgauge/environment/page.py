@@ -24,7 +24,7 @@ def doctor_page(diagnosis: Diagnosis) -> Page:
     """Return what is shown of a diagnosis."""
     there = tuple(fact(label, *texts) for label, texts in _rows(diagnosis.facts) if texts)
     return Page(
-        title=("Environment of torch",),
+        title=("PyTorch environment",),
         blocks=(
             blocks.Facts(facts=(_verdict(diagnosis),)),
             *map(_problem, diagnosis.findings),
@@ -86,7 +86,7 @@ def _rows(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     yield "Machine", _machine(facts)
     yield "Python", [facts.python.version or "not known", facts.python.executable]
     yield "torch", _torch(facts)
-    yield "with torch", _companions(facts)
+    yield "Packages", _companions(facts)
     yield "Driver", _driver(facts)
     for gpu in facts.smi.gpus or facts.libcuda.gpus:
         yield f"GPU {gpu.index}", _gpu(facts, gpu.index)
@@ -220,7 +220,8 @@ def _checks(facts: Facts) -> Iterator[tuple[str, list[str]]]:
     checks = facts.checks or ()
     for device in dict.fromkeys([*names, *(check.device for check in checks)]):
         name = [names[device]] if device in names else []
-        yield device, name + [_check(check) for check in checks if check.device == device]
+        label = "Checks on the CPU" if device == "cpu" else device
+        yield label, name + [_check(check) for check in checks if check.device == device]
     if facts.checks is None:
         yield "Checks", ["not run"]
     elif not checks:

@@ -248,8 +248,7 @@ class BatchCurve(Saved):
 
     model_name: str
     device: str
-    mode: str
-    precision: str
+    scenario: Scenario
     error: float
     """Relative error of the predicted times: ±0.2 is ±20 %."""
     points: tuple[BatchPoint, ...]
@@ -258,12 +257,22 @@ class BatchCurve(Saved):
 
     json: ClassVar = Shape(
         names=(
-            "model_name", "device", "mode", "precision", "parameter_dtypes", "error", "knee",
-            "points",
+            "model_name", "device", "mode", "precision", "scenario", "parameter_dtypes", "error",
+            "knee", "points",
         ),
         sources={"knee": "knee_batch"},
-        derived=("knee",),
+        derived=("mode", "precision", "knee"),
     )  # fmt: skip
+
+    @property
+    def mode(self) -> str:
+        """Return what is run: inference or training."""
+        return str(self.scenario.mode)
+
+    @property
+    def precision(self) -> str:
+        """Return what the model is cast to."""
+        return str(self.scenario.precision)
 
     @property
     def knee(self) -> BatchPoint | None:

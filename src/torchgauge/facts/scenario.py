@@ -103,7 +103,7 @@ class Checkpointing(StrEnum):
     SELECTIVE = "selective"
     """What is expensive to compute again is kept: attention, and every second matrix product."""
     OFFLOAD = "offload"
-    """Nothing is computed again, all lies in main memory: the same as ``offload_activations``."""
+    """Nothing is computed again, all lies in host memory: the same as ``offload_activations``."""
 
 
 OPTIMIZERS = (

@@ -300,7 +300,7 @@ class StorageRecord:
     call: int
     """Innermost module call at that moment, -1 outside."""
     is_host: bool = False
-    """Lies in CPU memory although the step runs on a GPU."""
+    """Lies in host memory although the step runs on a GPU."""
     code: str = ""
     """``file.py:12``: the line of the model's code that made it; for larger storages alone."""
 

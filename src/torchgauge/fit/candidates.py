@@ -101,7 +101,7 @@ def _autocast(now: CandidateContext) -> Change | str:
     chosen = Precision.BF16_AUTOCAST if native else Precision.FP16_AUTOCAST
     if not now.device.supports(str(chosen).removesuffix("-autocast")):
         return f"{now.device.name} has no 16-bit arithmetic"
-    note = "" if native else "the loss is scaled"
+    note = "" if native else "needs loss scaling (GradScaler)"
     return _scenario(f"precision {chosen}", note=note, precision=chosen)
 
 
@@ -111,7 +111,7 @@ def _half(now: CandidateContext) -> Change | str:
     chosen = Precision.BF16 if now.device.supports("bf16") else Precision.FP16
     if not now.device.supports(chosen):
         return f"{now.device.name} has no 16-bit arithmetic"
-    note = "parameters and states in 16 bits: updates lose precision"
+    note = "updates lose precision, because parameters and states have 16 bits"
     return _scenario(
         f"everything in {chosen}", precision=chosen,
         note=note if now.scenario.is_training else "",
@@ -128,8 +128,8 @@ def _offload(now: CandidateContext) -> Change | str:
     if now.scenario.offload_activations:
         return ""
     return _scenario(
-        "saved activations in CPU memory", offload_activations=True,
-        note="copied to the CPU and back to the GPU",
+        "saved activations in host memory", offload_activations=True,
+        note="copied from the GPU and back",
     )  # fmt: skip
 
 
@@ -208,12 +208,12 @@ CANDIDATES: tuple[Candidate, ...] = (
     ),
     Candidate(
         name="adafactor", axis="optimizer",
-        make=_optimizer("adafactor", "optimizer adafactor", "other learning rates"),
+        make=_optimizer("adafactor", "optimizer adafactor", "needs another learning rate"),
         keeps_training=False,
     ),
     Candidate(
         name="sgd-momentum", axis="optimizer",
-        make=_optimizer("sgd-momentum", "optimizer sgd-momentum", "other learning rates"),
+        make=_optimizer("sgd-momentum", "optimizer sgd-momentum", "needs another learning rate"),
         keeps_training=False,
     ),
     Candidate(name="offload", axis="offload", make=_offload),

@@ -60,11 +60,11 @@ def batch_curve(asked: Request, batch_sizes: Sequence[int] | None = None) -> Bat
         )
     workload.plan = replace(first.plan or plan, alternatives=())
     found = list(_points(tracer, scenario, target, target.gpu, batch_sizes))
+    device_name = scenario.device if target.device is None else target.device.name
     return BatchCurve(
         model_name=tracer.model_name,
-        device=scenario.device if target.device is None else target.device.name,
-        mode=str(scenario.mode),
-        precision=str(scenario.precision),
+        device=device_name,
+        scenario=replace(scenario, device=device_name),
         parameter_dtypes=dtypes_of(first.trace),
         error=max(error for _, error in found),
         points=tuple(point for point, _ in found),

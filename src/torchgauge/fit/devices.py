@@ -9,7 +9,7 @@ from typing import Any
 
 from torchgauge.analyze import virtual_device_of
 from torchgauge.devices import Device, all_devices, find_device
-from torchgauge.errors import TorchGaugeError, UsageError
+from torchgauge.errors import ScenarioError, TorchGaugeError, UsageError
 from torchgauge.estimate.memory.device import loop_of, weigh
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
@@ -88,6 +88,8 @@ class ManyDevices:
 
     def _row(self, name: str) -> DeviceFit:
         scenario = replace(self.variant.scenario, device=name)
+        if find_device(name).compute_capability is None:
+            raise ScenarioError("fit knows only CUDA devices")
         target = target_of(scenario)
         assert target.gpu is not None and target.device is not None
         trace = self._trace_for(target.device, target, replace(self.variant, scenario=scenario))
@@ -119,4 +121,4 @@ class ManyDevices:
         try:
             yield
         except (TorchGaugeError, ValueError) as error:
-            self.left_out.append(f"{name}: {str(error).splitlines()[0]}")
+            self.left_out.append(f"{name} is left out: {str(error).splitlines()[0]}")

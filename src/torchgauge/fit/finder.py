@@ -193,7 +193,7 @@ class _Answer:
         target = target_of(scenario)
         if target.gpu is None:
             raise ScenarioError(
-                "`fit` is about GPU memory, not about the CPU",
+                "`fit` predicts GPU memory; the CPU is not one of its devices",
                 hint="name a GPU: device='RTX 3060 12GB' (torchgauge devices lists them)",
             )
         return target
@@ -232,7 +232,7 @@ class _Answer:
             depends_on_device=self._watch.asked,
         )
         rows = [first, *many.run(self._names[1:])]
-        return rows, [f"left out: {text}" for text in many.left_out]
+        return rows, many.left_out
 
     def _first_device(self) -> DeviceFit:
         target, memory = self._target, self._memory

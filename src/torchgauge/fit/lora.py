@@ -66,7 +66,8 @@ def adapted(model: nn.Module, rank: int = RANK) -> nn.Module | str:
     weights = sum(getattr(parent, name).weight.numel() for parent, name in places)
     total = sum(p.numel() for p in root.parameters() if not nn.parameter.is_lazy(p))
     if weights < _SHARE * total:
-        return f"linear layers hold {100 * weights / max(total, 1):.0f} % of the parameters"
+        share = 100 * weights / max(total, 1)
+        return f"linear layers hold only {share:.0f} % of the parameters"
     for parameter in root.parameters():
         parameter.requires_grad_(False)
     replaced: dict[int, Adapted] = {}

@@ -292,7 +292,11 @@ def _with_times(report: Report, trace: Trace, given: Attribution) -> ModuleTable
 _SIMULATED_ONLY = {
     "allocator": ("", "set PYTORCH_CUDA_ALLOC_CONF before the program starts"),
     "torch_release": (None, "install that release and measure with it"),
-    "compiled": (False, "pass torch.compile(model) on your own machine's clock instead"),
+    "compiled": (
+        False,
+        "time torch.compile(model) with a timer of your own; "
+        "summary --compiled predicts it for a GPU",
+    ),
     "first_step": (False, "the steps before are the warm-up; analyze() knows the first step"),
 }
 """Fields of a scenario that a real run cannot follow: what says nothing, and what to do."""
@@ -306,7 +310,8 @@ def _device(scenario: Scenario) -> torch.device:
     if scenario.device not in ("cpu", "cuda"):
         raise ScenarioError(
             f"a real run uses this machine, not {scenario.device}",
-            hint="cpu or cuda; analyze() predicts for any GPU",
+            hint="use cpu or cuda here; torchgauge summary --device T4 (analyze()) "
+            "predicts for other GPUs",
         )
     if scenario.device == "cpu":
         check_cpu_options(scenario)

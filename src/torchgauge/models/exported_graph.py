@@ -64,10 +64,10 @@ def check_program(data: Any) -> None:
         UnsafeProgram: it holds something that is not known to be harmless.
     """
     if not isinstance(data, dict):
-        raise UnsafeProgram("its graph is no JSON object")
+        raise UnsafeProgram("its graph is not a JSON object")
     ranges = data.get("range_constraints") or {}
     if not isinstance(ranges, dict):
-        raise UnsafeProgram("its size ranges are no JSON object")
+        raise UnsafeProgram("its size ranges are not a JSON object")
     for text in ranges:
         check_size_expression(text)
     _walk(data, 0)

@@ -182,6 +182,8 @@ class Page:
     title: tuple[str, ...]
     """What it is about, then the settings it holds for."""
     blocks: tuple[Block, ...]
+    failed: str = ""
+    """The part of the title that says what failed."""
 
     @property
     def data(self) -> Data | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from torchgauge.facts.trace import NamedValue
@@ -62,6 +63,18 @@ def dtype_text(values: Sequence[NamedValue]) -> str:
     """Write the distinct dtypes of the tensors, in order of appearance."""
     dtypes = dict.fromkeys(value.tensor.dtype for value in values if value.tensor is not None)
     return ", ".join(dtypes) or "–"
+
+
+_OVERLOAD = re.compile(r"\b(aten\.\w+)\.\w+|\b(\w+\.\w+)\.default\b")
+
+
+def without_overloads(text: str) -> str:
+    """Cut the overload from the operators that a text names.
+
+    >>> without_overloads("aten.add.Tensor in fc"), without_overloads("torchvision.nms.default")
+    ('aten.add in fc', 'torchvision.nms')
+    """
+    return _OVERLOAD.sub(lambda found: found[1] or found[2], text)
 
 
 def _dimension(size: int, factor: int | None) -> str:

@@ -255,10 +255,10 @@ def test_a_signal_while_it_starts_ends_it_with_status_0(folder, capsys, monkeypa
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max-body", "0"], "argument --max-body: nothing fits into 0 bytes"),
-        (["--max-pending", "0"], "argument --max-pending: nothing fits into 0 bytes"),
-        (["--memory-limit", "0"], "argument --memory-limit: nothing fits into 0 bytes"),
-        (["--body-timeout", "0"], "argument --body-timeout: nothing can be done in 0 seconds"),
+        (["--max-body", "0"], "argument --max-body: use more than 0 bytes"),
+        (["--max-pending", "0"], "argument --max-pending: use more than 0 bytes"),
+        (["--memory-limit", "0"], "argument --memory-limit: use more than 0 bytes"),
+        (["--body-timeout", "0"], "argument --body-timeout: use more than 0 seconds"),
         (["--request-timeout", "-1"], "'-1' is not a number of seconds"),
         (["--max-latency-ms", "-1"], "'-1' is not a number of milliseconds"),
         (

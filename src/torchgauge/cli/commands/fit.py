@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--context",
         type=options.positive_integer,
         metavar="N",
-        help="instead of an input size: the tokens in the cache of keys and values in the end",
+        help="size generation with a KV cache that holds N tokens; replaces --input-size",
     )
     generation.add_argument(
         "--cache",
@@ -63,8 +63,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=(),
         metavar="N,…",
-        help="instead: predicted throughput and memory over these batch sizes, or over powers of "
-        "two up to the first that does not fit; one device",
+        help="show predicted throughput and memory over these batch sizes instead, or over powers "
+        "of two up to the first that does not fit; one device",
     )
     output.add_output_options(parser, details=True)
 
@@ -138,7 +138,7 @@ def _curve(arguments: argparse.Namespace, asked: Request, device: str) -> BatchC
 def _check(arguments: argparse.Namespace, inputs: Inputs, names: list[str]) -> None:
     if arguments.batch_curve is not None:
         if len(names) > 1 or names == [_ALL]:
-            raise UsageError("--batch-curve is of one device", hint="name one --device")
+            raise UsageError("--batch-curve takes one device", hint="name one --device")
         if arguments.context is not None:
             raise UsageError("--batch-curve does not go with --context", hint="leave one out")
         if arguments.strict:

@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     options.add_model_options(parser, is_optional=True)
-    scenario_options.add_scenario_options(parser)
+    scenario_options.add_scenario_options(parser, is_real=True)
     group = parser.add_argument_group("measurement")
     group.add_argument(
         "--repetitions",
         type=options.positive_integer,
         default=5,
         metavar="N",
-        help="time the step so often at least (default 5)",
+        help="time at least N steps (default 5)",
     )
     group.add_argument(
         "--max-seconds",
@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeline",
         type=Path,
         metavar="FILE",
-        help="write one profiled step there, for ui.perfetto.dev",
+        help="write one profiled step to FILE, for ui.perfetto.dev",
     )
     group.add_argument(
         "--predicted",
@@ -88,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _calibrate(arguments)
     if arguments.model is None:
         raise UsageError(
-            "which model is to be measured?",
+            "no model was named",
             hint="torchgauge measure file.py:Name --input-size 3,224,224",
         )
     predictions: list[Report] = []

@@ -43,7 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--overwrite", action="store_true", help="replace an existing package")
     add_format_option(group)
-    group.add_argument("--quiet", action="store_true", help="no notes and no progress on stderr")
+    group.add_argument(
+        "--quiet", action="store_true", help="print no notes and no progress to stderr"
+    )
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -61,7 +63,7 @@ def _add_program_options(group: argparse._ArgumentGroup) -> None:
         "--inputs",
         type=Path,
         metavar="FILE",
-        help="a .safetensors file with real inputs by name, to compare with the original on",
+        help=".safetensors file with real inputs, by name; program and model are compared on them",
     )
     group.add_argument("--onnx", action="store_true", help="write model.onnx as well")
     group.add_argument(
@@ -85,7 +87,7 @@ def _add_budget_options(group: argparse._ArgumentGroup) -> None:
         "--longest",
         type=options.positive_integer,
         metavar="N",
-        help="the most that a length may be (default: what the model is made for, or 2048)",
+        help="longest length to allow (default: what the model is made for, or 2048)",
     )
     group.add_argument(
         "--budget-memory",
@@ -104,7 +106,7 @@ def _add_budget_options(group: argparse._ArgumentGroup) -> None:
         type=options.positive_integer,
         default=1,
         metavar="N",
-        help="the batch that has to keep within the budgets (default 1)",
+        help="batch size that must stay within the budgets (default 1)",
     )
 
 

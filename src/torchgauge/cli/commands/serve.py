@@ -20,7 +20,7 @@ _DEFAULTS = Settings()
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument("folder", type=Path, metavar="DIR", help="what torchgauge package wrote")
-    group = parser.add_argument_group("where")
+    group = parser.add_argument_group("address")
     group.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 for all")
     group.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000")
     group.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
@@ -57,7 +57,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     _add_limits(parser.add_argument_group("limits"))
     group = parser.add_argument_group("output")
     group.add_argument("--access-log", action="store_true", help="one line per request on stderr")
-    group.add_argument("--quiet", action="store_true", help="say nothing but errors")
+    group.add_argument("--quiet", action="store_true", help="print errors only")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -68,11 +68,11 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
     )  # fmt: skip
     group.add_argument(
         "--max-body", type=_size, metavar="SIZE",
-        help="of one request (default: a full batch as JSON, at most 32 MiB)",
+        help="largest body of one request (default: a full batch as JSON, at most 32 MiB)",
     )  # fmt: skip
     group.add_argument(
         "--max-pending", type=_size, metavar="SIZE",
-        help="of all bodies and answers in memory (default 256MiB, less with little memory)",
+        help="memory for all bodies and answers together (default 256MiB, less with little memory)",
     )  # fmt: skip
     group.add_argument(
         "--body-timeout", type=_time_out, default=_DEFAULTS.body_seconds, metavar="S",
@@ -156,13 +156,13 @@ def _milliseconds(text: str) -> float:
 
 def _time_out(text: str) -> float:
     if not (value := seconds(text)):
-        raise argparse.ArgumentTypeError("nothing can be done in 0 seconds")
+        raise argparse.ArgumentTypeError("use more than 0 seconds")
     return value
 
 
 def _size(text: str) -> int:
     if not (value := memory_size(text)):
-        raise argparse.ArgumentTypeError("nothing fits into 0 bytes")
+        raise argparse.ArgumentTypeError("use more than 0 bytes")
     return value
 
 

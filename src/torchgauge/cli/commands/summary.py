@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--timeline",
         type=Path,
         metavar="FILE",
-        help="write the predicted step of a GPU there, for ui.perfetto.dev",
+        help="write the predicted GPU step to FILE, for ui.perfetto.dev",
     )
     output.add_output_options(parser, tree=True, details=True)
 

@@ -238,17 +238,18 @@ def no_gpu(facts: Facts) -> Iterator[Finding]:
     build = _built_for(facts)
     yield notice(
         name="no-gpu",
-        problem=f"There is no NVIDIA GPU here; {build}"
-        + (": models run on the CPU." if torch.is_usable else "."),
+        problem=f"There is no NVIDIA GPU here, and {build}."
+        + (" Models run on the CPU." if torch.is_usable else ""),
         evidence=("no NVIDIA controller on the PCI bus, no driver, no device file",)
         if facts.host.nvidia_pci_devices is not None
         else ("no driver and no device file; the PCI bus cannot be read",),
-        fix="nothing, unless there should be one: then "
+        fix="if the machine has a GPU, "
         + (
             f"start the {container} container with access to it"
             if container
-            else "give this machine its GPU"
-        ),
+            else "check that it is seated and passed through to this system"
+        )
+        + ". Otherwise there is nothing to do",
         commands=(start_with_gpus(container),) if container else (),
     )
 
@@ -256,7 +257,7 @@ def no_gpu(facts: Facts) -> Iterator[Finding]:
 def _built_for(facts: Facts) -> str:
     torch = facts.torch
     if not torch.is_usable:
-        return "no torch either"
+        return "torch cannot be used"
     if torch.cuda:
         return f"torch {torch.version} is built for CUDA {torch.cuda}"
     return f"torch {torch.version} is " + (

@@ -70,7 +70,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
     except ValueError as error:  # JSON and text decoding errors are ValueErrors
         raise ModelSpecError(
             f"{path} is not a safetensors file: {error}",
-            hint="check that the download is complete, and that it is no Git LFS pointer",
+            hint="check that the download is complete, and that it is not a Git LFS pointer",
         ) from error
     return header, size - 8 - length
 

@@ -40,6 +40,7 @@ h2 { margin: 2rem 0 .5rem; font-size: 1.05rem; }
 .chips { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0 0 1.5rem; padding: 0; }
 .chips li { list-style: none; padding: .1rem .6rem; border: 1px solid var(--line);
   border-radius: 1rem; color: var(--dim); font-size: .85rem; }
+.chips li.bad { border-color: var(--bad); color: var(--bad); font-weight: 600; }
 .scroll { overflow-x: auto; margin: 1rem 0; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .facts { background: var(--card); border: 1px solid var(--line); border-radius: .5rem;
@@ -55,7 +56,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 .alert, .bad { color: var(--bad); } .good { color: var(--good); }
 .warning { color: var(--warning); } .notice { color: var(--notice); }
 code, pre { font-family: ui-monospace, monospace; font-size: .92em; }
-td { overflow-wrap: anywhere; } .rows td { overflow-wrap: normal; }
+td { overflow-wrap: anywhere; } .rows td { overflow-wrap: normal; white-space: nowrap; }
+.rows td.wraps, .rows tbody th.wraps { min-width: 16rem; white-space: normal; }
 pre { padding: .7rem .9rem; overflow-x: auto; background: var(--card);
   border: 1px solid var(--line); border-radius: .4rem; }
 details { margin: .7rem 0; } summary { cursor: pointer; font-weight: 600; }
@@ -81,7 +83,7 @@ class HtmlFormat:
                 '<html lang="en">',
                 '<head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
-                f"<title>{escape(' · '.join(cleaned.title[:2]))}</title>",
+                f"<title>{escape(' · '.join(cleaned.title))}</title>",
                 f"<style>\n{_STYLE}\n</style></head>",
                 "<body><main>",
                 *_body(cleaned),
@@ -94,7 +96,11 @@ def _body(page: Page) -> Iterator[str]:
     name, *settings = page.title
     yield f"<h1>{escape(name)}</h1>"
     if settings:
-        chips = "".join(f"<li>{escape(text)}</li>" for text in settings)
+        chips = "".join(
+            f'<li class="bad">{escape(text)}</li>' if text == page.failed
+            else f"<li>{escape(text)}</li>"
+            for text in settings
+        )  # fmt: skip
         yield f'<ul class="chips">{chips}</ul>'
     for block in page.blocks:
         yield from _block(block)
@@ -160,12 +166,17 @@ def _row(row: Row, table: Table) -> str:
     indent = f";padding-left:{0.7 + 1.3 * row.level:.1f}em" if row.level else ""
     title = f' title="{escape(row.path)}"' if row.path else ""
     cells = "".join(
-        f'<td style="text-align:{_side(column)}">{_text(cell, column)}</td>'
+        f'<td{_wraps(column)} style="text-align:{_side(column)}">{_text(cell, column)}</td>'
         for cell, column in zip(row.cells[1:], table.columns[1:], strict=True)
     )
     weight = f' class="{row.weight}"' if row.weight is not Weight.PLAIN else ""
-    head = f'<th scope="row" style="text-align:left{indent}"{title}>{name}</th>'
+    wraps = _wraps(table.columns[0])
+    head = f'<th scope="row"{wraps} style="text-align:left{indent}"{title}>{name}</th>'
     return f"<tr{weight}>{head}{cells}</tr>"
+
+
+def _wraps(column: Column) -> str:
+    return ' class="wraps"' if column.wraps and not column.is_code else ""
 
 
 def _side(column: Column) -> str:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torchgauge.facts.fit import KNEE_SHARE, BatchCurve, BatchPoint
-from torchgauge.facts.precision import precision_text
 from torchgauge.render.page import Column, Data, Fact, Facts, Page, Tone, fact, table_of
 from torchgauge.render.pages.fit import VERDICTS
+from torchgauge.render.pages.settings import settings
 from torchgauge.units import format_bytes, format_milliseconds, format_percent, format_rate
 
 _COLUMNS = (
@@ -31,10 +31,10 @@ def curve_page(curve: BatchCurve) -> Page:
             for point in curve.points
         ),
     )  # fmt: skip
-    precision = precision_text(curve.precision, curve.parameter_dtypes)
-    times = fact("Times", f"predicted, ± {format_percent(curve.error, 1.0)}")
+    error = format_percent(round(curve.error, 2), 1.0)
+    times = fact("Times", f"predicted, ± {error} (four of five steps stay within)")
     return Page(
-        title=(curve.model_name, curve.mode, precision, curve.device),
+        title=(curve.model_name, *settings(curve.scenario, curve.parameter_dtypes)),
         blocks=(Facts(facts=(_knee(curve), times)), table_of(_COLUMNS, rows), data),
     )
 

@@ -48,10 +48,9 @@ def devices_page(shown: DeviceList) -> Page:
     facts.append(fact("Listed", f"{len(shown.devices)} of {shown.known} devices"))
     rows = [tuple(write(device) for _, write in _COLUMNS) for device in shown.devices]
     legend = (
-        "Usable: memory as the driver reports it. CC: compute capability. fp32 … int8: peak dense "
-        "operations per second, in units of 10^12.",
-        f"{DERIVED} follows from a rule, not measured and not stated by a source. "
-        f"{UNKNOWN} is not known. {LACKING}: the hardware does not have it.",
+        "Usable: memory as the driver reports it. CC: compute capability.",
+        "fp32 … int8: peak dense TFLOP/s (int8: TOP/s). "
+        f"{DERIVED}: estimated by a rule. {UNKNOWN}: unknown. {LACKING}: no such hardware.",
     )
     return Page(
         title=("Devices",),

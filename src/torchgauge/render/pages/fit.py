@@ -31,7 +31,14 @@ from torchgauge.render.page import (
     table_of,
 )
 from torchgauge.render.pages.settings import settings
-from torchgauge.units import format_bytes, format_count, format_number_of, format_percent
+from torchgauge.render.shapes import without_overloads
+from torchgauge.units import (
+    format_bytes,
+    format_cell_share,
+    format_count,
+    format_number_of,
+    format_percent,
+)
 
 FAST = 8
 """Sizes at full speed are a multiple of it."""
@@ -69,7 +76,7 @@ def _title(report: FitReport, single: bool) -> Iterator[str]:
 def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
     if single:
         yield from _verdict(report.devices[0])
-        yield fact("Peak", f"in {report.peak_at}")
+        yield fact("Peak", f"in {_peak_at(report)}")
     else:
         count = sum(device.verdict.runs for device in report.devices)
         tone = Tone.GOOD if count == len(report.devices) else Tone.WARNING if count else Tone.BAD
@@ -83,15 +90,21 @@ def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
         yield fact(f"GPU {gpu.index} here", _local(gpu))
 
 
+def _peak_at(report: FitReport) -> str:
+    text = without_overloads(report.peak_at)
+    # A generation runs inside a module of ours, which calls the user's "model".
+    return text if report.cache is None else text.replace(", model.", ", ", 1)
+
+
 def _verdict(device: DeviceFit) -> Iterator[Fact]:
     sizes = (
         f"{format_bytes(device.device_bytes)} needed; "
         f"{device.device} has {format_bytes(device.usable_bytes)}"
     )
     room = device.headroom_bytes
-    share = format_percent(abs(room), device.usable_bytes)
     if device.verdict is Verdict.FITS:
-        text = f"yes: {sizes} ({share} to spare)"
+        used = format_percent(device.device_bytes, device.usable_bytes)
+        text = f"yes: {sizes} ({used} used)"
         yield fact("Fits", text, tone=Tone.GOOD)
         return
     if device.verdict is Verdict.FRAGMENTED:
@@ -121,17 +134,22 @@ def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
 
 
 def _largest(largest: Largest, unit: str) -> Iterator[str]:
-    traced = f"{len(largest.tried)} sizes traced"
+    traced = f"{format_number_of(len(largest.tried), 'size')} traced"
     if largest.runs is None:
         yield f"not even one {unit} fits"
         yield traced
         return
-    yield f"{largest.runs:,}{'' if largest.is_bound else ' or more'}"
-    if largest.full_speed is not None:
+    most = f"{largest.runs:,}{'' if largest.is_bound else ' or more'}"
+    if largest.full_speed == largest.runs:
+        yield f"{most}, at full speed"
+    else:
+        yield most
         multiple = max(FAST, largest.unit)
-        yield f"{largest.full_speed:,} at full speed (a multiple of {multiple})"
-    elif largest.runs >= FAST:
-        yield "no multiple of 8 at full speed"
+        if largest.full_speed is not None:
+            size = f"{largest.full_speed:,}"
+            yield f"{size} without freeing cached memory (a multiple of {multiple})"
+        elif largest.runs >= FAST:
+            yield f"no multiple of {FAST} without freeing cached memory"
     larger = [item.size for item in largest.tried if item.size > largest.runs]
     if largest.is_bound and larger:
         yield f"{larger[0]:,} does not fit"
@@ -155,7 +173,7 @@ def _local(gpu: LocalFree) -> str:
 def _breakdown(report: FitReport) -> Table:
     total = report.devices[0].device_bytes
     rows = [
-        (_name(part, report), format_bytes(nbytes), format_percent(nbytes, total))
+        (_name(part, report), format_bytes(nbytes), format_cell_share(nbytes, total))
         for part, nbytes in report.breakdown.items()
     ]
     rows.append(("Used on the device", format_bytes(total), ""))
@@ -164,6 +182,8 @@ def _breakdown(report: FitReport) -> Table:
 
 
 def _name(part: Part, report: FitReport) -> str:
+    if part is Part.PARAMETERS:
+        return "Parameters, buffers"
     if part is Part.OUTPUTS and report.cache is not None:
         return "KV cache, outputs"
     return str(part)[:1].upper() + str(part)[1:]
@@ -175,7 +195,7 @@ def _devices(report: FitReport) -> Table:
             device.device,
             format_bytes(device.usable_bytes),
             format_bytes(device.device_bytes),
-            format_bytes(device.headroom_bytes),
+            format_bytes(device.headroom_bytes).replace("-", "−"),
             VERDICTS[device.verdict] + (" !" if device.warnings else ""),
         )
         for device in sorted(report.devices, key=lambda d: (d.usable_bytes, d.device))
@@ -191,7 +211,6 @@ def _devices(report: FitReport) -> Table:
 
 
 def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
-    heading = "What would free memory" if report.verdict.runs else "What would make it fit"
     columns = (
         Column("Change", is_number=False, wraps=True),
         Column("Needed", keep=80),
@@ -200,13 +219,13 @@ def _alternatives(report: FitReport, useful: Sequence[Alternative]) -> Table:
         Column("Verdict", is_number=False, keep=60),
     )
     rows = [_alternative(item, report.total_flops) for item in useful]
-    return table_of(columns, rows, heading=f"{heading}, each traced")
+    return table_of(columns, rows, heading="What saves memory")
 
 
 def _alternative(item: Alternative, flops: int) -> tuple[str, ...]:
     extra = "–"
     if item.extra_flops:
-        extra = f"{'+' if item.extra_flops > 0 else '-'}{_share(abs(item.extra_flops), flops)}"
+        extra = f"{'+' if item.extra_flops > 0 else '−'}{_share(abs(item.extra_flops), flops)}"
     return (
         " + ".join(item.changes),
         format_bytes(item.device_bytes),
@@ -220,7 +239,7 @@ def _share(part: int, whole: int) -> str:
     if whole <= 0:
         return format_count(part)
     percent = 100 * part / whole
-    return "0 %" if percent < 0.05 else f"{percent:.1f} %"
+    return "< 0.1 %" if percent < 0.05 else f"{percent:.1f} %"
 
 
 # ---------------------------------------------------------------------------- notes
@@ -232,7 +251,13 @@ def _notes(report: FitReport) -> Iterator[Notes]:
     guessed = guesses(report.assumptions)
     yield from notes_of(
         ("Warnings", [*report.warnings, *others]),
-        ("Not counted", (f"{gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted)),
+        (
+            "Not counted",
+            (
+                f"{without_overloads(gap.op)} ({gap.calls} ×): {gap.why}"
+                for gap in report.not_counted
+            ),
+        ),
         ("Guessed", guessed),
         tone=Tone.WARNING,
         calm=_CALM_NOTES,

@@ -23,7 +23,7 @@ from torchgauge.render.pages.report_details import (
     role_name,
 )
 from torchgauge.render.pages.settings import settings
-from torchgauge.render.shapes import named_value
+from torchgauge.render.shapes import named_value, without_overloads
 from torchgauge.render.tree.parts import Part, build_parts
 from torchgauge.render.tree.rows import ModuleTable, TreeOptions
 from torchgauge.units import (
@@ -72,7 +72,7 @@ def report_page(
     legend = tuple(modules.legend())
     blocks += [modules.table(), Notes(lines=legend, calm=len(legend))]
     blocks += [*_doubts(report), *details(report, parts), *listed_notes(report), modules.data()]
-    return Page(title=tuple(_title(report)), blocks=tuple(blocks))
+    return Page(title=tuple(_title(report)), blocks=tuple(blocks), failed=_failed(report))
 
 
 def _failure(report: Report) -> Problem:
@@ -90,7 +90,7 @@ def _failure(report: Report) -> Problem:
     if sizes:
         lines.append(f"memory: {', '.join(sizes)}")
     inputs = [named_value(value, report.batch_size) for value in failure.inputs]
-    entries = [("input", text) for text in inputs or ["no inputs"]]
+    entries = [("got", text) for text in inputs or ["no inputs"]]
     entries += [("error", line) for line in lines if line.strip()]
     if failure.hint:
         entries.append(("try", failure.hint))
@@ -100,7 +100,7 @@ def _failure(report: Report) -> Problem:
 def _doubts(report: Report) -> Iterator[Notes]:
     """Yield what the calm view must not hide: what was not counted, guessed, warned about."""
     uncounted = (
-        f"{entry.op}, {format_number_of(entry.calls, 'call')}: {entry.why}"
+        f"{without_overloads(entry.op)}, {format_number_of(entry.calls, 'call')}: {entry.why}"
         for entry in missing_formulas(report)
     )
     return notes_of(
@@ -126,9 +126,13 @@ def _title(report: Report) -> Iterator[str]:
     if shown:
         yield ", ".join(shown)
     yield from settings(report.scenario, dtypes_of(report))
-    if report.failure is not None:
-        yield f"failed in {report.failure.phase}"
+    if failed := _failed(report):
+        yield failed
     yield str(report.execution) if has_run(report) else "structure only"
+
+
+def _failed(report: Report) -> str:
+    return "" if report.failure is None else f"failed in {report.failure.phase}"
 
 
 # ---------------------------------------------------------------------------- answers
@@ -223,8 +227,9 @@ def _compute(report: Report) -> Iterator[str]:
 
 def _peak(report: Report, memory: MemoryEstimate) -> Iterator[str]:
     so_far = "so far " if report.failure is not None else ""
-    place = memory.peak_module or memory.peak_op
-    text = f"peak {so_far}{format_bytes(memory.peak_allocated_bytes)} in {memory.peak_phase}"
+    place = memory.peak_module or without_overloads(memory.peak_op or "")
+    whose = "" if memory.device_bytes is None else "of tensors "
+    text = f"peak {whose}{so_far}{format_bytes(memory.peak_allocated_bytes)} in {memory.peak_phase}"
     yield text + (f" at {place}" if place else "")
     if memory.at_peak and memory.peak_allocated_bytes:
         role, nbytes = max(memory.at_peak.items(), key=lambda item: item[1])

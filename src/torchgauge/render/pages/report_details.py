@@ -13,9 +13,10 @@ from torchgauge.facts.guess import guesses
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.query import has_run, never_called, own_costs
 from torchgauge.facts.report import Report
-from torchgauge.facts.time import StepTime, TimePrediction
+from torchgauge.facts.time import Interval, StepTime, TimePrediction
 from torchgauge.facts.trace import NotCounted, Role
 from torchgauge.render.page import Facts, Notes, fact, notes_of
+from torchgauge.render.shapes import without_overloads
 from torchgauge.render.tree.parts import Part, innermost
 from torchgauge.units import (
     format_bytes,
@@ -145,10 +146,9 @@ def _time(report: Report, time: StepTime) -> _Pairs:
     if measured is not None:
         spread = measured.intervals["total"]
         sure = format_percent(measured.confidence, 1.0)
-        low, high = format_milliseconds(spread.low_ms), format_milliseconds(spread.high_ms)
         yield (
             "Measured", f"median of {format_integer(measured.repetitions)}",
-            f"{sure} sure between {low} and {high}",
+            f"{sure} confidence interval {_interval(spread)}",
         )  # fmt: skip
     if time.predicted is not None:
         yield from _prediction(time.predicted)
@@ -165,6 +165,13 @@ def _time(report: Report, time: StepTime) -> _Pairs:
             yield label, format_share(spent, time.total_ms)
 
 
+def _interval(spread: Interval) -> str:
+    """Write both ends of an interval, with one unit where they share it."""
+    low, high = format_milliseconds(spread.low_ms), format_milliseconds(spread.high_ms)
+    number, unit = low.split()
+    return f"{number}–{high}" if unit == high.split()[1] else f"{low} – {high}"
+
+
 def _prediction(predicted: TimePrediction) -> _Pairs:
     """Say what bounds a predicted time, and what it means for the device."""
     error = format_percent(round(predicted.error, 2), 1.0)
@@ -172,7 +179,8 @@ def _prediction(predicted: TimePrediction) -> _Pairs:
     shares = sorted(predicted.bound_by.items(), key=lambda item: -item[1])
     yield "Bound by", ", ".join(f"{name} {format_share(part, 1.0)}" for name, part in shares)
     if predicted.flops_share is not None:
-        yield "Of the peak rate", f"{format_share(predicted.flops_share, 1.0)} of its FLOPs (MFU)"
+        share = format_share(predicted.flops_share, 1.0)
+        yield "MFU", f"{share} of the device's peak FLOP/s"
     if predicted.most_joules is not None:
         yield "Energy", f"at most {format_joules(predicted.most_joules)}, at the power limit"
 
@@ -202,8 +210,8 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> _Pairs:
     assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
     if report.scenario.is_training:
         yield (
-            "Figures of",
-            "the first step" if report.scenario.first_step else "a step after the first",
+            "Valid for",
+            "the first step" if report.scenario.first_step else "steps after the first",
         )
     yield "Allocator", f"{format_bytes(memory.peak_reserved_bytes)} reserved"
     between = ""
@@ -213,7 +221,9 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> _Pairs:
     device = format_bytes(memory.device_bytes)
     yield "On the device", f"{device} with the CUDA context{between}"
     if memory.minimum_bytes is not None:
-        yield "Smallest limit", f"the step still runs in {format_bytes(memory.minimum_bytes)}"
+        context = memory.device_bytes - memory.peak_reserved_bytes
+        least = format_bytes(memory.minimum_bytes + context)
+        yield "Minimum", f"{least} with the CUDA context, where cached memory is given back"
 
 
 def _occupied(phases: tuple[PhaseMemory, ...]) -> _Pairs:
@@ -224,7 +234,7 @@ def _occupied(phases: tuple[PhaseMemory, ...]) -> _Pairs:
     ):
         known = [size for item in phases if (size := getattr(item, kind)) is not None]
         if known:
-            where = " of CPU memory" if kind == "resident_bytes" else ""
+            where = " of host memory" if kind == "resident_bytes" else ""
             yield name, f"{format_bytes(max(known))}{where}"
 
 
@@ -244,7 +254,7 @@ def listed_notes(report: Report) -> Iterator[Notes]:
     return notes_of(
         ("Slowest operators", _slowest(report)),
         ("Largest tensors at the peak", _alive(report)),
-        ("Operators worth speeding up", _worth(report)),
+        ("Worth speeding up", _worth(report)),
         ("Modules never called", _never_called(report)),
         ("Shared parameters, counted once", _shared(report)),
         ("Assumptions", (text for text in report.assumptions if text not in guessed)),
@@ -254,9 +264,10 @@ def listed_notes(report: Report) -> Iterator[Notes]:
 def _slowest(report: Report) -> Iterator[str]:
     time = report.time
     for op in time.ops[:_HEAVIEST] if time is not None else ():
+        name = without_overloads(op.name)
         kernel = f" ({op.kernel})" if op.kernel != op.name else ""
         part = format_share(op.time_ms, time.total_ms) if time is not None else ""
-        yield f"{part} {op.name}{kernel} in {op.phase}, {format_number_of(op.calls, 'call')}"
+        yield f"{part} {name}{kernel} in {op.phase}, {format_number_of(op.calls, 'call')}"
 
 
 def _worth(report: Report) -> Iterator[str]:
@@ -265,13 +276,12 @@ def _worth(report: Report) -> Iterator[str]:
     if report.time is None or predicted is None:
         return
     for item in predicted.bottlenecks:
-        gain = format_percent(item.gain_ms, report.time.total_ms)
-        times = f"{format_milliseconds(item.time_ms)} → {format_milliseconds(item.roof_ms)}"
-        where = f" in {item.module}" if item.module else ""
+        gain = format_share(item.gain_ms, report.time.total_ms)
+        now, least = format_milliseconds(item.time_ms), format_milliseconds(item.roof_ms)
+        where = f"{item.module}: " if item.module else ""
         yield (
-            f"{gain} of the step: {times} at the roof of the device, {item.op}{where}, "
-            f"{item.phase}, "
-            f"{format_number_of(item.calls, 'call')}, bound by {item.bound_by}"
+            f"{where}{without_overloads(item.op)} takes {now}, at least {least} at the peak rate; "
+            f"saves up to {gain} of the step"
         )
 
 
@@ -287,7 +297,7 @@ def _alive(report: Report) -> Iterator[str]:
         if tensor.shape is not None:
             sizes = ", ".join(map(str, tensor.shape))
             parts.append(f"[{sizes}] {tensor.dtype}")
-        parts.append(tensor.label)
+        parts.append(without_overloads(tensor.label))
         if tensor.module and tensor.role not in _NAMED_ROLES:
             parts.append(f"in {tensor.module}")
         if tensor.code:

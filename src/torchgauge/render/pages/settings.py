@@ -23,7 +23,7 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
         (not is_usual, precision_text(scenario.precision, dtypes)),
         (scenario.device != "cpu", scenario.device),
         (bool(checkpointing), f"{kind}checkpointing"),
-        (scenario.offload_activations, "activations in CPU memory"),
+        (scenario.offload_activations, "activations in host memory"),
         (scenario.accumulation > 1, f"{scenario.accumulation} micro-batches"),
         *((True, f"{name}={value}") for name, value in dict(scenario.optimizer_options).items()),
         (scenario.is_training and scenario.loss != "auto", f"loss {scenario.loss}"),

@@ -15,10 +15,10 @@ from torchgauge.render.tree.marks import OUTPUT
 from torchgauge.render.tree.parts import Kind, Part
 from torchgauge.units import (
     format_bytes,
+    format_cell_share,
     format_count,
     format_integer,
     format_milliseconds,
-    format_share,
 )
 
 NOTHING = "–"
@@ -66,7 +66,7 @@ def _number(
 
 
 def _columns() -> Iterator[TreeColumn]:
-    yield TreeColumn(name="type", title="Type", keep=78)
+    yield TreeColumn(name="type", title="Type", keep=69)
     yield TreeColumn(name="input", title="Input shape", keep=40)
     yield TreeColumn(name="output", title=OUTPUT, keep=70)
     yield TreeColumn(name="dtype", title="Dtype", keep=20)
@@ -152,11 +152,11 @@ def cell(
     if column.name == "percent":
         if not part.cost.params:
             return Cell((NOTHING,))
-        return Cell((format_share(part.cost.params, report.totals.params),))
+        return Cell((format_cell_share(part.cost.params, report.totals.params),))
     if column.name == "time_percent":
         if report.time is None or not part.cost.time_ms:
             return Cell((NOTHING,))
-        return Cell((format_share(part.cost.time_ms, report.time.total_ms),))
+        return Cell((format_cell_share(part.cost.time_ms, report.time.total_ms),))
     if column.name == "calls":
         count = raw_value(column, part, report)
         return Cell((format_integer(int(count)) if count else NOTHING,))

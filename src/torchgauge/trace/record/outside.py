@@ -38,7 +38,7 @@ _ARRAY_LIBRARIES = ("numpy/", "scipy/", "pandas/", "PIL/", "numba/", "cv2/", "sk
 """Not the line to name: the one that calls them is."""
 _COMPARE_ADDRESSES = ("accelerate/", "transformers/", "peft/", "diffusers/", "safetensors/")
 """Libraries that take the address of a tensor to recognize it, not to read there."""
-_NOT_SEEN = "its computation there is not recorded, nor its memory and time"
+_NOT_SEEN = "what is computed there is not counted: neither MACs, memory nor time"
 
 
 @dataclass(slots=True)
@@ -126,7 +126,7 @@ class OutsideWork:
 
     def _leaving(self, name: str) -> Callable[[Any], Any]:
         """Replace a method that turns a tensor into an array."""
-        what = f"a tensor became an array ({_SHOWN.get(name, name)}); {_NOT_SEEN}"
+        what = f"{_SHOWN.get(name, name)} took a tensor out of torch; {_NOT_SEEN}"
 
         def note(tensor: torch.Tensor, caller: FrameType) -> torch.Tensor:
             if name != "__dlpack_device__":
@@ -190,7 +190,7 @@ class OutsideWork:
 
     def _arriving(self, name: str) -> Callable[[Any], Any]:
         """Replace a function that turns an array into a tensor."""
-        what = f"an array became a tensor (torch.{name}); what computed it is not seen"
+        what = f"torch.{name} made a tensor of an array; what computed the array is not counted"
 
         def note(data: Any, caller: FrameType) -> Any:
             if is_computed(data, caller) and not _is_in_torch(caller):
@@ -239,7 +239,7 @@ class OutsideWork:
             return
         name = f"{module}.{function.__name__}"
         self._note(f"compiled code was called ({name}); what it computes in loops of its own is "
-                   "not seen", frame)  # fmt: skip
+                   "not counted", frame)  # fmt: skip
         if self._recorder.simulation is not None:
             raise DataDependentError(f"the compiled function {name} needs the memory of tensors")
 
@@ -280,7 +280,7 @@ class OutsideWork:
 
 _READ_IN_LOOP = (
     "many values of tensors were read into Python (item, tolist, float); what is computed with "
-    "them there is not seen, nor its time"
+    "them there is not counted: neither MACs, memory nor time"
 )
 _ARRAYS = ("numpy", "__array__", "__dlpack__", "__dlpack_device__")
 _ADDRESSES = ((torch.Tensor, "data_ptr"), (torch.Tensor, "storage"),

@@ -200,9 +200,9 @@ def _run_for_real(
 ) -> Outcome:
     """Return the outcome of a real run; ``wanted`` says which values a simulation asked for."""
     if run_plan.on_progress is not None:
-        run_plan.on_progress(f"real run on the CPU, a simulated run is not enough: {reason}")
+        run_plan.on_progress(f"real run on the CPU: {reason}")
     outcome = Session(run_plan, Execution.REAL).run()
-    note = f"run for real on the CPU, because a simulated run is not enough: {reason}"
+    note = f"run for real on the CPU: {reason}"
     is_made_up = asks_for_values and bool(run_plan.plan.tensors_to_make())
     if is_made_up or run_plan.target.type != "cpu":  # made-up values, or another device's kernels
         note = Guess(note)

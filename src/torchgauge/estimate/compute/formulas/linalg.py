@@ -224,4 +224,4 @@ def matrix_exponential(op: OpRecord) -> int:
     a = output_shape(op)
     if prod(a) == 0 or a[-1] == 1:
         return 0
-    raise DependsOnValuesError("the norm of a matrix decides how many products its exponential is")
+    raise DependsOnValuesError("the number of products depends on the norm of the matrix")
