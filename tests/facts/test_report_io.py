@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 from dataclasses import fields, replace
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 import report_builder as build
+import torchgauge as tg
 from torchgauge.errors import ReportFormatError
-from torchgauge.facts.codec.wire import to_dict, to_json
+from torchgauge.facts.codec.files import write_atomically
+from torchgauge.facts.codec.wire import to_dict, to_json, wire_type
+from torchgauge.facts.fit import BatchCurve, FitReport
 from torchgauge.facts.io import load_report
 from torchgauge.facts.memory import GPU_FIELDS, MemoryEstimate
 from torchgauge.facts.report import (
@@ -23,7 +30,14 @@ from torchgauge.facts.report import (
     report_from_json,
 )
 from torchgauge.facts.scenario import Scenario
-from torchgauge.facts.time import Interval, Measurement, OpTime, StepTime, TimePrediction
+from torchgauge.facts.time import (
+    Interval,
+    Measurement,
+    OpTime,
+    StepTime,
+    TimeComparison,
+    TimePrediction,
+)
 from torchgauge.facts.trace import NamedValue, ParameterInfo, Phase
 
 
@@ -157,7 +171,7 @@ OPS = st.builds(
 PREDICTIONS = st.builds(
     TimePrediction,
     device=TEXTS, error=st.floats(0, 1),
-    bound_by=st.dictionaries(TEXTS, st.floats(0, 1), max_size=3),
+    bound_by=st.dictionaries(TEXTS, st.floats(0, 1), min_size=1, max_size=3),
     samples_per_second=st.none() | MILLISECONDS, flops_share=st.none() | st.floats(0, 1),
     most_joules=st.none() | MILLISECONDS,
 )  # fmt: skip
@@ -224,7 +238,7 @@ def test_anything_else_is_no_report(data):
     assert refusal(data) == "this is not a torchgauge report: it has no schema_version"
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5])
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.5, 1.0])
 def test_another_schema_version_is_refused(version):
     data = {**to_dict(build.simple_cnn()), "schema_version": version}
     assert refusal(data) == (f"schema_version {version!r} is not known; this torchgauge reads 1")
@@ -250,6 +264,13 @@ def test_another_schema_version_is_refused(version):
         (("time",), {"forward_ms": "long"}, "time.forward_ms is not a number"),
         (("time",), {"forward_ms": 1.0}, "time.loss_ms is missing"),
         (("modules",), [], "modules has no root (path '')"),
+        (("memory", "capacity_bytes"), 5, "memory.peak_reserved_bytes is missing"),
+        (("memory", "device_bytes"), 5, "memory.peak_reserved_bytes is missing"),
+        (("execution",), "\ud800", "execution is '\\ud800', which is not one of"),
+        (("totals", "params"), "\ud800", "totals.params is not an integer"),
+        (("memory", "at_peak"), {"\ud800": 1}, "memory.at_peak is '\\ud800', which is not"),
+        *((("scenario", "optimizer_options"), value, "scenario makes no sense: ")
+          for value in (None, "zz", -1, [[]], True, 3.5, {"lr": {}})),
     ],
 )  # fmt: skip
 def test_damage_is_named(place, value, message):
@@ -259,6 +280,43 @@ def test_damage_is_named(place, value, message):
         target = target[key]
     target[place[-1]] = value
     assert refusal(data).startswith(f"the report is damaged: {message}")
+
+
+@pytest.mark.parametrize("shares", [{}, None])
+def test_a_prediction_has_shares(shares):
+    data = to_dict(replace(build.simple_cnn(), time=predicted_time()))
+    assert report_from_dict(data).time == predicted_time()
+    data["time"]["bound_by"] = shares
+    assert refusal(data) == "the report is damaged: time.bound_by is missing"
+
+
+def predicted_time():
+    prediction = TimePrediction(device="T4", error=0.5, bound_by={"launch": 1.0})
+    return StepTime(forward_ms=1.0, total_ms=1.0, predicted=prediction)
+
+
+def test_what_could_not_be_read_is_not_written():
+    report = build.simple_cnn()
+    wrong = [
+        replace(report, batch_size="two"),
+        replace(report, time=replace(predicted_time(), total_ms=float("nan"))),
+        replace(report, totals=replace(report.totals, params=True)),
+        replace(report, execution="\ud800"),
+    ]
+    for item in wrong:
+        with pytest.raises(ReportFormatError, match="the Report cannot be written as JSON: "):
+            item.to_json()
+
+
+def test_a_copy_keeps_the_trace_and_a_pickle_does_not():
+    report = tg.analyze(nn.Linear(4, 4), (2, 4))
+    for made in (copy.copy(report), copy.deepcopy(report)):
+        assert made == report
+        assert made is not report
+        assert made.trace is report.trace is not None
+    assert copy.deepcopy(report).memory is not report.memory
+    assert pickle.loads(pickle.dumps(report)) == report
+    assert pickle.loads(pickle.dumps(report)).trace is None
 
 
 def keys_of(data, place=()):
@@ -314,7 +372,9 @@ def test_files_that_are_not_json(tmp_path):
         return caught.value.message
 
     whole = to_json(build.simple_cnn()).encode()
-    assert refused(b"").startswith(f"{path}: the report is not valid JSON: Expecting value")
+    neither = f"{path} is neither a report in JSON nor a saved trace"
+    for foreign in (b"", b" \n", b"torchgauge", b"<html>", b"\x1f\x8b\x08", "{}".encode("utf-16")):
+        assert refused(foreign) == neither
     assert "is not valid JSON" in refused(whole[: len(whole) // 2])
     assert "NaN is not JSON" in refused(whole.replace(b"401484648", b"NaN"))
     assert "is not valid JSON" in refused(b"[" * 100_000)
@@ -322,7 +382,33 @@ def test_files_that_are_not_json(tmp_path):
     assert refused(b"{}") == f"{path}: this is not a torchgauge report: it has no schema_version"
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path):
+    path = tmp_path / "report.json"
+    path.write_text(to_json(build.simple_cnn()), encoding="utf-8-sig")
+    assert load_report(path) == build.simple_cnn()
+
+
+@pytest.mark.parametrize(
+    ("names", "answer"),
+    [
+        (("schema_version", "devices", "breakdown"), "the answer of fits"),
+        (("model_name", "device", "knee", "points"), "a curve of batch sizes"),
+        (("predicted_on", "measured_on", "total"), "a comparison of times"),
+    ],
+)
+def test_another_answer_is_named(names, answer):
+    assert refusal(dict.fromkeys(names, 1)) == f"this is {answer}, not a report"
+
+
+def test_the_names_of_other_answers_are_in_their_json():
+    for kind in (FitReport, BatchCurve, TimeComparison):
+        names = {item.encode_name for item in msgspec.structs.fields(wire_type(kind))}
+        assert "not a report" in refusal(dict.fromkeys(names, 1))
+
+
 def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(ReportFormatError, match=r"cannot read .*: embedded null byte"):
+        load_report("a\0b")
     with pytest.raises(ReportFormatError, match=r"cannot read .*nothing\.json: No such file"):
         load_report(tmp_path / "nothing.json")
 
@@ -339,6 +425,20 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         build.transformer().save(path)
     assert load_report(path) == build.simple_cnn()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_file_is_named_that_cannot_be_written(tmp_path):
+    for path in (tmp_path / "nowhere" / "report.json", tmp_path):
+        with pytest.raises(OSError) as caught:
+            build.simple_cnn().save(path)
+        assert caught.value.filename == str(path)
+        assert caught.value.errno
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_text_that_is_not_utf_8_is_written_as_its_number(tmp_path):
+    write_atomically(tmp_path / "page.txt", "a\ud800b ü")
+    assert (tmp_path / "page.txt").read_text(encoding="utf-8") == "a\\ud800b ü"
 
 
 def test_a_link_stays_a_link(tmp_path):

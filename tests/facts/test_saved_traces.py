@@ -10,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
+import zstandard
 from torch import nn
 from torch.torch_version import TorchVersion
 
@@ -21,6 +23,7 @@ import torchgauge as tg
 from torchgauge.devices import all_devices
 from torchgauge.devices.family import kernel_family
 from torchgauge.errors import ReportFormatError, ScenarioError
+from torchgauge.facts.guess import Guess, guesses
 from torchgauge.facts.trace import TRACE_HEADER, OpRecord, Phase, Trace
 from torchgauge.trace.kernels.cuda import virtual_device
 from torchgauge.trace.kernels.cuda_attention import AttentionCase, choose
@@ -109,7 +112,54 @@ def test_estimates_equal_the_analysis_in_other_scenarios(case: str, tmp_path: Pa
     trace.save(tmp_path / "step.gauge")
     again = tg.estimate(tg.load(tmp_path / "step.gauge"), device="A10")
     assert again == reports[1]
-    assert tg.estimate(trace) == reports[0]
+    assert again.to_json() == reports[1].to_json()
+    assert tg.estimate(trace).to_json() == reports[0].to_json()
+
+
+class AsksForValues(nn.Linear):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = super().forward(x)
+        return y * 2 if y.sum().item() > 0 else y
+
+
+@pytest.mark.parametrize("model", [AsksForValues(4, 4), nn.Linear(4, 4), nn.Embedding(9, 4)])
+@pytest.mark.parametrize("device", ["cpu", "A10"])
+def test_guesses_stay_guesses(model: nn.Module, device: str, tmp_path: Path) -> None:
+    report = tg.analyze(model, (4, 4), mode="training", device=device)
+    assert report.trace is not None
+    report.trace.save(tmp_path / "step.gauge")
+    loaded = tg.load(tmp_path / "step.gauge")
+    again = tg.estimate(loaded)
+    assert again.to_json() == report.to_json()
+    assert again.guesses == report.guesses
+    assert bool(report.guesses) or not isinstance(model, AsksForValues)
+    kinds = [type(text) for text in report.trace.assumptions]
+    assert [type(text) for text in loaded.assumptions] == kinds
+
+
+HALF = "half\ud800"
+
+
+class Odd(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_module(HALF, nn.Linear(4, 4))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {HALF: getattr(self, HALF)(x)}
+
+
+def test_text_that_is_not_utf_8_comes_back(tmp_path: Path) -> None:
+    report = tg.analyze(Odd(), (2, 4), mode="training", model_name=HALF, device="A10")
+    assert report.trace is not None
+    assumptions = (Guess(HALF), Guess("whole"), HALF, "whole")
+    op = replace(report.trace.ops[0], args=(HALF, 1j, (HALF,)), kwargs=((HALF, HALF),))
+    trace = replace(report.trace, assumptions=assumptions, ops=(op, *report.trace.ops[1:]))
+    for saved in (report.trace, trace):
+        saved.save(tmp_path / "step.gauge")
+        loaded = tg.load(tmp_path / "step.gauge")
+        assert loaded == saved
+        assert guesses(loaded.assumptions) == guesses(saved.assumptions)
 
 
 def test_a_step_on_a_calibrated_cpu_is_estimated(
@@ -179,7 +229,7 @@ def test_every_kind_of_value_comes_back(tmp_path: Path) -> None:
         index=0, name="aten.any", args=values, kwargs=(("alpha", 1j), ("sizes", (1, 2))),
         outputs=(replace(spec, stored=3),), call=-1, phase=Phase.FORWARD,
     )  # fmt: skip
-    trace = replace(report.trace, ops=(op,))
+    trace = replace(report.trace, ops=(op, *report.trace.ops[1:]))
     trace.save(tmp_path / "step.gauge")
     again = tg.load(tmp_path / "step.gauge")
     assert again == trace
@@ -217,3 +267,133 @@ def test_a_damaged_trace_is_refused(tmp_path: Path) -> None:
         "the file is a 'torchgauge trace 2'; this torchgauge reads 'torchgauge trace 1'"
     )
     assert Trace.unpacked(whole) == trace
+    assert damaged(whole + b"junk", path) == (
+        "the trace is damaged: the file goes on for 4 bytes after its end"
+    )
+    assert damaged(whole + whole, path).endswith(f"{len(whole):,} bytes after its end")
+
+
+def test_no_byte_of_a_foreign_file_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "step.gauge"
+    for start in (b"torchgauge trace \x1b[31m\n", b"torchgauge trace 1", b"torchgauge trace \n"):
+        message = damaged(start + b"\x1b]0;title\x07" * 99, path)
+        assert message.startswith("the file is cut short in its first line, or damaged there; ")
+        assert message.isprintable()
+
+
+def repacked(data: bytes, **options: Any) -> bytes:
+    return TRACE_HEADER + zstandard.ZstdCompressor(**options).compress(data)
+
+
+@pytest.mark.parametrize("with_size", [True, False])
+def test_a_file_that_swells_is_refused(with_size: bool, tmp_path: Path) -> None:
+    bomb = repacked(bytes(1 << 28), write_content_size=with_size)
+    assert len(bomb) < 1 << 15
+    message = damaged(bomb, tmp_path / "step.gauge")
+    says = "says that it holds" if with_size else "holds"
+    assert message == f"the trace is damaged: the file {says} more than 67,108,864 bytes"
+
+
+def test_a_file_may_claim_anything(tmp_path: Path) -> None:
+    claim = b"\x28\xb5\x2f\xfd\xe0" + (40 << 30).to_bytes(8, "little") + b"\x01\x00\x00"
+    message = damaged(TRACE_HEADER + claim, tmp_path / "step.gauge")
+    assert message.startswith("the trace is damaged: the file says that it holds more than ")
+
+
+def test_memory_that_runs_out_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none_left(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    trace = tg.analyze(nn.Linear(4, 4), (2, 4)).trace
+    assert trace is not None
+    trace.save(tmp_path / "whole.gauge")
+    monkeypatch.setattr("msgspec.msgpack.decode", none_left)
+    message = damaged((tmp_path / "whole.gauge").read_bytes(), tmp_path / "step.gauge")
+    assert message == "the trace is damaged: it holds more than this machine's memory"
+
+
+SPEC = {"shape": [1], "dtype": "float32", "device": "cpu", "nbytes": 4}
+DEEP = 0
+for _ in range(40):
+    DEEP = [DEEP]  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("calls.0.parent", 999, "calls[0].parent is 999, which is no call before it"),
+        ("calls.1.parent", 1, "calls[1].parent is 1, which is no call before it"),
+        ("calls.1.path", "nope", "calls[1].path is the path of no module"),
+        ("calls.1.index", 5, "calls[1].index is 5"),
+        ("calls.0.first_op", -1, "calls[0].first_op is -1, and the end 3; there are 3 operators"),
+        ("calls.0.end_event", 999, "calls[0].first_event is "),
+        ("calls.0.output_storages", [99], "calls[0].output_storages[0] is 99; there are "),
+        ("ops.0.call", 999, "ops[0].call is 999; there are 3 calls"),
+        ("ops.0.call", -2, "ops[0].call is -2; there are 3 calls"),
+        ("ops.0.reads", [0, 999], "ops[0].reads is 999; there are "),
+        ("ops.0.writes", [-1], "ops[0].writes is -1; there are "),
+        ("ops.0.outputs.0.nbytes", -4, "ops[0].outputs is -4, which is negative"),
+        ("ops.0.index", 3, "ops[0].index is 3"),
+        ("ops.0.args", 5, "ops[0].args is not a list"),
+        ("ops.0.args", [{}], "ops[0].args[0] is not a tensor with "),
+        ("ops.0.args", [[SPEC | {"shape": 1}]], "ops[0].args[0][0] is not a tensor with "),
+        ("ops.0.args", [SPEC | {"shape": ["a"]}], "ops[0].args[0] is not a tensor with "),
+        ("ops.0.args", [SPEC | {"nbytes": -1}], "ops[0].args[0] is not a tensor with "),
+        ("ops.0.args", [SPEC | {"more": 1}], "ops[0].args[0] is not a tensor with "),
+        ("ops.0.args", [b"raw"], "ops[0].args[0] is b'raw', which no operator takes"),
+        ("ops.0.args", [DEEP], "ops[0].args holds more than 32 lists in one another"),
+        ("ops.0.kwargs", 5, "ops[0].kwargs is not a list"),
+        ("ops.0.kwargs", [5], "ops[0].kwargs[0] is not a name with its value"),
+        ("ops.0.kwargs", [[5, 5]], "ops[0].kwargs[0] is not a name with its value"),
+        ("storages.0.nbytes", -5, "storages[0].nbytes is -5, which is negative"),
+        ("storages.0.call", 999, "storages[0].call is 999; there are 3 calls"),
+        ("storages.0.op", 999, "storages[0].op is 999; there are "),
+        ("events.0.storage", 999, "events[0].storage is 999; there are "),
+        ("events.0.op", 999, "events[0].op is 999; there are "),
+        ("phase_ends", [["forward", 10**6]], "phase_ends[0] is 1000000; there are "),
+        ("modules", [], "modules do not begin with the root (path '')"),
+        ("modules.1.path", "", "modules hold a path twice"),
+        ("modules.1.shared_with", "nope", "modules[1].shared_with is the path of no module"),
+        ("modules.1.parameters.0.numel", -1, "modules[1].parameters[0] is -1, which is negative"),
+        ("assumptions", 5, "assumptions is not a list"),
+        ("assumptions", [5], "assumptions[0] is not a string"),
+        ("scenario.compiled", 5, "Expected `bool`, got `int`"),
+    ],
+)
+def test_damage_inside_is_named(place: str, value: Any, message: str, tmp_path: Path) -> None:
+    trace = tg.analyze(nn.Sequential(nn.Linear(4, 4), nn.ReLU()), (2, 4)).trace
+    assert trace is not None
+    trace.save(tmp_path / "whole.gauge")
+    whole = (tmp_path / "whole.gauge").read_bytes().removeprefix(TRACE_HEADER)
+    data = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(whole))
+    *way, last = (int(key) if key.isdigit() else key for key in place.split("."))
+    target = data
+    for key in way:
+        target = target[key]
+    assert last in target
+    target[last] = value
+    content = repacked(msgspec.msgpack.encode(data))
+    found = damaged(content, tmp_path / "step.gauge")
+    assert found.startswith(f"the trace is damaged: {message}")
+
+
+@pytest.mark.parametrize("depth", [100, 990, 100_000])
+def test_values_that_lie_deep_are_refused(depth: int, tmp_path: Path) -> None:
+    content = repacked(b"\x91" * depth + b"\xc0")
+    assert damaged(content, tmp_path / "step.gauge").startswith("the trace is damaged: ")
+
+
+def test_what_could_not_be_read_is_not_saved(tmp_path: Path) -> None:
+    trace = tg.analyze(nn.Linear(4, 4), (2, 4)).trace
+    assert trace is not None
+    wrong = [
+        replace(trace, batch_size="two"),  # type: ignore[arg-type]
+        replace(trace, modules=()),
+        replace(trace, ops=(replace(trace.ops[0], call=5),)),
+        replace(trace, ops=(replace(trace.ops[0], args=(object(),)),)),  # type: ignore[arg-type]
+        replace(trace, assumptions=(5,)),  # type: ignore[arg-type]
+    ]
+    for item in wrong:
+        with pytest.raises(ReportFormatError, match="the trace cannot be saved: "):
+            item.save(tmp_path / "step.gauge")
+    assert list(tmp_path.iterdir()) == []

@@ -13,6 +13,10 @@ _TRACES = TRACE_HEADER.rpartition(b" ")[0]
 """How a file with a trace of any version begins."""
 
 
+_JSON = ("{", "[", '"', "null", "true", "false", "-", "NaN", *"0123456789")
+"""How JSON begins."""
+
+
 def load_answer(path: str | os.PathLike[str]) -> Report | Trace:
     """Read a report or a trace, each as its ``save`` wrote it.
 
@@ -35,19 +39,23 @@ def load_report(path: str | os.PathLike[str]) -> Report:
 def _bytes(path: str | os.PathLike[str]) -> bytes:
     try:
         return Path(path).read_bytes()
-    except OSError as error:
-        reason = error.strerror or str(error)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
         raise ReportFormatError(f"cannot read {path}: {reason}", hint="check the path") from error
 
 
 def _report(data: bytes, path: str | os.PathLike[str]) -> Report:
     try:
-        return report_from_json(data.decode("utf-8"))
-    except UnicodeDecodeError as error:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = ""
+    if not text.lstrip().startswith(_JSON):
         raise ReportFormatError(
             f"{path} is neither a report in JSON nor a saved trace",
             hint="save it again, with report.save(…) or report.trace.save(…)",
-        ) from error
+        )
+    try:
+        return report_from_json(text)
     except ReportFormatError as error:
         raise ReportFormatError(f"{path}: {error.message}", hint=error.hint) from error
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.trace import Phase, Role
@@ -110,7 +111,15 @@ class MemoryEstimate:
 
     @classmethod
     def from_json(cls, *, peak_at: Peak, **given: Any) -> MemoryEstimate:
-        """Return the estimate from what its JSON holds."""
+        """Return the estimate from what its JSON holds.
+
+        Raises:
+            Damage: of what a GPU holds, a part is missing.
+        """
+        whole = ("peak_reserved_bytes", "context_bytes", "device_bytes")
+        missing = [name for name in whole if given.get(name) is None]
+        if missing and any(given.get(name) is not None for name in GPU_FIELDS):
+            raise Damage(missing[0], "is missing")
         return cls(
             peak_phase=peak_at.phase, peak_module=peak_at.module, peak_op=peak_at.op, **given
         )

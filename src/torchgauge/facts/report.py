@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from torchgauge.errors import ReportFormatError
@@ -227,6 +228,15 @@ class Report(Answer):
             **given,
         )
 
+    def __copy__(self) -> Report:
+        """Return the same report, with its trace."""
+        return replace(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Report:
+        """Return a report of which nothing but the trace, which cannot change, is the same."""
+        names = (item.name for item in fields(self) if item.name != "trace")
+        return replace(self, **{name: deepcopy(getattr(self, name), memo) for name in names})
+
     def __reduce__(self) -> tuple[Callable[[str], Report], tuple[str]]:
         """Pickle the report as the JSON that ``save`` writes, without its trace.
 
@@ -255,18 +265,33 @@ class Report(Answer):
 _AGAIN = "save the report again, with report.save(…) or --format json"
 
 
+_OTHERS = {
+    frozenset({"schema_version", "devices", "breakdown"}): "the answer of fits",
+    frozenset({"device", "knee", "points"}): "a curve of batch sizes",
+    frozenset({"predicted_on", "measured_on"}): "a comparison of times",
+}
+"""Names in the JSON of other answers, and what those are."""
+
+
 def report_from_dict(data: object) -> Report:
     """Return the report that ``to_dict`` made ``data`` from.
 
     Raises:
         ReportFormatError: of another schema version, or something is missing or of a wrong type.
     """
+    there = data.keys() if isinstance(data, dict) else ()
+    for names, answer in _OTHERS.items():
+        if names <= set(there):
+            raise ReportFormatError(
+                f"this is {answer}, not a report",
+                hint="read it as plain JSON; load opens reports and traces",
+            )
     if not isinstance(data, dict) or "schema_version" not in data:
         raise ReportFormatError(
             "this is not a torchgauge report: it has no schema_version", hint=_AGAIN
         )
     version = data["schema_version"]
-    if version != SCHEMA_VERSION or isinstance(version, bool):
+    if version != SCHEMA_VERSION or type(version) is not int:
         raise ReportFormatError(
             f"schema_version {version!r} is not known; this torchgauge reads {SCHEMA_VERSION}",
             hint="use the torchgauge that wrote it, or a newer one",

@@ -163,7 +163,7 @@ class StepTime:
             Damage: the shares of a prediction are missing.
         """
         if predicted is not None:
-            if bound_by is None:
+            if not bound_by:
                 raise Damage("bound_by", "is missing")
             predicted = replace(predicted, bound_by=bound_by)
         return cls(predicted=predicted, **given)

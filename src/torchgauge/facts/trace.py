@@ -17,6 +17,7 @@ from torchgauge.facts.codec.packed import pack, unpack
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.sound import check_trace
 
 TRACE_HEADER = b"torchgauge trace 1\n"
 """How a file with a trace begins: the number is the version of what follows."""
@@ -111,11 +112,63 @@ ArgumentValue: TypeAlias = (
 """An operator's argument: tensors as specs, dtypes and layouts as text, lists as tuples."""
 
 
-def _argument(value: Any) -> Any:
-    """Return an argument from plain data: a tensor is an object, a tuple is a list."""
-    if isinstance(value, dict):
-        return TensorSpec(**{**value, "shape": tuple(value["shape"])})
-    return tuple(map(_argument, value)) if isinstance(value, (list, tuple)) else value
+_DEEPEST = 32
+"""How many lists may lie in one another in an argument."""
+_SIZES = ("nbytes", "stored")
+_TEXTS = ("dtype", "device")
+
+
+def _arguments(value: Any) -> tuple[Any, ...]:
+    """Return an operator's arguments from plain data: a tensor is an object, a tuple is a list.
+
+    Raises:
+        Damage: they are something else.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise Damage("", "is not a list")
+    return tuple(_argument(item, f"[{index}]") for index, item in enumerate(value))
+
+
+def _named_arguments(value: Any) -> tuple[tuple[str, Any], ...]:
+    """Return an operator's arguments by name from plain data.
+
+    Raises:
+        Damage: they are something else.
+    """
+    pairs = _arguments(value)
+    for index, pair in enumerate(pairs):
+        if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            raise Damage(f"[{index}]", "is not a name with its value")
+    return pairs
+
+
+def _argument(value: Any, place: str, depth: int = 0) -> Any:
+    if depth > _DEEPEST:
+        raise Damage("", f"holds more than {_DEEPEST} lists in one another")
+    if isinstance(value, (list, tuple)):
+        items = enumerate(value)
+        return tuple(_argument(item, f"{place}[{index}]", depth + 1) for index, item in items)
+    if not isinstance(value, dict):
+        if value is None or isinstance(value, (bool, int, float, complex, str)):
+            return value
+        raise Damage(place, f"is {value!r}, which no operator takes")
+    shape: Any = value.get("shape")
+    stored = value.get("stored")
+    is_tensor = (
+        isinstance(shape, (list, tuple))
+        and all(_is_size(size) for size in shape)
+        and all(isinstance(value.get(name), str) for name in _TEXTS)
+        and _is_size(value.get("nbytes"))
+        and (stored is None or _is_size(stored))
+        and value.keys() <= {"shape", *_TEXTS, *_SIZES}
+    )
+    if not is_tensor:
+        raise Damage(place, "is not a tensor with shape, dtype, device and bytes")
+    return TensorSpec(**{**value, "shape": tuple(shape)})
+
+
+def _is_size(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
 @made_quickly
@@ -281,7 +334,8 @@ class OpRecord:
     """Of the tensor arguments, in order, where the kernel's scratch memory depends on them."""
 
     json: ClassVar = Shape(
-        types={"args": Any, "kwargs": Any}, read={"args": _argument, "kwargs": _argument}
+        types={"args": Any, "kwargs": Any},
+        read={"args": _arguments, "kwargs": _named_arguments},
     )
 
 
@@ -345,6 +399,20 @@ class NotCounted:
     why: str
 
 
+def _assumptions(value: Any) -> tuple[str, ...]:
+    """Return assumptions, some of which are guesses.
+
+    Raises:
+        Damage: they are something else.
+    """
+    if not isinstance(value, (list, tuple)):
+        raise Damage("", "is not a list")
+    for index, text in enumerate(value):
+        if not isinstance(text, str):
+            raise Damage(f"[{index}]", "is not a string")
+    return tuple(value)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trace:
     """Everything that one execution of a scenario did, in order."""
@@ -378,13 +446,16 @@ class Trace:
     has_early_onednn: bool = False
     """Whether an LSTM of oneDNN ran there that keeps as much as up to version 3.7."""
 
+    json: ClassVar = Shape(types={"assumptions": Any}, read={"assumptions": _assumptions})
+
     def save(self, path: str | PathLike[str]) -> None:
         """Write the trace to a file, which ``torchgauge.load`` reads.
 
         Raises:
+            ReportFormatError: it holds what could not be read again.
             OSError: the file cannot be written.
         """
-        write_atomically(path, pack(self, TRACE_HEADER))
+        write_atomically(path, pack(self, TRACE_HEADER, check_trace))
 
     @classmethod
     def unpacked(cls, data: bytes) -> Trace:
@@ -393,4 +464,4 @@ class Trace:
         Raises:
             ReportFormatError: it is damaged, or of another version.
         """
-        return unpack(cls, data, TRACE_HEADER)
+        return unpack(cls, data, TRACE_HEADER, check_trace)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 from msgspec import Struct, UnsetType
@@ -36,6 +36,10 @@ def first_damage(value: Any, hint: Any, place: str = "") -> Damage:
     msgspec names the place too, but not the index in a list.
     """
     origin, args = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return Damage(place, "cannot be read")
+    if origin is Literal:
+        return Damage(place, f"is not {' or '.join(map(repr, args))}")
     if origin is Annotated:
         if not isinstance(value, list) or len(value) != args[1].min_length:
             return Damage(place, "is not a pair")
@@ -83,5 +87,5 @@ def _damages(parts: list[tuple[Any, Any, str]]) -> Iterator[Damage]:
     for value, hint, place in parts:
         try:
             msgspec.convert(value, hint)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):
             yield first_damage(value, hint, place)

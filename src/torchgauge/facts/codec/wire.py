@@ -28,16 +28,32 @@ T = TypeVar("T")
 
 
 def to_dict(fact: Any) -> dict[str, Any]:
-    """Return a fact as plain data, in the order of its JSON."""
+    """Return a fact as plain data, in the order of its JSON.
+
+    Raises:
+        ReportFormatError: a field is of a wrong type, so that it could not be read again.
+    """
     kind: Any = type(fact)
-    wire = msgspec.convert(fact, wire_type(kind), from_attributes=True)
+    try:
+        wire = msgspec.convert(fact, wire_type(kind), from_attributes=True)
+    except (msgspec.ValidationError, UnicodeError) as error:
+        raise ReportFormatError(
+            f"the {kind.__name__} cannot be written as JSON: {error}",
+            hint="give each field a value of its type",
+        ) from error
     return cast("dict[str, Any]", msgspec.to_builtins(wire, enc_hook=_builtin))
 
 
 def to_json(fact: Any, *, indent: int | None = 2) -> str:
     """Return a fact as strict JSON text."""
     data = to_dict(fact)
-    text = json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=False)
+    try:
+        text = json.dumps(data, indent=indent, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise ReportFormatError(
+            f"the {type(fact).__name__} cannot be written as JSON: it holds NaN or infinity",
+            hint="JSON has finite numbers alone",
+        ) from error
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:  # half a surrogate pair in a name
@@ -55,7 +71,7 @@ def from_dict(kind: type[T], data: object) -> T:
     try:
         try:
             read = msgspec.convert(data, wire)
-        except msgspec.ValidationError:
+        except (msgspec.ValidationError, UnicodeError):  # half a surrogate pair, in a name of ours
             raise first_damage(data, wire) from None
         return cast("T", to_fact(read))
     except Damage as damage:
@@ -152,6 +168,8 @@ def _struct_to_fact(wire: Struct) -> Any:
         return make(**given)
     except ScenarioError as error:
         raise Damage("", f"makes no sense: {error.message}") from error
+    except (TypeError, ValueError, UnicodeError) as error:
+        raise Damage("", f"makes no sense: {error}") from error
 
 
 @cache
