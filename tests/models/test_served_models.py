@@ -68,7 +68,8 @@ def test_what_is_served_equals_the_model(tmp_path, spec, settings, inputs, choic
     build = build_model(parse_model_spec(spec, settings), with_weights=True)
     model = build.model.eval()
     folder = tmp_path / "p"
-    asked = Request(model=model, spec=spec, name=build.name, inputs=Inputs.taken_from(dict(inputs)))
+    inputs = Inputs.taken_from(dict(inputs))
+    request = Request(model=model, spec=spec, name=build.name, inputs=inputs)
     package = package_model(folder, PackageRequest(asked=request))
     (given,) = package.signature.inputs
     assert max(c.max_relative_difference for c in package.comparisons) <= tolerance
