@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from torchgauge.facts import memory, report, trace
-from torchgauge.facts.quick import made_quickly
+from torchgauge.facts.codec.quick import made_quickly
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from torchgauge.facts.codec.damage import Damage
+from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
-from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.trace import Phase, Role
 
 

@@ -11,11 +11,11 @@ from typing import Any, ClassVar, Literal
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.answer import SCHEMA_VERSION, Answer, Model, Tool
 from torchgauge.facts.codec.damage import Damage
+from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import from_dict
 from torchgauge.facts.guess import with_guesses
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
-from torchgauge.facts.quick import made_quickly
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import (

@@ -13,7 +13,7 @@ from torchgauge.compat.running import ModelRun
 from torchgauge.compat.torchinfo.enums import ColumnSettings
 from torchgauge.compat.torchinfo.layer_info import LayerInfo
 from torchgauge.compat.torchinfo.sizes import ShownSizes
-from torchgauge.facts.quick import made_quickly
+from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.trace import ModuleCall, NamedValue, ParameterInfo
 
 

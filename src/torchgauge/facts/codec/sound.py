@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from torchgauge.facts.codec.damage import Damage
 
-if TYPE_CHECKING:
-    from torchgauge.facts.trace import Trace
 
-
-def check_trace(trace: Trace) -> None:
+def check_trace(trace: Any) -> None:
     """Check the numbers and paths by which the parts of a trace refer to one another.
 
     Raises:
@@ -27,7 +24,7 @@ def check_trace(trace: Trace) -> None:
     _check_storages(trace)
 
 
-def _check_modules(trace: Trace) -> None:
+def _check_modules(trace: Any) -> None:
     paths = [module.path for module in trace.modules]
     if not paths or paths[0]:
         raise Damage("modules", "do not begin with the root (path '')")
@@ -46,7 +43,7 @@ def _check_modules(trace: Trace) -> None:
             raise Damage(f"calls[{index}].path", "is the path of no module")
 
 
-def _check_calls(trace: Trace) -> None:
+def _check_calls(trace: Any) -> None:
     ops, events, storages = len(trace.ops), len(trace.events), len(trace.storages)
     for index, call in enumerate(trace.calls):
         place = f"calls[{index}]"
@@ -67,7 +64,7 @@ def _check_calls(trace: Trace) -> None:
                 _check_sizes(sizes, f"{place}, tensor {number}")
 
 
-def _check_ops(trace: Trace) -> None:
+def _check_ops(trace: Any) -> None:
     calls, storages = len(trace.calls), len(trace.storages)
     for index, op in enumerate(trace.ops):
         if not -1 <= op.call < calls:
@@ -81,7 +78,7 @@ def _check_ops(trace: Trace) -> None:
             _check_sizes(sizes, f"ops[{index}].outputs")
 
 
-def _check_storages(trace: Trace) -> None:
+def _check_storages(trace: Any) -> None:
     calls, ops, storages, events = map(len, (trace.calls, trace.ops, trace.storages, trace.events))
     for index, storage in enumerate(trace.storages):
         place = f"storages[{index}]"
