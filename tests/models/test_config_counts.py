@@ -182,7 +182,7 @@ def test_llama_405b_by_command(mode: str, record_property: Callable[[str, object
     )
     seconds = time.perf_counter() - start
     assert result.returncode == 0, result.stderr
-    assert "405,853,388,800, all trainable" in result.stdout
+    assert "405,853,388,800 · 1.48 TiB · all trainable" in result.stdout
     peak = int(result.stderr.split()[-1]) * (1 if sys.platform == "darwin" else 1024)
     record_property("seconds", seconds)
     record_property("peak_bytes", peak)

@@ -135,7 +135,7 @@ def _layers(
     cell: Cell,
     options: Options,
 ) -> tuple[torch.Tensor, list[Any]]:
-    x, cells = x.transpose(0, 1) if options.batch_first else x, options.cells(params)
+    cells = options.cells(params)
     finals: list[Any] = []
     for layer in range(options.num_layers):
         if options.bidirectional:
@@ -155,6 +155,7 @@ def _simple(cell: Cell) -> Callable[..., tuple[torch.Tensor, torch.Tensor]]:
         x: torch.Tensor, hx: torch.Tensor, params: Sequence[torch.Tensor], *options: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         chosen = Options(*options)
+        x = x.transpose(0, 1) if chosen.batch_first else x
         output, final = _layers(x, hx.unbind(0), params, cell, chosen)
         states = torch.stack(final, 0)
         del final
@@ -171,6 +172,7 @@ def lstm(
     if takes_onednn(x, chosen.per_cell(params)):
         return onednn_lstm(x, hx, params, chosen)
     hiddens = list(zip(hx[0].unbind(0), hx[1].unbind(0), strict=True))
+    x = x.transpose(0, 1) if chosen.batch_first else x
     output, final = _layers(x, hiddens, params, lstm_cell, chosen)
     cy = torch.stack([state[1] for state in final], 0)
     hy = torch.stack([state[0] for state in final], 0)
