@@ -160,7 +160,7 @@ def test_the_command_calibrates_and_then_lays_a_prediction_beside_the_measuremen
         (["--calibrate", "--mode", "training"], "--mode has no meaning"),
         (["--calibrate", "--predicted"], "--predicted has no meaning"),
         (["--calibrate", "--output", "/proc/cpu.json"], "cannot write /proc/cpu.json"),
-        ([], "which model"),
+        ([], "no model was named"),
         (
             ["torch.nn:ReLU", "--input-size", "3,4", "--predicted", "--depth", "2"],
             "--depth has no meaning with --predicted",
