@@ -111,20 +111,20 @@ def _request(
     without_inputs: bool = False,
 ) -> Request:
     """Return the request, its model built where a spec names it."""
-    from torchgauge.models.requests import with_build
-    from torchgauge.models.spec import build_model, parse_model_spec
-    from torchgauge.request import ask
+    from torchgauge.models.requests import build_for, with_build
+    from torchgauge.request import Request, ask
     from torchgauge.trace.run.keywords import forward_names
 
     if not isinstance(model, str):
         return ask(model, input_size, options, forward_names)
-    made = build_model(parse_model_spec(model), with_weights=with_weights)
+    asked = Request(spec=model, on_progress=options.get("on_progress"))
+    made = build_for(asked, with_weights=with_weights)
     request = ask(made.model, input_size, options, forward_names)
     return with_build(request, made, without_inputs=without_inputs)
 
 
 def summary(
-    model: nn.Module,
+    model: nn.Module | str,
     input_size: InputSize | None = None,
     *,
     depth: int | None = None,

@@ -23,7 +23,7 @@ from torchgauge.deploy.memory_table import read_memory
 from torchgauge.deploy.verification import size_choices
 from torchgauge.deploy.writing import save_program
 from torchgauge.errors import CheckFailed, InputError, ModelError, PackageError
-from torchgauge.facts.io import load_report
+from torchgauge.facts.io import load_answer
 from torchgauge.facts.scenario import Scenario
 
 SPEC = "tests/deploy_models.py"
@@ -101,7 +101,7 @@ def test_the_weights_are_the_models(tagger):
 
 def test_the_report_the_card_and_the_lock(tagger):
     _, folder, _ = tagger
-    report = load_report(folder / "report.json")
+    report = load_answer(folder / "report.json")
     assert report.totals.params == sum(p.numel() for p in Tagger().parameters())
     card = (folder / "README.md").read_text()
     assert "| input | `ids` | [batch, sequence] | int64 | 0…49 |" in card

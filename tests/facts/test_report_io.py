@@ -19,7 +19,7 @@ from torchgauge.errors import ReportFormatError
 from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.wire import to_dict, to_json, wire_type
 from torchgauge.facts.fit import BatchCurve, FitReport
-from torchgauge.facts.io import load_report
+from torchgauge.facts.io import load_answer
 from torchgauge.facts.memory import GPU_FIELDS, MemoryEstimate
 from torchgauge.facts.report import (
     CallCost,
@@ -45,7 +45,7 @@ from torchgauge.facts.trace import NamedValue, ParameterInfo, Phase
 def test_what_is_saved_is_loaded(name, tmp_path):
     report = build.ALL[name]()
     report.save(tmp_path / "report.json")
-    assert load_report(tmp_path / "report.json") == report
+    assert load_answer(tmp_path / "report.json") == report
     assert list(tmp_path.iterdir()) == [tmp_path / "report.json"]
 
 
@@ -213,7 +213,7 @@ def test_any_report_comes_back_equal_from_strict_json(report):
 def test_half_a_surrogate_pair_can_be_saved(tmp_path):
     report = replace(build.single_layer(), model_name="file\udc80name")
     report.save(tmp_path / "report.json")
-    assert load_report(tmp_path / "report.json") == report
+    assert load_answer(tmp_path / "report.json") == report
 
 
 def test_fields_that_are_not_known_are_passed_over():
@@ -367,7 +367,7 @@ def test_files_that_are_not_json(tmp_path):
     def refused(content):
         path.write_bytes(content)
         with pytest.raises(ReportFormatError) as caught:
-            load_report(path)
+            load_answer(path)
         assert caught.value.hint
         return caught.value.message
 
@@ -385,7 +385,7 @@ def test_files_that_are_not_json(tmp_path):
 def test_a_byte_order_mark_is_passed_over(tmp_path):
     path = tmp_path / "report.json"
     path.write_text(to_json(build.simple_cnn()), encoding="utf-8-sig")
-    assert load_report(path) == build.simple_cnn()
+    assert load_answer(path) == build.simple_cnn()
 
 
 @pytest.mark.parametrize(
@@ -408,9 +408,9 @@ def test_the_names_of_other_answers_are_in_their_json():
 
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(ReportFormatError, match=r"cannot read .*: embedded null byte"):
-        load_report("a\0b")
+        load_answer("a\0b")
     with pytest.raises(ReportFormatError, match=r"cannot read .*nothing\.json: No such file"):
-        load_report(tmp_path / "nothing.json")
+        load_answer(tmp_path / "nothing.json")
 
 
 def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
@@ -423,7 +423,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     monkeypatch.setattr("os.replace", no_space)
     with pytest.raises(OSError, match="No space"):
         build.transformer().save(path)
-    assert load_report(path) == build.simple_cnn()
+    assert load_answer(path) == build.simple_cnn()
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -445,10 +445,10 @@ def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "link.json").symlink_to(tmp_path / "real.json")
     build.simple_cnn().save(tmp_path / "link.json")
     assert (tmp_path / "link.json").is_symlink()
-    assert load_report(tmp_path / "real.json") == build.simple_cnn()
+    assert load_answer(tmp_path / "real.json") == build.simple_cnn()
 
 
 def test_a_report_saves_itself(tmp_path):
     report = build.simple_cnn()
     report.save(tmp_path / "report.json")
-    assert load_report(tmp_path / "report.json") == report
+    assert load_answer(tmp_path / "report.json") == report

@@ -25,7 +25,7 @@ from asked import asked
 from torchgauge.compare.times import compare_times
 from torchgauge.errors import ScenarioError
 from torchgauge.facts.codec.wire import to_json
-from torchgauge.facts.io import load_report
+from torchgauge.facts.io import load_answer
 from torchgauge.facts.report import report_from_json
 from torchgauge.fit.curve import batch_curve
 
@@ -166,7 +166,7 @@ def is_within(old: Any, new: Any) -> bool:
 @pytest.mark.parametrize("name", ["first", "first_failed"])
 def test_the_first_files_of_version_1_are_read(name):
     """As ``report.save`` wrote them on 2026-11-24."""
-    report = load_report(VERSION_1 / f"{name}.json")
+    report = load_answer(VERSION_1 / f"{name}.json")
     written = json.loads((VERSION_1 / f"{name}.json").read_text())
     again = json.loads(to_json(report))
     assert written["schema_version"] == again["schema_version"] == 1

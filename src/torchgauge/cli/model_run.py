@@ -17,8 +17,8 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Phase
 from torchgauge.models.build import ModelBuild
-from torchgauge.models.requests import check_runs, with_build
-from torchgauge.models.spec import build_model, parse_model_spec
+from torchgauge.models.requests import build_for, check_runs, with_build
+from torchgauge.models.spec import parse_model_spec
 from torchgauge.request import Request
 
 
@@ -45,18 +45,6 @@ def request_from(arguments: argparse.Namespace) -> Request:
     )
 
 
-def build(request: Request, *, with_weights: bool = False) -> ModelBuild:
-    """Build the model of a request.
-
-    Raises:
-        ModelSpecError: the spec leads to no model.
-    """
-    assert request.spec is not None
-    spec = parse_model_spec(request.spec, dict(request.settings))
-    request.tell(f"building {spec.without_arguments}")
-    return build_model(spec, with_weights=with_weights)
-
-
 def report_model(
     arguments: argparse.Namespace,
     execute: Callable[[Request], Report],
@@ -78,7 +66,7 @@ def report_model(
     failure: ModelError | None = None
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         request = replace(request, on_progress=progress.update)
-        made = build(request, with_weights=must_run)
+        made = build_for(request, with_weights=must_run)
         if must_run:
             check_runs(made)
         try:

@@ -11,8 +11,6 @@ from torchgauge.facts.trace import TRACE_HEADER, Trace
 
 _TRACES = TRACE_HEADER.rpartition(b" ")[0]
 """How a file with a trace of any version begins."""
-
-
 _JSON = ("{", "[", '"', "null", "true", "false", "-", "NaN", *"0123456789")
 """How JSON begins."""
 
@@ -25,15 +23,6 @@ def load_answer(path: str | os.PathLike[str]) -> Report | Trace:
     """
     data = _bytes(path)
     return _trace(data, path) if data.startswith(_TRACES) else _report(data, path)
-
-
-def load_report(path: str | os.PathLike[str]) -> Report:
-    """Read a report that ``Report.save`` wrote.
-
-    Raises:
-        ReportFormatError: there is no such file, it is damaged, or of an unknown schema version.
-    """
-    return _report(_bytes(path), path)
 
 
 def _bytes(path: str | os.PathLike[str]) -> bytes:

@@ -10,28 +10,23 @@ from torchgauge.models.spec import build_model, parse_model_spec
 from torchgauge.request import Inputs, Request
 
 
-def built(request: Request, *, with_weights: bool = False, without_inputs: bool = False) -> Request:
-    """Return the request with its model; one that has it already is returned as it is.
-
-    The inputs that the source of the model gives take the place of missing ones, unless
-    ``without_inputs``.
+def build_for(request: Request, *, with_weights: bool = False) -> ModelBuild:
+    """Build the model that the spec of a request names.
 
     Raises:
         ModelSpecError: the spec leads to no model.
-        UsageError: the inputs do not go with the model.
     """
-    if request.model is not None:
-        return request
     assert request.spec is not None
     spec = parse_model_spec(request.spec, dict(request.settings))
     request.tell(f"building {spec.without_arguments}")
-    return with_build(
-        request, build_model(spec, with_weights=with_weights), without_inputs=without_inputs
-    )
+    return build_model(spec, with_weights=with_weights)
 
 
 def with_build(request: Request, build: ModelBuild, *, without_inputs: bool = False) -> Request:
     """Return the request with a model that was built for it.
+
+    The inputs that the source of the model gives take the place of missing ones, unless
+    ``without_inputs``.
 
     Raises:
         UsageError: the inputs do not go with the model.

@@ -7,8 +7,6 @@ import pytest
 from torchgauge.errors import UsageError
 from torchgauge.estimate.memory.workspaces.cuda.cublas import (
     CUBLAS_RULES,
-    HANDLES_FORWARD,
-    HANDLES_TRAINING,
     cublas_workspace_bytes,
     cublaslt_workspace,
 )
@@ -67,10 +65,6 @@ def test_cublaslt_shares_the_workspace_from_2_11():
     assert cublaslt_workspace("2.10", size_kib="4096").nbytes == 4 * MIB
     with pytest.raises(UsageError, match="CUBLASLT_WORKSPACE_SIZE=big is not a size in KiB"):
         cublaslt_workspace("2.10", size_kib="big")
-
-
-def test_a_backward_has_a_handle_of_its_own():
-    assert (HANDLES_FORWARD, HANDLES_TRAINING) == (1, 2)
 
 
 def test_rules_are_in_the_order_of_the_releases():

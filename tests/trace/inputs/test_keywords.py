@@ -10,7 +10,7 @@ from torch import nn
 
 import torchgauge as tg
 from torchgauge.errors import ScenarioError, UsageError
-from torchgauge.models.requests import built
+from torchgauge.models.requests import build_for, with_build
 from torchgauge.request import Inputs, Request
 from torchgauge.target import target_of
 
@@ -220,7 +220,7 @@ def test_a_request_from_a_spec_is_pickled_and_answered_elsewhere(tmp_path):
     )
     again = pickle.loads(pickle.dumps(request))
     assert again == request
-    assert built(again).model.in_features == 16
+    assert with_build(again, build_for(again)).model.in_features == 16
     assert tg.analyze(f"{tmp_path}/net.py:Net(width=16)", (4, 16)).totals.params == 16 * 17
 
 

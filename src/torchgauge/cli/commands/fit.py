@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import (
-    build,
     print_notes,
     request_from,
     user_code_prints_to_stderr,
 )
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.models.requests import check_runs, with_build
+from torchgauge.models.requests import build_for, check_runs, with_build
 from torchgauge.request import Inputs, Request
 
 if TYPE_CHECKING:
@@ -84,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     target = output.chosen_output(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         request = replace(request, on_progress=progress.update)
-        made = build(request)
+        made = build_for(request)
         check_runs(made)
         asked = with_build(request, made, without_inputs=arguments.context is not None)
         if arguments.batch_curve is not None:

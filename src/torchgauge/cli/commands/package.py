@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from torchgauge.cli import options
 from torchgauge.cli.model_run import (
-    build,
     print_notes,
     request_from,
     user_code_prints_to_stderr,
@@ -20,7 +19,7 @@ from torchgauge.cli.output import add_format_option, chosen_output
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
-from torchgauge.models.requests import check_runs, with_build
+from torchgauge.models.requests import build_for, check_runs, with_build
 from torchgauge.request import Request
 from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
 
@@ -126,7 +125,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_output(arguments.output, overwrite=arguments.overwrite)
         request = replace(request, on_progress=progress.update)
-        made = build(request, with_weights=True)
+        made = build_for(request, with_weights=True)
         package = package_model(
             output,
             _package_request(arguments, made, request),

@@ -33,8 +33,10 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --dim: #9198a1; --line: #3d444d;
   --back: #0d1117; --card: #151b23; --good: #56d364; --notice: #79c0ff; --warning: #e3b341;
   --bad: #ff7b72; } }
-body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 75rem; background: var(--back);
-  color: var(--text); font: 15px/1.5 system-ui, sans-serif; }
+body { box-sizing: border-box; width: fit-content; min-width: min(75rem, 100%); max-width: 100%;
+  margin: 0 auto; padding: 2rem 1.25rem 4rem; background: var(--back); color: var(--text);
+  font: 15px/1.5 system-ui, sans-serif; }
+p, li, .facts { max-width: 70rem; }
 h1 { margin: 0 0 .5rem; font-size: 1.6rem; }
 h2 { margin: 2rem 0 .5rem; font-size: 1.05rem; }
 .chips { display: flex; flex-wrap: wrap; gap: .4rem; margin: 0 0 1.5rem; padding: 0; }

@@ -53,12 +53,6 @@ CUBLAS_RULES: Final = (
 LT_WORKSPACE_KIB: Final = 1024
 """cuBLASLt's own workspace; ``CUBLASLT_WORKSPACE_SIZE`` overrides it, in KiB (issue 73328)."""
 
-HANDLES_FORWARD: Final = 1
-HANDLES_TRAINING: Final = 2
-"""Handles are per thread (``DeviceThreadHandlePool``), and autograd runs the backward of a device
-in a thread of its own, so that a training step with a matrix product in both holds two
-workspaces. Read in the source, not measured."""
-
 
 class LtWorkspace(NamedTuple):
     """What cuBLASLt adds to the workspaces of cuBLAS."""
