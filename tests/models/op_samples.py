@@ -255,7 +255,7 @@ def analyzed(model: Call, found: Found) -> Trace | None:
     found.execution = str(trace.execution)
     if trace.execution is Execution.REAL:
         said = [text for text in trace.assumptions if text.startswith("run for real")]
-        found.reason = said[0].partition("is not enough: ")[2] if said else ""
+        found.reason = said[0].partition(": ")[2] if said else ""
         if not found.reason:
             found.problems.append("ran for real, and the report does not say why")
     found.uncounted = {item.op for item in report_of(trace).not_counted}
