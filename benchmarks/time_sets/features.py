@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import pickle
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from pathlib import Path
@@ -18,14 +18,15 @@ from benchmarks.time_sets.cases import TimeCase
 from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import Device, find_device
 from torchgauge.devices.device import Arithmetic
-from torchgauge.devices.power import headroom
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.pipeline import estimate_memory
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.time.gpu.fusion import fused
+from torchgauge.estimate.time.gpu.rates import arithmetic_of
+from torchgauge.estimate.time.gpu.timeline import kernels_on_gpu
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of
 from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Trace
 
 _NUMBERS = tuple(
@@ -66,7 +67,7 @@ def features(trace: Trace, case: TimeCase) -> Features:
             counted.update(issue.works)
     else:
         for op in trace.ops:
-            counted.update(kernels_of(op))
+            counted.update(kernels_on_gpu(op))
     return Features(
         works=tuple(counted.items()),
         fresh_bytes=fresh_bytes(trace) if case.empties_cache else 0.0,
@@ -97,7 +98,12 @@ class Group:
     case: torch.Tensor
     count: torch.Tensor
     work: SimpleNamespace
-    is_half: torch.Tensor
+    rate: torch.Tensor
+    """Which of the table's ``rates`` each kernel has."""
+
+
+Rate = tuple[Device, Arithmetic, bool]
+"""A device, what it multiplies in, and whether by instructions that others have too."""
 
 
 class Table:
@@ -108,38 +114,37 @@ class Table:
         self.cases = list(cases)
         self.seconds = torch.tensor([case.measured_ms / 1e3 for case in cases])
         self.fresh_gib = torch.tensor([item.fresh_bytes / 2**30 for item in features])
-        names = [case.gpu for case in cases]
-        self.device_names = sorted(set(names))
-        self.device = torch.tensor([self.device_names.index(name) for name in names])
-        self.devices = [find_device(name) for name in self.device_names]
-        self.groups = tuple(_groups(features))
+        self.is_compiled = cases[0].compiled
+        self.device_names = sorted({case.gpu for case in cases})
+        self.rates: list[Rate] = []
+        self.groups = tuple(self._groups(features))
 
-    def of_devices(self, value: object) -> torch.Tensor:
-        """Return a number of each device, by ``value(device)``."""
-        assert callable(value)
-        return torch.tensor([float(value(device) or 0.0) for device in self.devices])
-
-
-def _groups(found: Sequence[Features]) -> Iterable[Group]:
-    by_kind: dict[Kind, list[tuple[int, int, Work]]] = {}
-    for index, item in enumerate(found):
-        for work, count in item.works:
-            by_kind.setdefault(work.kind, []).append((index, count, work))
-    for kind, entries in by_kind.items():
-        works = [work for _, _, work in entries]
-        columns = {
-            name: torch.tensor([float(getattr(work, name)) for work in works]) for name in _NUMBERS
-        }
-        columns["nbytes"] = columns["read_bytes"] + columns["written_bytes"]
-        yield Group(
-            kind=kind,
-            case=torch.tensor([index for index, _, _ in entries]),
-            count=torch.tensor([float(count) for _, count, _ in entries]),
-            work=SimpleNamespace(**columns),
-            is_half=torch.tensor([work.dtype in ("float16", "bfloat16") for work in works]),
-        )
+    def _groups(self, found: Sequence[Features]) -> Iterator[Group]:
+        by_kind: dict[Kind, list[tuple[int, int, Work]]] = {}
+        for index, item in enumerate(found):
+            for work, count in item.works:
+                by_kind.setdefault(work.kind, []).append((index, count, work))
+        places: dict[Rate, int] = {}
+        for kind, entries in by_kind.items():
+            works = [work for _, _, work in entries]
+            columns = {name: torch.tensor([float(getattr(work, name)) for work in works])
+                       for name in _NUMBERS}  # fmt: skip
+            columns["nbytes"] = columns["read_bytes"] + columns["written_bytes"]
+            rates = [
+                places.setdefault(_rate(self.cases[index], work), len(places))
+                for index, _, work in entries
+            ]
+            yield Group(
+                kind=kind,
+                case=torch.tensor([index for index, _, _ in entries]),
+                count=torch.tensor([float(count) for _, count, _ in entries]),
+                work=SimpleNamespace(**columns),
+                rate=torch.tensor(rates),
+            )
+        self.rates = list(places)
 
 
-def power_headroom(device: Device, *, half: bool) -> float:
-    """Return what ``devices.power.headroom`` says, for a table."""
-    return headroom(device, Arithmetic.FP16 if half else Arithmetic.FP32)
+def _rate(case: TimeCase, work: Work) -> Rate:
+    device = find_device(case.gpu)
+    tf32 = case.scenario.precision is Precision.TF32
+    return device, arithmetic_of(work, device, tf32_matmul=tf32), work.is_portable

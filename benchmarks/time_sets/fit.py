@@ -10,12 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 
 import torch
 
-from benchmarks.time_sets.features import Table, power_headroom
-from benchmarks.time_sets.priors import FIXED, OWN, OWN_SPREAD, PRIORS
+from benchmarks.time_sets.features import Table
+from benchmarks.time_sets.priors import (
+    COMPILED_SPREAD,
+    FIXED,
+    OWN,
+    OWN_COMPILED,
+    OWN_SPREAD,
+    PRIORS,
+)
+from torchgauge.devices import find_device
 from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
+from torchgauge.estimate.time.gpu.device_model import COMPILED, of_compiled
+from torchgauge.estimate.time.gpu.rates import rates_of
 
 WEIGHTS = {"neusight": 6.0}
 """How much a case of a set counts; 1 for others: a few dozen rows stand beside hundreds."""
@@ -31,22 +42,43 @@ class Fit:
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self.tables = tables
         self.devices = sorted({name for table in tables.values() for name in table.device_names})
-        self.names = [*PRIORS, *(f"{device}.{name}" for device in self.devices for name in OWN)]
+        owned = [f"{device}.{name}" for device in self.devices for name in OWN]
+        if any(table.is_compiled for table in tables.values()):
+            owned += [f"{COMPILED}.{name}" for name in OWN_COMPILED]
+        self.names = [*PRIORS, *owned]
         expected = [math.log(prior.expected) for prior in PRIORS.values()]
         spread = [prior.spread for prior in PRIORS.values()]
-        own = len(self.names) - len(PRIORS)
-        self.start = torch.tensor(expected + [0.0] * own)
-        self.spread = torch.tensor(spread + [OWN_SPREAD] * own)
+        self.start = torch.tensor(expected + [0.0] * len(owned))
+        self.spread = torch.tensor(
+            spread
+            + [COMPILED_SPREAD if name.startswith(COMPILED) else OWN_SPREAD for name in owned]
+        )
+
+    def values(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return the coefficients by name; devices' own ones are whole values, not factors."""
+        c = {name: torch.tensor(row.value) for name, row in FIXED.items()}
+        c.update(zip(self.names, x.exp(), strict=True))
+        for name in self.names[len(PRIORS) :]:
+            owner, _, shared = name.partition(".") if name.startswith(COMPILED) else _split(name)
+            architecture = "" if owner == COMPILED else find_device(owner).architecture
+            c[name] = c[name] * c.get(f"{architecture}.{shared}", c[shared])
+        return c
 
     def predict(self, table: Table, x: torch.Tensor) -> torch.Tensor:
         """Return the seconds of each case of a table."""
-        c = dict(zip(self.names, x.exp(), strict=True))
-        c.update({name: torch.tensor(row.value) for name, row in FIXED.items()})
-        rates = _DeviceRates(table, c)
+        c: Mapping[str, torch.Tensor] = self.values(x)
+        if table.is_compiled:
+            c = of_compiled(c)
+        found = [rates_of(device, arithmetic, c, is_portable=portable)
+                 for device, arithmetic, portable in table.rates]  # fmt: skip
+        columns = {
+            item.name: torch.stack([torch.as_tensor(getattr(rates, item.name)) for rates in found])
+            for item in fields(Rates)
+        }
         total = table.fresh_gib * c["driver.allocation_ms_per_gib"] / 1e3
         for group in table.groups:
-            device = table.device[group.case]
-            time = kernel_time(group.kind, group.work, rates.of(device, group.is_half), c)
+            rates = Rates(**{name: column[group.rate] for name, column in columns.items()})
+            time = kernel_time(group.kind, group.work, rates, c)
             total = total.index_add(0, group.case, time.total * group.count)
         return total
 
@@ -76,43 +108,9 @@ class Fit:
 
     def coefficients(self, x: torch.Tensor) -> dict[str, float]:
         """Return the coefficients by name; devices' own ones are whole values, not factors."""
-        found = dict(zip(self.names, x.exp().tolist(), strict=True))
-        for name in self.names[len(PRIORS) :]:
-            found[name] *= found[name.rpartition(".")[2]]
-        return found
+        return {name: float(value) for name, value in self.values(x).items()}
 
 
-class _DeviceRates:
-    """The rates of a table's devices under coefficients that are tensors."""
-
-    def __init__(self, table: Table, c: Mapping[str, torch.Tensor]) -> None:
-        def own(name: str) -> torch.Tensor:
-            factors = [c[f"{device}.{name}"] for device in table.device_names]
-            return c[name] * torch.stack(factors)
-
-        vector = table.of_devices(lambda device: device.fp32_flops_per_second)
-        tensor = table.of_devices(
-            lambda device: device.fp16_flops_per_second or device.fp32_flops_per_second
-        )
-        full, half = (
-            table.of_devices(lambda device, half=half: power_headroom(device, half=half))
-            for half in (False, True)
-        )
-        self._vector = own("vector") * vector * full ** c["power"]
-        self._tensor = own("tensor") * tensor * half ** c["power"]
-        self._bandwidth = own("bandwidth") * table.of_devices(
-            lambda device: device.bandwidth_bytes_per_second
-        )
-        self._cache = table.of_devices(lambda device: device.l2_bytes)
-        self._processors = table.of_devices(lambda device: device.sm_count)
-
-    def of(self, device: torch.Tensor, is_half: torch.Tensor) -> Rates:
-        vector = self._vector[device]
-        return Rates(
-            compute=torch.where(is_half, self._tensor[device], vector),
-            vector=vector,
-            bandwidth=self._bandwidth[device],
-            cache_bytes=self._cache[device],
-            processors=self._processors[device],
-            copies_layout=is_half.double(),
-        )
+def _split(name: str) -> tuple[str, str, str]:
+    """Return a device's name and that of its coefficient; the first may hold a point."""
+    return name.rpartition(".")

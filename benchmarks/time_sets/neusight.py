@@ -1,4 +1,4 @@
-"""NeuSight's measurements of language models on an A100, a V100 and a T4 (sitar-lab/NeuSight).
+"""NeuSight's measurements of language models on five GPUs (sitar-lab/NeuSight).
 
 What was run, with the evidence (``neusight/Tracing/trace.py``, ``measure_e2e``):
 
@@ -28,7 +28,10 @@ from benchmarks.time_sets.cases import Loss, NotPredicted, TensorSpec, TimeCase,
 from torchgauge.facts.scenario import Scenario
 from torchgauge.models.torchvision_operators import define_missing_operators
 
-FILE = "latency_neusight_a100_v100_t4.csv"
+FILES = {
+    "neusight": "latency_neusight_a100_v100_t4.csv",
+    "neusight L4 and P100": "latency_neusight_l4_p100.csv",
+}
 GPUS = {
     "NVIDIA_A100-PCIE-40GB": "A100-PCIe-40GB",
     "NVIDIA_A100_80GB_PCIe": "A100-PCIe-80GB",
@@ -72,9 +75,9 @@ _CLASSES = {
 """The models of inference and of training."""
 
 
-def cases(data: Path) -> Iterator[TimeCase | NotPredicted]:
-    """Yield the rows of the file."""
-    for row in rows(data / FILE):
+def cases(set: str, data: Path) -> Iterator[TimeCase | NotPredicted]:
+    """Yield the rows of a file."""
+    for row in rows(data / FILES[set]):
         name, training = row["model"], row["mode"] == "train"
         batch, length = int(row["batch"]), int(row["seqlen"])
         fused = row["option"] == "fusion"
@@ -82,11 +85,11 @@ def cases(data: Path) -> Iterator[TimeCase | NotPredicted]:
         id = f"{name} {row['mode']} {batch}x{length}{' compiled' if fused else ''}, {gpu}"
         if gpu is None or name not in CONFIGS or row["option"] not in ("", "fusion"):
             why = f"{row['device']}, {name}, {row['option'] or 'eager'} is not modelled"
-            yield NotPredicted(id=id, set="neusight", why=why)
+            yield NotPredicted(id=id, set=set, why=why)
             continue
         yield TimeCase(
             id=id,
-            set="neusight",
+            set=set,
             family=name,
             build=partial(transformer, name, training=training),
             inputs=_inputs(name, batch, length),

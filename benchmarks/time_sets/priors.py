@@ -24,7 +24,25 @@ class Fixed:
 
 OWN = ("tensor", "vector", "bandwidth")
 """Rates of which each device has a factor of its own."""
-OWN_SPREAD = 0.05
+OWN_SPREAD = 0.1
+OWN_COMPILED = (
+    "matmul.compute",
+    "convolution.compute",
+    "convolution.memory",
+    "depthwise.compute",
+    "depthwise.memory",
+    "attention.compute",
+    "norm.memory",
+    "elementwise.memory",
+    "broadcast.memory",
+    "cast.memory",
+    "copy.memory",
+    "batch_norm.memory",
+    "reduction.memory",
+    "pooling.memory",
+)
+"""Coefficients that a compiled step has for itself: Inductor's kernels and layouts are others."""
+COMPILED_SPREAD = 0.2
 
 _POINTWISE = {
     "elementwise": "element-wise work on operands of one shape and dtype",
@@ -67,8 +85,12 @@ PRIORS: dict[str, Prior] = {
                                 meaning="time that gathering a large window adds to 1 x 1"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
-    "convolution.gradient": Prior(expected=1.0, spread=0.2,
-                                  meaning="time of a gradient's product, of the forward's"),
+    "convolution.grouped_filter": Prior(expected=1.0, spread=0.5,
+                                        meaning="the same for the filter's gradient, of that"),
+    "convolution.data_gradient": Prior(expected=1.0, spread=0.2,
+                                       meaning="time of the input's gradient, of the forward's"),
+    "convolution.filter_gradient": Prior(expected=1.0, spread=0.2,
+                                         meaning="time of the filter's gradient"),
     "convolution.memory": Prior(expected=0.7, spread=0.2, meaning="operands of convolutions"),
     "convolution.prologue": Prior(expected=32.0, spread=0.5, meaning="as matmul.prologue"),
     "convolution.narrow": Prior(expected=16.0, spread=0.5, meaning="as matmul.narrow"),
@@ -77,12 +99,22 @@ PRIORS: dict[str, Prior] = {
                                 meaning="share of NCHW operands that tensor cores want copied"),
     "depthwise.compute": Prior(expected=0.2, spread=0.7,
                                meaning="depthwise convolutions, of the ordinary cores"),
+    "depthwise.begin": Prior(expected=9.0, spread=0.7,
+                             meaning="steps of a thread beside those of its window"),
+    "depthwise.data_gradient": Prior(expected=1.0, spread=0.4,
+                                     meaning="time of the input's gradient, of the forward's"),
+    "depthwise.filter_gradient": Prior(expected=1.0, spread=0.7,
+                                       meaning="time of the filter's gradient"),
+    "depthwise.channels_last": Prior(expected=1.0, spread=0.5,
+                                     meaning="time with channels last, of NCHW"),
     "depthwise.memory": Prior(expected=0.6, spread=0.3, meaning="their operands"),
     "attention.compute": Prior(expected=0.85, spread=0.1,
                                meaning="the products of fused attention"),
     "attention.softmax": Prior(expected=16.0, spread=0.3,
                                meaning="operations of the ordinary cores on each score"),
     "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
+    "index.steps": Prior(expected=40.0, spread=0.7,
+                         meaning="operations of the ordinary cores that find an element's place"),
     "upsampling.step_us": Prior(expected=0.3, spread=0.5,
                                 meaning="one image and channel in a thread of bilinear resampling"),
     "upsampling.memory": Prior(expected=0.7, spread=0.3, meaning="its operands"),

@@ -6,21 +6,21 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from benchmarks.time_sets import mpt, neusight, timm_sets
+from benchmarks.time_sets import lambda_training, mpt, neusight, timm_sets
 from benchmarks.time_sets.cases import NotPredicted, TimeCase
 
 SETS: dict[str, Callable[[Path], Iterator[TimeCase | NotPredicted]]] = {
-    "timm inference RTX 3090": partial(timm_sets.inference, "RTX 3090"),
-    "timm inference RTX 4090": partial(timm_sets.inference, "RTX 4090"),
+    **{name: partial(timm_sets.inference, name) for name in timm_sets.INFERENCE},
     "timm training RTX 3090": partial(timm_sets.training, "RTX 3090"),
-    "neusight": neusight.cases,
+    **{name: partial(neusight.cases, name) for name in neusight.FILES},
+    "lambda": lambda_training.cases,
     "mpt": mpt.cases,
 }
 FILES = {
-    "timm inference RTX 3090": timm_sets.INFERENCE["RTX 3090"],
-    "timm inference RTX 4090": timm_sets.INFERENCE["RTX 4090"],
+    **{name: run.file for name, run in timm_sets.INFERENCE.items()},
     "timm training RTX 3090": timm_sets.TRAINING["RTX 3090"],
-    "neusight": neusight.FILE,
+    **neusight.FILES,
+    "lambda": lambda_training.FILE,
     "mpt": mpt.FILE,
 }
 """The data file of each, beside the repository."""

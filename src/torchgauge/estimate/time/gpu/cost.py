@@ -118,17 +118,28 @@ def _convolution(
     memory = _memory(work.nbytes, c["convolution.memory"], rates, c)
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
-    grouped = 1.0 + c["convolution.grouped"] * (1.0 - 1.0 / work.batch)
-    other = c["convolution.gradient"] ** work.is_gradient
-    product = _product(work, rates, c, "convolution") * gathered * grouped * other
+    groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
+    grouped = 1.0 + groups * (1.0 - 1.0 / work.batch)
+    product = _product(work, rates, c, "convolution") * gathered * grouped
+    product = product * _gradient(work, c, "convolution")
     return product + copied * rates.copies_layout * c["convolution.copied"], memory
 
 
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """A thread per pixel and channel: it begins, then goes over the window."""
+    steps = work.flops + 2.0 * c["depthwise.begin"] * work.elements
+    steps = steps * _gradient(work, c, "depthwise")
+    steps = steps * c["depthwise.channels_last"] ** work.is_channels_last
     return (
-        work.flops / (rates.vector * c["depthwise.compute"]),
+        steps / (rates.vector * c["depthwise.compute"]),
         _memory(work.nbytes, c["depthwise.memory"], rates, c),
     )
+
+
+def _gradient(work: Any, c: Mapping[str, Number], name: str) -> Number:
+    """Return the time of a gradient's kernel, of the forward's."""
+    data, filter_ = c[f"{name}.data_gradient"], c[f"{name}.filter_gradient"]
+    return data**work.is_data_gradient * filter_**work.is_filter_gradient
 
 
 def _attention(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
@@ -154,6 +165,12 @@ def _pointwise(
     return 0.0 * memory, memory
 
 
+def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """Operands of several shapes or orders: divisions find where each element lies."""
+    index = work.elements * c["index.steps"] / rates.vector
+    return index, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+
+
 def _upsampling(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """Few pixels are few threads: each then waits for its own loads, image after image."""
     serial = work.inner * c["upsampling.step_us"] * 1e-6
@@ -169,6 +186,8 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.CONVOLUTION: _convolution,
     Kind.DEPTHWISE: _depthwise,
     Kind.ATTENTION: _attention,
+    Kind.BROADCAST: _indexed,
+    Kind.COPY: _indexed,
     Kind.UPSAMPLING: _upsampling,
     Kind.SCALAR: _scalar,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from torchgauge.devices import Device
 from torchgauge.devices.tables import coefficients
@@ -11,6 +12,8 @@ from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.gpu.rates import arithmetic_of, double_share, rates_of
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.scenario import Precision, Scenario
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,3 +61,13 @@ class DeviceModel:
 def model_of(device: Device, scenario: Scenario) -> DeviceModel:
     """Return the device as a scenario runs it."""
     return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
+
+
+COMPILED: Final = "compiled"
+
+
+def of_compiled(c: Mapping[str, Value]) -> Mapping[str, Value]:
+    """Return the coefficients of a compiled step: its own in place of those of eager kernels."""
+    prefix = f"{COMPILED}."
+    own = {name.removeprefix(prefix): value for name, value in c.items() if name.startswith(prefix)}
+    return {**c, **own}

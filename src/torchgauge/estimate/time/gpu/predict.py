@@ -11,11 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from torchgauge.devices.device import Arithmetic
-from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.gpu.device_model import DeviceModel, of_compiled
 from torchgauge.estimate.time.gpu.fusion import fused
-from torchgauge.estimate.time.gpu.timeline import Issue, dispatch_seconds, run
+from torchgauge.estimate.time.gpu.timeline import Issue, dispatch_seconds, kernels_on_gpu, run
 from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.kernels.operators import kernels_of
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
@@ -43,6 +42,8 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         model: the device and its coefficients.
         compiled: as ``torch.compile`` runs it: element-wise chains fused, few launches.
     """
+    if compiled:
+        model = replace(model, coefficients=of_compiled(model.coefficients))
     issues = list(fused(trace, model.coefficients) if compiled else _eager(trace, model))
     found = Prediction(
         name=model.device.name,
@@ -85,6 +86,6 @@ def _eager(trace: Trace, model: DeviceModel) -> Iterator[Issue]:
     for op in trace.ops:
         if is_first_step_only(trace, op):
             continue
-        works = () if is_on_host(trace, op) else kernels_of(op)
+        works = () if is_on_host(trace, op) else kernels_on_gpu(op)
         seconds = dispatch_seconds(op, works, entered[op.index], model.coefficients)
         yield Issue(op=op, works=works, dispatch_seconds=seconds)

@@ -10,13 +10,38 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from torchgauge.estimate.compute.formulas.arguments import argument
 from torchgauge.estimate.time.gpu.cost import kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.estimate.time.kernels.operators import kernels_of
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.estimate.time.prediction import KernelRun
 from torchgauge.facts.trace import OpRecord, Phase
 
 _MICROSECOND = 1e-6
+
+
+def kernels_on_gpu(op: OpRecord) -> tuple[Work, ...]:
+    """Return an operator's kernels: cuDNN's convolutions leave their bias to a kernel of its own.
+
+    Source: PyTorch, ``aten/src/ATen/native/Convolution.cpp`` (``_convolution``: ``output.add_``
+    after ``cudnn_convolution``; the kernel of depthwise convolutions adds it itself).
+    """
+    works = kernels_of(op)
+    if not op.name.startswith("aten.convolution.") or argument(op, 2, "bias") is None:
+        return works
+    if works[0].kind is not Kind.CONVOLUTION:
+        return works
+    output = op.outputs[0]
+    added = Work(
+        kind=Kind.BROADCAST,
+        dtype=output.dtype,
+        elements=output.numel,
+        read_bytes=output.nbytes,
+        written_bytes=output.nbytes,
+    )
+    return (*works, added)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

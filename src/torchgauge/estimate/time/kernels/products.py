@@ -112,10 +112,12 @@ def convolution_backward(op: OpRecord) -> Iterator[Work]:
         pixels = source.shape[0] * prod(source.shape[2:])
         inner = size.flops / (2.0 * size.groups * size.inputs * max(1, pixels))
         sides = (pixels, size.inputs, inner)
-        yield _convolution(op, size, (gradient, weight, source), sides)
+        product = _convolution(op, size, (gradient, weight, source), sides)
+        yield replace(product, is_data_gradient=True)
     if wanted[1]:
         sides = (size.filter, size.outputs, size.pixels)
-        yield _convolution(op, size, (gradient, source, weight), sides)
+        product = _convolution(op, size, (gradient, source, weight), sides)
+        yield replace(product, is_filter_gradient=True)
     if len(wanted) > 2 and wanted[2]:
         yield Work(
             kind=Kind.REDUCTION,
@@ -153,6 +155,7 @@ def _convolution(
     """Return one of a convolution's products: the operands are two factors and the result."""
     first, second, result = operands
     images = sum(tensor.nbytes for tensor in operands if tensor is not size.weight)
+    is_channels_last = _is_channels_last(op)
     return Work(
         kind=Kind.DEPTHWISE if size.is_depthwise else Kind.CONVOLUTION,
         dtype=first.dtype,
@@ -165,9 +168,9 @@ def _convolution(
         inner=sides[2],
         batch=size.groups,
         window=size.window,
-        copied_bytes=0.0 if _is_channels_last(op) else 2.0 * images,
+        copied_bytes=0.0 if is_channels_last else 2.0 * images,
         is_convolution=True,
-        is_gradient=op.name.startswith("aten.convolution_backward"),
+        is_channels_last=is_channels_last,
     )
 
 

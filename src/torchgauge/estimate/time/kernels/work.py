@@ -33,8 +33,12 @@ class Work:
     """Its TF32 switch is the convolutions' (``torch.backends.cudnn.allow_tf32``)."""
     share: float = 1.0
     """Of the products that are computed: causal attention leaves out what is masked."""
-    is_gradient: bool = False
-    """A convolution's for its input or its filter."""
+    is_data_gradient: bool = False
+    """A convolution's, for its input."""
+    is_filter_gradient: bool = False
+    """A convolution's, for its filter."""
+    is_channels_last: bool = False
+    """A convolution's input has its channels last."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
