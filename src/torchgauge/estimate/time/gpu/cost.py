@@ -38,7 +38,7 @@ class Rates:
     processors: Number
     """Streaming multiprocessors."""
     copies_layout: Number
-    """1 where products want channels last (tensor cores), 0 where they take images as they are."""
+    """Share of NCHW operands that convolutions want copied to channels last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,19 +119,28 @@ def _convolution(
     copied = _memory(work.copied_bytes, c["copy.memory"], rates, c)
     gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
     groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
+    groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
     grouped = 1.0 + groups * (1.0 - 1.0 / work.batch)
     product = _product(work, rates, c, "convolution") * gathered * grouped
     product = product * _gradient(work, c, "convolution")
-    return product + copied * rates.copies_layout * c["convolution.copied"], memory
+    return product + copied * rates.copies_layout, memory
+
+
+def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """Each step is a product and the gates' kernel, which wait for the step before."""
+    steps = _product(work, rates, c, "matmul") + c["recurrent.step_us"] * 1e-6
+    return work.window * steps, _memory(work.nbytes, c["recurrent.memory"], rates, c)
 
 
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """A thread per pixel and channel: it begins, then goes over the window."""
     steps = work.flops + 2.0 * c["depthwise.begin"] * work.elements
-    steps = steps * _gradient(work, c, "depthwise")
-    steps = steps * c["depthwise.channels_last"] ** work.is_channels_last
+    steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
+    last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
+    last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
+    share = 1.0 * work.is_channels_last
     return (
-        steps / (rates.vector * c["depthwise.compute"]),
+        (last * share + steps * (1.0 - share)) / rates.vector,
         _memory(work.nbytes, c["depthwise.memory"], rates, c),
     )
 
@@ -171,6 +180,11 @@ def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tu
     return index, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
 
 
+def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    steps = work.elements * (c["index.steps"] + c["pooling.steps"] * work.window)
+    return steps / rates.vector, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
+
+
 def _upsampling(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """Few pixels are few threads: each then waits for its own loads, image after image."""
     serial = work.inner * c["upsampling.step_us"] * 1e-6
@@ -188,6 +202,8 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.ATTENTION: _attention,
     Kind.BROADCAST: _indexed,
     Kind.COPY: _indexed,
+    Kind.POOLING: _pooling,
+    Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,
     Kind.SCALAR: _scalar,
 }

@@ -14,7 +14,7 @@ Assumes: one graph, no breaks; default mode, without CUDA graphs.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -35,7 +35,7 @@ _FEW_CHANNELS, _NODES_PER_CONVOLUTION = 64, 300
 
 FUSABLE = frozenset(
     {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.NORM, Kind.REDUCTION,
-     Kind.SCALAR, Kind.INDEXING, Kind.BATCH_NORM, Kind.POOLING}
+     Kind.SCALAR, Kind.INDEXING, Kind.BATCH_NORM, Kind.POOLING, Kind.UPSAMPLING}
 )  # fmt: skip
 
 
@@ -85,7 +85,7 @@ class _Graph:
         self.makers: dict[int, _Group] = {}
         """The group that made a storage last."""
 
-    def add(self, op: OpRecord, works: tuple[Work, ...]) -> None:
+    def add(self, op: OpRecord, works: tuple[Work, ...], *, makes: bool = True) -> None:
         """Put an operator into the group of what it reads, if that is possible, or a new one."""
         work = works[0]
         makers = {self.makers[i].number: self.makers[i] for i in op.reads if i in self.makers}
@@ -104,7 +104,7 @@ class _Graph:
         joined.ancestors |= needed & ~joined.bit
         joined.add(op, work)
         joined.works.extend(works[1:])
-        for index in op.writes:
+        for index in op.writes if makes else ():
             self.makers[index] = joined
 
     def _joins(self, op: OpRecord, work: Work, group: _Group, makers: Mapping[int, _Group]) -> bool:
@@ -138,8 +138,10 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
         works = kernels_of(op)
         if not works or is_first_step_only(trace, op) or is_on_host(trace, op):
             continue
-        if channels_last:
-            works = tuple(_without_copies(work) for work in works)
+        works = tuple(_as_compiled(work, channels_last=channels_last) for work in works)
+        if works[0].kind is Kind.BATCH_STATISTICS and len(works) > 1:
+            graph.add(op, works[:1], makes=False)
+            works = works[1:]
         graph.add(op, works)
     last_use = _last_use(trace)
     for group in sorted(graph.groups.values(), key=lambda group: group.ops[-1].index):
@@ -155,7 +157,7 @@ def chooses_channels_last(trace: Trace) -> bool:
 
     Source: PyTorch, ``torch/_inductor/graph.py`` (``decide_layout_opt``).
     """
-    found: Counter[str] = Counter()
+    found: dict[str, float] = defaultdict(float)
     convolutions = 0
     for op in trace.ops:
         if op.name != "aten.convolution.default" or op.phase is not Phase.FORWARD:
@@ -179,8 +181,13 @@ def _sort_of(op: OpRecord) -> str:
     return "in_out" if weight[0] * 2 <= weight[1] and weight[2] > 1 else "default"
 
 
-def _without_copies(work: Work) -> Work:
-    return replace(work, copied_bytes=0.0, is_channels_last=work.is_convolution)
+def _as_compiled(work: Work, *, channels_last: bool) -> Work:
+    """Return a kernel as Inductor writes or calls it: its resampling is element-wise."""
+    if work.kind is Kind.UPSAMPLING:
+        return replace(work, kind=Kind.BROADCAST)
+    if work.is_convolution and channels_last:
+        return replace(work, copied_bytes=0.0, is_channels_last=True)
+    return work
 
 
 def _last_use(trace: Trace) -> dict[int, list[int]]:
@@ -201,11 +208,6 @@ def _kernel(group: _Group, readers: Mapping[int, list[int]]) -> Work:
     kinds = {work.kind for work in group.works}
     largest = max(group.works, key=lambda work: work.nbytes)
     inside = {op.index for op in group.ops}
-    again = sum(
-        max(0.0, work.read_bytes - sum(tensor.nbytes for tensor in given_tensors(op)))
-        for op, work in zip(group.ops, group.works, strict=True)
-        if work.kind is Kind.BATCH_NORM
-    )
     written = sum(
         nbytes
         for index, nbytes in group.made.items()
@@ -215,6 +217,7 @@ def _kernel(group: _Group, readers: Mapping[int, list[int]]) -> Work:
         kind=next((kind for kind in (Kind.NORM, Kind.REDUCTION) if kind in kinds), largest.kind),
         dtype=largest.dtype,
         elements=group.elements,
-        read_bytes=sum(group.read.values()) + again,
+        window=max(work.window for work in group.works),
+        read_bytes=float(sum(group.read.values())),
         written_bytes=float(written),
     )

@@ -80,8 +80,17 @@ def rates_of(
         bandwidth=device.bandwidth_bytes_per_second * _own(device, "bandwidth", coefficients),
         cache_bytes=float(device.l2_bytes or 0),
         processors=float(device.sm_count or 1),
-        copies_layout=0.0 if arithmetic is Arithmetic.FP32 else 1.0,
+        copies_layout=_copied(arithmetic, coefficients),
     )
+
+
+def _copied(arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
+    """Return the share of NCHW operands that tensor cores want with their channels last."""
+    if arithmetic is Arithmetic.FP32:
+        return 0.0
+    return coefficients[
+        "convolution.copied_tf32" if arithmetic is Arithmetic.TF32 else "convolution.copied"
+    ]
 
 
 def double_share(device: Device) -> float:

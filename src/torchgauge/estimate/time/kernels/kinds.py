@@ -35,6 +35,10 @@ class Kind(StrEnum):
     """Layer, group and RMS normalisation; softmax: rows read, reduced and written."""
     BATCH_NORM = "batch_norm"
     """Normalisation by channel over a batch of images."""
+    BATCH_STATISTICS = "batch_statistics"
+    """Its means and variances, or the sums of its backward, in training."""
+    RECURRENT = "recurrent"
+    """The steps of a recurrent network, one after the other."""
     REDUCTION = "reduction"
     """Sums, means, maxima, and the statistics of losses."""
     POOLING = "pooling"
@@ -89,6 +93,8 @@ POOLINGS: Final = names("""
     _upsample_bilinear2d_aa _upsample_bicubic2d_aa grid_sampler_2d grid_sampler_2d_backward im2col
     col2im
     """)
+WINDOWED: Final = names("max_pool2d_with_indices avg_pool2d")
+"""Of the poolings: a window of a size that does not depend on the image's."""
 INDEXINGS: Final = names("""
     embedding embedding_dense_backward index index_put _unsafe_index _unsafe_index_put gather
     scatter scatter_add index_select index_add index_copy take masked_select _index_put_impl
@@ -109,10 +115,6 @@ COPIES: Final = names("""
 """Their operands are permuted or padded, or lie apart."""
 
 PASSES: Final[dict[str, tuple[float, float]]] = {
-    "native_batch_norm": (2.0, 1.0),
-    "cudnn_batch_norm": (2.0, 1.0),
-    "native_batch_norm_backward": (2.0, 1.0),
-    "cudnn_batch_norm_backward": (2.0, 1.0),
     "native_group_norm": (2.0, 1.0),
     "native_group_norm_backward": (2.0, 1.0),
     "native_layer_norm_backward": (2.0, 1.0),

@@ -21,6 +21,7 @@ from torchgauge.estimate.time.kernels.products import (
     convolution_backward,
     matmul,
     product_of_unknown_shape,
+    recurrent,
 )
 from torchgauge.estimate.time.kernels.traffic import FEW_BYTES, given_tensors, traffic
 from torchgauge.estimate.time.kernels.work import Work
@@ -97,8 +98,18 @@ def _cast(op: OpRecord) -> Iterator[Work]:
 
 def _batch_norm(op: OpRecord) -> Iterator[Work]:
     """Statistics first, in training; in evaluation those that are kept."""
-    training = bool(argument(op, 5, "training"))
-    yield traffic(op, Kind.BATCH_NORM, (2.0 if training else 1.0, 1.0))
+    is_backward = "backward" in op.name
+    if is_backward or bool(argument(op, 5, "training")):
+        yield replace(traffic(op, Kind.BATCH_STATISTICS), written_bytes=0.0)
+    yield traffic(op, Kind.BATCH_NORM)
+
+
+def _pooling(op: OpRecord) -> Iterator[Work]:
+    """``(x, kernel_size, …)``: a thread goes over its window."""
+    size = argument(op, 1, "kernel_size")
+    sides = size if isinstance(size, tuple) else (size,) * max(1, op.name.count("2d") * 2)
+    window = prod(side for side in sides if isinstance(side, int))
+    yield replace(traffic(op, Kind.POOLING), window=window)
 
 
 def _upsampling(op: OpRecord) -> Iterator[Work]:
@@ -149,8 +160,10 @@ _RULES: Final[dict[str, Rule]] = {
     "upsample_bilinear2d": _upsampling,
     "upsample_bicubic2d": _upsampling,
     "_to_copy": _cast,
-    "cudnn_batch_norm": _batch_norm,
-    "native_batch_norm": _batch_norm,
+    **dict.fromkeys(("cudnn_batch_norm", "native_batch_norm"), _batch_norm),
+    **dict.fromkeys(("cudnn_batch_norm_backward", "native_batch_norm_backward"), _batch_norm),
+    **dict.fromkeys(kinds.WINDOWED, _pooling),
+    **dict.fromkeys(("_cudnn_rnn", "_cudnn_rnn_backward"), recurrent),
     **dict.fromkeys(kinds.WRITTEN_ONLY, _written_only),
     **dict.fromkeys(kinds.LOOKED_UP, _looked_up),
     **dict.fromkeys(kinds.WRITTEN_BY_INDEX, _written_by_index),

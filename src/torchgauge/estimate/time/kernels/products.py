@@ -70,6 +70,49 @@ def product_of_unknown_shape(op: OpRecord, flops: int) -> Work:
     )
 
 
+def recurrent(op: OpRecord) -> Iterator[Work]:
+    """``(x: [l, n, e] or packed [Σ, e], weights, stride, …)`` of cuDNN, or its backward.
+
+    A layer multiplies all of its input at once, and then its state at every step: the steps wait
+    for each other. So it is with the gradients of the state; those of all weights are whole.
+    """
+    is_backward = "backward" in op.name
+    x, hidden = given_tensors(op)[0], argument(op, 4, "hx")
+    stride, weights = argument(op, 2, "weight_stride0"), argument(op, 1, "weight")
+    assert isinstance(stride, int) and isinstance(weights, tuple)
+    assert isinstance(hidden, TensorSpec)
+    tokens, batch = prod(x.shape[:-1]), hidden.shape[-2]
+    steps = tokens / batch
+    wanted = is_backward and any((mask(op, 21) or (True,) * 4)[3:])
+    for index, weight in enumerate(weights):
+        if not isinstance(weight, TensorSpec) or len(weight.shape) != 2:
+            continue
+        rows, inner = weight.shape
+        size = weight.nbytes / weight.numel
+        whole = Work(
+            kind=Kind.MATMUL,
+            dtype=weight.dtype,
+            flops=2.0 * tokens * weight.numel,
+            elements=tokens * rows,
+            read_bytes=weight.nbytes + tokens * inner * size,
+            written_bytes=tokens * rows * size,
+            rows=tokens,
+            columns=rows,
+            inner=inner,
+        )
+        is_state = index % stride > 0
+        waiting = replace(
+            whole,
+            kind=Kind.RECURRENT,
+            read_bytes=steps * weight.nbytes + 2.0 * whole.written_bytes,
+            rows=batch,
+            window=steps,
+        )
+        yield waiting if is_state else whole
+        if wanted:
+            yield replace(whole, rows=inner, inner=tokens)
+
+
 def attention(op: OpRecord) -> Iterator[Work]:
     """``(q, k, v: [b, h, l, e], …)``, after the gradient in a backward."""
     formula = find_flop_formula(op.name)
