@@ -34,6 +34,8 @@ class TimeCase:
     """The GPU's name, as the device table has it."""
     measured_ms: float
     """A whole step: the forward, or forward, loss, backward and optimizer."""
+    forward_ms: float | None = None
+    """Of it, the forward and the loss; ``None`` where the source does not say."""
     loss: partial[Loss] | None = None
     """Makes the loss function; ``None`` for the scenario's."""
     compiled: bool = False

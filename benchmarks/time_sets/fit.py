@@ -9,12 +9,12 @@ near those of all devices; a device without rows has the common ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 
 import torch
 
-from benchmarks.time_sets.features import Table
+from benchmarks.time_sets.features import Group, Table
 from benchmarks.time_sets.priors import (
     COMPILED_SPREAD,
     FIXED,
@@ -28,7 +28,7 @@ from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
 from torchgauge.estimate.time.gpu.device_model import COMPILED, of_compiled
 from torchgauge.estimate.time.gpu.rates import rates_of
 
-WEIGHTS = {"neusight": 6.0}
+WEIGHTS = {"neusight": 6.0, "neusight L4 and P100": 6.0, "lambda": 6.0}
 """How much a case of a set counts; 1 for others: a few dozen rows stand beside hundreds."""
 _STEPS, _RATE = 150, 0.04
 _SOFT = 0.03
@@ -54,38 +54,45 @@ class Fit:
             + [COMPILED_SPREAD if name.startswith(COMPILED) else OWN_SPREAD for name in owned]
         )
 
-    def values(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Return the coefficients by name; devices' own ones are whole values, not factors."""
+    def values(
+        self, x: torch.Tensor, without: Collection[str] = ()
+    ) -> dict[str, torch.Tensor]:
+        """Return the coefficients by name; devices' own ones are whole values, not factors.
+
+        Devices ``without`` measurements get none of their own.
+        """
         c = {name: torch.tensor(row.value) for name, row in FIXED.items()}
         c.update(zip(self.names, x.exp(), strict=True))
         for name in self.names[len(PRIORS) :]:
-            owner, _, shared = name.partition(".") if name.startswith(COMPILED) else _split(name)
+            owner, shared = owner_of(name)
+            if owner in without:
+                del c[name]
+                continue
             architecture = "" if owner == COMPILED else find_device(owner).architecture
             c[name] = c[name] * c.get(f"{architecture}.{shared}", c[shared])
         return c
 
-    def predict(self, table: Table, x: torch.Tensor) -> torch.Tensor:
-        """Return the seconds of each case of a table."""
-        c: Mapping[str, torch.Tensor] = self.values(x)
-        if table.is_compiled:
-            c = of_compiled(c)
+    def times(
+        self, table: Table, c: Mapping[str, torch.Tensor]
+    ) -> Iterator[tuple[Group, torch.Tensor]]:
+        """Yield the seconds of all kernels of a table, kind by kind."""
+        c = of_compiled(c) if table.is_compiled else c
         found = [rates_of(device, arithmetic, c, is_portable=portable)
                  for device, arithmetic, portable in table.rates]  # fmt: skip
         columns = {
             item.name: torch.stack([torch.as_tensor(getattr(rates, item.name)) for rates in found])
             for item in fields(Rates)
         }
-        total = table.fresh_gib * c["driver.allocation_ms_per_gib"] / 1e3
         for group in table.groups:
             rates = Rates(**{name: column[group.rate] for name, column in columns.items()})
-            time = kernel_time(group.kind, group.work, rates, c)
-            total = total.index_add(0, group.case, time.total * group.count)
-        return total
+            yield group, kernel_time(group.kind, group.work, rates, c).total * group.count
 
-    def errors(self, table: Table, x: torch.Tensor) -> torch.Tensor:
-        """Return predicted ÷ measured − 1."""
-        with torch.no_grad():
-            return self.predict(table, x) / table.seconds - 1
+    def predict(self, table: Table, c: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Return the seconds of each case of a table."""
+        total = table.fresh_gib * c["driver.allocation_ms_per_gib"] / 1e3
+        for group, seconds in self.times(table, c):
+            total = total.index_add(0, group.case, seconds)
+        return total
 
     def run(self, masks: Mapping[str, torch.Tensor] | None = None) -> torch.Tensor:
         """Return the logarithms of the coefficients that fit the rows that ``masks`` leave."""
@@ -95,8 +102,9 @@ class Fit:
             if step == int(0.7 * _STEPS):
                 optimizer.param_groups[0]["lr"] = _RATE / 5
             loss = 0.5 * (((x - self.start) / self.spread) ** 2).sum()
+            c = self.values(x)
             for name, table in self.tables.items():
-                error = (self.predict(table, x) / table.seconds).log()
+                error = (self.predict(table, c) / table.seconds).log()
                 if masks is not None:
                     error = error[masks[name]]
                 soft = torch.sqrt(error**2 + _SOFT**2) - _SOFT
@@ -111,6 +119,14 @@ class Fit:
         return {name: float(value) for name, value in self.values(x).items()}
 
 
-def _split(name: str) -> tuple[str, str, str]:
-    """Return a device's name and that of its coefficient; the first may hold a point."""
-    return name.rpartition(".")
+def owner_of(name: str) -> tuple[str, str]:
+    """Return whose coefficient it is, and the name of the shared one.
+
+    >>> owner_of("RTX 3090.tensor"), owner_of("compiled.norm.memory")
+    (('RTX 3090', 'tensor'), ('compiled', 'norm.memory'))
+    """
+    prefix = f"{COMPILED}."
+    if name.startswith(prefix):
+        return COMPILED, name.removeprefix(prefix)
+    owner, _, shared = name.rpartition(".")
+    return owner, shared

@@ -96,6 +96,7 @@ def cases(set: str, data: Path) -> Iterator[TimeCase | NotPredicted]:
             scenario=Scenario(mode="training", optimizer="none") if training else Scenario(),
             gpu=gpu,
             measured_ms=float(row["e2e_latency_ms"]),
+            forward_ms=float(row["fw_latency_ms"]) if training else None,
             loss=partial(language_loss, batch, length) if training else None,
             compiled=fused,
             empties_cache=True,

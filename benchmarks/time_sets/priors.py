@@ -154,10 +154,6 @@ FIXED: dict[str, Fixed] = {
     "dispatch.module_us": Fixed(value=5.0, meaning="the call of a module's forward"),
     "dispatch.launch_us": Fixed(value=5.0, meaning="each further kernel of an operator"),
     "dispatch.compiled_us": Fixed(value=5.0, meaning="a kernel of a compiled graph"),
-    "error.known_device": Fixed(
-        value=0.2, meaning="relative error that four of five rows stay within; docs/accuracy.md"),
-    "error.other_device": Fixed(
-        value=0.3, meaning="the same for a device of which nothing was measured"),
     "error.other_kernels": Fixed(
         value=0.4, meaning="the same for kernels that no set holds, such as float32 convolutions"),
     "error.launch": Fixed(

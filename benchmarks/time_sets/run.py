@@ -19,18 +19,25 @@ from benchmarks.time_sets.tracing import trace_of
 from torchgauge.devices import find_device
 from torchgauge.estimate.time.gpu import predict
 from torchgauge.estimate.time.gpu.device_model import model_of
-from torchgauge.facts.trace import Trace
+from torchgauge.facts.trace import Phase, Trace
 
 
 def predicted(case: TimeCase, trace: Trace) -> Result:
     """Return the time of a case: that of its step, and of asking the driver for memory."""
     model = model_of(find_device(case.gpu), case.scenario)
     prediction = predict(trace, model, compiled=case.compiled)
-    milliseconds = prediction.total_seconds * 1e3
+    by_phase = prediction.phase_seconds()
+    forward = sum(by_phase.get(phase, 0.0) for phase in (Phase.FORWARD, Phase.LOSS)) * 1e3
+    asking = 0.0
     if case.empties_cache:
         per_gib = model.coefficients["driver.allocation_ms_per_gib"]
-        milliseconds += per_gib * fresh_bytes(trace) / 2**30
-    return Result(case=case, predicted_ms=milliseconds, stated_error=prediction.error)
+        asking = per_gib * fresh_bytes(trace) / 2**30
+    return Result(
+        case=case,
+        predicted_ms=prediction.total_seconds * 1e3 + asking,
+        stated_error=prediction.error,
+        forward_ms=forward + asking,
+    )
 
 
 def results(

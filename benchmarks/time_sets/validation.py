@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import torch
 
-from benchmarks.time_sets.features import Table
-from benchmarks.time_sets.fit import Fit
+from benchmarks.time_sets.intervals import deviation, stated
+from benchmarks.time_sets.left_out import Predicted
 
 FILE = Path(__file__).with_name("agreement.csv")
-FOLDS = 5
-FITTED, FAMILIES, DEVICE = "fitted", "families left out", "device left out"
-_SHARE = 0.8
-"""Of the rows that an uncertainty covers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,99 +24,53 @@ class Agreement:
     left_out: str = ""
     rows: int
     median: float
-    p80: float
     p90: float
     mean: float
+    bias: float
+    """The median with its sign."""
     spearman: float
+    stated: float
+    """The median of the errors that the predictions state."""
+    covered: float
+    """Share of the rows whose true time is within what their prediction states."""
 
 
-def agreement(fit: Fit, x: torch.Tensor) -> Iterator[Agreement]:
-    """Yield how a fit agrees with the rows that it was made from."""
-    for name, table in fit.tables.items():
-        yield _agreement(name, FITTED, table, fit.errors(table, x))
+def agreements(found: Iterable[Predicted], errors: dict[str, float]) -> Iterator[Agreement]:
+    """Yield how predictions agree with what was measured, set by set."""
+    groups: dict[tuple[str, str, str], list[Predicted]] = {}
+    for item in found:
+        groups.setdefault((item.set, item.fit, item.left_out), []).append(item)
+    for (name, fit, left_out), items in groups.items():
+        error = torch.cat([item.error for item in items])
+        claimed = torch.cat([stated(item, errors) for item in items])
+        inside = torch.cat([deviation(item) for item in items]) <= claimed
+        measured = torch.cat([_speed(item) for item in items])
+        size = error.abs()
+        yield Agreement(
+            set=name,
+            fit=fit,
+            left_out=left_out,
+            rows=len(size),
+            median=float(size.median()),
+            p90=float(size.quantile(0.9)),
+            mean=float(size.mean()),
+            bias=float(error.median()),
+            spearman=_spearman(measured / (1 + error), measured),
+            stated=float(claimed.median()),
+            covered=float(inside.double().mean()),
+        )
 
 
-def validated(fit: Fit) -> Iterator[Agreement]:
-    """Yield how fits without a family, or a device, agree with the rows left out."""
-    for name, error in cross_validated(fit).items():
-        yield _agreement(name, FAMILIES, fit.tables[name], error)
-    a100 = [name for name in fit.devices if name.startswith("A100")]
-    for left in [*([name] for name in fit.devices), *([a100] if len(a100) > 1 else [])]:
-        yield from _without(fit, left)
+def _speed(item: Predicted) -> torch.Tensor:
+    """Return the measured samples per second."""
+    batch = torch.tensor([float(item.table.cases[int(row)].batch) for row in item.rows])
+    return batch / item.table.seconds[item.rows]
 
 
-def cross_validated(fit: Fit) -> dict[str, torch.Tensor]:
-    """Return errors of each set, every family predicted by a fit without it."""
-    found = {name: torch.zeros(len(table.cases)) for name, table in fit.tables.items()}
-    for fold in range(FOLDS):
-        out = {
-            name: torch.tensor([_fold(case.family) == fold for case in table.cases])
-            for name, table in fit.tables.items()
-        }
-        x = fit.run({name: ~mask for name, mask in out.items()})
-        for name, table in fit.tables.items():
-            found[name][out[name]] = fit.errors(table, x)[out[name]]
-    return found
-
-
-def stated_errors(found: Iterable[Agreement]) -> dict[str, float]:
-    """Return the uncertainties that predictions state: what most rows not seen stay within."""
-    rows = list(found)
-    known = max(row.p80 for row in rows if row.fit == FAMILIES)
-    others = [row.p80 for row in rows if row.fit == DEVICE]
-    return {
-        "error.known_device": round(known, 3),
-        "error.other_device": round(max([known, *others]), 3),
-    }
-
-
-def _without(fit: Fit, devices: Sequence[str]) -> Iterator[Agreement]:
-    """Yield how a fit that has not seen a row of some devices predicts them, set by set."""
-    masks = {
-        label: torch.tensor([case.gpu not in devices for case in table.cases])
-        for label, table in fit.tables.items()
-    }
-    x = fit.run(masks)
-    for name, table in fit.tables.items():
-        out = ~masks[name]
-        if bool(out.any()):
-            error = fit.errors(table, x)
-            yield _agreement(name, DEVICE, table, error, out, " and ".join(devices))
-
-
-def _fold(family: str) -> int:
-    return hashlib.sha256(family.encode()).digest()[0] % FOLDS
-
-
-def _agreement(
-    name: str,
-    how: str,
-    table: Table,
-    error: torch.Tensor,
-    mask: torch.Tensor | None = None,
-    left_out: str = "",
-) -> Agreement:
-    keep = torch.ones(len(error), dtype=torch.bool) if mask is None else mask
-    size = error[keep].abs()
-    return Agreement(
-        set=name,
-        fit=how,
-        left_out=left_out,
-        rows=len(size),
-        median=float(size.median()),
-        p80=float(size.quantile(_SHARE)),
-        p90=float(size.quantile(0.9)),
-        mean=float(size.mean()),
-        spearman=_spearman(table, error, keep),
-    )
-
-
-def _spearman(table: Table, error: torch.Tensor, keep: torch.Tensor) -> float:
-    """Return the rank correlation of predicted and measured samples per second."""
-    batch = torch.tensor([float(case.batch) for case in table.cases])
-    measured = (batch / table.seconds)[keep]
-    ranks = torch.stack([_ranks(measured / (1 + error[keep])), _ranks(measured)])
-    return float(torch.corrcoef(ranks)[0, 1])
+def _spearman(first: torch.Tensor, second: torch.Tensor) -> float:
+    """Return the rank correlation."""
+    ranks = torch.stack([_ranks(first), _ranks(second)])
+    return float(torch.corrcoef(ranks)[0, 1]) if len(first) > 1 else 1.0
 
 
 def _ranks(values: torch.Tensor) -> torch.Tensor:
@@ -134,8 +83,9 @@ def _ranks(values: torch.Tensor) -> torch.Tensor:
 def line(row: Agreement) -> str:
     """Write a row for people."""
     return (
-        f"{row.set:24} {row.fit:18} {row.left_out:32} {row.rows:4d} rows  median {row.median:6.1%}"
-        f"  p90 {row.p90:6.1%}  mean {row.mean:6.1%}  Spearman {row.spearman:.4f}"
+        f"{row.set:44} {row.fit:32} {row.left_out:32} {row.rows:4d} rows  median {row.median:6.1%}"
+        f"  p90 {row.p90:6.1%}  mean {row.mean:6.1%}  bias {row.bias:+6.1%}"
+        f"  stated {row.stated:6.1%}  covered {row.covered:4.0%}"
     )
 
 

@@ -38,6 +38,8 @@ class KernelRun:
     """What it would take at the datasheet's rates: arithmetic or memory, whichever is longer."""
     flops: float
     nbytes: float
+    error: float = 0.0
+    """Relative error to expect of its time."""
     waits: tuple[tuple[int, float], ...] = ()
     """What of ``idle`` was the Python of other module calls: their indices, and seconds."""
 

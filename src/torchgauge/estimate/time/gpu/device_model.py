@@ -7,13 +7,41 @@ from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from torchgauge.devices import Device
+from torchgauge.devices.device import Arithmetic
+from torchgauge.devices.evidence import Rate, evidence_of
 from torchgauge.devices.tables import coefficients
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.gpu.rates import arithmetic_of, double_share, rates_of
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.work import Work
 from torchgauge.facts.scenario import Precision, Scenario
 
 Value = TypeVar("Value")
+COMPILED: Final = "compiled"
+ERROR_GROUPS: Final = ("products", "convolutions", "depthwise", "attention", "other")
+"""Kinds of kernels that are predicted equally well."""
+_GROUP_OF: Final = {
+    Kind.MATMUL: "products",
+    Kind.RECURRENT: "products",
+    Kind.CONVOLUTION: "convolutions",
+    Kind.DEPTHWISE: "depthwise",
+    Kind.ATTENTION: "attention",
+}
+_MEASURED: Final = (Arithmetic.FP16, Arithmetic.BF16, Arithmetic.TF32)
+
+
+def error_group(kind: Kind) -> str:
+    """Return which of ``ERROR_GROUPS`` a kernel is of."""
+    return _GROUP_OF.get(kind, "other")
+
+
+def rate_of(kind: Kind, arithmetic: Arithmetic) -> Rate:
+    """Return the rate of the device that a kernel's time goes with."""
+    if kind is Kind.DEPTHWISE:
+        return Rate.VECTOR
+    if kind not in _GROUP_OF:
+        return Rate.BANDWIDTH
+    return Rate.VECTOR if arithmetic is Arithmetic.FP32 else Rate.TENSOR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +73,21 @@ class DeviceModel:
             self._rates[key] = found
         return found
 
+    def error_of(self, work: Work) -> float:
+        """Return the relative error to expect of a kernel's time.
+
+        By the evidence of the rate that it goes with and by its kind; more where no set of
+        measurements holds such kernels: convolutions in float32, products of 8 bits or float64.
+        """
+        arithmetic = arithmetic_of(work, self.device, tf32_matmul=self.tf32_matmul)
+        group, c = error_group(work.kind), self.coefficients
+        evidence = evidence_of(self.device, rate_of(work.kind, arithmetic), c)
+        found = c[f"error.{evidence}.{group}"]
+        is_plain = arithmetic is Arithmetic.FP32 and not work.is_convolution
+        if group != "other" and not (is_plain or arithmetic in _MEASURED):
+            return max(found, c["error.other_kernels"])
+        return found
+
     def roof_seconds(self, work: Work) -> float:
         """Return the least time that the datasheet's rates allow for a kernel."""
         arithmetic = arithmetic_of(work, self.device, tf32_matmul=self.tf32_matmul)
@@ -61,9 +104,6 @@ class DeviceModel:
 def model_of(device: Device, scenario: Scenario) -> DeviceModel:
     """Return the device as a scenario runs it."""
     return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
-
-
-COMPILED: Final = "compiled"
 
 
 def of_compiled(c: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -14,24 +14,10 @@ from torchgauge.devices.device import Arithmetic
 from torchgauge.estimate.time.gpu.device_model import DeviceModel, of_compiled
 from torchgauge.estimate.time.gpu.fusion import fused
 from torchgauge.estimate.time.gpu.timeline import Issue, dispatch_seconds, kernels_on_gpu, run
-from torchgauge.estimate.time.kernels.kinds import Kind
-from torchgauge.estimate.time.prediction import KernelRun, Prediction
+from torchgauge.estimate.time.prediction import Prediction
 from torchgauge.estimate.time.steady import is_first_step_only, is_on_host
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
 from torchgauge.facts.trace import Trace
-
-_PRODUCTS = (Kind.MATMUL, Kind.CONVOLUTION, Kind.DEPTHWISE, Kind.ATTENTION)
-_HALF = ("float16", "bfloat16")
-
-
-def _is_unmeasured(kernel: KernelRun) -> bool:
-    """Return whether no set of measurements holds such kernels.
-
-    Those are convolutions in float32, and products of 8-bit numbers or of float64.
-    """
-    if kernel.kind in (Kind.CONVOLUTION, Kind.DEPTHWISE):
-        return kernel.dtype not in _HALF
-    return kernel.kind in _PRODUCTS and kernel.dtype not in (*_HALF, "float32")
 
 
 def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Prediction:
@@ -52,33 +38,25 @@ def predict(trace: Trace, model: DeviceModel, *, compiled: bool = False) -> Pred
         cpu_seconds=sum(issue.dispatch_seconds for issue in issues),
         peak_flops_per_second=model.device.peak_rate(_arithmetic(trace)),
     )
-    return replace(found, error=_error(found, model))
+    return replace(found, error=_error(found, model, compiled=compiled))
 
 
 def _arithmetic(trace: Trace) -> Arithmetic:
     return Arithmetic(arithmetic_of(trace.scenario.precision, dtypes_of(trace)))
 
 
-def _error(prediction: Prediction, model: DeviceModel) -> float:
+def _error(prediction: Prediction, model: DeviceModel, *, compiled: bool) -> float:
     """Return the relative error that four of five published measurements stay within.
 
-    It is wider where no measurement of the device, of such kernels, or of what else bounds the
-    step, was at hand: the mean over the step, by time.
+    The mean over the step, by time, of its kernels' and of waiting for the CPU.
     """
-    c = model.coefficients
-    shares = prediction.bound_by()
-    if not sum(shares.values()):
+    c, total = model.coefficients, prediction.total_seconds
+    if not total:
         return c["error.launch"]
-    known = f"{model.device.name}.bandwidth" in c
-    measured = c["error.known_device" if known else "error.other_device"]
-    unmeasured = sum(k.seconds for k in prediction.kernels if _is_unmeasured(k))
-    new = unmeasured / prediction.total_seconds
-    kernels = max(0.0, 1.0 - shares["launch"] - new)
-    return (
-        kernels * measured
-        + new * c["error.other_kernels"]
-        + (1.0 - kernels - new) * c["error.launch"]
-    )
+    running = sum(kernel.seconds for kernel in prediction.kernels)
+    found = sum(kernel.error * kernel.seconds for kernel in prediction.kernels)
+    factor = c["error.compiled"] if compiled else 1.0
+    return (factor * found + c["error.launch"] * (total - running)) / total
 
 
 def _eager(trace: Trace, model: DeviceModel) -> Iterator[Issue]:

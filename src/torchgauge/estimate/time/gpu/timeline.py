@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torchgauge.estimate.compute.formulas.arguments import argument
-from torchgauge.estimate.time.gpu.cost import kernel_time
+from torchgauge.estimate.time.gpu.cost import KernelTime, kernel_time
 from torchgauge.estimate.time.gpu.device_model import DeviceModel
 from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.estimate.time.kernels.operators import kernels_of
@@ -57,14 +57,14 @@ def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
     """Yield the kernels of a step in order, with their times."""
     cpu = gpu = 0.0
     launch_latency = model.coefficients["launch.latency_us"] * _MICROSECOND
-    known: dict[Work, tuple[float, float, float, float]] = {}
+    known: dict[Work, tuple[KernelTime, float, float]] = {}
     for issue in issues:
         cpu += issue.dispatch_seconds
         for work in issue.works:
             times = known.get(work)
             if times is None:
                 times = known[work] = _times(work, model)
-            compute, memory, launch, total = times
+            time, roof, error = times
             ready = cpu + launch_latency
             start = max(gpu, ready)
             yield KernelRun(
@@ -76,21 +76,23 @@ def run(issues: Iterable[Issue], model: DeviceModel) -> Iterator[KernelRun]:
                 phase=issue.op.phase,
                 issued=cpu,
                 start=start,
-                end=start + total,
+                end=start + time.total,
                 idle=start - gpu,
-                compute_seconds=compute,
-                memory_seconds=memory,
-                launch_seconds=launch,
-                roof_seconds=model.roof_seconds(work),
+                compute_seconds=time.compute,
+                memory_seconds=time.memory,
+                launch_seconds=time.launch,
+                roof_seconds=roof,
+                error=error,
                 flops=work.flops,
                 nbytes=work.nbytes,
             )
-            gpu = start + total
+            gpu = start + time.total
 
 
-def _times(work: Work, model: DeviceModel) -> tuple[float, float, float, float]:
-    found = kernel_time(work.kind, work, model.rates(work), model.coefficients)
-    return float(found.compute), float(found.memory), float(found.launch), float(found.total)
+def _times(work: Work, model: DeviceModel) -> tuple[KernelTime, float, float]:
+    """Return a kernel's time, the least that the datasheet allows, and the error to expect."""
+    time = kernel_time(work.kind, work, model.rates(work), model.coefficients)
+    return time, model.roof_seconds(work), model.error_of(work)
 
 
 def dispatch_seconds(

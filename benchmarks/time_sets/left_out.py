@@ -1,0 +1,129 @@
+"""Predictions of rows that a fit has not seen: families, devices and architectures left out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.time_sets.features import Table
+from benchmarks.time_sets.fit import Fit
+from torchgauge.devices import Device, find_device
+from torchgauge.devices.device import Arithmetic
+from torchgauge.devices.evidence import Evidence, Rate, evidence_of
+from torchgauge.devices.power import family_of
+from torchgauge.estimate.time.gpu.device_model import ERROR_GROUPS, error_group, rate_of
+
+FITTED, FAMILIES, DEVICE, KIN = (
+    "fitted", "families left out", "device left out", "device and its siblings left out",
+)  # fmt: skip
+FOLDS = 5
+COLUMNS = [(evidence, group) for evidence in Evidence for group in ERROR_GROUPS]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """Some rows of a set, predicted by one fit. Errors are shares, not percent."""
+
+    set: str
+    fit: str
+    left_out: str = ""
+    table: Table
+    rows: torch.Tensor
+    """Which rows of the table: indices."""
+    error: torch.Tensor
+    """Predicted ÷ measured − 1."""
+    shares: torch.Tensor
+    """``[rows, COLUMNS]``: of the step's time, by evidence of the rate and kind of kernel."""
+
+
+def fitted(fit: Fit, x: torch.Tensor) -> Iterator[Predicted]:
+    """Yield the rows that a fit was made from."""
+    for name in fit.tables:
+        yield _predicted(fit, x, name, FITTED)
+
+
+def left_out(fit: Fit) -> Iterator[Predicted]:
+    """Yield each row as predicted by fits without its family, its device, and its device's kin."""
+    yield from _families(fit)
+    kin: dict[str, list[str]] = {}
+    for name in fit.devices:
+        kin.setdefault(family_of(find_device(name)), []).append(name)
+    for members in kin.values():
+        if len(members) > 1:
+            for name in members:
+                yield from _without(fit, DEVICE, [name])
+        yield from _without(fit, KIN, members)
+
+
+def _families(fit: Fit) -> Iterator[Predicted]:
+    folds = {
+        name: torch.tensor([_fold(case.family) for case in table.cases])
+        for name, table in fit.tables.items()
+    }
+    for fold in range(FOLDS):
+        x = fit.run({name: places != fold for name, places in folds.items()})
+        for name, places in folds.items():
+            if bool((places == fold).any()):
+                yield _predicted(fit, x, name, FAMILIES, places == fold)
+
+
+def _without(fit: Fit, how: str, devices: Collection[str]) -> Iterator[Predicted]:
+    out = {
+        name: torch.tensor([case.gpu in devices for case in table.cases])
+        for name, table in fit.tables.items()
+    }
+    x = fit.run({name: ~mask for name, mask in out.items()})
+    for name, mask in out.items():
+        if bool(mask.any()):
+            yield _predicted(fit, x, name, how, mask, devices)
+
+
+def _predicted(
+    fit: Fit,
+    x: torch.Tensor,
+    name: str,
+    how: str,
+    mask: torch.Tensor | None = None,
+    without: Collection[str] = (),
+) -> Predicted:
+    table = fit.tables[name]
+    rows = torch.arange(len(table.cases)) if mask is None else mask.nonzero()[:, 0]
+    with torch.no_grad():
+        c = fit.values(x, without)
+        total = fit.predict(table, c)
+        shares = _shares(fit, table, c) / total[:, None]
+    return Predicted(
+        set=name,
+        fit=how,
+        left_out=" and ".join(without),
+        table=table,
+        rows=rows,
+        error=(total / table.seconds - 1)[rows],
+        shares=shares[rows],
+    )
+
+
+def _shares(fit: Fit, table: Table, c: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """Return the seconds of each case by evidence and kind of kernel."""
+    found = torch.zeros(len(table.cases), len(COLUMNS))
+    numbers = {name: float(value) for name, value in c.items()}
+    evidence = {
+        (device, rate): evidence_of(device, rate, numbers)
+        for device, _, _ in table.rates
+        for rate in Rate
+    }
+    for group, seconds in fit.times(table, c):
+        columns = torch.tensor([
+            COLUMNS.index((evidence[device, rate_of(group.kind, arithmetic)],
+                           error_group(group.kind)))
+            for device, arithmetic, _ in table.rates
+        ])  # fmt: skip
+        found.index_put_((group.case, columns[group.rate]), seconds, accumulate=True)
+    return found
+
+
+def _fold(family: str) -> int:
+    return hashlib.sha256(family.encode()).digest()[0] % FOLDS
