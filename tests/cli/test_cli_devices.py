@@ -12,7 +12,7 @@ import pytest
 
 from torchgauge.cli.main import main
 from torchgauge.devices import Device, all_devices
-from torchgauge.devices.local import LocalGpu
+from torchgauge.devices.catalog import LocalGpu
 from torchgauge.trace import local_gpus as reader
 
 FAKE_OUTPUT = (

@@ -383,9 +383,10 @@ def test_a_missing_file_in_the_variable_is_an_error(monkeypatch):
 # ---------------------------------------------------------------------------- the package
 
 
-def test_the_documented_example_is_right(own):
+def test_the_documented_examples_are_right(own):
     page = Path(__file__).parents[2] / "docs" / "devices.md"
-    example = page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0]
+    parts = page.read_text(encoding="utf-8").split("```toml\n")[1:]
+    example = "\n".join(part.split("```")[0] for part in parts)
     names = [entry["name"] for entry in tomllib.loads(example)["device"]]
     own(example)
     assert [find_device(name).name for name in names] == names

@@ -1,20 +1,79 @@
-"""Watts per FLOP, compared with the boards of the catalogue."""
+"""Watts per multiprocessor and clock, compared with the boards of the catalogue."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from torchgauge.devices import find_device
+from torchgauge.devices import all_devices, find_device
 from torchgauge.devices.device import Arithmetic
-from torchgauge.devices.power import _siblings, headroom
+from torchgauge.devices.power import (
+    _most_per_clock,
+    _watts_of_family,
+    family_of,
+    headroom,
+    share_of_full_rate,
+)
 from torchgauge.devices.user_file import VARIABLE
 
 
-def test_a_board_with_little_power_for_its_rate() -> None:
-    assert headroom(find_device("T4"), Arithmetic.FP32) < 0.6
-    assert headroom(find_device("RTX 2080"), Arithmetic.FP32) == pytest.approx(1.0, abs=0.1)
+@pytest.mark.parametrize("name", ["T4", "L4", "A10", "RTX PRO 6000 Blackwell Max-Q"])
+@pytest.mark.parametrize("arithmetic", [Arithmetic.FP32, Arithmetic.FP16])
+def test_a_board_with_little_power_for_its_rate(name: str, arithmetic: Arithmetic) -> None:
+    assert headroom(find_device(name), arithmetic) < 0.6
+
+
+@pytest.mark.parametrize("name", ["RTX 2080", "RTX 3080 10GB", "A100-SXM-80GB", "H100-SXM"])
+@pytest.mark.parametrize("arithmetic", [Arithmetic.FP32, Arithmetic.FP16])
+def test_an_ordinary_board(name: str, arithmetic: Arithmetic) -> None:
+    assert headroom(find_device(name), arithmetic) == pytest.approx(1.0, abs=0.1)
+
+
+def test_halved_tensor_cores_need_half_of_the_watts_per_clock() -> None:
+    whole = find_device("RTX A5000")
+    rate = whole.fp16_flops_per_second
+    assert rate is not None
+    halved = replace(whole, fp16_flops_per_second=rate / 2)
+    assert share_of_full_rate(halved, Arithmetic.FP16) == pytest.approx(0.5, rel=0.05)
+    few = replace(halved, tdp_watts=100)
+    assert headroom(few, Arithmetic.FP16) == pytest.approx(
+        2 * headroom(replace(whole, tdp_watts=100), Arithmetic.FP16), rel=0.05
+    )
+    assert headroom(few, Arithmetic.FP32) == headroom(
+        replace(whole, tdp_watts=100), Arithmetic.FP32
+    )
+
+
+def test_the_format_does_not_matter_where_no_core_is_halved() -> None:
+    """Half-precision rates of other chips once made a P100 slower in fp16 than in fp32."""
+    for device in all_devices():
+        if (
+            device.fp16_flops_per_second is None
+            or share_of_full_rate(device, Arithmetic.FP16) < 0.9
+        ):
+            continue
+        whole = headroom(device, Arithmetic.FP32)
+        assert headroom(device, Arithmetic.FP16) >= 0.99 * whole, device.name
+
+
+def test_a_device_on_a_board_with_others_has_its_part_of_the_watts() -> None:
+    boards = {"K80": 300, "M60": 300, "A16": 250, "MI250": 500, "MI250X": 500}
+    for name, watts in boards.items():
+        of_one = find_device(name).tdp_watts
+        assert of_one is not None
+        assert of_one <= watts / 2
+
+
+@pytest.mark.parametrize("field", ["tdp_watts", "sm_count", "boost_clock_hz"])
+def test_without_a_figure_nothing_is_taken_off(field: str) -> None:
+    assert headroom(replace(find_device("T4"), **{field: None}), Arithmetic.FP32) == 1.0
+
+
+def test_a_family_is_one_of_the_same_multiprocessors() -> None:
+    assert family_of(find_device("A100-SXM-80GB")) != family_of(find_device("RTX 3090"))
+    assert family_of(find_device("P100-PCIe-16GB")) != family_of(find_device("P40"))
 
 
 def test_devices_of_the_user_do_not_change_that_of_others(
@@ -29,6 +88,7 @@ def test_devices_of_the_user_do_not_change_that_of_others(
     )
     path.write_text("\n".join(boards))
     monkeypatch.setenv(VARIABLE, str(path))
-    _siblings.cache_clear()
+    _watts_of_family.cache_clear()
+    _most_per_clock.cache_clear()
     assert find_device("Own 1").tdp_watts == 9000
     assert headroom(t4, Arithmetic.FP32) == before

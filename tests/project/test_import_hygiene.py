@@ -21,7 +21,7 @@ LIGHT = [
     "for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
     "    importlib.import_module(module.name)",
     "import torchgauge; torchgauge.devices.find_device('T4')",
-    "import torchgauge.devices.local",
+    "import torchgauge.devices.catalog",
     "import os; os.environ['PATH'] = ''\n"
     "from torchgauge.trace import local_gpus; local_gpus._NODES = (); local_gpus.local_gpus()",
     "from torchgauge.cli.main import main\ntry:\n    main(['--help'])\nexcept SystemExit: pass",

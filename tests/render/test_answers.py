@@ -9,8 +9,8 @@ import pytest
 from rich.cells import cell_len
 
 from torchgauge.devices import Device
+from torchgauge.devices.catalog import LocalGpu
 from torchgauge.devices.device import Kind
-from torchgauge.devices.local import LocalGpu
 from torchgauge.environment.facts import (
     Check,
     Facts,

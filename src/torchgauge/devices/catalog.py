@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -52,6 +53,28 @@ def find_device(name: str, *, memory_bytes: int | None = None) -> Device:
     'RTX 4090'
     """
     return find_among(name, all_devices(), memory_bytes=memory_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalGpu:
+    """A GPU of this machine as its driver reports it."""
+
+    index: int
+    name: str
+    total_bytes: int
+    """All its memory; ``nvidia-smi`` counts some that a program does not get."""
+    free_bytes: int | None
+    """What nobody uses now, ``None`` where that cannot be read."""
+    read_with: str
+    """``nvidia-smi``, or the part of torch that was asked."""
+
+    @property
+    def device(self) -> Device | None:
+        """Return its row of the catalogue, ``None`` if it has none."""
+        try:
+            return find_device(self.name, memory_bytes=self.total_bytes)
+        except DeviceError:
+            return None
 
 
 def search_devices(text: str) -> tuple[Device, ...]:

@@ -11,6 +11,8 @@ from torchgauge.devices.device import MINIMUM_CAPABILITY, Arithmetic, Device, Ki
 from torchgauge.devices.usable import derive_usable, memory_class
 
 GIB = 1 << 30
+MEASURED = "measured_"
+"""How the fields begin that a user's own measurements fill; no shipped row has them."""
 
 
 class FieldError(ValueError):
@@ -71,10 +73,12 @@ def _complete(values: dict[str, Any], lacks: set[Arithmetic], base: Device | Non
 
 
 def _fields_of(base: Device) -> dict[str, Any]:
-    """Return what a device based on another takes over: all but its names."""
-    found = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
-    for own in ("name", "aliases", "lacks"):
-        del found[own]
+    """Return what a device based on another takes over: all but names and measurements."""
+    found = {
+        field.name: getattr(base, field.name)
+        for field in dataclasses.fields(base)
+        if field.name not in ("name", "aliases", "lacks") and not field.name.startswith(MEASURED)
+    }
     found["sources"] = (f"based on {base.name}", *base.sources)
     return found
 
@@ -167,6 +171,11 @@ FIELDS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "boost_mhz": ("boost_clock_hz", _scaled(1e6)),
     "l2_mib": ("l2_bytes", _whole(1 << 20)),
     **{key: (rate_field(arithmetic), _scaled(1e12)) for key, arithmetic in _RATES.items()},
+    **{
+        f"{MEASURED}{item}_tflops": (f"{MEASURED}{rate_field(item)}", _scaled(1e12))
+        for item in (Arithmetic.FP32, Arithmetic.FP16, Arithmetic.BF16)
+    },
+    f"{MEASURED}bandwidth_gb_s": (f"{MEASURED}bandwidth_bytes_per_second", _scaled(1e9)),
     "derived": ("derived", _texts),
     "tdp_watts": ("tdp_watts", _scaled(1.0)),
     "unified_memory": ("unified_memory", _truth),

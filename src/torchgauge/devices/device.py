@@ -84,6 +84,7 @@ MINIMUM_CAPABILITY: Mapping[Arithmetic, tuple[int, int]] = {
 Source: NVIDIA, CUDA C++ Programming Guide, "Compute Capabilities" (throughput of native
 arithmetic instructions; tensor-core types by version) and PTX ISA, ``mma`` and ``dp4a``.
 """
+_VOLTA = (7, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +133,30 @@ class Device:
     """Where the numbers come from; a part that begins with a field's name is about that field."""
     read_on: date | None = None
     """When the sources were read."""
+    measured_fp32_flops_per_second: float | None = None
+    """What a large float32 product reached on the user's own board, TF32 off; here and below."""
+    measured_fp16_flops_per_second: float | None = None
+    measured_bf16_flops_per_second: float | None = None
+    measured_bandwidth_bytes_per_second: float | None = None
+    """What a copy reached: bytes read and bytes written."""
 
     @property
     def usable_is_measured(self) -> bool:
         """Whether a driver was seen to report ``usable_memory_bytes``."""
         return "usable_memory_bytes" not in self.derived
+
+    @property
+    def has_tensor_cores(self) -> bool:
+        """Return whether products in half precision have cores of their own.
+
+        NVIDIA's have them from Volta on, but for the GTX 16, whose float16 runs at twice the rate
+        of float32 (NVIDIA, GeForce GTX 1660 Ti).
+        """
+        if self.compute_capability is None:
+            return True
+        fp16, fp32 = self.fp16_flops_per_second or 0.0, self.fp32_flops_per_second or 0.0
+        is_gtx_16 = self.compute_capability == (7, 5) and fp16 < 3 * fp32
+        return self.compute_capability >= _VOLTA and not is_gtx_16
 
     def peak_rate(self, arithmetic: str) -> float | None:
         """Return the peak dense operations per second, ``None`` if lacking or not known.
@@ -146,6 +166,20 @@ class Device:
         """
         rate: float | None = getattr(self, rate_field(arithmetic))
         return rate
+
+    def measured_rate(self, arithmetic: Arithmetic) -> float | None:
+        """Return what a large product reaches by the user's measurement, ``None`` without one.
+
+        The formats of the tensor cores stand to each other as the datasheet says.
+        """
+        fp16, bf16 = self.measured_fp16_flops_per_second, self.measured_bf16_flops_per_second
+        if arithmetic is Arithmetic.FP32:
+            return self.measured_fp32_flops_per_second
+        if arithmetic is Arithmetic.BF16 and bf16 is not None:
+            return bf16
+        known, of = (fp16, Arithmetic.FP16) if fp16 is not None else (bf16, Arithmetic.BF16)
+        peak, reference = self.peak_rate(arithmetic), self.peak_rate(of)
+        return known * peak / reference if known and peak and reference else None
 
     def supports(self, precision: str) -> Support:
         """Return whether the hardware computes in a precision, and what to take if not.

@@ -1,45 +1,94 @@
-"""How much power a board has for its rate, compared with the other boards of its architecture."""
+"""How much power a board has for what it computes, compared with the other boards of its family."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from statistics import median
+from typing import Final
 
 from torchgauge.devices.catalog import built_in
 from torchgauge.devices.device import Arithmetic, Device, Kind
 
+_WITH_ITS_OWN_COOLING: Final = (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER)
+"""Laptops state several limits, and an embedded board's covers its processor."""
+
 
 def headroom(device: Device, arithmetic: Arithmetic) -> float:
-    """Return the watts per FLOP as a share of those of its siblings, at most 1.
+    """Return the watts that a board has for an arithmetic, of those of its family, at most 1.
+
+    Watts are per multiprocessor and clock. Tensor cores that the maker halved (GeForce) need as
+    many watts per FLOP as whole ones, and so half of them per clock. The sustained rate goes with
+    a power of this share, the coefficient ``power``. Power is clock × voltage² (Mei et al., arXiv
+    1610.01784); if the voltage fell with the clock, that power would be a third. It does not fall
+    so far: an L4 with 0.4 of the watts reaches half of the rate of its siblings, and so do an A10
+    and an RTX PRO 6000 Max-Q with 0.5 of them (the sets of ``docs/accuracy.md``).
 
     >>> from torchgauge.devices import find_device
     >>> headroom(find_device("T4"), Arithmetic.FP32) < 0.6
     True
     """
-    own = _watts_per_flop(device, arithmetic)
-    others = _siblings(device.architecture, arithmetic, device.kind is Kind.CONSUMER)
-    return 1.0 if own is None or others is None else min(1.0, own / others)
+    own, others = _watts(device), _watts_of_family(family_of(device))
+    if own is None or others is None:
+        return 1.0
+    return min(1.0, own / (others * share_of_full_rate(device, arithmetic)))
 
 
-def _watts_per_flop(device: Device, arithmetic: Arithmetic) -> float | None:
-    peak = device.peak_rate(arithmetic)
-    return device.tdp_watts / peak if peak and device.tdp_watts else None
+def family_of(device: Device) -> str:
+    """Return the name of the chips with the same multiprocessors.
+
+    >>> from torchgauge.devices import find_device
+    >>> family_of(find_device("RTX A6000")), family_of(find_device("MI250"))
+    ('8.6', 'CDNA 2.0')
+    """
+    found = device.compute_capability
+    return device.architecture if found is None else f"{found[0]}.{found[1]}"
+
+
+def share_of_full_rate(device: Device, arithmetic: Arithmetic) -> float:
+    """Return the FLOPs per clock of a board's cores, of the most that its family has.
+
+    >>> from torchgauge.devices import find_device
+    >>> round(share_of_full_rate(find_device("RTX 3090"), Arithmetic.FP16), 1)
+    0.5
+    """
+    own, most = _per_clock(device, arithmetic), _most_per_clock(family_of(device), arithmetic)
+    return 1.0 if own is None or most is None else min(1.0, own / most)
+
+
+def _clocks(device: Device) -> float | None:
+    """Return the clocks of all multiprocessors in a second."""
+    return (device.sm_count or 0) * (device.boost_clock_hz or 0.0) or None
+
+
+def _watts(device: Device) -> float | None:
+    clocks = _clocks(device)
+    return device.tdp_watts / clocks if clocks and device.tdp_watts else None
+
+
+def _per_clock(device: Device, arithmetic: Arithmetic) -> float | None:
+    clocks, peak = _clocks(device), device.peak_rate(arithmetic)
+    return peak / clocks if clocks and peak else None
 
 
 @cache
-def _siblings(architecture: str, arithmetic: Arithmetic, consumer: bool) -> float | None:
-    """Return the median watts per FLOP of an architecture, without laptops and small boards.
+def _watts_of_family(family: str) -> float | None:
+    return median(found) if (found := _known(_watts(item) for item in _boards(family))) else None
 
-    Tensor cores of consumer boards run at half rate, so only those are compared with each other.
-    """
-    if not architecture:
-        return None
-    apart = arithmetic is not Arithmetic.FP32
-    watts = [
-        _watts_per_flop(device, arithmetic)
+
+@cache
+def _most_per_clock(family: str, arithmetic: Arithmetic) -> float | None:
+    found = _known(_per_clock(item, arithmetic) for item in _boards(family))
+    return max(found, default=None)
+
+
+def _boards(family: str) -> list[Device]:
+    return [
+        device
         for device in built_in()
-        if device.architecture == architecture
-        and device.kind in (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER)
-        and (not apart or (device.kind is Kind.CONSUMER) == consumer)
+        if family and family_of(device) == family and device.kind in _WITH_ITS_OWN_COOLING
     ]
-    return median(known) if (known := [value for value in watts if value is not None]) else None
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
-from torchgauge.devices.device import Kind
+from torchgauge.devices.device import Device, Kind
 
 
 class MemoryClass(StrEnum):
@@ -46,6 +46,16 @@ def memory_class(*, vendor: str, kind: Kind, memory_type: str, unified: bool) ->
         return MemoryClass.HBM
     in_line = kind is Kind.DATACENTER and not memory_type.startswith("GDDR7")
     return MemoryClass.GDDR_ECC if in_line else MemoryClass.GDDR
+
+
+def class_of(device: Device) -> MemoryClass:
+    """Return the class that a device of the list belongs to."""
+    return memory_class(
+        vendor=device.vendor,
+        kind=device.kind,
+        memory_type=device.memory_type,
+        unified=device.unified_memory,
+    )
 
 
 def derive_usable(memory_bytes: int, found: MemoryClass) -> int:

@@ -10,12 +10,14 @@
 
 from __future__ import annotations
 
+import json
+import re
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torchgauge.devices.decode import FieldError, decode
+from torchgauge.devices.decode import MEASURED, FieldError, decode
 from torchgauge.devices.device import Device
 from torchgauge.devices.paths import home_file, missing, named_file
 from torchgauge.errors import DeviceError
@@ -26,6 +28,8 @@ USER_FILE = "torchgauge-devices.toml"
 """The file in the working directory."""
 HOME_FILE = ".config/torchgauge/devices.toml"
 """The file in the home directory."""
+
+_NOTE = "# measured "
 
 Find = Callable[[str, list[Device]], Device]
 """Finds the device that ``based_on`` names, among those read so far and the built-in ones."""
@@ -89,3 +93,50 @@ def _device(path: Path, number: int, entry: Any, find: Find, earlier: list[Devic
         raise DeviceError(f"{label}: {error}", hint="see docs/devices.md") from error
     except DeviceError as error:
         raise DeviceError(f"{label}: based_on: {error.message}", hint=error.hint) from error
+
+
+def keep_measured(device: Device, fields: Mapping[str, float], note: str) -> Path:
+    """Write what was measured of a device into the file that has it, else the one in the home.
+
+    Args:
+        device: the row that the measured one is based on.
+        fields: names as in the file, and their values; they take the place of earlier ones.
+        note: when and with what they were measured.
+
+    Raises:
+        DeviceError: there is no file to write, or it cannot be written.
+    """
+    path = _file_of(device)
+    try:
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(_with_measured(text, device.name, fields, note), encoding="utf-8")
+    except OSError as error:
+        raise DeviceError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def _file_of(device: Device) -> Path:
+    for path in _paths():
+        for entry in tomllib.loads(path.read_text(encoding="utf-8")).get("device", []):
+            if entry["name"].casefold() == device.name.casefold():
+                return path
+    own = named_file(VARIABLE) or home_file(HOME_FILE)
+    if own is None:
+        raise DeviceError("there is no home directory to write to", hint=f"set {VARIABLE}")
+    return own
+
+
+def _with_measured(text: str, name: str, fields: Mapping[str, float], note: str) -> str:
+    """Return a file's text with a device's measured fields; all else stays as it is written."""
+    lines = "".join(f"{key} = {value:.4g}\n" for key, value in fields.items())
+    added = f"{_NOTE}{note}\n{lines}"
+    parts = re.split(r"(?m)^(?=\[\[device\]\])", text)
+    for index, part in enumerate(parts):
+        entries = tomllib.loads(part).get("device", [])
+        if entries and entries[0]["name"].casefold() == name.casefold():
+            own = [line for line in part.splitlines() if not line.startswith((MEASURED, _NOTE))]
+            parts[index] = "\n".join(own).rstrip() + f"\n{added}\n"
+            return "".join(parts).rstrip() + "\n"
+    begin = f"{text.rstrip()}\n\n" if text.strip() else ""
+    return f"{begin}[[device]]\nname = {json.dumps(name)}\nbased_on = {json.dumps(name)}\n{added}"

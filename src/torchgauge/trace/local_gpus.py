@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from torchgauge.devices.local import LocalGpu
+from torchgauge.devices.catalog import LocalGpu
 
 _QUERY = ["--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits"]
 _NODES = ("/dev/kfd", "/dev/nvhost-gpu", "/dev/nvgpu", "/dev/nvmap", "/dev/nvidiactl", "/dev/dxg")

@@ -6,8 +6,9 @@ import argparse
 import sys
 
 from torchgauge.cli import output
-from torchgauge.devices import Device, all_devices, search_devices
-from torchgauge.devices.user_file import USER_FILE
+from torchgauge.cli.progress import Progress
+from torchgauge.devices import Device, all_devices, find_device, search_devices
+from torchgauge.devices.user_file import USER_FILE, keep_measured
 from torchgauge.errors import DeviceError, InDoubt, UsageError
 
 
@@ -18,6 +19,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="SEARCH",
         help="words that the name, maker, kind or architecture must have, or a device's name",
+    )
+    parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="time matrix products and a copy on this machine's CUDA GPU (15 seconds) and keep "
+        "them for predictions, in ~/.config/torchgauge/devices.toml or your own file",
     )
     output.add_output_options(
         parser,
@@ -34,6 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
         InDoubt: with ``--strict``, for figures given by a rule.
     """
     target = output.chosen_output(arguments)
+    if arguments.measure:
+        return _measure(arguments, target)
     devices = _found(" ".join(arguments.search))
     known = len(all_devices())
     # torch is asked for GPUs only where nvidia-smi is missing, so it is imported late if at all.
@@ -49,6 +58,31 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _measure(arguments: argparse.Namespace, target: output.Output) -> int:
+    """Measure the GPU here and keep what it reaches."""
+    if arguments.search:
+        raise UsageError(
+            "--measure is about the GPU of this machine, and a search was given",
+            hint="torchgauge devices --measure",
+        )
+    from datetime import UTC, datetime
+
+    import torch
+
+    from torchgauge.measure.gpu_rates import CudaMachine, measured_rates
+    from torchgauge.render.pages.devices import MeasuredDevice, measured_page
+
+    with Progress(enabled=not arguments.quiet) as progress:
+        device, fields = measured_rates(CudaMachine(), progress.update)
+    note = f"{datetime.now(UTC):%Y-%m-%d} by torchgauge devices --measure, PyTorch "
+    path = keep_measured(device, fields, note + torch.__version__)
+    shown = MeasuredDevice(device=find_device(device.name), path=str(path))
+    target.deliver(lambda: measured_page(shown), shown.to_json)
+    if arguments.strict:
+        _check_strict((shown.device,))
+    return 0
+
+
 def _found(text: str) -> tuple[Device, ...]:
     if not text.strip():
         return all_devices()
@@ -56,8 +90,6 @@ def _found(text: str) -> tuple[Device, ...]:
     if found:
         return found
     try:
-        from torchgauge.devices import find_device
-
         return (find_device(text),)
     except DeviceError as error:
         raise UsageError(error.message, hint="`torchgauge devices` lists them all") from error

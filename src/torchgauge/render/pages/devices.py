@@ -9,10 +9,10 @@ from datetime import date
 from typing import Any
 
 from torchgauge.devices import Arithmetic, Device
+from torchgauge.devices.catalog import LocalGpu
 from torchgauge.devices.device import rate_field
-from torchgauge.devices.local import LocalGpu
 from torchgauge.render.page import Column, Data, Fact, Facts, Notes, Page, fact, table_of
-from torchgauge.units import format_bytes
+from torchgauge.units import format_bytes, format_percent
 
 UNKNOWN, LACKING, DERIVED = "?", "none", "~"
 
@@ -61,6 +61,38 @@ def devices_page(shown: DeviceList) -> Page:
             _data(shown.devices),
         ),
     )
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredDevice:
+    """What ``torchgauge devices --measure`` shows."""
+
+    device: Device
+    """With what was measured."""
+    path: str
+    """The file that keeps it."""
+
+    def to_json(self) -> str:
+        """Return every field of the device, and the file."""
+        content = {"schema_version": 1, "file": self.path, "device": device_fields(self.device)}
+        return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def measured_page(shown: MeasuredDevice) -> Page:
+    """Return what a GPU was measured to reach, beside its datasheet."""
+    device = shown.device
+    facts = []
+    for arithmetic in (Arithmetic.FP32, Arithmetic.FP16, Arithmetic.BF16):
+        rate, peak = device.measured_rate(arithmetic), device.peak_rate(arithmetic)
+        if rate is not None:
+            share = () if peak is None else (f"{format_percent(rate, peak)} of its datasheet",)
+            facts.append(fact(f"Product in {arithmetic}", f"{rate / 1e12:,.1f} TFLOP/s", *share))
+    copied = device.measured_bandwidth_bytes_per_second
+    if copied is not None:
+        stated = format_percent(copied, device.bandwidth_bytes_per_second)
+        facts.append(fact("Copy", f"{copied / 1e9:,.0f} GB/s", f"{stated} of its datasheet"))
+    facts.append(fact("Kept in", shown.path))
+    return Page(title=("Measured", device.name), blocks=(Facts(facts=tuple(facts)),))
 
 
 def _local(gpu: LocalGpu) -> Fact:

@@ -98,7 +98,7 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
     last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
     """
-    rows, columns = _up(work.rows, 32.0), _up(work.columns, 32.0)
+    rows, columns = _up(work.rows, 8.0), _up(work.columns, 8.0)
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
     flops = (
         2.0 * work.batch * rows * columns * (_up(work.inner, 16.0) + c[f"{name}.prologue"]) * narrow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -28,6 +29,9 @@ _GROUP_OF: Final = {
     Kind.ATTENTION: "attention",
 }
 _MEASURED: Final = (Arithmetic.FP16, Arithmetic.BF16, Arithmetic.TF32)
+
+
+_FLASH_2: Final = (2, 2)
 
 
 def error_group(kind: Kind) -> str:
@@ -102,8 +106,17 @@ class DeviceModel:
 
 
 def model_of(device: Device, scenario: Scenario) -> DeviceModel:
-    """Return the device as a scenario runs it."""
-    return DeviceModel(device=device, tf32_matmul=scenario.precision is Precision.TF32)
+    """Return the device as a scenario runs it.
+
+    Fused attention was of the first generation before PyTorch 2.2 (its release notes).
+    """
+    c = coefficients()
+    numbers = re.match(r"(\d+)\.(\d+)", scenario.torch_release or "")
+    if numbers is not None and (int(numbers[1]), int(numbers[2])) < _FLASH_2:
+        c = {**c, "attention.compute": c["attention.compute"] / c["attention.first"]}
+    return DeviceModel(
+        device=device, coefficients=c, tf32_matmul=scenario.precision is Precision.TF32
+    )
 
 
 def of_compiled(c: Mapping[str, Value]) -> Mapping[str, Value]:

@@ -1,9 +1,8 @@
 """What a device sustains: its datasheet's peaks, less what power and clocks take.
 
 A datasheet's rate is reached at the boost clock. A board that has little power for its rate lowers
-its clock under load: a T4 has half the watts per FLOP of its siblings. The siblings are the other
-devices of the catalogue with that architecture; dynamic power grows with clock × voltage², so the
-clock that a power allows goes with a root of it (coefficient ``power``).
+its clock under load: a T4 has less than half the watts of its siblings for each multiprocessor and
+clock (``devices.power``). A rate that the user measured needs none of this.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Final
 
 from torchgauge.devices import Device
 from torchgauge.devices.device import Arithmetic, Kind
+from torchgauge.devices.evidence import Rate, factor_of
 from torchgauge.devices.power import headroom
 from torchgauge.estimate.time.gpu.cost import Rates
 from torchgauge.estimate.time.kernels.work import Work
@@ -29,20 +29,24 @@ _DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
 """Rate of float64 as a share of float32: boards for data centers, and all others.
 
 Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
+_VOLTA: Final = (7, 0)
 
 
 def arithmetic_of(work: Work, device: Device, *, tf32_matmul: bool) -> Arithmetic:
     """Return in which number format a device multiplies for a kernel.
 
     float32 convolutions take TF32 where the hardware has it, as ``cudnn.allow_tf32`` does by
-    default; matrix products only if the scenario says so.
+    default; matrix products only if the scenario says so. PyTorch asks cuBLAS and cuDNN to
+    accumulate in float32, which NVIDIA's cores for half precision before Volta cannot: there the
+    ordinary ones multiply. (A GTX 1080 Ti takes 2.4 s for such a product of 20,000 × 20,000, 3.3 s
+    in float32 and 75 s where it accumulates in float16: github.com/lakinsm/cuda-half-testing.)
     """
     wanted = _BY_DTYPE.get(work.dtype, Arithmetic.FP32)
     if work.dtype == "float32" and (work.is_convolution or tf32_matmul):
         wanted = Arithmetic.TF32
-    if device.peak_rate(wanted) is None:
-        return Arithmetic.FP32
-    return wanted
+    capability = device.compute_capability
+    can_accumulate = capability is None or capability >= _VOLTA
+    return wanted if device.peak_rate(wanted) is not None and can_accumulate else Arithmetic.FP32
 
 
 def rates_of(
@@ -58,26 +62,16 @@ def rates_of(
     ``is_portable``: by instructions that earlier architectures have too. On Hopper those reach a
     part of the tensor cores' rate (coefficient ``Hopper.portable``).
     """
-    vector_peak = device.fp32_flops_per_second or 0.0
-    vector = (
-        vector_peak
-        * _own(device, "vector", coefficients)
-        * headroom(device, Arithmetic.FP32) ** coefficients["power"]
-    )
+    vector = _sustained(device, Arithmetic.FP32, coefficients)
     compute = vector
     if arithmetic is not Arithmetic.FP32:
-        peak = device.peak_rate(arithmetic) or vector_peak
-        compute = (
-            peak
-            * _own(device, "tensor", coefficients)
-            * headroom(device, arithmetic) ** coefficients["power"]
-        )
+        compute = _sustained(device, arithmetic, coefficients)
         if is_portable:
             compute *= coefficients.get(f"{device.architecture}.portable", 1.0)
     return Rates(
         compute=compute * share,
         vector=vector * share,
-        bandwidth=device.bandwidth_bytes_per_second * _own(device, "bandwidth", coefficients),
+        bandwidth=_bandwidth(device, coefficients),
         cache_bytes=float(device.l2_bytes or 0),
         processors=float(device.sm_count or 1),
         copies_layout=_copied(arithmetic, coefficients),
@@ -93,12 +87,28 @@ def _copied(arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
     ]
 
 
+def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str, float]) -> float:
+    """Return the rate of products that is kept up under load.
+
+    What the user measured is what a large product reaches, so that its own time comes out again.
+    """
+    measured = device.measured_rate(arithmetic)
+    if measured is not None:
+        return measured / coefficients["matmul.compute"]
+    peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
+    is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
+    own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)
+    under_load: float = headroom(device, arithmetic) ** coefficients["power"]
+    return peak * own * under_load
+
+
+def _bandwidth(device: Device, coefficients: Mapping[str, float]) -> float:
+    measured = device.measured_bandwidth_bytes_per_second
+    if measured is not None:
+        return measured / coefficients["elementwise.memory"]
+    return device.bandwidth_bytes_per_second * factor_of(device, Rate.BANDWIDTH, coefficients)
+
+
 def double_share(device: Device) -> float:
     """Return the rate of float64 as a share of that of float32."""
     return _DOUBLE_SHARE[device.kind is Kind.DATACENTER]
-
-
-def _own(device: Device, name: str, coefficients: Mapping[str, float]) -> float:
-    """Return the coefficient of a device, else that of its architecture, else the common one."""
-    shared = coefficients.get(f"{device.architecture}.{name}", coefficients[name])
-    return coefficients.get(f"{device.name}.{name}", shared)
