@@ -1,4 +1,4 @@
-"""Every prediction against everything that is known: writes ``docs/accuracy.md`` (`make accuracy`).
+"""Every prediction against everything that is known (`make accuracy`): two pages in ``docs``.
 
 Ground truth is what ``benchmarks/gpu_truth/records`` holds, and the published measurements in
 ``../shared/data`` beside the repository. Where a file or a library is absent, the page says so.
@@ -26,6 +26,7 @@ from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
+from benchmarks.summary import Line, summary
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
 from torchgauge.models.torchvision_operators import define_missing_operators
@@ -33,6 +34,7 @@ from torchgauge.models.torchvision_operators import define_missing_operators
 ROOT = Path(__file__).resolve().parents[1]
 RECORDS = ROOT / "benchmarks" / "gpu_truth" / "records"
 PAGE = ROOT / "docs" / "accuracy.md"
+TABLES = PAGE.with_name("accuracy-tables.md")
 DIFFERENCES = ROOT / "tests" / "models" / "torchvision_differences.csv"
 
 TORCHVISION, PUBLISHED = "torchvision_params_gmacs.csv", "published_memory.md"
@@ -154,17 +156,15 @@ def page(
     cpu: bool = False,
     limit: int | None = None,
     cache: Path | None = None,
-) -> str:
-    """Return the whole page; of each memory set at most ``limit`` figures are predicted."""
+) -> tuple[str, str]:
+    """Return both pages; of each memory set at most ``limit`` figures are predicted."""
     comparisons = [compare_record(record) for record in read_all(records)]
     on_gpu = [c for c in comparisons if c.record.environment.device == "cuda"]
     known = (TORCHVISION, *FILES.values(), *TIME_FILES.values())
     present = [name for name in known if (data / name).is_file()]
     absent = [name for name in known if name not in present]
     counted = f"{len(on_gpu)} GPU records" if on_gpu else "no GPU records yet"
-    lines = [
-        f"# How accurate: {counted}",
-        "",
+    about = [
         f"{'There are no' if not on_gpu else len(on_gpu)} records of steps on a GPU"
         f"{'' if on_gpu else ' yet'}. Written by `make accuracy` with torch "
         f"{torch.__version__.partition('+')[0]}. Data files "
@@ -173,17 +173,23 @@ def page(
         "",
         "An error is predicted ÷ true − 1. Median and 90th percentile are of its absolute value.",
         "",
+    ]
+    found: list[Line] = []
+    tables = [
         *_records_section(comparisons),
-        *(_cpu_section() if cpu else []),
+        *(_cpu_section(found) if cpu else []),
         *modules_section(),
-        *sections(data, limit, cache),
+        *sections(data, limit, cache, found),
         *time_sections(data, limit, cache),
         *cpu_time.section(),
-        *_parameters_section(data),
+        *_parameters_section(data, found),
         *operators_section(),
         *_not_yet_section(comparisons),
     ]
-    return "\n".join(lines).rstrip() + "\n"
+    pages = ([f"# How accurate: {counted}", "", *about, *summary(found)],
+             ["# How accurate: every table", "", *about, *tables])  # fmt: skip
+    first, second = ("\n".join(lines).rstrip() + "\n" for lines in pages)
+    return first, second
 
 
 def _names(names: Sequence[str]) -> str:
@@ -216,7 +222,7 @@ def _records_section(comparisons: Sequence[Comparison]) -> list[str]:
     return lines
 
 
-def _cpu_section() -> list[str]:
+def _cpu_section(summed: list[Line]) -> list[str]:
     """Compare peaks on the CPU with what the profiler saw a real step allocate."""
     reason = _missing("torchvision", "timm", "transformers", "diffusers", "torch_geometric")
     lines = ["## Peak of a real step on the CPU", ""]
@@ -240,6 +246,7 @@ def _cpu_section() -> list[str]:
     finally:
         torch.set_num_threads(threads)
     off = [f"- {figure.name}: {figure.error:+.3%}" for figure in figures if figure.error]
+    summed.append(_line("peak memory, CPU", "the profiler, real steps", figures))
     return [
         *lines,
         "By the profiler's memory events, inference and training with SGD and AdamW, one thread.",
@@ -275,7 +282,7 @@ def modules_section() -> list[str]:
     ]
 
 
-def _parameters_section(data: Path) -> list[str]:
+def _parameters_section(data: Path, summed: list[Line]) -> list[str]:
     lines = ["## Parameters and MACs", ""]
     notes: list[str] = []
     table: list[str] = []
@@ -287,6 +294,8 @@ def _parameters_section(data: Path) -> list[str]:
         params, gmacs, failed = torchvision_figures(path)
         table += [_row("torchvision: parameters", params), _row("torchvision: GMACs", gmacs)]
         notes += [*_explained(params, "parameters"), *_explained(gmacs, "GMACs"), *failed]
+        summed.append(_line("parameters", "torchvision's table", params))
+        summed.append(_line("GMACs", "torchvision's table", gmacs))
     path = data / PUBLISHED
     reason = _cannot_read(path, "transformers")
     if reason:
@@ -361,6 +370,19 @@ def _row(what: str, figures: Sequence[Figure]) -> str:
     )
 
 
+def _line(what: str, against: str, figures: Sequence[Figure]) -> Line:
+    """Return a set's line of the first page."""
+    errors = sorted(abs(figure.error) for figure in figures)
+    return Line(
+        what=what,
+        against=against,
+        figures=len(figures),
+        median=percentile(errors, 0.5),
+        ninth=percentile(errors, 0.9),
+        worst=max((figure.error for figure in figures), key=abs),
+    )
+
+
 def _equals(figure: Figure) -> bool:
     """Return whether they are equal to all the places that are published."""
     places = 0 if float(figure.true).is_integer() and figure.true > 1000 else 3
@@ -393,15 +415,16 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.data.is_dir():
         print("skipped: ../shared/data is not beside the repository; comparing records alone")
     limit = None if options.all else options.limit
-    text = page(
+    first, tables = page(
         options.records,
         options.data,
         cpu=not options.no_cpu,
         limit=limit,
         cache=options.cache,
     )
-    options.output.write_text(text, encoding="utf-8")
-    print(f"{options.output.name}: {text.splitlines()[0].removeprefix('# ')}")
+    options.output.write_text(first, encoding="utf-8")
+    options.output.with_name(TABLES.name).write_text(tables, encoding="utf-8")
+    print(f"{options.output.name}: {first.splitlines()[0].removeprefix('# ')}")
     return 0
 
 

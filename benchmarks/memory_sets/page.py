@@ -1,4 +1,4 @@
-"""The published measurements of GPU memory as sections of ``docs/accuracy.md``."""
+"""The published measurements of GPU memory as sections of ``docs/accuracy-tables.md``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.run import SETS, Result, results, sample
+from benchmarks.summary import Line
 
 FILES = {
     "xmem": "gpu_memory_xmem.csv",
@@ -35,10 +36,13 @@ _FEWEST = 3
 """Figures that a family needs for a line of its own."""
 
 
-def sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
+def sections(
+    data: Path, limit: int | None, cache: Path | None, summed: list[Line]
+) -> Iterator[str]:
     """Yield the lines of one section per set; at most ``limit`` cases of each are predicted.
 
-    ``data`` is where the files lie; a set whose file is not there is skipped.
+    ``data`` is where the files lie; a set whose file is not there is skipped. ``summed`` gets a
+    line for each set.
     """
     yield from ("## GPU memory", "")
     yield (
@@ -52,7 +56,7 @@ def sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
-        yield from _section(name, list(cases(data)), limit, cache)
+        yield from _section(name, list(cases(data)), limit, cache, summed)
 
 
 def _section(
@@ -60,6 +64,7 @@ def _section(
     everything: Sequence[MemoryCase | NotPredicted],
     limit: int | None,
     cache: Path | None,
+    summed: list[Line],
 ) -> Iterator[str]:
     wanted = [case for case in everything if isinstance(case, MemoryCase)]
     chosen = sample(wanted, limit)
@@ -70,6 +75,18 @@ def _section(
         yield ""
     yield from ("| | figures | median | 90th percentile | worst |", "|---|--:|--:|--:|---|")
     yield _row("all", counted)
+    if counted:
+        errors = sorted(abs(result.error()) for result in counted)
+        summed.append(
+            Line(
+                what="peak memory, GPU",
+                against=TITLES[name],
+                figures=len(errors),
+                median=statistics.median(errors),
+                ninth=errors[max(0, math.ceil(0.9 * len(errors)) - 1)],
+                worst=max((result.error() for result in counted), key=abs),
+            )
+        )
     plausible = [result for result in counted if not result.case.implausible]
     if len(plausible) < len(counted):
         yield _row("without those below their own tensors (the run had died)", plausible)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,10 +13,10 @@ import torch
 
 from benchmarks.time_sets.cases import DATA, TimeCase
 from benchmarks.time_sets.features import Features, Table, features_of
-from benchmarks.time_sets.fit import Fit, owner_of
+from benchmarks.time_sets.fit import Fit
 from benchmarks.time_sets.intervals import stated_errors
 from benchmarks.time_sets.left_out import fitted, left_out
-from benchmarks.time_sets.priors import COMPILED_SPREAD, FIXED, OWN_SPREAD, PRIORS
+from benchmarks.time_sets.priors import FIXED, OWN_COMPILED, OWN_SPREAD, PRIORS
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.validation import agreements, line
 from benchmarks.time_sets.validation import write as write_agreement
@@ -75,16 +74,16 @@ def write(fit: Fit, x: torch.Tensor, errors: Mapping[str, float], path: Path, wh
         (name, f"{values[name]:.4g}", prior.expected, prior.spread, "all", prior.meaning)
         for name, prior in PRIORS.items()
     ]
-    for name in fit.names[len(PRIORS) :]:
-        owner, shared = owner_of(name)
-        if math.isclose(values[name], values[shared], rel_tol=1e-3):
-            continue  # no kernel of the device's rows depends on it
-        is_compiled = owner == COMPILED
-        sets = [label for label, table in fit.tables.items()
-                if (table.is_compiled if is_compiled else owner in table.device_names)]  # fmt: skip
-        lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}",
-                      COMPILED_SPREAD if is_compiled else OWN_SPREAD, "; ".join(sets),
-                      f"as {shared}, {'compiled' if is_compiled else 'of this device'}"))  # fmt: skip
+    for name in (name for name in values if name.startswith(f"{COMPILED}.")):
+        sets = [label for label, table in fit.tables.items() if table.is_compiled]
+        shared = name.removeprefix(f"{COMPILED}.")
+        lines.append((name, f"{values[name]:.4g}", f"{values[shared]:.4g}", OWN_COMPILED[shared],
+                      "; ".join(sets), f"as {shared}, compiled"))  # fmt: skip
+    for device, rate in sorted(fit.shared, key=lambda key: (key[0].name, key[1])):
+        sets = [label for label, table in fit.tables.items() if device.name in table.device_names]
+        lines.append((f"{device.name}.{rate}", f"{values[f'{device.name}.{rate}']:.4g}",
+                      f"{values[rate]:.4g}", OWN_SPREAD[rate], "; ".join(sets),
+                      f"as {rate}, of this device and its siblings"))  # fmt: skip
     for name, row in FIXED.items():
         lines.append((name, row.value, row.value, 0, "", row.meaning))
     for name, value in errors.items():
@@ -112,7 +111,6 @@ def fitted_and_written(
     measured: Mapping[str, Sequence[tuple[TimeCase, Features]]], output: Path
 ) -> None:
     """Fit, print how that agrees with the data seen and not seen, and write both tables."""
-    torch.set_default_dtype(torch.float64)  # of the fit, not of the models
     fit = Fit(tables(measured))
     x = fit.run()
     found = [*fitted(fit, x), *left_out(fit)]

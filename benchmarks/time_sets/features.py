@@ -145,6 +145,17 @@ class Table:
 
 
 def _rate(case: TimeCase, work: Work) -> Rate:
-    device = find_device(case.gpu)
     tf32 = case.scenario.precision is Precision.TF32
-    return device, arithmetic_of(work, device, tf32_matmul=tf32), work.is_portable
+    alike = Work(
+        kind=work.kind,
+        dtype=work.dtype,
+        is_convolution=work.is_convolution,
+        is_portable=work.is_portable,
+    )
+    return _rate_of(case.gpu, tf32, alike)
+
+
+@cache
+def _rate_of(gpu: str, tf32: bool, alike: Work) -> Rate:
+    device = find_device(gpu)
+    return device, arithmetic_of(alike, device, tf32_matmul=tf32), alike.is_portable

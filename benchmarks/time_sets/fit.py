@@ -3,7 +3,7 @@
 The loss is the logarithm of predicted ÷ measured, absolute beyond a few percent, plus how far each
 coefficient goes from what the hardware's documentation says (``PRIORS``): a coefficient that the
 data does not determine stays where it is. Devices have factors of their own for three rates, held
-near those of all devices; a device without rows has the common ones.
+near those of all devices; siblings share them, and a device without any has the common ones.
 """
 
 from __future__ import annotations
@@ -15,17 +15,11 @@ from dataclasses import fields
 import torch
 
 from benchmarks.time_sets.features import Group, Table
-from benchmarks.time_sets.priors import (
-    COMPILED_SPREAD,
-    FIXED,
-    OWN,
-    OWN_COMPILED,
-    OWN_SPREAD,
-    PRIORS,
-)
-from torchgauge.devices import find_device
+from benchmarks.time_sets.priors import FIXED, OWN_COMPILED, OWN_SPREAD, PRIORS
+from torchgauge.devices import Device
+from torchgauge.devices.evidence import Rate, kin
 from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
-from torchgauge.estimate.time.gpu.device_model import COMPILED, of_compiled
+from torchgauge.estimate.time.gpu.device_model import COMPILED, of_compiled, rate_of
 from torchgauge.estimate.time.gpu.rates import rates_of
 
 WEIGHTS = {"neusight": 6.0, "neusight L4 and P100": 6.0, "lambda": 6.0}
@@ -42,7 +36,8 @@ class Fit:
     def __init__(self, tables: Mapping[str, Table]) -> None:
         self.tables = tables
         self.devices = sorted({name for table in tables.values() for name in table.device_names})
-        owned = [f"{device}.{name}" for device in self.devices for name in OWN]
+        self.shared = _shared(tables)
+        owned = list(dict.fromkeys(self.shared.values()))
         if any(table.is_compiled for table in tables.values()):
             owned += [f"{COMPILED}.{name}" for name in OWN_COMPILED]
         self.names = [*PRIORS, *owned]
@@ -51,7 +46,12 @@ class Fit:
         self.start = torch.tensor(expected + [0.0] * len(owned))
         self.spread = torch.tensor(
             spread
-            + [COMPILED_SPREAD if name.startswith(COMPILED) else OWN_SPREAD for name in owned]
+            + [
+                OWN_COMPILED[name.partition(".")[2]]
+                if name.startswith(COMPILED)
+                else OWN_SPREAD[name.rpartition(".")[2]]
+                for name in owned
+            ]
         )
 
     def values(self, x: torch.Tensor, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
@@ -61,13 +61,13 @@ class Fit:
         """
         c = {name: torch.tensor(row.value) for name, row in FIXED.items()}
         c.update(zip(self.names, x.exp(), strict=True))
-        for name in self.names[len(PRIORS) :]:
-            owner, shared = owner_of(name)
-            if owner in without:
-                del c[name]
-                continue
-            architecture = "" if owner == COMPILED else find_device(owner).architecture
-            c[name] = c[name] * c.get(f"{architecture}.{shared}", c[shared])
+        for name in self.names:
+            if name.startswith(f"{COMPILED}."):
+                c[name] = c[name] * c[name.removeprefix(f"{COMPILED}.")]
+        for (device, rate), factor in self.shared.items():
+            if device.name not in without:
+                common = c.get(f"{device.architecture}.{rate}", c[rate])
+                c[f"{device.name}.{rate}"] = c[factor] * common
         return c
 
     def times(
@@ -117,14 +117,13 @@ class Fit:
         return {name: float(value) for name, value in self.values(x).items()}
 
 
-def owner_of(name: str) -> tuple[str, str]:
-    """Return whose coefficient it is, and the name of the shared one.
-
-    >>> owner_of("RTX 3090.tensor"), owner_of("compiled.norm.memory")
-    (('RTX 3090', 'tensor'), ('compiled', 'norm.memory'))
-    """
-    prefix = f"{COMPILED}."
-    if name.startswith(prefix):
-        return COMPILED, name.removeprefix(prefix)
-    owner, _, shared = name.rpartition(".")
-    return owner, shared
+def _shared(tables: Mapping[str, Table]) -> dict[tuple[Device, Rate], str]:
+    """Return the factor of each device's rate that rows depend on: siblings have the same one."""
+    found: dict[tuple[Device, Rate], str] = {}
+    for table in tables.values():
+        for group in table.groups:
+            for place in group.rate.unique().tolist():
+                device, arithmetic, _ = table.rates[place]
+                rate = rate_of(group.kind, arithmetic)
+                found[device, rate] = f"{'-'.join(map(str, kin(device, rate)))}.{rate}"
+    return found

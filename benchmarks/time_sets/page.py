@@ -1,4 +1,4 @@
-"""The published measurements of time as sections of ``docs/accuracy.md``."""
+"""The published measurements of time as sections of ``docs/accuracy-tables.md``."""
 
 from __future__ import annotations
 
@@ -6,15 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.time_sets import validation
-from benchmarks.time_sets.results import HEAD, row
+from benchmarks.time_sets.results import HEAD, phases, row
 from benchmarks.time_sets.run import of_set
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 
 TITLES = {
-    "timm inference RTX 3090": "timm, inference, fp16 autocast, RTX 3090",
-    "timm inference RTX 4090": "timm, inference, fp16 autocast, RTX 4090",
-    "timm training RTX 3090": "timm, training, fp16 autocast, RTX 3090",
     "neusight": "NeuSight: language models in fp32 on A100, V100 and T4",
+    "neusight L4 and P100": "NeuSight: language models in fp32 on L4 and P100",
+    "lambda": "Lambda: training of ResNet-50 and BERT on many GPUs",
     "mpt": "MPT: training in bf16 on A100 and H100, of which nothing was fitted",
 }
 BESIDE = {
@@ -58,7 +57,7 @@ def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator
     )
     yield ""
     for name in SETS:
-        yield from (f"### {TITLES[name]}", "")
+        yield from (f"### {TITLES.get(name, name)}", "")
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
@@ -71,7 +70,7 @@ def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> It
     found, missing = of_set(name, data, limit, cache)
     if limit is not None:
         yield from (f"A sample of at most {limit} figures, evenly spread over the file.", "")
-    yield from (*HEAD, row("all", found))
+    yield from (*HEAD, row("all", found), *phases(found))
     for family in sorted({result.case.family for result in found}):
         members = [result for result in found if result.case.family == family]
         if len(members) >= _FEWEST and len(members) < len(found):
@@ -79,8 +78,11 @@ def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> It
     if name in NOT_FITTED:
         yield ""
     else:
-        inside = sum(abs(result.error) <= result.stated_error for result in found)
-        yield from ("", f"Within the error that the prediction states: {inside} of {len(found)}.")
+        inside = sum(result.is_inside for result in found)
+        yield from (
+            "",
+            f"Within the interval that the prediction states: {inside} of {len(found)}.",
+        )
         yield ""
     if name in BESIDE:
         yield from (BESIDE[name], "")
@@ -97,14 +99,16 @@ def _unseen() -> Iterator[str]:
     yield (
         "By `make calibrate`, only the kernels on the GPU. *Families left out*: five fits, each "
         "without a fifth of the architectures, which it then predicts. *Device left out*: a fit "
-        "without the device's rows. It uses the datasheet and the other devices."
+        "without the device's rows. *Stated*: the median of the errors that the predictions state; "
+        "*inside*: how many rows are within them."
     )
-    yield from ("", "| set | fit | figures | median | mean | 90th percentile | Spearman |")
-    yield "|---|---|--:|--:|--:|--:|--:|"
+    yield from ("", "| set | fit | figures | median | mean | 90th percentile | bias | Spearman |"
+                    " stated | inside |", "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
     for found in rows:
         how = f"{found.fit}: {found.left_out}" if found.left_out else found.fit
         yield (
-            f"| {TITLES[found.set]} | {how} | {found.rows} | {found.median:.1%} | "
-            f"{found.mean:.1%} | {found.p90:.1%} | {found.spearman:.3f} |"
+            f"| {TITLES.get(found.set, found.set)} | {how} | {found.rows} | {found.median:.1%} | "
+            f"{found.mean:.1%} | {found.p90:.1%} | {found.bias:+.1%} | {found.spearman:.3f} | "
+            f"{found.stated:.1%} | {found.covered:.0%} |"
         )
     yield ""

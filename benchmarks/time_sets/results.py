@@ -31,6 +31,11 @@ class Result:
         """Return predicted ÷ measured − 1."""
         return self.predicted_ms / self.case.measured_ms - 1
 
+    @property
+    def is_inside(self) -> bool:
+        """Return whether the true time is within what the prediction states."""
+        return abs(self.case.measured_ms / self.predicted_ms - 1) <= self.stated_error
+
 
 def phases(found: Sequence[Result]) -> Iterator[str]:
     """Yield lines of the errors of forward and backward, where both were measured."""

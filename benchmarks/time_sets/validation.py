@@ -36,10 +36,11 @@ class Agreement:
 
 
 def agreements(found: Iterable[Predicted], errors: dict[str, float]) -> Iterator[Agreement]:
-    """Yield how predictions agree with what was measured, set by set."""
+    """Yield how predictions agree with what was measured: set by set, then GPU by GPU left out."""
     groups: dict[tuple[str, str, str], list[Predicted]] = {}
     for item in found:
-        groups.setdefault((item.set, item.fit, item.left_out), []).append(item)
+        for label in {item.left_out, ""}:
+            groups.setdefault((item.set, item.fit, label), []).append(item)
     for (name, fit, left_out), items in groups.items():
         error = torch.cat([item.error for item in items])
         claimed = torch.cat([stated(item, errors) for item in items])

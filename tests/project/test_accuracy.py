@@ -48,7 +48,7 @@ def test_a_prediction_for_a_gpu_says_whose_kernels_it_has(tmp_path, monkeypatch)
     monkeypatch.setattr(compare, "HAS_CUDA_KERNELS", False)
     assert comparison(100, 90).note == compare.CPU_KERNELS
     with_records(monkeypatch, [comparison(100, 90)])
-    assert f"Note: {compare.CPU_KERNELS}." in accuracy.page(tmp_path, tmp_path)
+    assert f"Note: {compare.CPU_KERNELS}." in accuracy.page(tmp_path, tmp_path)[1]
     monkeypatch.setattr(compare, "HAS_CUDA_KERNELS", True)
     assert comparison(100, 90).note == ""
 
@@ -59,11 +59,11 @@ def with_records(monkeypatch, comparisons: list[Comparison]) -> None:
 
 
 def test_without_anything_the_page_says_so(tmp_path):
-    text = accuracy.page(tmp_path, tmp_path)
+    text = "\n".join(accuracy.page(tmp_path, tmp_path))
     first = text.splitlines()[0]
     assert first == "# How accurate: no GPU records yet"
     assert "There are no records of steps on a GPU yet." in text
-    assert "0 present, 11 absent (`torchvision_params_gmacs.csv`," in text
+    assert "0 present, 17 absent (`torchvision_params_gmacs.csv`," in text
     assert "Skipped: `torchvision_params_gmacs.csv` is not beside the repository" in text
     assert "Skipped: `published_memory.md` is not beside the repository" in text
     assert "Skipped: `gpu_memory_timm_a100.csv` is not beside the repository" in text
@@ -88,6 +88,8 @@ def test_the_command_says_when_the_data_is_absent(tmp_path, capsys):
     )
     assert capsys.readouterr().out.startswith("skipped: ../shared/data is not beside")
     assert page.read_text().startswith("# How accurate: no GPU records yet\n")
+    tables = tmp_path / "accuracy-tables.md"
+    assert tables.read_text().startswith("# How accurate: every table\n")
 
 
 def test_records_are_counted_and_their_peaks_compared(tmp_path, monkeypatch):
@@ -96,7 +98,7 @@ def test_records_are_counted_and_their_peaks_compared(tmp_path, monkeypatch):
         record=replace(failed.record, status=Status.OUT_OF_MEMORY), why_not="ended as out_of_memory"
     )
     with_records(monkeypatch, [comparison(100, 90), comparison(200, 200), failed])
-    text = accuracy.page(tmp_path, tmp_path)
+    text = "\n".join(accuracy.page(tmp_path, tmp_path))
     assert text.splitlines()[0] == "# How accurate: 3 GPU records"
     assert "3 records: 2 ok, 1 out_of_memory." in text
     assert "| peak of allocated bytes | 2 | 1 | 0.000% | 10.000% | -10.000% case-100 |" in text
@@ -107,7 +109,7 @@ def test_records_are_counted_and_their_peaks_compared(tmp_path, monkeypatch):
 @pytest.mark.parametrize("published, exact", [("124,439,808", 1), ("124,439,000", 0)])
 def test_parameter_counts_are_checked(tmp_path, published, exact):
     (tmp_path / "published_memory.md").write_text(GPT2.format(published))
-    text = accuracy.page(tmp_path, tmp_path)
+    text = "\n".join(accuracy.page(tmp_path, tmp_path))
     assert f"| language models: exact parameter counts | 1 | {exact} |" in text
     assert "- No Such Model: no configuration is written down for it" in text
 
@@ -119,7 +121,7 @@ def test_torchvision_figures_are_checked(tmp_path):
         "alexnet,AlexNet_Weights.IMAGENET1K_V1,61100840,0.8\n"
         "no_such_model,No_Weights.V1,1,1.0\n"
     )
-    text = accuracy.page(tmp_path, tmp_path)
+    text = "\n".join(accuracy.page(tmp_path, tmp_path))
     assert "| torchvision: parameters | 2 | 2 | 0.000% | 0.000% | – |" in text
     assert "- alexnet-IMAGENET1K_V1, GMACs: -10.7" in text
     assert "- no_such_model-V1: the installed torchvision does not have it" in text

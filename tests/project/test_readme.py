@@ -50,7 +50,7 @@ def test_the_chinese_readme_says_显存_for_the_memory_of_a_gpu():
 
 
 def test_the_errors_are_those_of_the_page_on_accuracy():
-    page = read("docs/accuracy.md")
+    page = read("docs/accuracy-tables.md")
     for name in READMES:
         text = read(name)
         formula = "predicted ÷ measured" if name == "README.md" else "预测 ÷ 实测"

@@ -96,23 +96,23 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
         return own
-    kin = _of_kin(device, rate, coefficients)
-    if kin:
-        return exp(fmean(map(log, kin)))
+    known = _of_kin(device, rate, coefficients)
+    if known:
+        return exp(fmean(map(log, known)))
     return coefficients.get(f"{device.architecture}.{rate}", coefficients[rate])
 
 
 def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> list[float]:
     """Return the factors of the measured devices that are like a device in what decides a rate."""
-    own = _kin(device, rate)
+    own = kin(device, rate)
     return [
         coefficients[f"{other.name}.{rate}"]
         for other in built_in()
-        if f"{other.name}.{rate}" in coefficients and _kin(other, rate) == own
+        if f"{other.name}.{rate}" in coefficients and kin(other, rate) == own
     ]
 
 
-def _kin(device: Device, rate: Rate) -> tuple[object, ...]:
+def kin(device: Device, rate: Rate) -> tuple[object, ...]:
     """Return what siblings share: multiprocessors, and whole or halved tensor cores, or memory."""
     if rate is Rate.BANDWIDTH:
         return family_of(device), device.memory_type, class_of(device)

@@ -102,12 +102,16 @@ def _better() -> Iterator[tuple[str, str]]:
 def _everything(device: Device) -> tuple[float, ...]:
     """Return rates, also per multiprocessor, memory, and the power for the rates.
 
-    A product of few tiles runs on few multiprocessors: it is faster where each of them is.
+    A product of few tiles runs on few multiprocessors: it is faster where each of them is. Of two
+    families, one may have been measured to sustain less of its datasheet: what is sustained counts
+    too.
     """
     rates = [device.peak_rate(arithmetic) or 0.0 for arithmetic in FORMATS]
+    sustained = [rates_of(device, arithmetic, coefficients()) for arithmetic in FORMATS]
     processors = device.sm_count or 1
     return (
-        *rates, *(rate / processors for rate in rates), float(processors),
+        *rates, *(rate.compute for rate in sustained), sustained[0].bandwidth,
+        *(rate / processors for rate in rates), float(processors),
         device.bandwidth_bytes_per_second, float(device.memory_bytes), float(device.l2_bytes or 0),
         *(headroom(device, arithmetic) for arithmetic in FORMATS),
     )  # fmt: skip

@@ -33,6 +33,8 @@ class Rates:
     """FLOPs per second of the ordinary cores, sustained."""
     bandwidth: Number
     """Bytes per second from memory, sustained."""
+    peak_bandwidth: Number
+    """The datasheet's: no kernel moves more from memory."""
     cache_bytes: Number
     """L2."""
     processors: Number
@@ -81,6 +83,10 @@ def _largest(a: Number, b: Number) -> Number:
     return (a + b + abs(a - b)) / 2.0
 
 
+def _smallest(a: Number, b: Number) -> Number:
+    return (a + b - abs(a - b)) / 2.0
+
+
 def _up(value: Number, multiple: float) -> Number:
     return -(-value // multiple) * multiple
 
@@ -88,7 +94,8 @@ def _up(value: Number, multiple: float) -> Number:
 def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Number]) -> Number:
     """Bytes that fit in L2 are found there by the next kernel, ``cache.gain`` faster."""
     cached = rates.cache_bytes / (rates.cache_bytes + nbytes + 1.0)
-    return nbytes / (rates.bandwidth * efficiency * (1.0 + c["cache.gain"] * cached))
+    reached = _smallest(rates.bandwidth * efficiency, rates.peak_bandwidth)
+    return nbytes / (reached * (1.0 + c["cache.gain"] * cached))
 
 
 def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:

@@ -72,6 +72,7 @@ def rates_of(
         compute=compute * share,
         vector=vector * share,
         bandwidth=_bandwidth(device, coefficients),
+        peak_bandwidth=device.bandwidth_bytes_per_second,
         cache_bytes=float(device.l2_bytes or 0),
         processors=float(device.sm_count or 1),
         copies_layout=_copied(arithmetic, coefficients),
