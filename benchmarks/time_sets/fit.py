@@ -17,7 +17,7 @@ import torch
 from benchmarks.time_sets.features import Group, Table
 from benchmarks.time_sets.priors import FIXED, OWN_COMPILED, OWN_SPREAD, PRIORS
 from torchgauge.devices import Device
-from torchgauge.devices.evidence import Rate, kin
+from torchgauge.devices.evidence import Rate, factor_of, kin
 from torchgauge.estimate.time.gpu.cost import Rates, kernel_time
 from torchgauge.estimate.time.gpu.device_model import COMPILED, of_compiled, rate_of
 from torchgauge.estimate.time.gpu.rates import rates_of
@@ -64,11 +64,12 @@ class Fit:
         for name in self.names:
             if name.startswith(f"{COMPILED}."):
                 c[name] = c[name] * c[name.removeprefix(f"{COMPILED}.")]
-        for (device, rate), factor in self.shared.items():
-            if device.name not in without:
-                common = c.get(f"{device.architecture}.{rate}", c[rate])
-                c[f"{device.name}.{rate}"] = c[factor] * common
-        return c
+        own = {
+            f"{device.name}.{rate}": c[factor] * factor_of(device, rate, c)  # type: ignore[arg-type]
+            for (device, rate), factor in self.shared.items()
+            if device.name not in without
+        }
+        return c | own
 
     def times(
         self, table: Table, c: Mapping[str, torch.Tensor]
@@ -125,5 +126,5 @@ def _shared(tables: Mapping[str, Table]) -> dict[tuple[Device, Rate], str]:
             for place in group.rate.unique().tolist():
                 device, arithmetic, _ = table.rates[place]
                 rate = rate_of(group.kind, arithmetic)
-                found[device, rate] = f"{'-'.join(map(str, kin(device, rate)))}.{rate}"
+                found[device, rate] = f"kin {'-'.join(map(str, kin(device, rate)))}.{rate}"
     return found

@@ -102,6 +102,29 @@ def test_published_rates_agree_with_sms_times_clock():
         assert device.fp16_flops_per_second == pytest.approx(by_rule, rel=0.04), name
 
 
+def test_half_precision_before_volta_is_multiplied_in_float32():
+    for device in all_devices():
+        if (device.compute_capability or (7, 0)) < (7, 0) and Arithmetic.FP16 not in device.lacks:
+            assert device.fp16_flops_per_second == device.fp32_flops_per_second, device.name
+            assert "fp16_flops_per_second" in device.derived
+            assert not device.has_tensor_cores
+
+
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("GTX 1660 Ti", False),
+        ("RTX 2060 6GB", True),
+        ("T4", True),
+        ("Jetson Xavier NX 8GB", True),
+        ("RTX 3090", True),
+        ("P100-PCIe-16GB", False),
+    ],
+)
+def test_which_gpus_have_tensor_cores(name, has):
+    assert find_device(name).has_tensor_cores is has
+
+
 def test_rates_by_rule_say_so():
     # NVIDIA's GA102 whitepaper: 71 TFLOPS with float32 accumulation.
     rtx3090 = find_device("RTX 3090")
@@ -166,6 +189,15 @@ def test_a_measured_memory_is_kept_and_a_derived_one_is_named():
         ("AMD Radeon RX 7900 XTX", "RX 7900 XTX"),
         ("rx7900xtx", "RX 7900 XTX"),
         ("AMD Instinct MI300X", "MI300X"),
+        ("NVIDIA GH200 480GB", "GH200-96GB"),
+        ("GH200 144GB", "GH200-144GB"),
+        ("NVIDIA B200 SXM", "B200"),
+        ("GB200 SXM", "GB200"),
+        ("RTX PRO 6000 Max-Q", "RTX PRO 6000 Blackwell Max-Q"),
+        ("RTX 2080 Super Max-Q", "RTX 2080 SUPER Max-Q"),
+        ("NVIDIA GeForce RTX 2070 with Max-Q Design", "RTX 2070 Max-Q"),
+        ("NVIDIA RTX 5000 Ada Generation Laptop GPU", "RTX 5000 Ada Laptop"),
+        ("NVIDIA GeForce RTX 5080 Laptop GPU", "RTX 5080 Laptop"),
     ],
 )
 def test_a_device_is_found_by_usual_spellings(spelling, name):
@@ -180,6 +212,8 @@ def test_a_device_is_found_by_usual_spellings(spelling, name):
         ("NVIDIA GeForce RTX 4060 Ti", 16 * GIB, "RTX 4060 Ti 16GB"),
         ("Orin", 65_893_089_280, "Jetson AGX Orin 64GB"),
         ("Xavier", 8_140_709_888, "Jetson Xavier NX 8GB"),
+        ("NVIDIA GeForce RTX 3080 Laptop GPU", 16 * GIB, "RTX 3080 Laptop 16GB"),
+        ("NVIDIA GeForce RTX 3080 Laptop GPU", 8 * GIB, "RTX 3080 Laptop"),
     ],
 )
 def test_memory_decides_between_variants_of_one_driver_name(driver, memory, name):

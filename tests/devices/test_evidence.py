@@ -41,6 +41,22 @@ def test_a_published_figure_of_an_architecture_is_a_siblings() -> None:
     assert factor_of(h100, Rate.TENSOR, hopper) == 0.82
 
 
+def test_a_chip_family_is_narrower_than_an_architecture() -> None:
+    found = {**COMMON, "8.6.vector": 0.72, "Ampere.vector": 0.95}
+    assert factor_of(find_device("RTX A6000"), Rate.VECTOR, found) == 0.72
+    assert factor_of(find_device("A100-SXM-80GB"), Rate.VECTOR, found) == 0.95
+
+
+def test_memories_of_a_kind_reach_the_same_share() -> None:
+    """That is no sibling's measurement: the chips around them differ."""
+    found = {**COMMON, "HBM.bandwidth": 0.86, "GDDR6.bandwidth": 0.94}
+    expected = {"A100-SXM-80GB": 0.86, "H200-SXM": 0.86, "L40": 0.94, "RTX 3090": 0.7, "T4": 0.94}
+    for name, share in expected.items():
+        assert factor_of(find_device(name), Rate.BANDWIDTH, found) == share, name
+        assert evidence_of(find_device(name), Rate.BANDWIDTH, found) is Evidence.DATASHEET
+        assert factor_of(find_device(name), Rate.VECTOR, found) == COMMON["vector"]
+
+
 def test_the_own_factor_comes_before_the_siblings_and_those_before_the_common_one() -> None:
     two = {**RTX_3090, "RTX 3080 10GB.tensor": 1.21}
     assert factor_of(find_device("RTX 3090"), Rate.TENSOR, two) == 1.1

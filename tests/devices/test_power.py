@@ -1,4 +1,4 @@
-"""Watts per multiprocessor and clock, compared with the boards of the catalogue."""
+"""The watts of a board for what it computes, compared with the boards of the catalogue."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import pytest
 from torchgauge.devices import all_devices, find_device
 from torchgauge.devices.device import Arithmetic
 from torchgauge.devices.power import (
+    _median_per_clock,
+    _median_per_flop,
     _most_per_clock,
-    _watts_of_family,
     family_of,
     headroom,
     share_of_full_rate,
@@ -46,16 +47,17 @@ def test_halved_tensor_cores_need_half_of_the_watts_per_clock() -> None:
     )
 
 
-def test_the_format_does_not_matter_where_no_core_is_halved() -> None:
+def test_without_tensor_cores_the_format_does_not_matter() -> None:
     """Half-precision rates of other chips once made a P100 slower in fp16 than in fp32."""
-    for device in all_devices():
-        if (
-            device.fp16_flops_per_second is None
-            or share_of_full_rate(device, Arithmetic.FP16) < 0.9
-        ):
-            continue
-        whole = headroom(device, Arithmetic.FP32)
-        assert headroom(device, Arithmetic.FP16) >= 0.99 * whole, device.name
+    old = [device for device in all_devices() if not device.has_tensor_cores]
+    assert len(old) > 20
+    for device in old:
+        assert headroom(device, Arithmetic.FP16) == headroom(device, Arithmetic.FP32), device.name
+
+
+def test_fewer_cores_in_a_multiprocessor_need_less() -> None:
+    """An A100 of 250 W computes in float32 at its full rate."""
+    assert headroom(find_device("A100-PCIe-40GB"), Arithmetic.FP32) == 1.0
 
 
 def test_a_device_on_a_board_with_others_has_its_part_of_the_watts() -> None:
@@ -66,9 +68,18 @@ def test_a_device_on_a_board_with_others_has_its_part_of_the_watts() -> None:
         assert of_one <= watts / 2
 
 
-@pytest.mark.parametrize("field", ["tdp_watts", "sm_count", "boost_clock_hz"])
-def test_without_a_figure_nothing_is_taken_off(field: str) -> None:
-    assert headroom(replace(find_device("T4"), **{field: None}), Arithmetic.FP32) == 1.0
+@pytest.mark.parametrize(
+    ("field", "arithmetic"),
+    [
+        ("tdp_watts", Arithmetic.FP32),
+        ("tdp_watts", Arithmetic.FP16),
+        ("fp32_flops_per_second", Arithmetic.FP32),
+        ("sm_count", Arithmetic.FP16),
+        ("boost_clock_hz", Arithmetic.FP16),
+    ],
+)
+def test_without_a_figure_nothing_is_taken_off(field: str, arithmetic: Arithmetic) -> None:
+    assert headroom(replace(find_device("L4"), **{field: None}), arithmetic) == 1.0
 
 
 def test_a_family_is_one_of_the_same_multiprocessors() -> None:
@@ -88,7 +99,8 @@ def test_devices_of_the_user_do_not_change_that_of_others(
     )
     path.write_text("\n".join(boards))
     monkeypatch.setenv(VARIABLE, str(path))
-    _watts_of_family.cache_clear()
+    _median_per_clock.cache_clear()
+    _median_per_flop.cache_clear()
     _most_per_clock.cache_clear()
     assert find_device("Own 1").tdp_watts == 9000
     assert headroom(t4, Arithmetic.FP32) == before

@@ -49,9 +49,8 @@ def evidence_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -
     """
     if _is_measured_here(device, rate) or f"{device.name}.{rate}" in coefficients:
         return Evidence.MEASURED
-    is_known = f"{device.architecture}.{rate}" in coefficients or _of_kin(
-        device, rate, coefficients
-    )
+    published = any(f"{chips}.{rate}" in coefficients for chips in _chips(device))
+    is_known = published or bool(_of_kin(device, rate, coefficients))
     return Evidence.SIBLING if is_known else Evidence.DATASHEET
 
 
@@ -91,7 +90,8 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     """Return the share of the datasheet's rate that a device sustains, power left aside.
 
     That is the device's own, else the mean of its siblings' (the logarithms'), else what is
-    published of its architecture, else the common one.
+    published of its chips (``8.6.tensor``, ``Hopper.tensor``) or of its kind of memory
+    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one.
     """
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
@@ -99,7 +99,14 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     known = _of_kin(device, rate, coefficients)
     if known:
         return exp(fmean(map(log, known)))
-    return coefficients.get(f"{device.architecture}.{rate}", coefficients[rate])
+    memory = device.memory_type
+    memories = (memory, memory.rstrip("X23456789e")) if rate is Rate.BANDWIDTH else ()
+    names = (f"{group}.{rate}" for group in (*_chips(device), *memories))
+    return next((coefficients[name] for name in names if name in coefficients), coefficients[rate])
+
+
+def _chips(device: Device) -> tuple[str, str]:
+    return family_of(device), device.architecture
 
 
 def _of_kin(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> list[float]:

@@ -1,4 +1,4 @@
-"""How much power a board has for what it computes, compared with the other boards of its family."""
+"""How much power a board has for what it computes, compared with its siblings."""
 
 from __future__ import annotations
 
@@ -15,23 +15,30 @@ _WITH_ITS_OWN_COOLING: Final = (Kind.DATACENTER, Kind.WORKSTATION, Kind.CONSUMER
 
 
 def headroom(device: Device, arithmetic: Arithmetic) -> float:
-    """Return the watts that a board has for an arithmetic, of those of its family, at most 1.
+    """Return the watts that a board has for an arithmetic, of those of its siblings, at most 1.
 
-    Watts are per multiprocessor and clock. Tensor cores that the maker halved (GeForce) need as
-    many watts per FLOP as whole ones, and so half of them per clock. The sustained rate goes with
-    a power of this share, the coefficient ``power``. Power is clock × voltage² (Mei et al., arXiv
-    1610.01784); if the voltage fell with the clock, that power would be a third. It does not fall
-    so far: an L4 with 0.4 of the watts reaches half of the rate of its siblings, and so do an A10
-    and an RTX PRO 6000 Max-Q with 0.5 of them (the sets of ``docs/accuracy.md``).
+    On the ordinary cores watts count per FLOP, and all boards of the architecture are siblings:
+    an A100 has half of the cores of an RTX 3090 in each multiprocessor. On tensor cores they count
+    per multiprocessor and clock, within the chip family; cores that the maker halved (GeForce)
+    need half of them.
+
+    The sustained rate goes with a power of this share, the coefficient ``power``. Power is clock ×
+    voltage² (Mei et al., arXiv 1610.01784); if the voltage fell with the clock, that power would
+    be a third. It does not fall so far: an L4 with 0.4 of the watts reaches half of the rate of
+    its siblings, and so do an A10 and an RTX PRO 6000 Max-Q with 0.5 of them (the sets of
+    ``docs/accuracy.md``).
 
     >>> from torchgauge.devices import find_device
     >>> headroom(find_device("T4"), Arithmetic.FP32) < 0.6
     True
     """
-    own, others = _watts(device), _watts_of_family(family_of(device))
-    if own is None or others is None:
-        return 1.0
-    return min(1.0, own / (others * share_of_full_rate(device, arithmetic)))
+    if arithmetic is Arithmetic.FP32 or not device.has_tensor_cores:
+        own, others = _watts_per_flop(device), _median_per_flop(device.architecture)
+        share = 1.0
+    else:
+        own, others = _watts_per_clock(device), _median_per_clock(family_of(device))
+        share = share_of_full_rate(device, arithmetic)
+    return 1.0 if own is None or others is None else min(1.0, own / (others * share))
 
 
 def family_of(device: Device) -> str:
@@ -61,9 +68,14 @@ def _clocks(device: Device) -> float | None:
     return (device.sm_count or 0) * (device.boost_clock_hz or 0.0) or None
 
 
-def _watts(device: Device) -> float | None:
+def _watts_per_clock(device: Device) -> float | None:
     clocks = _clocks(device)
     return device.tdp_watts / clocks if clocks and device.tdp_watts else None
+
+
+def _watts_per_flop(device: Device) -> float | None:
+    peak = device.fp32_flops_per_second
+    return device.tdp_watts / peak if peak and device.tdp_watts else None
 
 
 def _per_clock(device: Device, arithmetic: Arithmetic) -> float | None:
@@ -72,22 +84,25 @@ def _per_clock(device: Device, arithmetic: Arithmetic) -> float | None:
 
 
 @cache
-def _watts_of_family(family: str) -> float | None:
-    return median(found) if (found := _known(_watts(item) for item in _boards(family))) else None
+def _median_per_flop(architecture: str) -> float | None:
+    boards = (item for item in _boards() if architecture and item.architecture == architecture)
+    return median(found) if (found := _known(map(_watts_per_flop, boards))) else None
+
+
+@cache
+def _median_per_clock(family: str) -> float | None:
+    boards = (item for item in _boards() if family and family_of(item) == family)
+    return median(found) if (found := _known(map(_watts_per_clock, boards))) else None
 
 
 @cache
 def _most_per_clock(family: str, arithmetic: Arithmetic) -> float | None:
-    found = _known(_per_clock(item, arithmetic) for item in _boards(family))
-    return max(found, default=None)
+    boards = (item for item in _boards() if family and family_of(item) == family)
+    return max(_known(_per_clock(item, arithmetic) for item in boards), default=None)
 
 
-def _boards(family: str) -> list[Device]:
-    return [
-        device
-        for device in built_in()
-        if family and family_of(device) == family and device.kind in _WITH_ITS_OWN_COOLING
-    ]
+def _boards() -> list[Device]:
+    return [device for device in built_in() if device.kind in _WITH_ITS_OWN_COOLING]
 
 
 def _known(values: Iterable[float | None]) -> list[float]:

@@ -44,9 +44,8 @@ def arithmetic_of(work: Work, device: Device, *, tf32_matmul: bool) -> Arithmeti
     wanted = _BY_DTYPE.get(work.dtype, Arithmetic.FP32)
     if work.dtype == "float32" and (work.is_convolution or tf32_matmul):
         wanted = Arithmetic.TF32
-    capability = device.compute_capability
-    can_accumulate = capability is None or capability >= _VOLTA
-    return wanted if device.peak_rate(wanted) is not None and can_accumulate else Arithmetic.FP32
+    is_old = (device.compute_capability or _VOLTA) < _VOLTA and wanted is Arithmetic.FP16
+    return Arithmetic.FP32 if is_old or device.peak_rate(wanted) is None else wanted
 
 
 def rates_of(
