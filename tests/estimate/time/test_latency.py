@@ -257,11 +257,12 @@ def test_a_small_step_is_bound_by_launches_whatever_the_gpu() -> None:
 
 
 def test_the_error_is_wider_where_nothing_was_measured() -> None:
-    """Float32 convolutions without TF32; a GPU whose siblings were measured; the datasheet alone."""
+    """Float32 convolutions without TF32; a GPU that siblings stand for; the datasheet alone."""
     measured, sibling, datasheet, convolutions = (
         report(512, device=device, precision=precision).time.predicted.error
         for device, precision in (
-            ("RTX 3090", "fp16"), ("RTX 3080", "fp16"), ("GTX 1660 Ti", "fp16"), ("V100-PCIe-32GB", "fp32"),
+            ("RTX 3090", "fp16"), ("RTX 3080", "fp16"), ("GTX 1660 Ti", "fp16"),
+            ("V100-PCIe-32GB", "fp32"),
         )
     )  # fmt: skip
     assert measured < sibling < convolutions
