@@ -21,8 +21,8 @@ from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.run.phases import Phases
 from torchgauge.trace.run.prepared import Prepared
 from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
+from torchgauge.trace.values.origins import FROM_SIZE
 from torchgauge.trace.values.spread import stated
-from torchgauge.trace.values.values import FROM_SIZE
 
 
 def freeze(

@@ -38,6 +38,8 @@ PICKS = frozenset(
 _JOINS = frozenset(("cat", "stack"))
 _WRITES = frozenset(("copy_", "fill_", "zero_"))
 """In-place operators that do not read what they overwrite."""
+_SAMPLE = 64
+"""Elements that are compared before all of them are."""
 _DROPPED = ("layout", "memory_format", "pin_memory", "non_blocking")
 
 
@@ -62,6 +64,21 @@ def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf
     else:
         return None
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
+
+
+def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
+    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
+    if value.numel() == 0:
+        return None
+    for dim, stride in enumerate(value.stride()):
+        if stride == 0:  # expanded: the same elements again and again
+            value = value.narrow(dim, 0, 1)
+    first = value[(0,) * value.dim()]
+    if value.is_contiguous() and value.numel() > _SAMPLE:
+        step = value.numel() // _SAMPLE
+        if not bool((value.view(-1)[::step] == first).all()):
+            return None
+    return first.clone() if bool((value == first).all()) else None
 
 
 def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
