@@ -35,7 +35,7 @@ _PRODUCTS = frozenset(
 
 KNOWN_WITHOUT_DATA = frozenset(
     ("_sparse_coo_tensor_with_dims_and_tensors", "_sparse_coo_tensor_unsafe", "detach", "alias",
-     "_coalesced_", "clone", "_coalesce", "sparse_mask", "t")
+     "_coalesced_", "clone", "_coalesce", "sparse_mask")
 )  # fmt: skip
 """Operators after which it is known how many elements a sparse tensor of the meta device holds.
 

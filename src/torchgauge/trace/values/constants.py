@@ -6,6 +6,7 @@ what is computed from it often is again. Each rule here answers from that number
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -64,6 +65,16 @@ def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf
     else:
         return None
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
+
+
+def as_number(number: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Return a number as a 0-dimensional tensor, which must not be written to."""
+    return number if isinstance(number, torch.Tensor) else _as_tensor(number, dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _as_tensor(number: complex, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full((), number, dtype=dtype, device="cpu")
 
 
 def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:

@@ -68,6 +68,12 @@ class Kept:
         return place.over(self.storage)
 
 
+def kept(tensor: torch.Tensor) -> Kept:
+    """Return the storage of a real tensor, which is not copied."""
+    own = tensor.detach()
+    return Kept(own.untyped_storage(), lambda: own._version, own._version)
+
+
 @dataclass(frozen=True, slots=True)
 class Filled:
     """A storage that one number fills."""
@@ -80,22 +86,29 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
-class Permutation:
-    """The numbers from 0 to ``count`` - 1 in a mixed order, which is the same on every machine."""
+class Mixed:
+    """Whole numbers of a range in a mixed order, which is the same on every machine.
 
+    As many as there are in the range are a permutation.
+    """
+
+    low: int
     count: int
+    """How many numbers there are in the range."""
     seed: int
 
     def part(self, place: Place) -> torch.Tensor:
-        """Compute the numbers at a place alone: the one at ``i`` is ``step * i + seed``, modulo."""
-        step = max(1, round(self.count * 0.618))
-        while gcd(step, self.count) != 1:
+        """Compute the numbers at a place alone: ``step * i + seed`` modulo the count."""
+        count = max(1, self.count)
+        step = max(1, round(count * 0.618))
+        while gcd(step, count) != 1:
             step += 1
         positions = torch.full((), place.offset, dtype=torch.int64, device="cpu")
         for size, stride in zip(place.shape, place.stride, strict=True):
             steps = torch.arange(size, dtype=torch.int64, device="cpu") * stride
             positions = positions.unsqueeze(-1) + steps
-        return positions.mul_(step).add_(self.seed).remainder_(max(1, self.count)).to(place.dtype)
+        numbers = positions.mul_(step).add_(self.seed).remainder_(count).add_(self.low)
+        return numbers.to(place.dtype)
 
 
 @dataclass(slots=True)

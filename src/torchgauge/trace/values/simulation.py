@@ -39,9 +39,9 @@ from torchgauge.trace.values.limits import (
 )
 from torchgauge.trace.values.origins import DRAWN, FINITE, KNOWN, POSITIVE, Origins
 from torchgauge.trace.values.readers import CPU, Readers
-from torchgauge.trace.values.recipes import Permutation, Place
+from torchgauge.trace.values.recipes import Mixed, Place
 from torchgauge.trace.values.spread import CHOICES, Choice, spread
-from torchgauge.trace.values.taken import Magnitudes, draw, draws, finite_answer
+from torchgauge.trace.values.taken import Magnitudes, draw, draws, finite_answer, range_drawn
 from torchgauge.trace.values.values import ValueStore
 
 _INDEXING = ("index", "_unsafe_index")
@@ -214,12 +214,12 @@ class Simulation:
         values, base, tensors = self.values, call.facts.base, call.tensors
         if call.facts.depends_on_shape_only:
             self._fill(call, output)
-        elif base == "randperm":
-            self._drawn += 1
-            values.defer(output, Permutation(output.numel(), self._drawn), origins=DRAWN)
         elif draws(call, output):
             self._drawn += 1
             draw(values, self._drawn, call, output)
+        elif (bounds := range_drawn(call)) is not None:
+            self._drawn += 1
+            values.defer(output, Mixed(*bounds, self._drawn), origins=DRAWN)
         elif (answer := finite_answer(base, call.args)) is not None and not self._all_known(
             tensors
         ):
@@ -243,8 +243,8 @@ class Simulation:
         elif facts.base in _FILLS_IN_PLACE or (
             facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
         ):
-            if not self._fill_outputs(call, output) and facts.is_mutating:
-                self._invalidate(output, call.args)
+            if not self._fill_outputs(call, output):
+                self._defer(call, output)
         elif facts.is_deterministic and self.values.defers_any(tensors):
             self._defer(call, output)
         elif facts.is_mutating:

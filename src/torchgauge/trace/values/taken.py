@@ -66,6 +66,21 @@ def draw(values: ValueStore, seed: int, call: OpCall, output: torch.Tensor) -> N
     values.set(output, value.to(output.dtype), origins=DRAWN)
 
 
+def range_drawn(call: OpCall) -> tuple[int, int] | None:
+    """Return the least whole number that is drawn at random and how many there are to choose from.
+
+    Every order of a permutation has the same shapes, and so have many numbers drawn from few.
+    """
+    base, args = call.facts.base, call.args
+    if base == "randperm":
+        return 0, int(args[0])
+    if base != "randint":
+        return None
+    bounds = [value for value in args if isinstance(value, int)]
+    low, high = (0, *bounds) if len(bounds) == 1 else bounds
+    return low, high - low
+
+
 def _device(kwargs: Kwargs) -> dict[str, Any]:
     return {"device": torch.device("cpu")} if "device" in kwargs else {}
 

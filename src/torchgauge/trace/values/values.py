@@ -10,7 +10,6 @@ with where the guess came from, and a decision taken on it is written into the r
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -31,20 +30,19 @@ from torchgauge.trace.inspect.geometry import (
 )
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.constants import number_that_fills, reinterpreted
-from torchgauge.trace.values.limits import GIVEN_LIMIT, SPAN_LIMIT, has_small_value
+from torchgauge.trace.values.constants import as_number, number_that_fills, reinterpreted
+from torchgauge.trace.values.limits import (
+    GIVEN_LIMIT,
+    SPAN_LIMIT,
+    WORKED_OUT_LIMIT,
+    has_small_value,
+)
 from torchgauge.trace.values.origins import FROM_SIZE, KNOWN, TAKEN, Origins
-from torchgauge.trace.values.recipes import Filled, Kept, Part, Place, Recipe
+from torchgauge.trace.values.recipes import Filled, Kept, Part, Place, Recipe, kept
 
 STAND_INS = 500
 """Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
 _ON_THE_CPU = "what is done with a copy on the CPU"
-
-
-@functools.lru_cache(maxsize=256)
-def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
-    """Return a number as a 0-dimensional tensor, which must not be written to."""
-    return torch.full((), number, dtype=dtype, device="cpu")
 
 
 class ValueStore:
@@ -153,8 +151,7 @@ class ValueStore:
             return
         key = self._watch(meta.untyped_storage(), origins=origins)
         self._storages.pop(key, None)
-        is_tensor = isinstance(number, torch.Tensor)
-        self._numbers[key] = number if is_tensor else _as_number(number, meta.dtype)
+        self._numbers[key] = as_number(number, meta.dtype)
 
     def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
         key = storage_key(meta)
@@ -234,8 +231,11 @@ class ValueStore:
             if number is not None and covers_storage(original):
                 self.fill(meta, number)
                 return
-            is_whole = not (original.is_floating_point() or original.is_complex())
-            if not (is_whole and original.numel() <= GIVEN_LIMIT):
+            if original.is_floating_point() or original.is_complex():
+                return
+            if original.numel() > GIVEN_LIMIT:
+                if original.numel() <= WORKED_OUT_LIMIT and has_same_place(meta, original):
+                    self.defer(meta, kept(original))
                 return
         if has_same_place(meta, original):
             self._copy_span(meta, original)
