@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,13 +66,14 @@ SETTINGS: dict[str, Mapping[str, Any]] = {
     "TRAINABLE_TOKENS": {"target_modules": ["embed_tokens"], "token_indices": [1, 2, 3]},
     "VBLORA": {**QV, "num_vectors": 16, "vector_length": 16},
     "WAVEFT": {**QV, "n_frequency": 64},
+    "XLORA": {"hidden_size": 64, "adapters": {}},
 }  # fmt: skip
 """Settings without which a method has no sense on so small a model; the others adapt q and v."""
 BUILD_REFUSED = {
     "ADAMSS": (ImportError, "scikit-learn is required for AdaMSS"),
-    "XLORA": (ValueError, "`use_cache` must be False"),
+    "XLORA": (ValueError, "`use_cache` must be False"),  # and it loads its adapters from files
 }
-"""The library's own reasons: XLoRA mixes trained adapters, which it loads from files."""
+"""The library's own reasons."""
 TASKS = ("MULTITASK_PROMPT_TUNING", "POLY")
 """Methods whose forward is told the task of each row."""
 METHODS = sorted(kind.value for kind in peft.PeftType)
@@ -107,3 +110,84 @@ def adapted(
     )
     model = peft.get_peft_model(llama(sizes, dtype), configuration)
     return Trained(model, has_tasks=method in TASKS)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quiet() -> Iterator[None]:
+    level = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()
+    yield
+    transformers.logging.set_verbosity(level)
+
+
+TRAINING = tg.Scenario(mode="training", optimizer="sgd")
+IDS = torch.zeros(2, 16, dtype=torch.int64)
+UNLIKE = {
+    "SHADOW": -(2 * 16 * 64 * 4 + 4),  # a hidden state and a loss stay on the model between steps
+    "XLORA": -2 * 16 * 4 * 2 * 4,  # as are its scalings of each layer
+    "CPT": 4,  # a number of the branch on the norm of its embeddings
+}
+"""Bytes by which a predicted peak differs from a real one."""
+
+
+def is_trained(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in BUILD_REFUSED])
+def test_a_small_llama_has_the_parameters_and_the_peak_of_a_real_step(method: str) -> None:
+    before = torch.get_rng_state()
+    with tg.meta_construction():
+        model = adapted(method)
+    report = tg.analyze(model, input_data=IDS, scenario=TRAINING)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert report.execution == ("real" if method == "FROD" else "simulated")  # products of COO
+    real = adapted(method)
+    assert report.totals.params == sum(p.numel() for p in real.parameters())
+    assert report.totals.trainable_params == is_trained(real)
+    assert report.memory is not None
+    peak = real_peak(real, IDS, training=True)
+    assert report.memory.peak_allocated_bytes - peak == UNLIKE.get(method, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in BUILD_REFUSED])
+def test_llama_3b_is_simulated_whatever_is_attached(method: str) -> None:
+    with tg.meta_construction():
+        model = adapted(method, LARGE, torch.bfloat16)
+    report = tg.analyze(model, input_data=IDS, mode="training", optimizer="adamw", device="L40S")
+    assert report.execution == "simulated"
+    added = report.totals.params - LARGE_PARAMETERS
+    assert 0 < added < LARGE_PARAMETERS / 8 and report.totals.trainable_params > 0
+    assert report.memory is not None
+    assert report.memory.peak_allocated_bytes > 2 * LARGE_PARAMETERS
+
+
+@pytest.mark.parametrize("method", BUILD_REFUSED)
+def test_what_the_library_refuses_it_says_itself(method: str) -> None:
+    kind, reason = BUILD_REFUSED[method]
+    for building in (tg.meta_construction(), nullcontext()):
+        with building, pytest.raises(kind, match=re.escape(reason)):
+            adapted(method)
+
+
+def test_every_method_is_tried() -> None:
+    """A method that a new release of PEFT adds is built with the settings of the others."""
+    assert {*SETTINGS, *BUILD_REFUSED, *TASKS} <= set(METHODS)
+
+
+def test_xlora_mixes_adapters_that_were_stored(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        lora = peft.LoraConfig(task_type="CAUSAL_LM", **QV)
+        peft.get_peft_model(llama(SMALL, torch.float32), lora).save_pretrained(tmp_path / name)
+    stored = {str(n): str(tmp_path / name) for n, name in enumerate(("first", "second"))}
+    settings = peft.XLoraConfig(task_type="CAUSAL_LM", hidden_size=64, adapters=stored)
+    base = llama({**SMALL, "use_cache": False}, torch.float32)
+    model = Trained(peft.get_peft_model(base, settings), has_tasks=False)
+    report = tg.analyze(model, input_data=IDS, scenario=TRAINING)
+    assert report.totals.params == sum(p.numel() for p in model.parameters())
+    assert report.totals.trainable_params == is_trained(model)
+    assert report.memory is not None
+    peak = real_peak(model, IDS, training=True)
+    assert report.memory.peak_allocated_bytes - peak == UNLIKE["XLORA"]
