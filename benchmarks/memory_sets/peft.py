@@ -37,6 +37,7 @@ and 568 it is the one at which the replayed allocator reserves what was measured
 each of LoRA on attention and on the MLPs, BEFT, IA3 and MiSS. It is one number for all rows."""
 
 _Q_V = ["q_proj", "v_proj"]
+_LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 ADAPTERS: dict[str, dict[str, Any]] = {
     "adalora/llama-3.2-3B-rank32": {
         "init_r": 64, "r": 8, "target_r": 32, "lora_alpha": 8, "tinit": 200, "tfinal": 500,
@@ -62,6 +63,9 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "lora/llama-3.2-3B-rank64-rslora": {"r": 64, "lora_alpha": 64, "use_rslora": True},
     "miss/llama-3.2-3B-bat": {"r": 64, "mini_r": 1, "init_weights": "bat"},
     "miss/llama-3.2-3B-default": {"r": 64, "mini_r": 1},
+    "osf/llama-3.2-3B-rank128": {
+        "effective_rank": 2944, "rank_pattern": {"k_proj": 896, "v_proj": 896},
+        "target_modules": _LINEAR},
     "prefixtuning/llama-3.2-3B-lr_0.001": {
         "num_virtual_tokens": 200, "num_layers": 28, "num_attention_heads": 24, "token_dim": 3072,
         "num_transformer_submodules": 1, "encoder_hidden_size": 3072,
@@ -81,7 +85,7 @@ ADAPTERS["prefixtuning/llama-3.2-3B-lr_0.005_zero_init"] = ADAPTERS[
 ]
 
 NOT_PREDICTED = {
-    "osf": "OSF takes each weight apart by SVD when it is attached, which needs real weights",
+    "adamss": "AdaMSS sorts singular vectors of real weights by scikit-learn's KMeans",
     "image-gen": "FLUX.2-klein: the pipeline's loop, latents and text lengths are not written down",
 }
 

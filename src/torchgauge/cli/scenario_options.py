@@ -60,6 +60,12 @@ def add_scenario_options(
         "--channels-last", action="store_true", help="images in channels-last memory format"
     )
     group.add_argument(
+        "--attn-implementation",
+        metavar="NAME",
+        help="attention of a transformers model: eager, sdpa or another that it has "
+        "(default: as it is built)",
+    )
+    group.add_argument(
         "--cudnn-benchmark",
         action="store_true",
         help="torch.backends.cudnn.benchmark: convolutions run the plan that was fastest",
@@ -198,6 +204,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         compiled=arguments.compiled,
         allocator=arguments.allocator,
         torch_release=arguments.torch_release,
+        attn_implementation=arguments.attn_implementation,
     )
 
 

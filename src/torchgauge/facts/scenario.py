@@ -187,13 +187,16 @@ class Scenario:
     torch_release: str | None = None
     """Release of PyTorch whose allocator and kernels the target runs (``"2.6"``); ``None`` for the
     installed one."""
+    attn_implementation: str | None = None
+    """Attention of a transformers model: ``"eager"``, ``"sdpa"`` or another that it has; ``None``
+    for the one that it was built with."""
 
     json: ClassVar = Shape(
         sources={"optimizer_options": "options"},
         later=(
             "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
             "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step",
-            "compiled", "allocator", "torch_release",
+            "compiled", "allocator", "torch_release", "attn_implementation",
         ),
         types={"optimizer_options": Any},
     )  # fmt: skip
@@ -222,6 +225,7 @@ class Scenario:
             compiled: bool = ...,
             allocator: str = ...,
             torch_release: str | None = ...,
+            attn_implementation: str | None = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -288,6 +292,12 @@ class Scenario:
             raise ScenarioError(
                 f"allocator={self.allocator!r} is not text",
                 hint="write it as PYTORCH_CUDA_ALLOC_CONF: 'expandable_segments:True'",
+            )
+        attention: object = self.attn_implementation
+        if attention is not None and not (isinstance(attention, str) and attention.strip()):
+            raise ScenarioError(
+                f"attn_implementation={attention!r} is not the name of an attention",
+                hint="write 'eager' or 'sdpa'",
             )
         release: object = self.torch_release
         is_text = isinstance(release, str) and re.fullmatch(r"\d+\.\d+([.+a-z]\S*)?", release)

@@ -11,6 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Phase
+from torchgauge.trace.copy.attention_choice import choose_attention
 from torchgauge.trace.copy.casting import Casting
 from torchgauge.trace.copy.converters import CpuConverter
 from torchgauge.trace.copy.meta_copy import ModelCopy
@@ -53,6 +54,8 @@ class RealStep:
             with suppress(NotImplementedError):  # exported programs have their mode built in
                 self._root.train(scenario.is_training)
 
+        if scenario.attn_implementation is not None:
+            choose_attention(self._root, scenario.attn_implementation)
         if scenario.channels_last:
             to_channels_last(self._root)
 

@@ -33,6 +33,7 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
         (scenario.ema, "moving average of the parameters"),
         (scenario.channels_last, "channels last"),
         (scenario.cudnn_benchmark, "cuDNN benchmark"),
+        (bool(scenario.attn_implementation), f"{scenario.attn_implementation} attention"),
         (scenario.compiled, "compiled"),
         (bool(scenario.allocator), f"allocator {scenario.allocator}"),
         (scenario.first_step, "first step"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from torchgauge.facts.guess import Guess
+from torchgauge.trace.copy.build import constructed_value
 from torchgauge.trace.copy.casting import Casting
 from torchgauge.trace.inspect.geometry import is_whole, view_over
 from torchgauge.trace.inspect.irregular import dense_parts, is_irregular, sparse_over
@@ -63,7 +64,7 @@ class MetaConverter:
 
 
 class CpuConverter:
-    """Copy tensors for a real run; meta tensors get a small constant as value.
+    """Copy tensors for a real run; meta tensors get the value that was constructed, or a constant.
 
     The copies are on the CPU unless another ``device`` is named.
     """
@@ -98,6 +99,8 @@ class CpuConverter:
                 self._note()
                 whole = torch.empty(0, dtype=tensor.dtype, device=self.device).set_(shared)
                 whole.fill_(_FILL if tensor.dtype.is_floating_point else 0)
+                if (value := constructed_value(tensor)) is not None:
+                    view_over(shared, tensor).copy_(value)
         return view_over(shared, tensor)
 
     def _filled(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -105,7 +108,8 @@ class CpuConverter:
             return tensor.detach().to(self.device, copy=True)
         self._note()
         filled = torch.empty_like(tensor, device=self.device, requires_grad=False)
-        return filled.fill_(_FILL)
+        value = constructed_value(tensor)
+        return filled.fill_(_FILL) if value is None else filled.copy_(value)
 
     def _note(self) -> None:
         note = Guess(

@@ -35,11 +35,11 @@ _PRODUCTS = frozenset(
 
 KNOWN_WITHOUT_DATA = frozenset(
     ("_sparse_coo_tensor_with_dims_and_tensors", "_sparse_coo_tensor_unsafe", "detach", "alias",
-     "_coalesced_", "clone")
+     "_coalesced_", "clone", "_coalesce", "sparse_mask")
 )  # fmt: skip
 """Operators after which it is known how many elements a sparse tensor of the meta device holds.
 
-They are those of sparse gradients, which are simulated.
+They are those of sparse gradients and of sparse adapters, which are simulated.
 """
 
 

@@ -86,6 +86,7 @@ SHAPE_RULES: dict[str, Rule] = {
     "aten.native_batch_norm.default": _native_batch_norm,
     "aten.cudnn_batch_norm.default": _cudnn_batch_norm,
     "aten.cudnn_batch_norm_backward.default": _cudnn_batch_norm_backward,
+    "aten._linalg_svd.default": lambda args, kwargs: NotImplemented,  # as PyTorch: by rows
     **cuda_recurrent.SHAPE_RULES,
 }
 """Rules by operator; each makes the outputs from ``(args, kwargs)``."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from torchgauge.errors import UsageError
+from torchgauge.trace.copy.attention_choice import choose_attention
 from torchgauge.trace.copy.build import constructed_value
 from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
 from torchgauge.trace.copy.meta_copy import ModelCopy
@@ -49,6 +50,8 @@ class Prepared:
         _set_mode(root, training=context.scenario.is_training)
         self.padded = keep_padding(root) if context.is_simulated else frozenset[str]()
         """Encoders that keep padding in this run."""
+        if context.scenario.attn_implementation is not None:
+            choose_attention(root, context.scenario.attn_implementation)
         if context.scenario.channels_last:
             to_channels_last(root)
         plan = run_plan.plan

@@ -17,12 +17,13 @@ from torchgauge.trace.inspect.irregular import padding_notes
 from torchgauge.trace.inspect.shared_storages import storage_notes
 from torchgauge.trace.inspect.tree import holds_quantized, module_infos, type_name
 from torchgauge.trace.record.outside import OutsideWork
+from torchgauge.trace.run.attention_note import attention_note
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.run.phases import Phases
 from torchgauge.trace.run.prepared import Prepared
 from torchgauge.trace.torch_internals.chosen_kernels import has_early_onednn
+from torchgauge.trace.values.origins import FROM_SIZE
 from torchgauge.trace.values.spread import stated
-from torchgauge.trace.values.values import FROM_SIZE
 
 
 def freeze(
@@ -40,8 +41,9 @@ def freeze(
     context.assumptions += context.casting.left_out(modules)
     if is_listed and context.keep_ops:
         context.assumptions += storage_notes(prepared.root)
-    context.assumptions += _assumptions(context, prepared, modules)
     ops = recorder.op_records()
+    context.assumptions += _assumptions(context, prepared, modules)
+    context.assumptions += attention_note(prepared.root, ops)
     return Trace(
         torch_version=str(torch.__version__),  # not its TorchVersion
         execution=context.execution,

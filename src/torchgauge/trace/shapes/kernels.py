@@ -156,7 +156,24 @@ def _heads_of_qkv(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tenso
     return query, key, value
 
 
+def _by_columns(operator: Any, args: Args, kwargs: Kwargs) -> Any:
+    """Return what an operator makes, its last matrix column by column, as LAPACK writes it.
+
+    Without data PyTorch answers as cuSOLVER: ``Vh`` of a singular value decomposition by rows
+    (``svd_uses_cusolver`` in ``BatchLinearAlgebra.cpp``). What slices a few rows of it and makes
+    them contiguous copies them on the CPU, and keeps all of it on such a GPU.
+    """
+    *others, last = operator(*args, **kwargs)
+    if last.dim() < 2:  # no vectors were asked for
+        return (*others, last)
+    by_columns = torch.empty(last.mT.shape, dtype=last.dtype, device=META).stride()
+    strides = (*by_columns[:-2], by_columns[-1], by_columns[-2])
+    return (*others, torch.empty_strided(last.shape, strides, dtype=last.dtype, device=META))
+
+
 KERNEL_RULES: dict[str, Rule] = {
+    "aten._linalg_svd.default": partial(_by_columns, torch.ops.aten._linalg_svd.default),
+    "aten.linalg_eig.default": partial(_by_columns, torch.ops.aten.linalg_eig.default),
     "aten.col2im.default": _in_block(torch.ops.aten.col2im.default),
     "aten.im2col.default": _in_block(torch.ops.aten.im2col.default),
     "aten.mish_backward.default": _mish_backward,

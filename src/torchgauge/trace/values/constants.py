@@ -6,6 +6,7 @@ what is computed from it often is again. Each rule here answers from that number
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -38,6 +39,8 @@ PICKS = frozenset(
 _JOINS = frozenset(("cat", "stack"))
 _WRITES = frozenset(("copy_", "fill_", "zero_"))
 """In-place operators that do not read what they overwrite."""
+_SAMPLE = 64
+"""Elements that are compared before all of them are."""
 _DROPPED = ("layout", "memory_format", "pin_memory", "non_blocking")
 
 
@@ -62,6 +65,31 @@ def passed_on(call: OpCall, outputs: list[torch.Tensor], constant_of: ConstantOf
     else:
         return None
     return None if number is None else [(outputs[0], number.to(outputs[0].dtype))]
+
+
+def as_number(number: Any, dtype: torch.dtype) -> torch.Tensor:
+    """Return a number as a 0-dimensional tensor, which must not be written to."""
+    return number if isinstance(number, torch.Tensor) else _as_tensor(number, dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _as_tensor(number: complex, dtype: torch.dtype) -> torch.Tensor:
+    return torch.full((), number, dtype=dtype, device="cpu")
+
+
+def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
+    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
+    if value.numel() == 0:
+        return None
+    for dim, stride in enumerate(value.stride()):
+        if stride == 0:  # expanded: the same elements again and again
+            value = value.narrow(dim, 0, 1)
+    first = value[(0,) * value.dim()]
+    if value.is_contiguous() and value.numel() > _SAMPLE:
+        step = value.numel() // _SAMPLE
+        if not bool((value.view(-1)[::step] == first).all()):
+            return None
+    return first.clone() if bool((value == first).all()) else None
 
 
 def reinterpreted(number: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:

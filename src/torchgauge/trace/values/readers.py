@@ -13,7 +13,9 @@ from torchgauge.trace.operators.op_facts import OpCall
 from torchgauge.trace.shapes.readers import READER_RULES
 from torchgauge.trace.shapes.rule import META
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.values import FROM_SIZE, READ_LIMIT, Origins, ValueStore
+from torchgauge.trace.values.limits import READ_LIMIT
+from torchgauge.trace.values.origins import FROM_SIZE, Origins
+from torchgauge.trace.values.values import ValueStore
 
 CPU = torch.device("cpu")
 
@@ -52,7 +54,10 @@ class Readers:
             return known
         for tensor in tensors:
             self.values.decide(tensor, base)
-        if any(tensor.numel() > READ_LIMIT for tensor in tensors):
+        if any(
+            tensor.numel() > READ_LIMIT and not self.values.is_written_out(tensor)
+            for tensor in tensors
+        ):
             return self._read_numbers(call)
         real, origins = self.values.compute(func, args, kwargs)
         return self._as_meta(real, origins)

@@ -22,26 +22,27 @@ from torchgauge.trace.inspect.irregular import (
 )
 from torchgauge.trace.operators.op_facts import OpCall, OpFacts
 from torchgauge.trace.operators.remembered import Remembered
+from torchgauge.trace.shapes import coordinates
 from torchgauge.trace.shapes.rule import META, Args, Kwargs, Rule
 from torchgauge.trace.torch_internals.kernels import sent_already
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.constants import PICKS, filled_with, passed_on
+from torchgauge.trace.values.deferred import recipe_of
 from torchgauge.trace.values.higher_order import run_higher_order
-from torchgauge.trace.values.readers import CPU, Readers
-from torchgauge.trace.values.spread import CHOICES, Choice, spread
-from torchgauge.trace.values.taken import draw, draws, finite_answer
-from torchgauge.trace.values.values import (
+from torchgauge.trace.values.limits import (
     CAST_LIMIT,
-    FINITE,
     GIVEN_LIMIT,
     GUESS_LIMIT,
     INTEGER_LIMIT,
-    KNOWN,
     READ_LIMIT,
-    Origins,
-    ValueStore,
     has_small_value,
 )
+from torchgauge.trace.values.origins import DRAWN, FINITE, KNOWN, POSITIVE, Origins
+from torchgauge.trace.values.readers import CPU, Readers
+from torchgauge.trace.values.recipes import Mixed, Place
+from torchgauge.trace.values.spread import CHOICES, Choice, spread
+from torchgauge.trace.values.taken import Magnitudes, draw, draws, finite_answer, range_drawn
+from torchgauge.trace.values.values import ValueStore
 
 _INDEXING = ("index", "_unsafe_index")
 INDEXING = (*_INDEXING, "index_put", "index_put_", "_unsafe_index_put", "_index_put_impl_")
@@ -69,6 +70,7 @@ class Simulation:
         """Whether the values of an index that is written as a list were lost."""
         self.float_indices: list[int] = []
         """Storages of floating-point tensors that were used as indices into an embedding."""
+        self.magnitudes = Magnitudes()
         self._drawn = 0
         """How many random numbers were drawn."""
         self._constants: dict[int, tuple[weakref.ref[torch.UntypedStorage], Any]] = {}
@@ -192,6 +194,9 @@ class Simulation:
         if facts.name == "aten.clone.default" and is_irregular(args[0]):
             return sparse_clone(args[0])  # PyTorch's own would hold no elements
         output = NotImplemented if rule is None else rule(args, kwargs)
+        if facts.base in coordinates.BASES:
+            sparse = coordinates.answer(facts.base, args, self._indices)
+            output = output if sparse is NotImplemented else sparse
         if output is NotImplemented:
             output = self.remembered.answer(func, facts, args, kwargs)
         if isinstance(output, torch.Tensor) and is_irregular(output):
@@ -201,6 +206,9 @@ class Simulation:
         self._note_values(OpCall(func, facts, args, kwargs, tensors), output)
         return output
 
+    def _indices(self, indices: torch.Tensor) -> torch.Tensor:
+        return self.values.decide(indices, "the number of elements of a sparse tensor")
+
     def _note_values(self, call: OpCall, output: Any) -> None:
         """Give the output of an operator the values that are known or may be assumed."""
         values, base, tensors = self.values, call.facts.base, call.tensors
@@ -209,15 +217,21 @@ class Simulation:
         elif draws(call, output):
             self._drawn += 1
             draw(values, self._drawn, call, output)
+        elif (bounds := range_drawn(call)) is not None:
+            self._drawn += 1
+            values.defer(output, Mixed(*bounds, self._drawn), origins=DRAWN)
         elif (answer := finite_answer(base, call.args)) is not None and not self._all_known(
             tensors
         ):
             values.fill(output, answer, origins=FINITE)
+        elif (answer := self.magnitudes.answer(call)) is not None and not self._all_known(tensors):
+            values.fill(output, answer, origins=POSITIVE)
         elif base in _EMPTY:
             if has_small_value(output.shape, output.dtype):  # parts may be written one by one
                 values.fill(output, 0)
         elif tensors and (len(values) > 0 or base in _FILLS_IN_PLACE):
             self._pass_on(call, output)
+        self.magnitudes.note(call, output)
         if base in CHOICES:
             spread(values, call, output, values.place())
 
@@ -229,10 +243,30 @@ class Simulation:
         elif facts.base in _FILLS_IN_PLACE or (
             facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
         ):
-            if not self._fill_outputs(call, output) and facts.is_mutating:
-                self._invalidate(output, call.args)
+            if not self._fill_outputs(call, output):
+                self._defer(call, output)
+        elif facts.is_deterministic and self.values.defers_any(tensors):
+            self._defer(call, output)
         elif facts.is_mutating:
             self._invalidate(output, call.args)
+
+    def _defer(self, call: OpCall, output: Any) -> None:
+        """Keep what gives the values of an output, or compute a small one from what is deferred."""
+        values = self.values
+        is_view = isinstance(output, torch.Tensor) and values.part_of(output) is not None
+        if is_view and not call.facts.is_mutating:
+            return
+        found = recipe_of(values, call, output)
+        if call.facts.is_mutating:
+            self._invalidate(output, call.args)
+        if found is None:
+            return
+        recipe, origins = found
+        if has_small_value(output.shape, output.dtype):
+            with suppress(RuntimeError, NotImplementedError, TypeError):
+                values.set(output, recipe.part(Place.of(output)), origins=origins)
+        else:
+            values.defer(output, recipe, origins=origins)
 
     def _all_known(self, tensors: Sequence[torch.Tensor]) -> bool:
         return all(map(self.values.knows, tensors))
@@ -261,12 +295,14 @@ class Simulation:
         if readable and (is_small or _is_made_of_whole_numbers(facts, inputs)):
             with suppress(RuntimeError, NotImplementedError, TypeError):
                 real, origins = values.compute(_PLAIN.get(facts.name, func), args, kwargs)
+                if facts.is_mutating:
+                    values.note_writes(inputs)
                 for meta, value in zip(flat(output), flat(real), strict=False):
                     if isinstance(meta, torch.Tensor) and isinstance(value, torch.Tensor):
                         values.set(meta, value, origins=origins, keep=True)
                 return  # operators on lists that work in place return nothing
-        if not self._fill_outputs(call, output) and facts.is_mutating:
-            self._invalidate(output, args)
+        if not self._fill_outputs(call, output):
+            self._defer(call, output)
 
     def _fill_outputs(self, call: OpCall, output: Any) -> bool:
         """Fill outputs with one number where a rule says so; return whether one did."""

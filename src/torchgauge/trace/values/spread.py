@@ -15,7 +15,8 @@ import torch
 
 from torchgauge.trace.operators.op_facts import OpCall
 from torchgauge.trace.shapes.rule import Args
-from torchgauge.trace.values.values import GUESS_LIMIT, ValueStore
+from torchgauge.trace.values.limits import GUESS_LIMIT
+from torchgauge.trace.values.values import ValueStore
 
 CHOICES = frozenset(("topk", "argmax", "argmin", "sort", "argsort", "max", "min", "multinomial"))
 """Operators that return which elements of a dimension they chose."""

@@ -1,4 +1,4 @@
-"""Answers where a real run would decide by chance: small random draws, and checks for NaN.
+"""Answers where a real run would decide by chance: small random draws, checks for NaN and zero.
 
 Layers that are dropped at random ask for one number; debugging code asks whether a result is
 finite. To run the whole model for real would answer neither better: its numbers are random, too.
@@ -7,6 +7,7 @@ finite. To run the whole model for real would answer neither better: its numbers
 from __future__ import annotations
 
 import math
+import weakref
 from typing import Any
 
 import torch
@@ -15,7 +16,8 @@ from torchgauge.trace.inspect.geometry import covers_storage
 from torchgauge.trace.operators.op_facts import OpCall
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.values import DRAWN, ValueStore
+from torchgauge.trace.values.origins import DRAWN
+from torchgauge.trace.values.values import ValueStore
 
 _MOST = 16
 """Numbers that a draw may have, to be worth a value."""
@@ -64,6 +66,21 @@ def draw(values: ValueStore, seed: int, call: OpCall, output: torch.Tensor) -> N
     values.set(output, value.to(output.dtype), origins=DRAWN)
 
 
+def range_drawn(call: OpCall) -> tuple[int, int] | None:
+    """Return the least whole number that is drawn at random and how many there are to choose from.
+
+    Every order of a permutation has the same shapes, and so have many numbers drawn from few.
+    """
+    base, args = call.facts.base, call.args
+    if base == "randperm":
+        return 0, int(args[0])
+    if base != "randint":
+        return None
+    bounds = [value for value in args if isinstance(value, int)]
+    low, high = (0, *bounds) if len(bounds) == 1 else bounds
+    return low, high - low
+
+
 def _device(kwargs: Kwargs) -> dict[str, Any]:
     return {"device": torch.device("cpu")} if "device" in kwargs else {}
 
@@ -84,3 +101,37 @@ def finite_answer(base: str, args: Args) -> bool | None:
     if not (is_itself or is_infinite) or not left.dtype.is_floating_point:
         return None
     return (base == "eq") == is_itself
+
+
+_MAGNITUDES = frozenset(("linalg_vector_norm", "norm", "linalg_matrix_norm", "abs"))
+"""Operators whose results are never negative, and zero for zeros alone."""
+_ABOVE = {"gt": True, "ge": True, "ne": True, "lt": False, "le": False, "eq": False}
+_TINY = 1e-6
+"""Up to which a number is compared with to find out whether a magnitude is zero."""
+
+
+class Magnitudes:
+    """Remember norms and absolute values, which trained numbers do not make zero."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+
+    def note(self, call: OpCall, output: Any) -> None:
+        """Remember the output of an operator that makes magnitudes."""
+        if call.facts.base in _MAGNITUDES and isinstance(output, torch.Tensor):
+            storage = output.untyped_storage()
+            key = storage_key(storage)
+            self._made[key] = weakref.ref(storage, lambda _: self._made.pop(key, None))
+
+    def answer(self, call: OpCall) -> bool | None:
+        """Return what a comparison of magnitudes with about zero gives, ``None`` for others."""
+        base, args = call.facts.base, call.args
+        if not self._made or base not in _ABOVE or len(args) != 2:
+            return None
+        left, right = args
+        is_magnitude = isinstance(left, torch.Tensor) and (
+            storage_key(left.untyped_storage()) in self._made
+        )
+        is_zero = isinstance(right, (int, float)) and 0 <= right <= _TINY
+        is_always = base in ("ge", "lt") and right == 0
+        return _ABOVE[base] if is_magnitude and is_zero and not is_always else None

@@ -10,11 +10,10 @@ with where the guess came from, and a decision taken on it is written into the r
 
 from __future__ import annotations
 
-import functools
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import torch
 
@@ -31,66 +30,19 @@ from torchgauge.trace.inspect.geometry import (
 )
 from torchgauge.trace.shapes.rule import Args, Kwargs
 from torchgauge.trace.torch_internals.tensors import storage_key
-from torchgauge.trace.values.constants import reinterpreted
+from torchgauge.trace.values.constants import as_number, number_that_fills, reinterpreted
+from torchgauge.trace.values.limits import (
+    GIVEN_LIMIT,
+    SPAN_LIMIT,
+    WORKED_OUT_LIMIT,
+    has_small_value,
+)
+from torchgauge.trace.values.origins import FROM_SIZE, KNOWN, TAKEN, Origins
+from torchgauge.trace.values.recipes import Filled, Kept, Part, Place, Recipe, kept
 
-INTEGER_LIMIT = 1 << 18
-"""Elements up to which integer and boolean tensors keep a value."""
-FLOAT_LIMIT = 1 << 12
-"""Elements up to which floating-point tensors keep a value."""
-GUESS_LIMIT = 1 << 24
-"""Elements up to which what is computed from a guess keeps a value: masks over experts."""
-CAST_LIMIT = 1 << 20
-"""Elements up to which known whole numbers keep their values as real numbers."""
-GIVEN_LIMIT = 1 << 22
-"""Elements up to which given integers and booleans, and what is computed from them, keep values."""
-SPAN_LIMIT = 1 << 26
-"""Bytes of a storage up to which what a small view of it spans is copied."""
-READ_LIMIT = 1 << 22
-"""Elements up to which a tensor that is filled with one number is written out to be read."""
 STAND_INS = 500
 """Unknown values that are answered by stand-ins in one run; a loop on one may never end."""
-Origins: TypeAlias = "frozenset[Hashable]"
-"""What a value was guessed from."""
-KNOWN: Origins = frozenset()
-FROM_SIZE: Origins = frozenset({"an input that was made from its size alone"})
-FINITE: Origins = frozenset({"numbers that were taken to be finite"})
-DRAWN: Origins = frozenset({"a random number, which differs in another run"})
-TAKEN = FINITE | DRAWN
-"""Guesses that a real run would only make in its own way."""
 _ON_THE_CPU = "what is done with a copy on the CPU"
-_SAMPLE = 64
-"""Elements that are compared before all of them are."""
-
-
-def has_small_value(
-    shape: tuple[int, ...], dtype: torch.dtype, *, limit: int = INTEGER_LIMIT
-) -> bool:
-    """Return whether a tensor is worth a real value; ``limit`` is that of whole numbers."""
-    numel = 1
-    for size in shape:
-        numel *= size
-    return numel <= (FLOAT_LIMIT if dtype.is_floating_point or dtype.is_complex else limit)
-
-
-def number_that_fills(value: torch.Tensor) -> torch.Tensor | None:
-    """Return the one number (0-dimensional) that all elements of a real tensor are, or ``None``."""
-    if value.numel() == 0:
-        return None
-    for dim, stride in enumerate(value.stride()):
-        if stride == 0:  # expanded: the same elements again and again
-            value = value.narrow(dim, 0, 1)
-    first = value[(0,) * value.dim()]
-    if value.is_contiguous() and value.numel() > _SAMPLE:
-        step = value.numel() // _SAMPLE
-        if not bool((value.view(-1)[::step] == first).all()):
-            return None
-    return first.clone() if bool((value == first).all()) else None
-
-
-@functools.lru_cache(maxsize=256)
-def _as_number(number: complex, dtype: torch.dtype) -> torch.Tensor:
-    """Return a number as a 0-dimensional tensor, which must not be written to."""
-    return torch.full((), number, dtype=dtype, device="cpu")
 
 
 class ValueStore:
@@ -100,6 +52,10 @@ class ValueStore:
         self._storages: dict[int, torch.UntypedStorage] = {}
         self._numbers: dict[int, torch.Tensor] = {}
         """The number (0-dimensional) that fills a storage which is too large for a copy."""
+        self._recipes: dict[int, Recipe] = {}
+        """What gives the values of a storage that are worked out when they are asked for."""
+        self._writes: dict[int, int] = {}
+        """By real storage: how often it was written to."""
         self._watches: dict[int, weakref.ref[torch.UntypedStorage]] = {}
         self._spans: dict[int, Spans] = {}
         """What is known of the storages of which not all is."""
@@ -121,7 +77,7 @@ class ValueStore:
         return key in self._storages or key in self._numbers
 
     def __len__(self) -> int:
-        return len(self._storages) + len(self._numbers)
+        return len(self._storages) + len(self._numbers) + len(self._recipes)
 
     def holds_any(self, keys: Iterable[int]) -> bool:
         """Return whether anything is known of one of several storages."""
@@ -137,6 +93,7 @@ class ValueStore:
             return
         self._storages.pop(key, None)
         self._numbers.pop(key, None)
+        self._recipes.pop(key, None)
         self._spans.pop(key, None)
         self._origins.pop(key, None)
 
@@ -194,19 +151,66 @@ class ValueStore:
             return
         key = self._watch(meta.untyped_storage(), origins=origins)
         self._storages.pop(key, None)
-        is_tensor = isinstance(number, torch.Tensor)
-        self._numbers[key] = number if is_tensor else _as_number(number, meta.dtype)
+        self._numbers[key] = as_number(number, meta.dtype)
 
     def _watch(self, meta: torch.UntypedStorage, *, origins: Origins) -> int:
         key = storage_key(meta)
         # The address of a freed storage is used again; its value must not come back with it.
         self._watches[key] = weakref.ref(meta, lambda _: self.forget(key))
+        self._recipes.pop(key, None)
         self._spans.pop(key, None)
         if origins:
             self._origins[key] = origins
         else:
             self._origins.pop(key, None)
         return key
+
+    def defer(self, meta: torch.Tensor, recipe: Recipe, *, origins: Origins = KNOWN) -> None:
+        """Remember what would give the values of the whole storage of ``meta``."""
+        key = self._watch(meta.untyped_storage(), origins=origins)
+        self._storages.pop(key, None)
+        self._numbers.pop(key, None)
+        self._recipes[key] = recipe
+
+    def defers_any(self, metas: Iterable[torch.Tensor]) -> bool:
+        """Return whether the values of one of several tensors are deferred."""
+        return bool(self._recipes) and any(
+            storage_key(meta.untyped_storage()) in self._recipes for meta in metas
+        )
+
+    def part_of(self, meta: torch.Tensor) -> Part | None:
+        """Return what gives the values of a tensor, ``None`` where they are not known."""
+        key = storage_key(meta.untyped_storage())
+        if meta.is_conj() or meta.is_neg():
+            return None
+        recipe = self._recipes.get(key)
+        if recipe is None and key in self._storages and self._covers(key, meta):
+            held = self._storages[key]
+            own, writes = storage_key(held), self._writes
+            recipe = Kept(held, lambda: writes.get(own, 0), writes.get(own, 0))
+        elif recipe is None and (number := self.number_of(meta)) is not None:
+            recipe = Filled(number)
+        return None if recipe is None else (recipe, Place.of(meta))
+
+    def work_out(self, meta: torch.Tensor) -> None:
+        """Write out the values of a storage that were deferred, if they still can be told."""
+        storage = meta.untyped_storage()
+        key = storage_key(storage)
+        recipe = self._recipes.get(key)
+        if recipe is None:
+            return
+        count = storage.nbytes() // meta.element_size()
+        with suppress(DataDependentError, RuntimeError):
+            whole = recipe.part(Place((count,), (1,), 0, meta.dtype)).contiguous()
+            self.adopt(storage, whole.untyped_storage(), origins=self._origins.get(key, KNOWN))
+
+    def note_writes(self, metas: Iterable[torch.Tensor]) -> None:
+        """Note that the values of tensors were overwritten where they lie."""
+        for meta in metas:
+            held = self._storages.get(storage_key(meta.untyped_storage()))
+            if held is not None:
+                own = storage_key(held)
+                self._writes[own] = self._writes.get(own, 0) + 1
 
     def guess(self, meta: torch.Tensor, number: int) -> None:
         """Assume that an input is filled with one number; decisions on it are reported."""
@@ -227,8 +231,11 @@ class ValueStore:
             if number is not None and covers_storage(original):
                 self.fill(meta, number)
                 return
-            is_whole = not (original.is_floating_point() or original.is_complex())
-            if not (is_whole and original.numel() <= GIVEN_LIMIT):
+            if original.is_floating_point() or original.is_complex():
+                return
+            if original.numel() > GIVEN_LIMIT:
+                if original.numel() <= WORKED_OUT_LIMIT and has_same_place(meta, original):
+                    self.defer(meta, kept(original))
                 return
         if has_same_place(meta, original):
             self._copy_span(meta, original)
@@ -310,6 +317,9 @@ class ValueStore:
             DataDependentError: when there is none.
         """
         value = self.get(meta)
+        if value is None:
+            self.work_out(meta)
+            value = self.get(meta)
         if value is None and self.default is not None and meta.numel() == 1:
             self.used_default = True
             return torch.full(meta.shape, self.default, dtype=meta.dtype, device="cpu")
