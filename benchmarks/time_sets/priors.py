@@ -140,6 +140,12 @@ FIXED: dict[str, Fixed] = {
     "Hopper.tensor": Fixed(
         value=0.82, meaning="as tensor: an H100 SXM reaches at most 80.3 % of its datasheet in "
         "bf16 products (stas00/ml-engineering, maximum achievable matmul FLOPS)"),
+    "Blackwell.tensor": Fixed(
+        value=0.79, meaning="as tensor: a B200 reaches at most 77.6 % of its datasheet in bf16 "
+        "products (as for Hopper)"),
+    "CDNA 3.0.tensor": Fixed(
+        value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
+        "products (as for Hopper)"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

@@ -7,6 +7,7 @@ import statistics
 import pytest
 from benchmarks.time_sets import validation
 from benchmarks.time_sets.cases import DATA, TimeCase
+from benchmarks.time_sets.left_out import FAMILIES
 from benchmarks.time_sets.run import of_set, predicted
 from benchmarks.time_sets.sets import FILES, NOT_FITTED, SETS
 from benchmarks.time_sets.timm_sets import family
@@ -46,19 +47,26 @@ def test_a_set_that_nothing_was_fitted_on_is_met_but_for_communication() -> None
         assert -0.3 < predicted(case, trace_of(case)).error < 0.1
 
 
-def test_the_last_calibration_met_what_is_asked_for() -> None:
-    """Families and devices left out stay within the bounds that the project set itself."""
+@pytest.mark.parametrize(("name", "median", "ninth"), [
+    ("timm inference RTX 3090", 0.06, 0.17),
+    ("timm inference RTX 4090", 0.06, 0.17),
+    ("timm inference RTX 4090, torch 2.9", 0.06, 0.16),
+    ("timm inference RTX PRO 6000 Max-Q", 0.08, 0.18),
+    ("timm inference RTX 3090, channels last", 0.08, 0.20),
+    ("timm inference RTX 4090, compiled", 0.08, 0.25),
+    ("timm inference RTX 4090, compiled, torch 2.9", 0.08, 0.25),
+    ("timm training RTX 3090", 0.08, 0.20),
+    ("neusight", 0.08, 0.18),
+    ("lambda", 0.09, 0.20),
+])  # fmt: skip
+def test_families_left_out_are_met(name: str, median: float, ninth: float) -> None:
+    """What the last calibration found of families that it had not seen, and of their intervals."""
     rows = {(row.set, row.fit, row.left_out): row for row in validation.read()}
-    for name in ("timm inference RTX 3090", "timm inference RTX 4090"):
-        row = rows[name, validation.FAMILIES, ""]
-        assert row.median <= 0.12
-        assert row.p90 <= 0.30
-        assert row.spearman >= 0.97
-    assert rows["timm training RTX 3090", validation.FAMILIES, ""].median <= 0.15
-    assert rows["neusight", validation.FITTED, ""].mean <= 0.10
-    left_out = [row for key, row in rows.items() if key[:2] == ("neusight", validation.DEVICE)]
-    assert left_out
-    assert max(row.mean for row in left_out) <= 0.15
+    row = rows[name, FAMILIES, ""]
+    assert row.median <= median
+    assert row.p90 <= ninth
+    assert 0.65 <= row.covered <= 0.95
+    assert row.spearman >= 0.95
 
 
 @pytest.mark.parametrize(
