@@ -46,13 +46,16 @@ class Fit:
         self.start = torch.tensor(expected + [0.0] * len(owned))
         self.spread = torch.tensor(
             spread
-            + [
-                OWN_COMPILED[name.partition(".")[2]]
-                if name.startswith(COMPILED)
-                else OWN_SPREAD[name.rpartition(".")[2]]
-                for name in owned
-            ]
-        )
+            + [OWN_COMPILED[name.partition(".")[2]] if name.startswith(COMPILED)
+               else self._own_spread(name) for name in owned]
+        )  # fmt: skip
+
+    def _own_spread(self, factor: str) -> float:
+        """Return how far a factor may go: less far where the chips' own rate is published."""
+        devices = [device for (device, _), name in self.shared.items() if name == factor]
+        rate = factor.rpartition(".")[2]
+        is_published = any(f"{device.architecture}.{rate}" in FIXED for device in devices)
+        return OWN_SPREAD[rate] * (0.5 if is_published else 1.0)
 
     def values(self, x: torch.Tensor, without: Collection[str] = ()) -> dict[str, torch.Tensor]:
         """Return the coefficients by name; devices' own ones are whole values, not factors.
