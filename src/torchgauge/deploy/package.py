@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -80,7 +81,11 @@ def package_model(
         signature, comparisons, notes = _compared(program, flat, exported, maker)
         signature = with_observed_shapes(signature, comparisons)
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
-        memory = _predicted(program, exported.signature, maker, request, tell)
+        asked = request.asked.scenario
+        memory = tuple(
+            predict_memory(program, exported.signature, scenario, maker, tell)
+            for scenario in (Scenario(), *([asked] if asked.device != "cpu" else []))
+        )
         _check_budgets(program, model, exported.signature, memory, maker, request)
         contents = Contents(
             exported=exported,
@@ -119,7 +124,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Example]:
     asked, notes = request.asked, []
     keywords = dict(asked.inputs.keywords)
-    if "use_cache" not in keywords and hasattr(model, "config") and _takes(model, "use_cache"):
+    takes = inspect.signature(model.forward).parameters
+    if "use_cache" not in keywords and hasattr(model, "config") and "use_cache" in takes:
         keywords["use_cache"] = False  # a cache of keys and values has no place in one request
         notes.append("use_cache=False: the program returns no cache of keys and values")
     run = run_model(replace(asked, inputs=replace(asked.inputs, keywords=keywords)))
@@ -133,12 +139,6 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
         )
     plan = run.outcome.plan or run.run_plan.plan
     return report, example_call(model, plan, request.dynamic, tuple(notes))
-
-
-def _takes(model: nn.Module, name: str) -> bool:
-    import inspect
-
-    return name in inspect.signature(model.forward).parameters
 
 
 def _unused(signature: Signature, request: PackageRequest) -> tuple[str, ...]:
@@ -179,21 +179,6 @@ def _compared(
             compare_outputs(program, model, signature, maker, several),
             ("the program does not run with a batch of 1; it takes 2 and more",),
         )
-
-
-def _predicted(
-    program: nn.Module,
-    signature: Signature,
-    maker: InputMaker,
-    request: PackageRequest,
-    tell: Progress,
-) -> tuple[MemoryTable, ...]:
-    scenarios = [Scenario()]
-    if request.asked.scenario.device != "cpu":
-        scenarios.append(request.asked.scenario)
-    return tuple(
-        predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
-    )
 
 
 def _limited(signature: Signature, model: nn.Module, request: PackageRequest) -> Signature:

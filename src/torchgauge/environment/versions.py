@@ -40,16 +40,6 @@ def build_tag(version: str) -> str:
     return version.partition("+")[2].split(".")[0]
 
 
-def cuda_of_tag(tag: str) -> Version | None:
-    """Return the CUDA version of a build's tag.
-
-    >>> cuda_of_tag("cu118"), cuda_of_tag("cu130"), cuda_of_tag("cpu")
-    ((11, 8), (13, 0), None)
-    """
-    found = re.fullmatch(r"cu(\d+)(\d)", tag)
-    return (int(found[1]), int(found[2])) if found else None
-
-
 def dotted(version: tuple[int, ...]) -> str:
     """Write a version with dots.
 

@@ -140,14 +140,14 @@ class _Runs:
         self._request = request
         self._device = device
         self._report: Report | None = None
-        self._phase = Phase.FORWARD
 
     def report(self, repeating: Repeating, timeline: str | PathLike[str] | None) -> Report:
         """Return the report, and save a timeline of one more step where there is a file for it."""
         with neutral(), precision_of(self._request):
             report = self._measured(repeating)
             if timeline is not None:
-                save_timeline(self._timeline(report), timeline)
+                recorded = self._guarded(lambda: self._timeline(report), "profiling it")
+                save_timeline(recorded, timeline)
             return report
 
     def _measured(self, repeating: Repeating) -> Report:
@@ -185,11 +185,8 @@ class _Runs:
 
     def _timeline(self, report: Report) -> Timeline:
         """Return one more step, as the profiler saw it."""
-        types = {path: module.type for path, module in report.modules.items()}
-        return self._guarded(lambda: self._profiled_timeline(report, types), "profiling it")
-
-    def _profiled_timeline(self, report: Report, types: Mapping[str, str]) -> Timeline:
         self._say("recording a timeline")
+        types = {path: module.type for path, module in report.modules.items()}
         release(self._device)
         marks = CallMarks()
         with untouched(collect=True):

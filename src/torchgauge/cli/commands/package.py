@@ -96,7 +96,7 @@ def _add_budget_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--budget-ms",
-        type=milliseconds,
+        type=options.number_of("milliseconds", may_be_zero=False),
         metavar="MS",
         help="the same for the time of one forward on --device",
     )
@@ -152,21 +152,6 @@ def dynamic_dimension(text: str) -> tuple[str, int, str]:
     if not colon or not tensor or not dim.isdecimal() or (separator and not name.isidentifier()):
         raise argparse.ArgumentTypeError(f"{text!r} is not INPUT:DIM or INPUT:DIM=NAME")
     return tensor, int(dim), name or f"{tensor.replace('.', '_')}_{dim}"
-
-
-def milliseconds(text: str) -> float:
-    """Read a length of time in milliseconds.
-
-    >>> milliseconds("2.5")
-    2.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
-    return value
 
 
 def memory_size(text: str) -> int:

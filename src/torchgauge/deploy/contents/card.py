@@ -105,16 +105,15 @@ def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]
 
 def _memory(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     batches = _SHOWN_BATCHES if BATCH in signature.dimensions else _SHOWN_BATCHES[:1]
-    lines = [
+    return [
         "## Memory of one forward, predicted",
         "",
         "Weights and everything else that is allocated at the peak; on a GPU what the device "
         "shows as used.",
         "",
         *_header(batches, signature),
+        *_memory_rows(tables, batches),
     ]
-    lines += list(_memory_rows(tables, batches))
-    return lines
 
 
 def _header(batches: Sequence[int], signature: Signature) -> tuple[str, str]:
@@ -136,11 +135,7 @@ def _time(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     if not timed:
         return []
     batches = list(timed[0][1].milliseconds)
-    lines = [
-        "## Time of one forward, predicted",
-        "",
-        *_header(batches, signature),
-    ]
+    lines = ["## Time of one forward, predicted", "", *_header(batches, signature)]
     for table, line in timed:
         limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())
         times = " | ".join(map(format_milliseconds, line.milliseconds.values()))

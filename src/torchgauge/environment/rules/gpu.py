@@ -18,7 +18,6 @@ from torchgauge.environment.rules.common import (
     install_build,
     is_cpu_build,
     start_with_gpus,
-    torch_works,
 )
 from torchgauge.environment.versions import dotted, driver_need, is_driver_enough, minor_of
 from torchgauge.units import format_bytes
@@ -271,7 +270,7 @@ def _built_for(facts: Facts) -> str:
 def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
     """Everything looks right, and torch says no."""
     torch = facts.torch
-    if not torch_works(facts) or not (torch.cuda or torch.hip) or torch.gpus:
+    if not torch.is_usable or not (torch.cuda or torch.hip) or torch.gpus:
         return
     if not (driver_works(facts) or gpu_signs(facts)):
         return
@@ -284,18 +283,16 @@ def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def failed_on_gpu(facts: Facts) -> Iterator[Finding]:
+def failed_on_gpu(facts: Facts) -> list[Finding]:
     """A real computation on a GPU fails or comes out wrong."""
-    for check in facts.checks or ():
-        if not check.ok and check.device != "cpu":
-            yield _failed(check)
+    checks = facts.checks or ()
+    return [_failed(check) for check in checks if not check.ok and check.device != "cpu"]
 
 
-def failed_on_cpu(facts: Facts) -> Iterator[Finding]:
+def failed_on_cpu(facts: Facts) -> list[Finding]:
     """A real computation on the CPU fails or comes out wrong: no GPU's fault explains that."""
-    for check in facts.checks or ():
-        if not check.ok and check.device == "cpu":
-            yield _failed(check)
+    checks = facts.checks or ()
+    return [_failed(check) for check in checks if not check.ok and check.device == "cpu"]
 
 
 _HINTS: Final = (

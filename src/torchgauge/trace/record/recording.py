@@ -40,37 +40,23 @@ class CompositeCall:
     end_op: int
 
 
+@dataclass(slots=True, eq=False)
 class OpenCall:
-    """A module call while it runs."""
+    """A module call while it runs; its fields are those of ``ModuleCall``."""
 
-    __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
-                 "output_storages", "outputs", "parent", "path", "phase",
-                 "python_calls")  # fmt: skip
-    end_op: int
-    end_event: int
-
-    def __init__(
-        self,
-        index: int,
-        path: str,
-        parent: int,
-        inputs: tuple[NamedValue, ...],
-        *,
-        first_op: int,
-        first_event: int,
-        phase: Phase,
-    ) -> None:
-        self.index = index
-        self.path = path
-        self.parent = parent
-        self.inputs = inputs
-        self.first_op = first_op
-        self.first_event = first_event
-        self.phase = phase
-        self.outputs: tuple[NamedValue, ...] = ()
-        self.output_storages: tuple[int, ...] = ()
-        self.completed = False
-        self.python_calls = 0
+    index: int
+    path: str
+    parent: int
+    inputs: tuple[NamedValue, ...]
+    first_op: int
+    first_event: int
+    phase: Phase
+    outputs: tuple[NamedValue, ...] = ()
+    output_storages: tuple[int, ...] = ()
+    completed: bool = False
+    python_calls: int = 0
+    end_op: int = 0
+    end_event: int = 0
 
 
 class Recording:
@@ -172,21 +158,5 @@ class Recording:
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""
-        return tuple(
-            ModuleCall(
-                index=call.index,
-                path=call.path,
-                parent=call.parent,
-                inputs=call.inputs,
-                outputs=call.outputs,
-                first_op=call.first_op,
-                end_op=call.end_op,
-                first_event=call.first_event,
-                end_event=call.end_event,
-                output_storages=call.output_storages,
-                phase=call.phase,
-                completed=call.completed,
-                python_calls=call.python_calls,
-            )
-            for call in self.calls
-        )
+        names = OpenCall.__slots__
+        return tuple(ModuleCall(**{n: getattr(call, n) for n in names}) for call in self.calls)

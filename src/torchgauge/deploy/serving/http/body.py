@@ -46,10 +46,6 @@ class PendingBytes:
         self.held -= size
 
 
-class ClientGone(Exception):
-    """The client went away before its body was complete."""
-
-
 @asynccontextmanager
 async def reading(
     headers: Mapping[str, str],
