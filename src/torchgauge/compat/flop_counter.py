@@ -124,7 +124,10 @@ class FlopCounterMode:
         counts = self.flop_counts[name]
         padding = " " * level
         named = [(name, sum(counts.values())), *((f" - {op}", n) for op, n in counts.items())]
-        return [[padding + text, _scaled(n, total), _percent(n, total)] for text, n in named]
+        return [
+            [padding + text, _scaled(n, total), f"{n / total:.2%}" if total else "0%"]
+            for text, n in named
+        ]
 
     def __enter__(self) -> FlopCounterMode:
         self.flop_counts.clear()
@@ -338,7 +341,3 @@ def _scaled(flops: int, total: int) -> str:
     """Return a figure in the unit of the total: 1.01 B is shown as 1010 M."""
     index = max(0, min(len(_SUFFIXES) - 1, (len(str(total)) - 2) // 3))
     return f"{flops / 1000**index:.3f}{_SUFFIXES[index]}"
-
-
-def _percent(flops: int, total: int) -> str:
-    return f"{flops / total:.2%}" if total else "0%"

@@ -87,6 +87,11 @@ def package_model(
             for scenario in (Scenario(), *([asked] if asked.device != "cpu" else []))
         )
         _check_budgets(program, model, exported.signature, memory, maker, request)
+        has_lengths = bool(exported.signature.dimensions.keys() - {BATCH})
+        if request.longest is not None and not has_lengths:
+            notes = (f"--longest {request.longest} changes nothing: no length varies",)
+        else:
+            notes = ()
         contents = Contents(
             exported=exported,
             model=model,
@@ -95,7 +100,7 @@ def package_model(
             memory=memory,
             request=request,
             example=maker(maker.example_sizes),
-            notes=(*example.notes, *exported.notes, *_unused(exported.signature, request)),
+            notes=(*example.notes, *exported.notes, *notes),
         )
         write_package(output, contents, overwrite=overwrite, on_progress=tell)
     return Package(
@@ -139,12 +144,6 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
         )
     plan = run.outcome.plan or run.run_plan.plan
     return report, example_call(model, plan, request.dynamic, tuple(notes))
-
-
-def _unused(signature: Signature, request: PackageRequest) -> tuple[str, ...]:
-    if request.longest is None or signature.dimensions.keys() - {BATCH}:
-        return ()
-    return (f"--longest {request.longest} changes nothing: no length varies",)
 
 
 def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> InputMaker:

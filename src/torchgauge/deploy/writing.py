@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from torch import nn
 
 from torchgauge.deploy import manifest
 from torchgauge.deploy.contents.card import model_card
@@ -50,7 +49,8 @@ def write_package(
     with _whole_or_nothing(output, overwrite=overwrite) as folder:
         on_progress("writing")
         save_program(contents.exported.program, folder / manifest.PROGRAM)
-        _save_weights(contents.model, folder / manifest.WEIGHTS)
+        save_model = require("safetensors.torch", "serve", "write the weights").save_model
+        save_model(contents.model, str(folder / manifest.WEIGHTS), metadata={"format": "pt"})
         onnx: Mapping[str, Any] | None = None
         if contents.request.onnx:
             from torchgauge.deploy.export.onnx import write_onnx
@@ -218,11 +218,6 @@ def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
         torch.export.save(program, cast(IO[bytes], sink))
     if sink.error is not None:
         raise sink.error
-
-
-def _save_weights(model: nn.Module, path: Path) -> None:
-    save_model = require("safetensors.torch", "serve", "write the weights").save_model
-    save_model(model, str(path), metadata={"format": "pt"})
 
 
 def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | None) -> None:

@@ -116,7 +116,9 @@ def run(arguments: argparse.Namespace) -> int:
         TorchGaugeError: whatever is wrong with the request, the model, the budget or the disk.
     """
     request = request_from(arguments)
-    _check_wheels(arguments.wheel)
+    for wheel in arguments.wheel:
+        if wheel.suffix != ".whl" or not wheel.is_file():
+            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
     target = chosen_output(arguments, to_file=False)
     output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
@@ -184,12 +186,6 @@ def _package_request(
     )
 
 
-def _check_wheels(wheels: list[Path]) -> None:
-    for wheel in wheels:
-        if wheel.suffix != ".whl" or not wheel.is_file():
-            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
-
-
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from torchgauge.deploy.extras import require
 
@@ -222,7 +218,7 @@ def _lines(package: Package) -> Iterator[tuple[str, ...]]:
     yield "Folder", str(package.folder)
     for kind, tensors in (("Input", signature.inputs), ("Output", signature.outputs)):
         for tensor in tensors:
-            yield kind, f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
+            yield kind, f"{tensor.name} {tensor.shape_text} {tensor.dtype}"
     ranges = [f"{name} {sizes}" for name, sizes in signature.dimensions.items()]
     yield ("Varies", *(ranges or ["nothing: all sizes are fixed"]))
     worst = max(package.comparisons, key=lambda item: item.max_difference)

@@ -22,7 +22,8 @@ def annotated(
     Every module has the figures of its subtree. One that is registered again has zeros there,
     so that the figures of children and what a module does itself sum to its own.
     """
-    return repr(_Annotation(costs, batch, flops_units, param_units, precision).copy_of_model())
+    annotation = _Annotation(costs, batch, flops_units, param_units, precision)
+    return repr(annotation.copy("", costs.run.model)[0])
 
 
 class _Annotation:
@@ -43,11 +44,7 @@ class _Annotation:
         self._total_params = max(1, costs.run.report.totals.params)
         self._seen: set[int] = set()
 
-    def copy_of_model(self) -> nn.Module:
-        """Return the copy of the whole model."""
-        return self._copy("", self._costs.run.model)[0]
-
-    def _copy(self, path: str, module: nn.Module) -> tuple[nn.Module, int, int]:
+    def copy(self, path: str, module: nn.Module) -> tuple[nn.Module, int, int]:
         """Return a copy of a module, and the parameters and MACs of its subtree."""
         is_again = id(module) in self._seen
         self._seen.add(id(module))
@@ -57,14 +54,13 @@ class _Annotation:
         for name, child in module._modules.items():
             children[name] = child
             if child is not None and not isinstance(module, torch.jit.ScriptModule):
-                copied, inner_params, inner_macs = self._copy(_join(path, name), child)
+                copied, inner_params, inner_macs = self.copy(_join(path, name), child)
                 children[name] = copied
                 params, macs = params + inner_params, macs + inner_macs
         if isinstance(module, torch.jit.ScriptModule):  # its repr cannot be changed
             return module, params, macs
         copy: nn.Module = object.__new__(type(module))
-        copy.__dict__.update(module.__dict__)
-        copy.__dict__["_modules"] = children
+        copy.__dict__.update(module.__dict__, _modules=children)
         text = self._text(params, macs, module.extra_repr())
         copy.__dict__["extra_repr"] = lambda: text
         return copy, params, macs

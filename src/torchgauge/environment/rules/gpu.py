@@ -36,6 +36,7 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
         return
     build = build_for(facts)
     known = f"driver {driver_version(facts) or 'of unknown version'}"
+    need = driver_need(facts.libcuda.cuda) if facts.libcuda.cuda else None
     if facts.libcuda.cuda:
         known += f", for CUDA up to {dotted(facts.libcuda.cuda)}"
     yield error(
@@ -44,15 +45,9 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
         evidence=(*gpu_signs(facts), known, "torch.version.cuda is None"),
         fix=f"install a CUDA build of torch. {PICKER}",
         commands=(install_build(facts, build),) if build else (),
-        source=_build_source(facts),
+        source="pytorch/pytorch RELEASE.md" + (f"; {need.source}" if need else ""),
         explains_gpu=True,
     )
-
-
-def _build_source(facts: Facts) -> str:
-    """Return where the choice of a build comes from."""
-    need = driver_need(facts.libcuda.cuda) if facts.libcuda.cuda else None
-    return "pytorch/pytorch RELEASE.md" + (f"; {need.source}" if need else "")
 
 
 def driver_too_old(facts: Facts) -> Iterator[Finding]:

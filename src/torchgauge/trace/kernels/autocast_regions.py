@@ -70,10 +70,11 @@ class Regions:
         and ``torch.clear_autocast_cache`` when the outermost one ends (2.6–2.13).
         """
         kind: Any = torch.amp.autocast_mode.autocast
+        clear_cache = torch.clear_autocast_cache
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             (kind, "__init__", self._making(kind.__init__)),
             (kind, "__enter__", self._entering(kind.__enter__)),
-            (torch, "clear_autocast_cache", self._clearing(torch.clear_autocast_cache)),
+            (torch, "clear_autocast_cache", lambda: (self._on_clear(), clear_cache())),
             (torch, "set_autocast_enabled", self._switching(torch.set_autocast_enabled)),
         ]
         askers: list[tuple[Any, str]] = [
@@ -125,13 +126,6 @@ class Regions:
             function(device_type, enabled)
 
         return set_enabled
-
-    def _clearing(self, function: Callable[[], None]) -> Callable[[], None]:
-        def clear() -> None:
-            self._on_clear()
-            function()
-
-        return clear
 
     def _making(self, init: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(init)

@@ -10,7 +10,6 @@ from torch import nn
 from torchgauge.facts.guess import Guess
 from torchgauge.facts.scenario import OPTIMIZERS, Scenario
 from torchgauge.facts.trace import Execution, Failure, ModuleInfo, NamedValue, Phase, Trace
-from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.failures.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.irregular import padding_notes
@@ -128,19 +127,18 @@ def failure_of(
         error_type=type(error).__name__,
         error=text,
         phase=recorder.phase,
-        hint=_wrapping_hint(prepared.copy) or _hint(context, phases, module, given, error),
+        hint=_UNSHARDED
+        if prepared.copy.is_sharded
+        else _hint(context, phases, module, given, error),
         requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
         free_bytes=free_bytes(context.device) if is_out_of_memory(error) else None,
     )
 
 
-def _wrapping_hint(copy: ModelCopy) -> str:
-    if not copy.is_sharded:
-        return ""
-    return (
-        "the copy that ran is the unsharded model; where its forward counts on a rank's "
-        "share, analyse the model before it is sharded or offloaded"
-    )
+_UNSHARDED = (
+    "the copy that ran is the unsharded model; where its forward counts on a rank's "
+    "share, analyse the model before it is sharded or offloaded"
+)
 
 
 def _hint(
