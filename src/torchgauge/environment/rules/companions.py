@@ -8,7 +8,6 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Import, Package
 from torchgauge.environment.findings import Finding, Severity, warning
-from torchgauge.environment.requirements import parse_requirement, satisfies
 from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
@@ -18,7 +17,14 @@ from torchgauge.environment.rules.common import (
     published_tag,
     torch_release,
 )
-from torchgauge.environment.versions import companion_for, dotted, go_together, minor_of
+from torchgauge.environment.versions import (
+    companion_for,
+    dotted,
+    go_together,
+    minor_of,
+    parse_requirement,
+    satisfies,
+)
 
 _IMPORTED_BY: Final = {
     "torchvision": ("transformers", "timm"),

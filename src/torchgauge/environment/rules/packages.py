@@ -10,9 +10,14 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity, warning
-from torchgauge.environment.requirements import applies, parse_requirement, satisfies
 from torchgauge.environment.rules.common import Rule, pip_install, pip_uninstall, torch_release
-from torchgauge.environment.versions import minor_of, release_of
+from torchgauge.environment.versions import (
+    applies,
+    minor_of,
+    parse_requirement,
+    release_of,
+    satisfies,
+)
 
 # ---------------------------------------------------------------------------- what torch asks for
 
