@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -150,13 +150,6 @@ class FlopCounterMode:
         if self.display:
             print(self.get_table(self.depth))
 
-    def _add(self, packet: Any, flops: int, modules: Iterable[str]) -> None:
-        for name in (GLOBAL, *modules):
-            self.flop_counts[name][packet] += flops
-
-    def _miss(self, name: str) -> None:
-        self._unknown[name] += 1
-
 
 # ---------------------------------------------------------------------------- which module
 
@@ -262,40 +255,38 @@ class _Watcher(DispatchMode):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        if facts.name == "cond" and facts.is_higher_order:
-            return self._cond(*args)
+        if facts.name == "cond" and facts.is_higher_order:  # the branch that is taken counts
+            predicate, when_true, when_false, operands = args
+            with self:
+                return (when_true if predicate else when_false)(*operands)
         output = func(*args, **kwargs)
         if not facts.is_marker:
             self._count(func, packet, args, kwargs, output)
         return output
 
-    def _cond(self, predicate: Any, when_true: Any, when_false: Any, operands: Any) -> Any:
-        """Run the branch that is taken, and count that."""
-        with self:
-            return (when_true if predicate else when_false)(*operands)
-
     def _count(
         self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        name = str(func)
-        theirs = self._counter.custom_mapping.get(packet)
+        name, counter = str(func), self._counter
+        theirs = counter.custom_mapping.get(packet)
         ours = None if theirs is not None else find_flop_formula(name)
         if theirs is None and ours is None:
             theirs = flop_registry.get(packet)
         if theirs is not None:
-            wrapped = packet not in self._counter.custom_mapping  # torch's own read their shapes
+            wrapped = packet not in counter.custom_mapping  # torch's own read their shapes
             flops = _apply(theirs, args, kwargs, output, is_raw=wrapped)
         elif ours is None:
             if find_element_count(name) is None and not facts_of(func).may_be_view:
-                self._counter._miss(name)
+                counter._unknown[name] += 1
             return
         else:
             try:
                 flops = ours(self._record(name, args, kwargs, output))
             except (ShapeNotVisibleError, RuntimeError):  # packed weights; a nested tensor
-                self._counter._miss(name)
+                counter._unknown[name] += 1
                 return
-        self._counter._add(packet, flops, self._calls.current().names)
+        for module in (GLOBAL, *self._calls.current().names):
+            counter.flop_counts[module][packet] += flops
 
     def _record(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any

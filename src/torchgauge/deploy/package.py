@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -17,8 +17,8 @@ from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
 from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.package_budget import Budget, check_memory, check_time
-from torchgauge.deploy.parts import Contents, PackageRequest
+from torchgauge.deploy.package_budget import check_memory, check_time
+from torchgauge.deploy.parts import Package, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.verification import (
     Comparison,
@@ -36,18 +36,6 @@ LONGEST = 2048
 """What a dimension without a limit is planned for."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """What was written, for the one who asked."""
-
-    folder: Path
-    signature: Signature
-    comparisons: tuple[Comparison, ...]
-    memory: tuple[MemoryTable, ...]
-    notes: tuple[str, ...]
-    report: Report
 
 
 def package_model(
@@ -81,6 +69,7 @@ def package_model(
         signature, comparisons, notes = _compared(program, flat, exported, maker)
         signature = with_observed_shapes(signature, comparisons)
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
+        notes = ()
         asked = request.asked.scenario
         memory = tuple(
             predict_memory(program, exported.signature, scenario, maker, tell)
@@ -90,9 +79,8 @@ def package_model(
         has_lengths = bool(exported.signature.dimensions.keys() - {BATCH})
         if request.longest is not None and not has_lengths:
             notes = (f"--longest {request.longest} changes nothing: no length varies",)
-        else:
-            notes = ()
-        contents = Contents(
+        package = Package(
+            folder=output,
             exported=exported,
             model=model,
             report=report,
@@ -102,15 +90,8 @@ def package_model(
             example=maker(maker.example_sizes),
             notes=(*example.notes, *exported.notes, *notes),
         )
-        write_package(output, contents, overwrite=overwrite, on_progress=tell)
-    return Package(
-        folder=output,
-        signature=exported.signature,
-        comparisons=comparisons,
-        memory=memory,
-        notes=contents.notes,
-        report=report,
-    )
+        write_package(package, overwrite=overwrite, on_progress=tell)
+    return package
 
 
 @contextmanager
@@ -210,12 +191,9 @@ def _check_budgets(
             "may vary",
             hint="leave --budget-batch out: the sizes are fixed",
         )
-    budget = Budget(
-        batch=request.budget_batch, bytes=request.budget_bytes, milliseconds=request.budget_ms
-    )
 
     def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
         return predict_milliseconds(program, request.asked.scenario, maker({**sizes, BATCH: batch}))
 
-    check_memory(memory, signature, budget, model)
-    check_time(memory[-1], signature, budget, milliseconds)
+    check_memory(memory, signature, request, model)
+    check_time(memory[-1], signature, request, milliseconds)

@@ -6,13 +6,13 @@ A way out is named only when it is one for this model, and when the prediction s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from torchgauge.deploy.export.signature import BATCH, Signature
 from torchgauge.deploy.memory_table import MemoryLine, MemoryTable
+from torchgauge.deploy.parts import PackageRequest
 from torchgauge.errors import CheckFailed
 from torchgauge.units import format_bytes, format_milliseconds
 
@@ -20,17 +20,8 @@ _HALF_BYTES = 2
 """Of a number in bfloat16 or float16."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What one forward may take; ``None`` is no limit."""
-
-    batch: int = 1
-    bytes: int | None = None
-    milliseconds: float | None = None
-
-
 def check_memory(
-    tables: Sequence[MemoryTable], signature: Signature, budget: Budget, model: nn.Module
+    tables: Sequence[MemoryTable], signature: Signature, request: PackageRequest, model: nn.Module
 ) -> None:
     """Check the memory at the largest sizes on the device, the last of ``tables``.
 
@@ -39,38 +30,38 @@ def check_memory(
     """
     table = tables[-1]
     line = table.lines[-1]
-    peak = line.peak_bytes(budget.batch)
-    if budget.bytes is None or peak <= budget.bytes:
+    peak = line.peak_bytes(request.budget_batch)
+    if request.budget_bytes is None or peak <= request.budget_bytes:
         return
-    ways = list(_memory_ways(tables, signature, budget, budget.bytes, model))
+    ways = list(_memory_ways(tables, signature, request, request.budget_bytes, model))
     raise CheckFailed(
-        f"{_what(signature, budget, line)} takes {format_bytes(peak)} on {table.device}, the "
-        f"budget is {format_bytes(budget.bytes)}; nothing was written",
-        hint="; ".join(ways) or _no_way(table, budget.bytes, peak),
+        f"{_what(signature, request, line)} takes {format_bytes(peak)} on {table.device}, the "
+        f"budget is {format_bytes(request.budget_bytes)}; nothing was written",
+        hint="; ".join(ways) or _no_way(table, request.budget_bytes, peak),
     )
 
 
 def _memory_ways(
     tables: Sequence[MemoryTable],
     signature: Signature,
-    budget: Budget,
+    request: PackageRequest,
     most: int,
     model: nn.Module,
 ) -> Iterator[str]:
     table = tables[-1]
     line = table.lines[-1]
     fits = table.largest_batch(line.up_to, most)
-    if _smallest_batch(signature, budget) <= fits < budget.batch:
+    if _smallest_batch(signature, request) <= fits < request.budget_batch:
         yield f"--budget-batch {fits}, the largest that fits"
     for shorter in reversed(table.lines[:-1]):
-        if (peak := shorter.peak_bytes(budget.batch)) <= most:
+        if (peak := shorter.peak_bytes(request.budget_batch)) <= most:
             yield f"--longest {max(shorter.up_to.values())}: {format_bytes(peak)}"
             break
     saved = _saved_in_half(model)
-    if saved and line.peak_bytes(budget.batch) - saved <= most:
+    if saved and line.peak_bytes(request.budget_batch) - saved <= most:
         yield f"the model in bfloat16: its weights take {format_bytes(saved)} less"
     if table.device != "cpu":
-        here = tables[0].lines[-1].peak_bytes(budget.batch)
+        here = tables[0].lines[-1].peak_bytes(request.budget_batch)
         if here <= most:
             yield f"serve it on the CPU, without --device: {format_bytes(here)}"
 
@@ -97,7 +88,7 @@ def _saved_in_half(model: nn.Module) -> int:
 def check_time(
     table: MemoryTable,
     signature: Signature,
-    budget: Budget,
+    request: PackageRequest,
     predict: Callable[[int, Mapping[str, int]], float],
 ) -> None:
     """Check the time of one forward; ``predict`` returns it for a batch and other sizes.
@@ -106,16 +97,16 @@ def check_time(
         CheckFailed: it is more than the budget.
         UsageError: no time can be predicted for the device.
     """
-    if budget.milliseconds is None:
+    if request.budget_ms is None:
         return
     line = table.lines[-1]
-    taken = predict(budget.batch, line.up_to)
-    if taken <= budget.milliseconds:
+    taken = predict(request.budget_batch, line.up_to)
+    if taken <= request.budget_ms:
         return
-    ways = list(_time_ways(table, signature, budget, budget.milliseconds, predict))
+    ways = list(_time_ways(table, signature, request, request.budget_ms, predict))
     raise CheckFailed(
-        f"{_what(signature, budget, line)} takes {format_milliseconds(taken)} on {table.device}, "
-        f"the budget is {format_milliseconds(budget.milliseconds)}; nothing was written",
+        f"{_what(signature, request, line)} takes {format_milliseconds(taken)} on {table.device}, "
+        f"the budget is {format_milliseconds(request.budget_ms)}; nothing was written",
         hint="; ".join([*ways, "a faster --device"]),
     )
 
@@ -123,30 +114,30 @@ def check_time(
 def _time_ways(
     table: MemoryTable,
     signature: Signature,
-    budget: Budget,
+    request: PackageRequest,
     most: float,
     predict: Callable[[int, Mapping[str, int]], float],
 ) -> Iterator[str]:
     line = table.lines[-1]
-    smallest = _smallest_batch(signature, budget)
+    smallest = _smallest_batch(signature, request)
     batches = sorted({smallest, *(batch for batch in line.milliseconds if batch >= smallest)})
-    for batch in reversed([batch for batch in batches if batch < budget.batch]):
+    for batch in reversed([batch for batch in batches if batch < request.budget_batch]):
         if (taken := predict(batch, line.up_to)) <= most:
             yield f"--budget-batch {batch}: {format_milliseconds(taken)}"
             break
     for shorter in reversed(table.lines[:-1]):
-        if (taken := predict(budget.batch, shorter.up_to)) <= most:
+        if (taken := predict(request.budget_batch, shorter.up_to)) <= most:
             yield f"--longest {max(shorter.up_to.values())}: {format_milliseconds(taken)}"
             break
 
 
-def _smallest_batch(signature: Signature, budget: Budget) -> int:
+def _smallest_batch(signature: Signature, request: PackageRequest) -> int:
     """Return the smallest batch; where it is fixed, none is smaller than the one asked for."""
     sizes = signature.dimensions.get(BATCH)
-    return budget.batch if sizes is None else max(sizes.minimum, 1)
+    return request.budget_batch if sizes is None else max(sizes.minimum, 1)
 
 
-def _what(signature: Signature, budget: Budget, line: MemoryLine) -> str:
+def _what(signature: Signature, request: PackageRequest, line: MemoryLine) -> str:
     length = "".join(f", {name} up to {size}" for name, size in line.up_to.items())
-    batch = f"a batch of {budget.batch}" if BATCH in signature.dimensions else "one forward"
+    batch = f"a batch of {request.budget_batch}" if BATCH in signature.dimensions else "one forward"
     return f"{batch}{length}"

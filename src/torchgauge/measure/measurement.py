@@ -175,12 +175,14 @@ class _Runs:
             ops=given.ops,
             measured=measurement(samples, _device_name(self._device), repeating.confidence),
         )
+        as_written = ("measured as written: neither compiled nor wrapped",)
+        is_wrapped = unwrap(self._request.model) is not self._request.model
         return replace(
             report,
             time=time,
             phase_memory=memory,
             modules=_with_times(report, trace, given),
-            assumptions=(*report.assumptions, *self._assumptions()),
+            assumptions=(*report.assumptions, *as_written * is_wrapped),
         )
 
     def _timeline(self, report: Report) -> Timeline:
@@ -263,11 +265,6 @@ class _Runs:
             hint=failure.hint,
             report=report,
         )
-
-    def _assumptions(self) -> tuple[str, ...]:
-        if unwrap(self._request.model) is self._request.model:
-            return ()
-        return ("measured as written: neither compiled nor wrapped",)
 
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:

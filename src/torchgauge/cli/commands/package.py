@@ -26,8 +26,7 @@ from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package
-    from torchgauge.deploy.parts import PackageRequest
+    from torchgauge.deploy.parts import Package, PackageRequest
     from torchgauge.render.page import Page
 
 

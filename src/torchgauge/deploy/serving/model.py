@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -109,15 +109,8 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
             outputs = module(*[tensor.to(device) for tensor in tensors])
             return tuple(output.cpu() for output in outputs)
 
-    return ServedModel(
-        name=facts.name,
-        folder=folder,
-        device=device,
-        signature=facts.signature,
-        memory=facts.memory,
-        manifest=facts.manifest,
-        run=run,
-    )
+    known = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return ServedModel(**known, run=run)
 
 
 def warm_up(model: ServedModel) -> None:

@@ -85,8 +85,8 @@ def autocast_installed(
 
     with autocast_key(kernels) as switch:
         regions = Regions(
-            target,
-            aliases,
+            target=target,
+            aliases=aliases,
             switch=inside.note(switch),
             on_clear=cache.clear,
             note=note,

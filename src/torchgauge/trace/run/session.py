@@ -107,11 +107,10 @@ class Session:
         context = self._context
         if context.target.type != "cpu" or not has_special_parameters(self._run_plan.model):
             return nullcontext()
-
-        def is_kernel() -> bool:
-            return context.running is None or context.running.is_inside_operator
-
-        return meta_answers_as(torch.device("cpu"), unless=is_kernel)
+        return meta_answers_as(
+            torch.device("cpu"),
+            unless=lambda: context.running is None or context.running.is_inside_operator,
+        )
 
     def _decide(self, predicate: torch.Tensor, what: str) -> bool:
         """Return what the tensor says that ``what`` depends on."""
