@@ -244,7 +244,6 @@ class _Watcher(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and count it."""
         if any(kind.__name__ == "NestedTensor" for kind in types):
             return NotImplemented  # its class runs operators on the values inside, which come here
         kwargs = kwargs or {}

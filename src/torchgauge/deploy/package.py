@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +16,6 @@ from torchgauge.deploy.export.call import Call, FlatModel
 from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
-from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.package_budget import check_memory, check_time
 from torchgauge.deploy.parts import Package, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
@@ -75,7 +74,6 @@ def package_model(
             predict_memory(program, exported.signature, scenario, maker, tell)
             for scenario in (Scenario(), *([asked] if asked.device != "cpu" else []))
         )
-        _check_budgets(program, model, exported.signature, memory, maker, request)
         has_lengths = bool(exported.signature.dimensions.keys() - {BATCH})
         if request.longest is not None and not has_lengths:
             notes = (f"--longest {request.longest} changes nothing: no length varies",)
@@ -90,13 +88,13 @@ def package_model(
             example=maker(maker.example_sizes),
             notes=(*example.notes, *exported.notes, *notes),
         )
+        _check_budgets(package, program, maker)
         write_package(package, overwrite=overwrite, on_progress=tell)
     return package
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back."""
     flags = [(module, module.training) for module in model.modules()]
     for module, _ in flags:
         module.training = False
@@ -176,16 +174,10 @@ def _limited(signature: Signature, model: nn.Module, request: PackageRequest) ->
     )
 
 
-def _check_budgets(
-    program: nn.Module,
-    model: nn.Module,
-    signature: Signature,
-    memory: Sequence[MemoryTable],
-    maker: InputMaker,
-    request: PackageRequest,
-) -> None:
+def _check_budgets(package: Package, program: nn.Module, maker: InputMaker) -> None:
+    request = package.request
     has_budget = request.budget_bytes is not None or request.budget_ms is not None
-    if has_budget and request.budget_batch > 1 and BATCH not in signature.dimensions:
+    if has_budget and request.budget_batch > 1 and BATCH not in package.signature.dimensions:
         raise UsageError(
             f"a budget for a batch of {request.budget_batch}, but this program has no batch that "
             "may vary",
@@ -195,5 +187,5 @@ def _check_budgets(
     def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
         return predict_milliseconds(program, request.asked.scenario, maker({**sizes, BATCH: batch}))
 
-    check_memory(memory, signature, request, model)
-    check_time(memory[-1], signature, request, milliseconds)
+    check_memory(package)
+    check_time(package, milliseconds)

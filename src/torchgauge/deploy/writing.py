@@ -185,19 +185,15 @@ class _Sink(io.RawIOBase):
         self.error: OSError | None = None
 
     def writable(self) -> bool:
-        """Return ``True``."""
         return True
 
     def seekable(self) -> bool:
-        """Return ``True``."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go there in the file."""
         return self._stream.seek(offset, whence)
 
     def write(self, data: Any) -> int:
-        """Write, or do as if."""
         rest = memoryview(data)
         while len(rest) and self.error is None:
             try:

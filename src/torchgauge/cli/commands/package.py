@@ -202,7 +202,6 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _page(package: Package) -> Page:
-    """Return what is shown of a package."""
     from torchgauge.render.page import Facts, Notes, Page, fact
 
     facts = [fact(label, *segments) for label, *segments in _lines(package)]

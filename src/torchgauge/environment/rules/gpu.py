@@ -315,7 +315,6 @@ def _failed(check: Check) -> Finding:
 
 
 def _first_sentences(text: str) -> str:
-    """Return the start of a long message."""
     return text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
 

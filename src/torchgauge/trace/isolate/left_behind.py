@@ -265,7 +265,6 @@ class Outside:
 
 
 def _attributes_place(value: Any) -> MappingPlace:
-    """Return the place of the attributes of a class or of a module."""
     return MappingPlace(
         value.__name__,
         functools.partial(vars, value),
@@ -276,14 +275,12 @@ def _attributes_place(value: Any) -> MappingPlace:
 
 
 def _closure_place(name: str, cell: types.CellType) -> MappingPlace:
-    """Return the place of a variable of a closure."""
     return MappingPlace(
         "", lambda: {name: content(cell)}, lambda _, value: setattr(cell, "cell_contents", value)
     )
 
 
 def _array_place(label: str, array: Any) -> MappingPlace:
-    """Return the place of the elements of an array of objects."""
     return MappingPlace(
         label, lambda: dict(enumerate(array.flat)), array.flat.__setitem__, separator="["
     )

@@ -55,7 +55,6 @@ class _WeightCache:
         return self._casts[id(tensor)][1]
 
     def clear(self) -> None:
-        """Drop all casts."""
         self._casts.clear()
 
 

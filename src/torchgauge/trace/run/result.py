@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -102,17 +103,11 @@ def failure_of(
 ) -> Failure:
     """Return where a run failed and what to do about it."""
     recorder = context.recorder
-    text = str(error).strip() or type(error).__name__
+    kind = type(error).__name__
+    told = partial(Failure, error_type=kind, error=str(error).strip() or kind, phase=recorder.phase)
     if recorder.phase is Phase.OPTIMIZER:
-        return Failure(
-            path="",
-            module_type=(context.scenario.optimizer or "").rpartition(":")[2],
-            inputs=(),
-            error_type=type(error).__name__,
-            error=text,
-            phase=Phase.OPTIMIZER,
-            hint=explain_optimizer(error),
-        )
+        name = (context.scenario.optimizer or "").rpartition(":")[2]
+        return told(path="", module_type=name, inputs=(), hint=explain_optimizer(error))
     call = recorder.failed_call
     path = call.path if call is not None else ""
     try:
@@ -120,13 +115,10 @@ def failure_of(
     except (AttributeError, RuntimeError):  # scripted modules refuse
         module = prepared.root
     given = call.inputs if call is not None else inputs
-    return Failure(
+    return told(
         path=path,
         module_type=type_name(module),
         inputs=given,
-        error_type=type(error).__name__,
-        error=text,
-        phase=recorder.phase,
         hint=_UNSHARDED
         if prepared.copy.is_sharded
         else _hint(context, phases, module, given, error),
