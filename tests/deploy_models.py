@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.deploy.package import Package, package_model
-from torchgauge.deploy.parts import PackageRequest
+from torchgauge.deploy.package import package_model
+from torchgauge.deploy.parts import Package, PackageRequest
 from torchgauge.facts.scenario import Scenario
 from torchgauge.request import Inputs, Request
 

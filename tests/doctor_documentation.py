@@ -48,7 +48,7 @@ def _pairs_of(path: Path) -> set[Pair]:
         keyword.value.value
         for call in calls
         for keyword in call.keywords
-        if _called(call) in ("_Message", "_InitError")
+        if _called(call) == "_Message"
         and keyword.arg == "name"
         and isinstance(keyword.value, ast.Constant)
     }

@@ -151,7 +151,7 @@ def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
             context_interval=(context.low_bytes, context.high_bytes),
         ),
         assumptions=_assumptions(device, release, context.measured),
-        warnings=_warnings(device, scenario),
+        warnings=_lacking(device, Precision(scenario.precision)),
     )
 
 
@@ -188,16 +188,13 @@ def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, 
     )
 
 
-def _warnings(device: Device, scenario: Scenario) -> tuple[str, ...]:
-    """Say what precision the device lacks; of a model as built that is known only once it ran."""
-    precision = Precision(scenario.precision)
+def _lacking(device: Device, precision: str) -> tuple[str, ...]:
+    """Say that the device lacks a precision, if it does, and what takes its place.
+
+    What a model as built lacks is known only once it ran.
+    """
     if precision in (Precision.AS_BUILT, Precision.FP32):
         return ()
-    return _lacking(device, precision)
-
-
-def _lacking(device: Device, precision: str) -> tuple[str, ...]:
-    """Say that the device lacks a precision, if it does, and what takes its place."""
     support = device.supports(precision)
     if support:
         return ()

@@ -16,7 +16,7 @@ from doctor_stage import COMPILER, FILES
 from torchgauge.cli.commands import doctor as command
 from torchgauge.cli.main import main
 from torchgauge.environment import Surroundings
-from torchgauge.environment.requirements import parse_requirement
+from torchgauge.environment.versions import parse_requirement
 
 PROBES = Path(torchgauge.__file__).parent / "environment" / "probes"
 

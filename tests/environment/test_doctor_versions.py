@@ -12,7 +12,6 @@ from packaging.version import Version
 
 from torchgauge.environment import Severity
 from torchgauge.environment.facts import Facts, Host, Package, Python
-from torchgauge.environment.requirements import parse_requirement, satisfies
 from torchgauge.environment.rules import find
 from torchgauge.environment.rules.gpu import runs_on
 from torchgauge.environment.versions import (
@@ -25,6 +24,8 @@ from torchgauge.environment.versions import (
     driver_need,
     go_together,
     is_driver_enough,
+    parse_requirement,
+    satisfies,
 )
 
 ROOT = Path(__file__).parents[2]

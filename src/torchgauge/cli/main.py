@@ -113,10 +113,10 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}", hint=_command_hint(name, rest))
-    command = importlib.import_module(COMMANDS[name].module)
+    command = importlib.import_module(f"torchgauge.cli.commands.{name}")
     parser = _Parser(
         prog=f"{PROGRAM} {name}",
-        description=_wrapped(COMMANDS[name].help),
+        description=_wrapped(COMMANDS[name]),
         epilog=_wrapped(_EXIT_STATUSES.get(name, _MODEL_STATUSES)),
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -147,8 +147,8 @@ def _with_negative_values(arguments: list[str]) -> list[str]:
 def _without_command(arguments: list[str]) -> int:
     width = max(map(len, COMMANDS))
     commands = "\n".join(
-        _wrapped(f"  {name:<{width}}  {command.help}", indent=" " * (width + 4))
-        for name, command in COMMANDS.items()
+        _wrapped(f"  {name:<{width}}  {text}", indent=" " * (width + 4))
+        for name, text in COMMANDS.items()
     )
     parser = _Parser(
         prog=PROGRAM,

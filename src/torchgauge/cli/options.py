@@ -143,6 +143,25 @@ def positive_integer(text: str) -> int:
     return value
 
 
+def number_of(unit: str, *, may_be_zero: bool = True) -> Callable[[str], float]:
+    """Return a reader of a finite number, of 0 or more, of ``unit``.
+
+    >>> number_of("seconds")("2.5")
+    2.5
+    """
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < float("inf") or not (value or may_be_zero):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {unit}")
+        return value
+
+    return read
+
+
 def input_size(text: str) -> tuple[str | None, Size]:
     """Read ``3,224,224`` or ``name=1,128``.
 

@@ -178,16 +178,9 @@ def _made(
             f"--width {width} is too narrow for a table", hint=f"use {_SMALLEST_WIDTH} or more"
         )
     target = sys.stdout if path is None else io.StringIO()  # a file holds any character
-    return get_format(
-        "text",
-        **terminal_options(
-            target,
-            width=width,
-            ascii=getattr(arguments, "ascii", False),
-            color=getattr(arguments, "color", None) or "auto",
-            details=getattr(arguments, "details", None),
-        ),
-    )
+    named = {key: getattr(arguments, key, None) for key in _LAYOUT}
+    given = {key: value for key, value in named.items() if value is not None}
+    return get_format("text", **terminal_options(target, **given))
 
 
 def _chosen_format(name: str | None, path: Path | None) -> str:

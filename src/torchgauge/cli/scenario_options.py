@@ -88,12 +88,7 @@ def add_scenario_options(
         "(default: the installed one)",
     )
     _add_training_options(parser.add_argument_group("training"))
-    if is_real:
-        _leave_out_of_help(parser)
-
-
-def _leave_out_of_help(parser: argparse.ArgumentParser) -> None:
-    for action in parser._actions:
+    for action in parser._actions if is_real else ():
         if action.dest in _PREDICTED_ONLY:
             action.help = argparse.SUPPRESS
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -124,7 +124,10 @@ class FlopCounterMode:
         counts = self.flop_counts[name]
         padding = " " * level
         named = [(name, sum(counts.values())), *((f" - {op}", n) for op, n in counts.items())]
-        return [[padding + text, _scaled(n, total), _percent(n, total)] for text, n in named]
+        return [
+            [padding + text, _scaled(n, total), f"{n / total:.2%}" if total else "0%"]
+            for text, n in named
+        ]
 
     def __enter__(self) -> FlopCounterMode:
         self.flop_counts.clear()
@@ -146,13 +149,6 @@ class FlopCounterMode:
         self._contexts.close()
         if self.display:
             print(self.get_table(self.depth))
-
-    def _add(self, packet: Any, flops: int, modules: Iterable[str]) -> None:
-        for name in (GLOBAL, *modules):
-            self.flop_counts[name][packet] += flops
-
-    def _miss(self, name: str) -> None:
-        self._unknown[name] += 1
 
 
 # ---------------------------------------------------------------------------- which module
@@ -248,7 +244,6 @@ class _Watcher(DispatchMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Run one operator and count it."""
         if any(kind.__name__ == "NestedTensor" for kind in types):
             return NotImplemented  # its class runs operators on the values inside, which come here
         kwargs = kwargs or {}
@@ -259,40 +254,38 @@ class _Watcher(DispatchMode):
                 output = func.decompose(*args, **kwargs)
             if output is not NotImplemented:
                 return output
-        if facts.name == "cond" and facts.is_higher_order:
-            return self._cond(*args)
+        if facts.name == "cond" and facts.is_higher_order:  # the branch that is taken counts
+            predicate, when_true, when_false, operands = args
+            with self:
+                return (when_true if predicate else when_false)(*operands)
         output = func(*args, **kwargs)
         if not facts.is_marker:
             self._count(func, packet, args, kwargs, output)
         return output
 
-    def _cond(self, predicate: Any, when_true: Any, when_false: Any, operands: Any) -> Any:
-        """Run the branch that is taken, and count that."""
-        with self:
-            return (when_true if predicate else when_false)(*operands)
-
     def _count(
         self, func: Any, packet: Any, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> None:
-        name = str(func)
-        theirs = self._counter.custom_mapping.get(packet)
+        name, counter = str(func), self._counter
+        theirs = counter.custom_mapping.get(packet)
         ours = None if theirs is not None else find_flop_formula(name)
         if theirs is None and ours is None:
             theirs = flop_registry.get(packet)
         if theirs is not None:
-            wrapped = packet not in self._counter.custom_mapping  # torch's own read their shapes
+            wrapped = packet not in counter.custom_mapping  # torch's own read their shapes
             flops = _apply(theirs, args, kwargs, output, is_raw=wrapped)
         elif ours is None:
             if find_element_count(name) is None and not facts_of(func).may_be_view:
-                self._counter._miss(name)
+                counter._unknown[name] += 1
             return
         else:
             try:
                 flops = ours(self._record(name, args, kwargs, output))
             except (ShapeNotVisibleError, RuntimeError):  # packed weights; a nested tensor
-                self._counter._miss(name)
+                counter._unknown[name] += 1
                 return
-        self._counter._add(packet, flops, self._calls.current().names)
+        for module in (GLOBAL, *self._calls.current().names):
+            counter.flop_counts[module][packet] += flops
 
     def _record(
         self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
@@ -338,7 +331,3 @@ def _scaled(flops: int, total: int) -> str:
     """Return a figure in the unit of the total: 1.01 B is shown as 1010 M."""
     index = max(0, min(len(_SUFFIXES) - 1, (len(str(total)) - 2) // 3))
     return f"{flops / 1000**index:.3f}{_SUFFIXES[index]}"
-
-
-def _percent(flops: int, total: int) -> str:
-    return f"{flops / total:.2%}" if total else "0%"

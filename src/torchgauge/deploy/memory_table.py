@@ -48,10 +48,6 @@ class MemoryTable:
     parameter_bytes: Count
     lines: tuple[MemoryLine, ...]
 
-    def line_for(self, sizes: Mapping[str, int]) -> MemoryLine | None:
-        """Return the first line that covers ``sizes``; ``None`` when none reaches that far."""
-        return next((line for line in self.lines if line.covers(sizes)), None)
-
     def largest_batch(
         self, sizes: Mapping[str, int], budget_bytes: int, extra_bytes: int = 0
     ) -> int:
@@ -59,7 +55,7 @@ class MemoryTable:
 
         ``extra_bytes`` is what each sample takes in addition to the model.
         """
-        line = self.line_for(sizes)
+        line = next((line for line in self.lines if line.covers(sizes)), None)
         if line is None or line.fixed_bytes > budget_bytes:
             return 0
         per_sample = line.bytes_per_sample + extra_bytes

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -15,9 +16,8 @@ from torchgauge.deploy.export.call import Call, FlatModel
 from torchgauge.deploy.export.exporting import Exported, export_model
 from torchgauge.deploy.export.inputs import InputMaker
 from torchgauge.deploy.export.signature import BATCH, Signature, SizeRange
-from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.package_budget import Budget, check_memory, check_time
-from torchgauge.deploy.parts import Contents, PackageRequest
+from torchgauge.deploy.package_budget import check_memory, check_time
+from torchgauge.deploy.parts import Package, PackageRequest
 from torchgauge.deploy.prediction import predict_memory, predict_milliseconds
 from torchgauge.deploy.verification import (
     Comparison,
@@ -35,18 +35,6 @@ LONGEST = 2048
 """What a dimension without a limit is planned for."""
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
-    """What was written, for the one who asked."""
-
-    folder: Path
-    signature: Signature
-    comparisons: tuple[Comparison, ...]
-    memory: tuple[MemoryTable, ...]
-    notes: tuple[str, ...]
-    report: Report
 
 
 def package_model(
@@ -80,9 +68,17 @@ def package_model(
         signature, comparisons, notes = _compared(program, flat, exported, maker)
         signature = with_observed_shapes(signature, comparisons)
         exported = replace(exported, signature=signature, notes=(*exported.notes, *notes))
-        memory = _predicted(program, exported.signature, maker, request, tell)
-        _check_budgets(program, model, exported.signature, memory, maker, request)
-        contents = Contents(
+        notes = ()
+        asked = request.asked.scenario
+        memory = tuple(
+            predict_memory(program, exported.signature, scenario, maker, tell)
+            for scenario in (Scenario(), *([asked] if asked.device != "cpu" else []))
+        )
+        has_lengths = bool(exported.signature.dimensions.keys() - {BATCH})
+        if request.longest is not None and not has_lengths:
+            notes = (f"--longest {request.longest} changes nothing: no length varies",)
+        package = Package(
+            folder=output,
             exported=exported,
             model=model,
             report=report,
@@ -90,22 +86,15 @@ def package_model(
             memory=memory,
             request=request,
             example=maker(maker.example_sizes),
-            notes=(*example.notes, *exported.notes, *_unused(exported.signature, request)),
+            notes=(*example.notes, *exported.notes, *notes),
         )
-        write_package(output, contents, overwrite=overwrite, on_progress=tell)
-    return Package(
-        folder=output,
-        signature=exported.signature,
-        comparisons=comparisons,
-        memory=memory,
-        notes=contents.notes,
-        report=report,
-    )
+        _check_budgets(package, program, maker)
+        write_package(package, overwrite=overwrite, on_progress=tell)
+    return package
 
 
 @contextmanager
 def _evaluating(model: nn.Module) -> Iterator[None]:
-    """Put every module into evaluation mode, and back."""
     flags = [(module, module.training) for module in model.modules()]
     for module, _ in flags:
         module.training = False
@@ -119,7 +108,8 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
 def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Example]:
     asked, notes = request.asked, []
     keywords = dict(asked.inputs.keywords)
-    if "use_cache" not in keywords and hasattr(model, "config") and _takes(model, "use_cache"):
+    takes = inspect.signature(model.forward).parameters
+    if "use_cache" not in keywords and hasattr(model, "config") and "use_cache" in takes:
         keywords["use_cache"] = False  # a cache of keys and values has no place in one request
         notes.append("use_cache=False: the program returns no cache of keys and values")
     run = run_model(replace(asked, inputs=replace(asked.inputs, keywords=keywords)))
@@ -133,18 +123,6 @@ def _analysed(model: nn.Module, request: PackageRequest) -> tuple[Report, Exampl
         )
     plan = run.outcome.plan or run.run_plan.plan
     return report, example_call(model, plan, request.dynamic, tuple(notes))
-
-
-def _takes(model: nn.Module, name: str) -> bool:
-    import inspect
-
-    return name in inspect.signature(model.forward).parameters
-
-
-def _unused(signature: Signature, request: PackageRequest) -> tuple[str, ...]:
-    if request.longest is None or signature.dimensions.keys() - {BATCH}:
-        return ()
-    return (f"--longest {request.longest} changes nothing: no length varies",)
 
 
 def _input_maker(signature: Signature, call: Call, request: PackageRequest) -> InputMaker:
@@ -181,21 +159,6 @@ def _compared(
         )
 
 
-def _predicted(
-    program: nn.Module,
-    signature: Signature,
-    maker: InputMaker,
-    request: PackageRequest,
-    tell: Progress,
-) -> tuple[MemoryTable, ...]:
-    scenarios = [Scenario()]
-    if request.asked.scenario.device != "cpu":
-        scenarios.append(request.asked.scenario)
-    return tuple(
-        predict_memory(program, signature, scenario, maker, tell) for scenario in scenarios
-    )
-
-
 def _limited(signature: Signature, model: nn.Module, request: PackageRequest) -> Signature:
     """Give every dynamic dimension but the batch a largest size: memory is planned up to it."""
     made_for = getattr(getattr(model, "config", None), "max_position_embeddings", None)
@@ -211,27 +174,18 @@ def _limited(signature: Signature, model: nn.Module, request: PackageRequest) ->
     )
 
 
-def _check_budgets(
-    program: nn.Module,
-    model: nn.Module,
-    signature: Signature,
-    memory: Sequence[MemoryTable],
-    maker: InputMaker,
-    request: PackageRequest,
-) -> None:
+def _check_budgets(package: Package, program: nn.Module, maker: InputMaker) -> None:
+    request = package.request
     has_budget = request.budget_bytes is not None or request.budget_ms is not None
-    if has_budget and request.budget_batch > 1 and BATCH not in signature.dimensions:
+    if has_budget and request.budget_batch > 1 and BATCH not in package.signature.dimensions:
         raise UsageError(
             f"a budget for a batch of {request.budget_batch}, but this program has no batch that "
             "may vary",
             hint="leave --budget-batch out: the sizes are fixed",
         )
-    budget = Budget(
-        batch=request.budget_batch, bytes=request.budget_bytes, milliseconds=request.budget_ms
-    )
 
     def milliseconds(batch: int, sizes: Mapping[str, int]) -> float:
         return predict_milliseconds(program, request.asked.scenario, maker({**sizes, BATCH: batch}))
 
-    check_memory(memory, signature, budget, model)
-    check_time(memory[-1], signature, budget, milliseconds)
+    check_memory(package)
+    check_time(package, milliseconds)

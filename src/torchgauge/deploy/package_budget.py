@@ -5,72 +5,57 @@ A way out is named only when it is one for this model, and when the prediction s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
 
 import torch
 from torch import nn
 
-from torchgauge.deploy.export.signature import BATCH, Signature
-from torchgauge.deploy.memory_table import MemoryLine, MemoryTable
+from torchgauge.deploy.export.signature import BATCH
+from torchgauge.deploy.memory_table import MemoryTable
+from torchgauge.deploy.parts import Package
 from torchgauge.errors import CheckFailed
 from torchgauge.units import format_bytes, format_milliseconds
 
+Predict: TypeAlias = Callable[[int, Mapping[str, int]], float]
+"""Returns the milliseconds of one forward for a batch and other sizes."""
 _HALF_BYTES = 2
 """Of a number in bfloat16 or float16."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """What one forward may take; ``None`` is no limit."""
-
-    batch: int = 1
-    bytes: int | None = None
-    milliseconds: float | None = None
-
-
-def check_memory(
-    tables: Sequence[MemoryTable], signature: Signature, budget: Budget, model: nn.Module
-) -> None:
-    """Check the memory at the largest sizes on the device, the last of ``tables``.
+def check_memory(package: Package) -> None:
+    """Check the memory at the largest sizes on the device, the last of the package's tables.
 
     Raises:
         CheckFailed: it is more than the budget.
     """
-    table = tables[-1]
-    line = table.lines[-1]
-    peak = line.peak_bytes(budget.batch)
-    if budget.bytes is None or peak <= budget.bytes:
+    table, most = package.memory[-1], package.request.budget_bytes
+    peak = table.lines[-1].peak_bytes(package.request.budget_batch)
+    if most is None or peak <= most:
         return
-    ways = list(_memory_ways(tables, signature, budget, budget.bytes, model))
+    ways = list(_memory_ways(package, most))
     raise CheckFailed(
-        f"{_what(signature, budget, line)} takes {format_bytes(peak)} on {table.device}, the "
-        f"budget is {format_bytes(budget.bytes)}; nothing was written",
-        hint="; ".join(ways) or _no_way(table, budget.bytes, peak),
+        f"{_what(package)} takes {format_bytes(peak)} on {table.device}, the "
+        f"budget is {format_bytes(most)}; nothing was written",
+        hint="; ".join(ways) or _no_way(table, most, peak),
     )
 
 
-def _memory_ways(
-    tables: Sequence[MemoryTable],
-    signature: Signature,
-    budget: Budget,
-    most: int,
-    model: nn.Module,
-) -> Iterator[str]:
-    table = tables[-1]
+def _memory_ways(package: Package, most: int) -> Iterator[str]:
+    table, batch = package.memory[-1], package.request.budget_batch
     line = table.lines[-1]
     fits = table.largest_batch(line.up_to, most)
-    if _smallest_batch(signature, budget) <= fits < budget.batch:
+    if _smallest_batch(package) <= fits < batch:
         yield f"--budget-batch {fits}, the largest that fits"
     for shorter in reversed(table.lines[:-1]):
-        if (peak := shorter.peak_bytes(budget.batch)) <= most:
+        if (peak := shorter.peak_bytes(batch)) <= most:
             yield f"--longest {max(shorter.up_to.values())}: {format_bytes(peak)}"
             break
-    saved = _saved_in_half(model)
-    if saved and line.peak_bytes(budget.batch) - saved <= most:
+    saved = _saved_in_half(package.model)
+    if saved and line.peak_bytes(batch) - saved <= most:
         yield f"the model in bfloat16: its weights take {format_bytes(saved)} less"
     if table.device != "cpu":
-        here = tables[0].lines[-1].peak_bytes(budget.batch)
+        here = package.memory[0].lines[-1].peak_bytes(batch)
         if here <= most:
             yield f"serve it on the CPU, without --device: {format_bytes(here)}"
 
@@ -94,59 +79,50 @@ def _saved_in_half(model: nn.Module) -> int:
     )
 
 
-def check_time(
-    table: MemoryTable,
-    signature: Signature,
-    budget: Budget,
-    predict: Callable[[int, Mapping[str, int]], float],
-) -> None:
-    """Check the time of one forward; ``predict`` returns it for a batch and other sizes.
+def check_time(package: Package, predict: Predict) -> None:
+    """Check the time of one forward on the device.
 
     Raises:
         CheckFailed: it is more than the budget.
         UsageError: no time can be predicted for the device.
     """
-    if budget.milliseconds is None:
+    table, most = package.memory[-1], package.request.budget_ms
+    if most is None:
         return
-    line = table.lines[-1]
-    taken = predict(budget.batch, line.up_to)
-    if taken <= budget.milliseconds:
+    taken = predict(package.request.budget_batch, table.lines[-1].up_to)
+    if taken <= most:
         return
-    ways = list(_time_ways(table, signature, budget, budget.milliseconds, predict))
     raise CheckFailed(
-        f"{_what(signature, budget, line)} takes {format_milliseconds(taken)} on {table.device}, "
-        f"the budget is {format_milliseconds(budget.milliseconds)}; nothing was written",
-        hint="; ".join([*ways, "a faster --device"]),
+        f"{_what(package)} takes {format_milliseconds(taken)} on {table.device}, "
+        f"the budget is {format_milliseconds(most)}; nothing was written",
+        hint="; ".join([*_time_ways(package, most, predict), "a faster --device"]),
     )
 
 
-def _time_ways(
-    table: MemoryTable,
-    signature: Signature,
-    budget: Budget,
-    most: float,
-    predict: Callable[[int, Mapping[str, int]], float],
-) -> Iterator[str]:
+def _time_ways(package: Package, most: float, predict: Predict) -> Iterator[str]:
+    table, batch = package.memory[-1], package.request.budget_batch
     line = table.lines[-1]
-    smallest = _smallest_batch(signature, budget)
-    batches = sorted({smallest, *(batch for batch in line.milliseconds if batch >= smallest)})
-    for batch in reversed([batch for batch in batches if batch < budget.batch]):
-        if (taken := predict(batch, line.up_to)) <= most:
-            yield f"--budget-batch {batch}: {format_milliseconds(taken)}"
+    smallest = _smallest_batch(package)
+    batches = sorted({smallest, *(other for other in line.milliseconds if other >= smallest)})
+    for smaller in reversed([other for other in batches if other < batch]):
+        if (taken := predict(smaller, line.up_to)) <= most:
+            yield f"--budget-batch {smaller}: {format_milliseconds(taken)}"
             break
     for shorter in reversed(table.lines[:-1]):
-        if (taken := predict(budget.batch, shorter.up_to)) <= most:
+        if (taken := predict(batch, shorter.up_to)) <= most:
             yield f"--longest {max(shorter.up_to.values())}: {format_milliseconds(taken)}"
             break
 
 
-def _smallest_batch(signature: Signature, budget: Budget) -> int:
+def _smallest_batch(package: Package) -> int:
     """Return the smallest batch; where it is fixed, none is smaller than the one asked for."""
-    sizes = signature.dimensions.get(BATCH)
-    return budget.batch if sizes is None else max(sizes.minimum, 1)
+    sizes = package.signature.dimensions.get(BATCH)
+    return package.request.budget_batch if sizes is None else max(sizes.minimum, 1)
 
 
-def _what(signature: Signature, budget: Budget, line: MemoryLine) -> str:
-    length = "".join(f", {name} up to {size}" for name, size in line.up_to.items())
-    batch = f"a batch of {budget.batch}" if BATCH in signature.dimensions else "one forward"
+def _what(package: Package) -> str:
+    longest = package.memory[-1].lines[-1].up_to
+    length = "".join(f", {name} up to {size}" for name, size in longest.items())
+    has_batch = BATCH in package.signature.dimensions
+    batch = f"a batch of {package.request.budget_batch}" if has_batch else "one forward"
     return f"{batch}{length}"

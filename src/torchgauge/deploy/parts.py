@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from torchgauge.deploy.export.exporting import Exported
+from torchgauge.deploy.export.signature import Signature
 from torchgauge.deploy.memory_table import MemoryTable
 from torchgauge.deploy.verification import Comparison
 from torchgauge.facts.report import Report
@@ -40,9 +41,10 @@ class PackageRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contents:
+class Package:
     """Everything that a package is made of."""
 
+    folder: Path
     exported: Exported
     model: nn.Module
     report: Report
@@ -51,3 +53,8 @@ class Contents:
     request: PackageRequest
     example: tuple[torch.Tensor, ...]
     notes: tuple[str, ...] = ()
+
+    @property
+    def signature(self) -> Signature:
+        """Return what the program takes and returns."""
+        return self.exported.signature

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import torch
-from torch import nn
 
 from torchgauge.deploy import manifest
 from torchgauge.deploy.contents.card import model_card
@@ -22,7 +21,7 @@ from torchgauge.deploy.contents.dockerfile import dockerfile
 from torchgauge.deploy.contents.lock import environment_lock
 from torchgauge.deploy.extras import require
 from torchgauge.deploy.memory_table import write_memory
-from torchgauge.deploy.parts import Contents
+from torchgauge.deploy.parts import Package
 from torchgauge.errors import PackageError, TorchGaugeError
 from torchgauge.units import format_bytes
 from torchgauge.version import __version__
@@ -33,32 +32,32 @@ names can be."""
 
 
 def write_package(
-    output: Path,
-    contents: Contents,
+    package: Package,
     *,
     overwrite: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> None:
-    """Write the folder ``output``; after an error it is as it was before.
+    """Write the folder of a package; after an error it is as it was before.
 
     Raises:
         PackageError: it exists, cannot be written, or the disk is full.
         MissingExtraError: safetensors, or what ONNX needs, is not installed.
     """
-    check_output(output, overwrite=overwrite)
-    _check_space(output.parent, contents)
-    with _whole_or_nothing(output, overwrite=overwrite) as folder:
+    check_output(package.folder, overwrite=overwrite)
+    _check_space(package)
+    with _whole_or_nothing(package.folder, overwrite=overwrite) as folder:
         on_progress("writing")
-        save_program(contents.exported.program, folder / manifest.PROGRAM)
-        _save_weights(contents.model, folder / manifest.WEIGHTS)
+        save_program(package.exported.program, folder / manifest.PROGRAM)
+        save_model = require("safetensors.torch", "serve", "write the weights").save_model
+        save_model(package.model, str(folder / manifest.WEIGHTS), metadata={"format": "pt"})
         onnx: Mapping[str, Any] | None = None
-        if contents.request.onnx:
+        if package.request.onnx:
             from torchgauge.deploy.export.onnx import write_onnx
 
             on_progress("ONNX")
-            onnx = write_onnx(folder, contents.exported, contents.example)
-        _write_texts(folder, contents, onnx)
-        manifest.write_manifest(folder, _facts(contents))
+            onnx = write_onnx(folder, package.exported, package.example)
+        _write_texts(folder, package, onnx)
+        manifest.write_manifest(folder, _facts(package))
 
 
 def check_output(output: Path, *, overwrite: bool) -> None:
@@ -105,11 +104,12 @@ def _check_place(output: Path, *, overwrite: bool) -> None:
             )
 
 
-def _check_space(parent: Path, contents: Contents) -> None:
+def _check_space(package: Package) -> None:
     weights = sum(
-        tensor.numel() * tensor.element_size() for tensor in contents.model.state_dict().values()
+        tensor.numel() * tensor.element_size() for tensor in package.model.state_dict().values()
     )
-    needed = weights * (3 if contents.request.onnx else 2)
+    needed = weights * (3 if package.request.onnx else 2)
+    parent = package.folder.parent
     free = shutil.disk_usage(parent).free
     if needed > free:
         raise PackageError(
@@ -185,19 +185,15 @@ class _Sink(io.RawIOBase):
         self.error: OSError | None = None
 
     def writable(self) -> bool:
-        """Return ``True``."""
         return True
 
     def seekable(self) -> bool:
-        """Return ``True``."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go there in the file."""
         return self._stream.seek(offset, whence)
 
     def write(self, data: Any) -> int:
-        """Write, or do as if."""
         rest = memoryview(data)
         while len(rest) and self.error is None:
             try:
@@ -220,46 +216,41 @@ def save_program(program: torch.export.ExportedProgram, path: Path) -> None:
         raise sink.error
 
 
-def _save_weights(model: nn.Module, path: Path) -> None:
-    save_model = require("safetensors.torch", "serve", "write the weights").save_model
-    save_model(model, str(path), metadata={"format": "pt"})
-
-
-def _write_texts(folder: Path, contents: Contents, onnx: Mapping[str, Any] | None) -> None:
+def _write_texts(folder: Path, package: Package, onnx: Mapping[str, Any] | None) -> None:
     import json
 
-    signature = json.dumps(contents.exported.signature.to_dict(), indent=2) + "\n"
+    signature = json.dumps(package.signature.to_dict(), indent=2) + "\n"
     (folder / manifest.SIGNATURE).write_text(signature, encoding="utf-8")
-    (folder / manifest.REPORT).write_text(contents.report.to_json() + "\n", encoding="utf-8")
-    write_memory(folder, contents.memory)
+    (folder / manifest.REPORT).write_text(package.report.to_json() + "\n", encoding="utf-8")
+    write_memory(folder, package.memory)
     (folder / manifest.LOCK).write_text(
-        environment_lock(contents.exported.operator_libraries), encoding="utf-8"
+        environment_lock(package.exported.operator_libraries), encoding="utf-8"
     )
-    wheels = contents.request.wheels
+    wheels = package.request.wheels
     if wheels:
         (folder / manifest.WHEELS).mkdir()
         for wheel in wheels:
             shutil.copyfile(wheel, folder / manifest.WHEELS / wheel.name)
     (folder / manifest.DOCKERFILE).write_text(
         dockerfile(
-            title=contents.report.model_name,
-            image="".join(c for c in contents.report.model_name.lower() if c.isalnum()) or "model",
+            title=package.report.model_name,
+            image="".join(c for c in package.report.model_name.lower() if c.isalnum()) or "model",
             python=".".join(platform.python_version_tuple()[:2]),
             version=__version__,
             has_wheels=bool(wheels),
         ),
         encoding="utf-8",
     )
-    (folder / manifest.CARD).write_text(model_card(contents, onnx), encoding="utf-8")
+    (folder / manifest.CARD).write_text(model_card(package, onnx), encoding="utf-8")
 
 
-def _facts(contents: Contents) -> dict[str, Any]:
+def _facts(package: Package) -> dict[str, Any]:
     return {
-        "model": contents.report.model_name,
-        "spec": contents.report.model_spec,
+        "model": package.report.model_name,
+        "spec": package.report.model_spec,
         "torchgauge_version": __version__,
         "torch_version": torch.__version__,
         "python_version": platform.python_version(),
-        "operator_libraries": list(contents.exported.operator_libraries),
-        "max_difference": max(c.max_difference for c in contents.comparisons),
+        "operator_libraries": list(package.exported.operator_libraries),
+        "max_difference": max(c.max_difference for c in package.comparisons),
     }

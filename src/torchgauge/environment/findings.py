@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
 
 from torchgauge.environment.facts import Facts
+from torchgauge.version import __version__
 
 
 class Severity(StrEnum):
@@ -61,3 +63,17 @@ class Diagnosis:
     def is_healthy(self) -> bool:
         """Whether there is no error."""
         return not self.of(Severity.ERROR)
+
+    def to_json(self) -> str:
+        """Return everything that was seen and found, for a bug report or a program."""
+        findings = [asdict(finding) for finding in self.findings]
+        for fields in findings:
+            del fields["explains_gpu"]  # how rules work together, not what is wrong
+        content = {
+            "schema_version": 1,
+            "tool": {"name": "torchgauge", "version": __version__},
+            "healthy": self.is_healthy,
+            "findings": findings,
+            "facts": asdict(self.facts),
+        }
+        return json.dumps(content, indent=2, ensure_ascii=False)

@@ -186,14 +186,10 @@ def _space(surroundings: Surroundings, purpose: str, path: str) -> Space:
         free_bytes=usage.free if is_sized else None,
         writable=os.access(existing, os.W_OK),
         exists=existing == wanted,
-        read_only=_is_read_only(existing),
+        read_only=bool(os.statvfs(existing).f_flag & os.ST_RDONLY)
+        if hasattr(os, "statvfs")
+        else None,
     )
-
-
-def _is_read_only(path: Path) -> bool | None:
-    if not hasattr(os, "statvfs"):
-        return None
-    return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def _open_files_limit() -> int | None:

@@ -59,7 +59,8 @@ def _verdict(diagnosis: Diagnosis) -> Fact:
 def _problem(finding: Finding) -> Problem:
     entries = [("seen", text) for text in finding.evidence]
     if finding.fix:
-        entries.append(("fix", _sentence(finding.fix)))
+        end = "" if finding.fix.endswith((".", "…")) else "."
+        entries.append(("fix", f"{finding.fix[0].upper()}{finding.fix[1:]}{end}"))
     return Problem(
         kind=finding.severity.value,
         heading=finding.name,
@@ -73,10 +74,6 @@ def _problem(finding: Finding) -> Problem:
 
 def _joined(text: str) -> str:
     return text.replace("\n", " ")
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:] + ("" if text.endswith((".", "…")) else ".")
 
 
 # ---------------------------------------------------------------------------- what is there

@@ -119,7 +119,7 @@ def own_costs(report: Report) -> dict[str, Cost]:
     for module in report.modules.values():
         for call in module.calls:
             if call.parent is not None:
-                inner[call.parent] += _call_cost(call)
+                inner[call.parent] += call_cost(call)
     return {path: _own_cost(module, inner.get(path)) for path, module in report.modules.items()}
 
 
@@ -196,7 +196,7 @@ def _with_called_descendants(report: Report) -> set[str]:
     return active
 
 
-def _call_cost(call: CallCost) -> Cost:
+def call_cost(call: CallCost) -> Cost:
     """Return a call's cost; a recomputing call counts in the backward alone."""
     spent, backward = call.time_ms or 0.0, call.backward_time_ms or 0.0
     if call.recompute:
@@ -214,7 +214,7 @@ def _call_cost(call: CallCost) -> Cost:
 
 
 def _own_cost(module: ModuleReport, inner: Cost | None) -> Cost:
-    outer = sum((_call_cost(call) for call in module.calls), start=Cost())
+    outer = sum((call_cost(call) for call in module.calls), start=Cost())
     below = inner or Cost()
     own = [
         item for item in module.own_parameters if not item.is_buffer and item.shared_with is None

@@ -140,14 +140,14 @@ class _Runs:
         self._request = request
         self._device = device
         self._report: Report | None = None
-        self._phase = Phase.FORWARD
 
     def report(self, repeating: Repeating, timeline: str | PathLike[str] | None) -> Report:
         """Return the report, and save a timeline of one more step where there is a file for it."""
         with neutral(), precision_of(self._request):
             report = self._measured(repeating)
             if timeline is not None:
-                save_timeline(self._timeline(report), timeline)
+                recorded = self._guarded(lambda: self._timeline(report), "profiling it")
+                save_timeline(recorded, timeline)
             return report
 
     def _measured(self, repeating: Repeating) -> Report:
@@ -175,21 +175,20 @@ class _Runs:
             ops=given.ops,
             measured=measurement(samples, _device_name(self._device), repeating.confidence),
         )
+        as_written = ("measured as written: neither compiled nor wrapped",)
+        is_wrapped = unwrap(self._request.model) is not self._request.model
         return replace(
             report,
             time=time,
             phase_memory=memory,
             modules=_with_times(report, trace, given),
-            assumptions=(*report.assumptions, *self._assumptions()),
+            assumptions=(*report.assumptions, *as_written * is_wrapped),
         )
 
     def _timeline(self, report: Report) -> Timeline:
         """Return one more step, as the profiler saw it."""
-        types = {path: module.type for path, module in report.modules.items()}
-        return self._guarded(lambda: self._profiled_timeline(report, types), "profiling it")
-
-    def _profiled_timeline(self, report: Report, types: Mapping[str, str]) -> Timeline:
         self._say("recording a timeline")
+        types = {path: module.type for path, module in report.modules.items()}
         release(self._device)
         marks = CallMarks()
         with untouched(collect=True):
@@ -266,11 +265,6 @@ class _Runs:
             hint=failure.hint,
             report=report,
         )
-
-    def _assumptions(self) -> tuple[str, ...]:
-        if unwrap(self._request.model) is self._request.model:
-            return ()
-        return ("measured as written: neither compiled nor wrapped",)
 
     def _say(self, text: str) -> None:
         if self._request.on_progress is not None:

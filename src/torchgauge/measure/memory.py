@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -24,7 +23,10 @@ def phase_memory(step: RealStep, traced: MemoryEstimate | None) -> tuple[PhaseMe
     peaks = {} if traced is None else _peaks(traced)
 
     def note(phase: Phase) -> None:
-        now = _on_gpu(phase, step.device) if on_gpu else _on_cpu(phase, peaks)
+        now = PhaseMemory(
+            phase=phase, allocated_bytes=peaks.get(phase, 0), resident_bytes=resident_bytes()
+        )
+        now = _on_gpu(phase, step.device) if on_gpu else now
         before = found.get(phase)
         found[phase] = now if before is None else _larger(before, now)
 
@@ -52,12 +54,6 @@ def _on_gpu(phase: Phase, device: torch.device) -> PhaseMemory:
         reserved_bytes=statistics["reserved_bytes.all.peak"],
         device_bytes=whole - free,
         resident_bytes=resident_bytes(),
-    )
-
-
-def _on_cpu(phase: Phase, peaks: Mapping[Phase, int]) -> PhaseMemory:
-    return PhaseMemory(
-        phase=phase, allocated_bytes=peaks.get(phase, 0), resident_bytes=resident_bytes()
     )
 
 

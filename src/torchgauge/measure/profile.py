@@ -166,7 +166,7 @@ class Reading:
             done.append(entry)
         for event, _, op in done:
             if op is not None:
-                op.add(event, on_gpu=self._on_gpu)
+                op.parts.extend(event.kernels if self._on_gpu else [(event.name, event.own)])
         for shares in all_shares:
             self._sum_up(done, ops, shares)
 
@@ -197,21 +197,14 @@ class Reading:
         return self._ends[min(index, len(self._ends) - 1)][0]
 
 
+@dataclass(slots=True, eq=False)
 class _Op:
-    """One run of a recorded operator, with everything that it called."""
+    """One run of a recorded operator."""
 
-    def __init__(self, name: str, phase: Phase) -> None:
-        self.name = name
-        self.phase = phase
-        self.parts: list[tuple[str, float]] = []
-        """What it spent its time in, in order."""
-
-    def add(self, event: Event, *, on_gpu: bool) -> None:
-        """Add the time of the operator itself or of something that it called."""
-        if on_gpu:
-            self.parts.extend(event.kernels)
-        else:
-            self.parts.append((event.name, event.own))
+    name: str
+    phase: Phase
+    parts: list[tuple[str, float]] = field(default_factory=list)
+    """What it and everything that it called spent their time in, in order."""
 
 
 def recorded_name(profiled: str) -> str:

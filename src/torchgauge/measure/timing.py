@@ -106,11 +106,6 @@ class CudaClock(HostClock):
         return event
 
 
-def clock_for(device: torch.device) -> HostClock:
-    """Return the clock that is right for a device."""
-    return CudaClock(device) if device.type == "cuda" else HostClock()
-
-
 def repeat(
     step: RealStep,
     *,
@@ -123,7 +118,8 @@ def repeat(
 
     ``min_repetitions`` are always made, whatever they take.
     """
-    clock, samples = clock_for(step.device), Samples()
+    clock = CudaClock(step.device) if step.device.type == "cuda" else HostClock()
+    samples = Samples()
     begin = time.perf_counter()
     while samples.warm_up < _WARM_UP_STEPS:
         progress(f"warming up, step {samples.warm_up + 1}")

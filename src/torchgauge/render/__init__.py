@@ -46,9 +46,15 @@ def get_format(name: str, **options: Any) -> Any:
     Raises:
         UsageError: for an unknown format, or an option that the format does not have.
     """
+    choice = f"one of {', '.join(FORMATS)}, or {IMPORT}package.module:Class"
     if not isinstance(name, str):
-        raise UsageError(f"{name!r} is not the name of a format", hint=_choice())
-    kind = _imported(name) if name.startswith(IMPORT) else _named(name)
+        raise UsageError(f"{name!r} is not the name of a format", hint=choice)
+    if name.startswith(IMPORT):
+        kind = _imported(name)
+    elif name in _FORMATS:
+        kind = _class_at(_FORMATS[name])
+    else:
+        raise UsageError(f"there is no format {name!r}", hint=choice)
     known = [field.name for field in fields(kind)] if hasattr(kind, "__dataclass_fields__") else []
     for option in options:
         if option not in known:
@@ -87,16 +93,6 @@ class Imported:
             raise UsageError(
                 f"{self._name} failed: {type(error).__name__}: {error}", hint="mend the format"
             ) from error
-
-
-def _choice() -> str:
-    return f"one of {', '.join(FORMATS)}, or {IMPORT}package.module:Class"
-
-
-def _named(name: str) -> Any:
-    if name not in _FORMATS:
-        raise UsageError(f"there is no format {name!r}", hint=_choice())
-    return _class_at(_FORMATS[name])
 
 
 def _imported(name: str) -> Any:

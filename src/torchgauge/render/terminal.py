@@ -4,18 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from typing import IO, TypedDict
+from typing import IO, Any
 
 _SMALLEST, _USUAL = 40, 80
-
-
-class TerminalOptions(TypedDict):
-    """Options of ``TextFormat`` that depend on where its text goes."""
-
-    width: int | None
-    ascii: bool
-    color: bool
-    details: bool
 
 
 def terminal_options(
@@ -25,8 +16,8 @@ def terminal_options(
     ascii: bool = False,
     color: str = "auto",
     details: bool | None = None,
-) -> TerminalOptions:
-    """Return width in characters, ASCII or not, colour or not, everything or the calm view.
+) -> dict[str, Any]:
+    """Return the width, ASCII or not, colour or not, everything or the calm view.
 
     A terminal gives its own width. Anything else has none: a file or a pipe takes a table as it
     is. Text that cannot be encoded there becomes ASCII. ``color`` is ``auto`` (a terminal, unless

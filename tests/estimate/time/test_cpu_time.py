@@ -30,8 +30,8 @@ from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.facts.codec.wire import to_dict
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.trace import Phase
-from torchgauge.measure.calibration.dtypes import slower
 from torchgauge.measure.calibration.fit import surfaces_of
+from torchgauge.measure.calibration.run import slower
 from torchgauge.measure.calibration.timing import Sample
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from torchgauge.cli import options, output
-from torchgauge.environment import Diagnosis, Severity, Surroundings, diagnose
+from torchgauge.environment import Severity, Surroundings, diagnose
 from torchgauge.errors import UsageError
 
 
@@ -53,17 +53,11 @@ def run(arguments: argparse.Namespace) -> int:
         with_checks=not arguments.no_checks,
         require_gpu=arguments.require_gpu,
     )
-    from torchgauge.environment.documents import render_json
     from torchgauge.environment.page import doctor_page
 
-    target.deliver(lambda: doctor_page(diagnosis), lambda: render_json(diagnosis))
-    return _status(diagnosis, strict=arguments.strict)
-
-
-def _status(diagnosis: Diagnosis, *, strict: bool) -> int:
-    if not diagnosis.is_healthy:
-        return 1
-    return int(strict and bool(diagnosis.of(Severity.WARNING)))
+    target.deliver(lambda: doctor_page(diagnosis), diagnosis.to_json)
+    is_doubtful = arguments.strict and bool(diagnosis.of(Severity.WARNING))
+    return int(is_doubtful or not diagnosis.is_healthy)
 
 
 def _interpreter(given: str | None) -> str | None:

@@ -36,7 +36,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-seconds",
-        type=seconds,
+        type=options.number_of("seconds"),
         default=10.0,
         metavar="S",
         help="repeat no longer than this (default 10)",
@@ -60,21 +60,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     output.add_output_options(parser, tree=True, details=True)
     parser.set_defaults(default_of=parser.get_default)
-
-
-def seconds(text: str) -> float:
-    """Read a length of time in seconds.
-
-    >>> seconds("2.5")
-    2.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return value
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -26,8 +26,7 @@ from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 if TYPE_CHECKING:
     import torch
 
-    from torchgauge.deploy.package import Package
-    from torchgauge.deploy.parts import PackageRequest
+    from torchgauge.deploy.parts import Package, PackageRequest
     from torchgauge.render.page import Page
 
 
@@ -96,7 +95,7 @@ def _add_budget_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--budget-ms",
-        type=milliseconds,
+        type=options.number_of("milliseconds", may_be_zero=False),
         metavar="MS",
         help="the same for the time of one forward on --device",
     )
@@ -116,7 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
         TorchGaugeError: whatever is wrong with the request, the model, the budget or the disk.
     """
     request = request_from(arguments)
-    _check_wheels(arguments.wheel)
+    for wheel in arguments.wheel:
+        if wheel.suffix != ".whl" or not wheel.is_file():
+            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
     target = chosen_output(arguments, to_file=False)
     output = arguments.output.absolute()  # the model's code may change the directory
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
@@ -154,21 +155,6 @@ def dynamic_dimension(text: str) -> tuple[str, int, str]:
     return tensor, int(dim), name or f"{tensor.replace('.', '_')}_{dim}"
 
 
-def milliseconds(text: str) -> float:
-    """Read a length of time in milliseconds.
-
-    >>> milliseconds("2.5")
-    2.5
-    """
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds")
-    return value
-
-
 def memory_size(text: str) -> int:
     """Read a number of bytes such as ``8GiB``."""
     try:
@@ -199,12 +185,6 @@ def _package_request(
     )
 
 
-def _check_wheels(wheels: list[Path]) -> None:
-    for wheel in wheels:
-        if wheel.suffix != ".whl" or not wheel.is_file():
-            raise UsageError(f"{wheel} is not a wheel", hint="name a .whl file")
-
-
 def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
     from torchgauge.deploy.extras import require
 
@@ -222,7 +202,6 @@ def _read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _page(package: Package) -> Page:
-    """Return what is shown of a package."""
     from torchgauge.render.page import Facts, Notes, Page, fact
 
     facts = [fact(label, *segments) for label, *segments in _lines(package)]
@@ -237,7 +216,7 @@ def _lines(package: Package) -> Iterator[tuple[str, ...]]:
     yield "Folder", str(package.folder)
     for kind, tensors in (("Input", signature.inputs), ("Output", signature.outputs)):
         for tensor in tensors:
-            yield kind, f"{tensor.name} [{', '.join(map(str, tensor.shape))}] {tensor.dtype}"
+            yield kind, f"{tensor.name} {tensor.shape_text} {tensor.dtype}"
     ranges = [f"{name} {sizes}" for name, sizes in signature.dimensions.items()]
     yield ("Varies", *(ranges or ["nothing: all sizes are fixed"]))
     worst = max(package.comparisons, key=lambda item: item.max_difference)

@@ -6,15 +6,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from torchgauge.cli.commands.measure import seconds
 from torchgauge.cli.commands.package import memory_size
-from torchgauge.cli.options import one_of, positive_integer
+from torchgauge.cli.options import number_of, one_of, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package
 from torchgauge.errors import UsageError
 
 _DEFAULTS = Settings()
+_seconds, _milliseconds = number_of("seconds"), number_of("milliseconds")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +41,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("batching and memory")
     group.add_argument(
-        "--max-latency-ms", type=_milliseconds, default=_DEFAULTS.max_wait_seconds, metavar="MS",
+        "--max-latency-ms", type=lambda text: _milliseconds(text) / 1000,
+        default=_DEFAULTS.max_wait_seconds, metavar="MS",
         help="how long a request may wait for others to join it (default 5)",
     )  # fmt: skip
     group.add_argument(
@@ -83,7 +84,7 @@ def _add_limits(group: argparse._ArgumentGroup) -> None:
         help="for the model to answer (default 30)",
     )  # fmt: skip
     group.add_argument(
-        "--grace", type=seconds, default=_DEFAULTS.grace_seconds, metavar="S",
+        "--grace", type=_seconds, default=_DEFAULTS.grace_seconds, metavar="S",
         help="after SIGTERM, for what was accepted (default 30; at least 1)",
     )  # fmt: skip
     group.add_argument("--allow-nan", action="store_true", help="take NaN and infinity as inputs")
@@ -147,15 +148,8 @@ def _port(text: str) -> int:
     return int(text)
 
 
-def _milliseconds(text: str) -> float:
-    try:
-        return seconds(text) / 1000
-    except argparse.ArgumentTypeError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of milliseconds") from None
-
-
 def _time_out(text: str) -> float:
-    if not (value := seconds(text)):
+    if not (value := _seconds(text)):
         raise argparse.ArgumentTypeError("use more than 0 seconds")
     return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -42,9 +43,9 @@ class Costs:
     @cached_property
     def own_macs(self) -> dict[str, int]:
         """Return MACs by the path of the module that spent them itself."""
-        found = dict(self.hooked)
+        found = Counter(self.hooked)
         for op in self.ops:
-            found[op.path] = found.get(op.path, 0) + op.macs
+            found[op.path] += op.macs
         return found
 
     @cached_property
@@ -128,9 +129,8 @@ def _tensor(value: ArgumentValue) -> Any:
 
 def _hook_macs(run: ModelRun, inside: Mapping[int, int]) -> dict[str, int]:
     """Return the hooks' MACs by path; a hook inside of a module with a hook does not count."""
-    found: dict[str, int] = {}
+    found: Counter[str] = Counter()
     for index, macs in run.observed:
         if inside.get(index) == index:
-            path = run.trace.calls[index].path
-            found[path] = found.get(path, 0) + macs
+            found[run.trace.calls[index].path] += macs
     return found

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,32 +22,22 @@ def annotated(
     Every module has the figures of its subtree. One that is registered again has zeros there,
     so that the figures of children and what a module does itself sum to its own.
     """
-    return repr(_Annotation(costs, batch, flops_units, param_units, precision).copy_of_model())
+    annotation = _Annotation(costs, batch, (flops_units, param_units, precision))
+    return repr(annotation.copy("", costs.run.model)[0])
 
 
 class _Annotation:
     """Makes a copy of the module tree that prints figures; it shares everything else."""
 
-    def __init__(
-        self,
-        costs: Costs,
-        batch: int,
-        flops_units: str | None,
-        param_units: str | None,
-        precision: int,
-    ) -> None:
+    def __init__(self, costs: Costs, batch: int, units: tuple[str | None, str | None, int]) -> None:
         self._costs = costs
         self._batch = batch
-        self._units = (flops_units, param_units, precision)
+        self._units = units
         self._total_macs = max(1, costs.total_macs // batch)
         self._total_params = max(1, costs.run.report.totals.params)
         self._seen: set[int] = set()
 
-    def copy_of_model(self) -> nn.Module:
-        """Return the copy of the whole model."""
-        return self._copy("", self._costs.run.model)[0]
-
-    def _copy(self, path: str, module: nn.Module) -> tuple[nn.Module, int, int]:
+    def copy(self, path: str, module: nn.Module) -> tuple[nn.Module, int, int]:
         """Return a copy of a module, and the parameters and MACs of its subtree."""
         is_again = id(module) in self._seen
         self._seen.add(id(module))
@@ -57,14 +47,14 @@ class _Annotation:
         for name, child in module._modules.items():
             children[name] = child
             if child is not None and not isinstance(module, torch.jit.ScriptModule):
-                copied, inner_params, inner_macs = self._copy(_join(path, name), child)
+                inner = f"{path}.{name}" if path else name
+                copied, inner_params, inner_macs = self.copy(inner, child)
                 children[name] = copied
                 params, macs = params + inner_params, macs + inner_macs
         if isinstance(module, torch.jit.ScriptModule):  # its repr cannot be changed
             return module, params, macs
         copy: nn.Module = object.__new__(type(module))
-        copy.__dict__.update(module.__dict__)
-        copy.__dict__["_modules"] = children
+        copy.__dict__.update(module.__dict__, _modules=children)
         text = self._text(params, macs, module.extra_repr())
         copy.__dict__["extra_repr"] = lambda: text
         return copy, params, macs
@@ -101,30 +91,25 @@ def operator_lines(
 ) -> list[str]:
     """Return the lines of the ``aten`` backend: warnings in order, then MACs by operator."""
     lines: list[str] = []
-    counts: dict[str, dict[str, int]] = {}
+    counted: list[tuple[str, str, int]] = []
     for op in costs.ops:
         if op.is_ignored:
             lines.append(f"Warning: {op.packet} operation is ignored")
         elif not op.is_counted:
             lines += [f"Warning: {op.packet} operation is treated as a zero-op"] * verbose
         else:
-            for name in dict.fromkeys((_GLOBAL, op.path.partition(".")[0] or _GLOBAL)):
-                by_packet = counts.setdefault(name, {})
-                by_packet[op.packet] = by_packet.get(op.packet, 0) + op.macs
-    for path, macs in costs.hooked.items():
-        for name in dict.fromkeys((_GLOBAL, path.partition(".")[0] or _GLOBAL)):
-            kind = type(costs.run.modules.get(path)).__name__
-            by_packet = counts.setdefault(name, {})
-            by_packet[kind] = by_packet.get(kind, 0) + macs
+            counted.append((op.path, op.packet, op.macs))
     if not per_layer:
         return lines
+    for path, macs in costs.hooked.items():
+        counted.append((path, type(costs.run.modules.get(path)).__name__, macs))
+    counts: dict[str, Counter[str]] = {}
+    for path, kind, macs in counted:
+        for name in dict.fromkeys((_GLOBAL, path.partition(".")[0] or _GLOBAL)):
+            counts.setdefault(name, Counter())[kind] += macs
     lines.append("Total:" + flops_to_string(costs.total_macs, units, precision))
-    for name, by_packet in counts.items():
+    for name, by_kind in counts.items():
         lines.append(f"Module:  {name}")
-        lines += [f"{op}: {flops_to_string(n, units, precision)}" for op, n in by_packet.items()]
+        lines += [f"{kind}: {flops_to_string(n, units, precision)}" for kind, n in by_kind.items()]
         lines.append("")
     return lines
-
-
-def _join(path: str, name: str) -> Any:
-    return f"{path}.{name}" if path else name

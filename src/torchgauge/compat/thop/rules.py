@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -29,13 +28,6 @@ def rule_for(kind: type[nn.Module], rules: Mapping[type[nn.Module], Rule | None]
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Failed:
-    """What a rule raised; the run goes on, so that the model is not blamed for it."""
-
-    error: Exception
-
-
 class RuleObserver:
     """Asks the rules after each call of a module; see ``torchgauge.compat.running.run``."""
 
@@ -44,8 +36,11 @@ class RuleObserver:
 
     def __call__(
         self, path: str, module: nn.Module, args: tuple[Any, ...], output: Any
-    ) -> float | _Failed | None:
-        """Return what the rule says for this call, ``None`` where there is no rule."""
+    ) -> float | Exception | None:
+        """Return what the rule says for this call, ``None`` where there is no rule.
+
+        What it raises is returned: the run goes on, so that the model is not blamed for it.
+        """
         rule = rule_for(type(module), self._rules)
         if rule is None:
             return None
@@ -53,9 +48,10 @@ class RuleObserver:
         try:
             with _ShapesAlone():
                 rule(counted, args, output)
-                return _number(counted.total_ops)
+                total: Any = counted.total_ops
+                return float(total.sum() if isinstance(total, torch.Tensor) else total)
         except Exception as error:
-            return _Failed(error=_about_values(rule, error) if needs_values(error) else error)
+            return _about_values(rule, error) if needs_values(error) else error
 
     def counts(self, run: ModelRun) -> dict[int, float]:
         """Return what rules said, by the index of the call.
@@ -64,8 +60,8 @@ class RuleObserver:
             Exception: what a rule raised.
         """
         for _, found in run.observed:
-            if isinstance(found, _Failed):
-                raise found.error
+            if isinstance(found, Exception):
+                raise found
         return dict(run.observed)
 
 
@@ -81,10 +77,6 @@ def _copy_to_count_on(module: nn.Module) -> nn.Module:
         counted._buffers.pop(name, None)
         counted.__dict__[name] = torch.zeros(1, dtype=torch.float64)
     return counted
-
-
-def _number(total: Any) -> float:
-    return float(total.sum()) if isinstance(total, torch.Tensor) else float(total)
 
 
 class _ShapesAlone(DispatchMode):

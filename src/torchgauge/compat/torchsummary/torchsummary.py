@@ -55,7 +55,7 @@ def summary(
     """
     batch_size = _batch(batch_size)
     run = _run(model, input_size, batch_size, device, dtypes)
-    print(_table(run, rows_of(run, batch_size, with_root=False), batch_size))
+    print(_table(run, rows_of(run, batch_size, with_root=False)))
     return _totals(run)
 
 
@@ -76,7 +76,7 @@ def summary_string(
     """
     batch_size = _batch(batch_size)
     run = _run(model, input_size, batch_size, device, dtypes)
-    text = _table(run, rows_of(run, batch_size, with_root=True), batch_size)
+    text = _table(run, rows_of(run, batch_size, with_root=True))
     return text + "\n", _totals(run)
 
 
@@ -130,7 +130,7 @@ def _sizes(input_size: Any) -> list[tuple[int, ...]]:
     return [tuple(item) for item in items] if several else [tuple(items)]
 
 
-def _table(run: SummaryRun, rows: Sequence[Row], batch_size: int) -> str:
+def _table(run: SummaryRun, rows: Sequence[Row]) -> str:
     total, trainable = run.params
     sizes = (run.input_bytes, run.pass_bytes, run.param_bytes)
     lines = [

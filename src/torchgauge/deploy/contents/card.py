@@ -8,29 +8,29 @@ from typing import Any
 from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import BATCH, Signature, TensorSignature
 from torchgauge.deploy.memory_table import MemoryTable
-from torchgauge.deploy.parts import Contents
+from torchgauge.deploy.parts import Package
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 _SHOWN_BATCHES = (1, 8, 32)
 
 
-def model_card(contents: Contents, onnx: Mapping[str, Any] | None = None) -> str:
+def model_card(package: Package, onnx: Mapping[str, Any] | None = None) -> str:
     """Return ``README.md`` of a package; ``onnx`` is what the ONNX check came to."""
     sections = (
-        _head(contents),
-        _signature(contents),
-        _figures(contents),
-        _comparison(contents, onnx),
-        _memory(contents.memory, contents.exported.signature),
-        _time(contents.memory, contents.exported.signature),
-        _notes(contents),
-        _use(contents),
+        _head(package),
+        _signature(package),
+        _figures(package),
+        _comparison(package, onnx),
+        _memory(package.memory, package.signature),
+        _time(package.memory, package.signature),
+        _notes(package),
+        _use(package),
     )
     return "\n\n".join("\n".join(section) for section in sections if section) + "\n"
 
 
-def _head(contents: Contents) -> list[str]:
-    report = contents.report
+def _head(package: Package) -> list[str]:
+    report = package.report
     origin = f" from `{report.model_spec}`" if report.model_spec else ""
     return [
         f"# {report.model_name}",
@@ -40,8 +40,8 @@ def _head(contents: Contents) -> list[str]:
     ]
 
 
-def _signature(contents: Contents) -> list[str]:
-    signature = contents.exported.signature
+def _signature(package: Package) -> list[str]:
+    signature = package.signature
     lines = [
         "## Inputs and outputs",
         "",
@@ -61,8 +61,8 @@ def _row(kind: str, tensor: TensorSignature) -> str:
     return f"| {kind} | `{tensor.name}` | {tensor.shape_text} | {tensor.dtype} | {values} |"
 
 
-def _figures(contents: Contents) -> list[str]:
-    report = contents.report
+def _figures(package: Package) -> list[str]:
+    report = package.report
     totals = report.totals
     macs = format_count(totals.forward_macs, "MACs")
     flops = format_count(totals.forward_flops, "FLOPs")
@@ -82,8 +82,8 @@ def _figures(contents: Contents) -> list[str]:
     return lines
 
 
-def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]:
-    kind = "the inputs given" if contents.request.examples is not None else "random inputs"
+def _comparison(package: Package, onnx: Mapping[str, Any] | None) -> list[str]:
+    kind = "the inputs given" if package.request.examples is not None else "random inputs"
     lines = [
         "## The exported program compared with the original",
         "",
@@ -96,7 +96,7 @@ def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]
     lines += [
         f"| {', '.join(f'{name} {size}' for name, size in item.sizes.items()) or 'fixed'} "
         f"| {item.max_difference:.3g} | {item.max_relative_difference:.3g} |"
-        for item in contents.comparisons
+        for item in package.comparisons
     ]
     if onnx is not None:
         lines += ["", str(onnx["text"])]
@@ -105,16 +105,15 @@ def _comparison(contents: Contents, onnx: Mapping[str, Any] | None) -> list[str]
 
 def _memory(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     batches = _SHOWN_BATCHES if BATCH in signature.dimensions else _SHOWN_BATCHES[:1]
-    lines = [
+    return [
         "## Memory of one forward, predicted",
         "",
         "Weights and everything else that is allocated at the peak; on a GPU what the device "
         "shows as used.",
         "",
         *_header(batches, signature),
+        *_memory_rows(tables, batches),
     ]
-    lines += list(_memory_rows(tables, batches))
-    return lines
 
 
 def _header(batches: Sequence[int], signature: Signature) -> tuple[str, str]:
@@ -136,11 +135,7 @@ def _time(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     if not timed:
         return []
     batches = list(timed[0][1].milliseconds)
-    lines = [
-        "## Time of one forward, predicted",
-        "",
-        *_header(batches, signature),
-    ]
+    lines = ["## Time of one forward, predicted", "", *_header(batches, signature)]
     for table, line in timed:
         limits = ", ".join(f"{name} {size}" for name, size in line.up_to.items())
         times = " | ".join(map(format_milliseconds, line.milliseconds.values()))
@@ -148,15 +143,15 @@ def _time(tables: Sequence[MemoryTable], signature: Signature) -> list[str]:
     return lines
 
 
-def _notes(contents: Contents) -> list[str]:
-    report = contents.report
+def _notes(package: Package) -> list[str]:
+    report = package.report
     gaps = [f"not counted: {gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
-    notes = [*contents.notes, *report.assumptions, *report.warnings, *gaps]
+    notes = [*package.notes, *report.assumptions, *report.warnings, *gaps]
     return ["## Notes", "", *(f"- {note}" for note in notes)] if notes else []
 
 
-def _use(contents: Contents) -> list[str]:
-    names = [tensor.name.replace(".", "_") for tensor in contents.exported.signature.inputs]
+def _use(package: Package) -> list[str]:
+    names = [tensor.name.replace(".", "_") for tensor in package.signature.inputs]
     arguments = ", ".join(names)
     return [
         "## Use",

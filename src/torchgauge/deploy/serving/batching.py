@@ -104,10 +104,6 @@ class Batcher:
         """Return whether the thread of the model runs and takes requests."""
         return self._thread.is_alive() and not self._stopping
 
-    def limit_for(self, sizes: Mapping[str, int]) -> int:
-        """Return how many samples of these sizes fit into one batch."""
-        return self._limit(sizes)
-
     def submit(
         self, tensors: Tensors, sizes: Mapping[str, int], deadline: float
     ) -> Future[Tensors]:
@@ -162,7 +158,7 @@ class Batcher:
 
     def _take(self, key: Sizes, limit: int) -> list[Job]:
         group = self._groups[key]
-        jobs, samples = [group.popleft()], 0
+        jobs = [group.popleft()]
         samples = jobs[0].samples
         while self._batching and group and samples + group[0].samples <= limit:
             samples += group[0].samples

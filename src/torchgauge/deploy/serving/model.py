@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 
 from torchgauge.deploy import manifest
 from torchgauge.deploy.export.signature import Signature, signature_from_dict
+from torchgauge.deploy.extras import require
 from torchgauge.deploy.memory_table import MemoryTable, read_memory
 from torchgauge.errors import PackageError, UsageError
 from torchgauge.models.build import first_line
@@ -98,7 +99,8 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
     """
     facts = read_package(folder, device)
     check_device(device)
-    _import_operators(facts.manifest)
+    if "torchvision" in facts.manifest.get("operator_libraries", ()):
+        require("torchvision", "vision", "run the operators of this package")
     program, module = load_program(folder / manifest.PROGRAM, device)
     _check_arguments(program, facts.signature)
 
@@ -107,15 +109,8 @@ def open_package(folder: Path, device: str = "cpu") -> ServedModel:
             outputs = module(*[tensor.to(device) for tensor in tensors])
             return tuple(output.cpu() for output in outputs)
 
-    return ServedModel(
-        name=facts.name,
-        folder=folder,
-        device=device,
-        signature=facts.signature,
-        memory=facts.memory,
-        manifest=facts.manifest,
-        run=run,
-    )
+    known = {field.name: getattr(facts, field.name) for field in fields(facts)}
+    return ServedModel(**known, run=run)
 
 
 def warm_up(model: ServedModel) -> None:
@@ -151,15 +146,6 @@ def _table_for(tables: tuple[MemoryTable, ...], device: str) -> MemoryTable:
             if table.device != "cpu":
                 return table
     return tables[0]
-
-
-def _import_operators(facts: Mapping[str, Any]) -> None:
-    """Import what registers the operators of a known library that the program needs."""
-    if "torchvision" not in facts.get("operator_libraries", ()):
-        return
-    from torchgauge.deploy.extras import require
-
-    require("torchvision", "vision", "run the operators of this package")
 
 
 def _check_arguments(program: torch.export.ExportedProgram, signature: Signature) -> None:

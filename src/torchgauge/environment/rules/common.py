@@ -32,11 +32,6 @@ def start_with_gpus(container: str) -> str:
     return _START_WITH_GPUS.get(container, _START_WITH_GPUS["Docker"])
 
 
-def torch_works(facts: Facts) -> bool:
-    """Return whether torch could be imported, and is PyTorch."""
-    return facts.torch.is_usable
-
-
 def is_cpu_build(facts: Facts) -> bool:
     """Return whether the installed torch can use no GPU of NVIDIA's or AMD's."""
     return facts.torch.is_usable and facts.torch.cuda is None and facts.torch.hip is None

@@ -8,7 +8,6 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Import, Package
 from torchgauge.environment.findings import Finding, Severity, warning
-from torchgauge.environment.requirements import parse_requirement, satisfies
 from torchgauge.environment.rules.common import (
     PICKER,
     Rule,
@@ -17,13 +16,14 @@ from torchgauge.environment.rules.common import (
     pip_uninstall,
     published_tag,
     torch_release,
-    torch_works,
 )
 from torchgauge.environment.versions import (
     companion_for,
     dotted,
     go_together,
     minor_of,
+    parse_requirement,
+    satisfies,
 )
 
 _IMPORTED_BY: Final = {
@@ -36,7 +36,7 @@ timm 1.0.31)."""
 
 def companions(facts: Facts) -> Iterator[Finding]:
     """Torchvision or torchaudio of another release or build than torch."""
-    if not torch_works(facts):
+    if not facts.torch.is_usable:
         return
     for imported in facts.torch.companions:
         package = facts.python.package(imported.module)
@@ -65,10 +65,8 @@ def _wrong_release(facts: Facts, package: Package) -> str | None:
 
 def _companion(facts: Facts, package: Package, imported: Import, why: str | None) -> Finding:
     torch = facts.torch.version
-    own, theirs = (
-        published_tag(torch) or _tag_of_cuda(facts.torch.cuda),
-        published_tag(imported.version),
-    )
+    theirs = published_tag(imported.version)
+    own = published_tag(torch) or _tag_of_cuda(facts.torch.cuda)
     stated = imported.version or package.version
     evidence = [f"import {package.name}: {imported.error}"] if imported.error else []
     if why is None and theirs and theirs != own:
@@ -103,7 +101,7 @@ def _tag_of_cuda(cuda: str | None) -> str:
 
 def wanting_another(facts: Facts) -> Iterator[Finding]:
     """Packages whose own requirement of torch is not met."""
-    if not torch_works(facts):
+    if not facts.torch.is_usable:
         return
     for package in facts.python.packages:
         if package.name in _IMPORTED_BY or package.name == "torch":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 from torchgauge.environment.facts import Facts
@@ -179,70 +179,54 @@ def devices_closed(facts: Facts) -> Iterator[Finding]:
 # ---------------------------------------------------------------------------- cuInit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _InitError:
-    status: int
-    symbol: str
-    name: str
-    problem: str
-    fix: str
-    commands: tuple[str, ...] = ()
-
-
 _DRIVER_API: Final = "CUDA driver API, CUresult: https://docs.nvidia.com/cuda/cuda-driver-api/"
-_INIT_ERRORS: Final = (
-    _InitError(
-        status=34,
-        symbol="CUDA_ERROR_STUB_LIBRARY",
+_INIT_ERRORS: Final = {
+    34: ("CUDA_ERROR_STUB_LIBRARY", error(
         name="cuda-stub-library",
         problem="The libcuda that is loaded is the toolkit's stub for linking, not the driver.",
         fix="take the toolkit's stubs folder out of LD_LIBRARY_PATH",
         commands=("unset LD_LIBRARY_PATH",),
-    ),
-    _InitError(
-        status=46,
-        symbol="CUDA_ERROR_DEVICE_UNAVAILABLE",
+    )),
+    46: ("CUDA_ERROR_DEVICE_UNAVAILABLE", error(
         name="gpu-exclusive",
         problem="The GPU allows one process at a time, and another process uses it.",
         fix="wait for that process, or set the compute mode back to default",
         commands=("sudo nvidia-smi --compute-mode=DEFAULT",),
-    ),
-    _InitError(
-        status=100,
-        symbol="CUDA_ERROR_NO_DEVICE",
+    )),
+    100: ("CUDA_ERROR_NO_DEVICE", error(
         name="driver-without-gpu",
         problem="The driver runs but lists no GPU.",
         fix="look for the GPU in `lspci` and for Xid errors in `sudo dmesg`: it may have fallen "
         "off the bus, need a newer driver, or be given to a virtual machine",
-    ),
-    _InitError(
-        status=802,
-        symbol="CUDA_ERROR_SYSTEM_NOT_READY",
+    )),
+    802: ("CUDA_ERROR_SYSTEM_NOT_READY", error(
         name="fabric-manager-not-running",
         problem="The GPUs are joined by NVSwitch, and the fabric manager that sets it up does not "
         "run.",
         fix="install nvidia-fabricmanager in the driver's exact version and start it",
         commands=("sudo systemctl enable --now nvidia-fabricmanager",),
-    ),
-    _InitError(
-        status=804,
-        symbol="CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE",
+    )),
+    804: ("CUDA_ERROR_COMPAT_NOT_SUPPORTED_ON_DEVICE", error(
         name="compat-library-not-supported",
         problem="A forward-compatibility libcuda is loaded that this GPU or driver does not "
         "support; it is for data-centre GPUs on drivers older than itself.",
         fix="take the cuda-compat folder out of the library path, or update the driver",
         commands=("sudo apt remove 'cuda-compat-*' && sudo ldconfig",),
-    ),
-    _InitError(
-        status=999,
-        symbol="CUDA_ERROR_UNKNOWN",
+    )),
+    999: ("CUDA_ERROR_UNKNOWN", error(
         name="driver-broken",
         problem="The driver does not initialise, as after a suspend or without its nvidia_uvm "
         "module.",
         fix="reload nvidia_uvm, else restart",
         commands=("sudo rmmod nvidia_uvm; sudo modprobe nvidia_uvm",),
-    ),
-)  # fmt: skip
+    )),
+}  # fmt: skip
+"""By what ``cuInit`` returns: its symbol, and what is wrong."""
+_OTHER_INIT_ERROR: Final = ("CUresult", error(
+    name="driver-broken",
+    problem="The driver does not initialise.",
+    fix="restart; then look for NVRM lines in `sudo dmesg`",
+))  # fmt: skip
 
 
 def init_failed(facts: Facts) -> Iterator[Finding]:
@@ -250,24 +234,9 @@ def init_failed(facts: Facts) -> Iterator[Finding]:
     status = facts.libcuda.init_status
     if driver_works(facts) or status in (None, 0) or not gpu_signs(facts):
         return
-    row = next((row for row in _INIT_ERRORS if row.status == status), None)
-    if row is None:
-        row = _InitError(
-            status=status,
-            symbol="CUresult",
-            name="driver-broken",
-            problem="The driver does not initialise.",
-            fix="restart; then look for NVRM lines in `sudo dmesg`",
-        )
-    yield error(
-        name=row.name,
-        problem=row.problem,
-        evidence=(f"cuInit: {status} ({row.symbol})", f"library: {facts.libcuda.path}"),
-        fix=row.fix,
-        commands=row.commands,
-        source=_DRIVER_API,
-        explains_gpu=True,
-    )
+    symbol, finding = _INIT_ERRORS.get(status, _OTHER_INIT_ERROR)
+    evidence = (f"cuInit: {status} ({symbol})", f"library: {facts.libcuda.path}")
+    yield replace(finding, evidence=evidence, source=_DRIVER_API, explains_gpu=True)
 
 
 def driver_dies(facts: Facts) -> Iterator[Finding]:

@@ -18,7 +18,6 @@ from torchgauge.environment.rules.common import (
     install_build,
     is_cpu_build,
     start_with_gpus,
-    torch_works,
 )
 from torchgauge.environment.versions import dotted, driver_need, is_driver_enough, minor_of
 from torchgauge.units import format_bytes
@@ -37,6 +36,7 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
         return
     build = build_for(facts)
     known = f"driver {driver_version(facts) or 'of unknown version'}"
+    need = driver_need(facts.libcuda.cuda) if facts.libcuda.cuda else None
     if facts.libcuda.cuda:
         known += f", for CUDA up to {dotted(facts.libcuda.cuda)}"
     yield error(
@@ -45,15 +45,9 @@ def cpu_build(facts: Facts) -> Iterator[Finding]:
         evidence=(*gpu_signs(facts), known, "torch.version.cuda is None"),
         fix=f"install a CUDA build of torch. {PICKER}",
         commands=(install_build(facts, build),) if build else (),
-        source=_build_source(facts),
+        source="pytorch/pytorch RELEASE.md" + (f"; {need.source}" if need else ""),
         explains_gpu=True,
     )
-
-
-def _build_source(facts: Facts) -> str:
-    """Return where the choice of a build comes from."""
-    need = driver_need(facts.libcuda.cuda) if facts.libcuda.cuda else None
-    return "pytorch/pytorch RELEASE.md" + (f"; {need.source}" if need else "")
 
 
 def driver_too_old(facts: Facts) -> Iterator[Finding]:
@@ -271,7 +265,7 @@ def _built_for(facts: Facts) -> str:
 def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
     """Everything looks right, and torch says no."""
     torch = facts.torch
-    if not torch_works(facts) or not (torch.cuda or torch.hip) or torch.gpus:
+    if not torch.is_usable or not (torch.cuda or torch.hip) or torch.gpus:
         return
     if not (driver_works(facts) or gpu_signs(facts)):
         return
@@ -284,18 +278,16 @@ def cuda_unavailable(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def failed_on_gpu(facts: Facts) -> Iterator[Finding]:
+def failed_on_gpu(facts: Facts) -> list[Finding]:
     """A real computation on a GPU fails or comes out wrong."""
-    for check in facts.checks or ():
-        if not check.ok and check.device != "cpu":
-            yield _failed(check)
+    checks = facts.checks or ()
+    return [_failed(check) for check in checks if not check.ok and check.device != "cpu"]
 
 
-def failed_on_cpu(facts: Facts) -> Iterator[Finding]:
+def failed_on_cpu(facts: Facts) -> list[Finding]:
     """A real computation on the CPU fails or comes out wrong: no GPU's fault explains that."""
-    for check in facts.checks or ():
-        if not check.ok and check.device == "cpu":
-            yield _failed(check)
+    checks = facts.checks or ()
+    return [_failed(check) for check in checks if not check.ok and check.device == "cpu"]
 
 
 _HINTS: Final = (
@@ -323,7 +315,6 @@ def _failed(check: Check) -> Finding:
 
 
 def _first_sentences(text: str) -> str:
-    """Return the start of a long message."""
     return text if len(text) <= 200 else text[:200].rsplit(" ", 1)[0] + " …"
 
 

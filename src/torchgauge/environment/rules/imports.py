@@ -18,7 +18,6 @@ from torchgauge.environment.rules.common import (
     install,
     pip_install,
     published_tag,
-    torch_works,
 )
 from torchgauge.environment.rules.packages import missing_pins
 from torchgauge.environment.rules.settings import ALLOCATOR
@@ -112,7 +111,7 @@ def torch_missing(facts: Facts) -> Iterator[Finding]:
 def python_mismatch(facts: Facts) -> Iterator[Finding]:
     """The installed torch was made for another version of Python."""
     package = facts.python.package("torch")
-    if torch_works(facts) or package is None or not package.tags or not facts.python.tag:
+    if facts.torch.is_usable or package is None or not package.tags or not facts.python.tag:
         return
     if any(_fits(tag, facts.python.tag) for tag in package.tags):
         return
@@ -164,17 +163,7 @@ def _exact(package: Package | None) -> str:
 
 def _missing_wheels(facts: Facts) -> tuple[str, ...]:
     missing = missing_pins(facts)
-    if not missing:
-        return _reinstall(facts)
-    return (pip_install(facts, shlex.join(missing)),)
-
-
-def _older_numpy(facts: Facts) -> tuple[str, ...]:
-    return (pip_install(facts, "'numpy<2'"),)
-
-
-def _unset_allocator(facts: Facts) -> tuple[str, ...]:
-    return tuple(f"unset {name}" for name in ALLOCATOR if name in facts.variables)
+    return (pip_install(facts, shlex.join(missing)),) if missing else _reinstall(facts)
 
 
 _MESSAGES: Final = (
@@ -184,7 +173,7 @@ _MESSAGES: Final = (
         problem="torch refuses the allocator settings among the variables, already while it is "
         "imported.",
         fix="correct or unset them",
-        commands=_unset_allocator,
+        commands=lambda facts: tuple(f"unset {key}" for key in ALLOCATOR if key in facts.variables),
         source="pytorch/pytorch issue 186453",
     ),
     _Message(
@@ -242,7 +231,7 @@ _MESSAGES: Final = (
         name="numpy-too-new",
         problem="This torch was built for numpy 1.",
         fix="install numpy 1, or torch 2.3 or newer",
-        commands=_older_numpy,
+        commands=lambda facts: (pip_install(facts, "'numpy<2'"),),
         source="pytorch/pytorch issue 107302",
     ),
     _Message(

@@ -10,9 +10,14 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Package
 from torchgauge.environment.findings import Finding, Severity, warning
-from torchgauge.environment.requirements import applies, parse_requirement, satisfies
 from torchgauge.environment.rules.common import Rule, pip_install, pip_uninstall, torch_release
-from torchgauge.environment.versions import minor_of, release_of
+from torchgauge.environment.versions import (
+    applies,
+    minor_of,
+    parse_requirement,
+    release_of,
+    satisfies,
+)
 
 # ---------------------------------------------------------------------------- what torch asks for
 
@@ -99,17 +104,11 @@ def _component(name: str, unsuffixed: int = 13) -> tuple[str, int] | None:
     return (name, unsuffixed) if name in _UNSUFFIXED else None
 
 
-def _unsuffixed_major(facts: Facts) -> int:
-    """Return it from the runtime, whose own version is CUDA's."""
-    runtime = facts.python.package("nvidia-cuda-runtime")
-    stated = release_of(runtime.version)[:1] if runtime else ()
-    return max(13, *stated, 13)
-
-
 def mixed_wheels(facts: Facts) -> Iterator[Finding]:
     """CUDA libraries of two major versions, which overwrite each other's files."""
     by_component: dict[str, dict[int, Package]] = defaultdict(dict)
-    unsuffixed = _unsuffixed_major(facts)
+    runtime = facts.python.package("nvidia-cuda-runtime")  # whose own version is CUDA's
+    unsuffixed = max(13, *(release_of(runtime.version)[:1] if runtime else ()), 13)
     for package in facts.python.packages:
         if found := _component(package.name, unsuffixed):
             by_component[found[0]][found[1]] = package

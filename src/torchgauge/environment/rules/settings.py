@@ -9,7 +9,7 @@ from typing import Final
 
 from torchgauge.environment.facts import Facts, Version
 from torchgauge.environment.findings import Finding, Severity, notice, warning
-from torchgauge.environment.rules.common import Rule, torch_release, torch_works
+from torchgauge.environment.rules.common import Rule, torch_release
 from torchgauge.environment.versions import dotted, minor_of
 from torchgauge.errors import AllocatorSettingsError
 from torchgauge.estimate.memory.allocator import AllocatorSettings
@@ -26,7 +26,7 @@ _POOL: Final = r"\s*backend\s*:\s*{names}\s*(,|$)"
 def allocator(facts: Facts) -> Iterator[Finding]:
     """Allocator settings that this torch refuses when CUDA starts, or does not read."""
     release = torch_release(facts)
-    if release is None or release < OLDEST or not torch_works(facts):
+    if release is None or release < OLDEST or not facts.torch.is_usable:
         return
     given = [name for name in ALLOCATOR if name in facts.variables]
     read = [name for name in given if _is_read(name, facts, release)][:1]

@@ -102,10 +102,6 @@ def _plain() -> nn.Module:
                          nn.Linear(512, 100))  # fmt: skip
 
 
-def _encoder() -> nn.Module:
-    return nn.Sequential(*(_Block(384, 6) for _ in range(4)))
-
-
 class _Block(nn.Module):
     """A block of a transformer, ``[n, l, width]``."""
 
@@ -140,6 +136,10 @@ NETWORKS: Final = (
     Network(name="residual", make=_residual, size=(2, 3, 128, 128)),
     Network(name="separable", make=_separable, size=(1, 3, 192, 192)),
     Network(name="plain", make=_plain, size=(4, 3, 128, 128)),
-    Network(name="encoder", make=_encoder, size=(1, 128, 384)),
+    Network(
+        name="encoder",
+        make=lambda: nn.Sequential(*(_Block(384, 6) for _ in range(4))),
+        size=(1, 128, 384),
+    ),
     Network(name="perceptron", make=_perceptron, size=(64, 784)),
 )

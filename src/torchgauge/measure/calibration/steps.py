@@ -6,7 +6,7 @@ import mmap
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from statistics import median
 from typing import Final
 
@@ -24,6 +24,7 @@ from torchgauge.facts.trace import Phase
 from torchgauge.measure.calibration.case import Case, Fresh, Memory
 from torchgauge.measure.calibration.networks import Network, Views, modules, small
 from torchgauge.measure.calibration.timing import recorded, runs
+from torchgauge.measure.profile import ignore
 from torchgauge.measure.step import RealStep
 from torchgauge.request import Inputs, Request
 
@@ -35,15 +36,7 @@ _SMALL: Final = tuple(
 _SECONDS: Final = 0.4
 _FEWEST: Final = 7
 _MICROSECONDS: Final = 1e6
-NOTHING: Final = Overheads(
-    module_us=0.0,
-    op_us=0.0,
-    view_us=0.0,
-    python_us=0.0,
-    gradient_us=0.0,
-    backward_us=0.0,
-    page_us=0.0,
-)
+NOTHING: Final = Overheads(**dict.fromkeys((item.name for item in fields(Overheads)), 0.0))
 _PRIVATE: Final[dict[str, int]] = (
     {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
 )
@@ -169,15 +162,11 @@ def checked(networks: Sequence[Network], calibration: Calibration) -> list[Check
             made = run_model(_request(network.make(), network.size, scenario))
             assert made.run_plan is not None
             step = RealStep(made.run_plan)
-            measured = _median(lambda step=step: step.run(_no_note))  # type: ignore[misc]
+            measured = _median(lambda step=step: step.run(ignore))  # type: ignore[misc]
             predicted = predict_on_cpu(made.outcome.trace, calibration).total_seconds
             name = f"{network.name}, {mode}"
             found.append(Checked(name=name, predicted=predicted, measured=measured))
     return found
-
-
-def _no_note(phase: Phase) -> None:
-    pass
 
 
 def _request(model: nn.Module, size: tuple[int, ...], scenario: Scenario) -> Request:

@@ -62,12 +62,9 @@ class TextFormat:
 
     def render(self, page: Page) -> str:
         """Return the page as text; the last line has no newline."""
-        cleaned = printable(page, _ascii_line) if self.ascii else printable(page)
+        plain = (lambda text: to_ascii(one_line(text))) if self.ascii else one_line
+        cleaned = printable(page, plain)
         return "\n".join(line.rstrip() for line in _Writer(self).page(cleaned))
-
-
-def _ascii_line(text: str) -> str:
-    return to_ascii(one_line(text))
 
 
 class _Writer:

@@ -197,13 +197,9 @@ def _columns() -> Iterator[tuple[Column, Callable[[Device], str]]]:
         yield _column(arithmetic.value, keep, _rate(arithmetic))
     yield _column("SMs", 27, lambda device: _plain(device.sm_count))
     yield _column("Memory", 26, lambda d: f"{d.memory_bytes / 2**30:g} GB {d.memory_type}".strip())
-    yield _column("TDP", 25, _power)
+    yield _column("TDP", 25, lambda d: f"{d.tdp_watts:g} W" if d.tdp_watts else UNKNOWN)
     yield _column("Released", 24, lambda device: _plain(device.released))
     yield _column("Architecture", 23, lambda d: _plain(d.architecture), is_number=False)
-
-
-def _power(device: Device) -> str:
-    return UNKNOWN if device.tdp_watts is None else f"{device.tdp_watts:g} W"
 
 
 _COLUMNS = tuple(_columns())

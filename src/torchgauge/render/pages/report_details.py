@@ -313,13 +313,10 @@ def _never_called(report: Report) -> Iterator[str]:
     others = [
         f"{module.path} ({module.type})"
         for module in never_called(report)
-        if module.path not in listed and not _is_below(module.path, listed)
+        if module.path not in listed
+        and not module.path.startswith(tuple(f"{other}." for other in listed))
     ]
     yield from _grouped(others)
-
-
-def _is_below(path: str, above: Iterable[str]) -> bool:
-    return any(path.startswith(f"{other}.") for other in above)
 
 
 def _shared(report: Report) -> Iterator[str]:

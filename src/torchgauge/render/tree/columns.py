@@ -200,15 +200,12 @@ def _text_cell(name: str, part: Part, report: Report, *, expand_all: bool) -> Ce
         return Cell((texts.get(name, NOTHING),))
     call = part.calls[0] if part.calls else None
     if call is None:
-        return Cell(("",) if _is_quiet(part) else (NOTHING,))
+        # Nobody expects a shape of functional work, or of a container without a forward.
+        is_quiet = part.kind is Kind.WORK or not (part.module is None or part.module.has_forward)
+        return Cell(("",) if is_quiet else (NOTHING,))
     if name == "input":
         return values_cell(call.inputs, report.batch_size, all_of_them=expand_all)
     values = call.outputs if call.completed else ()
     if name == "dtype":
         return Cell((dtype_text(values),))
     return values_cell(values, report.batch_size, all_of_them=expand_all)
-
-
-def _is_quiet(part: Part) -> bool:
-    """Return whether nobody expects a shape: containers without a forward, functional work."""
-    return part.kind is Kind.WORK or (part.module is not None and not part.module.has_forward)

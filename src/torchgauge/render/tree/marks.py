@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torchgauge.facts.query import has_run
-from torchgauge.facts.report import Report
+from torchgauge.facts.report import ModuleReport, Report
 from torchgauge.facts.trace import ParameterInfo
 from torchgauge.render.page import Remark
 from torchgauge.render.tree.parts import Kind, Part, distinct_calls
@@ -20,14 +20,15 @@ def marks_of(
     if part.kind is Kind.PARAMETER:
         assert part.parameter is not None
         return _parameter_marks(part.parameter, parent_frozen=parent_frozen)
-    if part.kind is not Kind.MODULE or part.module is None:
+    module = part.module
+    if part.kind is not Kind.MODULE or module is None:
         return ()
     found = [
         _failure_mark(part, report, expanded=expanded),
-        _shared_mark(part),
-        _call_mark(part, report),
-        _frozen_mark(part, expanded=expanded, parent_frozen=parent_frozen),
-        None if part.children else _lazy_mark(part.module.own_parameters),
+        _shared_mark(part, module),
+        _call_mark(part, module, report),
+        _frozen_mark(part, module, expanded=expanded, parent_frozen=parent_frozen),
+        None if part.children else _lazy_mark(module.own_parameters),
     ]
     return tuple(mark for mark in found if mark is not None)
 
@@ -62,9 +63,7 @@ def _failure_mark(part: Part, report: Report, *, expanded: bool) -> Remark | Non
     return None
 
 
-def _shared_mark(part: Part) -> Remark | None:
-    module = part.module
-    assert module is not None
+def _shared_mark(part: Part, module: ModuleReport) -> Remark | None:
     if module.shared_with is not None:
         target = module.shared_with or "the model"
         return Remark(f"shared with {target}", "shared", instead_of=OUTPUT)
@@ -78,9 +77,7 @@ def _shared_mark(part: Part) -> Remark | None:
     return Remark(f"{names} shared with {targets}", "shared")
 
 
-def _call_mark(part: Part, report: Report) -> Remark | None:
-    module = part.module
-    assert module is not None
+def _call_mark(part: Part, module: ModuleReport, report: Report) -> Remark | None:
     if not module.calls:
         silent = module.shared_with is not None or not module.has_forward or not has_run(report)
         if silent or any(_was_called(child) for child in part.children):
@@ -100,9 +97,9 @@ def _was_called(part: Part) -> bool:
     return bool(part.calls) or any(_was_called(child) for child in part.children)
 
 
-def _frozen_mark(part: Part, *, expanded: bool, parent_frozen: bool) -> Remark | None:
-    module = part.module
-    assert module is not None
+def _frozen_mark(
+    part: Part, module: ModuleReport, *, expanded: bool, parent_frozen: bool
+) -> Remark | None:
     if is_frozen(part):
         return None if parent_frozen else Remark("frozen", "frozen")
     if 0 < module.trainable_params < module.params and not expanded:

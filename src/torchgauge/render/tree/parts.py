@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import groupby
 
-from torchgauge.facts.query import Cost, children_by_path, forward_calls, own_costs
+from torchgauge.facts.query import Cost, call_cost, children_by_path, forward_calls, own_costs
 from torchgauge.facts.report import CallCost, ModuleReport, Report
 from torchgauge.facts.trace import NamedValue, ParameterInfo
 
@@ -112,13 +112,10 @@ class _Builder:
         )
         if not below:
             return replace(part, children=_different_calls(part)) if self._expand else part
-        own = [*self._parameters(module, label), *self._functional(module, label)]
         modules = [self.part(child, _join(label, child.name)) for child in below]
         if not self._expand:
             modules = self._folded(modules, label)
-        parameters = [child for child in own if child.kind is Kind.PARAMETER]
-        rest = [child for child in own if child.kind is not Kind.PARAMETER]
-        children = (*parameters, *modules, *rest)
+        children = (*self._parameters(module, label), *modules, *self._functional(module, label))
         cost = sum((child.cost for child in modules), start=part.cost)
         return replace(part, children=children, cost=cost)
 
@@ -194,10 +191,8 @@ class _Builder:
         """Return a number that is the same for parts that look and cost the same."""
         below = tuple((child.name, self._identity(child)) for child in part.children)
         calls = tuple(_call_key(call) for call in part.module.calls) if part.module else ()
-        key = (
-            part.kind, part.type, _without_measures(part.cost),
-            _own_key(part), calls, below,
-        )  # fmt: skip
+        cost = replace(part.cost, peak_allocated_bytes=0, time_ms=0.0, backward_time_ms=0.0)
+        key = (part.kind, part.type, cost, _own_key(part), calls, below)  # peaks and times differ
         return self._ids.setdefault(key, len(self._ids))
 
 
@@ -218,11 +213,6 @@ def _busy_types(
             spent[module.type] += own[path].time_ms
     least = _LEAST_BUSY * report.time.total_ms
     return frozenset(kind for kind, milliseconds in spent.items() if milliseconds >= least)
-
-
-def _without_measures(cost: Cost) -> Cost:
-    """Return what is equal in equal parts: neither a peak nor a time is."""
-    return replace(cost, peak_allocated_bytes=0, time_ms=0.0, backward_time_ms=0.0)
 
 
 def range_name(first: str, last: str) -> str:
@@ -279,16 +269,7 @@ def _different_calls(part: Part) -> tuple[Part, ...]:
     for run in runs:
         last = first + len(run) - 1
         name = f"call {first}" if first == last else f"calls {first}–{last}"
-        cost = Cost(
-            macs=sum(call.forward_macs for call in run),
-            backward_flops=sum(call.backward_flops for call in run),
-            elementwise_flops=sum(call.elementwise_flops for call in run),
-            activation_bytes=sum(call.output_bytes for call in run),
-            saved_activation_bytes=sum(call.saved_activation_bytes for call in run),
-            peak_allocated_bytes=max(call.peak_allocated_bytes for call in run),
-            time_ms=sum(call.time_ms or 0.0 for call in run),
-            backward_time_ms=sum(call.backward_time_ms or 0.0 for call in run),
-        )
+        cost = sum(map(call_cost, run), start=Cost())
         parts.append(
             Part(
                 kind=Kind.CALLS,

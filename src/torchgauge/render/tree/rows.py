@@ -124,7 +124,8 @@ class ModuleTable:
     ) -> Iterator[ModuleRow]:
         below, depth = part.children, self._options.depth
         opens = bool(below) and (below[0].kind is Kind.CALLS or depth is None or part.depth < depth)
-        if opens and len(below) == 1 and below[0].fold > 1 and _is_plain_list(part):
+        is_list = part.module is not None and not part.module.has_forward
+        if opens and len(below) == 1 and below[0].fold > 1 and is_list:
             # ``layers`` and its only row ``0–31`` become one: ``layers.0–31``.
             block = replace(below[0], name=f"{part.name}.{below[0].name}")
             yield from self._part(block, level=level, is_last=is_last, parent_frozen=parent_frozen)
@@ -157,7 +158,3 @@ class ModuleTable:
             remarks=remarks,
             weight=weight,
         )
-
-
-def _is_plain_list(part: Part) -> bool:
-    return part.module is not None and not part.module.has_forward

@@ -20,13 +20,9 @@ _STATES = ("state", "quant_state")
 """Where layers keep the statistics of their weight, if not on the weight."""
 
 
-def is_bitsandbytes(module: nn.Module) -> bool:
-    """Return whether a layer is one of the library's, or derived from it."""
-    return _is_of_the_library(type(module))
-
-
 @cached_by_class
 def _is_of_the_library(kind: type) -> bool:
+    """Return whether a layer's class is one of the library's, or derived from it."""
     return any(base.__module__.startswith("bitsandbytes.") for base in kind.__mro__)
 
 
@@ -37,7 +33,7 @@ def has_bitsandbytes(root: nn.Module) -> bool:
 
 def quantization_states(module: nn.Module) -> Iterator[Any]:
     """Yield the objects in which a layer keeps the statistics of its weight."""
-    if is_bitsandbytes(module):
+    if _is_of_the_library(type(module)):
         for name in _STATES:
             state = module.__dict__.get(name)
             if state is not None:

@@ -148,17 +148,14 @@ def meetings(name: str, args: tuple[Any, ...]) -> list[tuple[str, ArgumentValue]
     For each ``k`` the elements in column ``k`` of the left one times those in row ``k`` of the
     right one.
     """
-    factors = [a for a in args if isinstance(a, torch.Tensor) and _is_sparse_matrix(a)][-2:]
+    sparse = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+    factors = [a for a in args if isinstance(a, torch.Tensor) and a.layout in sparse][-2:]
     if _base(name) not in _PRODUCTS or len(factors) < 2 or any(f.dim() != 2 for f in factors):
         return []
     with without_modes():
         columns = torch.bincount(_positions(factors[0])[1], minlength=factors[0].shape[1])
         rows = torch.bincount(_positions(factors[1])[0], minlength=factors[1].shape[0])
         return [("multiplications", int((columns * rows).sum()))]
-
-
-def _is_sparse_matrix(tensor: torch.Tensor) -> bool:
-    return tensor.layout in (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 
 
 def _positions(tensor: torch.Tensor) -> torch.Tensor:

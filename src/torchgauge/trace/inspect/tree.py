@@ -197,7 +197,8 @@ class _Owners:
             shape=shape,
             dtype=dtype_name(tensor.dtype),
             numel=prod(shape),
-            stored_bytes=_stored_bytes(tensor) + self._attached_bytes(attached),
+            stored_bytes=sum(map(own_bytes, stored_tensors(tensor)))
+            + self._attached_bytes(attached),
             trainable=bool(tensor.requires_grad) and not is_buffer,
             is_buffer=is_buffer,
             shared_with=None if shared_with == name else shared_with,
@@ -303,10 +304,6 @@ _SHAPES = ("quant_shape", "tensor_shape", "logical_shape", "original_shape", "or
 
 def _is_size(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _stored_bytes(tensor: torch.Tensor) -> int:
-    return sum(map(own_bytes, stored_tensors(tensor)))
 
 
 def own_bytes(tensor: torch.Tensor) -> int:

@@ -115,7 +115,7 @@ def own_attributes(module: nn.Module) -> Mapping[str, Any]:
     }
     kept = [hook for hook in _single_hooks(state["_hf_hook"]) if not _moves(hook)]
     if kept:
-        state["_hf_hook"] = _in_sequence(state["_hf_hook"], kept)
+        state["_hf_hook"] = kept[0] if len(kept) == 1 else type(state["_hf_hook"])(*kept)
         return state
     del state["_hf_hook"]
     old = state.pop("_old_forward")
@@ -148,20 +148,15 @@ def _single_hooks(hook: Any) -> list[Any]:
     return [hook]
 
 
-def _in_sequence(hook: Any, kept: list[Any]) -> Any:
-    return kept[0] if len(kept) == 1 else type(hook)(*kept)
-
-
 def _moves(hook: Any) -> bool:
     kind = type(hook)
     return kind.__module__ == "accelerate.hooks" and kind.__name__ in _MOVING_HOOKS
 
 
 def _is_of_accelerate(value: Any) -> bool:
-    function = value if isinstance(value, types.FunctionType) else None
-    return function is not None and function.__globals__.get("__name__", "").startswith(
-        "accelerate."
-    )
+    if not isinstance(value, types.FunctionType):
+        return False
+    return str(value.__globals__.get("__name__", "")).startswith("accelerate.")
 
 
 class _OneProcessBatchNorm(nn.SyncBatchNorm):

@@ -9,12 +9,13 @@ import random
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 
 from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.replaced import replaced
 
 _one_at_a_time = threading.RLock()
 """What a run disturbs belongs to the process: two runs would restore each other's settings.
@@ -29,29 +30,17 @@ def eager_only() -> Iterator[None]:
             yield
         return
     # Nothing is compiled yet; importing the compiler only to switch it off would take a second.
-    compile_ = torch.compile
-    torch.compile = _written_as
-    try:
+    with replaced(torch, compile=_written_as):
         yield
-    finally:
-        torch.compile = compile_
 
 
-@contextmanager
-def constants_on_cpu() -> Iterator[None]:
+def constants_on_cpu() -> AbstractContextManager[None]:
     """Make constants from Python numbers on the CPU even where the meta device is named.
 
     ``torch.tensor([1, 2], device=x.device)`` would make a meta tensor without values and without
     an operator; from the CPU it reaches the recorder, which keeps its values.
     """
-    constructors = {name: getattr(torch, name) for name in ("tensor", "as_tensor")}
-    for name, constructor in constructors.items():
-        setattr(torch, name, _from_cpu(constructor))
-    try:
-        yield
-    finally:
-        for name, constructor in constructors.items():
-            setattr(torch, name, constructor)
+    return replaced(torch, tensor=_from_cpu(torch.tensor), as_tensor=_from_cpu(torch.as_tensor))
 
 
 def _from_cpu(constructor: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,9 +25,7 @@ from torch import nn
 from torchgauge.trace.inspect.modules import modules_of
 from torchgauge.trace.isolate.places import (
     CACHE,
-    ArrayPlace,
     CachePlace,
-    CellPlace,
     ListPlace,
     MappingPlace,
     Ours,
@@ -173,7 +171,7 @@ class Outside:
                 self._copied(content(cell), 1)
             return
         for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-            self._places.append(CellPlace(name, cell))
+            self._places.append(_closure_place(name, cell))
             self._value(content(cell), name, 1)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._value(value, f"a default of {function.__name__}", 1)
@@ -237,7 +235,7 @@ class Outside:
             return
         if self._is_new(value):
             if is_object_array(value):
-                self._places.append(ArrayPlace(label, value))
+                self._places.append(_array_place(label, value))
             if issubclass(kind, dict):
                 self._mapping(value, label, "[")
             elif issubclass(kind, (list, set, deque)):
@@ -267,13 +265,24 @@ class Outside:
 
 
 def _attributes_place(value: Any) -> MappingPlace:
-    """Return the place of the attributes of a class or of a module."""
     return MappingPlace(
         value.__name__,
         functools.partial(vars, value),
         functools.partial(setattr, value),
         functools.partial(delattr, value),
         separator=".",
+    )
+
+
+def _closure_place(name: str, cell: types.CellType) -> MappingPlace:
+    return MappingPlace(
+        "", lambda: {name: content(cell)}, lambda _, value: setattr(cell, "cell_contents", value)
+    )
+
+
+def _array_place(label: str, array: Any) -> MappingPlace:
+    return MappingPlace(
+        label, lambda: dict(enumerate(array.flat)), array.flat.__setitem__, separator="["
     )
 
 

@@ -127,14 +127,17 @@ class Place(Protocol):
 
 
 class MappingPlace:
-    """Items of a dictionary, attributes of an object or of a class, global names."""
+    """Named values: of a dictionary, an object or a class, a closure, an array, global names.
+
+    ``remove`` may be missing where no name comes up in a run.
+    """
 
     def __init__(
         self,
         label: str,
         read: Callable[[], Mapping[Any, Any]],
         put: Callable[[Any, Any], Any],
-        remove: Callable[[Any], Any],
+        remove: Callable[[Any], Any] = lambda _: None,
         *,
         separator: str = "",
     ) -> None:
@@ -188,43 +191,6 @@ def is_object_array(value: Any) -> bool:
     if kind.__module__ != "numpy" or kind.__name__ != "ndarray":
         return False
     return bool(value.dtype.kind == "O" and value.size <= _ITEMS)
-
-
-class ArrayPlace:
-    """An array of objects."""
-
-    def __init__(self, label: str, array: Any) -> None:
-        self.label = label
-        self._array = array
-        self._before = list(array.flat)
-
-    def put_back(self, ours: Ours) -> bool:
-        """Give each element its value again where the run has put something of its own."""
-        found = [
-            index
-            for index, value in enumerate(self._array.flat)
-            if value is not self._before[index] and ours(value)
-        ]
-        for index in found:
-            self._array.flat[index] = self._before[index]
-        return bool(found)
-
-
-class CellPlace:
-    """A variable of a closure."""
-
-    def __init__(self, label: str, cell: types.CellType) -> None:
-        self.label = label
-        self._cell = cell
-        self._before = content(cell)
-
-    def put_back(self, ours: Ours) -> bool:
-        """Give it its value again where the run has put something of its own."""
-        now = content(self._cell)
-        if now is self._before or not ours(now):
-            return False
-        self._cell.cell_contents = self._before
-        return True
 
 
 class CachePlace:

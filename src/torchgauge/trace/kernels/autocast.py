@@ -55,7 +55,6 @@ class _WeightCache:
         return self._casts[id(tensor)][1]
 
     def clear(self) -> None:
-        """Drop all casts."""
         self._casts.clear()
 
 
@@ -85,8 +84,8 @@ def autocast_installed(
 
     with autocast_key(kernels) as switch:
         regions = Regions(
-            target,
-            aliases,
+            target=target,
+            aliases=aliases,
             switch=inside.note(switch),
             on_clear=cache.clear,
             note=note,

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
@@ -32,10 +33,12 @@ _MADE_BEFORE = (
 _DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 _OF_TRANSFORMERS = "maybe_autocast"
 """Opens a region where one is open, or is asked for; in ``transformers.utils.generic`` (5.0)."""
+_MADE_HERE = "_torchgauge_made_in_a_run"
 _FRAMES = 4
 """How far the function that an instance decorates is from its ``__enter__``, at most."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Regions:
     """What ``torch.autocast`` and the questions about it mean while a run is recorded.
 
@@ -44,23 +47,12 @@ class Regions:
     drops the cached ones. ``note`` is told about regions without effect, ``assume`` about guesses.
     """
 
-    def __init__(
-        self,
-        target: str,
-        aliases: tuple[str, ...],
-        *,
-        switch: Callable[[bool], None],
-        on_clear: Callable[[], None],
-        note: Callable[[str], None],
-        assume: Callable[[str], None],
-    ) -> None:
-        self._target = target
-        self._aliases = aliases
-        self._switch = switch
-        self._on_clear = on_clear
-        self._note = note
-        self._assume = assume
-        self._made_here = "_torchgauge_made_in_a_run"
+    target: str
+    aliases: tuple[str, ...]
+    switch: Callable[[bool], None]
+    on_clear: Callable[[], None]
+    note: Callable[[str], None]
+    assume: Callable[[str], None]
 
     @contextmanager
     def followed(self) -> Iterator[None]:
@@ -70,10 +62,15 @@ class Regions:
         and ``torch.clear_autocast_cache`` when the outermost one ends (2.6–2.13).
         """
         kind: Any = torch.amp.autocast_mode.autocast
+        clear_cache = torch.clear_autocast_cache
         replaced: list[tuple[Any, str, Callable[..., Any]]] = [
             (kind, "__init__", self._making(kind.__init__)),
             (kind, "__enter__", self._entering(kind.__enter__)),
-            (torch, "clear_autocast_cache", self._clearing(torch.clear_autocast_cache)),
+            (
+                torch,
+                "clear_autocast_cache",
+                lambda: [call() for call in (self.on_clear, clear_cache)],
+            ),
             (torch, "set_autocast_enabled", self._switching(torch.set_autocast_enabled)),
         ]
         askers: list[tuple[Any, str]] = [
@@ -94,13 +91,11 @@ class Regions:
 
     def _named(self, device_type: Any) -> Any:
         """Return the type of device that a name stands for in this run."""
-        return self._target if device_type in self._aliases else device_type
+        return self.target if device_type in self.aliases else device_type
 
     def _device_of(self, tensor: torch.Tensor, device_type: str) -> str:
         here = tensor.device.type
-        return (
-            here if self._named(device_type) == self._target == self._named(here) else device_type
-        )
+        return here if self._named(device_type) == self.target == self._named(here) else device_type
 
     # ------------------------------------------------------------------ replacements
 
@@ -118,20 +113,13 @@ class Regions:
         def set_enabled(*args: Any) -> None:
             named, enabled = args if len(args) > 1 else ("cuda", *args)
             device_type = self._named(named)
-            if device_type == self._target:
-                self._switch(enabled)
+            if device_type == self.target:
+                self.switch(enabled)
             elif device_type == "cuda":  # the same answer on machines with and without a GPU
                 enabled = False
             function(device_type, enabled)
 
         return set_enabled
-
-    def _clearing(self, function: Callable[[], None]) -> Callable[[], None]:
-        def clear() -> None:
-            self._on_clear()
-            function()
-
-        return clear
 
     def _making(self, init: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(init)
@@ -148,19 +136,19 @@ class Regions:
             else:  # without asking this machine's GPU
                 init(region, named, dtype, False, cache_enabled)
                 region._enabled = enabled
-            setattr(region, self._made_here, True)
+            setattr(region, _MADE_HERE, True)
 
         return make
 
     def _entering(self, enter: Callable[[Any], Any]) -> Callable[[Any], Any]:
         @functools.wraps(enter)
         def enter_region(region: Any) -> Any:
-            if region.device != self._target:
+            if region.device != self.target:
                 if region._enabled and region.device in _DEVICES:
-                    device = _DEVICES[self._target]
-                    self._note(_WITHOUT_EFFECT.format(named=region.device, device=device))
+                    device = _DEVICES[self.target]
+                    self.note(_WITHOUT_EFFECT.format(named=region.device, device=device))
                 return enter(region)
-            switched_off = not (region._enabled or hasattr(region, self._made_here))
+            switched_off = not (region._enabled or hasattr(region, _MADE_HERE))
             if switched_off and region.device == "cuda" and has_no_cuda():
                 region._enabled = self._was_meant_on(region)
                 try:
@@ -188,7 +176,7 @@ class Regions:
             frame = frame.f_back
         if region.fast_dtype is not torch.float16:  # a dtype was named, which is for being on
             return True
-        self._assume(_MADE_BEFORE)
+        self.assume(_MADE_BEFORE)
         return False
 
 

@@ -46,28 +46,12 @@ def _run(
     return results[0], results[1], results[2]
 
 
-def _padded(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
-    def run(
-        source: torch.Tensor, hx: Any, params: Sequence[torch.Tensor], *options: Any
-    ) -> tuple[torch.Tensor, ...]:
+def _layers(kind: str, *, is_packed: bool) -> Callable[..., tuple[torch.Tensor, ...]]:
+    def run(source: torch.Tensor, *given: Any) -> tuple[torch.Tensor, ...]:
+        sizes, given = (given[0].tolist(), given[1:]) if is_packed else ((), given)
+        hx, params, *options = given
         hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
-        results = _run(kind, source, hidden, cell, params, Options(*options))
-        return results if kind == "lstm" else results[:2]
-
-    return run
-
-
-def _packed(kind: str) -> Callable[..., tuple[torch.Tensor, ...]]:
-    def run(
-        data: torch.Tensor,
-        batch_sizes: torch.Tensor,
-        hx: Any,
-        params: Sequence[torch.Tensor],
-        *options: Any,
-    ) -> tuple[torch.Tensor, ...]:
-        hidden, cell = (hx[0], hx[1]) if kind == "lstm" else (hx, None)
-        sizes = [int(size) for size in batch_sizes.tolist()]
-        results = _run(kind, data, hidden, cell, params, Options(*options), sizes)
+        results = _run(kind, source, hidden, cell, params, Options(*options), sizes)
         return results if kind == "lstm" else results[:2]
 
     return run
@@ -170,8 +154,8 @@ def fused_gru_cell_backward(args: Args, kwargs: Kwargs) -> Gradients:
 KERNELS: dict[str, Callable[..., Any]] = {
     "lstm_cell": lstm_cell,
     "gru_cell": gru_cell,
-    **{f"{kind}.input": _padded(kind) for kind in _MODES},
-    **{f"{kind}.data": _packed(kind) for kind in _MODES},
+    **{f"{kind}.input": _layers(kind, is_packed=False) for kind in _MODES},
+    **{f"{kind}.data": _layers(kind, is_packed=True) for kind in _MODES},
 }
 """Recurrent layers on padded and on packed sequences, and single steps."""
 

@@ -39,7 +39,7 @@ def pointwise_rule(name: str) -> Any:
         return None
     if name == "aten.pow.Scalar":  # makes its result contiguous
         return None
-    rule = _to_boolean if base in _BOOLEAN else _same_dtype
+    rule: Any = functools.partial(_result, torch.bool if base in _BOOLEAN else None)
     if base.endswith("_"):
         rule = _in_place
     if base in _NEEDED:
@@ -56,28 +56,12 @@ def _has_bound(source: Any, *bounds: Any, **named: Any) -> bool:
     return any(bound is not None for bound in (*bounds, *named.values()))
 
 
-def _has_mask(source: torch.Tensor, mask: torch.Tensor, *values: Any) -> bool:
-    return mask.dtype is torch.bool
-
-
-def _has_condition(condition: torch.Tensor, *values: Any) -> bool:
-    return condition.dtype is torch.bool
-
-
 _NEEDED: dict[str, Callable[..., bool]] = {
     "clamp": _has_bound,
     "clamp_": _has_bound,
-    "where": _has_condition,
-    "masked_fill": _has_mask,
+    "where": lambda condition, *values: condition.dtype is torch.bool,
+    "masked_fill": lambda source, mask, *values: mask.dtype is torch.bool,
 }
-
-
-def _same_dtype(args: Args, kwargs: Kwargs) -> Any:
-    return _result(args, kwargs, None)
-
-
-def _to_boolean(args: Args, kwargs: Kwargs) -> Any:
-    return _result(args, kwargs, torch.bool)
 
 
 def _in_place(args: Args, kwargs: Kwargs) -> Any:
@@ -89,7 +73,7 @@ def _in_place(args: Args, kwargs: Kwargs) -> Any:
     return target
 
 
-def _result(args: Args, kwargs: Kwargs, dtype: torch.dtype | None) -> Any:
+def _result(dtype: torch.dtype | None, args: Args, kwargs: Kwargs) -> Any:
     """Return an empty result, or ``NotImplemented`` when PyTorch has to say what it is.
 
     Plain means: floating-point operands of one dtype (0-dimensional ones apart), none complex,

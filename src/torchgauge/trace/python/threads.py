@@ -21,6 +21,8 @@ from threading import get_ident
 from time import monotonic
 from typing import Any
 
+from torchgauge.trace.torch_internals.replaced import replaced
+
 _PACKAGES = ("threading", "_thread", "queue", "_queue", "concurrent", "multiprocessing", "asyncio")
 _PATIENCE_S = 1.0
 """After so long without an operator a thread is taken to wait for another one."""
@@ -94,19 +96,15 @@ class Threads:
         self._mode, self._main = mode, self.local.stack
         self._idents.add(get_ident())
         pool: Any = multiprocessing.pool.Pool
-        before = {name: getattr(pool, name) for name in _POOL_METHODS}
-        start, submit = threading.Thread.start, ThreadPoolExecutor.submit
-        threading.Thread.start = self._start(start)  # type: ignore[method-assign]
-        ThreadPoolExecutor.submit = self._submit(submit)  # type: ignore[method-assign]
-        for name, method in before.items():
-            setattr(pool, name, self._pool_method(method))
+        methods = {name: self._pool_method(getattr(pool, name)) for name in _POOL_METHODS}
         try:
-            yield
+            with (
+                replaced(threading.Thread, start=self._start(threading.Thread.start)),
+                replaced(ThreadPoolExecutor, submit=self._submit(ThreadPoolExecutor.submit)),
+                replaced(pool, **methods),
+            ):
+                yield
         finally:
-            threading.Thread.start = start  # type: ignore[method-assign]
-            ThreadPoolExecutor.submit = submit  # type: ignore[method-assign]
-            for name, method in before.items():
-                setattr(pool, name, method)
             self._mode = None
 
     def in_thread(

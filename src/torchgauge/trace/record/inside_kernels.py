@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 
 from torchgauge.trace.shapes.rule import Args, Kwargs
+from torchgauge.trace.torch_internals.replaced import replaced
 
 HALF_ON_CPU = (
     "the CPU has no kernel in half precision for some operators on sparse tensors; they were "
@@ -58,8 +59,7 @@ class AutocastInside:
             self.switch(False)
 
 
-@contextmanager
-def native_autocast(device_type: str, inside: AutocastInside) -> Iterator[None]:
+def native_autocast(device_type: str, inside: AutocastInside) -> AbstractContextManager[None]:
     """Note the regions of a run that has PyTorch's own autocast.
 
     ``torch.autocast`` calls ``torch.set_autocast_enabled`` (2.6–2.13).
@@ -74,11 +74,7 @@ def native_autocast(device_type: str, inside: AutocastInside) -> Iterator[None]:
         else:
             set_enabled(*args)
 
-    module.set_autocast_enabled = follow
-    try:
-        yield
-    finally:
-        module.set_autocast_enabled = set_enabled
+    return replaced(module, set_autocast_enabled=follow)
 
 
 def lacks_half(error: Exception) -> bool:

@@ -48,8 +48,7 @@ from torchgauge.trace.record.inside_kernels import (
 )
 from torchgauge.trace.record.kept_numbers import KEPT, keeps_number, takes_kept_number
 from torchgauge.trace.record.kernel_memory import frees_unseen, is_opaque, run_measured
-from torchgauge.trace.record.operands import Operands
-from torchgauge.trace.record.recording import CompositeCall
+from torchgauge.trace.record.recording import CompositeCall, Operands
 from torchgauge.trace.record.short_ways import ShortWays
 from torchgauge.trace.shapes.fourier import fourier_scratch
 from torchgauge.trace.shapes.layouts import layout_of

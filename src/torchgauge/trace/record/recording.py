@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,53 @@ from torchgauge.facts.trace import (
     Phase,
     TensorSpec,
 )
-from torchgauge.trace.inspect.describe import SpecTable
+from torchgauge.trace.inspect.describe import SpecTable, argument
 from torchgauge.trace.inspect.irregular import dense_parts, is_irregular
 from torchgauge.trace.operators.op_facts import OpFacts, facts_of
 from torchgauge.trace.python.threads import Threads
-from torchgauge.trace.record.operands import Operands
 from torchgauge.trace.record.storages import StorageTracker
+from torchgauge.trace.shapes.rule import Args
 from torchgauge.trace.values.simulation import Simulation
+
+_SCALARS = (int, float, bool, str, type(None))
+
+
+class Operands:
+    """The arguments of one operator: their specs, and the tensors among them."""
+
+    __slots__ = ("irregular", "is_foreign", "noted", "noted_kwargs", "parts", "tensors")
+
+    def __init__(self, args: Args, kwargs: Mapping[str, Any], specs: SpecTable) -> None:
+        self.tensors: list[torch.Tensor] = []
+        self.irregular: torch.Tensor | None = None
+        """The last sparse or nested tensor."""
+        self.parts: list[torch.Tensor] = []
+        """The dense tensors inside the sparse and nested ones."""
+        self.is_foreign = False
+        """Whether a tensor is not on the meta device."""
+        self.noted = self._note_all(args, specs)
+        """The arguments as plain data."""
+        self.noted_kwargs = [(name, self._note(value, specs)) for name, value in kwargs.items()]
+
+    def _note_all(self, values: Sequence[Any], specs: SpecTable) -> tuple[Any, ...]:
+        return tuple([self._note(value, specs) for value in values])
+
+    def _note(self, value: Any, specs: SpecTable) -> Any:
+        """Return an argument as plain data and remember the tensors in it."""
+        if isinstance(value, torch.Tensor):
+            if not value.is_meta:
+                self.is_foreign = True
+            if not is_irregular(value):
+                self.tensors.append(value)
+                return specs.of_dense(value)
+            self.irregular = value
+            self.parts += dense_parts(value)
+            return specs.of(value)
+        if isinstance(value, _SCALARS):
+            return value
+        if isinstance(value, (list, tuple)):
+            return self._note_all(value, specs)
+        return argument(value, specs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,37 +80,23 @@ class CompositeCall:
     end_op: int
 
 
+@dataclass(slots=True, eq=False)
 class OpenCall:
-    """A module call while it runs."""
+    """A module call while it runs; its fields are those of ``ModuleCall``."""
 
-    __slots__ = ("completed", "end_event", "end_op", "first_event", "first_op", "index", "inputs",
-                 "output_storages", "outputs", "parent", "path", "phase",
-                 "python_calls")  # fmt: skip
-    end_op: int
-    end_event: int
-
-    def __init__(
-        self,
-        index: int,
-        path: str,
-        parent: int,
-        inputs: tuple[NamedValue, ...],
-        *,
-        first_op: int,
-        first_event: int,
-        phase: Phase,
-    ) -> None:
-        self.index = index
-        self.path = path
-        self.parent = parent
-        self.inputs = inputs
-        self.first_op = first_op
-        self.first_event = first_event
-        self.phase = phase
-        self.outputs: tuple[NamedValue, ...] = ()
-        self.output_storages: tuple[int, ...] = ()
-        self.completed = False
-        self.python_calls = 0
+    index: int
+    path: str
+    parent: int
+    inputs: tuple[NamedValue, ...]
+    first_op: int
+    first_event: int
+    phase: Phase
+    outputs: tuple[NamedValue, ...] = ()
+    output_storages: tuple[int, ...] = ()
+    completed: bool = False
+    python_calls: int = 0
+    end_op: int = 0
+    end_event: int = 0
 
 
 class Recording:
@@ -172,21 +198,5 @@ class Recording:
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""
-        return tuple(
-            ModuleCall(
-                index=call.index,
-                path=call.path,
-                parent=call.parent,
-                inputs=call.inputs,
-                outputs=call.outputs,
-                first_op=call.first_op,
-                end_op=call.end_op,
-                first_event=call.first_event,
-                end_event=call.end_event,
-                output_storages=call.output_storages,
-                phase=call.phase,
-                completed=call.completed,
-                python_calls=call.python_calls,
-            )
-            for call in self.calls
-        )
+        names = OpenCall.__slots__
+        return tuple(ModuleCall(**{n: getattr(call, n) for n in names}) for call in self.calls)

@@ -151,7 +151,8 @@ def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
         elif isinstance(value, torch.Tensor) and not is_irregular(value):
             if value.dim() > 0 and value.shape[0] == batch:
                 grown += 1
-                return torch.empty(_longer(tuple(value.shape), 0), dtype=value.dtype, device="meta")
+                shape = (batch + 1, *value.shape[1:])
+                return torch.empty(shape, dtype=value.dtype, device="meta")
         elif isinstance(value, Mapping):
             return {key: grow(item) for key, item in value.items()}
         return value
@@ -159,8 +160,3 @@ def _one_more(plan: InputPlan, batch: int) -> InputPlan | None:
     args = tuple(grow(value) for value in plan.args)
     kwargs = {name: grow(value) for name, value in plan.kwargs.items()}
     return replace(plan, args=args, kwargs=kwargs) if grown else None
-
-
-def _longer(shape: tuple[int, ...], dim: int) -> tuple[int, ...]:
-    position = dim if dim >= 0 else len(shape) + dim
-    return (*shape[:position], shape[position] + 1, *shape[position + 1 :])

@@ -44,9 +44,12 @@ class Phases:
         held: list[Any],
     ) -> None:
         """Run all phases; what must outlive them is put into ``held``."""
-        run = self._train if self._context.scenario.is_training else self._infer
+        forward = partial(self._forward, root, call, *args, **kwargs)
         with self.hooks.running():
-            run(root, partial(self._forward, root, call), args, kwargs, held)
+            if self._context.scenario.is_training:
+                self._train(root, forward, held)
+            else:
+                self._infer(forward, held)
 
     def _forward(self, root: nn.Module, call: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call the model, and give the parameters and buffers that it made their roles."""
@@ -55,14 +58,7 @@ class Phases:
         self._roles.register_made_in_forward(root)
         return output
 
-    def _infer(
-        self,
-        root: nn.Module,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        held: list[Any],
-    ) -> None:
+    def _infer(self, forward: Callable[[], Any], held: list[Any]) -> None:
         context, recorder = self._context, self._recorder
         context.progress("forward")
         gradients: AbstractContextManager[Any]
@@ -72,20 +68,13 @@ class Phases:
             whole = recorder.composites is not None
             gradients = torch.inference_mode() if whole else torch.no_grad()
         with gradients, recorder.threads.followed(recorder), recorder, context.autocast():
-            output = call(*args, **kwargs)
+            output = forward()
         held.append(output)
         self._roles.mark_output(output)
         self.outputs = call_outputs(output, recorder.specs)
         self._end(Phase.FORWARD)
 
-    def _train(
-        self,
-        root: nn.Module,
-        call: Callable[..., Any],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        held: list[Any],
-    ) -> None:
+    def _train(self, root: nn.Module, forward: Callable[[], Any], held: list[Any]) -> None:
         context, recorder, roles, hooks = self._context, self._recorder, self._roles, self.hooks
         scenario, run_plan = context.scenario, context.run_plan
         trainer = Trainer(root, scenario, foreach=context.foreach)
@@ -103,7 +92,7 @@ class Phases:
                 held.clear()
                 self._start(Phase.FORWARD)
                 with context.autocast(), self._offload():
-                    held.append(call(*args, **kwargs))
+                    held.append(forward())
                     self.outputs = call_outputs(held[0], recorder.specs)
                     self._end(Phase.FORWARD)
                     if run_plan.recording.forward_only:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 import torch
 from torch import nn
@@ -10,7 +11,6 @@ from torch import nn
 from torchgauge.facts.guess import Guess
 from torchgauge.facts.scenario import OPTIMIZERS, Scenario
 from torchgauge.facts.trace import Execution, Failure, ModuleInfo, NamedValue, Phase, Trace
-from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.failures.hints import explain, explain_optimizer, guessed_hint
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.irregular import padding_notes
@@ -105,17 +105,11 @@ def failure_of(
 ) -> Failure:
     """Return where a run failed and what to do about it."""
     recorder = context.recorder
-    text = str(error).strip() or type(error).__name__
+    kind = type(error).__name__
+    told = partial(Failure, error_type=kind, error=str(error).strip() or kind, phase=recorder.phase)
     if recorder.phase is Phase.OPTIMIZER:
-        return Failure(
-            path="",
-            module_type=(context.scenario.optimizer or "").rpartition(":")[2],
-            inputs=(),
-            error_type=type(error).__name__,
-            error=text,
-            phase=Phase.OPTIMIZER,
-            hint=explain_optimizer(error),
-        )
+        name = (context.scenario.optimizer or "").rpartition(":")[2]
+        return told(path="", module_type=name, inputs=(), hint=explain_optimizer(error))
     call = recorder.failed_call
     path = call.path if call is not None else ""
     try:
@@ -123,26 +117,22 @@ def failure_of(
     except (AttributeError, RuntimeError):  # scripted modules refuse
         module = prepared.root
     given = call.inputs if call is not None else inputs
-    return Failure(
+    return told(
         path=path,
         module_type=type_name(module),
         inputs=given,
-        error_type=type(error).__name__,
-        error=text,
-        phase=recorder.phase,
-        hint=_wrapping_hint(prepared.copy) or _hint(context, phases, module, given, error),
+        hint=_UNSHARDED
+        if prepared.copy.is_sharded
+        else _hint(context, phases, module, given, error),
         requested_bytes=requested_bytes(error) if is_out_of_memory(error) else None,
         free_bytes=free_bytes(context.device) if is_out_of_memory(error) else None,
     )
 
 
-def _wrapping_hint(copy: ModelCopy) -> str:
-    if not copy.is_sharded:
-        return ""
-    return (
-        "the copy that ran is the unsharded model; where its forward counts on a rank's "
-        "share, analyse the model before it is sharded or offloaded"
-    )
+_UNSHARDED = (
+    "the copy that ran is the unsharded model; where its forward counts on a rank's "
+    "share, analyse the model before it is sharded or offloaded"
+)
 
 
 def _hint(

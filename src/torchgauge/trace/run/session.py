@@ -46,7 +46,6 @@ from torchgauge.trace.torch_internals.modes import without_modes
 from torchgauge.trace.torch_internals.tensors import meta_answers_as
 from torchgauge.trace.values.control_flow import control_flow
 from torchgauge.trace.values.higher_order import flex_attention, flex_attention_without_gradients
-from torchgauge.trace.values.simulation import Simulation
 
 
 class Session:
@@ -93,7 +92,9 @@ class Session:
                 with (
                     constants_on_cpu(),
                     attention_fused_on_meta(),
-                    self._list_indices(self._simulation),
+                    ListIndicesKnown(self._simulation.values)
+                    if self._run_plan.list_indices
+                    else nullcontext(),
                     flex_attention_kernel(flex_attention, any_device=True),
                     self._answers(),
                 ):
@@ -106,15 +107,10 @@ class Session:
         context = self._context
         if context.target.type != "cpu" or not has_special_parameters(self._run_plan.model):
             return nullcontext()
-
-        def is_kernel() -> bool:
-            return context.running is None or context.running.is_inside_operator
-
-        return meta_answers_as(torch.device("cpu"), unless=is_kernel)
-
-    def _list_indices(self, simulation: Simulation) -> AbstractContextManager[Any]:
-        wanted = self._run_plan.list_indices
-        return ListIndicesKnown(simulation.values) if wanted else nullcontext()
+        return meta_answers_as(
+            torch.device("cpu"),
+            unless=lambda: context.running is None or context.running.is_inside_operator,
+        )
 
     def _decide(self, predicate: torch.Tensor, what: str) -> bool:
         """Return what the tensor says that ``what`` depends on."""

@@ -84,17 +84,11 @@ def _like(position: int) -> Callable[[tuple[Any, ...], dict[str, Any]], torch.Te
     return rule
 
 
-def _mish_backward(args: Args, kwargs: Kwargs) -> torch.Tensor:
-    """The gradient of the input, element by element (``mish_backward`` in ``Activation.cpp``)."""
-    return torch.empty_like(args[1])
-
-
 def _geqrf(args: Args, kwargs: Kwargs) -> Tensors:
     """``[…, m, n] → […, m, n]`` in columns, and ``[…, min(m, n)]`` (``BatchLinearAlgebra.cpp``)."""
     *batch, rows, columns = args[0].shape
-    kind = {"dtype": args[0].dtype, "device": META}
-    factors = torch.empty((*batch, columns, rows), **kind).mT
-    return factors, torch.empty((*batch, min(rows, columns)), **kind)
+    factors = made((*batch, columns, rows), args[0].dtype).mT
+    return factors, made((*batch, min(rows, columns)), args[0].dtype)
 
 
 def _fractional_max_pool3d(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,23 +103,15 @@ def _multilabel_margin_loss(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, t
     source, target = args[0], args[1]
     reduction = args[2] if len(args) > 2 else kwargs["reduction"]
     is_batch = reduction == 0 and target.dim() > 1
-    kind = {"dtype": source.dtype, "device": META}
     shape = source.shape[:1] if is_batch else ()
-    return torch.empty(shape, **kind), torch.empty(target.shape, **kind)
+    return made(shape, source.dtype), made(target.shape, source.dtype)
 
 
 def _histogram(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor]:
     """Counts of ``bins``, given as a number or by edges, and the edges (``Histogram.cpp``)."""
     source, bins = args[0], args[1] if len(args) > 1 else kwargs.get("bins", 100)
     count = bins.shape[0] - 1 if isinstance(bins, torch.Tensor) else bins
-    kind = {"dtype": source.dtype, "device": META}
-    return torch.empty(count, **kind), torch.empty(count + 1, **kind)
-
-
-def _edges(args: Args, kwargs: Kwargs) -> list[torch.Tensor]:
-    """One more edge than there are bins, for each of ``bins``."""
-    source, bins = args[0], args[1]
-    return [made(count + 1, source.dtype) for count in bins]
+    return made(count, source.dtype), made(count + 1, source.dtype)
 
 
 def _grid_of_counts(args: Args, kwargs: Kwargs) -> torch.Tensor:
@@ -140,8 +126,7 @@ def _batch_norm_of_the_cpu(args: Args, kwargs: Kwargs) -> Any:
     outputs = torch.ops.aten._native_batch_norm_legit.default(*args, **kwargs)
     if args[5]:
         return outputs
-    kind = {"dtype": outputs[1].dtype, "device": META}
-    return outputs[0], torch.empty(0, **kind), torch.empty(0, **kind)
+    return outputs[0], made(0, outputs[1].dtype), made(0, outputs[1].dtype)
 
 
 def _heads_of_qkv(args: Args, kwargs: Kwargs) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -176,7 +161,7 @@ KERNEL_RULES: dict[str, Rule] = {
     "aten.linalg_eig.default": partial(_by_columns, torch.ops.aten.linalg_eig.default),
     "aten.col2im.default": _in_block(torch.ops.aten.col2im.default),
     "aten.im2col.default": _in_block(torch.ops.aten.im2col.default),
-    "aten.mish_backward.default": _mish_backward,
+    "aten.mish_backward.default": lambda args, kwargs: torch.empty_like(args[1]),
     "aten.geqrf.default": _geqrf,
     "aten.fractional_max_pool3d.default": _fractional_max_pool3d,
     "aten.fractional_max_pool3d_backward.default": _like(1),
@@ -185,7 +170,9 @@ KERNEL_RULES: dict[str, Rule] = {
     "aten.multilabel_margin_loss_backward.default": _like(1),
     "aten.histogram.bin_ct": _histogram,
     "aten.histogram.bins_tensor": _histogram,
-    "aten._histogramdd_bin_edges.default": _edges,
+    "aten._histogramdd_bin_edges.default": lambda args, kwargs: [
+        made(count + 1, args[0].dtype) for count in args[1]
+    ],
     "aten._histogramdd_from_bin_cts.default": _grid_of_counts,
     "aten._histogramdd_from_bin_tensors.default": _grid_of_counts,
     "aten._transform_bias_rescale_qkv.default": _heads_of_qkv,

@@ -53,10 +53,6 @@ def _network(args: Args, kwargs: Kwargs) -> Tensors:
     return output, *(made(state.shape, torch.float32) for state in states)
 
 
-def _lstm_cell(args: Args, kwargs: Kwargs) -> Tensors:
-    return tuple(made(state.shape, torch.float32) for state in args[1])
-
-
 def _cell(args: Args, kwargs: Kwargs) -> torch.Tensor:
     return made(args[1].shape, torch.float32)
 
@@ -101,7 +97,9 @@ PACKED_RULES: dict[str, Rule] = {
     **{f"aten.quantize_per_tensor.{name}": _needs_scales for name in ("default", "tensor_qparams")},
     "aten.quantized_lstm.input": _network,
     "aten.quantized_gru.input": _network,
-    "quantized.quantized_lstm_cell_dynamic.default": _lstm_cell,
+    "quantized.quantized_lstm_cell_dynamic.default": lambda args, kwargs: tuple(
+        made(state.shape, torch.float32) for state in args[1]
+    ),
     **{
         f"quantized.quantized_{kind}_cell_dynamic.default": _cell
         for kind in ("gru", "rnn_tanh", "rnn_relu")

@@ -71,29 +71,19 @@ def _clone(args: Args, kwargs: Kwargs) -> Any:
     return NotImplemented
 
 
-def _max_pool_without_indices(args: Args, kwargs: Kwargs) -> torch.Tensor:
-    """``[N, C, H, W] → [N, C, H', W']``."""
-    output: torch.Tensor = torch.ops.aten.max_pool2d_with_indices(*args, **kwargs)[0]
-    return output
-
-
-def _in_place(args: Args, kwargs: Kwargs) -> None:
-    """Make nothing: a fused optimizer updates its lists in place."""
-
-
-def _pack_padded_backward(args: Args, kwargs: Kwargs) -> torch.Tensor:
-    """Gradient of a packed sequence: ``args`` are the gradient, the input's shape, batch sizes."""
-    return made(tuple(args[1]), args[0].dtype)
-
-
 SHAPE_RULES: dict[str, Rule] = {
     "aten.clone.default": _clone,
     "aten._grouped_mm.default": _grouped_mm,
     "aten.mkldnn_rnn_layer.default": _onednn_lstm,
     "aten.mkldnn_rnn_layer_backward.default": _onednn_lstm_backward,
-    "aten._pack_padded_sequence_backward.default": _pack_padded_backward,
+    "aten._pack_padded_sequence_backward.default": lambda args, kwargs: made(
+        tuple(args[1]),
+        args[0].dtype,  # the gradient, the input's shape, batch sizes
+    ),
     "aten.native_channel_shuffle.default": lambda args, kwargs: torch.empty_like(args[0]),
-    "aten.mkldnn_max_pool2d.default": _max_pool_without_indices,
+    "aten.mkldnn_max_pool2d.default": lambda args, kwargs: torch.ops.aten.max_pool2d_with_indices(
+        *args, **kwargs
+    )[0],
     **CONVOLUTION_RULES,
     **NORMALIZATION_RULES,
     **LOSS_RULES,
@@ -102,7 +92,7 @@ SHAPE_RULES: dict[str, Rule] = {
     **KERNEL_RULES,
     **FOURIER_RULES,
     **{
-        f"aten._fused_{name}_.{overload}": _in_place
+        f"aten._fused_{name}_.{overload}": lambda args, kwargs: None  # works in place
         for name in ("adam", "adamw", "sgd", "adagrad")
         for overload in ("default", "tensor_lr")
     },

@@ -59,17 +59,9 @@ def _blocks(root: nn.Module) -> Iterator[nn.Module]:
                 yield child
 
 
-def _non_reentrant(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
-
-
 def _reentrant(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Only positional arguments can be differentiated; libraries bind the others, as here."""
     return checkpoint(partial(forward, **kwargs), *args, use_reentrant=True)
-
-
-def _selective(forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return checkpoint(forward, *args, use_reentrant=False, context_fn=_contexts, **kwargs)
 
 
 def _contexts() -> _Contexts:
@@ -102,8 +94,8 @@ _PRODUCT_OPERATORS = _operators(_PRODUCTS)
 _KEPT_OPERATORS = _operators(_KEPT)
 
 _RUNS: dict[Checkpointing, Callable[..., Any]] = {
-    Checkpointing.NON_REENTRANT: _non_reentrant,
+    Checkpointing.NON_REENTRANT: partial(checkpoint, use_reentrant=False),
     Checkpointing.REENTRANT: _reentrant,
-    Checkpointing.SELECTIVE: _selective,
+    Checkpointing.SELECTIVE: partial(checkpoint, use_reentrant=False, context_fn=_contexts),
 }
 """How a block's forward is run, by kind."""

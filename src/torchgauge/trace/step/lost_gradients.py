@@ -16,6 +16,7 @@ import torch.utils.checkpoint as torch_checkpoint
 from torchgauge.errors import ScenarioError
 from torchgauge.trace.inspect.code_lines import code_line
 from torchgauge.trace.step.training import NO_GRADIENT
+from torchgauge.trace.torch_internals.replaced import replaced
 
 _WHY = (
     "no input of this reentrant checkpoint requires a gradient, so nothing inside gets one; "
@@ -49,11 +50,8 @@ class LostGradients:
                 self._places[place] = None
             original(given)
 
-        torch_checkpoint.check_backward_validity = check
-        try:
+        with replaced(torch_checkpoint, check_backward_validity=check):
             yield
-        finally:
-            torch_checkpoint.check_backward_validity = original
 
     def warnings(self) -> tuple[str, ...]:
         """Return a line for each, for the report."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch._C import DispatchKey  # 2.6–2.13
 
 from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.replaced import replaced
 
 _AUTOCAST_KEY: Any = getattr(DispatchKey, "AutocastIPU")  # noqa: B009  # not in the stubs
 """A key above autograd that no device of today uses (2.6–2.13). Excluded where nothing asks."""
@@ -67,8 +68,9 @@ def autocast_of_the_caller() -> Iterator[None]:
         torch._C._dispatch_tls_set_dispatch_key_excluded(_AUTOCAST_KEY, excluded)
 
 
-@contextmanager
-def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -> Iterator[None]:
+def casts_of_autograd_functions(
+    device_of: Callable[[torch.Tensor, str], str],
+) -> AbstractContextManager[None]:
     """Let ``torch.amp.custom_fwd`` cast tensors that are elsewhere than on the device it names.
 
     ``device_of`` gives the type of device to look for, by a tensor and the type named.
@@ -82,11 +84,7 @@ def casts_of_autograd_functions(device_of: Callable[[torch.Tensor, str], str]) -
             device_type = device_of(value, device_type)
         return cast(value, device_type, dtype)
 
-    module._cast = cast_for_device
-    try:
-        yield
-    finally:
-        module._cast = cast
+    return replaced(module, _cast=cast_for_device)
 
 
 def has_no_cuda() -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import (  # 2.6–2.13
 
 from torchgauge.trace.torch_internals.autocast import outside_autocast_key
 from torchgauge.trace.torch_internals.modes import DispatchMode
+from torchgauge.trace.torch_internals.replaced import replaced
 
 
 @contextmanager
@@ -41,15 +42,11 @@ def higher_order_operators() -> Iterator[None]:
                 return mode.__torch_dispatch__(self, (), args, kwargs)
         return dispatch(self, dispatch_key, *args, **kwargs)
 
-    HigherOrderOperator.dispatch = to_mode  # type: ignore[method-assign, assignment]
-    try:
+    with replaced(HigherOrderOperator, dispatch=to_mode):
         yield
-    finally:
-        HigherOrderOperator.dispatch = dispatch  # type: ignore[method-assign]
 
 
-@contextmanager
-def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> AbstractContextManager[None]:
     """Run ``kernels`` in place of the higher-order operators of these names, above autograd.
 
     A kernel may return ``NotImplemented``, and ``vmap`` and the like keep PyTorch's way. The other
@@ -67,11 +64,7 @@ def higher_order_kernels(kernels: Mapping[str, Callable[..., Any]]) -> Iterator[
                 result = call(self, *args, **kwargs)
         return result
 
-    HigherOrderOperator.__call__ = to_kernel  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        HigherOrderOperator.__call__ = call  # type: ignore[method-assign]
+    return replaced(HigherOrderOperator, __call__=to_kernel)
 
 
 def scan_by_halves(
@@ -100,15 +93,8 @@ def flex_attention_kernel(kernel: Callable[..., Any], *, any_device: bool) -> It
     if module is None or not hasattr(module, "flex_attention_hop"):
         yield
         return
-    before = module.flex_attention_hop, getattr(module, "_validate_device", _accept)
-    module.flex_attention_hop = kernel
-    if any_device:
-        module._validate_device = _accept
-    try:
+    values: dict[str, Any] = {"flex_attention_hop": kernel}
+    if any_device and hasattr(module, "_validate_device"):
+        values["_validate_device"] = lambda *tensors: None
+    with replaced(module, **values):
         yield
-    finally:
-        module.flex_attention_hop, module._validate_device = before
-
-
-def _accept(*tensors: torch.Tensor) -> None:
-    """Accept every device."""

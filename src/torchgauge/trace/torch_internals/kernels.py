@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch._C import DispatchKey  # 2.6–2.13
 from torch._ops import OpOverload as OpOverload  # 2.6–2.13: what a dispatch mode receives
+
+from torchgauge.trace.torch_internals.replaced import replaced
 
 
 @contextmanager
@@ -78,20 +80,13 @@ def meta_kernels(
 _kernels_are_set = False
 
 
-@contextmanager
-def attention_fused_on_meta() -> Iterator[None]:
+def attention_fused_on_meta() -> AbstractContextManager[None]:
     """Let attention take its fused fast path for meta tensors as it does on a device.
 
     ``MultiheadAttention`` and ``TransformerEncoderLayer`` take it on ``cpu``, ``cuda`` and the
     device of this name: ``torch.utils.backend_registration._privateuse1_backend_name`` (2.6–2.13).
     """
-    names: Any = torch.utils.backend_registration
-    before = names._privateuse1_backend_name
-    names._privateuse1_backend_name = "meta"
-    try:
-        yield
-    finally:
-        names._privateuse1_backend_name = before
+    return replaced(torch.utils.backend_registration, _privateuse1_backend_name="meta")
 
 
 def _left_to_the_mode(*args: Any, **kwargs: Any) -> Any:

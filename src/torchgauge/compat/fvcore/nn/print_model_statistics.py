@@ -47,13 +47,14 @@ def flop_count_table(
     """
     first = "#parameters" + " or shape" * show_param_shapes
     columns: dict[str, Mapping[str, int]] = {first: parameter_count(flops._model)}
-    for header, analysis in _analyses("#flops", flops, "#activations", activations):
+    analyses = _quiet({"#flops": flops, "#activations": activations})
+    for header, analysis in analyses.items():
         columns[header] = analysis.by_module()
     root = _tree(columns)
     _drop_zeros(root)
     shapes = parameter_shapes(flops._model)
     _drop_or_shape(root, first, shapes, show_param_shapes)
-    for header, analysis in _analyses("#flops", flops, "#activations", activations):
+    for header, analysis in analyses.items():
         for row in _all_rows(root):
             if row.name in analysis.uncalled_modules():
                 row.texts[header] = ""
@@ -69,16 +70,16 @@ def flop_count_str(
         flops: The analysis; its warnings are switched off.
         activations: Adds the number of activations.
     """
-    analyses = list(_analyses("#flops", flops, "#acts", activations))
-    uncalled = {name for _, analysis in analyses for name in analysis.uncalled_modules()}
+    analyses = _quiet({"#flops": flops, "#acts": activations})
+    uncalled = {name for analysis in analyses.values() for name in analysis.uncalled_modules()}
     params = parameter_count(flops._model)
     texts: dict[str, str] = {}
     for name, _ in flops._model.named_modules():
         figures = {"#params": params.get(name, 0)}
-        figures |= {header: analysis.by_module().get(name, 0) for header, analysis in analyses}
+        figures |= {header: it.by_module().get(name, 0) for header, it in analyses.items()}
         if any(figures.values()) or name in uncalled:
             shown = {header: format_size(value, 2) for header, value in figures.items()}
-            shown |= {h: "N/A" for h, analysis in analyses if name in analysis.uncalled_modules()}
+            shown |= {h: "N/A" for h, it in analyses.items() if name in it.uncalled_modules()}
             texts[name] = ", ".join(f"{header}: {text}" for header, text in shown.items())
     return _MISSING * bool(uncalled) + "\n".join(_structure(flops._model, "", texts))
 
@@ -114,17 +115,13 @@ def format_size(value: float, digits: int = 3) -> str:
     return str(value)
 
 
-def _analyses(
-    flops_header: str,
-    flops: FlopCountAnalysis,
-    activations_header: str,
-    activations: ActivationCountAnalysis | None,
-) -> Iterator[tuple[str, JitModelAnalysis]]:
-    """Yield the analyses with the headers of their columns, their warnings switched off."""
-    for header, analysis in ((flops_header, flops), (activations_header, activations)):
-        if analysis is not None:
-            analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-            yield header, analysis.tracer_warnings("none")
+def _quiet(analyses: Mapping[str, JitModelAnalysis | None]) -> dict[str, JitModelAnalysis]:
+    """Return the analyses that there are, by header, with their warnings switched off."""
+    given = {header: analysis for header, analysis in analyses.items() if analysis is not None}
+    for analysis in given.values():
+        analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis.tracer_warnings("none")
+    return given
 
 
 def _tree(columns: Mapping[str, Mapping[str, int]]) -> _Row:

@@ -46,10 +46,6 @@ class PendingBytes:
         self.held -= size
 
 
-class ClientGone(Exception):
-    """The client went away before its body was complete."""
-
-
 @asynccontextmanager
 async def reading(
     headers: Mapping[str, str],
@@ -64,7 +60,9 @@ async def reading(
     Raises:
         RequestFailure: too large, too slow, no JSON, or no memory for it.
     """
-    _check_media_type(headers.get("content-type", "application/json"))
+    kind = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise WrongMediaType(f"send application/json, not {kind[:80]!r}")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
         raise WrongMediaType("compressed bodies are not read")
     announced = headers.get("content-length", "")
@@ -94,12 +92,6 @@ async def reading(
         yield body
     finally:
         pending.give_back(taken)
-
-
-def _check_media_type(value: str) -> None:
-    kind = value.partition(";")[0].strip().lower()
-    if kind != "application/json":
-        raise WrongMediaType(f"send application/json, not {kind[:80]!r}")
 
 
 def _too_large(settings: Settings) -> RequestFailure:

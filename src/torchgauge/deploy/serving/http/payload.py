@@ -187,7 +187,7 @@ def _from_list(tensor: TensorSignature, value: Any) -> torch.Tensor:
 
 
 def _text(tensor: TensorSignature) -> str:
-    return f"[{', '.join(map(str, tensor.shape))}] of {tensor.dtype}"
+    return f"{tensor.shape_text} of {tensor.dtype}"
 
 
 def _shown(value: Any) -> str:

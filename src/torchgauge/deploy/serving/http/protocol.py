@@ -122,15 +122,10 @@ class TimedProtocol(H11Protocol):
 
     def _give_up(self) -> None:
         self._header_timer = None
-        if not self._is_in_request() and self._has_begun():
+        # One that is idle between requests has uvicorn's own time-out.
+        has_begun = self.cycle is None or self.timeout_keep_alive_task is None
+        if not self._is_in_request() and has_begun:
             self.transport.abort()
-
-    def _has_begun(self) -> bool:
-        """Return whether this is a new connection, or one with half a header in it.
-
-        One that is idle between requests has uvicorn's own time-out.
-        """
-        return self.cycle is None or self.timeout_keep_alive_task is None
 
     def _is_in_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
