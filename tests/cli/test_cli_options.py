@@ -179,6 +179,7 @@ def test_every_scenario_option_arrives():
             *("--clip-gradients", "--ema", "--channels-last", "--cudnn-benchmark", "--first-step"),
             *("--offload-activations", "--compiled"),
             *("--allocator", "expandable_segments:True", "--torch-release", "2.6"),
+            *("--attn-implementation", "eager"),
         )
     )
     assert scenario.to_dict() == {
@@ -201,6 +202,7 @@ def test_every_scenario_option_arrives():
         "compiled": True,
         "allocator": "expandable_segments:True",
         "torch_release": "2.6",
+        "attn_implementation": "eager",
     }
 
 

@@ -332,7 +332,7 @@ LATER = {
     "compiled",
     "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
     "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step", "allocator",
-    "torch_release",
+    "torch_release", "attn_implementation",
 }  # fmt: skip
 """Fields of a scenario that reports of version 0.1 do not have."""
 OPTIONAL = {

@@ -56,6 +56,19 @@ def add_scenario_options(
         help="as-built (default: nothing is cast), or one that the model is cast to: "
         + ", ".join(name for name in Precision if name is not Precision.AS_BUILT),
     )
+    _add_kernel_options(group)
+    _add_training_options(parser.add_argument_group("training"))
+    if is_real:
+        _leave_out_of_help(parser)
+
+
+def _leave_out_of_help(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.dest in _PREDICTED_ONLY:
+            action.help = argparse.SUPPRESS
+
+
+def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--channels-last", action="store_true", help="images in channels-last memory format"
     )
@@ -87,10 +100,6 @@ def add_scenario_options(
         help="PyTorch release whose kernels and allocator are predicted "
         "(default: the installed one)",
     )
-    _add_training_options(parser.add_argument_group("training"))
-    for action in parser._actions if is_real else ():
-        if action.dest in _PREDICTED_ONLY:
-            action.help = argparse.SUPPRESS
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:

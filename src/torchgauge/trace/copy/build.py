@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from torchgauge.trace.inspect.irregular import is_irregular
 from torchgauge.trace.inspect.subclasses import any_wrapper
 from torchgauge.trace.isolate.isolation import untouched
 from torchgauge.trace.operators.op_facts import facts_of
@@ -64,18 +65,24 @@ class _Construction(DispatchMode):
             self.is_inside = was_inside
 
     def _run(self, func: Any, args: Args, kwargs: Kwargs | None) -> Any:
-        simulation = self._simulation
+        simulation, facts = self._simulation, facts_of(func)
+        if facts.is_plain and facts.may_be_view and _is_on_meta(args[0]):
+            return func(*args, **(kwargs or {}))  # shares its values
         args = simulation.on_meta(args)
         kwargs = {name: simulation.on_meta(value) for name, value in (kwargs or {}).items()}
         leaves = flat((args, *kwargs.values()))
         tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        output = simulation.run(func, facts_of(func), args, kwargs, tensors)
+        output = simulation.run(func, facts, args, kwargs, tensors)
         if self._made is not None:
             for made in flat(output):
                 if isinstance(made, torch.Tensor) and made.layout is torch.strided:
                     storage = made.untyped_storage()
                     self._made[storage_key(storage)] = weakref.ref(storage)
         return output
+
+
+def _is_on_meta(tensor: Any) -> bool:
+    return type(tensor) is torch.Tensor and tensor.is_meta and not is_irregular(tensor)
 
 
 def construction_bytes(factory: Callable[[], Any]) -> tuple[int, Exception | None]:

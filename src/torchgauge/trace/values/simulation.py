@@ -243,6 +243,9 @@ class Simulation:
         elif facts.base in _FILLS_IN_PLACE or (
             facts.base in PICKS and storage_key(tensors[0].untyped_storage()) in self.values
         ):
+            is_known = storage_key(tensors[0].untyped_storage()) in self.values
+            if facts.is_mutating and not is_known and not covers_storage(tensors[0]):
+                return  # a part of what is not known
             if not self._fill_outputs(call, output):
                 self._defer(call, output)
         elif facts.is_deterministic and self.values.defers_any(tensors):
