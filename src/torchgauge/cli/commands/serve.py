@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 
 from torchgauge.cli.commands.measure import seconds
-from torchgauge.cli.commands.package import memory_size
-from torchgauge.cli.options import one_of, positive_integer
+from torchgauge.cli.options import memory_size, one_of, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package

@@ -34,6 +34,7 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
         (scenario.channels_last, "channels last"),
         (scenario.cudnn_benchmark, "cuDNN benchmark"),
         (scenario.compiled, "compiled"),
+        (scenario.grad_enabled, "with gradients"),
         (bool(scenario.allocator), f"allocator {scenario.allocator}"),
         (scenario.first_step, "first step"),
         (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),
