@@ -98,9 +98,12 @@ def test_what_later_versions_add_is_left_out_not_null():
         assert name not in text
 
 
+JUDGED = {"fits": False, "verdict": Verdict.TOO_CLOSE}
+
+
 def test_every_field_of_the_types_is_written():
     report = build.shared_weights()
-    on_a_gpu = dict.fromkeys(GPU_FIELDS, 1) | {"fits": False, "verdict": Verdict.TOO_CLOSE}
+    on_a_gpu = dict.fromkeys(GPU_FIELDS, 1) | JUDGED
     data = to_dict(replace(report, memory=replace(report.memory, **on_a_gpu)))
     module = data["modules"][2]
     written = {
