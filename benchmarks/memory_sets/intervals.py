@@ -15,15 +15,14 @@ import math
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.memory_sets.cases import DATA, Measured, MemoryCase
-from benchmarks.memory_sets.gpus import platform_of
-from benchmarks.memory_sets.run import SETS, predict, sample
-from benchmarks.memory_sets.tracing import trace_of
+from benchmarks.memory_sets.run import SETS, Result, results, sample
 from torchgauge.devices.tables import rows
-from torchgauge.estimate.memory.intervals import TABLE, exact_bytes, kind_of
+from torchgauge.estimate.memory.intervals import TABLE
 
 SHARE = 0.8
 """Of the figures that an interval is to hold."""
@@ -52,32 +51,27 @@ class Score:
 Ends = tuple[float, float]
 
 
-def scores(data: Path, limit: int | None, cache: Path | None) -> Iterator[Score]:
-    """Yield the figures of all sets that are there, runs that died left out."""
-    for name, cases in SETS.items():
-        try:
-            known = [case for case in cases(data) if isinstance(case, MemoryCase)]
-        except FileNotFoundError:
-            continue
-        for case in sample(known, limit):
-            if case.out_of_memory or case.implausible:
-                continue
-            try:
-                yield _score(name, case, cache)
-            except Exception as error:  # one that fails is a line of the output
-                print(f"{case.id}: {type(error).__name__}: {error}".splitlines()[0])
+def scores(found: Iterable[Result]) -> list[Score]:
+    """Return the figures that say how far off a prediction is; runs that died are left out."""
+    return [
+        _score(result)
+        for result in found
+        if not (result.case.out_of_memory or result.case.implausible)
+    ]
 
 
-def _score(name: str, case: MemoryCase, cache: Path | None) -> Score:
-    trace = trace_of(case, cache)
+def _score(result: Result) -> Score:
+    case = result.case
     context = case.context_bytes or 0 if case.measured is Measured.DEVICE else 0
-    predicted = predict(case, trace).predicted_bytes - context
-    exact = min(exact_bytes(trace), predicted - 1)
+    predicted = result.predicted_bytes - context
+    exact = min(result.exact_bytes, predicted - 1)
     return Score(
-        set=name, kind=kind_of(trace, platform_of(case), predicted),
-        family=case.family, gpu=case.gpu,
+        set=case.set,
+        kind=result.kind,
+        family=case.family,
+        gpu=case.gpu,
         share=(case.measured_bytes - context - exact) / (predicted - exact),
-    )  # fmt: skip
+    )
 
 
 def ends(shares: Sequence[float]) -> Ends:
@@ -152,13 +146,10 @@ def section(found: Sequence[Score]) -> Iterator[str]:
     yield "|---|--:|--:|--:|"
     by_family = left_out(found, lambda score: score.family)
     by_gpu = left_out(found, lambda score: score.gpu)
-    names: list[tuple[str, Callable[[Score], bool]]] = [("all", lambda _: True)]
-    names += [(name, lambda s, name=name: s.set == name) for name in SETS]  # type: ignore[misc]
-    names += [(kind, lambda s, kind=kind: s.kind == kind)  # type: ignore[misc]
-              for kind in sorted({score.kind for score in found})]  # fmt: skip
-    for name, is_of in names:
+    for name in ("all", *SETS, *sorted({score.kind for score in found})):
         columns = [
-            [held for score, held in judged if is_of(score)] for judged in (by_family, by_gpu)
+            [held for score, held in judged if name in ("all", score.set, score.kind)]
+            for judged in (by_family, by_gpu)
         ]
         if columns[0]:
             shares = " | ".join(f"{sum(held) / len(held):.0%}" for held in columns)
@@ -174,7 +165,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--cache", type=Path, help="keep traces in this directory")
     parser.add_argument("--write", action="store_true", help="write the table of the package")
     options = parser.parse_args(arguments)
-    found = list(scores(options.data, options.limit, options.cache))
+    predicted: list[Result] = []
+    for cases in SETS.values():
+        with suppress(FileNotFoundError):
+            known = [case for case in cases(options.data) if isinstance(case, MemoryCase)]
+            predicted += results(sample(known, options.limit), options.cache, quiet=True)
+    found = scores(predicted)
     if options.write:
         TABLE.write_text(table(found), encoding="utf-8")
     print(table(found))
