@@ -330,6 +330,39 @@ def test_alternatives_are_combined_where_none_is_enough():
     assert combined[0].verdict is Verdict.FITS
 
 
+def test_no_grad_is_what_an_evaluation_loop_with_gradients_may_save():
+    scenario = tg.Scenario(grad_enabled=True)
+    with_graph = fits(size=(4096, 256), scenario=scenario, search=False)
+    saved = next(item for item in with_graph.alternatives if item.name == "no_grad")
+    assert saved.changes == ("torch.no_grad() around the forward",)
+    without = verdict_only(size=(4096, 256), scenario=tg.Scenario()).devices[0]
+    assert saved.device_bytes == without.device_bytes
+    assert saved.saved_bytes == with_graph.devices[0].device_bytes - without.device_bytes > 0
+    assert "no_grad" not in names(fits(size=(4096, 256), scenario=tg.Scenario(), search=False))
+
+
+def test_what_is_too_close_to_call_comes_with_what_is_safe():
+    """Other programs leave just what the step is predicted to take."""
+    size, scenario = (1 << 17, 256), tg.Scenario(mode="training", optimizer="adamw")
+    room = verdict_only(size=size, scenario=scenario).devices[0].headroom_bytes
+    close = fits(size=size, scenario=replace(scenario, other_programs_bytes=room))
+    device = close.devices[0]
+    assert close.verdict is Verdict.TOO_CLOSE and close.fits and device.headroom_bytes == 0
+    assert device.device_interval[0] < device.device_bytes < device.device_interval[1]
+    assert close.largest_batch.safe < size[0] <= close.largest_batch.runs
+    safe = fits(
+        size=(close.largest_batch.safe, 256), search=False, alternatives=False,
+        scenario=close.scenario,
+    )  # fmt: skip
+    assert safe.verdict.runs
+    assert any(item.verdict is Verdict.FITS for item in close.alternatives)
+    beyond = verdict_only(
+        size=size, scenario=replace(scenario, other_programs_bytes=room + (64 << 20))
+    )
+    assert beyond.verdict is Verdict.TOO_CLOSE and not beyond.fits
+    assert any("a desktop and other programs use" in text for text in beyond.assumptions)
+
+
 def test_lora_freezes_all_but_the_adapters():
     model = Blocks()
     copy = adapted(model)

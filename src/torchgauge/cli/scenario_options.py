@@ -60,6 +60,24 @@ def add_scenario_options(
         "--channels-last", action="store_true", help="images in channels-last memory format"
     )
     group.add_argument(
+        "--grad-enabled",
+        action="store_true",
+        help="inference without torch.no_grad(): the output keeps its graph until the next one",
+    )
+    _add_gpu_options(group)
+    _add_training_options(parser.add_argument_group("training"))
+    if is_real:
+        _leave_out_of_help(parser)
+
+
+def _leave_out_of_help(parser: argparse.ArgumentParser) -> None:
+    for action in parser._actions:
+        if action.dest in _PREDICTED_ONLY:
+            action.help = argparse.SUPPRESS
+
+
+def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--cudnn-benchmark",
         action="store_true",
         help="torch.backends.cudnn.benchmark: convolutions run the plan that was fastest",
@@ -68,11 +86,6 @@ def add_scenario_options(
         "--compiled",
         action="store_true",
         help="torch.compile: the predicted time is that of fused kernels (GPUs)",
-    )
-    group.add_argument(
-        "--grad-enabled",
-        action="store_true",
-        help="inference without torch.no_grad(): the output keeps its graph until the next one",
     )
     group.add_argument(
         "--other-programs",
@@ -93,15 +106,6 @@ def add_scenario_options(
         help="PyTorch release whose kernels and allocator are predicted "
         "(default: the installed one)",
     )
-    _add_training_options(parser.add_argument_group("training"))
-    if is_real:
-        _leave_out_of_help(parser)
-
-
-def _leave_out_of_help(parser: argparse.ArgumentParser) -> None:
-    for action in parser._actions:
-        if action.dest in _PREDICTED_ONLY:
-            action.help = argparse.SUPPRESS
 
 
 def _add_training_options(group: argparse._ArgumentGroup) -> None:
