@@ -356,9 +356,8 @@ def test_what_is_too_close_to_call_comes_with_what_is_safe():
     )  # fmt: skip
     assert safe.verdict.runs
     assert any(item.verdict is Verdict.FITS for item in close.alternatives)
-    beyond = verdict_only(
-        size=size, scenario=replace(scenario, other_programs_bytes=room + (64 << 20))
-    )
+    over = device.usable_bytes - device.context_bytes - device.minimum_bytes + (2 << 20)
+    beyond = verdict_only(size=size, scenario=replace(scenario, other_programs_bytes=over))
     assert beyond.verdict is Verdict.TOO_CLOSE and not beyond.fits
     assert any("a desktop and other programs use" in text for text in beyond.assumptions)
 
