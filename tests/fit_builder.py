@@ -33,6 +33,8 @@ def device(
         allocated_bytes=int(reserved * GIB) - 512 * MIB,
         reserved_bytes=int(reserved * GIB),
         minimum_bytes=int(reserved * GIB) - 256 * MIB,
+        fits=verdict is not Verdict.DOES_NOT_FIT,
+        device_interval=(int(reserved * 0.97 * GIB), int(reserved * 1.05 * GIB)),
     )
     return replace(made, **changes)  # type: ignore[arg-type]
 
@@ -76,12 +78,14 @@ def report(**changes: object) -> FitReport:
         total_flops=3_887_852_421_120,
         largest_batch=Largest(
             runs=138,
+            safe=130,
             full_speed=120,
             tried=tuple(
-                Tried(size=size, device_bytes=size * 90 * MIB, verdict=verdict)
+                Tried(size=size, device_bytes=size * 90 * MIB, verdict=verdict, fits=size < 139)
                 for size, verdict in (
                     (120, Verdict.FITS),
-                    (138, Verdict.FRAGMENTED),
+                    (130, Verdict.FRAGMENTED),
+                    (138, Verdict.TOO_CLOSE),
                     (139, Verdict.DOES_NOT_FIT),
                 )
             ),
@@ -127,7 +131,7 @@ def generation() -> FitReport:
             bytes_per_token=128 * 1024,
             prefill_peak_bytes=30 * GIB,
             decode_peak_bytes=24 * GIB,
-            largest_context=Largest(runs=27648, full_speed=27648, unit=128),
+            largest_context=Largest(runs=27648, safe=27648, full_speed=27648, unit=128),
         ),
         local=(
             LocalFree(
@@ -135,6 +139,19 @@ def generation() -> FitReport:
                 fits_now=False,
             ),
         ),
+    )  # fmt: skip
+
+
+def close() -> FitReport:
+    """Return a step of training that is too close to call beside a desktop."""
+    tight = device("RTX 3060 12GB", 11.76, 10.4, Verdict.TOO_CLOSE, other_programs_bytes=1288490188)
+    return report(
+        scenario=Scenario(
+            mode="training", optimizer="adamw", device=tight.device,
+            other_programs_bytes=tight.other_programs_bytes,
+        ),
+        devices=(tight,),
+        assumptions=("a desktop and other programs use 1.20 GiB of the GPU",),
     )  # fmt: skip
 
 

@@ -7,9 +7,11 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from benchmarks.memory_sets import intervals
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.run import SETS, Result, results, sample
 from benchmarks.summary import Line
+from torchgauge.facts.fit import Verdict
 
 FILES = {
     "xmem": "gpu_memory_xmem.csv",
@@ -51,12 +53,14 @@ def sections(
         "number for each GPU, given below."
     )
     yield ""
+    found: list[Result] = []
     for name, cases in SETS.items():
         yield from (f"### {TITLES[name]}", "")
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
-        yield from _section(name, list(cases(data)), limit, cache, summed)
+        yield from _section(name, list(cases(data)), limit, cache, found, summed)
+    yield from intervals.section(intervals.scores(found))
 
 
 def _section(
@@ -64,11 +68,13 @@ def _section(
     everything: Sequence[MemoryCase | NotPredicted],
     limit: int | None,
     cache: Path | None,
+    of_all: list[Result],
     summed: list[Line],
 ) -> Iterator[str]:
     wanted = [case for case in everything if isinstance(case, MemoryCase)]
     chosen = sample(wanted, limit)
     found = results(chosen, cache, quiet=True)
+    of_all += found
     counted = [result for result in found if not result.case.out_of_memory]
     if len(chosen) < len(wanted):
         yield f"A sample of {len(chosen)} of {len(wanted)} figures, evenly spread over the file."
@@ -142,6 +148,12 @@ def _verdicts(found: Sequence[Result]) -> Iterator[str]:
         if result.fits is not None and result.case.measured is not Measured.ACTIVE
     ]
     if judged:
-        wrong = [result for result in judged if result.fits is result.case.out_of_memory]
+        close = [result for result in judged if result.verdict is Verdict.TOO_CLOSE]
+        sure = [result for result in judged if result.verdict is not Verdict.TOO_CLOSE]
+        wrong = [result for result in sure if result.fits is result.case.out_of_memory]
         names = "".join(f"; {result.case.id}" for result in wrong)
-        yield from (f"Wrong verdicts (fits or not): {len(wrong)} of {len(judged)}{names}.", "")
+        yield (
+            f"Wrong verdicts (fits or not): {len(wrong)} of {len(sure)}{names}. "
+            f"Too close to call: {len(close)}."
+        )
+        yield ""

@@ -18,9 +18,11 @@ from benchmarks.memory_sets import peft, published, schedtune, timm_a100, xmem
 from benchmarks.memory_sets.cases import DATA, MIB, Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.gpus import gpu_of, platform_of
 from benchmarks.memory_sets.tracing import trace_of
+from torchgauge.estimate.memory.intervals import exact_bytes, kind_of
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.trace import Trace
 
 SETS: dict[str, Callable[[Path], Iterator[MemoryCase | NotPredicted]]] = {
@@ -40,6 +42,11 @@ class Result:
     predicted_bytes: int
     fits: bool | None = None
     """Whether it was predicted to run; ``None`` where the GPU's memory is not known."""
+    verdict: Verdict | None = None
+    kind: str = ""
+    """Of the step: what its interval depends on."""
+    exact_bytes: int = 0
+    """What no kernel decides about."""
 
     def error(self, constant: float = 0.0) -> float:
         """Return predicted ÷ measured − 1, with a constant added to the prediction."""
@@ -52,7 +59,8 @@ _PREFETCHED = 1.25
 
 def predict(case: MemoryCase, trace: Trace) -> Result:
     """Return the bytes that this case's figure should show, and whether it runs."""
-    tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(platform_of(case))))
+    platform = platform_of(case)
+    tensors = estimate_memory(trace, live_bytes(trace, workspaces_for(platform)))
     memory = estimate_on_gpu(trace, gpu_of(case), tensors)
     assert memory.peak_reserved_bytes is not None and memory.device_bytes is not None
     predicted = {
@@ -60,7 +68,14 @@ def predict(case: MemoryCase, trace: Trace) -> Result:
         Measured.DEVICE: memory.device_bytes,
     }.get(case.measured, memory.peak_reserved_bytes)
     waiting = int(_PREFETCHED * case.prefetched_inputs * case.input_bytes)
-    return Result(case=case, predicted_bytes=predicted + waiting, fits=memory.fits)
+    return Result(
+        case=case,
+        predicted_bytes=predicted + waiting,
+        fits=memory.fits,
+        verdict=memory.verdict,
+        kind=kind_of(trace, platform, memory.peak_reserved_bytes),
+        exact_bytes=exact_bytes(trace),
+    )
 
 
 def sample(cases: Sequence[MemoryCase], limit: int | None) -> list[MemoryCase]:

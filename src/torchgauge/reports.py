@@ -9,8 +9,9 @@ from torchgauge.devices.family import FAMILIES, capabilities_of
 from torchgauge.devices.tables import coefficients
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.compute.modules import estimate_compute, module_reports, never_used, totals
+from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import live_bytes
-from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu, intervals_on_gpu
+from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
@@ -55,7 +56,6 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
     memory = estimate_memory(trace, live) if trace.calls else None
     if memory is not None and target.gpu is not None and trace.failure is None:
         memory = estimate_on_gpu(trace, target.gpu, memory)
-        memory = replace(memory, intervals=intervals_on_gpu(trace, target.gpu, memory))
     table = ModuleTable(module_reports(trace, compute, live))
     time = _predicted(trace, target)
     if time is not None:
@@ -77,6 +77,7 @@ def report_of(trace: Trace, target: Target = CPU) -> Report:
         assumptions=(
             *trace.assumptions,
             *target.assumptions,
+            *_memory_assumptions(trace, target, memory),
             *_time_assumptions(trace, time, target),
         ),
         warnings=(*trace.warnings, *target.warnings_of(trace)),
@@ -120,6 +121,14 @@ def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> 
             "torchgauge measure --calibrate first, or let measure() record one",
         )
     return predicted_timeline(trace, prediction, memory)
+
+
+def _memory_assumptions(
+    trace: Trace, target: Target, memory: MemoryEstimate | None
+) -> tuple[str, ...]:
+    if memory is None or memory.peak_reserved_bytes is None:
+        return ()
+    return (spread_of(trace, target.platform, memory.peak_reserved_bytes).assumption,)
 
 
 def _time_assumptions(trace: Trace, time: ReportedTime | None, target: Target) -> tuple[str, ...]:

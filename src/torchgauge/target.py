@@ -23,6 +23,7 @@ from torchgauge.facts.precision import dtypes_of, short_dtype
 from torchgauge.facts.scenario import Precision, Scenario
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.local_gpus import local_gpus
+from torchgauge.units import format_bytes
 
 _UNKNOWN_RELEASE = "2.6"
 
@@ -149,8 +150,9 @@ def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
             usable_bytes=device.usable_memory_bytes,
             context_bytes=context.nbytes,
             context_interval=(context.low_bytes, context.high_bytes),
+            other_programs_bytes=scenario.other_programs_bytes,
         ),
-        assumptions=_assumptions(device, release, context.measured),
+        assumptions=_assumptions(device, release, context.measured, scenario),
         warnings=_lacking(device, Precision(scenario.precision)),
     )
 
@@ -160,6 +162,7 @@ _CUDA_ONLY = (
     ("torch_release", None),
     ("cudnn_benchmark", False),
     ("compiled", False),
+    ("other_programs_bytes", 0),
 )
 """Fields of a scenario that say nothing on the CPU, with the value that says nothing."""
 
@@ -179,12 +182,19 @@ def check_cpu_options(scenario: Scenario) -> None:
             )
 
 
-def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:
+def _assumptions(
+    device: Device, release: str, is_measured: bool, scenario: Scenario
+) -> tuple[str, ...]:
     known = "" if device.usable_is_measured else ", usable memory as of similar GPUs"
     context = "as published for it" if is_measured else "estimated from other GPUs"
+    others = "nothing else uses memory of the GPU: no desktop, no other program"
+    if scenario.other_programs_bytes:
+        size = format_bytes(scenario.other_programs_bytes)
+        others = f"a desktop and other programs use {size} of the GPU"
     return (
         f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
         f"{context}",
+        others,
     )
 
 

@@ -20,6 +20,7 @@ from torchgauge.trace import local_gpus as reader
 REPORTS = {
     "training": fit_builder.report,
     "generation": fit_builder.generation,
+    "close": fit_builder.close,
     "many": fit_builder.many,
 }
 SOURCE = """
@@ -88,9 +89,9 @@ def test_json(golden, name):
 def test_csv_holds_plain_numbers():
     report = fit_builder.report()
     rows = list(csv.DictReader(io.StringIO(shown(report, "csv"))))
-    assert [row["row"] for row in rows] == ["device"] + 3 * ["batch"] + 4 * ["alternative"]
+    assert [row["row"] for row in rows] == ["device"] + 4 * ["batch"] + 4 * ["alternative"]
     assert int(rows[0]["device_bytes"]) == report.devices[0].device_bytes
-    assert int(rows[4]["difference_bytes"]) == report.alternatives[0].saved_bytes
+    assert int(rows[5]["difference_bytes"]) == report.alternatives[0].saved_bytes
 
 
 def test_an_answer_is_rendered_without_torch():
@@ -116,7 +117,8 @@ def test_a_step_that_fits(capsys):
     printed = capsys.readouterr().out
     assert status == 0
     assert printed.startswith("Net · x [64, 2048] float32 · training · adamw · RTX 3060 12GB\n")
-    assert "Fits           yes: " in printed and "RTX 3060 12GB has 11." in printed
+    assert "Fits           yes: " in printed
+    assert " GiB); RTX 3060 12GB has 11." in " ".join(printed.replace("MiB", "GiB").split())
     assert "Largest batch" in printed
     assert "What saves memory" in printed
     assert "built" not in printed  # what the model prints goes to stderr
@@ -128,7 +130,7 @@ def test_a_step_that_does_not_fit_exits_with_1(capsys):
         "training", "--optimizer", "adamw", "--device", "T4", "--no-search", "--no-alternatives",
     )  # fmt: skip
     assert status == 1
-    assert "needed; T4 has 14.75 GiB (" in capsys.readouterr().out
+    assert "); T4 has 14.75 GiB (" in " ".join(capsys.readouterr().out.split())
 
 
 def test_every_device(capsys):
@@ -261,6 +263,26 @@ def test_strict_has_another_status_than_what_does_not_fit(capsys, tmp_path):
         fit("net.py:Chooses(width=40000)", "--input-size", "16", *large) == 4
     )  # a verdict that hangs on a guess
     assert capsys.readouterr().out.count("no: ") == 2
+
+
+@pytest.mark.parametrize(("is_strict", "status"), [(False, 0), (True, 4)])
+def test_what_is_too_close_to_call_exits_as_predicted_and_is_in_doubt(capsys, is_strict, status):
+    """The other programs leave the device just what the step is predicted to take."""
+    import torchgauge as tg
+
+    sys.path.insert(0, ".")
+    from net import Net
+
+    report: FitReport = tg.fits(Net(), (256,), device="T4", search=False, alternatives=False)
+    device = report.devices[0]
+    others = ("--other-programs", str(device.headroom_bytes))
+    options = STRICT if is_strict else [option for option in STRICT if option != "--strict"]
+    assert fit("net.py:Net", "--input-size", "256", *others, *options) == status
+    captured = capsys.readouterr()
+    assert "too close to call: " in captured.out and "of it for other programs" in captured.out
+    assert ("\n  too close to call on T4: " in captured.err) is is_strict
+    beyond = ("--other-programs", str(device.headroom_bytes + 1))
+    assert fit("net.py:Net", "--input-size", "256", *beyond, *options) == (4 if is_strict else 1)
 
 
 DOUBTFUL = """

@@ -177,7 +177,7 @@ def test_every_scenario_option_arrives():
             *("--optimizer-option", "lr=0.1", "--optimizer-option", "weight_decay=0"),
             *("--optimizer-implementation", "fused", "--zero-grad", "before-backward"),
             *("--clip-gradients", "--ema", "--channels-last", "--cudnn-benchmark", "--first-step"),
-            *("--offload-activations", "--compiled"),
+            *("--offload-activations", "--compiled", "--other-programs", "1.5GiB"),
             *("--allocator", "expandable_segments:True", "--torch-release", "2.6"),
             *("--attn-implementation", "eager"),
         )
@@ -203,7 +203,22 @@ def test_every_scenario_option_arrives():
         "allocator": "expandable_segments:True",
         "torch_release": "2.6",
         "attn_implementation": "eager",
+        "grad_enabled": False,
+        "other_programs_bytes": 3 << 29,
     }
+
+
+def test_an_inference_with_gradients_is_asked_for():
+    assert scenario_options.scenario_from(parsed("--grad-enabled")).grad_enabled
+    with pytest.raises(ScenarioError, match="grad_enabled=True has no meaning in training"):
+        scenario_options.scenario_from(parsed("--grad-enabled", "--mode", "training"))
+
+
+@pytest.mark.parametrize("size", ["-1GiB", "much", ""])
+def test_a_size_of_other_programs_is_a_number_of_bytes(capsys, size):
+    with pytest.raises(SystemExit):
+        parsed(f"--other-programs={size}")
+    assert "not a number of bytes" in capsys.readouterr().err
 
 
 def test_a_kind_of_checkpointing_is_checkpointing():

@@ -18,7 +18,7 @@ import torchgauge as tg
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.wire import to_dict, to_json, wire_type
-from torchgauge.facts.fit import BatchCurve, FitReport
+from torchgauge.facts.fit import BatchCurve, FitReport, Verdict
 from torchgauge.facts.io import load_answer
 from torchgauge.facts.memory import GPU_FIELDS, MemoryEstimate
 from torchgauge.facts.report import (
@@ -98,9 +98,12 @@ def test_what_later_versions_add_is_left_out_not_null():
         assert name not in text
 
 
+JUDGED = {"fits": False, "verdict": Verdict.TOO_CLOSE}
+
+
 def test_every_field_of_the_types_is_written():
     report = build.shared_weights()
-    on_a_gpu = dict.fromkeys(GPU_FIELDS, 1) | {"fits": False}
+    on_a_gpu = dict.fromkeys(GPU_FIELDS, 1) | JUDGED
     data = to_dict(replace(report, memory=replace(report.memory, **on_a_gpu)))
     module = data["modules"][2]
     written = {
@@ -123,7 +126,10 @@ def test_every_field_of_the_types_is_written():
 def test_memory_of_a_gpu_comes_back_and_is_left_out_elsewhere():
     report = build.shared_weights()
     assert not set(GPU_FIELDS) & set(to_dict(report)["memory"])
-    on_a_gpu = {name: index for index, name in enumerate(GPU_FIELDS)} | {"fits": False}
+    on_a_gpu = {name: index for index, name in enumerate(GPU_FIELDS)} | {
+        "fits": False,
+        "verdict": Verdict.TOO_CLOSE,
+    }
     there = replace(report, memory=replace(report.memory, **on_a_gpu))
     assert report_from_dict(to_dict(there)) == there
 
@@ -332,7 +338,7 @@ LATER = {
     "compiled",
     "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
     "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step", "allocator",
-    "torch_release", "attn_implementation",
+    "torch_release", "attn_implementation", "grad_enabled", "other_programs_bytes",
 }  # fmt: skip
 """Fields of a scenario that reports of version 0.1 do not have."""
 OPTIONAL = {

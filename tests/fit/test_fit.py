@@ -73,12 +73,13 @@ def test_the_breakdown_sums_to_what_the_device_shows():
 def test_between_what_fits_and_what_does_not_the_allocator_gives_memory_back():
     # Batches from where it fits to where it does not; in between only under the smallest cap.
     search = fits(size=(8, 256), alternatives=False).largest_batch
-    assert {item.verdict for item in search.tried} >= {Verdict.FITS, Verdict.DOES_NOT_FIT}
+    assert {item.fits for item in search.tried} == {True, False}
     for item in search.tried:
         memory = tg.analyze(
             Blocks(), (item.size, 256), scenario=replace(TRAINING, device=GPU)
         ).memory
-        assert memory.fits is item.verdict.runs
+        assert memory.fits is item.fits
+        assert memory.verdict is item.verdict
         if item.verdict is Verdict.FITS:
             assert memory.device_bytes == item.device_bytes <= memory.capacity_bytes
         elif item.verdict is Verdict.FRAGMENTED:
@@ -101,10 +102,14 @@ def test_the_model_is_left_as_it_was():
 def test_the_largest_batch_is_traced_and_so_is_the_next():
     found = fits(Blocks(width=1024), (8, 128, 1024), alternatives=False).largest_batch
     tried = {item.size: item.verdict for item in found.tried}
+    runs = {item.size: item.fits for item in found.tried}
     assert found.is_bound
-    assert tried[found.runs].runs
+    assert runs[found.runs]
     assert found.unit == 1
-    assert not tried[found.runs + 1].runs
+    assert not runs[found.runs + 1]
+    assert found.full_speed <= found.safe < found.runs
+    assert tried[found.safe].runs
+    assert tried[found.safe + 1] is tried[found.runs] is Verdict.TOO_CLOSE
     assert found.full_speed % 8 == 0
     assert tried[found.full_speed] is Verdict.FITS
     assert tried.get(found.full_speed + 8) is not Verdict.FITS
@@ -121,19 +126,26 @@ def test_nothing_is_looked_for_without_a_batch():
     assert report.largest_batch is None
 
 
-def linear(per_size: int, fixed: int, capacity: int, step: int = 1):
-    """A size takes ``fixed + per_size × size``, rounded up as the allocator does."""
+def linear(per_size: int, fixed: int, capacity: int, step: int = 1, more: float = 0.0):
+    """A size takes ``fixed + per_size × size``, rounded up as the allocator does.
+
+    It may take that much ``more``: a share.
+    """
 
     def sample(size: int) -> Sample:
         allocated = fixed + per_size * size
         reserved = -(-allocated // step) * step
-        fits_at_all = allocated <= capacity
+        most = round(allocated * (1 + more))
         verdict = Verdict.FITS if reserved <= capacity else Verdict.FRAGMENTED
+        if most > capacity:
+            verdict = Verdict.TOO_CLOSE if allocated <= 2 * capacity else Verdict.DOES_NOT_FIT
         return Sample(
             allocated_bytes=allocated,
+            most_allocated_bytes=most,
             reserved_bytes=reserved,
             device_bytes=reserved,
-            verdict=verdict if fits_at_all else Verdict.DOES_NOT_FIT,
+            fits=allocated <= capacity,
+            verdict=verdict,
         )
 
     return sample
@@ -146,15 +158,20 @@ def linear(per_size: int, fixed: int, capacity: int, step: int = 1):
     start=st.integers(1, 1000),
     step=st.integers(1, 5000),
     guess=st.none() | st.integers(1, 10**6),
+    more=st.sampled_from([0.0, 0.01, 0.3]),
 )
-def test_the_search_finds_the_largest_size(per_size, fixed, capacity, start, step, guess):
-    sample = linear(per_size, fixed, capacity, step)
+def test_the_search_finds_the_largest_size(per_size, fixed, capacity, start, step, guess, more):
+    sample = linear(per_size, fixed, capacity, step, more)
     search = SizeSearch(sample=sample, capacity_bytes=capacity, samples={start: sample(start)})
     found = search.run(guess)
     expected = max((capacity - fixed) // per_size, 0)
     assert found.is_bound
     assert expected - found.unit < (found.runs or 0) <= expected
     assert found.unit <= max(expected / 512, 1)
+    assert (found.safe or 0) <= (found.runs or 0)
+    if found.safe is not None:
+        assert sample(found.safe).verdict.runs
+        assert not sample(found.safe + found.unit).verdict.runs
     if found.full_speed is not None:
         assert sample(found.full_speed).verdict is Verdict.FITS
         assert sample(found.full_speed + max(found.unit, 8)).verdict is not Verdict.FITS
@@ -311,6 +328,38 @@ def test_alternatives_are_combined_where_none_is_enough():
     smallest = min(single, key=lambda item: item.device_bytes)
     assert combined[0].device_bytes < smallest.device_bytes
     assert combined[0].verdict is Verdict.FITS
+
+
+def test_no_grad_is_what_an_evaluation_loop_with_gradients_may_save():
+    scenario = tg.Scenario(grad_enabled=True)
+    with_graph = fits(size=(4096, 256), scenario=scenario, search=False)
+    saved = next(item for item in with_graph.alternatives if item.name == "no_grad")
+    assert saved.changes == ("torch.no_grad() around the forward",)
+    without = verdict_only(size=(4096, 256), scenario=tg.Scenario()).devices[0]
+    assert saved.device_bytes == without.device_bytes
+    assert saved.saved_bytes == with_graph.devices[0].device_bytes - without.device_bytes > 0
+    assert "no_grad" not in names(fits(size=(4096, 256), scenario=tg.Scenario(), search=False))
+
+
+def test_what_is_too_close_to_call_comes_with_what_is_safe():
+    """Other programs leave just what the step is predicted to take."""
+    size, scenario = (1 << 17, 256), tg.Scenario(mode="training", optimizer="adamw")
+    room = verdict_only(size=size, scenario=scenario).devices[0].headroom_bytes
+    close = fits(size=size, scenario=replace(scenario, other_programs_bytes=room))
+    device = close.devices[0]
+    assert close.verdict is Verdict.TOO_CLOSE and close.fits and device.headroom_bytes == 0
+    assert device.device_interval[0] < device.device_bytes < device.device_interval[1]
+    assert close.largest_batch.safe < size[0] <= close.largest_batch.runs
+    safe = fits(
+        size=(close.largest_batch.safe, 256), search=False, alternatives=False,
+        scenario=close.scenario,
+    )  # fmt: skip
+    assert safe.verdict.runs
+    assert any(item.verdict is Verdict.FITS for item in close.alternatives)
+    over = device.usable_bytes - device.context_bytes - device.minimum_bytes + (2 << 20)
+    beyond = verdict_only(size=size, scenario=replace(scenario, other_programs_bytes=over))
+    assert beyond.verdict is Verdict.TOO_CLOSE and not beyond.fits
+    assert any("a desktop and other programs use" in text for text in beyond.assumptions)
 
 
 def test_lora_freezes_all_but_the_adapters():

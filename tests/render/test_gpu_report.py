@@ -11,6 +11,7 @@ from torch import nn
 import report_builder as build
 import torchgauge as tg
 from torchgauge.facts.codec.wire import to_json
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.memory import AliveTensor
 from torchgauge.facts.query import own_costs
 from torchgauge.facts.report import report_from_json
@@ -70,13 +71,13 @@ def test_every_format_has_the_memory_of_a_gpu(extension):
     for part in (
         "RTX 3060 12GB",
         "channels last",
-        "yes: 6.20 GiB needed; RTX 3060 12GB has 12.00 GiB",
+        "yes: 6.20 GiB needed (6.00–7.00 GiB); RTX 3060 12GB has 12.00 GiB",
         "6.00 GiB reserved",
-        "6.20 GiB with the CUDA context (between 6.00 GiB and 7.00 GiB)",
+        "6.20 GiB with the CUDA context, 6.00–7.00 GiB in four of five cases",
         "5.20 GiB with the CUDA context, where cached memory is given back",
         "at net.py:12",
     ):
-        assert part in text
+        assert part in text.replace("--", "–")
 
 
 def test_the_first_step_and_offloading_are_said():
@@ -89,7 +90,10 @@ def test_the_first_step_and_offloading_are_said():
 
 def test_what_does_not_fit_is_said():
     report = on_a_gpu(build.transformer(training=True), fits=False)
-    assert "no: 6.20 GiB needed; RTX 3060 12GB has 12.00 GiB" in shown(report, "text", width=200)
+    said = "6.20 GiB needed (6.00–7.00 GiB); RTX 3060 12GB has 12.00 GiB"
+    assert f"no: {said}" in shown(report, "text", width=200)
+    close = replace(report, memory=replace(report.memory, verdict=Verdict.TOO_CLOSE))
+    assert f"too close to call: {said}" in shown(close, "text", width=200)
 
 
 def test_what_is_alive_at_the_peak_comes_back_from_json():
@@ -156,7 +160,7 @@ def test_roles_at_the_peak_sum_to_what_is_allocated():
     assert memory.device_bytes < memory.capacity_bytes and memory.fits
 
 
-def test_intervals_hold_the_figures_and_are_wider_with_convolutions():
+def test_intervals_hold_the_figures():
     def report(model, size):
         return tg.analyze(model, size, scenario=TRAINING).memory
 
@@ -167,6 +171,6 @@ def test_intervals_hold_the_figures_and_are_wider_with_convolutions():
     low, high = memory.intervals["peak_allocated_bytes"]
     assert low < memory.peak_allocated_bytes < high
     plain = report(nn.Linear(64, 64), (32, 64))
-    low, high = plain.intervals["peak_reserved_bytes"]
-    assert low == high == plain.peak_reserved_bytes
     assert plain.intervals["device_bytes"][0] < plain.device_bytes
+    low, high = plain.intervals["peak_reserved_bytes"]
+    assert low <= plain.peak_reserved_bytes <= high

@@ -11,6 +11,7 @@ from typing import Any
 from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
 from torchgauge.request import Inputs
+from torchgauge.units import parse_bytes
 
 Size = tuple[int, ...]
 
@@ -160,6 +161,14 @@ def number_of(unit: str, *, may_be_zero: bool = True) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def memory_size(text: str) -> int:
+    """Read a number of bytes such as ``8GiB``."""
+    try:
+        return parse_bytes(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def input_size(text: str) -> tuple[str | None, Size]:

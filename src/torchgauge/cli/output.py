@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,17 +221,17 @@ def deliver(text: str, output: Path | None) -> None:
         ) from error
 
 
-def check_strict(report: Report | FitReport) -> None:
+def check_strict(report: Report | FitReport, doubts: Iterable[str] = ()) -> None:
     """Refuse a report that is incomplete, or of which a figure hangs on a guess.
 
-    Assumptions that only say how the figures are made pass.
+    Assumptions that only say how the figures are made pass. ``doubts`` are further lines.
 
     Raises:
         InDoubt: lists what is in doubt.
     """
     lines = [f"not counted: {gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
     lines += [f"guessed: {text}" for text in guesses(report.assumptions)]
-    lines += [f"warning: {text}" for text in report.warnings]
+    lines += [*(f"warning: {text}" for text in report.warnings), *doubts]
     if lines:
         listed = "".join(f"\n  {line}" for line in lines)
         raise InDoubt(f"--strict: the report is incomplete or holds guesses{listed}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from torchgauge.cli.options import one_of, positive_integer, setting
+from torchgauge.cli.options import memory_size, one_of, positive_integer, setting
 from torchgauge.errors import UsageError
 from torchgauge.facts.scenario import (
     LOSSES,
@@ -21,7 +21,7 @@ from torchgauge.facts.scenario import (
 
 _GPU_HELP = "cpu (default), a GPU that torchgauge devices lists, or cuda for the one here"
 _REAL_HELP = "cpu (default), or cuda for the GPU here"
-_PREDICTED_ONLY = ("compiled", "allocator", "torch_release", "first_step")
+_PREDICTED_ONLY = ("compiled", "allocator", "torch_release", "first_step", "other_programs")
 """Options that a real run refuses."""
 
 
@@ -57,6 +57,7 @@ def add_scenario_options(
         + ", ".join(name for name in Precision if name is not Precision.AS_BUILT),
     )
     _add_kernel_options(group)
+    _add_gpu_options(group)
     _add_training_options(parser.add_argument_group("training"))
     if is_real:
         _leave_out_of_help(parser)
@@ -79,6 +80,14 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "(default: as it is built)",
     )
     group.add_argument(
+        "--grad-enabled",
+        action="store_true",
+        help="inference without torch.no_grad(): the output keeps its graph until the next one",
+    )
+
+
+def _add_gpu_options(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--cudnn-benchmark",
         action="store_true",
         help="torch.backends.cudnn.benchmark: convolutions run the plan that was fastest",
@@ -87,6 +96,13 @@ def _add_kernel_options(group: argparse._ArgumentGroup) -> None:
         "--compiled",
         action="store_true",
         help="torch.compile: the predicted time is that of fused kernels (GPUs)",
+    )
+    group.add_argument(
+        "--other-programs",
+        type=memory_size,
+        default=0,
+        metavar="SIZE",
+        help="GPU memory that a desktop and other processes use, such as 1.2GiB (default: none)",
     )
     group.add_argument(
         "--allocator",
@@ -206,6 +222,8 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         cudnn_benchmark=arguments.cudnn_benchmark,
         first_step=arguments.first_step,
         compiled=arguments.compiled,
+        grad_enabled=arguments.grad_enabled,
+        other_programs_bytes=arguments.other_programs,
         allocator=arguments.allocator,
         torch_release=arguments.torch_release,
         attn_implementation=arguments.attn_implementation,

@@ -14,18 +14,20 @@ from torchgauge.facts.trace import NotCounted
 
 
 class Verdict(StrEnum):
-    """Whether a step runs in the memory of a device."""
+    """Whether a step runs in the memory of a device, over the interval of what it takes."""
 
     FITS = "fits"
     """The caching allocator has room for all that it would take without a limit."""
     FRAGMENTED = "fits-fragmented"
     """Only because the allocator gives cached memory back and asks again, which costs time."""
+    TOO_CLOSE = "too-close-to-call"
+    """It runs at one end of the interval of its memory and fails at the other."""
     DOES_NOT_FIT = "does-not-fit"
 
     @property
     def runs(self) -> bool:
-        """Return whether the step runs at all."""
-        return self is not Verdict.DOES_NOT_FIT
+        """Return whether the step runs over the whole interval of its memory."""
+        return self in (Verdict.FITS, Verdict.FRAGMENTED)
 
 
 class Part(StrEnum):
@@ -62,6 +64,12 @@ class DeviceFit:
     minimum_bytes: int | None = None
     """The smallest limit of the allocator under which the step runs; ``None``: not looked for."""
     warnings: tuple[str, ...] = ()
+    fits: bool
+    """Whether the step runs if it takes what is predicted."""
+    device_interval: tuple[int, int]
+    """Between which bytes ``device_bytes`` lies in four of five cases."""
+    other_programs_bytes: int = 0
+    """What the scenario leaves to a desktop and other processes."""
 
     json: ClassVar = Shape(more=("device_bytes", "headroom_bytes"))
 
@@ -73,7 +81,7 @@ class DeviceFit:
     @property
     def headroom_bytes(self) -> int:
         """Return what is left of the memory, negative where it is not enough."""
-        return self.usable_bytes - self.device_bytes
+        return self.usable_bytes - self.other_programs_bytes - self.device_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +103,8 @@ class Tried:
     size: int
     device_bytes: int
     verdict: Verdict
+    fits: bool
+    """Whether it runs if it takes what is predicted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +112,11 @@ class Largest:
     """The largest batch (or context) that runs; found by tracing, not by a formula."""
 
     runs: int | None
-    """``None`` when not even the smallest does."""
+    """By prediction; ``None`` when not even the smallest does."""
+    safe: int | None = None
+    """The largest that runs over the whole interval of its memory."""
     full_speed: int | None
-    """The largest multiple of 8 that runs without the allocator giving memory back."""
+    """The largest safe multiple of 8 that runs without the allocator giving memory back."""
     unit: int = 1
     """Only multiples of it were looked at: 1, or more where the answer is above a thousand."""
     tried: tuple[Tried, ...] = ()
@@ -210,13 +222,13 @@ class FitReport(Answer):
 
     @property
     def fits(self) -> bool:
-        """Return whether the step runs on every device that was asked about."""
-        return all(device.verdict.runs for device in self.devices)
+        """Return whether the predicted bytes run on every device that was asked about."""
+        return all(device.fits for device in self.devices)
 
     @property
     def fits_somewhere(self) -> bool:
         """Return whether the step runs on one of the devices."""
-        return any(device.verdict.runs for device in self.devices)
+        return any(device.fits for device in self.devices)
 
 
 KNEE_SHARE: Final = 0.9

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.trace import Phase, Role
 
 
@@ -55,7 +56,7 @@ class Peak:
 
 GPU_FIELDS = (
     "peak_reserved_bytes", "context_bytes", "device_bytes", "minimum_bytes", "capacity_bytes",
-    "fits",
+    "fits", "verdict",
 )  # fmt: skip
 """Fields of a ``MemoryEstimate`` that only a step on a GPU has."""
 
@@ -91,9 +92,11 @@ class MemoryEstimate:
     capacity_bytes: int | None = None
     """Memory of the device that the driver reports."""
     fits: bool | None = None
-    """Whether the step runs on the device; ``None`` where no device has been named."""
+    """Whether the predicted bytes run on the device; ``None`` where no device has been named."""
     intervals: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """By figure: the least and the most bytes, where the truth is not determined."""
+    """By figure: between which bytes four of five steps of its kind lie."""
+    verdict: Verdict | None = None
+    """Whether the step runs over the interval of its memory: it may be too close to call."""
 
     json: ClassVar = Shape(
         names=(

@@ -134,9 +134,10 @@ _TRAINING_ONLY: dict[str, object] = {
 
 _FLAGS = (
     "gradient_clipping", "offload_activations", "ema", "channels_last", "cudnn_benchmark",
-    "first_step", "compiled",
+    "first_step", "compiled", "grad_enabled",
 )  # fmt: skip
 """Fields that are true or false."""
+_COUNTS = (("accumulation", 1, "micro-batches"), ("other_programs_bytes", 0, "bytes"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,13 +191,19 @@ class Scenario:
     attn_implementation: str | None = None
     """Attention of a transformers model: ``"eager"``, ``"sdpa"`` or another that it has; ``None``
     for the one that it was built with."""
+    grad_enabled: bool = False
+    """An inference without ``torch.no_grad()``: the output keeps what a backward would need. In a
+    loop, the graph of one forward lives until the next output replaces it."""
+    other_programs_bytes: int = 0
+    """GPU memory that a desktop and other processes use; the step gets the rest."""
 
     json: ClassVar = Shape(
         sources={"optimizer_options": "options"},
         later=(
             "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
             "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step",
-            "compiled", "allocator", "torch_release", "attn_implementation",
+            "compiled", "allocator", "torch_release", "attn_implementation", "grad_enabled",
+            "other_programs_bytes",
         ),
         types={"optimizer_options": Any},
     )  # fmt: skip
@@ -226,6 +233,8 @@ class Scenario:
             allocator: str = ...,
             torch_release: str | None = ...,
             attn_implementation: str | None = ...,
+            grad_enabled: bool = ...,
+            other_programs_bytes: int = ...,
         ) -> None: ...
 
     def __post_init__(self) -> None:
@@ -275,12 +284,13 @@ class Scenario:
                     f"{name}={getattr(self, name)!r} has no meaning in inference",
                     hint="use mode='training' (--mode training), or leave it out",
                 )
-        if not hasattr(self.accumulation, "__index__") or self.accumulation < 1:
-            raise ScenarioError(
-                f"accumulation={self.accumulation} is not a number of micro-batches",
-                hint="use 1 or more",
-            )
-        object.__setattr__(self, "accumulation", int(self.accumulation))
+        for name, least, what in _COUNTS:
+            number = getattr(self, name)
+            if not hasattr(number, "__index__") or number < least:
+                raise ScenarioError(
+                    f"{name}={number} is not a number of {what}", hint=f"use {least} or more"
+                )
+            object.__setattr__(self, name, int(number))
 
     def _check_types(self) -> None:
         for name in _FLAGS:
@@ -288,6 +298,11 @@ class Scenario:
                 raise ScenarioError(
                     f"{name}={getattr(self, name)!r} is neither True nor False", hint="write one"
                 )
+        if self.grad_enabled and self.is_training:
+            raise ScenarioError(
+                "grad_enabled=True has no meaning in training",
+                hint="leave it out",
+            )
         if not isinstance(self.allocator, str):
             raise ScenarioError(
                 f"allocator={self.allocator!r} is not text",

@@ -25,7 +25,7 @@ class CandidateContext:
     variant: Variant
     device: Device
     largest_batch: int | None
-    """That runs, where it is known; 0 when not even one sample does."""
+    """That runs for sure, where it is known; 0 when not even one sample does."""
     dtypes: tuple[str, ...] = ()
     """Of the parameters, the one of most elements first."""
 
@@ -187,6 +187,12 @@ def _expandable(now: CandidateContext) -> Change | str:
     return _scenario(f"allocator: {option}", allocator=settings)
 
 
+def _no_grad(now: CandidateContext) -> Change | str:
+    if not now.scenario.grad_enabled:
+        return ""
+    return _scenario("torch.no_grad() around the forward", grad_enabled=False)
+
+
 def _smaller_batch(now: CandidateContext) -> Change | str:
     batch = now.variant.batch
     if batch is None:
@@ -223,6 +229,7 @@ CANDIDATES: tuple[Candidate, ...] = (
         training_only=False,
     ),
     Candidate(name="lora", axis="lora", make=_lora, keeps_training=False),
+    Candidate(name="no_grad", axis="grad", make=_no_grad, training_only=False),
     Candidate(name="expandable segments", axis="allocator", make=_expandable, training_only=False),
 )  # fmt: skip
 

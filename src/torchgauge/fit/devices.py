@@ -10,7 +10,7 @@ from typing import Any
 from torchgauge.analyze import virtual_device_of
 from torchgauge.devices import Device, all_devices, find_device
 from torchgauge.errors import ScenarioError, TorchGaugeError, UsageError
-from torchgauge.estimate.memory.device import loop_of, weigh
+from torchgauge.estimate.memory.device import Weight, weigh
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.trace import Trace
 from torchgauge.fit.variants import Variant, VariantTracer
@@ -65,6 +65,22 @@ class AttentionWatch:
         return replace(device, kernels=kernels)
 
 
+def device_fit(device: Device, weight: Weight, trace: Trace, target: Target) -> DeviceFit:
+    """Return what a step takes of a device as part of the answer."""
+    return DeviceFit(
+        device=device.name,
+        verdict=weight.verdict,
+        usable_bytes=device.usable_memory_bytes,
+        context_bytes=weight.context_bytes,
+        allocated_bytes=weight.allocated_bytes,
+        reserved_bytes=weight.reserved_bytes,
+        warnings=target.warnings_of(trace),
+        fits=weight.fits,
+        device_interval=weight.device_interval,
+        other_programs_bytes=trace.scenario.other_programs_bytes,
+    )
+
+
 @dataclass(slots=True, kw_only=True)
 class ManyDevices:
     """Estimate one variant on further devices, beside the one that it was traced for."""
@@ -93,16 +109,8 @@ class ManyDevices:
         target = target_of(scenario)
         assert target.gpu is not None and target.device is not None
         trace = self._trace_for(target.device, target, replace(self.variant, scenario=scenario))
-        weight = weigh(loop_of(trace, target.gpu, self.tracer.workload.steps), target.gpu)
-        return DeviceFit(
-            device=target.device.name,
-            verdict=weight.verdict,
-            usable_bytes=target.device.usable_memory_bytes,
-            context_bytes=weight.context_bytes,
-            allocated_bytes=weight.allocated_bytes,
-            reserved_bytes=weight.reserved_bytes,
-            warnings=target.warnings_of(trace),
-        )
+        weight = weigh(trace, target.gpu, self.tracer.workload.steps)
+        return device_fit(target.device, weight, trace, target)
 
     def _trace_for(self, device: Device, target: Target, variant: Variant) -> Trace:
         capability = device.compute_capability

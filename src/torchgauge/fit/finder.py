@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from torchgauge.analyze import as_module, described, model_error, virtual_device_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
-from torchgauge.estimate.memory.device import breakdown, judge, loop_of
+from torchgauge.estimate.memory.device import breakdown
 from torchgauge.estimate.memory.lifetimes import LiveBytes, live_bytes
 from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
@@ -19,7 +19,7 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NamedValue, Role, Trace
 from torchgauge.fit.alternatives import Finder
 from torchgauge.fit.candidates import CandidateContext
-from torchgauge.fit.devices import AttentionWatch, ManyDevices, named_devices
+from torchgauge.fit.devices import AttentionWatch, ManyDevices, device_fit, named_devices
 from torchgauge.fit.sizes import Sample, SizeSearch
 from torchgauge.fit.variants import Variant, VariantTracer, Weighed, Workload
 from torchgauge.fit.workloads import (
@@ -141,7 +141,7 @@ class _Answer:
         assert self._target.gpu is not None
         base = self._tracer.weighed(self._trace, self._target.gpu)
         self._tracer.remember(self._variant, base)
-        devices, left_out = self._devices()
+        devices, left_out = self._devices(base)
         largest = cache = None
         finder = Finder(tracer=self._tracer, now=self._candidate_context(None), base=base)
         if len(devices) == 1:
@@ -177,7 +177,7 @@ class _Answer:
             assumptions=(
                 *self._asked.assumptions,
                 *trace.assumptions,
-                *self._device_assumptions(),
+                *self._device_assumptions(base),
             ),
             warnings=(
                 *self._asked.warnings,
@@ -220,8 +220,14 @@ class _Answer:
 
     # ------------------------------------------------------------------ devices
 
-    def _devices(self) -> tuple[list[DeviceFit], list[str]]:
-        first = self._first_device()
+    def _devices(self, base: Weighed) -> tuple[list[DeviceFit], list[str]]:
+        device = self._target.device
+        assert device is not None
+        first = replace(
+            device_fit(device, base.weight, self._trace, self._target),
+            allocated_bytes=self._memory.peak_allocated_bytes,
+            minimum_bytes=self._memory.minimum_bytes,
+        )
         if len(self._names) == 1:
             return [first], []
         many = ManyDevices(
@@ -234,34 +240,19 @@ class _Answer:
         rows = [first, *many.run(self._names[1:])]
         return rows, many.left_out
 
-    def _first_device(self) -> DeviceFit:
-        target, memory = self._target, self._memory
-        assert target.gpu is not None and target.device is not None
-        reserved = memory.peak_reserved_bytes or 0
-        loop = loop_of(self._trace, target.gpu, self._tracer.workload.steps)
-        return DeviceFit(
-            device=target.device.name,
-            verdict=judge(loop, target.gpu, memory.peak_allocated_bytes, reserved),
-            usable_bytes=target.device.usable_memory_bytes,
-            context_bytes=target.gpu.context_bytes,
-            allocated_bytes=memory.peak_allocated_bytes,
-            reserved_bytes=reserved,
-            minimum_bytes=memory.minimum_bytes,
-            warnings=target.warnings_of(self._trace),
-        )
-
-    def _device_assumptions(self) -> tuple[str, ...]:
+    def _device_assumptions(self, base: Weighed) -> tuple[str, ...]:
         if len(self._names) == 1:
-            return self._target.assumptions
+            return (*self._target.assumptions, base.weight.spread.assumption)
         release = self._target.platform.torch_release
         return (
             f"kernels, allocator and CUDA context of each device under PyTorch {release}; "
             "name one device to see which figures are measured",
+            *self._target.assumptions[1:],
         )
 
     def _candidate_context(self, largest: Largest | None) -> CandidateContext:
         assert self._target.device is not None
-        known = None if largest is None else largest.runs or 0
+        known = None if largest is None else largest.safe or 0
         return CandidateContext(
             variant=self._variant,
             device=self._target.device,
@@ -336,8 +327,10 @@ def _sample(weighed: Weighed) -> Sample:
     weight = weighed.weight
     return Sample(
         allocated_bytes=weight.allocated_bytes,
+        most_allocated_bytes=weight.most_allocated_bytes,
         reserved_bytes=weight.reserved_bytes,
         device_bytes=weight.device_bytes,
+        fits=weight.fits,
         verdict=weight.verdict,
     )
 

@@ -34,8 +34,12 @@ class Sample:
     """What one size takes."""
 
     allocated_bytes: int
+    most_allocated_bytes: int
+    """At the upper end of the interval."""
     reserved_bytes: int
     device_bytes: int
+    fits: bool
+    """Whether the predicted bytes run."""
     verdict: Verdict
 
 
@@ -58,14 +62,16 @@ class SizeSearch:
     failure: str = field(default="", init=False)
 
     def run(self, first_guess: int | None = None) -> Largest:
-        """Find the largest size that runs, and the largest that runs at full speed."""
-        runs, is_bound = self._boundary(self.unit, _runs, _allocated, first_guess)
-        fast: int | None = None
+        """Find the largest size that runs, the largest safe one, and the one at full speed."""
+        runs, is_bound = self._boundary(self.unit, _fits, _allocated, first_guess)
+        safe, fast = None, None
+        if runs is not None:
+            safe, _ = self._boundary(self.unit, _is_safe, _most_allocated, None)
         fast_unit = max(self.unit, FAST)
-        if runs is not None and runs >= fast_unit:
-            fast, _ = self._boundary(fast_unit, _fits, _reserved, None)
+        if safe is not None and safe >= fast_unit:
+            fast, _ = self._boundary(fast_unit, _is_fast, _reserved, None)
         tried = tuple(
-            Tried(size=size, device_bytes=s.device_bytes, verdict=s.verdict)
+            Tried(size=size, device_bytes=s.device_bytes, verdict=s.verdict, fits=s.fits)
             for size, s in sorted(self.samples.items())
         )
         grain = _grain(runs or 0, self.unit)
@@ -73,7 +79,8 @@ class SizeSearch:
         if runs is not None and not is_bound and runs + grain > self.limit:
             note = note or f"sizes above {self.limit:,} were not tried"
         return Largest(
-            runs=max(runs or 0, fast or 0) or None,
+            runs=max(runs or 0, safe or 0, fast or 0) or None,
+            safe=max(safe or 0, fast or 0) or None,
             full_speed=fast,
             unit=grain,
             tried=tried,
@@ -192,16 +199,24 @@ def _between(guess: int, unit: int, low: int, high: int | None, limit: int) -> i
     return max(size, low + unit)
 
 
-def _runs(sample: Sample) -> bool:
+def _fits(sample: Sample) -> bool:
+    return sample.fits
+
+
+def _is_safe(sample: Sample) -> bool:
     return sample.verdict.runs
 
 
-def _fits(sample: Sample) -> bool:
+def _is_fast(sample: Sample) -> bool:
     return sample.verdict is Verdict.FITS
 
 
 def _allocated(sample: Sample) -> int:
     return sample.allocated_bytes
+
+
+def _most_allocated(sample: Sample) -> int:
+    return sample.most_allocated_bytes
 
 
 def _reserved(sample: Sample) -> int:

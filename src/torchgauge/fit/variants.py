@@ -12,7 +12,7 @@ from torch import nn
 
 from torchgauge.analyze import virtual_device_of
 from torchgauge.estimate.compute.modules import estimate_compute
-from torchgauge.estimate.memory.device import Gpu, Weight, loop_of, weigh
+from torchgauge.estimate.memory.device import Gpu, Weight, weigh
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted, Trace
 from torchgauge.target import target_of
@@ -99,11 +99,10 @@ class VariantTracer:
 
     def weighed(self, trace: Trace, gpu: Gpu) -> Weighed:
         """Return what a traced variant takes on a GPU."""
-        loop = loop_of(trace, gpu, self.workload.steps)
         compute = estimate_compute(trace)
         flops = compute.totals
         return Weighed(
-            weight=weigh(loop, gpu),
+            weight=weigh(trace, gpu, self.workload.steps),
             total_flops=flops["forward"] + flops["backward"] + flops["optimizer"],
             not_counted=compute.not_counted,
             warnings=trace.warnings,

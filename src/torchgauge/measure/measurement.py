@@ -291,6 +291,7 @@ _SIMULATED_ONLY = {
         "time torch.compile(model) with a timer of your own; "
         "summary --compiled predicts it for a GPU",
     ),
+    "other_programs_bytes": (0, "a real run finds what is free on the GPU"),
     "first_step": (False, "the steps before are the warm-up; analyze() knows the first step"),
 }
 """Fields of a scenario that a real run cannot follow: what says nothing, and what to do."""

@@ -118,6 +118,8 @@ def test_scenarios_that_contradict_themselves() -> None:
         ({"mode": "training", "optimizer": "adamm"}, "unknown optimizer 'adamm'"),
         ({"mode": "training", "loss": "hinge"}, "unknown loss 'hinge'"),
         ({"mode": "training", "accumulation": 0}, "not a number of micro-batches"),
+        ({"other_programs_bytes": -1}, "not a number of bytes"),
+        ({"other_programs_bytes": 1.5}, "not a number of bytes"),
         ({"checkpointing": True}, "has no meaning in inference"),
         ({"accumulation": 2}, "has no meaning in inference"),
     ):
@@ -131,6 +133,7 @@ def test_scenarios_that_contradict_themselves() -> None:
         ("allocator", "expandable_segments:True"),
         ("torch_release", "2.6"),
         ("cudnn_benchmark", True),
+        ("other_programs_bytes", 1 << 30),
     ],
 )
 def test_what_only_cuda_has_is_refused_on_the_cpu(field: str, value: Any) -> None:

@@ -53,11 +53,16 @@ def run(arguments: argparse.Namespace) -> int:
     target.deliver(lambda: devices_page(shown), shown.to_json)
     if not arguments.quiet:
         print(f"note: add your own devices in {USER_FILE}", file=sys.stderr)
+    if arguments.strict:
+        _check_strict(devices)
+    return 0
+
+
+def _check_strict(devices: tuple[Device, ...]) -> None:
     doubtful = [device for device in devices if device.derived]
-    if arguments.strict and doubtful:
+    if doubtful:
         listed = "".join(f"\n  {item.name}: {', '.join(item.derived)}" for item in doubtful)
         raise InDoubt(f"--strict: figures that a rule gives and no source states{listed}")
-    return 0
 
 
 def _measure(arguments: argparse.Namespace, target: output.Output) -> int:

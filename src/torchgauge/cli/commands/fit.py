@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.models.requests import build_for, check_runs, with_build
 from torchgauge.request import Inputs, Request
+from torchgauge.units import format_bytes
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import BatchCurve, FitReport
@@ -69,10 +71,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print whether it fits; the exit status is 1 where it does not.
+    """Print whether it fits; the exit status is 1 where the predicted bytes do not.
 
     With ``--device all`` it is 1 where it fits on none. With ``--strict`` doubt goes first: a
-    verdict that hangs on a guess is none.
+    verdict that hangs on a guess, or is too close to call, is none.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request or the model.
@@ -100,10 +102,25 @@ def run(arguments: argparse.Namespace) -> int:
     from torchgauge.render.pages.fit import fit_page
 
     target.deliver(lambda: fit_page(report), report.to_json)
+    of_all = _ALL in names
     if arguments.strict:
-        output.check_strict(report)
-    enough = report.fits_somewhere if _ALL in names else report.fits
-    return 0 if enough else 1
+        output.check_strict(report, _doubts(report, of_all=of_all))
+    return 0 if (report.fits_somewhere if of_all else report.fits) else 1
+
+
+def _doubts(report: FitReport, *, of_all: bool) -> Iterator[str]:
+    """Yield the devices whose verdict is too close to call, where the exit status hangs on it."""
+    from torchgauge.facts.fit import Verdict
+
+    if of_all and any(device.verdict.runs for device in report.devices):
+        return
+    for device in report.devices:
+        if device.verdict is Verdict.TOO_CLOSE:
+            yield (
+                f"too close to call on {device.device}: {format_bytes(device.device_bytes)} "
+                f"needed, {format_bytes(device.device_interval[0])} to "
+                f"{format_bytes(device.device_interval[1])} in four of five cases"
+            )
 
 
 def _fits(arguments: argparse.Namespace, asked: Request, names: list[str]) -> FitReport:

@@ -21,7 +21,7 @@ from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.requests import build_for, check_runs, with_build
 from torchgauge.request import Request
-from torchgauge.units import format_bytes, format_milliseconds, format_number_of, parse_bytes
+from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 
 if TYPE_CHECKING:
     import torch
@@ -89,7 +89,7 @@ def _add_budget_options(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--budget-memory",
-        type=memory_size,
+        type=options.memory_size,
         metavar="SIZE",
         help="such as 8GiB: exit 1 and write nothing when --budget-batch needs more",
     )
@@ -153,14 +153,6 @@ def dynamic_dimension(text: str) -> tuple[str, int, str]:
     if not colon or not tensor or not dim.isdecimal() or (separator and not name.isidentifier()):
         raise argparse.ArgumentTypeError(f"{text!r} is not INPUT:DIM or INPUT:DIM=NAME")
     return tensor, int(dim), name or f"{tensor.replace('.', '_')}_{dim}"
-
-
-def memory_size(text: str) -> int:
-    """Read a number of bytes such as ``8GiB``."""
-    try:
-        return parse_bytes(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _package_request(

@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from torchgauge.cli.commands.package import memory_size
-from torchgauge.cli.options import number_of, one_of, positive_integer
+from torchgauge.cli.options import memory_size, number_of, one_of, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, AllocatorSettings, replay
+from torchgauge.estimate.memory.intervals import Spread, spread_of
 from torchgauge.estimate.memory.loop import Loop, repeat
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.memory.workspaces.cuda.cublas import kept_workspaces
@@ -41,11 +42,19 @@ class Gpu:
     context_bytes: int = 0
     context_interval: tuple[int, int] | None = None
     """The least and the most that the context may take; ``None`` where it is exact."""
+    other_programs_bytes: int = 0
 
     @property
     def capacity_bytes(self) -> int | None:
         """Return what the caching allocator can get."""
-        return None if self.usable_bytes is None else self.usable_bytes - self.context_bytes
+        if self.usable_bytes is None:
+            return None
+        return self.usable_bytes - self.context_bytes - self.other_programs_bytes
+
+    @property
+    def contexts(self) -> tuple[int, int]:
+        """Return the least and the most that the context may take."""
+        return self.context_interval or (self.context_bytes, self.context_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +65,11 @@ class Weight:
     reserved_bytes: int
     """What the caching allocator would hold without a limit."""
     context_bytes: int
+    contexts: tuple[int, int]
+    """The least and the most that the context may take."""
+    spread: Spread
+    fits: bool
+    """Whether the steps run if they take what is predicted."""
     verdict: Verdict
 
     @property
@@ -63,15 +77,22 @@ class Weight:
         """Return what the device would show as used."""
         return self.reserved_bytes + self.context_bytes
 
+    @property
+    def device_interval(self) -> tuple[int, int]:
+        """Return the least and the most that the device may show as used."""
+        return on_the_device(self.spread.around(self.reserved_bytes), self.contexts)
 
-def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None, *, convolutions: int = 1) -> Loop:
-    """Return the allocations of the steps of a scenario on a GPU.
+    @property
+    def most_allocated_bytes(self) -> int:
+        """Return the most that may be allocated, and what the context may take in addition."""
+        return self.spread.around(self.allocated_bytes)[1] + self.contexts[1] - self.context_bytes
 
-    The expected workspaces of convolutions are taken ``convolutions`` times, so 0 leaves them out.
-    """
+
+def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None) -> Loop:
+    """Return the allocations of the steps of a scenario on a GPU."""
     if steps is None:
         steps = 1 if trace.scenario.first_step else STEPS
-    workspaces = workspaces_for(gpu.platform, convolutions=convolutions)
+    workspaces = workspaces_for(gpu.platform)
     return repeat(trace, steps, workspaces, lasting=kept_workspaces(trace, gpu.platform))
 
 
@@ -84,29 +105,56 @@ def under_the_limit(loop: Loop, gpu: Gpu, free_run: AllocatorResult) -> Allocato
     return replay(loop.events, gpu.settings, max(capacity, 0))
 
 
-def weigh(loop: Loop, gpu: Gpu) -> Weight:
-    """Return what the steps of a loop take on a GPU.
+def weigh(trace: Trace, gpu: Gpu, steps: int | None = None) -> Weight:
+    """Return what the steps of a scenario take on a GPU.
 
-    Assumes: nothing else uses the device.
+    Assumes: nothing else uses the device than what the scenario says.
     """
+    loop = loop_of(trace, gpu, steps)
     free_run = replay(loop.events, gpu.settings)
     allocated, reserved = free_run.peak_allocated_bytes, free_run.peak_reserved_bytes
+    spread = spread_of(trace, gpu.platform, reserved)
+    fits, verdict = judge(loop, gpu, spread, allocated, reserved)
     return Weight(
         allocated_bytes=allocated,
         reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
-        verdict=judge(loop, gpu, allocated, reserved),
+        contexts=gpu.contexts,
+        spread=spread,
+        fits=fits,
+        verdict=verdict,
     )
 
 
-def judge(loop: Loop, gpu: Gpu, allocated_bytes: int, reserved_bytes: int) -> Verdict:
-    """Return the verdict, given the peaks of a run without a limit."""
+def judge(
+    loop: Loop, gpu: Gpu, spread: Spread, allocated_bytes: int, reserved_bytes: int
+) -> tuple[bool, Verdict]:
+    """Return whether the predicted bytes run, and the verdict over the interval around them.
+
+    The peaks are those of a run without a limit.
+    """
     capacity = gpu.capacity_bytes
-    if capacity is None or reserved_bytes <= capacity:
-        return Verdict.FITS
-    if allocated_bytes > capacity or not replay(loop.events, gpu.settings, capacity).fits:
-        return Verdict.DOES_NOT_FIT
-    return Verdict.FRAGMENTED
+    if capacity is None:
+        return True, Verdict.FITS
+
+    def runs(capacity: int) -> bool:
+        if reserved_bytes <= capacity:
+            return True
+        return allocated_bytes <= capacity and replay(loop.events, gpu.settings, capacity).fits
+
+    fits = runs(capacity)
+    least, most = (capacity + gpu.context_bytes - context for context in reversed(gpu.contexts))
+    safe, last = spread.limits(least, most)
+    if runs(safe if fits else last) is not fits:
+        return fits, Verdict.TOO_CLOSE
+    if not fits:
+        return False, Verdict.DOES_NOT_FIT
+    return True, Verdict.FITS if reserved_bytes <= capacity else Verdict.FRAGMENTED
+
+
+def on_the_device(interval: tuple[int, int], contexts: tuple[int, int]) -> tuple[int, int]:
+    """Return the interval of what the device shows, given that of the allocator."""
+    return interval[0] + contexts[0], interval[1] + contexts[1]
 
 
 def breakdown(memory: MemoryEstimate) -> dict[Part, int]:

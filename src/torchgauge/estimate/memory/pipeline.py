@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
-from torchgauge.estimate.memory.device import Gpu, loop_of, under_the_limit
+from torchgauge.estimate.memory.device import Gpu, judge, loop_of, on_the_device, under_the_limit
+from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
 from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
@@ -79,7 +80,7 @@ def estimate_on_gpu(
 
     ``steps`` says how often it is repeated where that is not what a training loop does.
 
-    Assumes: nothing else uses the device, and one stream is used.
+    Assumes: nothing else uses the device than what the scenario says, and one stream is used.
     """
     loop = loop_of(trace, gpu, steps)
     last = loop.starts[-1]
@@ -89,6 +90,10 @@ def estimate_on_gpu(
     at_peak, alive = _alive_at(trace, loop, peak, allocated[peak])
     capped = under_the_limit(loop, gpu, free_run)
     reserved = capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes
+    free = max(free_run.reserved_after, default=0)
+    spread = spread_of(trace, gpu.platform, free)
+    fits, verdict = judge(loop, gpu, spread, allocated[peak], free)
+    minimum = smallest_cap(loop.events, gpu.settings)
     phase, module, op = where(trace, loop.origins[peak])
     return replace(
         tensors,
@@ -102,9 +107,17 @@ def estimate_on_gpu(
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
         device_bytes=reserved + gpu.context_bytes,
-        minimum_bytes=smallest_cap(loop.events, gpu.settings),
+        minimum_bytes=minimum,
         capacity_bytes=gpu.usable_bytes,
-        fits=capped.fits if gpu.usable_bytes is not None else None,
+        fits=None if gpu.usable_bytes is None else fits,
+        verdict=None if gpu.usable_bytes is None else verdict,
+        intervals={
+            "peak_allocated_bytes": spread.around(allocated[peak]),
+            "peak_reserved_bytes": spread.around(reserved),
+            "context_bytes": gpu.contexts,
+            "device_bytes": on_the_device(spread.around(reserved), gpu.contexts),
+            "minimum_bytes": spread.around(minimum),
+        },
     )
 
 
@@ -147,40 +160,3 @@ def _timeline_of_loop(
             phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
             points.append(TimelinePoint(op=op, phase=phase, live_bytes=live))
     return tuple(points)
-
-
-# ------------------------------------------------------------------ intervals
-
-_SCALES = (0, 2)
-"""Of the expected workspaces of convolutions: none, and twice as much."""
-
-
-def intervals_on_gpu(trace: Trace, gpu: Gpu, memory: MemoryEstimate) -> dict[str, tuple[int, int]]:
-    """Return by figure the least and the most bytes; each interval holds the expected figure.
-
-    Two things are not determined: what cuDNN takes for a convolution, and the CUDA context. The
-    ends are the same step without workspaces of convolutions and with twice the expected ones, and
-    the smallest and the largest context that public figures allow.
-    """
-    assert memory.peak_reserved_bytes is not None and memory.minimum_bytes is not None
-    figures = [(memory.peak_allocated_bytes, memory.peak_reserved_bytes, memory.minimum_bytes)]
-    if any("convolution" in op.name for op in trace.ops):
-        figures += [_figures(loop_of(trace, gpu, convolutions=scale), gpu) for scale in _SCALES]
-    low, high = ([end(column) for column in zip(*figures, strict=True)] for end in (min, max))
-    contexts = gpu.context_interval or (gpu.context_bytes, gpu.context_bytes)
-    return {
-        "peak_allocated_bytes": (low[0], high[0]),
-        "peak_reserved_bytes": (low[1], high[1]),
-        "context_bytes": contexts,
-        "device_bytes": (low[1] + contexts[0], high[1] + contexts[1]),
-        "minimum_bytes": (low[2], high[2]),
-    }
-
-
-def _figures(loop: Loop, gpu: Gpu) -> tuple[int, int, int]:
-    """Return what is allocated, what is reserved, and the smallest cap."""
-    free_run = replay(loop.events, gpu.settings, peaks_from=loop.starts[-1], record=True)
-    reserved = max(free_run.reserved_after, default=0)
-    if gpu.capacity_bytes is not None:  # the allocator frees its cache at the limit
-        reserved = min(reserved, max(gpu.capacity_bytes, 0))
-    return free_run.peak_allocated_bytes, reserved, smallest_cap(loop.events, gpu.settings)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torchgauge.facts.fit import KNEE_SHARE, BatchCurve, BatchPoint
 from torchgauge.render.page import Column, Data, Fact, Facts, Page, Tone, fact, table_of
-from torchgauge.render.pages.fit import VERDICTS
 from torchgauge.render.pages.settings import settings
+from torchgauge.render.pages.verdict import VERDICTS
 from torchgauge.units import format_bytes, format_milliseconds, format_percent, format_rate
 
 _COLUMNS = (

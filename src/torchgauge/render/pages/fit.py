@@ -31,23 +31,18 @@ from torchgauge.render.page import (
     table_of,
 )
 from torchgauge.render.pages.settings import settings
+from torchgauge.render.pages.verdict import VERDICTS, verdict_fact
 from torchgauge.render.shapes import without_overloads
 from torchgauge.units import (
     format_bytes,
     format_cell_share,
     format_count,
     format_number_of,
-    format_percent,
 )
 
 FAST = 8
 """Sizes at full speed are a multiple of it."""
 _CALM_NOTES = 3
-VERDICTS = {
-    Verdict.FITS: "fits",
-    Verdict.FRAGMENTED: "fits, fragmented",
-    Verdict.DOES_NOT_FIT: "does not fit",
-}
 
 
 def fit_page(report: FitReport) -> Page:
@@ -76,12 +71,15 @@ def _title(report: FitReport, single: bool) -> Iterator[str]:
 def _facts(report: FitReport, single: bool) -> Iterator[Fact]:
     if single:
         yield from _verdict(report.devices[0])
+        yield from _safe(report)
         yield fact("Peak", f"in {_peak_at(report)}")
     else:
         count = sum(device.verdict.runs for device in report.devices)
         tone = Tone.GOOD if count == len(report.devices) else Tone.WARNING if count else Tone.BAD
+        close = sum(device.verdict is Verdict.TOO_CLOSE for device in report.devices)
         text = f"on {count} of {format_number_of(len(report.devices), 'device')}"
-        yield fact("Fits", text, tone=tone)
+        more = (f"too close to call on {close}",) if close else ()
+        yield fact("Fits", text, *more, tone=tone)
     if report.largest_batch is not None:
         yield fact("Largest batch", *_largest(report.largest_batch, "sample"))
     if report.cache is not None:
@@ -97,26 +95,28 @@ def _peak_at(report: FitReport) -> str:
 
 
 def _verdict(device: DeviceFit) -> Iterator[Fact]:
-    sizes = (
-        f"{format_bytes(device.device_bytes)} needed; "
-        f"{device.device} has {format_bytes(device.usable_bytes)}"
-    )
-    room = device.headroom_bytes
-    if device.verdict is Verdict.FITS:
-        used = format_percent(device.device_bytes, device.usable_bytes)
-        text = f"yes: {sizes} ({used} used)"
-        yield fact("Fits", text, tone=Tone.GOOD)
-        return
-    if device.verdict is Verdict.FRAGMENTED:
-        text = f"only by giving cached memory back, which costs time: {sizes}"
-        yield fact("Fits", text, tone=Tone.WARNING)
-    else:
-        text = f"no: {sizes} ({format_bytes(-room)} too little)"
-        yield fact("Fits", text, tone=Tone.BAD)
-    if device.minimum_bytes is not None:
+    yield verdict_fact(
+        device.verdict, device.device_bytes, device.device_interval, device.device,
+        device.usable_bytes, device.other_programs_bytes,
+    )  # fmt: skip
+    if device.minimum_bytes is not None and device.verdict is not Verdict.FITS:
         least = format_bytes(device.minimum_bytes + device.context_bytes)
         text = f"{least} with the CUDA context, where cached memory is given back"
         yield fact("Minimum", text)
+
+
+def _safe(report: FitReport) -> Iterator[Fact]:
+    """Yield what would make a step safe that is too close to call."""
+    if report.verdict is not Verdict.TOO_CLOSE:
+        return
+    largest, found = report.largest_batch, []
+    if largest is not None and largest.safe is not None:
+        found.append(f"batch {largest.safe:,}")
+    safe = [item for item in report.alternatives if item.verdict is Verdict.FITS]
+    if safe:  # the one that costs and changes least
+        best = min(safe, key=lambda a: (max(a.extra_flops, 0), bool(a.note), -a.device_bytes))
+        found.append(f"{' + '.join(best.changes)} ({format_bytes(best.device_bytes)})")
+    yield fact("Safe", *(found or ("nothing that was traced",)))
 
 
 def _cache_facts(cache: CacheFit) -> Iterator[Fact]:
@@ -143,6 +143,9 @@ def _largest(largest: Largest, unit: str) -> Iterator[str]:
     if largest.full_speed == largest.runs:
         yield f"{most}, at full speed"
     else:
+        if largest.safe != largest.runs:
+            yield "none is safe" if largest.safe is None else f"{largest.safe:,} is safe"
+            most += " may run, too close to call above" if largest.safe else " may run"
         yield most
         multiple = max(FAST, largest.unit)
         if largest.full_speed is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.guess import guesses
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.precision import dtypes_of
@@ -23,6 +24,7 @@ from torchgauge.render.pages.report_details import (
     role_name,
 )
 from torchgauge.render.pages.settings import settings
+from torchgauge.render.pages.verdict import verdict_fact
 from torchgauge.render.shapes import named_value, without_overloads
 from torchgauge.render.tree.parts import Part, build_parts
 from torchgauge.render.tree.rows import ModuleTable, TreeOptions
@@ -165,16 +167,15 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
 
 
 def _fits(report: Report, memory: MemoryEstimate) -> Fact:
-    needed, there = memory.device_bytes or 0, memory.capacity_bytes or 0
-    sizes = f"{format_bytes(needed)} needed; {report.scenario.device} has {format_bytes(there)}"
-    if not memory.fits:
-        missing = f" ({format_bytes(needed - there)} too little)" if needed > there else ""
-        return fact("Fits", f"no: {sizes}{missing}", tone=Tone.BAD)
-    if needed > there:
-        text = f"only by giving cached memory back, which costs time: {sizes}"
-        return fact("Fits", text, tone=Tone.WARNING)
-    used = format_percent(needed, there)
-    return fact("Fits", f"yes: {sizes} ({used} used)", tone=Tone.GOOD)
+    known = Verdict.FITS if memory.fits else Verdict.DOES_NOT_FIT  # in reports of version 0.1
+    return verdict_fact(
+        memory.verdict or known,
+        memory.device_bytes or 0,
+        memory.intervals.get("device_bytes"),
+        report.scenario.device,
+        memory.capacity_bytes or 0,
+        report.scenario.other_programs_bytes,
+    )
 
 
 def _time(time: StepTime) -> Iterator[str]:

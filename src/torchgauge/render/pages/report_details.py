@@ -16,6 +16,7 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.time import Interval, StepTime, TimePrediction
 from torchgauge.facts.trace import NotCounted, Role
 from torchgauge.render.page import Facts, Notes, fact, notes_of
+from torchgauge.render.pages.verdict import between_bytes
 from torchgauge.render.shapes import without_overloads
 from torchgauge.render.tree.parts import Part, innermost
 from torchgauge.units import (
@@ -216,8 +217,7 @@ def _on_the_device(report: Report, memory: MemoryEstimate) -> _Pairs:
     yield "Allocator", f"{format_bytes(memory.peak_reserved_bytes)} reserved"
     between = ""
     if "device_bytes" in memory.intervals:
-        low, high = memory.intervals["device_bytes"]
-        between = f" (between {format_bytes(low)} and {format_bytes(high)})"
+        between = f", {between_bytes(memory.intervals['device_bytes'])} in four of five cases"
     device = format_bytes(memory.device_bytes)
     yield "On the device", f"{device} with the CUDA context{between}"
     if memory.minimum_bytes is not None:

@@ -35,6 +35,7 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
         (scenario.cudnn_benchmark, "cuDNN benchmark"),
         (bool(scenario.attn_implementation), f"{scenario.attn_implementation} attention"),
         (scenario.compiled, "compiled"),
+        (scenario.grad_enabled, "with gradients"),
         (bool(scenario.allocator), f"allocator {scenario.allocator}"),
         (scenario.first_step, "first step"),
         (scenario.torch_release is not None, f"PyTorch {scenario.torch_release}"),

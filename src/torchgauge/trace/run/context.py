@@ -34,7 +34,7 @@ class RunContext:
         self.stay = StayOnDevice(torch.device("meta" if simulated else run_plan.real_device))
         self.assumptions: list[str] = list(run_plan.plan.assumptions)
         self.warnings: list[str] = []
-        if run_plan.gradients:
+        if run_plan.gradients and not run_plan.scenario.grad_enabled:
             self.assume(
                 "the forward computes gradients, so the inference ran with gradients on, as a "
                 "call outside of torch.no_grad() does; what is saved for them counts as memory"

@@ -67,10 +67,13 @@ class Phases:
         else:
             whole = recorder.composites is not None
             gradients = torch.inference_mode() if whole else torch.no_grad()
+        before = recorder.storages.alive()
         with gradients, recorder.threads.followed(recorder), recorder, context.autocast():
             output = forward()
         held.append(output)
         self._roles.mark_output(output)
+        if context.scenario.grad_enabled:
+            self._roles.mark_saved(before)
         self.outputs = call_outputs(output, recorder.specs)
         self._end(Phase.FORWARD)
 

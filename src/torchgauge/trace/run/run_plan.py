@@ -31,7 +31,7 @@ class RunPlan:
     ignore_devices: bool = False
     """Read accelerators that the model names as the device of the run."""
     gradients: bool = False
-    """Run an inference with gradients on, because its forward computes some."""
+    """Run an inference with gradients on, because its forward computes some or the user asks."""
     list_indices: bool = False
     """Follow indices that are written as lists."""
     simulated_only: bool = False
@@ -43,6 +43,10 @@ class RunPlan:
     real_device: str = "cpu"
     """Where a real run takes place."""
     recording: Recording = field(default_factory=Recording)
+
+    def __post_init__(self) -> None:
+        if self.scenario.grad_enabled:
+            object.__setattr__(self, "gradients", True)
 
     def recorded(self, **changes: Any) -> RunPlan:
         """Return the plan with other fields of its ``Recording``."""

@@ -23,19 +23,11 @@ _RULES: dict[str, dict[str, Rule]] = {
 }
 
 
-def workspaces_for(platform: Platform, *, convolutions: int = 1) -> Workspaces:
-    """Return the function that gives the workspaces of an op on that platform.
-
-    Those of convolutions are expected, not known; they are multiplied by ``convolutions``.
-    """
-    return partial(_workspaces, _RULES.get(platform.type, {}), platform, convolutions)
+def workspaces_for(platform: Platform) -> Workspaces:
+    """Return the function that gives the workspaces of an op on that platform."""
+    return partial(_workspaces, _RULES.get(platform.type, {}), platform)
 
 
-def _workspaces(
-    rules: dict[str, Rule], platform: Platform, convolutions: int, op: OpRecord
-) -> tuple[int, ...]:
+def _workspaces(rules: dict[str, Rule], platform: Platform, op: OpRecord) -> tuple[int, ...]:
     rule = rules.get(op.name)
-    if rule is None:
-        return ()
-    factor = convolutions if "convolution" in op.name else 1
-    return tuple(size * factor for size in rule(op, platform) if size * factor > 0)
+    return () if rule is None else tuple(size for size in rule(op, platform) if size > 0)

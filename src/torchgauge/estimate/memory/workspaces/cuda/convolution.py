@@ -1,8 +1,8 @@
 """Scratch memory of cuDNN's convolutions.
 
 cuDNN says how much a plan needs only when it runs, and chooses plans by the GPU, its version and
-the memory that is free, so these are expected, not known; ``intervals_on_gpu`` has the other
-ends.
+the memory that is free, so these are expected, not known; ``estimate/memory/intervals.py``
+says how far off they may be.
 
 What is known: on tensor cores (TF32, half precision) cuDNN computes with the channels last, and
 copies tensors that lie otherwise: of the input, the output or its gradient (NVIDIA, "Tensor
