@@ -150,7 +150,7 @@ def target_of(scenario: Scenario, torch_version: str | None = None) -> Target:
             context_bytes=context.nbytes,
             context_interval=(context.low_bytes, context.high_bytes),
         ),
-        assumptions=_assumptions(device, release, context.measured),
+        assumptions=_assumptions(device, release, context.measured, scenario),
         warnings=_warnings(device, scenario),
     )
 
@@ -179,12 +179,21 @@ def check_cpu_options(scenario: Scenario) -> None:
             )
 
 
-def _assumptions(device: Device, release: str, is_measured: bool) -> tuple[str, ...]:
+_BENCHMARK = (
+    "cudnn.benchmark: the first step tries plans of convolutions, whose workspaces cuDNN alone "
+    "knows; meanwhile the device may show more than predicted, up to all of its memory"
+)
+
+
+def _assumptions(
+    device: Device, release: str, is_measured: bool, scenario: Scenario
+) -> tuple[str, ...]:
     known = "" if device.usable_is_measured else ", usable memory as of similar GPUs"
     context = "as published for it" if is_measured else "estimated from other GPUs"
     return (
         f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
         f"{context}",
+        *((_BENCHMARK,) if scenario.cudnn_benchmark else ()),
     )
 
 

@@ -18,6 +18,8 @@ The key names the storage from its allocation to its free; it may be used again 
 size and the stream of a free are not looked at. The stream is 0 where it is not given.
 """
 
+EMPTY_CACHE: Final = -(1 << 62)
+"""The key of the event ``(True, EMPTY_CACHE, 0)``: ``torch.cuda.empty_cache()``."""
 CAP_STEP: Final = 2 * MIB
 """Segments are multiples of it, so caps in between change nothing."""
 
@@ -128,7 +130,9 @@ class _Run:
             for index in range(first, end):
                 event = events[index]
                 key = event[1]
-                if event[0]:
+                if key == EMPTY_CACHE:
+                    allocator.empty_cache()
+                elif event[0]:
                     free(live.pop(key))
                 elif key in live:
                     raise ValueError(f"event {index} allocates {key!r}, which is still allocated")
@@ -224,7 +228,7 @@ def _bounds(events: Sequence[MemoryEvent], settings: AllocatorSettings) -> tuple
     live = peak = 0
     for event in events:
         if event[0]:
-            live -= sizes.pop(event[1])
+            live -= sizes.pop(event[1], 0)
         else:
             nbytes = event[2]
             sizes[event[1]] = size = allocator.round_size(nbytes) if nbytes else 0
