@@ -161,3 +161,40 @@ def test_a_convolution_copies_what_lies_in_another_order(benchmark: bool) -> Non
                layouts=(PLAIN, LAST, PLAIN))  # fmt: skip
     assert isinstance(grad, TensorSpec)
     assert workspaces_for(gpu)(mixed) == (grad.nbytes, weight.nbytes)
+
+
+# ---------------------------------------------------------------- convolutions that leave cuDNN
+
+
+def volume(channels: int, side: int, dtype: str, kernel: int = 3, **facts: Any) -> OpRecord:
+    images = spec(1, channels, side, side, side, dtype=dtype)
+    weight = spec(channels, channels, kernel, kernel, kernel, dtype=dtype)
+    settings = ((1,) * 3, (kernel // 2,) * 3, (1,) * 3, False, (0,) * 3, 1)
+    return op("convolution", images, weight, None, *settings, outputs=(images,), **facts)
+
+
+def taken(one: OpRecord, release: str) -> int:
+    return sum(workspaces_for(replace(GPU, torch_release=release))(one))
+
+
+def test_a_sample_beyond_32_bits_is_unfolded_before_cudnn_9_3() -> None:
+    """PyTorch issue 136479: "Tried to allocate 108.00 GiB" for 128 channels of 256³ pixels."""
+    assert taken(volume(128, 256, "float16"), "2.6") == 108 * 2**30
+    assert taken(volume(128, 248, "float16"), "2.6") == 0
+    assert taken(volume(128, 256, "float16"), "2.8") == 0
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_volumes_of_half_precision_are_unfolded_in_2_9(dtype: str) -> None:
+    columns = 16 * 27 * 32**3 * 2
+    assert taken(volume(16, 32, dtype), "2.9") == columns
+    assert [taken(volume(16, 32, dtype), release) for release in ("2.8", "2.10")] == [0, 0]
+    assert taken(volume(16, 32, dtype, kernel=1), "2.9") == 0
+    assert taken(volume(16, 32, "float32"), "2.9") == 0
+    assert taken(volume(16, 32, dtype, layouts=(LAST, LAST)), "2.9") == 0
+
+
+def test_what_leaves_cudnn_is_not_timed() -> None:
+    half = volume(16, 32, "bfloat16")
+    assert clearings(half, platform=replace(GPU, torch_release="2.9")) == []
+    assert clearings(half, platform=replace(GPU, torch_release="2.10")) == [0]

@@ -26,7 +26,8 @@ _RULES: dict[str, dict[str, Rule]] = {
 def workspaces_for(platform: Platform, *, convolutions: int = 1) -> Workspaces:
     """Return the function that gives the workspaces of an op on that platform.
 
-    Those of convolutions are expected, not known; they are multiplied by ``convolutions``.
+    The plan of a convolution on a GPU, the last of its blocks, is expected, not known; it is
+    multiplied by ``convolutions``.
     """
     return partial(_workspaces, _RULES.get(platform.type, {}), platform, convolutions)
 
@@ -37,5 +38,7 @@ def _workspaces(
     rule = rules.get(op.name)
     if rule is None:
         return ()
-    factor = convolutions if "convolution" in op.name else 1
-    return tuple(size * factor for size in rule(op, platform) if size * factor > 0)
+    sizes = rule(op, platform)
+    if convolutions != 1 and sizes and "convolution" in op.name:
+        sizes = (*sizes[:-1], sizes[-1] * convolutions)
+    return tuple(size for size in sizes if size > 0)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator
 
+from torchgauge.estimate.memory.workspaces.cuda.convolution import columns_bytes, runs_own_kernel
 from torchgauge.estimate.memory.workspaces.operands import layout, tensor
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Layout, OpRecord, Phase, TensorSpec, Trace
@@ -27,14 +28,14 @@ def cache_clearings(trace: Trace, platform: Platform) -> frozenset[int]:
     found: set[int] = set()
     for op in trace.ops:
         # The plans are kept by thread, and the backward has its own.
-        keys = {(op.phase is Phase.BACKWARD, *key) for key in _keys(op)}
+        keys = {(op.phase is Phase.BACKWARD, *key) for key in _keys(op, platform)}
         if not keys <= known:
             found.add(op.index)
             known |= keys
     return frozenset(found)
 
 
-def _keys(op: OpRecord) -> Iterator[tuple[Hashable, ...]]:
+def _keys(op: OpRecord, platform: Platform) -> Iterator[tuple[Hashable, ...]]:
     """Yield what PyTorch knows a plan by (``CacheKey``): one for each operation of cuDNN."""
     if op.name == "aten.convolution.default":
         (source, weight), first, settings = (tensor(op, 0), tensor(op, 1)), 0, op.args[3:]
@@ -49,7 +50,9 @@ def _keys(op: OpRecord) -> Iterator[tuple[Hashable, ...]]:
     transposed, groups = settings[3], settings[5]
     layouts = layout(op, first) | layout(op, first + 1)
     is_last = Layout.SUGGESTS_CHANNELS_LAST in layouts
-    if _runs_own_kernel(source, weight, groups, is_last) or not source.numel:
+    if runs_own_kernel(source, weight, groups, is_last) or not source.numel:
+        return
+    if columns_bytes(op, first, _other_side(op), platform):
         return
     if transposed:
         source = _other_side(op)
@@ -61,15 +64,3 @@ def _keys(op: OpRecord) -> Iterator[tuple[Hashable, ...]]:
 def _other_side(op: OpRecord) -> TensorSpec:
     """Return the output of a convolution, or its gradient."""
     return op.outputs[0] if op.name == "aten.convolution.default" else tensor(op, 0)
-
-
-def _runs_own_kernel(source: TensorSpec, weight: TensorSpec, groups: object, is_last: bool) -> bool:
-    """Return whether PyTorch runs its own depthwise kernel.
-
-    Source: ``is_depthwise`` and ``use_cudnn_depthwise`` in PyTorch's
-    ``aten/src/ATen/native/Convolution.cpp`` (2.6–2.13).
-
-    Assumes: half precision too, part of which cuDNN takes by a table of sizes.
-    """
-    depthwise = isinstance(groups, int) and groups > 1 and source.shape[1] == groups
-    return depthwise and weight.shape[0] % source.shape[1] == 0 and not is_last
