@@ -87,6 +87,16 @@ def test_softmax_copies_what_is_not_contiguous() -> None:
     assert sum(workspaces_for(GPU)(backward)) == 3 * scores.nbytes
 
 
+def test_layer_norm_copies_what_is_not_contiguous() -> None:
+    images, weight = spec(4, 7, 7, 64), spec(64)
+    loose = (Layout.NONE,) * 2
+    forward = op("native_layer_norm", images, (64,), weight, weight, 1e-5, layouts=loose)
+    assert workspaces_for(GPU)(forward) == (images.nbytes,)
+    backward = op("native_layer_norm_backward", images, images, (64,), layouts=loose)
+    assert workspaces_for(GPU)(backward) == (images.nbytes,) * 2
+    assert workspaces_for(GPU)(replace(backward, layouts=(PLAIN,) * 2)) == ()
+
+
 def test_eager_attention_has_the_product_at_its_peak() -> None:
     """The softmax's gradient is where a step of long sequences has its peak."""
 

@@ -70,6 +70,10 @@ def _softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
 
 
 RULES: Rules = {
+    # ``layer_norm_cuda`` and ``layer_norm_backward_cuda`` in ``layer_norm_kernel.cu``
+    "aten.native_layer_norm.default": contiguous(0),
+    "aten.native_layer_norm_backward.default": contiguous(0, 1),
+    # ``host_softmax`` and ``host_softmax_backward`` in ``SoftMax.cu``
     "aten._softmax.default": contiguous(0),
     "aten._log_softmax.default": contiguous(0),
     "aten._softmax_backward_data.default": _softmax_backward,
