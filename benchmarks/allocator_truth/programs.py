@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from benchmarks.allocator_truth import loops
 from torchgauge.errors import SimulatedOutOfMemoryError
 from torchgauge.estimate.memory.allocator import AllocatorSettings, Block, CachingAllocator
 
@@ -51,10 +52,12 @@ class Case:
     device_bytes: int
     fraction: float
     """Limit of the process as a share of the device; 0 for none."""
+    is_loop: bool = False
+    """Whether it is a training loop under ``cudnn.benchmark`` (``loops.py``)."""
 
     def steps(self) -> list[Step]:
         """Return the program."""
-        return program(self.seed)
+        return loops.program(self.seed) if self.is_loop else program(self.seed)
 
 
 def cases(per_pair: int, *, first: int = 0) -> list[Case]:
@@ -80,6 +83,21 @@ def cases(per_pair: int, *, first: int = 0) -> list[Case]:
                     )
                 )
     return found
+
+
+def loop_cases(release: str, count: int) -> list[Case]:
+    """Return training loops on a device with room and on ones where the cache has to go."""
+    return [
+        Case(
+            release=release,
+            settings=SETTINGS[seed % 2],
+            seed=seed,
+            device_bytes=(1 << 40, 800 * MIB, 400 * MIB)[seed % 3],
+            fraction=0.0,
+            is_loop=True,
+        )
+        for seed in range(count)
+    ]
 
 
 def _version(release: str) -> tuple[int, ...]:

@@ -1,14 +1,16 @@
-"""Record what PyTorch's own allocator counts over the programs of ``programs.py``.
+r"""Record what PyTorch's own allocator counts over the programs of ``programs.py``.
 
-    python -m benchmarks.allocator_truth.record --torch DIR --cuda DIR [--fuzz SECONDS]
+    python -m benchmarks.allocator_truth.record --torch DIR --cuda DIR \
+        [--fuzz SECONDS | --loops RELEASE]
 
 ``--torch`` holds a directory per release (``DIR/2.13.0/``) with ``torch/lib/libc10*.so`` and
 ``torch/include`` unpacked from that release's CUDA wheel. ``--cuda`` holds ``12/include`` and
 ``13/include``, the headers of the packages nvidia-cuda-runtime-cu12 12.8, nvidia-cuda-runtime
 13.0 and nvidia-cuda-crt. Needs g++; no GPU, no driver, and nothing of torch is loaded here.
 
-Writes ``tests/golden/allocator.json``; with ``--fuzz`` it compares new programs with the model for
-so many seconds instead and writes nothing.
+Writes ``tests/golden/allocator.json``. With ``--loops RELEASE`` it writes ``allocator_loops.json``
+instead: what that one release counts in training loops under ``cudnn.benchmark`` (``loops.py``).
+With ``--fuzz`` it compares new programs with the model for so many seconds and writes nothing.
 """
 
 from __future__ import annotations
@@ -20,21 +22,30 @@ import os
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.allocator_truth.programs import RELEASES, Case, Row, cases, run_model
+from benchmarks.allocator_truth.programs import (
+    RELEASES,
+    Case,
+    Row,
+    cases,
+    loop_cases,
+    run_model,
+)
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parents[1] / "tests" / "golden" / "allocator.json"
+LOOPS = GOLDEN.with_name("allocator_loops.json")
 CUDA_MAJOR = {"2.11.0": 13, "2.12.0": 13, "2.13.0": 13}
 """Of the releases' wheels; 12 for the others."""
 EVERY = 50
 """Rows kept of each program, so that a difference can be placed; a digest covers all of them."""
 
 
-def build(torch: Path, cuda: Path, target: Path) -> None:
-    """Build the fakes for both CUDA majors and the driver for each release."""
-    for major in (12, 13):
+def build(torch: Path, cuda: Path, target: Path, releases: Sequence[str]) -> None:
+    """Build the fakes for the CUDA majors of the releases, and the driver for each release."""
+    for major in {CUDA_MAJOR.get(release, 12) for release in releases}:
         fakes = target / str(major)
         fakes.mkdir(parents=True)
         versions = fakes / "versions"
@@ -44,7 +55,7 @@ def build(torch: Path, cuda: Path, target: Path) -> None:
         _library(runtime, "fake_cuda.cpp", include, f"-Wl,--version-script={versions}")
         for name in ("libcuda.so.1", "libnvidia-ml.so.1"):
             _library(fakes / name, "fake_driver.cpp", str(runtime))
-    for release in RELEASES:
+    for release in releases:
         major = CUDA_MAJOR.get(release, 12)
         home = torch / release / "torch"
         old = release.startswith(("2.6", "2.7"))
@@ -121,31 +132,34 @@ def fuzz(built: Path, seconds: float) -> None:
     print(f"{runs} programs, {steps} steps compared")
 
 
+def write(path: Path, wanted: Sequence[Case], built: Path) -> None:
+    """Write what torch counts over the programs of cases."""
+    names = ("release", "settings", "seed", "device_bytes", "fraction")
+    found = [
+        {name: getattr(case, name) for name in names} | summary(run_torch(case, built))
+        for case in wanted
+    ]
+    lines = ",\n".join(json.dumps(record) for record in found)
+    path.write_text(f"[\n{lines}\n]\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--torch", type=Path, required=True)
     parser.add_argument("--cuda", type=Path, required=True)
     parser.add_argument("--fuzz", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--loops", metavar="RELEASE")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         built = Path(folder)
-        build(options.torch.resolve(), options.cuda.resolve(), built)
+        releases = (options.loops,) if options.loops else RELEASES
+        build(options.torch.resolve(), options.cuda.resolve(), built, releases)
         if options.fuzz:
             fuzz(built, options.fuzz)
-            return
-        found = [
-            {
-                "release": case.release,
-                "settings": case.settings,
-                "seed": case.seed,
-                "device_bytes": case.device_bytes,
-                "fraction": case.fraction,
-                **summary(run_torch(case, built)),
-            }
-            for case in cases(1)
-        ]
-    lines = ",\n".join(json.dumps(record) for record in found)
-    GOLDEN.write_text(f"[\n{lines}\n]\n")
+        elif options.loops:
+            write(LOOPS, loop_cases(options.loops, 24), built)
+        else:
+            write(GOLDEN, cases(1), built)
 
 
 if __name__ == "__main__":

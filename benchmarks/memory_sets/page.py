@@ -23,7 +23,7 @@ FILES = {
 TITLES = {
     "xmem": "xMem: vision and language models on an RTX 3060, an RTX 4060 and an A100",
     "timm": "GPUMemNet: timm models on an A100 of 40 GB",
-    "schedtune": "SchedTune: 12 classifiers on a T4 and an RTX 3090",
+    "schedtune": "SchedTune: 12 classifiers on a K80, a T4 and an RTX 3090",
     "peft": "PEFT: fine-tuning of Llama 3.2 3B on an L40S",
     "published": "Single figures: torchtune, torchtitan",
 }

@@ -1,4 +1,4 @@
-"""SchedTune's measurements: 12 torchvision classifiers on a T4 and an RTX 3090.
+"""SchedTune's measurements: 12 torchvision classifiers on a K80, a T4 and an RTX 3090.
 
 Known from the file: 1,000 classes (ResNet-18: 44.59 MiB of parameters), 224 × 224 images in
 float32 (4.59 MiB at batch 8), memory as the device shows it. The repository of the authors
@@ -17,11 +17,11 @@ from benchmarks.memory_sets.cases import MIB, Measured, MemoryCase, image, rows
 from benchmarks.memory_sets.vision import torchvision_model
 from torchgauge.facts.scenario import Scenario
 
-FILE = "gpu_memory_schedtune_t4_3090.csv"
-GPUS = {"40": "Tesla T4", "82": "GeForce RTX 3090"}
+FILE, KEPLER_FILE = "gpu_memory_schedtune_t4_3090.csv", "gpu_memory_schedtune_k80.csv"
+GPUS = {"13": "Tesla K80", "40": "Tesla T4", "82": "GeForce RTX 3090"}
 """Number of streaming multiprocessors → GPU."""
 
-CONTEXTS_MIB = {"Tesla T4": 1_050, "GeForce RTX 3090": 1_360}
+CONTEXTS_MIB = {"Tesla K80": 436, "Tesla T4": 1_050, "GeForce RTX 3090": 1_360}
 """The CUDA context of that software, one number for each GPU, from the rows at hand. It grows
 with the multiprocessors as contexts do that load all kernels at the start; PyTorch 2.6 loads them
 when they are needed."""
@@ -38,8 +38,9 @@ small and large models, as a context should be; plain SGD leaves VGG 700 MiB mor
 
 
 def cases(data: Path) -> Iterator[MemoryCase]:
-    """Yield the file's rows in its order."""
-    for row in rows(data / FILE):
+    """Yield the rows of both files in their order, the second where it is there."""
+    kepler = data / KEPLER_FILE
+    for row in rows(data / FILE) + (rows(kepler) if kepler.is_file() else []):
         batch, gpu = int(row["batchsize"]), GPUS[row["SM count"]]
         yield MemoryCase(
             id=f"{row['model']} b{batch} {gpu}",

@@ -182,6 +182,12 @@ def check_cpu_options(scenario: Scenario) -> None:
             )
 
 
+_BENCHMARK = (
+    "cudnn.benchmark: the first step tries plans of convolutions, whose workspaces cuDNN alone "
+    "knows; meanwhile the device may show more than predicted, up to all of its memory"
+)
+
+
 def _assumptions(
     device: Device, release: str, is_measured: bool, scenario: Scenario
 ) -> tuple[str, ...]:
@@ -195,6 +201,7 @@ def _assumptions(
         f"kernels and memory of {device.name} under PyTorch {release}{known}; CUDA context "
         f"{context}",
         others,
+        *((_BENCHMARK,) if scenario.cudnn_benchmark else ()),
     )
 
 

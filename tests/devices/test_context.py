@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from torchgauge.devices import all_devices
 from torchgauge.devices.context import MIB, context_rows, cuda_context_bytes
 from torchgauge.errors import UsageError
 
@@ -76,7 +77,19 @@ def test_one_figure_left_out_is_still_predicted():
 
 
 def test_no_context_without_a_gpu():
-    with pytest.raises(UsageError, match=r"no CUDA context is known for .*\(3, 5\)"):
-        cuda_context_bytes(compute_capability=(3, 5), sm_count=13)
+    with pytest.raises(UsageError, match=r"no CUDA context is known for .*\(2, 1\)"):
+        cuda_context_bytes(compute_capability=(2, 1), sm_count=13)
     with pytest.raises(UsageError, match="with 0 multiprocessors"):
         cuda_context_bytes(compute_capability=(8, 0), sm_count=0)
+
+
+@pytest.mark.parametrize(
+    "device", [device for device in all_devices() if device.compute_capability]
+)
+def test_every_gpu_of_the_catalogue_has_a_context(device):
+    context = cuda_context_bytes(
+        compute_capability=device.compute_capability,
+        sm_count=device.sm_count or 1,
+        device=device.name,
+    )
+    assert 0 <= context.low_bytes <= context.nbytes <= context.high_bytes

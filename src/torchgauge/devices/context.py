@@ -20,6 +20,7 @@ MIB: Final = 1 << 20
 ComputeCapability = tuple[int, int]
 
 THREADS_PER_SM: Final[dict[ComputeCapability, int]] = {
+    (3, 0): 2048,
     (5, 0): 2048,
     (6, 0): 2048,
     (7, 0): 2048,
@@ -147,6 +148,6 @@ def _resident_mib(compute_capability: ComputeCapability, sm_count: int) -> float
         raise UsageError(
             f"no CUDA context is known for compute capability {compute_capability} with "
             f"{sm_count} multiprocessors",
-            hint="(5, 0) and newer, one multiprocessor or more",
+            hint="(3, 0) and newer, one multiprocessor or more",
         )
     return THREADS_PER_SM[max(known)] * sm_count * STACK_BYTES / MIB

@@ -176,8 +176,8 @@ class Scenario:
     channels_last: bool = False
     """Model and image inputs in ``torch.channels_last``."""
     cudnn_benchmark: bool = False
-    """``torch.backends.cudnn.benchmark``: the first step tries every algorithm of a convolution,
-    and their workspaces stay reserved."""
+    """``torch.backends.cudnn.benchmark``: the first step tries every algorithm of a convolution and
+    empties the allocator's cache after each. What the trials themselves take is not known."""
     first_step: bool = False
     """Peak of the very first step, which makes the optimizer's states, not of one of many."""
     compiled: bool = False

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from torchgauge.errors import UsageError
 from torchgauge.estimate.memory.workspaces.cuda.cublas import (
     CUBLAS_RULES,
     cublas_workspace_bytes,
-    cublaslt_workspace,
 )
 
 KIB = 1 << 10
@@ -53,18 +51,6 @@ def test_cublas_workspace(release, capability, nbytes):
 def test_cublas_workspace_config(config, nbytes):
     """CUBLAS_WORKSPACE_CONFIG; ``:4096:8`` and ``:16:8`` are those of the determinism notes."""
     assert cublas_workspace_bytes("2.13", (9, 0), config) == nbytes
-
-
-def test_cublaslt_shares_the_workspace_from_2_11():
-    """PR 168175: the default of TORCH_CUBLASLT_UNIFIED_WORKSPACE became 1."""
-    assert cublaslt_workspace("2.13").nbytes == cublaslt_workspace("2.11").nbytes == 0
-    assert cublaslt_workspace("2.10").nbytes == MIB and cublaslt_workspace("2.10").stays
-    assert cublaslt_workspace("2.8").nbytes == MIB and not cublaslt_workspace("2.8").stays
-    assert cublaslt_workspace("2.13", unified="0").nbytes == MIB
-    assert cublaslt_workspace("2.10", unified="1").nbytes == 0
-    assert cublaslt_workspace("2.10", size_kib="4096").nbytes == 4 * MIB
-    with pytest.raises(UsageError, match="CUBLASLT_WORKSPACE_SIZE=big is not a size in KiB"):
-        cublaslt_workspace("2.10", size_kib="big")
 
 
 def test_rules_are_in_the_order_of_the_releases():

@@ -10,6 +10,7 @@ from torchgauge.estimate.memory.allocator import AllocatorResult, AllocatorSetti
 from torchgauge.estimate.memory.intervals import Spread, spread_of
 from torchgauge.estimate.memory.loop import Loop, repeat
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
+from torchgauge.estimate.memory.workspaces.cuda.benchmark import cache_clearings
 from torchgauge.estimate.memory.workspaces.cuda.cublas import kept_workspaces
 from torchgauge.facts.fit import Part, Verdict
 from torchgauge.facts.memory import MemoryEstimate
@@ -93,7 +94,13 @@ def loop_of(trace: Trace, gpu: Gpu, steps: int | None = None) -> Loop:
     if steps is None:
         steps = 1 if trace.scenario.first_step else STEPS
     workspaces = workspaces_for(gpu.platform)
-    return repeat(trace, steps, workspaces, lasting=kept_workspaces(trace, gpu.platform))
+    return repeat(
+        trace,
+        steps,
+        workspaces,
+        lasting=kept_workspaces(trace, gpu.platform),
+        clearing=cache_clearings(trace, gpu.platform),
+    )
 
 
 def under_the_limit(loop: Loop, gpu: Gpu, free_run: AllocatorResult) -> AllocatorResult:

@@ -10,16 +10,17 @@ Assumes: the loop keeps the names of its batch, output and loss until the next o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from torchgauge.estimate.memory.allocator import EMPTY_CACHE
 from torchgauge.estimate.memory.lifetimes import first_event, still_alive
 from torchgauge.estimate.memory.workspaces import Workspaces, placed, placed_workspaces
 from torchgauge.facts.scenario import ZeroGrad
 from torchgauge.facts.trace import Phase, Role, Trace
 
 Event = tuple[bool, int, int]
-"""``(is_free, key, nbytes)``; a key stands for one block."""
+"""``(is_free, key, nbytes)``; a key stands for one block, or is ``EMPTY_CACHE``."""
 
 _FOR_GOOD = frozenset({Role.PARAMETER, Role.BUFFER, Role.OPTIMIZER_STATE})
 
@@ -49,17 +50,23 @@ def repeat(
     workspaces: Workspaces | None = None,
     *,
     lasting: Mapping[int, int] | None = None,
+    clearing: Collection[int] = (),
 ) -> Loop:
     """Return what ``steps`` steps allocate and free; storages on the host are left out.
 
-    ``lasting`` says by op how many bytes it takes in the first step and keeps for good.
+    ``lasting`` says by op how many bytes it takes in the first step and keeps for good;
+    ``clearing`` are the ops that empty the allocator's cache before they run in the first step.
     """
-    return _Repeater(trace, workspaces, lasting or {}).run(steps)
+    return _Repeater(trace, workspaces, lasting or {}, clearing).run(steps)
 
 
 class _Repeater:
     def __init__(
-        self, trace: Trace, workspaces: Workspaces | None, lasting: Mapping[int, int]
+        self,
+        trace: Trace,
+        workspaces: Workspaces | None,
+        lasting: Mapping[int, int],
+        clearing: Collection[int],
     ) -> None:
         self._trace = trace
         self._count = len(trace.storages)
@@ -67,6 +74,7 @@ class _Repeater:
         self._next_workspace = -1
         self._kernels = placed_workspaces(trace, workspaces)
         self._lasting = placed(trace, {op: (size,) for op, size in lasting.items()})
+        self._clearing = placed(trace, dict.fromkeys(sorted(clearing), ()))
         self._first = first_event(trace)
         self._standing = still_alive(trace.events[: self._first])
         own = trace.events[self._first :]
@@ -123,6 +131,8 @@ class _Repeater:
         if step == 0:
             for op, sizes in self._lasting.get(index, ()):
                 self._take(op, sizes)
+            for op, _ in self._clearing.get(index, ()):
+                self._loop.add(True, EMPTY_CACHE, 0, op=op, storage=-1)
         for op, sizes in self._kernels.get(index, ()):
             for key in self._take(op, sizes):
                 self._loop.add(True, key, 0, op=op, storage=-1)

@@ -26,13 +26,7 @@ def test_replay_counts_what_the_allocator_counts():
     assert result.reserved_after == (20 * MIB, 20 * MIB, 20 * MIB, 20 * MIB, 22 * MIB)
     assert (result.peak_allocated_bytes, result.peak_reserved_bytes) == (20 * MIB, 22 * MIB)
     assert result.peak_requested_bytes == result.peak_active_bytes == 20 * MIB
-    assert result.allocated_at_reserved_peak_bytes == 15 * MIB + 1024
-    assert result.fragmentation_bytes == 7 * MIB - 1024
-    assert (result.final_allocated_bytes, result.final_reserved_bytes) == (
-        15 * MIB + 1024,
-        22 * MIB,
-    )
-    assert (result.peak_segments, result.retries) == (2, 0)
+    assert result.retries == 0
     assert replay(events).allocated_after == ()
 
 
@@ -41,7 +35,6 @@ def test_replay_can_start_its_peaks_late():
     events = [*events_of(30 * MIB, 4 * MIB), (True, 0, 0), (False, 9, 2 * MIB)]
     result = replay(events, peaks_from=3, record=True)
     assert result.peak_allocated_bytes == 6 * MIB and result.peak_reserved_bytes == 50 * MIB
-    assert result.allocated_at_reserved_peak_bytes == 4 * MIB
     assert len(result.allocated_after) == 4
     assert replay(events, peaks_from=4).peak_allocated_bytes == 6 * MIB
 
@@ -109,7 +102,6 @@ def test_a_fraction_and_a_device_differ_with_expandable_segments():
     settings = AllocatorSettings(expandable_segments=True)
     events = events_of(41 * MIB)
     assert smallest_cap(events, settings) == 60 * MIB
-    assert smallest_cap(events, settings, by_fraction=True) == 42 * MIB
     assert replay(events, settings, allowed_bytes=42 * MIB).peak_reserved_bytes == 60 * MIB
 
 

@@ -11,6 +11,7 @@
 from torchgauge.estimate.memory.allocator.blocks import Block
 from torchgauge.estimate.memory.allocator.caching import CachingAllocator
 from torchgauge.estimate.memory.allocator.replay import (
+    EMPTY_CACHE,
     AllocatorResult,
     MemoryEvent,
     OutOfMemory,
@@ -20,6 +21,7 @@ from torchgauge.estimate.memory.allocator.replay import (
 from torchgauge.estimate.memory.allocator.settings import AllocatorSettings
 
 __all__ = [
+    "EMPTY_CACHE",
     "AllocatorResult",
     "AllocatorSettings",
     "Block",

@@ -18,6 +18,8 @@ The key names the storage from its allocation to its free; it may be used again 
 size and the stream of a free are not looked at. The stream is 0 where it is not given.
 """
 
+EMPTY_CACHE: Final = -(1 << 62)
+"""The key of the event ``(True, EMPTY_CACHE, 0)``: ``torch.cuda.empty_cache()``."""
 CAP_STEP: Final = 2 * MIB
 """Segments are multiples of it, so caps in between change nothing."""
 
@@ -45,11 +47,6 @@ class AllocatorResult:
     peak_allocated_bytes: int
     peak_active_bytes: int
     peak_reserved_bytes: int
-    allocated_at_reserved_peak_bytes: int
-    """What was allocated when the reserved bytes first reached their peak."""
-    final_allocated_bytes: int
-    final_reserved_bytes: int
-    peak_segments: int
     retries: int
     out_of_memory: OutOfMemory | None = None
     allocated_after: tuple[int, ...] = ()
@@ -61,11 +58,6 @@ class AllocatorResult:
     def fits(self) -> bool:
         """Whether every allocation was served."""
         return self.out_of_memory is None
-
-    @property
-    def fragmentation_bytes(self) -> int:
-        """Bytes reserved and not allocated when the reserved bytes first reached their peak."""
-        return self.peak_reserved_bytes - self.allocated_at_reserved_peak_bytes
 
 
 def replay(
@@ -96,7 +88,6 @@ def replay(
     failure = run.play(events, 0, peaks_from)
     if failure is None:
         allocator.reset_peaks()
-        run.watch_reserved()
         failure = run.play(events, peaks_from, len(events))
     return run.result(failure)
 
@@ -111,32 +102,24 @@ class _Run:
         self.played = 0
         self.allocated_after: list[int] = []
         self.reserved_after: list[int] = []
-        self.watch_reserved()
-
-    def watch_reserved(self) -> None:
-        """Start to look for the peak of the reserved bytes."""
-        self.reserved_peak = self.allocator.reserved_bytes
-        self.allocated_then = self.allocator.allocated_bytes
 
     def play(self, events: Sequence[MemoryEvent], first: int, end: int) -> OutOfMemory | None:
         """Play the events from ``first`` to before ``end``; return the failure, if any."""
         allocator, live, record = self.allocator, self.live, self.record
         allocate, free = allocator.allocate, allocator.free
-        reserved_peak, allocated_then = self.reserved_peak, self.allocated_then
         index = first
         try:
             for index in range(first, end):
                 event = events[index]
                 key = event[1]
-                if event[0]:
+                if key == EMPTY_CACHE:
+                    allocator.empty_cache()
+                elif event[0]:
                     free(live.pop(key))
                 elif key in live:
                     raise ValueError(f"event {index} allocates {key!r}, which is still allocated")
                 else:
                     live[key] = allocate(event[2], event[3] if len(event) == 4 else 0)
-                    if allocator.reserved_bytes > reserved_peak:
-                        reserved_peak = allocator.reserved_bytes
-                        allocated_then = allocator.allocated_bytes
                 if record:
                     self.allocated_after.append(allocator.allocated_bytes)
                     self.reserved_after.append(allocator.reserved_bytes)
@@ -147,8 +130,6 @@ class _Run:
         except SimulatedOutOfMemoryError as error:
             self.played = index
             return _failure(index, error)
-        finally:
-            self.reserved_peak, self.allocated_then = reserved_peak, allocated_then
         self.played = end
         return None
 
@@ -161,10 +142,6 @@ class _Run:
             peak_allocated_bytes=allocator.peak_allocated_bytes,
             peak_active_bytes=allocator.peak_active_bytes,
             peak_reserved_bytes=allocator.peak_reserved_bytes,
-            allocated_at_reserved_peak_bytes=self.allocated_then,
-            final_allocated_bytes=allocator.allocated_bytes,
-            final_reserved_bytes=allocator.reserved_bytes,
-            peak_segments=allocator.peak_segments,
             retries=allocator.retries,
             out_of_memory=failure,
             allocated_after=tuple(self.allocated_after),
@@ -186,15 +163,12 @@ def _failure(index: int, error: SimulatedOutOfMemoryError) -> OutOfMemory:
 def smallest_cap(
     events: Sequence[MemoryEvent],
     settings: AllocatorSettings | None = None,
-    *,
-    by_fraction: bool = False,
 ) -> int:
     """Return a cap under which the events run and below which, one step down, they do not.
 
-    The cap is a multiple of 2 MiB and limits the device (``capacity_bytes``) or, with
-    ``by_fraction``, the process (``allowed_bytes``); the two differ with expandable segments and
-    garbage collection. It is found by bisection between the live bytes, below which nothing can
-    run, and the reserved bytes of a run without a cap. Both the cap's success and the failure
+    The cap is a multiple of 2 MiB and limits the device (``capacity_bytes``). It is found by
+    bisection between the live bytes, below which nothing can run, and the reserved bytes of a run
+    without a cap. Both the cap's success and the failure
     one step below it come from a replay. Success is not strictly monotone in the cap (a release
     that a smaller cap forces can leave a better layout behind), so a still smaller cap may
     happen to run as well; every program that is given this one runs.
@@ -202,16 +176,13 @@ def smallest_cap(
     settings = settings or AllocatorSettings()
 
     def runs(steps: int) -> bool:
-        cap = steps * CAP_STEP
-        if by_fraction:
-            return replay(events, settings, allowed_bytes=cap).fits
-        return replay(events, settings, cap).fits
+        return replay(events, settings, steps * CAP_STEP).fits
 
     low, enough = _bounds(events, settings)
     low //= CAP_STEP
     high = -(-enough // CAP_STEP)
     while not runs(high):
-        # A fraction counts whole segments, also where an expandable one would map less.
+        # A cap makes the allocator collect garbage, which leaves another layout behind.
         low, high = high, high + max(high // 8, settings.large_segment_bytes // CAP_STEP)
     return _bisect(runs, low, high) * CAP_STEP
 
@@ -224,7 +195,7 @@ def _bounds(events: Sequence[MemoryEvent], settings: AllocatorSettings) -> tuple
     live = peak = 0
     for event in events:
         if event[0]:
-            live -= sizes.pop(event[1])
+            live -= sizes.pop(event[1], 0)
         else:
             nbytes = event[2]
             sizes[event[1]] = size = allocator.round_size(nbytes) if nbytes else 0

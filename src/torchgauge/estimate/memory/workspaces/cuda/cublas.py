@@ -9,7 +9,6 @@ import re
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from torchgauge.errors import UsageError
 from torchgauge.estimate.memory.allocator.keys import Version, rules_of
 from torchgauge.estimate.memory.workspaces.platform import Platform
 from torchgauge.facts.trace import Phase, Trace
@@ -31,36 +30,16 @@ class CublasRules(NamedTuple):
     version: Version
     large_for: tuple[ComputeCapability | int, ...]
     """Compute capabilities, or whole majors, that get :data:`LARGE_WORKSPACE_BYTES`."""
-    lt_shares: bool
-    """Whether cuBLASLt uses cuBLAS' workspace instead of one of its own."""
-    lt_stays: bool
-    """Whether cuBLASLt's own workspace is kept, rather than allocated for each call."""
     source: str
 
 
 CUBLAS_RULES: Final = (
-    CublasRules((2, 6), ((9, 0),), False, False,
-        "aten/src/ATen/cuda/CublasHandlePool.cpp and CUDABlas.cpp; pytorch PR 91564"),
-    CublasRules((2, 9), ((9, 0),), False, True,
-        "pytorch PR 156495 (2025-06); machine code of libtorch_cuda.so 2.10.0"),
-    CublasRules((2, 11), ((9, 0),), True, True,
-        "pytorch PR 168175 (2026-01); machine code of libtorch_cuda.so 2.11.0"),
-    CublasRules((2, 12), (9, 10, 12), True, True,
+    CublasRules((2, 6), ((9, 0),),
+        "aten/src/ATen/cuda/CublasHandlePool.cpp; machine code of libtorch_cuda.so 2.10.0, 2.11.0"),
+    CublasRules((2, 12), (9, 10, 12),
         "pytorch PR 175344 (2026-02); machine code of libtorch_cuda.so 2.12.0 and 2.13.0"),
 )  # fmt: skip
 """Rows in the order of the releases; each holds until the next one."""
-
-LT_WORKSPACE_KIB: Final = 1024
-"""cuBLASLt's own workspace; ``CUBLASLT_WORKSPACE_SIZE`` overrides it, in KiB (issue 73328)."""
-
-
-class LtWorkspace(NamedTuple):
-    """What cuBLASLt adds to the workspaces of cuBLAS."""
-
-    nbytes: int
-    """Bytes of its own; 0 where it shares cuBLAS' workspace."""
-    stays: bool
-    """Kept after the call; otherwise it lives for one call."""
 
 
 def cublas_rules(torch_release: str) -> CublasRules:
@@ -93,28 +72,6 @@ def cublas_workspace_bytes(
 
 def _sum_of(pairs: list[tuple[str, str]]) -> int:
     return sum(int(size) * KIB * int(count) for size, count in pairs)
-
-
-def cublaslt_workspace(
-    torch_release: str, *, unified: str | None = None, size_kib: str | None = None
-) -> LtWorkspace:
-    """Return what cuBLASLt (``addmm`` with a bias, scaled products) needs in addition to cuBLAS.
-
-    ``unified`` is the text of ``TORCH_CUBLASLT_UNIFIED_WORKSPACE`` (``0`` or ``1``, 2.8 or newer),
-    ``size_kib`` that of ``CUBLASLT_WORKSPACE_SIZE``.
-
-    Raises:
-        UsageError: for a size that is not a whole number.
-    """
-    rules = cublas_rules(torch_release)
-    # torch reads the flag with check_env: "1" and "0"; anything else leaves the default.
-    shares = {"1": True, "0": False}.get(unified or "", rules.lt_shares)
-    if shares:
-        return LtWorkspace(nbytes=0, stays=rules.lt_stays)
-    kib = str(LT_WORKSPACE_KIB) if size_kib is None else size_kib
-    if not kib.isdigit():
-        raise UsageError(f"CUBLASLT_WORKSPACE_SIZE={kib} is not a size in KiB", hint="write 1024")
-    return LtWorkspace(nbytes=int(kib) * KIB, stays=rules.lt_stays)
 
 
 _MATRIX_PRODUCTS: Final = frozenset(

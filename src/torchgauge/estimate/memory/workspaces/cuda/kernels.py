@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from torchgauge.estimate.memory.workspaces.operands import FLOAT, INDEX, tensor, whole
+from torchgauge.estimate.memory.workspaces.operands import (
+    FLOAT,
+    INDEX,
+    contiguous,
+    copy_bytes,
+    tensor,
+    whole,
+)
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
 from torchgauge.facts.trace import OpRecord, TensorSpec
 
@@ -56,7 +63,21 @@ def _group_norm(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (whole(op, 3) * whole(op, 4) * FLOAT,) * 2
 
 
+def _softmax_backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+    """The gradient times the output (``softmax_backward_cuda_out`` in ``SoftMax.cu``)."""
+    product = tensor(op, 0).nbytes
+    return product, product if copy_bytes(op, 0) else 0, copy_bytes(op, 1)
+
+
 RULES: Rules = {
+    # ``layer_norm_cuda`` and ``layer_norm_backward_cuda`` in ``layer_norm_kernel.cu``
+    "aten.native_layer_norm.default": contiguous(0),
+    "aten.native_layer_norm_backward.default": contiguous(0, 1),
+    # ``host_softmax`` and ``host_softmax_backward`` in ``SoftMax.cu``
+    "aten._softmax.default": contiguous(0),
+    "aten._log_softmax.default": contiguous(0),
+    "aten._softmax_backward_data.default": _softmax_backward,
+    "aten._log_softmax_backward_data.default": contiguous(0, 1),
     "aten.embedding_dense_backward.default": _embedding_backward,
     "aten.index_put.default": _index_put,
     "aten.index_put_.default": _index_put,
