@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Final
 
 from torchgauge.devices.catalog import built_in
-from torchgauge.devices.device import Arithmetic, Device
+from torchgauge.devices.device import Arithmetic, Device, Kind
 from torchgauge.devices.power import family_of, share_of_full_rate
 from torchgauge.devices.usable import class_of
 
@@ -91,7 +91,8 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
 
     That is the device's own, else the mean of its siblings' (the logarithms'), else what is
     published of its chips (``8.6.tensor``, ``Hopper.tensor``) or of its kind of memory
-    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one.
+    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one. GeForce boards clock beyond what
+    is listed, so that other GeForce boards come before the common one for tensor cores.
     """
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
@@ -102,7 +103,19 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     memory = device.memory_type
     memories = (memory, memory.rstrip("X23456789e")) if rate is Rate.BANDWIDTH else ()
     names = (f"{group}.{rate}" for group in (*_chips(device), *memories))
-    return next((coefficients[name] for name in names if name in coefficients), coefficients[rate])
+    published = next((coefficients[name] for name in names if name in coefficients), None)
+    if published is not None:
+        return published
+    alike = _of_boards(device, coefficients) if rate is Rate.TENSOR else []
+    return exp(fmean(map(log, alike))) if alike else coefficients[rate]
+
+
+def _of_boards(device: Device, coefficients: Mapping[str, float]) -> list[float]:
+    return [
+        coefficients[f"{other.name}.tensor"]
+        for other in built_in()
+        if f"{other.name}.tensor" in coefficients and device.kind is other.kind is Kind.CONSUMER
+    ]
 
 
 def _chips(device: Device) -> tuple[str, str]:

@@ -30,10 +30,6 @@ _DOUBLE_SHARE: Final[Mapping[bool, float]] = {True: 1 / 2, False: 1 / 32}
 
 Source: NVIDIA, CUDA C++ Programming Guide, "Arithmetic Instructions" (throughput table)."""
 _VOLTA: Final = (7, 0)
-_SHARED_LANES: Final = ((8, 6), (8, 7), (8, 9), (12, 0), (12, 1))
-"""Half of the float32 lanes compute integers as well.
-
-Source: NVIDIA, Ampere GA102 whitepaper, "2x FP32 throughput"; Ada's and Blackwell's likewise."""
 
 
 def arithmetic_of(work: Work, device: Device, *, tf32_matmul: bool) -> Arithmetic:
@@ -102,10 +98,6 @@ def _sustained(device: Device, arithmetic: Arithmetic, coefficients: Mapping[str
     peak = device.peak_rate(arithmetic) or device.fp32_flops_per_second or 0.0
     is_ordinary = arithmetic is Arithmetic.FP32 or not device.has_tensor_cores
     own = factor_of(device, Rate.VECTOR if is_ordinary else Rate.TENSOR, coefficients)
-    if device.kind is Kind.CONSUMER:
-        own *= coefficients["consumer"]
-    if is_ordinary and device.compute_capability in _SHARED_LANES:
-        own *= coefficients["vector.shared"]
     under_load: float = headroom(device, arithmetic) ** coefficients["power"]
     return peak * own * under_load
 
