@@ -122,7 +122,6 @@ OptimizerOptions: TypeAlias = tuple[tuple[str, OptionValue], ...]
 
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
-
 FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
 _TRAINING_ONLY: dict[str, object] = {
     "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
@@ -130,14 +129,19 @@ _TRAINING_ONLY: dict[str, object] = {
     "first_step": False, "optimizer_options": (), "offload_activations": False,
 }  # fmt: skip
 """Fields that mean nothing in inference, with the value that says nothing."""
-
-
 _FLAGS = (
     "gradient_clipping", "offload_activations", "ema", "channels_last", "cudnn_benchmark",
     "first_step", "compiled", "grad_enabled",
 )  # fmt: skip
 """Fields that are true or false."""
 _COUNTS = (("accumulation", 1, "micro-batches"), ("other_programs_bytes", 0, "bytes"))
+
+
+def _only_in_training(name: str, value: object) -> ScenarioError:
+    return ScenarioError(
+        f"{name}={value!r} has no meaning in inference",
+        hint="use mode='training' (--mode training), or leave it out",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,14 +242,11 @@ class Scenario:
         ) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mode", _member(Mode, self.mode, "mode"))
-        object.__setattr__(self, "precision", _member(Precision, self.precision, "precision"))
-        object.__setattr__(self, "zero_grad", _member(ZeroGrad, self.zero_grad, "zero_grad"))
+        for field, kind in (("mode", Mode), ("precision", Precision), ("zero_grad", ZeroGrad)):
+            object.__setattr__(self, field, _member(kind, getattr(self, field), field))
         if not isinstance(self.device, str) or not self.device.strip():
-            raise ScenarioError(
-                f"{self.device!r} is not the name of a device",
-                hint="cpu, cuda, or a GPU's name: torchgauge devices lists them",
-            )
+            hint = "cpu, cuda, or a GPU's name: torchgauge devices lists them"
+            raise ScenarioError(f"{self.device!r} is not the name of a device", hint=hint)
         self._check_types()
         if self.torch_release is not None:  # torch.__version__ is a class of torch's own
             object.__setattr__(self, "torch_release", str(self.torch_release))
@@ -268,10 +269,7 @@ class Scenario:
                     object.__setattr__(self, name, "sgd" if name == "optimizer" else "auto")
                 continue
             if not training:
-                raise ScenarioError(
-                    f"{name}={value!r} has no meaning in inference",
-                    hint="use mode='training' (--mode training), or leave it out",
-                )
+                raise _only_in_training(name, value)
             if value not in allowed and not _is_of_the_user(name, value):
                 raise ScenarioError(
                     f"unknown {name} {value!r}",
@@ -280,10 +278,7 @@ class Scenario:
                 )
         for name, neutral in _TRAINING_ONLY.items():
             if not training and getattr(self, name) != neutral:
-                raise ScenarioError(
-                    f"{name}={getattr(self, name)!r} has no meaning in inference",
-                    hint="use mode='training' (--mode training), or leave it out",
-                )
+                raise _only_in_training(name, getattr(self, name))
         for name, least, what in _COUNTS:
             number = getattr(self, name)
             if not hasattr(number, "__index__") or number < least:
@@ -299,10 +294,7 @@ class Scenario:
                     f"{name}={getattr(self, name)!r} is neither True nor False", hint="write one"
                 )
         if self.grad_enabled and self.is_training:
-            raise ScenarioError(
-                "grad_enabled=True has no meaning in training",
-                hint="leave it out",
-            )
+            raise ScenarioError("grad_enabled=True has no meaning in training", hint="leave it out")
         if not isinstance(self.allocator, str):
             raise ScenarioError(
                 f"allocator={self.allocator!r} is not text",
@@ -310,10 +302,8 @@ class Scenario:
             )
         attention: object = self.attn_implementation
         if attention is not None and not (isinstance(attention, str) and attention.strip()):
-            raise ScenarioError(
-                f"attn_implementation={attention!r} is not the name of an attention",
-                hint="write 'eager' or 'sdpa'",
-            )
+            text = f"attn_implementation={attention!r} is not the name of an attention"
+            raise ScenarioError(text, hint="write 'eager' or 'sdpa'")
         release: object = self.torch_release
         is_text = isinstance(release, str) and re.fullmatch(r"\d+\.\d+([.+a-z]\S*)?", release)
         if release is not None and not is_text:
