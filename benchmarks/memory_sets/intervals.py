@@ -21,8 +21,7 @@ from pathlib import Path
 
 from benchmarks.memory_sets.cases import DATA, Measured, MemoryCase
 from benchmarks.memory_sets.run import SETS, Result, results, sample
-from torchgauge.devices.tables import rows
-from torchgauge.estimate.memory.intervals import TABLE
+from torchgauge.devices.tables import MEMORY_INTERVALS, rows
 
 SHARE = 0.8
 """Of the figures that an interval is to hold."""
@@ -138,7 +137,7 @@ def section(found: Sequence[Score]) -> Iterator[str]:
         "widest interval, and the report says so."
     )
     yield from ("", "| kind of step | figures | from | to |", "|---|--:|--:|--:|")
-    for row in rows(TABLE):
+    for row in rows(MEMORY_INTERVALS):
         low, high = float(row["lower"]) - 1, float(row["upper"]) - 1
         yield f"| {row['kind']} | {row['figures']} | {low:+.1%} | {high:+.1%} |"
     yield from ("", "Figures within it, when the interval was made without them:", "")
@@ -172,7 +171,7 @@ def main(arguments: list[str] | None = None) -> int:
             predicted += results(sample(known, options.limit), options.cache, quiet=True)
     found = scores(predicted)
     if options.write:
-        TABLE.write_text(table(found), encoding="utf-8")
+        MEMORY_INTERVALS.write_text(table(found), encoding="utf-8")
     print(table(found))
     print("\n".join(section(found)))
     return 0

@@ -146,6 +146,15 @@ FIXED: dict[str, Fixed] = {
     "CDNA 3.0.tensor": Fixed(
         value=0.52, meaning="as tensor: an MI300X reaches at most 51.4 % of its datasheet in bf16 "
         "products (as for Hopper)"),
+    "H100-SXM.bandwidth": Fixed(
+        value=0.866, meaning="as bandwidth: BabelStream's copy reaches 2,900 of 3,350 GB/s "
+        "(Azure/AI-benchmarking-guide, ND H100 v5)"),
+    "H200-SXM.bandwidth": Fixed(
+        value=0.835, meaning="as bandwidth: BabelStream's copy reaches 4,010 of 4,800 GB/s "
+        "(Azure/AI-benchmarking-guide, ND H200 v5)"),
+    "H100-PCIe.bandwidth": Fixed(
+        value=0.852, meaning="as bandwidth: gpu-stream's scale reaches 1,704 of 2,000 GB/s "
+        "(te42kyfo/gpu-benches)"),
     "Hopper.portable": Fixed(
         value=0.53, meaning="share of the tensor cores' rate without Hopper's own instructions: "
         "FlashAttention-2 reaches 35 % of an H100's peak (FlashAttention-3, arXiv 2407.08608)"),

@@ -63,7 +63,7 @@ def test_without_anything_the_page_says_so(tmp_path):
     first = text.splitlines()[0]
     assert first == "# How accurate: no GPU records yet"
     assert "There are no records of steps on a GPU yet." in text
-    assert "0 present, 17 absent (`torchvision_params_gmacs.csv`," in text
+    assert "0 present, 18 absent (`torchvision_params_gmacs.csv`," in text
     assert "Skipped: `torchvision_params_gmacs.csv` is not beside the repository" in text
     assert "Skipped: `published_memory.md` is not beside the repository" in text
     assert "Skipped: `gpu_memory_timm_a100.csv` is not beside the repository" in text

@@ -16,6 +16,9 @@ any fit (``expected``), the standard deviation in the logarithm that the fit may
 (``spread``), and the data sets of the fit, empty where a value was set and not fitted
 (``fitted_on``). ``make calibrate`` writes the file.
 """
+MEMORY_INTERVALS: Final = COEFFICIENTS.with_name("memory_intervals.csv")
+"""Between which shares of the prediction four of five published figures of memory lie, by the kind
+of the step; ``benchmarks/memory_sets/intervals.py`` writes the file."""
 
 
 def rows(path: Path) -> list[dict[str, str]]:

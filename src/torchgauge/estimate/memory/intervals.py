@@ -1,8 +1,8 @@
 """Between which bytes a step may lie, by the kind of its kernels.
 
 Parameters, gradients and states are known exactly. What else the allocator holds was compared with
-published measurements: four of five lie between two shares of the prediction (``intervals.csv``,
-written by ``benchmarks/memory_sets/intervals.py``). Errors are skewed, so the ends differ.
+published measurements: four of five lie between two shares of the prediction
+(``devices.tables.MEMORY_INTERVALS``). Errors are skewed, so the ends differ.
 """
 
 from __future__ import annotations
@@ -10,16 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from pathlib import Path
 from typing import Final
 
-from torchgauge.devices.tables import rows
+from torchgauge.devices.tables import MEMORY_INTERVALS, rows
 from torchgauge.estimate.memory.roles import bytes_by_role
 from torchgauge.estimate.memory.workspaces import Platform
 from torchgauge.estimate.memory.workspaces.operands import HALF, tensor
 from torchgauge.facts.trace import OpRecord, Role, Trace
 
-TABLE: Final = Path(__file__).with_name("intervals.csv")
 LARGE: Final = 0.05
 """Share of the memory from which on a convolution's input and output can decide the peak: its
 workspace may be several times as large."""
@@ -69,7 +67,7 @@ def spreads() -> Mapping[str, Spread]:
             kind=row["kind"], lower=float(row["lower"]), upper=float(row["upper"]),
             figures=int(row["figures"]),
         )
-        for row in rows(TABLE)
+        for row in rows(MEMORY_INTERVALS)
     }  # fmt: skip
 
 
