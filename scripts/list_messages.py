@@ -31,6 +31,7 @@ _DATA = (
     "autocast_lists.py",
     "kinds.py",
     "scalars.py",
+    "work.py",
 )
 """Files of names and sources, not of messages."""
 _HEAD = """\

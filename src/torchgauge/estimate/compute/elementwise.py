@@ -9,19 +9,12 @@ moved, not the table behind them. Few ops weigh more: see ``WEIGHTS``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from math import log2, prod
 from typing import TypeAlias
 
-from torchgauge.estimate.compute.elementwise_ops import (
-    BATCH_NORMS_WITH_FLAG,
-    EMBEDDING_BAGS,
-    READS_BY_INDEX,
-    READS_FIRST_ARGUMENT,
-    WEIGHTS,
-    WHOLE_TENSOR_OPS,
-    WHOLE_TENSOR_OPS_ELSEWHERE,
-    WRITES_BY_INDEX,
-)
+from torchgauge.estimate.compute import elementwise_ops as ops
+from torchgauge.estimate.compute import free_ops as free
 from torchgauge.estimate.compute.formulas.arguments import (
     argument,
     integers,
@@ -30,14 +23,10 @@ from torchgauge.estimate.compute.formulas.arguments import (
     shape,
 )
 from torchgauge.estimate.compute.formulas.distance import uses_matmul
-from torchgauge.estimate.compute.free_ops import FREE_NAMESPACES, FREE_OPS, FREE_OPS_ELSEWHERE
 from torchgauge.estimate.compute.registry import packets
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 ElementCount: TypeAlias = Callable[[OpRecord], int]
-
-_counts: dict[str, ElementCount | None] = {}
-"""What each op name resolved to."""
 
 
 def no_elements(op: OpRecord) -> int:
@@ -45,40 +34,28 @@ def no_elements(op: OpRecord) -> int:
     return 0
 
 
+@cache
 def find_element_count(name: str) -> ElementCount | None:
     """Return the rule for a qualified overload, ``None`` where none of the tables has it."""
-    try:
-        return _counts[name]
-    except KeyError:
-        _counts[name] = count = _search(name)
-        return count
-
-
-def _search(name: str) -> ElementCount | None:
-    namespace = name.partition(".")[0]
-    if namespace in FREE_NAMESPACES:
+    if name.startswith(free.FREE_NAMESPACES):
         return no_elements
     for packet in packets(name):
-        rule = _RULES.get(packet) or _RULES.get(packet.removesuffix("_copy"))
-        if rule is None and "._foreach_" in packet:
-            rule = _RULES.get(packet.replace("._foreach_", "."))
-        if rule is not None:
-            return rule
+        namespace, _, base = packet.partition(".")
+        own = (packet, packet.removesuffix("_copy"), packet.removesuffix("_backward"))
+        shared = (f"aten.{base}" if namespace in ops.SHARING_NAMESPACES else packet,)
+        for known in (*own, packet.replace("._foreach_", "."), *shared):
+            if known in _RULES:
+                return _RULES[known]
+        if packet.startswith(free.FREE_FAMILIES):
+            return no_elements
+        if packet.startswith(ops.WHOLE_TENSOR_FAMILIES):
+            return largest_operand
     return None
 
 
 def largest_operand(op: OpRecord) -> int:
     """Return the elements of the largest tensor (or list of tensors) read or made."""
-    most = 0
-    for value in op.args:
-        count = _numel(value)
-        if count > most:
-            most = count
-    for output in op.outputs:
-        count = prod(output.shape)
-        if count > most:
-            most = count
-    return most
+    return max(map(_numel, (*op.args, *op.outputs)), default=0)
 
 
 def _numel(value: ArgumentValue) -> int:
@@ -142,14 +119,13 @@ def _pairs_backward(op: OpRecord) -> int:
     return 3 * _first_argument(op) * shape(op, 1)[-1]
 
 
-def _convolution_bias(op: OpRecord) -> int:
-    """The bias gradient is a sum over ``grad``, if asked for."""
-    wanted = mask(op, 9 if "_overrideable" in op.name else 10)
-    return prod(shape(op, 0)) if wanted[2:] == (True,) else 0
+def _bias(gradient: int, mask_at: int) -> ElementCount:
+    """The bias' gradient is a sum over the output's, if asked for."""
 
+    def count(op: OpRecord) -> int:
+        return prod(shape(op, gradient)) if mask(op, mask_at)[2:] == (True,) else 0
 
-def _linear_bias(op: OpRecord) -> int:
-    return prod(shape(op, 1)) if mask(op, 3)[2:] == (True,) else 0
+    return count
 
 
 def _qualified(names: frozenset[str], count: ElementCount) -> dict[str, ElementCount]:
@@ -157,21 +133,21 @@ def _qualified(names: frozenset[str], count: ElementCount) -> dict[str, ElementC
 
 
 _RULES: dict[str, ElementCount] = {
-    **_qualified(FREE_OPS | FREE_OPS_ELSEWHERE, no_elements),
-    **_qualified(WHOLE_TENSOR_OPS | WHOLE_TENSOR_OPS_ELSEWHERE, largest_operand),
-    **_qualified(READS_BY_INDEX, _made),
-    **_qualified(WRITES_BY_INDEX, _written),
-    **_qualified(READS_FIRST_ARGUMENT, _first_argument),
-    **_qualified(EMBEDDING_BAGS, _rows_looked_up),
-    **_qualified(BATCH_NORMS_WITH_FLAG, _batch_norm),
-    **{f"aten.{name}": _weighted(weight) for name, weight in WEIGHTS.items()},
+    **_qualified(free.FREE_OPS | free.FREE_OPS_ELSEWHERE, no_elements),
+    **_qualified(ops.WHOLE_TENSOR_OPS | ops.WHOLE_TENSOR_OPS_ELSEWHERE, largest_operand),
+    **_qualified(ops.READS_BY_INDEX, _made),
+    **_qualified(ops.WRITES_BY_INDEX, _written),
+    **_qualified(ops.READS_FIRST_ARGUMENT, _first_argument),
+    **_qualified(ops.EMBEDDING_BAGS, _rows_looked_up),
+    **_qualified(ops.BATCH_NORMS_WITH_FLAG, _batch_norm),
+    **{f"aten.{name}": _weighted(weight) for name, weight in ops.WEIGHTS.items()},
     **_qualified(frozenset({"_fft_c2c", "_fft_c2r", "_fft_r2c"}), _fourier),
     **_qualified(frozenset({"_pdist_forward", "pdist"}), _pairs_of_rows),
     **_qualified(frozenset({"_cdist_forward", "cdist"}), _pairs_unless_matmul),
     **_qualified(frozenset({"_cdist_backward", "_pdist_backward"}), _pairs_backward),
-    "aten.convolution_backward": _convolution_bias,
-    "aten.convolution_backward_overrideable": _convolution_bias,
-    "aten.linear_backward": _linear_bias,
-    "aten.mkldnn_linear_backward": _linear_bias,
+    "aten.convolution_backward": _bias(0, 10),
+    "aten.convolution_backward_overrideable": _bias(0, 9),
+    "aten.linear_backward": _bias(1, 3),
+    "aten.mkldnn_linear_backward": _bias(1, 3),
 }
 """Beside a FLOP formula, a rule holds the element-wise part of a matmul-like op."""

@@ -1,119 +1,84 @@
 """Element-wise, reduction, normalisation, pooling, loss, random and indexing operators, as data.
 
 ``aten`` packets stand without their namespace and without the underscore of the in-place variant;
-``_foreach_add`` follows ``add``. ``elementwise.py`` says what each table means in numbers.
+What stands in no table itself follows another: ``_foreach_add``, ``prims.add`` and
+``quantized.add`` follow ``add``, and ``gelu_backward`` follows ``gelu``. ``elementwise.py`` says
+what each table means in numbers.
 """
 
 from __future__ import annotations
 
 from torchgauge.estimate.compute.registry import names
 
+SHARING_NAMESPACES = ("prims", "quantized")
+"""Whose operators follow those of ``aten`` that have the same name."""
+WHOLE_TENSOR_FAMILIES = (
+    "aten.special_", "aten.fake_quantize_", "aten._fake_quantize_", "quantized_decomposed."
+)  # fmt: skip
+"""What names of ``WHOLE_TENSOR_OPS`` begin with that stand in no table."""
+
 WHOLE_TENSOR_OPS = names("""
     __and__ __iand__ __ilshift__ __ior__ __irshift__ __ixor__ __lshift__ __or__ __rshift__
-    __xor__ _adaptive_avg_pool2d _adaptive_avg_pool2d_backward _adaptive_avg_pool3d
-    _adaptive_avg_pool3d_backward _add_relu _aminmax _amp_foreach_non_finite_check_and_unscale
-    _amp_update_scale _choose_qparams_per_tensor _coalesce _conj_physical _ctc_loss
-    _ctc_loss_backward _cudnn_ctc_loss _cummax_helper _cummin_helper _dirichlet_grad
-    _fake_quantize_learnable_per_channel_affine
-    _fake_quantize_learnable_per_channel_affine_backward
-    _fake_quantize_learnable_per_tensor_affine
-    _fake_quantize_learnable_per_tensor_affine_backward
-    _fake_quantize_per_tensor_affine_cachemask_tensor_qparams _fill_mem_eff_dropout_mask
-    _fused_dropout _fused_moving_avg_obs_fq_helper _fused_moving_avg_obs_fq_helper_functional
-    _gather_sparse_backward _grid_sampler_2d_cpu_fallback _grid_sampler_2d_cpu_fallback_backward
-    _histogramdd_bin_edges _histogramdd_from_bin_cts _histogramdd_from_bin_tensors _is_all_true
-    _is_any_true
-    _logcumsumexp _masked_scale _nested_sum_backward _philox_normal _philox_uniform
-    _prelu_kernel _prelu_kernel_backward _rowwise_prune _sample_dirichlet
-    _segment_reduce_backward _sobol_engine_draw _sobol_engine_ff _sobol_engine_scramble
-    _sparse_csr_prod _sparse_csr_sum _sparse_mask_projection _sparse_semi_structured_tile
-    _sparse_sum _sparse_sum_backward _spdiags _standard_gamma _standard_gamma_grad
+    __xor__ _adaptive_avg_pool2d _adaptive_avg_pool3d _add_relu _aminmax
+    _amp_foreach_non_finite_check_and_unscale _amp_update_scale _choose_qparams_per_tensor
+    _coalesce _conj_physical _ctc_loss _cudnn_ctc_loss _cummax_helper _cummin_helper
+    _dirichlet_grad _fill_mem_eff_dropout_mask _fused_dropout _fused_moving_avg_obs_fq_helper
+    _fused_moving_avg_obs_fq_helper_functional _gather_sparse_backward
+    _grid_sampler_2d_cpu_fallback _histogramdd_bin_edges _histogramdd_from_bin_cts
+    _histogramdd_from_bin_tensors _is_all_true _is_any_true _logcumsumexp _masked_scale
+    _nested_sum_backward _philox_normal _philox_uniform _prelu_kernel _rowwise_prune
+    _sample_dirichlet _segment_reduce_backward _sobol_engine_draw _sobol_engine_ff
+    _sobol_engine_scramble _sparse_csr_prod _sparse_csr_sum _sparse_mask_projection
+    _sparse_semi_structured_tile _sparse_sum _spdiags _standard_gamma _standard_gamma_grad
     _thnn_differentiable_gru_cell_backward _thnn_differentiable_lstm_cell_backward
-    _thnn_fused_gru_cell _thnn_fused_gru_cell_backward _thnn_fused_lstm_cell
-    _thnn_fused_lstm_cell_backward _thnn_fused_lstm_cell_backward_impl
-    _transform_bias_rescale_qkv _unique _unique2 _upsample_bicubic2d_aa
-    _upsample_bicubic2d_aa_backward _upsample_bilinear2d_aa _upsample_bilinear2d_aa_backward
-    _upsample_lanczos2d_aa _upsample_lanczos2d_aa_backward _upsample_nearest_exact1d
-    _upsample_nearest_exact1d_backward _upsample_nearest_exact2d
-    _upsample_nearest_exact2d_backward _upsample_nearest_exact3d
-    _upsample_nearest_exact3d_backward _weight_norm _weight_norm_differentiable_backward
-    _weight_norm_interface _weight_norm_interface_backward abs absolute acos acosh
-    adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_avg_pool3d_backward
-    adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool2d_backward adaptive_max_pool3d
-    adaptive_max_pool3d_backward add affine_grid_generator affine_grid_generator_backward all
-    allclose alpha_dropout amax amin aminmax angle any arccos arccosh arcsin arcsinh arctan
-    arctan2 arctanh argmax argmin argsort argwhere asin asinh atan atan2 atanh avg_pool1d
-    avg_pool2d avg_pool2d_backward avg_pool3d avg_pool3d_backward bartlett_window
-    batch_norm_backward_elemt batch_norm_backward_reduce batch_norm_gather_stats
-    batch_norm_gather_stats_with_counts batch_norm_stats batch_norm_update_stats bernoulli
-    binary_cross_entropy binary_cross_entropy_backward binary_cross_entropy_with_logits bincount
-    binomial bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift
-    bitwise_xor blackman_window bucketize cauchy ceil celu chalf choose_qparams_optimized clamp
-    clamp_max clamp_min clip col2im conj_physical copysign cos cosh cosine_embedding_loss
-    cosine_similarity count_nonzero cross ctc_loss cudnn_affine_grid_generator
-    cudnn_affine_grid_generator_backward cudnn_grid_sampler cudnn_grid_sampler_backward cummax
-    cummaxmin_backward cummin cumprod cumprod_backward cumsum cumulative_trapezoid deg2rad
-    dequantize diff digamma dist div divide dropout elu elu_backward eq equal erf erfc erfinv
-    exp exp2 expm1 exponential fake_quantize_per_channel_affine
-    fake_quantize_per_channel_affine_cachemask
-    fake_quantize_per_channel_affine_cachemask_backward fake_quantize_per_tensor_affine
-    fake_quantize_per_tensor_affine_cachemask fake_quantize_per_tensor_affine_cachemask_backward
-    feature_alpha_dropout feature_dropout fix float_power floor floor_divide fmax fmin fmod frac
-    fractional_max_pool2d fractional_max_pool2d_backward fractional_max_pool3d
-    fractional_max_pool3d_backward frexp frobenius_norm fused_moving_avg_obs_fake_quant gcd ge
-    gelu gelu_backward geometric ger glu glu_backward glu_backward_jvp glu_jvp gradient greater
-    greater_equal grid_sampler grid_sampler_2d grid_sampler_2d_backward grid_sampler_3d
-    grid_sampler_3d_backward gt hamming_window hann_window hardshrink hardshrink_backward
-    hardsigmoid hardsigmoid_backward hardswish hardswish_backward hardtanh hardtanh_backward
-    hash_tensor heaviside hinge_embedding_loss histc histogram histogramdd huber_loss
-    huber_loss_backward hypot i0 igamma igammac infinitely_differentiable_gelu_backward isclose
-    isfinite isin isinf isnan isneginf isposinf kaiser_window kl_div kron kthvalue l1_loss lcm
-    ldexp le leaky_relu leaky_relu_backward less less_equal lgamma linalg__powsum linalg_cross
-    linalg_vander linalg_vector_norm log log10 log1p log2 log_normal log_sigmoid
-    log_sigmoid_backward log_sigmoid_forward logaddexp logaddexp2 logcumsumexp logical_and
-    logical_not logical_or logical_xor logit logit_backward lt margin_ranking_loss masked_fill
-    max max_pool1d max_pool1d_with_indices max_pool2d max_pool2d_backward
-    max_pool2d_with_indices max_pool2d_with_indices_backward max_pool3d max_pool3d_with_indices
-    max_pool3d_with_indices_backward max_unpool2d max_unpool3d maximum mean median min minimum
-    miopen_ctc_loss mish mish_backward mkldnn_adaptive_avg_pool2d
-    mkldnn_adaptive_avg_pool2d_backward mkldnn_max_pool2d mkldnn_max_pool2d_backward
-    mkldnn_max_pool3d mkldnn_max_pool3d_backward mode mse_loss mse_loss_backward msort mul
-    multi_margin_loss multi_margin_loss_backward multilabel_margin_loss
-    multilabel_margin_loss_backward multilabel_margin_loss_forward multinomial multiply mvlgamma
-    nan_to_num nanmean nanmedian nanquantile nansum native_dropout native_dropout_backward
-    native_norm ne neg negative nextafter nll_loss2d_backward nll_loss_backward nonzero
-    nonzero_numpy nonzero_static norm norm_except_dim normal normal_functional not_equal outer
-    pairwise_distance poisson poisson_nll_loss polar polygamma positive pow powsum prelu prod
-    quantile quantize_per_channel quantize_per_tensor quantize_per_tensor_dynamic
-    quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d rad2deg rand rand_like
-    randint randint_like randn randn_like random randperm reciprocal reflection_pad1d_backward
-    reflection_pad2d_backward reflection_pad3d_backward relu relu6 remainder renorm
-    replication_pad1d_backward replication_pad2d_backward replication_pad3d_backward round rrelu
-    rrelu_with_noise rrelu_with_noise_backward rrelu_with_noise_functional rsqrt rsub
-    searchsorted segment_reduce selu sgn sigmoid sigmoid_backward sign signbit silu
-    silu_backward sin sinc sinh smooth_l1_loss smooth_l1_loss_backward soft_margin_loss
-    soft_margin_loss_backward softplus softplus_backward softshrink softshrink_backward sort
-    special_airy_ai special_bessel_j0 special_bessel_j1 special_bessel_y0 special_bessel_y1
-    special_chebyshev_polynomial_t special_chebyshev_polynomial_u special_chebyshev_polynomial_v
-    special_chebyshev_polynomial_w special_digamma special_entr special_erf special_erfc
-    special_erfcx special_erfinv special_exp2 special_expit special_expm1 special_gammainc
-    special_gammaincc special_gammaln special_hermite_polynomial_h special_hermite_polynomial_he
-    special_i0 special_i0e special_i1 special_i1e special_laguerre_polynomial_l
-    special_legendre_polynomial_p special_log1p special_log_ndtr special_logit
-    special_modified_bessel_i0 special_modified_bessel_i1 special_modified_bessel_k0
-    special_modified_bessel_k1 special_multigammaln special_ndtr special_ndtri special_polygamma
-    special_psi special_round special_scaled_modified_bessel_k0
-    special_scaled_modified_bessel_k1 special_shifted_chebyshev_polynomial_t
-    special_shifted_chebyshev_polynomial_u special_shifted_chebyshev_polynomial_v
-    special_shifted_chebyshev_polynomial_w special_sinc special_spherical_bessel_j0
-    special_xlog1py special_xlogy special_zeta sqrt square std std_mean sub subtract sum
-    sum_to_size tan tanh tanh_backward threshold threshold_backward topk trace trace_backward
-    trapezoid trapz tril triplet_margin_loss triu true_divide trunc unfold_backward uniform
-    unique_consecutive unique_dim unique_dim_consecutive upsample_bicubic2d
-    upsample_bicubic2d_backward upsample_bilinear2d upsample_bilinear2d_backward
-    upsample_linear1d upsample_linear1d_backward upsample_nearest1d upsample_nearest1d_backward
-    upsample_nearest2d upsample_nearest2d_backward upsample_nearest3d
-    upsample_nearest3d_backward upsample_trilinear3d upsample_trilinear3d_backward vander var
+    _thnn_fused_gru_cell _thnn_fused_lstm_cell _thnn_fused_lstm_cell_backward_impl
+    _transform_bias_rescale_qkv _unique _unique2 _upsample_bicubic2d_aa _upsample_bilinear2d_aa
+    _upsample_lanczos2d_aa _upsample_nearest_exact1d _upsample_nearest_exact2d
+    _upsample_nearest_exact3d _weight_norm _weight_norm_differentiable_backward
+    _weight_norm_interface abs absolute acos acosh adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d add
+    affine_grid_generator all allclose alpha_dropout amax amin aminmax angle any arccos arccosh
+    arcsin arcsinh arctan arctan2 arctanh argmax argmin argsort argwhere asin asinh atan atan2
+    atanh avg_pool1d avg_pool2d avg_pool3d bartlett_window batch_norm_backward_elemt
+    batch_norm_backward_reduce batch_norm_gather_stats batch_norm_gather_stats_with_counts
+    batch_norm_stats batch_norm_update_stats bernoulli binary_cross_entropy
+    binary_cross_entropy_with_logits bincount binomial bitwise_and bitwise_left_shift
+    bitwise_not bitwise_or bitwise_right_shift bitwise_xor blackman_window bucketize cauchy ceil
+    celu chalf choose_qparams_optimized clamp clamp_max clamp_min clip col2im conj_physical
+    copysign cos cosh cosine_embedding_loss cosine_similarity count_nonzero cross ctc_loss
+    cudnn_affine_grid_generator cudnn_grid_sampler cummax cummaxmin_backward cummin cumprod
+    cumsum cumulative_trapezoid deg2rad dequantize diff digamma dist div divide dropout elu eq
+    equal erf erfc erfinv exp exp2 expm1 exponential feature_alpha_dropout feature_dropout fix
+    float_power floor floor_divide fmax fmin fmod frac fractional_max_pool2d
+    fractional_max_pool3d frexp frobenius_norm fused_moving_avg_obs_fake_quant gcd ge gelu
+    geometric ger glu glu_backward_jvp glu_jvp gradient greater greater_equal grid_sampler
+    grid_sampler_2d grid_sampler_3d gt hamming_window hann_window hardshrink hardsigmoid
+    hardswish hardtanh hash_tensor heaviside hinge_embedding_loss histc histogram histogramdd
+    huber_loss hypot i0 igamma igammac infinitely_differentiable_gelu_backward isclose isfinite
+    isin isinf isnan isneginf isposinf kaiser_window kl_div kron kthvalue l1_loss lcm ldexp le
+    leaky_relu less less_equal lgamma linalg__powsum linalg_cross linalg_vander
+    linalg_vector_norm log log10 log1p log2 log_normal log_sigmoid log_sigmoid_forward logaddexp
+    logaddexp2 logcumsumexp logical_and logical_not logical_or logical_xor logit lt
+    margin_ranking_loss masked_fill max max_pool1d max_pool1d_with_indices max_pool2d
+    max_pool2d_with_indices max_pool3d max_pool3d_with_indices max_unpool2d max_unpool3d maximum
+    mean median min minimum miopen_ctc_loss mish mkldnn_adaptive_avg_pool2d mkldnn_max_pool2d
+    mkldnn_max_pool3d mode mse_loss msort mul multi_margin_loss multilabel_margin_loss
+    multilabel_margin_loss_forward multinomial multiply mvlgamma nan_to_num nanmean nanmedian
+    nanquantile nansum native_dropout native_norm ne neg negative nextafter nll_loss2d_backward
+    nll_loss_backward nonzero nonzero_numpy nonzero_static norm norm_except_dim normal
+    normal_functional not_equal outer pairwise_distance poisson poisson_nll_loss polar polygamma
+    positive pow powsum prelu prod quantile quantize_per_channel quantize_per_tensor
+    quantize_per_tensor_dynamic quantized_max_pool1d quantized_max_pool2d quantized_max_pool3d
+    rad2deg rand rand_like randint randint_like randn randn_like random randperm reciprocal
+    reflection_pad1d_backward reflection_pad2d_backward reflection_pad3d_backward relu relu6
+    remainder renorm replication_pad1d_backward replication_pad2d_backward
+    replication_pad3d_backward round rrelu rrelu_with_noise rrelu_with_noise_functional rsqrt
+    rsub searchsorted segment_reduce selu sgn sigmoid sign signbit silu sin sinc sinh
+    smooth_l1_loss soft_margin_loss softplus softshrink sort sqrt square std std_mean sub
+    subtract sum sum_to_size tan tanh threshold topk trace trapezoid trapz tril
+    triplet_margin_loss triu true_divide trunc unfold_backward uniform unique_consecutive
+    unique_dim unique_dim_consecutive upsample_bicubic2d upsample_bilinear2d upsample_linear1d
+    upsample_nearest1d upsample_nearest2d upsample_nearest3d upsample_trilinear3d vander var
     var_mean where xlogy
     """)
 """One operation per element of the largest tensor read or made."""
@@ -123,38 +88,21 @@ WHOLE_TENSOR_OPS_ELSEWHERE = names("""
     bitsandbytes.int8_double_quant bitsandbytes.int8_mm_dequant
     bitsandbytes.int8_vectorwise_dequant bitsandbytes.int8_vectorwise_quant
     bitsandbytes.quantize_4bit bitsandbytes.quantize_blockwise inductor.accumulate_grad
-    onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d
-    onednn.qmul prims.abs prims.acos prims.acosh prims.add prims.amax prims.amin prims.asin
-    prims.asinh prims.atan prims.atan2 prims.atanh prims.bessel_i0 prims.bessel_i0e
-    prims.bessel_i1 prims.bessel_i1e prims.bessel_j0 prims.bessel_j1 prims.bitwise_and
-    prims.bitwise_not prims.bitwise_or prims.bitwise_xor prims.cbrt prims.ceil
-    prims.conj_physical prims.cos prims.cosh prims.digamma prims.div prims.eq prims.erf
-    prims.erf_inv prims.erfc prims.erfcx prims.exp prims.exp2 prims.expm1 prims.floor prims.fmax
-    prims.fmin prims.fmod prims.frexp prims.gcd prims.ge prims.gt prims.hypot prims.igamma
-    prims.igammac prims.isfinite prims.le prims.lgamma prims.log prims.log10 prims.log1p
-    prims.log2 prims.lt prims.maximum prims.minimum prims.mul prims.ndtri prims.ne prims.neg
-    prims.nextafter prims.normal prims.pow prims.prod prims.reciprocal prims.remainder
-    prims.round prims.rsqrt prims.shift_left prims.shift_right_arithmetic prims.sign
-    prims.signbit prims.sin prims.sinh prims.spherical_bessel_j0 prims.sqrt prims.sub prims.sum
-    prims.tan prims.tanh prims.trunc prims.uniform prims.var prims.where prims.xor_sum
-    prims.zeta quantized.add quantized.add_out quantized.add_relu quantized.add_relu_out
-    quantized.add_scalar quantized.add_scalar_out quantized.add_scalar_relu
-    quantized.add_scalar_relu_out quantized.batch_norm quantized.batch_norm1d
-    quantized.batch_norm1d_relu quantized.batch_norm2d quantized.batch_norm2d_relu
-    quantized.batch_norm3d quantized.batch_norm3d_relu quantized.batch_norm_relu quantized.celu
-    quantized.clamp quantized.dropout quantized.elu quantized.group_norm quantized.hardswish
-    quantized.instance_norm quantized.layer_norm quantized.leaky_relu quantized.max_pool1d
-    quantized.max_pool2d quantized.mul quantized.mul_out quantized.mul_relu
-    quantized.mul_relu_out quantized.mul_scalar quantized.mul_scalar_out
-    quantized.mul_scalar_relu quantized.mul_scalar_relu_out quantized.prelu quantized.relu6
-    quantized.sigmoid quantized.softmax quantized.threshold quantized_decomposed.choose_qparams
-    quantized_decomposed.choose_qparams_per_token quantized_decomposed.dequantize_per_channel
-    quantized_decomposed.dequantize_per_tensor quantized_decomposed.dequantize_per_token
-    quantized_decomposed.fake_quant_per_channel quantized_decomposed.quantize_per_channel
-    quantized_decomposed.quantize_per_tensor quantized_decomposed.quantize_per_token
-    rngprims.philox_rand static_runtime.clamp_nan_to_num static_runtime.signed_log1p
-    torchvision._ps_roi_align_backward torchvision._ps_roi_pool_backward
-    torchvision._roi_align_backward torchvision._roi_pool_backward torchvision.nms
+    onednn.qadd onednn.qadd_relu onednn.qbatch_norm2d onednn.qmul prims.bessel_i0
+    prims.bessel_i0e prims.bessel_i1 prims.bessel_i1e prims.bessel_j0 prims.bessel_j1 prims.cbrt
+    prims.erf_inv prims.erfcx prims.ndtri prims.shift_left prims.shift_right_arithmetic
+    prims.spherical_bessel_j0 prims.xor_sum prims.zeta quantized.add_out quantized.add_relu
+    quantized.add_relu_out quantized.add_scalar quantized.add_scalar_out
+    quantized.add_scalar_relu quantized.add_scalar_relu_out quantized.batch_norm
+    quantized.batch_norm1d quantized.batch_norm1d_relu quantized.batch_norm2d
+    quantized.batch_norm2d_relu quantized.batch_norm3d quantized.batch_norm3d_relu
+    quantized.batch_norm_relu quantized.group_norm quantized.instance_norm quantized.layer_norm
+    quantized.mul_out quantized.mul_relu quantized.mul_relu_out quantized.mul_scalar
+    quantized.mul_scalar_out quantized.mul_scalar_relu quantized.mul_scalar_relu_out
+    quantized.softmax rngprims.philox_rand static_runtime.clamp_nan_to_num
+    static_runtime.signed_log1p torchvision._ps_roi_align_backward
+    torchvision._ps_roi_pool_backward torchvision._roi_align_backward
+    torchvision._roi_pool_backward torchvision.nms
     """)
 """The same outside ``aten``, with their namespace."""
 
@@ -181,10 +129,9 @@ READS_FIRST_ARGUMENT = names("""
 """One operation per element of the first argument, a gradient to be spread."""
 
 EMBEDDING_BAGS = names("""
-    _embedding_bag _embedding_bag_backward _embedding_bag_dense_backward
-    _embedding_bag_forward_only _embedding_bag_per_sample_weights_backward
-    _embedding_bag_sparse_backward embedding_bag quantized.embedding_bag_2bit
-    quantized.embedding_bag_4bit quantized.embedding_bag_byte
+    _embedding_bag _embedding_bag_dense_backward _embedding_bag_forward_only
+    _embedding_bag_per_sample_weights_backward _embedding_bag_sparse_backward embedding_bag
+    quantized.embedding_bag_2bit quantized.embedding_bag_4bit quantized.embedding_bag_byte
     """)
 """One operation per element of every row looked up."""
 

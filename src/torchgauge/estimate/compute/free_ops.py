@@ -1,8 +1,8 @@
 """Operators that do no arithmetic: views, allocation, whole copies and casts, bookkeeping.
 
 ``aten`` packets stand without their namespace and without the underscore of the in-place variant.
-A ``*_copy`` variant of a name here (``view_copy``) is free too. Reading or writing through an
-index is element-wise work (``elementwise_ops``); moving a tensor whole is not.
+A ``*_copy`` or ``*_backward`` variant of a name here (``view_copy``) is free too. Reading or
+writing through an index is element-wise work (``elementwise_ops``); moving a tensor whole is not.
 
 Made by listing every operator of torch 2.6 and 2.13 and sorting the names by hand; the test
 ``test_flops_against_torch.py`` says which of the installed torch are in no table.
@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from torchgauge.estimate.compute.registry import names
 
-FREE_NAMESPACES = frozenset({"_c10d_functional", "_c10d_functional_autograd", "c10d", "profiler"})
+FREE_NAMESPACES = ("_c10d_functional.", "_c10d_functional_autograd.", "c10d.", "profiler.")
 """Collectives move data; the additions of an all-reduce are the network's, not the model's."""
+FREE_FAMILIES = ("aten._nested_", "aten._validate_sparse_", "aten._cast_", "aten.sym_")
+"""What names begin with; what stands in a table is counted as that says."""
 
 FREE_OPS = names("""
     _add_batch_dim _assert_async _assert_scalar _assert_tensor_metadata
-    _autocast_to_full_precision _autocast_to_reduced_precision _backward _cast_Byte _cast_Char
-    _cast_Double _cast_Float _cast_Half _cast_Int _cast_Long _cast_Short _chunk_cat _coalesced
+    _autocast_to_full_precision _autocast_to_reduced_precision _backward _chunk_cat _coalesced
     _conj _convert_indices_from_coo_to_csr _convert_indices_from_csr_to_coo
     _convert_weight_to_int4pack _convert_weight_to_int4pack_for_cpu _copy_from
     _copy_from_and_resize _cslt_compress _cudnn_init_dropout_state _cudnn_rnn_flatten_weight
@@ -31,17 +32,10 @@ FREE_OPS = names("""
     _jagged_to_padded_dense_forward _lazy_clone _linalg_check_errors _local_scalar_dense
     _make_dep_token _make_dual _make_per_channel_quantized_tensor
     _make_per_tensor_quantized_tensor _mkldnn_reshape _mkldnn_transpose _neg_view
-    _nested_compute_contiguous_strides_offsets _nested_from_padded
-    _nested_from_padded_and_nested_example _nested_from_padded_tensor _nested_get_jagged_dummy
-    _nested_get_lengths _nested_get_max_seqlen _nested_get_min_seqlen _nested_get_offsets
-    _nested_get_ragged_idx _nested_get_values _nested_select_backward _nested_tensor_from_mask
-    _nested_tensor_from_mask_left_aligned _nested_tensor_from_tensor_list _nested_tensor_size
-    _nested_tensor_storage_offsets _nested_tensor_strides _nested_view_from_buffer
-    _nested_view_from_jagged _new_zeros_with_same_feature_meta _nnpack_available _nnz
-    _pack_padded_sequence _pack_padded_sequence_backward _pad_circular _pad_enum
-    _pad_packed_sequence _padded_dense_to_jagged_forward _philox_key_fold_in _philox_key_split
-    _pin_memory _print _propagate_xla_data _remove_batch_dim _reshape_alias _reshape_copy
-    _reshape_from_tensor _resize_output _saturate_weight_to_fp16 _shape_as_tensor
+    _new_zeros_with_same_feature_meta _nnpack_available _nnz _pack_padded_sequence _pad_circular
+    _pad_enum _pad_packed_sequence _padded_dense_to_jagged_forward _philox_key_fold_in
+    _philox_key_split _pin_memory _print _propagate_xla_data _remove_batch_dim _reshape_alias
+    _reshape_copy _reshape_from_tensor _resize_output _saturate_weight_to_fp16 _shape_as_tensor
     _sobol_engine_initialize_state _sparse_broadcast_to _sparse_bsc_tensor_unsafe
     _sparse_bsr_tensor_unsafe _sparse_compressed_tensor_unsafe
     _sparse_compressed_tensor_with_dims _sparse_coo_tensor_unsafe _sparse_coo_tensor_with_dims
@@ -49,15 +43,12 @@ FREE_OPS = names("""
     _stack _to_copy _to_cpu _to_dense _to_sparse _to_sparse_bsc _to_sparse_bsr _to_sparse_csc
     _to_sparse_csr _to_sparse_semi_structured _unpack_dual _unsafe_view _use_cudnn_ctc_loss
     _use_cudnn_rnn_flatten_weight _use_miopen_ctc_loss _validate_compressed_sparse_indices
-    _validate_sparse_bsc_tensor_args _validate_sparse_bsr_tensor_args
-    _validate_sparse_compressed_tensor_args _validate_sparse_coo_tensor_args
-    _validate_sparse_csc_tensor_args _validate_sparse_csr_tensor_args _values _version
-    _wrapped_linear_prepack adjoint alias align_as align_tensors align_to arange as_strided
-    as_strided_scatter atleast_1d atleast_2d atleast_3d block_diag broadcast_tensors
-    broadcast_to can_cast cartesian_prod cat ccol_indices channel_shuffle chunk clone coalesce
-    col_indices column_stack combinations complex concat concatenate conj constant_pad_nd
-    contiguous copy copy_sparse_to_sparse crow_indices cudnn_is_acceptable data dense_dim detach
-    diag diag_embed diagflat diagonal diagonal_backward diagonal_scatter dim dsplit dstack empty
+    _values _version _wrapped_linear_prepack adjoint alias align_as align_tensors align_to
+    arange as_strided as_strided_scatter atleast_1d atleast_2d atleast_3d block_diag
+    broadcast_tensors broadcast_to can_cast cartesian_prod cat ccol_indices channel_shuffle
+    chunk clone coalesce col_indices column_stack combinations complex concat concatenate conj
+    constant_pad_nd contiguous copy copy_sparse_to_sparse crow_indices cudnn_is_acceptable data
+    dense_dim detach diag diag_embed diagflat diagonal diagonal_scatter dim dsplit dstack empty
     empty_like empty_permuted empty_quantized empty_strided expand expand_as eye
     fbgemm_linear_quantize_weight fbgemm_pack_gemm_matrix_fp16 fbgemm_pack_quantized_matrix
     fft_fftfreq fft_fftshift fft_ifftshift fft_rfftfreq fill fill_diagonal flatten
@@ -75,17 +66,14 @@ FREE_OPS = names("""
     repeat_interleave replication_pad1d replication_pad2d replication_pad3d requires_grad
     reshape reshape_as resize resize_as resize_as_sparse resolve_conj resolve_neg result_type
     retain_grad retains_grad roll rot90 row_indices row_stack scalar_tensor select
-    select_backward select_scatter set set_data size slice slice_backward slice_inverse
-    slice_scatter sparse_bsc_tensor sparse_bsr_tensor sparse_compressed_tensor sparse_coo_tensor
-    sparse_csc_tensor sparse_csr_tensor sparse_dim sparse_mask sparse_resize
-    sparse_resize_and_clear split split_copy split_with_sizes squeeze stack storage_offset
-    stride swapaxes swapdims sym_constrain_range sym_constrain_range_for_size sym_is_contiguous
-    sym_numel sym_size sym_storage_offset sym_stride t tensor_split tile to to_dense
-    to_dense_backward to_mkldnn to_mkldnn_backward to_padded_tensor to_sparse to_sparse_bsc
-    to_sparse_bsr to_sparse_csc to_sparse_csr transpose tril_indices triu_indices type_as unbind
-    unflatten unflatten_dense_tensors unfold unsafe_chunk unsafe_split unsafe_split_with_sizes
-    unsqueeze values view view_as view_as_complex view_as_real vsplit vstack zero zeros
-    zeros_like
+    select_scatter set set_data size slice slice_inverse slice_scatter sparse_bsc_tensor
+    sparse_bsr_tensor sparse_compressed_tensor sparse_coo_tensor sparse_csc_tensor
+    sparse_csr_tensor sparse_dim sparse_mask sparse_resize sparse_resize_and_clear split
+    split_with_sizes squeeze stack storage_offset stride swapaxes swapdims t tensor_split tile
+    to to_dense to_mkldnn to_padded_tensor to_sparse to_sparse_bsc to_sparse_bsr to_sparse_csc
+    to_sparse_csr transpose tril_indices triu_indices type_as unbind unflatten
+    unflatten_dense_tensors unfold unsafe_chunk unsafe_split unsafe_split_with_sizes unsqueeze
+    values view view_as view_as_complex view_as_real vsplit vstack zero zeros zeros_like
     """)
 
 FREE_OPS_ELSEWHERE = names("""
@@ -98,15 +86,11 @@ FREE_OPS_ELSEWHERE = names("""
     mkldnn._reorder_convolution_weight mkldnn._reorder_linear_weight
     mkldnn._reorder_mkldnn_rnn_layer_weight mkldnn.data_ptr onednn.linear_prepack_fp16
     onednn.qconv_prepack onednn.qlinear_prepack prim.device prim.layout prims._make_token
-    prims._sink_tokens prims.as_strided prims.as_strided_scatter prims.broadcast_in_dim
-    prims.cat prims.clone prims.collapse prims.collapse_view prims.conj
-    prims.convert_element_type prims.copy_strided prims.copy_to prims.device_put prims.empty
-    prims.empty_permuted prims.empty_strided prims.fill prims.full prims.full_like prims.imag
-    prims.iota prims.item prims.maximum_value prims.minimum_value prims.real prims.reshape
-    prims.resize prims.rev prims.scalar_tensor prims.select prims.slice prims.slice_in_dim
-    prims.split_dim prims.squeeze prims.transpose prims.view_element_type prims.view_of
-    prims.view_of_dtype quantized.cat quantized.cat_out quantized.cat_relu
-    quantized.conv1d_prepack quantized.conv2d_prepack quantized.conv2d_unpack
+    prims._sink_tokens prims.broadcast_in_dim prims.collapse prims.collapse_view
+    prims.convert_element_type prims.copy_strided prims.copy_to prims.device_put prims.iota
+    prims.maximum_value prims.minimum_value prims.rev prims.slice_in_dim prims.split_dim
+    prims.view_element_type prims.view_of prims.view_of_dtype quantized.cat_out
+    quantized.cat_relu quantized.conv1d_prepack quantized.conv2d_prepack quantized.conv2d_unpack
     quantized.conv3d_prepack quantized.conv_prepack quantized.conv_transpose1d_prepack
     quantized.conv_transpose2d_prepack quantized.conv_transpose3d_prepack
     quantized.embedding_bag_4bit_prepack quantized.embedding_bag_4bit_unpack

@@ -36,10 +36,12 @@ class Compute:
     not_counted: tuple[NotCounted, ...]
 
 
+_TOTALS = {Phase.FORWARD: "forward", Phase.LOSS: "forward", Phase.BACKWARD: "backward"}
+
+
 def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = op_cost) -> Compute:
     """Sum the cost of every op: forward, backward and optimizer FLOPs, element-wise work."""
-    count = len(trace.calls)
-    forward, backward, elementwise = [0] * count, [0] * count, [0] * count
+    by_call = {name: [0] * len(trace.calls) for name in ("forward", "backward", "elementwise")}
     totals = {"forward": 0, "backward": 0, "optimizer": 0, "elementwise": 0}
     unknown: Counter[str] = Counter()
     first: dict[str, OpRecord] = {}
@@ -56,31 +58,19 @@ def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = o
             unknown[op.name] += 1
             first.setdefault(op.name, op)
             continue
-        if not found.flops and not found.elementwise:
-            continue
-        call, phase = op.call, op.phase
-        if phase is Phase.FORWARD or phase is Phase.LOSS:
-            totals["forward"] += found.flops
-            totals["elementwise"] += found.elementwise
-            if call >= 0:
-                forward[call] += found.flops
-                elementwise[call] += found.elementwise
-        elif phase is Phase.BACKWARD:
-            totals["backward"] += found.flops
-            if call >= 0:
-                backward[call] += found.flops
-        else:
-            totals["optimizer"] += found.flops
-    for index in range(count - 1, -1, -1):
-        parent = trace.calls[index].parent
-        if parent >= 0:
-            forward[parent] += forward[index]
-            backward[parent] += backward[index]
-            elementwise[parent] += elementwise[index]
+        work = [(_TOTALS.get(op.phase, "optimizer"), found.flops)]
+        if work[0][0] == "forward":
+            work.append(("elementwise", found.elementwise))
+        for name, count in work:
+            totals[name] += count
+            if op.call >= 0 and name in by_call:
+                by_call[name][op.call] += count
+    for call in reversed(trace.calls):
+        if call.parent >= 0:
+            for counts in by_call.values():
+                counts[call.parent] += counts[call.index]
     return Compute(
-        forward=tuple(forward),
-        backward=tuple(backward),
-        elementwise=tuple(elementwise),
+        **{name: tuple(counts) for name, counts in by_call.items()},
         totals=totals,
         not_counted=tuple(
             NotCounted(op=name, calls=calls, why=not_counted_reason(first[name]))
@@ -91,12 +81,18 @@ def estimate_compute(trace: Trace, cost: Callable[[OpRecord], OpCost | None] = o
 
 def module_reports(trace: Trace, compute: Compute, live: LiveBytes) -> tuple[ModuleReport, ...]:
     """Return one report per module path, with the costs of its calls."""
-    saved = _SavedBytes(trace)
+    saved = saved_activations(trace)
+    ops = [storage.op for storage in saved]  # in order of appearance, so sorted
+    sums = list(accumulate((storage.nbytes for storage in saved), initial=0))
     calls: defaultdict[str, list[CallCost]] = defaultdict(list)
     for call in trace.calls:
-        calls[call.path].append(_call_cost(trace, call, compute, live, saved))
+        inside = sums[bisect_left(ops, call.end_op)] - sums[bisect_left(ops, call.first_op)]
+        calls[call.path].append(_call_cost(trace, call, compute, live, inside))
     trees = _subtrees(trace.modules)
-    gradients = _gradient_bytes(trace)
+    gradients: Counter[str] = Counter()  # bytes of each parameter's, by the parameter's name
+    for storage in trace.storages:
+        if storage.role is Role.GRADIENT:
+            gradients[storage.label] += storage.nbytes
     return tuple(
         _module_report(
             info, trees[info.shared_with or info.path], tuple(calls[info.path]), gradients
@@ -177,24 +173,10 @@ def never_used(trace: Trace) -> tuple[NotCounted, ...]:
     return tuple(found)
 
 
-class _SavedBytes:
-    """Bytes saved for backward that were allocated in a range of ops."""
-
-    def __init__(self, trace: Trace) -> None:
-        saved = saved_activations(trace)
-        self._ops = [storage.op for storage in saved]  # in order of appearance, so sorted
-        self._sums = list(accumulate((storage.nbytes for storage in saved), initial=0))
-
-    def between(self, first_op: int, end_op: int) -> int:
-        """Return the bytes allocated by ops ``first_op <= i < end_op``."""
-        low, high = bisect_left(self._ops, first_op), bisect_left(self._ops, end_op)
-        return self._sums[high] - self._sums[low]
-
-
 def _call_cost(
-    trace: Trace, call: ModuleCall, compute: Compute, live: LiveBytes, saved: _SavedBytes
+    trace: Trace, call: ModuleCall, compute: Compute, live: LiveBytes, saved: int
 ) -> CallCost:
-    storages = trace.storages
+    outputs = [trace.storages[index] for index in call.output_storages]
     recompute = call.phase is Phase.BACKWARD
     return CallCost(
         inputs=call.inputs,
@@ -202,14 +184,8 @@ def _call_cost(
         forward_macs=compute.forward[call.index] // 2,
         backward_flops=compute.backward[call.index],
         elementwise_flops=compute.elementwise[call.index],
-        output_bytes=sum(
-            [
-                storages[index].nbytes
-                for index in call.output_storages
-                if storages[index].op >= call.first_op
-            ]
-        ),
-        saved_activation_bytes=0 if recompute else saved.between(call.first_op, call.end_op),
+        output_bytes=sum([s.nbytes for s in outputs if s.op >= call.first_op]),
+        saved_activation_bytes=0 if recompute else saved,
         peak_allocated_bytes=live.peak_between(call.first_event, call.end_event),
         parent=trace.calls[call.parent].path if call.parent >= 0 else None,
         recompute=recompute,
@@ -217,20 +193,11 @@ def _call_cost(
     )
 
 
-def _gradient_bytes(trace: Trace) -> dict[str, int]:
-    """Return the bytes of each parameter's gradient by the parameter's name."""
-    found: defaultdict[str, int] = defaultdict(int)
-    for storage in trace.storages:
-        if storage.role is Role.GRADIENT:
-            found[storage.label] += storage.nbytes
-    return found
-
-
 def _module_report(
     info: ModuleInfo,
     tree: dict[str, ParameterInfo],
     calls: tuple[CallCost, ...],
-    gradients: dict[str, int],
+    gradients: Counter[str],
 ) -> ModuleReport:
     own = [item for item in info.parameters if item.shared_with is None]
     return ModuleReport(
@@ -240,7 +207,7 @@ def _module_report(
         **_sums(tree.values()),
         own_params=sum([item.numel for item in own if not item.is_buffer]),
         own_parameters=info.parameters,
-        own_gradient_bytes=sum([gradients.get(item.name, 0) for item in own]),
+        own_gradient_bytes=sum([gradients[item.name] for item in own]),
         shared_with=info.shared_with,
         has_forward=info.has_forward,
         calls=calls,
@@ -256,7 +223,9 @@ def _subtrees(modules: tuple[ModuleInfo, ...]) -> dict[str, dict[str, ParameterI
         tree.update(trees[info.path])
         trees[info.path] = tree
         if info.shared_with is None and info.path:
-            _add_to_parent(trees, info.path, tree)
+            parent = trees[info.path.rpartition(".")[0]]
+            for name, item in tree.items():
+                parent.setdefault(name, item)
     for info in modules:
         if info.shared_with is not None and info.shared_with in by_path:
             path = info.path
@@ -264,11 +233,3 @@ def _subtrees(modules: tuple[ModuleInfo, ...]) -> dict[str, dict[str, ParameterI
                 path = path.rpartition(".")[0]
                 trees[path] = {**trees[info.shared_with], **trees[path]}
     return trees
-
-
-def _add_to_parent(
-    trees: dict[str, dict[str, ParameterInfo]], path: str, tree: dict[str, ParameterInfo]
-) -> None:
-    parent = trees[path.rpartition(".")[0]]
-    for name, item in tree.items():
-        parent.setdefault(name, item)

@@ -7,7 +7,8 @@ for every overload and for the in-place variant (``"aten.mm_"``). The most exact
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TypeAlias, TypeVar
 
 from torchgauge.facts.trace import OpRecord
@@ -19,8 +20,6 @@ _Formula = TypeVar("_Formula", bound=FlopFormula)
 
 _NAME = re.compile(r"\w+(\.\w+)*")
 _formulas: dict[str, FlopFormula] = {}
-_found: dict[str, FlopFormula | None] = {}
-"""What each op name resolved to; emptied whenever the registry changes."""
 
 
 class ShapeNotVisibleError(LookupError):
@@ -62,10 +61,16 @@ def register_flop_formula(
                 f"{', '.join(taken)} already has a FLOP formula; pass replace=True to change it"
             )
         _formulas.update(dict.fromkeys(names, formula))
-        _found.clear()
+        find_flop_formula.cache_clear()
         return formula
 
     return register
+
+
+def register_table(table: Mapping[str, FlopFormula]) -> None:
+    """Register formulas by the names of their operators, with white space between the names."""
+    for targets, formula in table.items():
+        register_flop_formula(*targets.split())(formula)
 
 
 def unregister_flop_formula(target: object) -> None:
@@ -78,7 +83,7 @@ def unregister_flop_formula(target: object) -> None:
     if name not in _formulas:
         raise ValueError(f"{name} has no FLOP formula to unregister")
     del _formulas[name]
-    _found.clear()
+    find_flop_formula.cache_clear()
 
 
 def operator_name(target: object) -> str:
@@ -100,15 +105,10 @@ def names(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+@cache  # emptied whenever the registry changes
 def find_flop_formula(name: str) -> FlopFormula | None:
     """Return the formula of a qualified overload, ``None`` where there is none."""
-    try:
-        return _found[name]
-    except KeyError:
-        candidates = (name, *packets(name))
-        formula = next((_formulas[key] for key in candidates if key in _formulas), None)
-        _found[name] = formula
-        return formula
+    return next((_formulas[key] for key in (name, *packets(name)) if key in _formulas), None)
 
 
 def packets(name: str) -> tuple[str, ...]:

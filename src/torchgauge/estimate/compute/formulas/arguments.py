@@ -1,4 +1,4 @@
-"""How a formula reads an ``OpRecord``."""
+"""How a formula reads an ``OpRecord``, and the formula that most operators share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,16 @@ from collections.abc import Iterable
 from math import prod
 from typing import TypeAlias
 
-from torchgauge.estimate.compute.registry import ShapeNotVisibleError
+from torchgauge.estimate.compute.registry import FlopFormula, ShapeNotVisibleError
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
 Shape: TypeAlias = tuple[int, ...]
+
+RESULT = -1
+"""The first output, where arguments are told by position."""
+LAST = slice(-1, None)
+FILTER = slice(1, None)
+"""Of a convolution's weight ``[o, i/g, *kernel]``: what one element of the dense side meets."""
 
 
 def argument(
@@ -35,10 +41,10 @@ def shapes(op: OpRecord, position: int) -> tuple[Shape, ...]:
     if not isinstance(value, tuple):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} is not a list of tensors")
     flat = [part for item in value for part in (item if isinstance(item, tuple) else (item,))]
-    tensors = [item for item in flat if item is not None]
-    if not all(isinstance(item, TensorSpec) for item in tensors):
+    specs = [item for item in flat if isinstance(item, TensorSpec)]
+    if len(specs) != sum(item is not None for item in flat):
         raise ShapeNotVisibleError(f"argument {position} of {op.name} holds packed objects")
-    return tuple(item.shape for item in tensors if isinstance(item, TensorSpec))
+    return tuple(spec.shape for spec in specs)
 
 
 def integers(op: OpRecord, position: int, name: str = "") -> Shape:
@@ -72,15 +78,16 @@ def real_products(op: OpRecord) -> int:
     Source: LAPACK Working Note 41 (Blackford and Dongarra), appendix C. cuBLAS and MKL multiply
     so, unless their ``3m`` variants are called.
     """
-    return 4 if any(tensor.dtype.startswith("complex") for tensor in _tensors(op.args)) else 1
+    return 4 if any(tensor.dtype.startswith("complex") for tensor in tensors(op.args)) else 1
 
 
-def _tensors(values: Iterable[ArgumentValue]) -> Iterable[TensorSpec]:
+def tensors(values: Iterable[ArgumentValue]) -> Iterable[TensorSpec]:
+    """Yield the tensors among arguments, those of lists too."""
     for value in values:
         if isinstance(value, TensorSpec):
             yield value
         elif isinstance(value, tuple):
-            yield from _tensors(value)
+            yield from tensors(value)
 
 
 def output_shape(op: OpRecord, position: int = 0) -> Shape:
@@ -93,3 +100,21 @@ def output_shape(op: OpRecord, position: int = 0) -> Shape:
 def output_numel(op: OpRecord) -> int:
     """Return the number of elements of the first output."""
     return prod(output_shape(op))
+
+
+def dot_products(
+    *, factor: int, dims: slice = LAST, of: int = RESULT, times: int = 2, mask_at: int | None = None
+) -> FlopFormula:
+    """Return the formula ``times · numel(of) · Π(dims of the factor)``.
+
+    Every element of ``of`` is, or goes into, a dot product as long as these dimensions of a factor.
+    With an ``output_mask`` that holds once for each gradient asked for; without a mask, or with an
+    empty one, for both. Its third flag is the bias, a reduction.
+    """
+
+    def formula(op: OpRecord) -> int:
+        dense = output_shape(op) if of == RESULT else shape(op, of)
+        gradients = 1 if mask_at is None else sum(mask(op, mask_at)[:2] or (True, True))
+        return times * prod(dense) * prod(shape(op, factor)[dims]) * gradients
+
+    return formula

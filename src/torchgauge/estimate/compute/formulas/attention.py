@@ -7,15 +7,12 @@ Source: Dao, FlashAttention-2 (arXiv:2307.08691), algorithms 1 and 2.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
+from typing import TypeAlias
 
-from torchgauge.estimate.compute.formulas.arguments import (
-    Shape,
-    argument,
-    integer,
-    shape,
-)
-from torchgauge.estimate.compute.registry import names, register_flop_formula
+from torchgauge.estimate.compute.formulas.arguments import Shape, argument, integer, shape
+from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 
 
@@ -40,113 +37,90 @@ def _score_count(query: Shape, key: Shape) -> int:
     return leading * query[-2] * key[-2]
 
 
-@register_flop_formula(
-    *names("""
+_Flops: TypeAlias = Callable[[Shape, Shape, Shape], int]
+
+
+def _heads_first(flops: _Flops, first: int) -> FlopFormula:
+    """Count q, k, v from the argument ``first`` on, heads before tokens: ``[b, h, tokens, e]``."""
+
+    def formula(op: OpRecord) -> int:
+        return flops(shape(op, first), shape(op, first + 1), shape(op, first + 2))
+
+    return formula
+
+
+def _tokens_first(flops: _Flops, first: int, lengths_at: int) -> FlopFormula:
+    """Count q, k, v that are ``[b, tokens, h, e]``, or jagged (see ``_jagged``)."""
+
+    def formula(op: OpRecord) -> int:
+        if argument(op, lengths_at) is not None:
+            return flops(*_jagged(op, first, lengths_at))
+        shapes = (shape(op, first + place) for place in range(3))
+        return flops(*((batch, heads, tokens, e) for batch, tokens, heads, e in shapes))
+
+    return formula
+
+
+def _heads_first_or_jagged(flops: _Flops, first: int, lengths_at: int) -> FlopFormula:
+    dense = _heads_first(flops, first)
+
+    def formula(op: OpRecord) -> int:
+        is_dense = argument(op, lengths_at) is None or len(shape(op, first)) == 4
+        return dense(op) if is_dense else flops(*_jagged(op, first, lengths_at))
+
+    return formula
+
+
+def _jagged(op: OpRecord, first: int, lengths_at: int) -> tuple[Shape, Shape, Shape]:
+    """Return q, k, v as ``[b, h, tokens, e]`` of ``[Σtokens, h, e]``.
+
+    The efficient kernel has ``[1, Σtokens, h, e]``. Four arguments at ``lengths_at`` are the
+    offsets of q and k and the longest q and k. The lengths themselves are data, so each sequence
+    counts as the longest.
+    """
+    query, key, value = (shape(op, first + place)[-2:] for place in range(3))
+    batch = shape(op, lengths_at)[0] - 1
+    q_tokens, k_tokens = integer(op, lengths_at + 2), integer(op, lengths_at + 3)
+    return (
+        (batch, query[0], q_tokens, query[1]),
+        (batch, key[0], k_tokens, key[1]),
+        (batch, value[0], k_tokens, value[1]),
+    )
+
+
+register_table({
+    # ``(q, k, v, …)``. FlexAttention counts dense too: its block mask is data.
+    """
         aten.scaled_dot_product_attention aten._scaled_dot_product_attention_math
         aten._scaled_dot_product_attention_math_for_mps aten._scaled_dot_product_cudnn_attention
         aten._scaled_dot_product_efficient_attention aten._scaled_dot_product_flash_attention
         aten._scaled_dot_product_flash_attention_for_cpu
         aten._scaled_dot_product_fused_attention_overrideable aten._triton_scaled_dot_attention
         flex_attention
-    """),
-)
-def attention(op: OpRecord) -> int:
-    """``(q, k, v, …)``, heads before tokens: ``2 · b · h · l · s · (e + f)``.
-
-    FlexAttention counts dense too: its block mask is data.
+    """: _heads_first(attention_flops, 0),
+    # ``(grad, q, k, v, …)``
     """
-    return attention_flops(shape(op, 0), shape(op, 1), shape(op, 2))
-
-
-@register_flop_formula(
-    *names("""
         aten._scaled_dot_product_cudnn_attention_backward
         aten._scaled_dot_product_efficient_attention_backward
         aten._scaled_dot_product_flash_attention_backward
         aten._scaled_dot_product_flash_attention_for_cpu_backward
         aten._scaled_dot_product_fused_attention_overrideable_backward
-    """),
-)
-def attention_backward(op: OpRecord) -> int:
-    """``(grad, q, k, v, …)``: ``2 · b · h · l · s · (3 e + 2 f)``."""
-    return attention_backward_flops(shape(op, 1), shape(op, 2), shape(op, 3))
+    """: _heads_first(attention_backward_flops, 1),
+    # ``(q, k, v, out, …)``, dense
+    "flex_attention_backward": _heads_first(attention_backward_flops, 0),
+    "aten._flash_attention_forward": _tokens_first(attention_flops, 0, 3),
+    "aten._efficient_attention_forward": _tokens_first(attention_flops, 0, 4),  # a bias before
+    # ``(out, q, k, v, …)``
+    "aten._flash_attention_forward_no_dropout_inplace": _tokens_first(attention_flops, 1, 4),
+    "aten._flash_attention_backward aten._efficient_attention_backward": _tokens_first(
+        attention_backward_flops, 1, 6
+    ),
+    "aten._cudnn_attention_forward": _heads_first_or_jagged(attention_flops, 0, 4),
+    "aten._cudnn_attention_backward": _heads_first_or_jagged(attention_backward_flops, 1, 9),
+})  # fmt: skip
 
 
-@register_flop_formula("flex_attention_backward")
-def flex_attention_backward(op: OpRecord) -> int:
-    """``(q, k, v, out, …)``: ``2 · b · h · l · s · (3 e + 2 f)``, dense."""
-    return attention_backward_flops(shape(op, 0), shape(op, 1), shape(op, 2))
-
-
-@register_flop_formula(
-    "aten._flash_attention_forward",
-    "aten._efficient_attention_forward",
-)
-def tokens_first_attention(op: OpRecord) -> int:
-    """As ``attention`` with tokens before heads, or jagged (see ``_heads_first``)."""
-    lengths_at = 3 if "_flash_" in op.name else 4  # the efficient one has a bias before them
-    return attention_flops(*_heads_first(op, 0, lengths_at))
-
-
-@register_flop_formula("aten._flash_attention_forward_no_dropout_inplace")
-def inplace_tokens_first_attention(op: OpRecord) -> int:
-    """As ``tokens_first_attention`` after the output, ``(out, q, k, v, …)``."""
-    return attention_flops(*_heads_first(op, 1, 4))
-
-
-@register_flop_formula(
-    "aten._flash_attention_backward",
-    "aten._efficient_attention_backward",
-)
-def tokens_first_attention_backward(op: OpRecord) -> int:
-    """As ``attention_backward`` with tokens before heads, or jagged (see ``_heads_first``)."""
-    return attention_backward_flops(*_heads_first(op, 1, 6))
-
-
-@register_flop_formula("aten._cudnn_attention_forward")
-def cudnn_attention(op: OpRecord) -> int:
-    """As ``attention``, or jagged (see ``_heads_first``)."""
-    if argument(op, 4) is None:
-        return attention(op)
-    return attention_flops(*_heads_first(op, 0, 4))
-
-
-@register_flop_formula("aten._cudnn_attention_backward")
-def cudnn_attention_backward(op: OpRecord) -> int:
-    """As ``attention_backward``, or jagged: three dimensions instead of four."""
-    if len(shape(op, 1)) == 4:
-        return attention_backward(op)
-    return attention_backward_flops(*_heads_first(op, 1, 9))
-
-
-def _heads_first(op: OpRecord, first: int, lengths_at: int) -> tuple[Shape, Shape, Shape]:
-    """Return q, k, v as ``[b, h, tokens, e]``.
-
-    They arrive as ``[b, tokens, h, e]``; or jagged as ``[Σtokens, h, e]`` (the efficient kernel:
-    ``[1, Σtokens, h, e]``) with four arguments at ``lengths_at``: the offsets of q and k and the
-    longest q and k. The lengths themselves are data, so each sequence counts as the longest.
-    """
-    query, key, value = (shape(op, first + position) for position in range(3))
-    if argument(op, lengths_at) is None:
-        return _swap(query), _swap(key), _swap(value)
-    batch = shape(op, lengths_at)[0] - 1
-    q_tokens, k_tokens = integer(op, lengths_at + 2), integer(op, lengths_at + 3)
-    return (
-        (batch, query[-2], q_tokens, query[-1]),
-        (batch, key[-2], k_tokens, key[-1]),
-        (batch, value[-2], k_tokens, value[-1]),
-    )
-
-
-def _swap(tensor: Shape) -> Shape:
-    batch, tokens, heads, width = tensor
-    return (batch, heads, tokens, width)
-
-
-@register_flop_formula(
-    "aten._native_multi_head_attention",
-    "aten._triton_multi_head_attention",
-)
+@register_flop_formula("aten._native_multi_head_attention", "aten._triton_multi_head_attention")
 def multi_head_attention(op: OpRecord) -> int:
     """``q: [b, l, d]``, ``k, v: [b, s, d]``: projections in and out, attention between.
 

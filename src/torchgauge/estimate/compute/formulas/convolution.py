@@ -11,27 +11,21 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import (
-    Shape,
+    FILTER,
     argument,
+    dot_products,
     mask,
     output_numel,
     shape,
 )
-from torchgauge.estimate.compute.registry import names, register_flop_formula
+from torchgauge.estimate.compute.registry import register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 
-_DIMENSIONS = ("1d", "2d", "3d")
+_TAPS = slice(0, 2)
+"""Kernel and input channels of a weight ``[kernel, i, o]``."""
 
 
-def _filter_macs(weight: Shape) -> int:
-    return prod(weight[1:])
-
-
-@register_flop_formula(
-    "aten.convolution",
-    "aten._convolution",
-    "aten.convolution_overrideable",
-)
+@register_flop_formula("aten.convolution", "aten._convolution", "aten.convolution_overrideable")
 def convolution(op: OpRecord) -> int:
     """``x: [b, i, …]``, ``weight: [o, i/g, *kernel]`` (transposed: ``[i, o/g, *kernel]``).
 
@@ -39,11 +33,13 @@ def convolution(op: OpRecord) -> int:
     """
     transposed = bool(argument(op, 6, "transposed"))
     dense_side = prod(shape(op, 0)) if transposed else output_numel(op)
-    return 2 * dense_side * _filter_macs(shape(op, 1))
+    return 2 * dense_side * prod(shape(op, 1)[FILTER])
 
 
-@register_flop_formula(
-    *names("""
+register_table({
+    # ``weight: [o, i/g, *kernel]``: ``2 · numel(out) · i/g · Π(kernel)``. A deformable convolution
+    # samples its columns (element-wise work) and then multiplies alike.
+    """
         aten.conv1d aten.conv2d aten.conv3d aten._convolution_mode aten.cudnn_convolution
         aten.cudnn_convolution_add_relu aten.cudnn_convolution_relu aten.miopen_convolution
         aten.miopen_convolution_add_relu aten.miopen_convolution_relu
@@ -52,84 +48,51 @@ def convolution(op: OpRecord) -> int:
         aten._slow_conv2d_forward aten.slow_conv3d aten.slow_conv3d_forward
         aten.slow_conv_dilated2d aten.slow_conv_dilated3d aten.thnn_conv2d
         torchvision.deform_conv2d _quantized.conv2d _quantized.conv2d_relu
-    """),
-    *(f"quantized.conv{d}{kind}" for d in _DIMENSIONS for kind in ("", "_relu", "_dynamic")),
-)
-def plain_convolution(op: OpRecord) -> int:
-    """``weight: [o, i/g, *kernel]``: ``2 · numel(out) · i/g · Π(kernel)``.
-
-    A deformable convolution samples its columns (element-wise work) and then multiplies alike.
+        quantized.conv1d quantized.conv1d_relu quantized.conv1d_dynamic
+        quantized.conv2d quantized.conv2d_relu quantized.conv2d_dynamic
+        quantized.conv3d quantized.conv3d_relu quantized.conv3d_dynamic
+    """: dot_products(factor=1, dims=FILTER),
+    # ``weight: [i, o/g, *kernel]``: ``2 · numel(in) · o/g · Π(kernel)``
     """
-    return 2 * output_numel(op) * _filter_macs(shape(op, 1))
-
-
-@register_flop_formula(
-    *names("""
         aten.conv_transpose1d aten.conv_transpose2d aten.conv_transpose3d
         aten.cudnn_convolution_transpose aten.miopen_convolution_transpose
         aten._mps_convolution_transpose aten.slow_conv_transpose2d aten.slow_conv_transpose3d
         mkldnn._convolution_transpose_pointwise _quantized.conv_transpose1d
         _quantized.conv_transpose2d
-    """),
-    *(f"quantized.conv_transpose{d}{kind}" for d in _DIMENSIONS for kind in ("", "_dynamic")),
-)
-def transposed_convolution(op: OpRecord) -> int:
-    """``weight: [i, o/g, *kernel]``: ``2 · numel(in) · o/g · Π(kernel)``."""
-    return 2 * prod(shape(op, 0)) * _filter_macs(shape(op, 1))
-
-
-@register_flop_formula("mkldnn._convolution_pointwise")
-def pointwise_fused_convolution(op: OpRecord) -> int:
-    """``(x, weight, …)``, or with a second operand ``(x, other, weight, …)``: as ``conv2d``."""
-    return convolution_with_sum(op) if ".binary" in op.name else plain_convolution(op)
-
-
-@register_flop_formula("quantized.conv2d_add", "quantized.conv2d_add_relu")
-def convolution_with_sum(op: OpRecord) -> int:
-    """``(x, addend, weight, …)``: as ``conv2d``."""
-    return 2 * output_numel(op) * _filter_macs(shape(op, 2))
-
-
-@register_flop_formula(*(f"onednn.qconv{d}_pointwise" for d in ("", *_DIMENSIONS)))
-def onednn_convolution(op: OpRecord) -> int:
-    """``(x, scale, zero point, weight, …)``: as ``conv2d``."""
-    return 2 * output_numel(op) * _filter_macs(shape(op, 3))
-
-
-@register_flop_formula("aten.conv_tbc")
-def time_first_convolution(op: OpRecord) -> int:
-    """``x: [t, b, i]``, ``weight: [kernel, i, o]``: ``2 · numel(out) · kernel · i``."""
-    kernel, channels, _ = shape(op, 1)
-    return 2 * output_numel(op) * kernel * channels
-
-
-@register_flop_formula("aten.conv_tbc_backward")
-def time_first_convolution_backward(op: OpRecord) -> int:
-    """``grad: [t, b, o]``: both gradients always, ``4 · numel(grad) · kernel · i``."""
-    kernel, channels, _ = shape(op, 2)
-    return 4 * prod(shape(op, 0)) * kernel * channels
-
-
-_BACKWARDS = {
-    "aten.convolution_backward": (0, 10),
-    "aten.convolution_backward_overrideable": (0, 9),  # its schema has no ``bias_sizes``
-    "aten._slow_conv2d_backward": (0, 6),
-    "aten.mps_convolution_backward": (1, 7),
-    "aten.mps_convolution_transpose_backward": (0, 8),
-    "torchvision._deform_conv2d_backward": (0, -1),
-}
-"""By operator: where the gradient on the dense side stands, and the mask. The weight is third."""
-
-
-@register_flop_formula(*_BACKWARDS)
-def convolution_backward(op: OpRecord) -> int:
-    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for.
-
-    Without a mask (a deformable convolution, the out overload of ``_slow_conv2d``) that is both.
+        quantized.conv_transpose1d quantized.conv_transpose1d_dynamic quantized.conv_transpose2d
+        quantized.conv_transpose2d_dynamic quantized.conv_transpose3d
+        quantized.conv_transpose3d_dynamic
+    """: dot_products(of=0, factor=1, dims=FILTER),
+    # ``(x, weight, …)``, or with a second operand ``(x, other, weight, …)``: as ``conv2d``
+    "mkldnn._convolution_pointwise": dot_products(factor=1, dims=FILTER),
     """
-    packet = ".".join(op.name.split(".")[:2])
-    dense, mask_at = _BACKWARDS[packet]
-    if packet.startswith("aten.convolution_") and argument(op, mask_at - 3, "transposed"):
-        dense = 1
+        mkldnn._convolution_pointwise.binary mkldnn._convolution_pointwise_.binary
+        quantized.conv2d_add quantized.conv2d_add_relu
+    """: dot_products(factor=2, dims=FILTER),
+    # ``(x, scale, zero point, weight, …)``: as ``conv2d``
+    """
+        onednn.qconv_pointwise onednn.qconv1d_pointwise onednn.qconv2d_pointwise
+        onednn.qconv3d_pointwise
+    """: dot_products(factor=3, dims=FILTER),
+    # ``x: [t, b, i]``, ``weight: [kernel, i, o]``: ``2 · numel(out) · kernel · i``
+    "aten.conv_tbc": dot_products(factor=1, dims=_TAPS),
+    # ``grad: [t, b, o]``: both gradients always, ``4 · numel(grad) · kernel · i``
+    "aten.conv_tbc_backward": dot_products(of=0, factor=2, dims=_TAPS, times=4),
+    # ``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for. The out
+    # overload of ``_slow_conv2d`` has no mask: both.
+    "aten._slow_conv2d_backward": dot_products(of=0, factor=2, dims=FILTER, mask_at=6),
+    "aten.mps_convolution_backward": dot_products(of=1, factor=2, dims=FILTER, mask_at=7),
+    "aten.mps_convolution_transpose_backward": dot_products(
+        of=0, factor=2, dims=FILTER, mask_at=8
+    ),
+    "torchvision._deform_conv2d_backward": dot_products(of=0, factor=2, dims=FILTER, times=4),
+})  # fmt: skip
+
+
+@register_flop_formula("aten.convolution_backward", "aten.convolution_backward_overrideable")
+def convolution_backward(op: OpRecord) -> int:
+    """``(grad, x, weight, …)``: the forward's FLOPs for each of the gradients asked for."""
+    mask_at = 9 if "_overrideable" in op.name else 10  # its schema has no ``bias_sizes``
+    dense = 1 if argument(op, mask_at - 3, "transposed") else 0
     wanted = mask(op, mask_at)[:2] or (True, True)  # the third is the bias, a reduction
-    return 2 * prod(shape(op, dense)) * _filter_macs(shape(op, 2)) * sum(wanted)
+    return 2 * prod(shape(op, dense)) * prod(shape(op, 2)[FILTER]) * sum(wanted)

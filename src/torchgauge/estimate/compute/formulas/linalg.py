@@ -8,10 +8,22 @@ expects. ``matrix_exp`` has no count: the norm of the matrix decides how many pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import Shape, argument, output_shape, shape
-from torchgauge.estimate.compute.registry import DependsOnValuesError, names, register_flop_formula
+from torchgauge.estimate.compute.formulas.arguments import (
+    Shape,
+    argument,
+    dot_products,
+    output_shape,
+    shape,
+)
+from torchgauge.estimate.compute.registry import (
+    DependsOnValuesError,
+    FlopFormula,
+    register_flop_formula,
+    register_table,
+)
 from torchgauge.facts.trace import OpRecord
 
 
@@ -24,30 +36,48 @@ def _columns(right_side: Shape, matrix: Shape) -> int:
     return right_side[-1] if len(right_side) >= len(matrix) else 1
 
 
-@register_flop_formula(
-    *names("""
+def _per_matrix(thirds: Callable[[int, int], int]) -> FlopFormula:
+    """Return the formula of ``[…, m, n]``, given three times its FLOPs with ``n`` the smaller."""
+
+    def formula(op: OpRecord) -> int:
+        a = shape(op, 0)
+        n, m = sorted(a[-2:])
+        return _batch(a) * thirds(m, n) // 3
+
+    return formula
+
+
+householder = _per_matrix(lambda m, n: 6 * m * n**2 - 2 * n**3)
+"""``2 n² (m − n/3)`` (5.2.1)."""
+
+register_table({
+    # ``n³ / 3`` (4.2.5; LDL: 4.4, ``sytrf`` in LAWN 41)
+    """
         aten.cholesky aten.linalg_cholesky aten.linalg_cholesky_ex aten.linalg_ldl_factor
         aten.linalg_ldl_factor_ex
-    """),
-)
-def cholesky(op: OpRecord) -> int:
-    """``[…, n, n]``: ``n³ / 3`` (4.2.5; LDL: 4.4, ``sytrf`` in LAWN 41)."""
-    a = shape(op, 0)
-    return _batch(a) * a[-1] ** 3 // 3
-
-
-@register_flop_formula(
-    *names("""
+    """: _per_matrix(lambda m, n: n**3),
+    # ``m n² − n³ / 3``, ``2 n³ / 3`` if square (3.2.10)
+    """
         aten._lu_with_info aten.linalg_lu aten.linalg_lu_factor aten.linalg_lu_factor_ex
         aten._linalg_det aten.linalg_det aten._linalg_slogdet aten.linalg_slogdet aten.det
         aten.slogdet aten.logdet
-    """),
-)
-def lu(op: OpRecord) -> int:
-    """``[…, m, n]``: ``m n² − n³ / 3`` with ``n`` the smaller, ``2 n³ / 3`` if square (3.2.10)."""
-    a = shape(op, 0)
-    n, m = sorted(a[-2:])
-    return _batch(a) * (3 * m * n**2 - n**3) // 3
+    """: _per_matrix(lambda m, n: 3 * m * n**2 - n**3),
+    # ``2 n³`` (LAPACK ``getrf`` and ``getri``)
+    "aten.inverse aten.linalg_inv aten.linalg_inv_ex": _per_matrix(lambda m, n: 6 * n**3),
+    # ``2 n³ / 3`` from the factor (LAPACK ``potri``)
+    "aten.cholesky_inverse": _per_matrix(lambda m, n: 2 * n**3),
+    "aten.geqrf": householder,
+    # ``25 n³`` for the Schur form and its vectors, ``10 n³`` for values (7.5.6)
+    "aten.linalg_eig": _per_matrix(lambda m, n: 75 * n**3),
+    "aten._linalg_eigvals aten.linalg_eigvals": _per_matrix(lambda m, n: 30 * n**3),
+    # Triangular ``a: […, n, n]`` and ``b`` (``k × n`` from the right): ``n · numel(b)`` (3.1)
+    "aten.linalg_solve_triangular": dot_products(of=1, factor=0, times=1),
+    "aten.triangular_solve": dot_products(of=0, factor=1, times=1),  # ``(b, a)``
+    # Two triangular systems, ``2 n · numel(b)`` (3.1; LDL: 4.4): ``(b, factor)``
+    "aten.cholesky_solve aten._cholesky_solve_helper aten.lu_solve": dot_products(of=0, factor=1),
+    # ``(factors, pivots, b)``
+    "aten.linalg_lu_solve aten.linalg_ldl_solve": dot_products(of=2, factor=0),
+})  # fmt: skip
 
 
 @register_flop_formula("aten._linalg_solve_ex", "aten.linalg_solve", "aten.linalg_solve_ex")
@@ -56,52 +86,6 @@ def solve(op: OpRecord) -> int:
     a, b = shape(op, 0), shape(op, 1)
     n, k = a[-1], _columns(b, a)
     return _batch(a) * (2 * n**3 + 6 * n**2 * k) // 3
-
-
-@register_flop_formula("aten.inverse", "aten.linalg_inv", "aten.linalg_inv_ex")
-def inverse(op: OpRecord) -> int:
-    """``[…, n, n]``: ``2 n³`` (LAPACK ``getrf`` and ``getri``)."""
-    a = shape(op, 0)
-    return _batch(a) * 2 * a[-1] ** 3
-
-
-@register_flop_formula("aten.cholesky_inverse")
-def cholesky_inverse(op: OpRecord) -> int:
-    """``[…, n, n]``: ``2 n³ / 3`` from the factor (LAPACK ``potri``)."""
-    a = shape(op, 0)
-    return _batch(a) * 2 * a[-1] ** 3 // 3
-
-
-@register_flop_formula("aten.linalg_solve_triangular")
-def solve_triangular(op: OpRecord) -> int:
-    """``a: […, n, n]``, ``b: […, n, k]`` (or ``k × n`` from the right): ``n · numel(b)`` (3.1)."""
-    return shape(op, 0)[-1] * prod(shape(op, 1))
-
-
-@register_flop_formula("aten.triangular_solve")
-def legacy_solve_triangular(op: OpRecord) -> int:
-    """``(b, a)``: ``n · numel(b)`` (3.1)."""
-    return shape(op, 1)[-1] * prod(shape(op, 0))
-
-
-@register_flop_formula("aten.cholesky_solve", "aten._cholesky_solve_helper", "aten.lu_solve")
-def solve_factored(op: OpRecord) -> int:
-    """``(b, factor)``: two triangular systems, ``2 n · numel(b)`` (3.1)."""
-    return 2 * shape(op, 1)[-1] * prod(shape(op, 0))
-
-
-@register_flop_formula("aten.linalg_lu_solve", "aten.linalg_ldl_solve")
-def solve_lu(op: OpRecord) -> int:
-    """``(factors, pivots, b)``: two triangular systems, ``2 n · numel(b)`` (3.1; LDL: 4.4)."""
-    return 2 * shape(op, 0)[-1] * prod(shape(op, 2))
-
-
-@register_flop_formula("aten.geqrf")
-def householder(op: OpRecord) -> int:
-    """``[…, m, n]``: ``2 n² (m − n/3)`` with ``n`` the smaller (5.2.1)."""
-    a = shape(op, 0)
-    n, m = sorted(a[-2:])
-    return _batch(a) * (6 * m * n**2 - 2 * n**3) // 3
 
 
 @register_flop_formula("aten.linalg_qr", "aten.qr")
@@ -151,13 +135,6 @@ def _full_matrices(op: OpRecord) -> bool:
         return argument(op, 1, "some", True) is False
     default = op.name.startswith("aten.linalg_svd")
     return bool(argument(op, 1, "full_matrices", default))
-
-
-@register_flop_formula("aten.linalg_eig", "aten._linalg_eigvals", "aten.linalg_eigvals")
-def eigen(op: OpRecord) -> int:
-    """``[…, n, n]``: ``25 n³`` for the Schur form and its vectors, ``10 n³`` for values (7.5.6)."""
-    a = shape(op, 0)
-    return _batch(a) * (10 if "eigvals" in op.name else 25) * a[-1] ** 3
 
 
 @register_flop_formula("aten.linalg_householder_product", "aten.orgqr")

@@ -11,27 +11,28 @@ from __future__ import annotations
 from math import prod
 
 from torchgauge.estimate.compute.formulas.arguments import (
-    Shape,
     argument,
+    dot_products,
     integer,
     integers,
-    mask,
     output_numel,
     shape,
     shapes,
 )
 from torchgauge.estimate.compute.formulas.contraction import einsum_macs, trilinear_macs
-from torchgauge.estimate.compute.registry import ShapeNotVisibleError, names, register_flop_formula
+from torchgauge.estimate.compute.registry import (
+    ShapeNotVisibleError,
+    register_flop_formula,
+    register_table,
+)
 from torchgauge.facts.trace import OpRecord
 
+_ROWS = slice(-2, -1)
 
-def _inner(a: Shape) -> int:
-    """Return the contracted length: the last dimension, 1 for a scalar."""
-    return a[-1] if a else 1
-
-
-@register_flop_formula(
-    *names("""
+register_table({
+    # ``[…, m, k] · [k, n] → […, m, n]``: ``2 · numel(out) · k``. Only the first factor and the
+    # output are read, so packed weights count too.
+    """
         aten.mm aten.bmm aten.mv aten.dot aten.vdot aten.inner aten.matmul aten.linalg_matmul
         aten.linalg_vecdot aten.linear aten.mkldnn_linear aten._int_mm aten._scaled_mm
         aten._scaled_mm_v2 aten._weight_int4pack_mm aten._weight_int4pack_mm_for_cpu
@@ -52,28 +53,31 @@ def _inner(a: Shape) -> int:
         _quantized.wrapped_quantized_linear sparse.qlinear sparse.qlinear_dynamic
         sparse.qlinear_relu sparse.qlinear_relu_dynamic bitsandbytes.gemm_4bit
         bitsandbytes.gemv_4bit bitsandbytes.int8_scaled_mm bitsandbytes.int8_linear_matmul
-    """),
-)
-def product(op: OpRecord) -> int:
-    """``[…, m, k] · [k, n] → […, m, n]``: ``2 · numel(out) · k``.
-
-    Only the first factor and the output are read, so packed weights count too.
+    """: dot_products(factor=0),
+    # ``c + a · b``, ``a: […, m, k]``: the addend costs no MAC. Outlier columns of bitsandbytes'
+    # 8-bit product, whose number is data, count once.
     """
-    return 2 * output_numel(op) * _inner(shape(op, 0))
-
-
-@register_flop_formula(
-    *names("""
         aten.addmm aten._addmm_activation aten.baddbmm aten.addmv
         bitsandbytes.int8_mixed_scaled_mm
-    """),
-)
-def product_with_addend(op: OpRecord) -> int:
-    """``c + a · b``, ``a: […, m, k]``: ``2 · numel(out) · k``; the addend costs no MAC.
-
-    Outlier columns of bitsandbytes' 8-bit product, whose number is data, count once.
-    """
-    return 2 * output_numel(op) * _inner(shape(op, 1))
+    """: dot_products(factor=1),
+    # ``c + Σ_b a[b] · d[b]``, ``a: [b, m, k]``: ``2 · b · m · n · k``
+    "aten.addbmm": dot_products(factor=1, dims=slice(0, None, 2)),
+    # ``x: […, k]``, ``grad: […, n]``: ``2 · numel(grad) · k`` per gradient asked for
+    "aten.linear_backward aten.mkldnn_linear_backward": dot_products(of=1, factor=0, mask_at=3),
+    # ``grad: […, m, n]``, ``a: […, m, k]``: the same
+    "aten.matmul_backward": dot_products(of=0, factor=1, mask_at=3),
+    # ``grad: […, n] · weight: [n, k]``
+    "aten.mkldnn_linear_backward_input": dot_products(of=1, factor=2),
+    # ``gradᵀ: [n, …] · x: […, k]``
+    "aten.mkldnn_linear_backward_weights": dot_products(of=0, factor=1),
+    # 2:4 sparse weight ``[n, k/2]``: half the products run, ``numel(out) · k``
+    "aten._sparse_semi_structured_linear": dot_products(factor=0, times=1),
+    # 2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``. Metadata,
+    # and what is added to, stand before ``b``.
+    "aten._cslt_sparse_mm": dot_products(factor=1, dims=_ROWS, times=1),
+    "aten._sparse_semi_structured_mm": dot_products(factor=2, dims=_ROWS, times=1),
+    "aten._sparse_semi_structured_addmm": dot_products(factor=3, dims=_ROWS, times=1),
+})  # fmt: skip
 
 
 @register_flop_formula("out_dtype")
@@ -81,14 +85,7 @@ def product_in_another_dtype(op: OpRecord) -> int:
     """``(aten.mm, dtype, a, b)``, as torchao's int8 products on GPUs."""
     if "mm" not in str(op.args[0]):
         raise ShapeNotVisibleError(f"{op.args[0]} is not a matrix product")
-    return 2 * output_numel(op) * _inner(shape(op, 2))
-
-
-@register_flop_formula("aten.addbmm")
-def summed_batch_product(op: OpRecord) -> int:
-    """``c + Σ_b a[b] · d[b]``, ``a: [b, m, k]``: ``2 · b · m · n · k``."""
-    batch, _, k = shape(op, 1)
-    return 2 * output_numel(op) * batch * k
+    return 2 * output_numel(op) * shape(op, 2)[-1]
 
 
 @register_flop_formula("aten._foreach_mm")
@@ -101,14 +98,10 @@ def foreach_product(op: OpRecord) -> int:
 @register_flop_formula("inductor._mm_plus_mm")
 def sum_of_two_products(op: OpRecord) -> int:
     """``a · b + c · d``: ``2 · numel(out) · (k₁ + k₂)``."""
-    return 2 * output_numel(op) * (_inner(shape(op, 0)) + _inner(shape(op, 2)))
+    return 2 * output_numel(op) * (shape(op, 0)[-1] + shape(op, 2)[-1])
 
 
-@register_flop_formula(
-    "aten._grouped_mm",
-    "aten._scaled_grouped_mm",
-    "aten._scaled_grouped_mm_v2",
-)
+@register_flop_formula("aten._grouped_mm", "aten._scaled_grouped_mm", "aten._scaled_grouped_mm_v2")
 def grouped_product(op: OpRecord) -> int:
     """One product per group, the group's share of one dimension given by ``offs``.
 
@@ -126,54 +119,6 @@ def grouped_product(op: OpRecord) -> int:
     a, b = shape(op, 0), shape(op, 1)
     batch = a[0] if len(a) == len(b) == 3 else 1
     return 2 * batch * a[-2] * a[-1] * b[-1]
-
-
-@register_flop_formula(
-    "aten.linear_backward",
-    "aten.mkldnn_linear_backward",
-)
-def linear_backward(op: OpRecord) -> int:
-    """``x: […, k]``, ``grad: […, n]``: ``2 · numel(grad) · k`` per gradient asked for."""
-    wanted = mask(op, 3)[:2]  # the third is the bias, a reduction
-    return 2 * prod(shape(op, 1)) * _inner(shape(op, 0)) * sum(wanted)
-
-
-@register_flop_formula("aten.matmul_backward")
-def matmul_backward(op: OpRecord) -> int:
-    """``a: […, m, k]``, ``grad: […, m, n]``: ``2 · numel(grad) · k`` per gradient asked for."""
-    return 2 * prod(shape(op, 0)) * _inner(shape(op, 1)) * sum(mask(op, 3))
-
-
-@register_flop_formula("aten.mkldnn_linear_backward_input")
-def linear_backward_input(op: OpRecord) -> int:
-    """``grad: […, n] · weight: [n, k]``: ``2 · numel(grad) · k``."""
-    return 2 * prod(shape(op, 1)) * _inner(shape(op, 2))
-
-
-@register_flop_formula("aten.mkldnn_linear_backward_weights")
-def linear_backward_weights(op: OpRecord) -> int:
-    """``gradᵀ: [n, …] · x: […, k]``: ``2 · numel(grad) · k``."""
-    return 2 * prod(shape(op, 0)) * _inner(shape(op, 1))
-
-
-@register_flop_formula("aten._sparse_semi_structured_linear")
-def semi_structured_linear(op: OpRecord) -> int:
-    """2:4 sparse weight ``[n, k/2]``: half the products run, ``numel(out) · k``."""
-    return output_numel(op) * _inner(shape(op, 0))
-
-
-_DENSE_FACTOR = {
-    "aten._cslt_sparse_mm": 1,
-    "aten._sparse_semi_structured_mm": 2,  # after the metadata
-    "aten._sparse_semi_structured_addmm": 3,
-}
-"""By operator: which argument the dense factor is."""
-
-
-@register_flop_formula(*_DENSE_FACTOR)
-def semi_structured_product(op: OpRecord) -> int:
-    """2:4 sparse ``a: [m, k]`` · dense ``b: [k, n]``: half the products, ``m · n · k``."""
-    return output_numel(op) * shape(op, _DENSE_FACTOR[op.name.rpartition(".")[0]])[-2]
 
 
 @register_flop_formula("aten.tensordot")

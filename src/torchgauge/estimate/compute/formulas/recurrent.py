@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from math import prod
 
-from torchgauge.estimate.compute.formulas.arguments import Shape, mask, shape, shapes
-from torchgauge.estimate.compute.registry import names, register_flop_formula
+from torchgauge.estimate.compute.formulas.arguments import Shape, argument, mask, shape, shapes
+from torchgauge.estimate.compute.registry import FlopFormula, register_flop_formula, register_table
 from torchgauge.facts.trace import OpRecord
 
 
@@ -25,10 +25,45 @@ def recurrent_flops(inputs: Shape, weights: tuple[Shape, ...]) -> int:
     return 2 * tokens * sum(prod(weight) for weight in weights if len(weight) == 2)
 
 
-@register_flop_formula("aten._cudnn_rnn", "aten.miopen_rnn")
-def fused_network(op: OpRecord) -> int:
-    """``(x, weights, …)``."""
-    return recurrent_flops(shape(op, 0), shapes(op, 1))
+def _network(*weights: int, inputs: int = 0, passes: int = 1) -> FlopFormula:
+    """Return the formula of a network whose weights are these arguments, or lists."""
+
+    def formula(op: OpRecord) -> int:
+        found = [
+            shapes(op, place) if isinstance(argument(op, place), tuple) else (shape(op, place),)
+            for place in weights
+        ]
+        return passes * recurrent_flops(shape(op, inputs), sum(found, ()))
+
+    return formula
+
+
+register_table({
+    # ``(x, weights, …)``
+    "aten._cudnn_rnn aten.miopen_rnn": _network(1),
+    # ``(x, hidden, weights, …)``, or packed ``(x, batch_sizes, hidden, weights, …)``
+    """
+        aten.lstm aten.gru aten.rnn_tanh aten.rnn_relu aten._lstm_mps aten.quantized_lstm
+        aten.quantized_gru
+    """: _network(2),
+    """
+        aten.lstm.data aten.gru.data aten.rnn_tanh.data aten.rnn_relu.data
+        aten.quantized_lstm.data aten.quantized_gru.data aten.quantized_lstm.data_legacy
+        aten.quantized_gru.data_legacy
+    """: _network(3),
+    "aten.lstm_mps_backward": _network(8, inputs=5, passes=2),
+    # ``(x, w_input, w_hidden, biases…)``: one layer in one direction
+    "aten.mkldnn_rnn_layer": _network(1, 2),
+    "aten.mkldnn_rnn_layer_backward": _network(1, 2, passes=2),  # always every gradient
+    # ``(x, hidden, w_input, w_hidden, …)``: one step
+    """
+        aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell
+        aten.quantized_lstm_cell aten.quantized_gru_cell aten.quantized_rnn_tanh_cell
+        aten.quantized_rnn_relu_cell quantized.quantized_lstm_cell_dynamic
+        quantized.quantized_gru_cell_dynamic quantized.quantized_rnn_tanh_cell_dynamic
+        quantized.quantized_rnn_relu_cell_dynamic
+    """: _network(2, 3),
+})  # fmt: skip
 
 
 @register_flop_formula("aten._cudnn_rnn_backward", "aten.miopen_rnn_backward")
@@ -37,47 +72,3 @@ def fused_network_backward(op: OpRecord) -> int:
     output_mask = mask(op, 21 if "_cudnn_" in op.name else 20)
     passes = 1 + any(output_mask[3:])
     return passes * recurrent_flops(shape(op, 0), shapes(op, 1))
-
-
-@register_flop_formula(
-    *names("""
-        aten.lstm aten.gru aten.rnn_tanh aten.rnn_relu aten._lstm_mps aten.quantized_lstm
-        aten.quantized_gru
-    """),
-)
-def network(op: OpRecord) -> int:
-    """``(x, hidden, weights, …)``, or packed ``(x, batch_sizes, hidden, weights, …)``."""
-    packed = ".data" in op.name
-    return recurrent_flops(shape(op, 0), shapes(op, 3 if packed else 2))
-
-
-@register_flop_formula("aten.lstm_mps_backward")
-def mps_network_backward(op: OpRecord) -> int:
-    """Twice the forward; the input is the sixth argument, the weights the ninth."""
-    return 2 * recurrent_flops(shape(op, 5), shapes(op, 8))
-
-
-@register_flop_formula("aten.mkldnn_rnn_layer")
-def onednn_layer(op: OpRecord) -> int:
-    """``(x, w_input, w_hidden, biases…)``: one layer in one direction."""
-    return recurrent_flops(shape(op, 0), (shape(op, 1), shape(op, 2)))
-
-
-@register_flop_formula("aten.mkldnn_rnn_layer_backward")
-def onednn_layer_backward(op: OpRecord) -> int:
-    """Twice the forward: oneDNN always computes every gradient."""
-    return 2 * recurrent_flops(shape(op, 0), (shape(op, 1), shape(op, 2)))
-
-
-@register_flop_formula(
-    *names("""
-        aten.lstm_cell aten.gru_cell aten.rnn_tanh_cell aten.rnn_relu_cell
-        aten.quantized_lstm_cell aten.quantized_gru_cell aten.quantized_rnn_tanh_cell
-        aten.quantized_rnn_relu_cell quantized.quantized_lstm_cell_dynamic
-        quantized.quantized_gru_cell_dynamic quantized.quantized_rnn_tanh_cell_dynamic
-        quantized.quantized_rnn_relu_cell_dynamic
-    """),
-)
-def cell(op: OpRecord) -> int:
-    """``(x, hidden, w_input, w_hidden, …)``: one step."""
-    return recurrent_flops(shape(op, 0), (shape(op, 2), shape(op, 3)))

@@ -7,10 +7,10 @@ Elements of a block format (BSR, BSC) that are stored zeros are multiplied as we
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from torchgauge.estimate.compute.formulas.arguments import tensors
 from torchgauge.estimate.compute.registry import FlopFormula, ShapeNotVisibleError
 from torchgauge.facts.trace import ArgumentValue, OpRecord, TensorSpec
 
@@ -25,10 +25,7 @@ _MULTIPLICATIONS = "multiplications"
 
 def has_sparse(op: OpRecord) -> bool:
     """Return whether an operator reads or makes a sparse tensor."""
-    for spec in op.outputs:
-        if spec.stored is not None:
-            return True
-    return _any_sparse(op.args)
+    return any(spec.stored is not None for spec in (*op.outputs, *tensors(op.args)))
 
 
 def sparse_formula(op: OpRecord) -> FlopFormula | None:
@@ -97,13 +94,3 @@ def _flat(value: ArgumentValue) -> Any:
     if isinstance(value, TensorSpec):
         return replace(value, shape=_shape(value))
     return tuple(map(_flat, value)) if isinstance(value, tuple) else value
-
-
-def _any_sparse(values: Iterable[Any]) -> bool:
-    for value in values:
-        if isinstance(value, TensorSpec):
-            if value.stored is not None:
-                return True
-        elif isinstance(value, tuple) and _any_sparse(value):
-            return True
-    return False

@@ -26,10 +26,8 @@ from torchgauge.facts.trace import OpRecord, Phase, Role, StorageEvent, StorageR
 MODULE: Final = "module"
 VIEW: Final = "view"
 PYTHON: Final = "python"
-_LIKE: Final = {
-    Kind.ATTENTION: Kind.MATMUL,
-    Kind.DEPTHWISE: Kind.CONVOLUTION,
-}
+LIKE: Final = {Kind.ATTENTION: Kind.MATMUL, Kind.DEPTHWISE: Kind.CONVOLUTION}
+"""Kinds whose code was timed as that of another."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +70,6 @@ class Caches:
         left, right = places[above - 1], places[above]
         share = log(distance / left) / log(right / left)
         return (1.0 - share) * values[above - 1] + share * values[above]
-
-
-def kind_name(kind: Kind) -> str:
-    """Return the name under which a kind's code was timed."""
-    return _LIKE.get(kind, kind)
 
 
 class LastUses:

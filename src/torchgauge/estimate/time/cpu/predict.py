@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
-from torchgauge.estimate.time.cpu.caches import MODULE, PYTHON, VIEW, LastUses, kind_name
+from torchgauge.estimate.time.cpu.caches import LIKE, MODULE, PYTHON, VIEW, LastUses
 from torchgauge.estimate.time.cpu.calibration import Calibration, Overheads
 from torchgauge.estimate.time.cpu.page_faults import PAGE, faulted_bytes
 from torchgauge.estimate.time.cpu.work import CpuWork, work_of
@@ -51,6 +51,7 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
     between, as time that the processor's units are idle.
     """
     kernels: list[KernelRun] = []
+    roof = calibration.roof
     now = end = excess = 0.0
     waits: list[tuple[int, float]] = []
     for step in _Steps(trace, calibration):
@@ -62,59 +63,27 @@ def predict_on_cpu(trace: Trace, calibration: Calibration) -> Prediction:
         surface = calibration.surface_of(work)
         error = _OF_STRANGE if surface is None else surface.error
         excess += step.seconds * max(0.0, error - calibration.error)
+        idle, start, end = now - end, now, now + step.seconds
+        compute, memory = work.flops / roof.flops_per_second, work.nbytes / roof.bytes_per_second
         kernels.append(
-            _kernel(
-                op,
-                work,
-                calibration,
-                waits=tuple(waits),
-                begin=now,
-                idle=now - end,
-                seconds=step.seconds,
+            KernelRun(
+                op=op.index, name=op.name, kind=work.kind, dtype=work.dtype,
+                call=op.call, phase=op.phase, waits=tuple(waits),
+                issued=end, start=start, end=end, idle=idle,
+                compute_seconds=compute, memory_seconds=memory,
+                launch_seconds=min(step.seconds, roof.op_seconds),
+                roof_seconds=max(compute, memory), flops=work.flops, nbytes=work.nbytes,
             )
-        )
+        )  # fmt: skip
         waits = []
-        now = end = now + step.seconds
+        now = end
     return Prediction(
         name=str(calibration.cpu),
         kernels=tuple(kernels),
         cpu_seconds=now,
-        peak_flops_per_second=calibration.roof.flops_per_second,
+        peak_flops_per_second=roof.flops_per_second,
         # That of whole steps, and more for the share of operators that are known less well.
         error=calibration.error + (excess / now if now else 0.0),
-    )
-
-
-def _kernel(
-    op: OpRecord,
-    work: CpuWork,
-    calibration: Calibration,
-    *,
-    waits: tuple[tuple[int, float], ...],
-    begin: float,
-    idle: float,
-    seconds: float,
-) -> KernelRun:
-    roof = calibration.roof
-    compute, memory = work.flops / roof.flops_per_second, work.nbytes / roof.bytes_per_second
-    return KernelRun(
-        op=op.index,
-        name=op.name,
-        kind=work.kind,
-        dtype=work.dtype,
-        call=op.call,
-        phase=op.phase,
-        issued=begin + seconds,
-        start=begin,
-        end=begin + seconds,
-        idle=idle,
-        compute_seconds=compute,
-        memory_seconds=memory,
-        launch_seconds=min(seconds, roof.op_seconds),
-        roof_seconds=max(compute, memory),
-        flops=work.flops,
-        nbytes=work.nbytes,
-        waits=waits,
     )
 
 
@@ -194,13 +163,13 @@ class _Steps:
             self._known[work] = op_seconds(work, calibration)
         pages = self._faulted.get(op.index, 0) / PAGE
         seconds = self._known[work] + pages * calibration.overheads.page_us * _MICROSECOND
-        if _FIRST in work.surface:
-            return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
-        overhead += caches.code_seconds(kind_name(work.kind), distance, self._traffic[op.index])
-        for nbytes, since in read:
-            seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
-        for nbytes, since in made:
-            seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
+        if _FIRST not in work.surface:
+            kind = LIKE.get(work.kind, work.kind)
+            overhead += caches.code_seconds(kind, distance, self._traffic[op.index])
+            for nbytes, since in read:
+                seconds += caches.read_seconds(nbytes, since, _TIMED_WITHIN)
+            for nbytes, since in made:
+                seconds += caches.written_seconds(nbytes, since, _TIMED_WITHIN)
         return _Step(op=op, work=work, waits=waits, overhead=overhead, seconds=seconds)
 
 

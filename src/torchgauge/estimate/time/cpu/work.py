@@ -8,7 +8,7 @@ from math import prod
 from typing import Final
 
 from torchgauge.estimate.compute.formulas.arguments import argument, mask, real_products
-from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula
+from torchgauge.estimate.compute.registry import ShapeNotVisibleError, find_flop_formula, names
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import BLOCK, Convolution, read
 from torchgauge.estimate.memory.workspaces.operands import up
 from torchgauge.estimate.memory.workspaces.platform import Platform
@@ -69,7 +69,7 @@ def work_of(op: OpRecord, threads: int) -> CpuWork | None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Place:
     surface: str
     sizes: tuple[float, ...]
@@ -96,7 +96,7 @@ def _by_elements(op: OpRecord, threads: int) -> _Place:
     largest = max((tensor.nbytes for tensor in (*given, *op.outputs)), default=0)
     alike = len({tensor.shape for tensor in given}) <= 1
     name = surface_name(op)
-    return _Place(surface=name if alike else f"{name}.broadcast", sizes=(largest / _FLOAT,))
+    return _Place(name if alike else f"{name}.broadcast", (largest / _FLOAT,))
 
 
 # ---------------------------------------------------------------------------- products
@@ -111,22 +111,18 @@ def _matmul(op: OpRecord, threads: int) -> _Place | None:
     if len(matrices) < 2 or not op.outputs:
         return None
     inner, output = matrices[0].shape[-1] * real_products(op), op.outputs[0].shape
-    columns = output[-1] if output else 1
-    rows = output[-2] if len(output) > 1 else 1
-    batch = prod(output[:-2])
-    flops = 2.0 * batch * rows * columns * inner
+    *many, rows, columns = (1, 1, *output)
+    batch = prod(many)
     if batch > 1:
-        return _Place(surface="bmm", sizes=(batch, rows, columns, inner), flops=flops)
+        return _Place("bmm", (batch, rows, columns, inner), 2.0 * batch * rows * columns * inner)
     return _product(rows, columns, inner, has_bias=len(given_tensors(op)) > len(matrices))
 
 
 def _product(rows: int, columns: int, inner: int, *, has_bias: bool) -> _Place:
     """``[rows, inner] · [inner, columns]``, narrow ones apart: few vectors, left-overs."""
-    return _Place(
-        surface="mm.narrow" if min(columns, inner) < _SHORT else "mm",
-        sizes=(rows, columns, inner, 2.0 if has_bias else 1.0),
-        flops=2.0 * rows * columns * inner,
-    )
+    name = "mm.narrow" if min(columns, inner) < _SHORT else "mm"
+    sizes = (rows, columns, inner, 2.0 if has_bias else 1.0)
+    return _Place(name, sizes, 2.0 * rows * columns * inner)
 
 
 def _attention(op: OpRecord, threads: int) -> _Place | None:
@@ -134,14 +130,10 @@ def _attention(op: OpRecord, threads: int) -> _Place | None:
     backward = "backward" in op.name
     query, key = given[1:3] if backward else given[:2]
     formula = find_flop_formula(op.name)
-    heads = prod(query.shape[:-2])
     causal = argument(op, 6 if backward else 4, "is_causal")
-    name = "attention_backward" if backward else "attention"
-    return _Place(
-        surface=f"{name}.causal" if causal else name,
-        sizes=(heads, query.shape[-2], key.shape[-2], query.shape[-1]),
-        flops=float(formula(op)) if formula is not None else 0.0,
-    )
+    name = f"attention{'_backward' if backward else ''}{'.causal' if causal else ''}"
+    sizes = (prod(query.shape[:-2]), query.shape[-2], key.shape[-2], query.shape[-1])
+    return _Place(name, sizes, float(formula(op)) if formula is not None else 0.0)
 
 
 def _recurrent(op: OpRecord, threads: int) -> _Place | None:
@@ -150,11 +142,8 @@ def _recurrent(op: OpRecord, threads: int) -> _Place | None:
     if len(source.shape) != 3:
         return None
     steps, batch, inputs = source.shape
-    return _Place(
-        surface=surface_name(op),
-        sizes=(steps, batch, inputs, hidden.shape[-1]),
-        flops=2.0 * steps * batch * hidden.shape[0] * (inputs + hidden.shape[-1]),
-    )
+    flops = 2.0 * steps * batch * hidden.shape[0] * (inputs + hidden.shape[-1])
+    return _Place(surface_name(op), (steps, batch, inputs, hidden.shape[-1]), flops)
 
 
 def _convolution(op: OpRecord, threads: int) -> _Place | None:
@@ -170,13 +159,9 @@ def _convolution_backward(op: OpRecord, threads: int) -> _Place | None:
         return None
     wanted = mask(op, 10) or (True, True, True)
     name = "convolution_backward" if wanted[0] else "convolution_backward.weight"
-    place = _of_convolution(name, case)
-    gradients = sum(wanted[:2])
-    return _Place(
-        surface=place.surface,
-        sizes=place.sizes,
-        flops=gradients * place.flops,
-        padded_flops=gradients * place.padded_flops,
+    place, gradients = _of_convolution(name, case), sum(wanted[:2])
+    return replace(
+        place, flops=gradients * place.flops, padded_flops=gradients * place.padded_flops
     )
 
 
@@ -191,56 +176,32 @@ def _as_float32(op: OpRecord) -> OpRecord:
 
 def _of_convolution(name: str, case: Convolution) -> _Place:
     image = case.source.shape[2:] if case.is_transposed else case.result[2:]
-    batch = case.source.shape[0]
-    pixels, window = batch * prod(image), prod(case.kernel)
-    step = prod(case.stride)
-    groups = case.groups
+    batch, groups = case.source.shape[0], case.groups
+    pixels, window, step = batch * prod(image), prod(case.kernel), prod(case.stride)
     first, second = case.weight.shape[0] // groups, case.weight.shape[1]
-    flops = 2.0 * groups * pixels * first * second * window
     filled = _filled(first), _filled(second)
-    if case.is_transposed:
-        return _Place(
-            surface=f"{name}.transposed",
-            sizes=(pixels, first, second, window, batch, *filled),
-            flops=flops,
-            padded_flops=flops * prod(filled),
-        )
     last = ".channels_last" if case.is_channels_last else ""
-    if case.is_depthwise:
-        return _Place(
-            surface=f"{name}.depthwise{last}",
-            sizes=(pixels, groups, window, step, batch, _filled(groups)),
-            flops=flops,
-        )
-    if groups > 1:
-        return _Place(
-            surface=f"{name}.grouped{last}",
-            sizes=(pixels, first, second, groups, window),
-            flops=flops,
-        )
-    if not case.takes_onednn:
-        return _Place(surface=f"{name}.im2col", sizes=(pixels, first, second), flops=flops)
-    if case.is_first:
-        return _Place(
-            surface=f"{name}.first{last}",
-            sizes=(pixels, first, second, window, step, batch, _filled(first)),
-            flops=flops,
-        )
-    if window > 1 and case.kernel == case.stride:
-        return _Place(
-            surface=f"{name}.patches{last}",
-            sizes=(pixels, first, second, window, batch, *filled),
-            flops=flops,
-            padded_flops=flops * prod(filled),
-        )
-    point = ".pointwise" if window == 1 else ""
-    sizes = (step, batch) if point else (window, step, batch)
-    return _Place(
-        surface=f"{name}{point}{last}",
-        sizes=(pixels, first, second, *sizes, *filled),
-        flops=flops,
-        padded_flops=flops * prod(filled),
-    )
+    sizes: tuple[float, ...] = (pixels, first, second)
+    is_padded = False
+    if case.is_transposed:
+        kind, last, is_padded = ".transposed", "", True
+        sizes = (*sizes, window, batch, *filled)
+    elif case.is_depthwise:
+        kind, sizes = ".depthwise", (pixels, groups, window, step, batch, _filled(groups))
+    elif groups > 1:
+        kind, sizes = ".grouped", (*sizes, groups, window)
+    elif not case.takes_onednn:
+        kind, last = ".im2col", ""
+    elif case.is_first:
+        kind, sizes = ".first", (*sizes, window, step, batch, _filled(first))
+    elif window > 1 and case.kernel == case.stride:
+        kind, sizes, is_padded = ".patches", (*sizes, window, batch, *filled), True
+    elif window > 1:
+        kind, sizes, is_padded = "", (*sizes, window, step, batch, *filled), True
+    else:
+        kind, sizes, is_padded = ".pointwise", (*sizes, step, batch, *filled), True
+    flops = 2.0 * groups * pixels * first * second * window
+    return _Place(f"{name}{kind}{last}", sizes, flops, flops * prod(filled) if is_padded else 0.0)
 
 
 def _filled(count: int, block: int = BLOCK) -> float:
@@ -256,20 +217,23 @@ def _filled(count: int, block: int = BLOCK) -> float:
 
 def _rows(op: OpRecord, threads: int) -> _Place | None:
     """Rows of so many elements: normalisation and softmax; rows that lie across memory apart."""
-    source = given_tensors(op)[0]
+    source, name = given_tensors(op)[0], surface_name(op)
     inner = source.shape[-1] if source.shape else 1
-    dim = argument(op, 2 if "backward" in op.name else 1, "dim")
-    rank = len(source.shape)
+    position = 2 if "backward" in op.name else 1
+    dim, rank = argument(op, position, "dim"), len(source.shape)
     if isinstance(dim, int) and rank and dim % rank != rank - 1:
-        inner = source.shape[dim]
-        return _Place(
-            surface=f"{surface_name(op)}.columns", sizes=(source.numel / max(1, inner), inner)
-        )
-    normalized = argument(op, 2 if "backward" in op.name else 1, "normalized_shape")
+        return _in_rows(f"{name}.columns", source, source.shape[dim])
+    normalized = argument(op, position, "normalized_shape")
     if isinstance(normalized, tuple):
         inner = prod(size for size in normalized if isinstance(size, int))
-    short = ".short" if inner < _SHORT else ""
-    return _Place(surface=f"{surface_name(op)}{short}", sizes=(source.numel / max(1, inner), inner))
+    return _in_rows(f"{name}.short" if inner < _SHORT else name, source, inner)
+
+
+def _in_rows(name: str, tensor: TensorSpec, inner: int | None = None) -> _Place:
+    """How many rows a tensor has, and of how many elements: by default its last dimension's."""
+    if inner is None:
+        inner = tensor.shape[-1] if tensor.shape else 1
+    return _Place(name, (tensor.numel / max(1, inner), inner))
 
 
 def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
@@ -280,7 +244,7 @@ def _batch_norm(op: OpRecord, threads: int) -> _Place | None:
     images, count = source.shape[:2]
     pixels = source.numel // max(1, images * count)
     filled = _filled(pixels, _VECTOR) if pixels else 1.0
-    return _Place(surface=name, sizes=(source.numel, images, count, filled))
+    return _Place(name, (source.numel, images, count, filled))
 
 
 def _reduced(op: OpRecord, threads: int) -> _Place | None:
@@ -292,8 +256,7 @@ def _reduced(op: OpRecord, threads: int) -> _Place | None:
     given = [d for d in (dims if isinstance(dims, tuple) else (dims,)) if type(d) is int]
     rank = max(1, len(source.shape))
     inner = not given or rank - 1 in [d % rank for d in given]
-    name = name if inner else f"{name}.columns"
-    return _Place(surface=name, sizes=(left, source.numel / left))
+    return _Place(name if inner else f"{name}.columns", (left, source.numel / left))
 
 
 def _pooled(op: OpRecord, threads: int) -> _Place | None:
@@ -304,82 +267,59 @@ def _pooled(op: OpRecord, threads: int) -> _Place | None:
     area = prod(sizes) if len(sizes) != 1 else sizes[0] ** 2
     result = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
     wide = ".wide" if area > _NARROW else ""
-    return _Place(surface=f"{surface_name(op)}{wide}", sizes=(result.numel, area, source.numel))
+    return _Place(f"{surface_name(op)}{wide}", (result.numel, area, source.numel))
 
 
 def _resampled(op: OpRecord, threads: int) -> _Place | None:
     """Images of another size: how many, their channels, pixels, and pixels made of each."""
-    large = given_tensors(op)[0] if "backward" in op.name else op.outputs[0]
-    small = op.outputs[0] if "backward" in op.name else given_tensors(op)[0]
+    large, small = given_tensors(op)[0], op.outputs[0]
+    if "backward" not in op.name:
+        large, small = small, large
     images, count = small.shape[:2]
     pixels = prod(small.shape[2:])
     made = prod(large.shape[2:]) / max(1, pixels)
-    return _Place(surface=surface_name(op), sizes=(images, count, pixels, made))
+    return _Place(surface_name(op), (images, count, pixels, made))
 
 
 def _ordered(op: OpRecord, threads: int) -> _Place | None:
     """Rows that are sorted: how many, and of how many elements."""
-    source = given_tensors(op)[0]
-    inner = source.shape[-1] if source.shape else 1
-    return _Place(surface=surface_name(op), sizes=(source.numel / max(1, inner), inner))
+    return _in_rows(surface_name(op), given_tensors(op)[0])
 
 
 def _joined(op: OpRecord, threads: int) -> _Place | None:
     """``cat``: bytes, and how many parts."""
-    return _Place(
-        surface=surface_name(op),
-        sizes=(op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))),
-    )
+    return _Place(surface_name(op), (op.outputs[0].nbytes / _FLOAT, len(given_tensors(op))))
 
 
 def _looked_up(op: OpRecord, threads: int) -> _Place | None:
     """Rows by index: how many, of how many elements."""
-    inner = op.outputs[0].shape[-1] if op.outputs[0].shape else 1
-    return _Place(surface=surface_name(op), sizes=(op.outputs[0].numel / max(1, inner), inner))
+    return _in_rows(surface_name(op), op.outputs[0])
 
 
-_RULES: Final[Mapping[str, _Rule]] = {
-    **dict.fromkeys(("mm", "addmm", "bmm", "baddbmm", "addmv", "mv", "linear"), _matmul),
-    **dict.fromkeys(
-        (
-            "_scaled_dot_product_flash_attention_for_cpu",
-            "_scaled_dot_product_flash_attention_for_cpu_backward",
-        ),
-        _attention,
-    ),
-    "mkldnn_rnn_layer": _recurrent,
-    "convolution": _convolution,
-    "convolution_backward": _convolution_backward,
-    **dict.fromkeys(
-        (
-            "native_layer_norm", "_softmax", "_log_softmax", "native_layer_norm_backward",
-            "_softmax_backward_data", "_log_softmax_backward_data",
-        ),
-        _rows,
-    ),
-    **dict.fromkeys(
-        (
-            "sum", "mean", "amax", "amin", "max", "min", "var", "argmax", "argmin",
-            "linalg_vector_norm",
-        ),
-        _reduced,
-    ),
-    **dict.fromkeys(("native_batch_norm", "native_batch_norm_backward"), _batch_norm),
-    **dict.fromkeys(
-        (
-            "max_pool2d_with_indices", "avg_pool2d", "max_pool2d_with_indices_backward",
-            "avg_pool2d_backward",
-        ),
-        _pooled,
-    ),
-    **dict.fromkeys(
-        (
-            "upsample_nearest2d", "upsample_bilinear2d", "upsample_nearest2d_backward",
-            "upsample_bilinear2d_backward",
-        ),
-        _resampled,
-    ),
-    **dict.fromkeys(("sort", "topk"), _ordered),
-    "cat": _joined,
-    "embedding": _looked_up,
-}  # fmt: skip
+_OPERATORS: Final[Mapping[_Rule, frozenset[str]]] = {
+    _matmul: names("mm addmm bmm baddbmm addmv mv linear"),
+    _attention: names("""
+        _scaled_dot_product_flash_attention_for_cpu
+        _scaled_dot_product_flash_attention_for_cpu_backward
+    """),
+    _recurrent: names("mkldnn_rnn_layer"),
+    _convolution: names("convolution"),
+    _convolution_backward: names("convolution_backward"),
+    _rows: names("""
+        native_layer_norm _softmax _log_softmax native_layer_norm_backward _softmax_backward_data
+        _log_softmax_backward_data
+    """),
+    _reduced: names("sum mean amax amin max min var argmax argmin linalg_vector_norm"),
+    _batch_norm: names("native_batch_norm native_batch_norm_backward"),
+    _pooled: names("""
+        max_pool2d_with_indices avg_pool2d max_pool2d_with_indices_backward avg_pool2d_backward
+    """),
+    _resampled: names("""
+        upsample_nearest2d upsample_bilinear2d upsample_nearest2d_backward
+        upsample_bilinear2d_backward
+    """),
+    _ordered: names("sort topk"),
+    _joined: names("cat"),
+    _looked_up: names("embedding"),
+}
+_RULES: Final = {name: rule for rule, group in _OPERATORS.items() for name in group}

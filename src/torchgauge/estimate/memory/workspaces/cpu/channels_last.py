@@ -14,18 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from torchgauge.estimate.memory.workspaces.onednn import kernels
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
     BLOCK,
     HALF_BLOCK,
     Convolution,
-)
-from torchgauge.estimate.memory.workspaces.onednn.kernels import (
-    input_is_blocked,
-    output_is_blocked,
-    takes_depthwise_weight,
-    takes_strided,
-    weight_is_blocked,
 )
 from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import fits, stays_folded
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
@@ -60,7 +54,7 @@ def output_taken(case: Convolution, platform: Platform) -> Taken:
     if case.is_depthwise and not case.is_dilated:
         return Taken(weight=case.weights(BLOCK))
     if case.groups > 1 and case.inputs <= BLOCK:
-        if output_is_blocked(case, platform.caches):
+        if kernels.output_is_blocked(case, platform.caches):
             is_image = case.is_depthwise and len(case.kernel) < 3
             return Taken(weight=case.weights(BLOCK) if is_image else _blocked_groups(case))
         return _unfolded_output(case)
@@ -71,7 +65,7 @@ def output_taken(case: Convolution, platform: Platform) -> Taken:
 def input_taken(case: Convolution, platform: Platform) -> Taken:
     """Return the scratch bytes for the input's gradient."""
     outputs = case.outputs // case.groups
-    if takes_strided(case):
+    if kernels.takes_strided(case):
         scratch = case.strided_scratch(platform.caches.second)
         return Taken(weight=strided_weight(case), scratch=scratch)
     if case.is_depthwise and len(case.kernel) < 3 and not case.is_dilated:
@@ -83,7 +77,7 @@ def input_taken(case: Convolution, platform: Platform) -> Taken:
     if not case.is_strided and (case.groups == 1 or outputs > BLOCK):
         weight = _weight(case, outputs, up(case.inputs, _input_block(case)))
         return Taken(weight=weight, scratch=case.descriptors() + ALIGNMENT)
-    if case.groups > 1 and input_is_blocked(case, platform.caches):
+    if case.groups > 1 and kernels.input_is_blocked(case, platform.caches):
         return Taken(weight=_blocked_groups(case))
     return _unfolded_input(case)
 
@@ -106,9 +100,9 @@ def transposed_taken(case: Convolution, backwards: Convolution, platform: Platfo
 
 def weight_taken(case: Convolution, *, bias: bool) -> Taken:
     """Return the scratch bytes for the weight's gradient, without PyTorch's own copy."""
-    if case.is_depthwise and len(case.kernel) < 3 and takes_depthwise_weight(case):
+    if case.is_depthwise and len(case.kernel) < 3 and kernels.takes_depthwise_weight(case):
         return Taken(weight=case.weights(BLOCK))
-    if weight_is_blocked(case):
+    if kernels.weight_is_blocked(case):
         outputs = up(case.outputs // case.groups, BLOCK)
         is_first = case.groups == 1 and case.inputs < BLOCK and not case.takes_jit_1x1
         inputs = case.inputs if is_first else up(case.inputs, BLOCK)

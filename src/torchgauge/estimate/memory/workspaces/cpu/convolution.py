@@ -16,20 +16,12 @@ from torchgauge.estimate.memory.workspaces.cpu.deconvolution import (
 )
 from torchgauge.estimate.memory.workspaces.cpu.own_convolution import own_gradients, own_output
 from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
+from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_images
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     Convolution,
     handed_over,
     is_one_order,
     read,
-)
-from torchgauge.estimate.memory.workspaces.onednn.kernels import (
-    forward_kernel,
-    input_kernel,
-    takes_strided,
-)
-from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
-    forward_scratch,
-    input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform, Rules
@@ -59,17 +51,15 @@ def _forward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
         return copy, *deconvolution(case, output, platform)
     if last:
         return copy, case.copied_weight, cpu_channels_last.output_taken(case, platform).total
-    kernel = forward_kernel(case, platform.caches)
+    kernel = kernels.forward_kernel(case, platform.caches)
     if kernel.unfolds:
-        return (copy, max(forward_scratch(case, platform.caches), output.nbytes))
+        return (copy, max(unfolded_images.forward_scratch(case, platform.caches), output.nbytes))
     if kernel.is_last:
         return (copy, max(case.source.nbytes + case.weights(kernel.block), 2 * output.nbytes))
-    source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
-    weight = case.weights(kernel.block, inputs=1 if kernel.keeps_source else None)
     bias = case.padded_bias(kernel.block) if case.has_bias else 0
     result = case.images(output.shape, kernel.block)
-    inside = source + weight + case.strided_source() + bias + result - output.nbytes
-    return (copy, max(inside, result))
+    operands = kernel.source(case) + kernel.weight(case) + case.strided_source()
+    return (copy, max(operands + bias + result - output.nbytes, result))
 
 
 def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
@@ -95,12 +85,9 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if last:
         copies += case.copied_weight
     image = case.source.nbytes if mask[0] else 0
-    moments = []
-    if mask[0]:
-        moments += _input_gradient(case, gradient, platform)
+    moments = _input_gradient(case, gradient, platform) if mask[0] else []
     if mask[1] or mask[2]:
-        held = [image + moment for moment in _weight_gradient(case, gradient, bool(mask[2]))]
-        moments += held
+        moments += [image + moment for moment in _weight_gradient(case, bool(mask[2]))]
     bias = case.outputs * FLOAT if mask[2] else 0
     kept = image + (case.weight.nbytes if mask[1] else 0) + bias
     return copies, max(0, max(moments, default=0) - kept)
@@ -111,28 +98,26 @@ def _input_gradient(case: Convolution, gradient: TensorSpec, platform: Platform)
     image = case.source.nbytes
     if case.is_channels_last:
         return [image + cpu_channels_last.input_taken(case, platform).total]
-    if takes_strided(case):
+    if kernels.takes_strided(case):
         copied = 0 if is_one_order(gradient.shape) else gradient.nbytes
         weight = cpu_channels_last.strided_weight(case)
         inside = copied + weight + image + case.strided_scratch(platform.caches.second)
         return [inside, image + handed_over(case.source) * image]
-    kernel = input_kernel(case, platform.caches)
+    kernel = kernels.input_kernel(case, platform.caches)
     if kernel.unfolds:
-        return [image + input_scratch(case), 2 * image]
-    source = case.images(case.source.shape, kernel.block)
-    operands = case.images(case.result, kernel.block) + case.weights(kernel.block)
-    return [operands + source, source + image]
+        return [image + unfolded_images.input_scratch(case), 2 * image]
+    operands = case.images(case.result, kernel.block) + kernel.weight(case)
+    return [operands + kernel.source(case), kernel.source(case) + image]
 
 
-def _weight_gradient(case: Convolution, gradient: TensorSpec, bias: bool) -> list[int]:
+def _weight_gradient(case: Convolution, bias: bool) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
     own, one_bias = case.weight.nbytes, case.outputs * FLOAT if bias else 0
     if case.is_channels_last:
         taken = cpu_channels_last.weight_taken(case, bias=bias)
         return [taken.total + one_bias, taken.weight + 2 * one_bias + 2 * own]
-    found = weight_gradient(case, bias=bias)
-    inside = found.operands + found.weight + one_bias + found.padded_bias
-    return [inside, found.weight + own + 2 * one_bias]
+    inside, weight = weight_gradient(case, bias=bias)
+    return [inside + weight + one_bias, weight + own + 2 * one_bias]
 
 
 RULES: Rules = {

@@ -13,20 +13,12 @@ from dataclasses import replace
 
 from torchgauge.estimate.memory.workspaces.cpu import channels_last as cpu_channels_last
 from torchgauge.estimate.memory.workspaces.cpu.weight_gradient import weight_gradient
+from torchgauge.estimate.memory.workspaces.onednn import kernels, unfolded_images
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import (
     ALIGNMENT,
     Convolution,
     handed_over,
     is_one_order,
-)
-from torchgauge.estimate.memory.workspaces.onednn.kernels import (
-    forward_kernel,
-    input_kernel,
-    takes_strided,
-)
-from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import (
-    forward_scratch,
-    input_scratch,
 )
 from torchgauge.estimate.memory.workspaces.operands import FLOAT
 from torchgauge.estimate.memory.workspaces.platform import Platform
@@ -39,21 +31,21 @@ def deconvolution(case: Convolution, output: TensorSpec, platform: Platform) -> 
     bias = output.nbytes + ALIGNMENT if case.has_bias else 0  # added to a copy
     if case.is_channels_last:
         taken = cpu_channels_last.transposed_taken(case, backwards, platform)
-        fits = _is_even(backwards) and takes_strided(backwards)
+        fits = _is_even(backwards) and kernels.takes_strided(backwards)
         apart = case.is_depthwise or (case.is_strided and not fits)
         return case.copied_weight, taken.nested + (bias if apart else 0)
-    if takes_strided(backwards):
+    if kernels.takes_strided(backwards):
         copied = 0 if is_one_order(case.source.shape) else case.source.nbytes
         inside = copied + cpu_channels_last.strided_weight(backwards) + ALIGNMENT
         inside += backwards.strided_scratch(platform.caches.second)
         inside += 0 if _is_even(backwards) else bias
         return (max(inside, handed_over(output) * output.nbytes),)
-    kernel = input_kernel(backwards, platform.caches)
+    kernel = kernels.input_kernel(backwards, platform.caches)
     if kernel.unfolds:
-        scratch = input_scratch(backwards) + bias
+        scratch = unfolded_images.input_scratch(backwards) + bias
         return (max(scratch + ALIGNMENT if scratch else 0, output.nbytes),)
     result = backwards.images(output.shape, kernel.block)
-    inside = backwards.images(backwards.result, kernel.block) + backwards.weights(kernel.block)
+    inside = backwards.images(backwards.result, kernel.block) + kernel.weight(backwards)
     inside += result + ALIGNMENT if case.has_bias else 0
     return (max(inside + result - output.nbytes, result),)
 
@@ -77,31 +69,24 @@ def deconvolution_backward(
     if mask[0]:
         moments += _input_gradient(backwards, image, platform)
     if mask[1]:
-        found = weight_gradient(backwards, bias=False)
-        nested = ALIGNMENT if found.has_scratch else 0
-        moments += [
-            image + found.operands + nested + found.weight + bias,
-            image + found.weight + own + 2 * bias,
-        ]
+        inside, weight = weight_gradient(backwards, bias=False, nested=True)
+        moments += [image + inside + weight + bias, image + weight + own + 2 * bias]
     return (max(0, max(moments) - image - own - bias),)
 
 
 def _input_gradient(backwards: Convolution, image: int, platform: Platform) -> list[int]:
     """Return the bytes alive in the kernel, and while its result is copied to PyTorch's."""
-    kernel = forward_kernel(backwards, platform.caches)
+    kernel = kernels.forward_kernel(backwards, platform.caches)
     if kernel.unfolds:
-        scratch = forward_scratch(backwards, platform.caches)
+        scratch = unfolded_images.forward_scratch(backwards, platform.caches)
         return [image + scratch + (ALIGNMENT if scratch else 0), 2 * image]
     if kernel.is_last:
         return [backwards.source.nbytes + backwards.weights(kernel.block) + image, 3 * image]
-    source = 0
-    if not kernel.keeps_source:
-        source = backwards.images(backwards.source.shape, kernel.block)
-    weight = backwards.weights(kernel.block, inputs=1 if kernel.keeps_source else None)
     result = backwards.images(backwards.result, kernel.block)
     pixels = backwards.strided_source()
     pixels += ALIGNMENT if pixels else 0
-    return [source + weight + result + pixels, result + image]
+    operands = kernel.source(backwards) + kernel.weight(backwards)
+    return [operands + result + pixels, result + image]
 
 
 def _is_even(backwards: Convolution) -> bool:

@@ -15,7 +15,8 @@ from torchgauge.facts.trace import Layout, TensorSpec
 
 def own_output(case: Convolution, output: TensorSpec) -> int:
     """Return the scratch bytes of a forward: copies and columns, or one output per group."""
-    copies = _source_copy(case) + _weight_copy(case)
+    copies = _copy(case, case.source, case.source_layout)
+    copies += _copy(case, case.weight, case.weight_layout)
     inside = _columns(case)
     if case.is_transposed:
         inside = _transposed_columns(case, is_gradient=False) + _ones(case, output)
@@ -33,7 +34,8 @@ def own_gradients(
     case: Convolution, gradient: TensorSpec, layout: Layout, mask: tuple[bool, ...], kept: int
 ) -> int:
     """Return the scratch bytes of a backward; gradients of groups are concatenated at the end."""
-    copies = _weight_copy(case)
+    source = _copy(case, case.source, case.source_layout)
+    copies = _copy(case, case.weight, case.weight_layout)
     if Layout.CONTIGUOUS not in layout and not (_is_last(case) and Layout.CHANNELS_LAST in layout):
         copies += gradient.nbytes
     columns, bias = _columns(case), 0
@@ -43,9 +45,7 @@ def own_gradients(
         bias = case.outputs * case.itemsize
     if _is_by_groups(case):
         groups = _group(case, case.source) + _group(case, gradient)
-        copies += _source_copy(case)
-        return copies + max(kept, groups + columns + bias // case.groups)
-    source = _source_copy(case)
+        return copies + source + max(kept, groups + columns + bias // case.groups)
     if columns or len(case.kernel) < 3 or case.is_transposed:
         return copies + source + columns + bias
     again = 2 * case.source.nbytes - kept if mask[0] else 0  # a volume's gradient is made twice
@@ -62,15 +62,10 @@ def _is_last(case: Convolution) -> bool:
     return case.is_channels_last and len(case.kernel) < 3
 
 
-def _source_copy(case: Convolution) -> int:
-    """Return the bytes of a contiguous input, of which groups copy their part once more."""
+def _copy(case: Convolution, operand: TensorSpec, layout: Layout) -> int:
+    """Return the bytes of an operand's copy; of a contiguous input groups copy their part again."""
     wanted = Layout.CHANNELS_LAST if _is_last(case) else Layout.CONTIGUOUS
-    return 0 if wanted in case.source_layout else case.source.nbytes
-
-
-def _weight_copy(case: Convolution) -> int:
-    wanted = Layout.CHANNELS_LAST if _is_last(case) else Layout.CONTIGUOUS
-    return 0 if wanted in case.weight_layout else case.weight.nbytes
+    return 0 if wanted in layout else operand.nbytes
 
 
 def _group(case: Convolution, image: TensorSpec) -> int:

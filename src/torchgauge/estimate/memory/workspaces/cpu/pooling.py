@@ -18,9 +18,13 @@ def _suggested(layout: Layout) -> Layout:
     return Layout.CHANNELS_LAST if last else Layout.CONTIGUOUS
 
 
-def _as_suggested(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The input, where it is in neither order, or not in the one that it asks for."""
-    return (copy_bytes(op, 0, _suggested(op.layouts[0])),)
+def _as_suggested(position: int) -> Rule:
+    """The first argument, where it is not in the order that the one at a position asks for."""
+
+    def rule(op: OpRecord, platform: Platform) -> tuple[int, ...]:
+        return (copy_bytes(op, 0, _suggested(op.layouts[position])),)
+
+    return rule
 
 
 def _ordered_backward(indices: int | None) -> Rule:
@@ -41,13 +45,8 @@ def _ordered_backward(indices: int | None) -> Rule:
     return rule
 
 
-def _as_input(op: OpRecord, platform: Platform) -> tuple[int, ...]:
-    """The output's gradient in the order of the input."""
-    return (copy_bytes(op, 0, _suggested(op.layouts[1])),)
-
-
 RULES: Rules = {
-    **default(_as_suggested, """
+    **default(_as_suggested(0), """
         avg_pool2d max_pool2d_with_indices _adaptive_avg_pool2d adaptive_max_pool2d
         max_pool3d_with_indices
     """),
@@ -59,5 +58,5 @@ RULES: Rules = {
     **default(_ordered_backward(7), """
         max_pool2d_with_indices_backward max_pool3d_with_indices_backward
     """),
-    **default(_as_input, "adaptive_max_pool2d_backward"),
+    **default(_as_suggested(1), "adaptive_max_pool2d_backward"),
 }  # fmt: skip

@@ -98,24 +98,18 @@ def _backward(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     if sizes is None:
         return ()
     steps, batch, inputs, size = sizes
-    outputs = 4 * size
+    outputs, state = 4 * size, batch * size * FLOAT
     weights = [0 if _row(n) == n else outputs * _row(n) * FLOAT for n in (inputs, size)]
     gradients = [n * _row(outputs) * FLOAT for n in (inputs, size)]
     missing = [
         nbytes
-        for grad, nbytes in zip(op.args[10:13], _state_bytes(steps, batch, size), strict=True)
+        for grad, nbytes in zip(op.args[10:13], (steps * state, state, state), strict=True)
         if grad is None
     ]
     layouts = op.layouts[_GRADIENT : _GRADIENT + 1]
     if op.args[10] is not None and any(Layout.CONTIGUOUS not in layout for layout in layouts):
-        missing.append(steps * batch * size * FLOAT)
+        missing.append(steps * state)
     return *missing, *weights, *gradients, outputs * FLOAT, _scratch(steps, batch, size, platform)
-
-
-def _state_bytes(steps: int, batch: int, size: int) -> tuple[int, int, int]:
-    """Return the bytes of the output and of both states."""
-    state = batch * size * FLOAT
-    return steps * state, state, state
 
 
 RULES: Rules = {

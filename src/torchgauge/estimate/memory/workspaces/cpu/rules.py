@@ -14,13 +14,5 @@ from torchgauge.estimate.memory.workspaces.cpu import (
 )
 from torchgauge.estimate.memory.workspaces.platform import Rules
 
-RULES: Rules = {
-    **attention.RULES,
-    **convolution.RULES,
-    **kernels.RULES,
-    **norms.RULES,
-    **pooling.RULES,
-    **recurrent.RULES,
-    **scalars.RULES,
-    **matrices.RULES,
-}
+_FAMILIES = (attention, convolution, kernels, norms, pooling, recurrent, scalars, matrices)
+RULES: Rules = {name: rule for family in _FAMILIES for name, rule in family.RULES.items()}

@@ -121,14 +121,13 @@ def _sum(op: OpRecord, platform: Platform) -> tuple[int, ...]:
     return (source.numel * itemsize(output),)
 
 
-_BINARY: Rules = {
-    f"aten.{base}{suffix}.{overload}": _cast_operand
-    for base in _BASES
-    for suffix in ("", "_")
-    for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
-}
 RULES: Rules = {
-    **_BINARY,
+    **{
+        f"aten.{base}{suffix}.{overload}": _cast_operand
+        for base in _BASES
+        for suffix in ("", "_")
+        for overload in ("Tensor", "Scalar", "default", "Tensor_mode", "Scalar_mode")
+    },
     **default(_cast_operand, "atan2 maximum minimum"),
     "aten.fmod.Tensor": _cast_operand,
     "aten.pow.Tensor_Tensor": _cast_operand,

@@ -5,9 +5,7 @@ Source: ``jit_avx512_common_1x1_convolution`` in oneDNN 3.12's ``src/cpu/x64``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import Convolution
+from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT, Convolution
 from torchgauge.estimate.memory.workspaces.onednn.kernels import weight_kernel
 from torchgauge.estimate.memory.workspaces.onednn.unfolded_images import weight_scratch
 
@@ -15,32 +13,18 @@ _CHANNELS_TOGETHER = 128
 """Input channels that ``jit_1x1`` handles together: eight blocks."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightGradient:
-    """Bytes of one weight gradient."""
+def weight_gradient(case: Convolution, *, bias: bool, nested: bool = False) -> tuple[int, int]:
+    """Return the bytes that are gone with the kernel, and those of the gradient in its layout.
 
-    operands: int
-    """Copies of input, output's gradient and scratch memory, gone with the kernel."""
-    weight: int
-    """The gradient in oneDNN's layout."""
-    has_scratch: bool = False
-    """Whether the kernel takes scratch memory besides copies."""
-    padded_bias: int = 0
-    """The bias' gradient where the channels do not fill their blocks."""
-
-
-def weight_gradient(case: Convolution, *, bias: bool) -> WeightGradient:
-    """Return what the gradient of the weight takes."""
+    The first are copies of the operands, scratch memory, which a kernel that this one is ``nested``
+    in aligns once more, and the bias' gradient where the channels do not fill their blocks.
+    """
     kernel = weight_kernel(case)
+    again = ALIGNMENT if nested else 0
     if kernel.unfolds:
-        return WeightGradient(
-            operands=weight_scratch(case), weight=case.weight.nbytes, has_scratch=True
-        )
-    source = 0 if kernel.keeps_source else case.images(case.source.shape, kernel.block)
+        return weight_scratch(case) + again, case.weight.nbytes
     pixels = case.strided_source(_CHANNELS_TOGETHER)
-    return WeightGradient(
-        operands=case.images(case.result, kernel.block) + source + pixels,
-        weight=case.weights(kernel.block, inputs=1 if kernel.keeps_source else None),
-        has_scratch=pixels > 0,
-        padded_bias=case.padded_bias(kernel.block) if bias and not case.is_depthwise else 0,
-    )  # fmt: skip
+    inside = case.images(case.result, kernel.block) + kernel.source(case)
+    inside += pixels + again if pixels else 0
+    inside += case.padded_bias(kernel.block) if bias and not case.is_depthwise else 0
+    return inside, kernel.weight(case)

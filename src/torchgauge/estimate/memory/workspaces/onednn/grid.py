@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from torchgauge.estimate.memory.workspaces.onednn.strips import SECOND_LEVEL, Blocks, Product
+from torchgauge.estimate.memory.workspaces.onednn.tiles import padded_row
 from torchgauge.estimate.memory.workspaces.operands import up
 
 _GROUP = 64
@@ -83,7 +84,7 @@ def _blocks(product: Product, rows: int, columns: int, tall: int, wide: int) -> 
         else:
             blocks = replace(blocks, pairs=pairs)
     if copies or (not blocks.extends_depth and depth % 2):
-        blocks = replace(blocks, left_row=_padded(blocks.depth))
+        blocks = replace(blocks, left_row=padded_row(blocks.depth))
     return replace(blocks, keeps_partial=_keeps_partial(product, blocks))
 
 
@@ -91,7 +92,7 @@ def _pairs(product: Product, blocks: Blocks) -> int:
     """Return the pairs of blocks that a kernel sums, fewer where a chunk exceeds the cache."""
     count = blocks.pairs
     if product.is_left_transposed:
-        blocks = replace(blocks, left_row=_padded(blocks.depth))
+        blocks = replace(blocks, left_row=padded_row(blocks.depth))
     blocks = replace(blocks, keeps_partial=_keeps_partial(product, blocks))
     size = _chunk_bytes(blocks)
     is_power = product.depth & (product.depth - 1) == 0
@@ -116,11 +117,6 @@ def _chunk_bytes(blocks: Blocks) -> int:
     operands = 2 * depth * (rows + columns)
     copies = 2 * blocks.left_row * blocks.pairs * rows + 2 * blocks.columns * depth
     return operands + copies + (2 + 4 * blocks.keeps_partial) * rows * columns
-
-
-def _padded(depth: int) -> int:
-    row = up(depth, _BLOCK)
-    return row + _BLOCK if row >= 512 and row & (row - 1) == 0 else row
 
 
 def _score(product: Product, blocks: Blocks) -> float:

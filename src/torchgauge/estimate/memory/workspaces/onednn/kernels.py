@@ -55,6 +55,14 @@ class Kernel:
         """Return whether it is a matrix product of unfolded images."""
         return not self.block
 
+    def source(self, case: Convolution) -> int:
+        """Return the bytes of the input's copy."""
+        return 0 if self.keeps_source else case.images(case.source.shape, self.block)
+
+    def weight(self, case: Convolution) -> int:
+        """Return the bytes of the weight's copy."""
+        return case.weights(self.block, inputs=1 if self.keeps_source else None)
+
 
 UNFOLDING = Kernel()
 

@@ -15,7 +15,7 @@ from functools import lru_cache
 from torchgauge.estimate.memory.workspaces.onednn.convolution_sizes import ALIGNMENT
 from torchgauge.estimate.memory.workspaces.onednn.grid import best_on_grid
 from torchgauge.estimate.memory.workspaces.onednn.strips import Blocks, Product, best_in_strips
-from torchgauge.estimate.memory.workspaces.onednn.tiles import result_tiles
+from torchgauge.estimate.memory.workspaces.onednn.tiles import padded_row, result_tiles
 from torchgauge.estimate.memory.workspaces.operands import FLOAT, up
 
 _BATCH_ELEMENT = 16 * 40
@@ -117,10 +117,3 @@ def _least_imbalance(product: Product, columns: int, most_across: int) -> tuple[
 
 def _entry(nbytes: int) -> int:
     return nbytes + ALIGNMENT if nbytes else 0
-
-
-def padded_row(depth: int, width: int) -> int:
-    """Return the elements of a copied row: whole cache lines, no conflicts between rows."""
-    line = 64 // width
-    row = up(depth, line)
-    return row + line if row >= 512 and row & (row - 1) == 0 else row

@@ -123,7 +123,7 @@ def _extends(depth: int, block: int) -> bool:
     return depth % _BLOCK != 0 and not (fits(block) and (not tail or fits(tail)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Strips:
     """One way to cut a product."""
 
@@ -195,7 +195,7 @@ class _Cut:
             keeps_partial=block != product.depth, copies_left_inside=copies,
             extends_depth=_extends(product.depth, block) and not copies,
         )  # fmt: skip
-        return self._scored(blocks, is_horizontal=True, streams_left=streams)
+        return _Strips(blocks, True, streams, self._score(blocks, True))
 
     def _vertical(self, block: int, deep: int, tall: int) -> _Strips:
         product = self.product
@@ -204,7 +204,7 @@ class _Cut:
             depth=block, deep=deep, across=-(-product.columns // self.strip_columns),
             keeps_partial=block != product.depth, extends_depth=_extends(product.depth, block),
         )  # fmt: skip
-        return self._scored(blocks, is_horizontal=False, streams_left=True)
+        return _Strips(blocks, False, True, self._score(blocks, False))
 
     def _may_be_vertical(self, block: int, deep: int, tall: int) -> bool:
         product = self.product
@@ -273,12 +273,6 @@ class _Cut:
         if horizontal:
             return used + 2 * self.strip_rows * up(2 * extent, 64)
         return used + 2 * up(2 * self.strip_columns, 64) * extent
-
-    def _scored(self, blocks: Blocks, *, is_horizontal: bool, streams_left: bool) -> _Strips:
-        return _Strips(
-            blocks=blocks, is_horizontal=is_horizontal, streams_left=streams_left,
-            score=self._score(blocks, is_horizontal),
-        )  # fmt: skip
 
     def _score(self, blocks: Blocks, is_horizontal: bool) -> float:
         """Return the share of the processor's rate (``calculate_blocking_scores``).

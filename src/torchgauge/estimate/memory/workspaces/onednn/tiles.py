@@ -48,18 +48,15 @@ def result_tiles(rows: int, columns: int, depth: int) -> int:
     return high * across
 
 
+def padded_row(depth: int, width: int = 2) -> int:
+    """Return the elements of a copied row: whole cache lines, no conflicts between rows."""
+    line = 64 // width
+    row = up(depth, line)
+    return row + line if row >= 512 and row & (row - 1) == 0 else row
+
+
 def _square(rows: int, columns: int) -> tuple[int, int, int, bool]:
     """Return tiles down and across, the rows of a tile, and whether these divide the rows."""
-    high, across, side, whole = _two_by_two(rows, columns)
-    if across > 1 and high > 1 and side >= _FEW_ROWS:
-        return high, across, side, whole
-    for steps in (3, 2):
-        if (steps - 1) * _SIDE < rows < steps * _SIDE and columns % _SIDE == 0:
-            return steps, _across(columns, steps), _SIDE, rows % _SIDE == 0
-    return high, across, side, whole
-
-
-def _two_by_two(rows: int, columns: int) -> tuple[int, int, int, bool]:
     side = max(size for size in range(1, _SIDE + 1) if rows % size == 0)
     if side == 1:
         side = max(range(min(_SIDE, rows), 0, -1), key=lambda size: rows % size or rows)
@@ -68,6 +65,10 @@ def _two_by_two(rows: int, columns: int) -> tuple[int, int, int, bool]:
     across = _across(columns, high)
     if across == 1 and columns % _SIDE == 0:
         high = min(3, max(1, blocks))
+    if across == 1 or high == 1 or side < _FEW_ROWS:
+        for steps in (3, 2):
+            if (steps - 1) * _SIDE < rows < steps * _SIDE and columns % _SIDE == 0:
+                return steps, _across(columns, steps), _SIDE, rows % _SIDE == 0
     return high, across, side, rows % side == 0
 
 

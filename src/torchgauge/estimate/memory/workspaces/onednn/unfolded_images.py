@@ -24,8 +24,6 @@ _COLUMNS = 48
 _FEW_ROWS = 0.05
 _ROOT = 1 / 14.5
 """Efficiencies are compared as this power, in single precision: small differences vanish."""
-_IN_PARTS = {"input": 10, "weight": 20}
-"""Which part of the memory that is left images take that are unfolded in parts."""
 
 
 def forward_scratch(case: Convolution, caches: Caches) -> int:
@@ -40,7 +38,7 @@ def forward_scratch(case: Convolution, caches: Caches) -> int:
 
 def input_scratch(case: Convolution) -> int:
     """Return what the input's gradient takes."""
-    return _in_parts(case, 0, _IN_PARTS["input"])
+    return _in_parts(case, 0, 10)
 
 
 def weight_scratch(case: Convolution) -> int:
@@ -49,7 +47,7 @@ def weight_scratch(case: Convolution) -> int:
     The sums of the weight are booked as floats of floats: four times their bytes.
     """
     sums = FLOAT * case.weight.nbytes + ALIGNMENT
-    return sums + _in_parts(case, sums, _IN_PARTS["weight"])
+    return sums + _in_parts(case, sums, 20)
 
 
 def _entry(elements: int) -> int:
@@ -73,6 +71,7 @@ def _most(case: Convolution) -> int:
 
 
 def _in_parts(case: Convolution, taken: int, part: int) -> int:
+    """Return what images take that have that part of the memory left, if they do not fit it."""
     if stays_folded(case):
         return 0
     left = _most(case) - taken
