@@ -32,6 +32,8 @@ def stated_errors(found: Sequence[Predicted]) -> dict[str, float]:
         columns = torch.tensor([column[0] is evidence for column in COLUMNS])
         if of_it:
             values = torch.where(columns, values * _scale(of_it, values), values)
+    by_evidence = values.view(len(Evidence), len(ERROR_GROUPS))  # the best first
+    values = by_evidence.cummax(dim=0).values.flatten()  # less evidence is no narrower
     compiled = [item for item in unseen if item.table.is_compiled]
     names = [f"error.{evidence}.{group}" for evidence, group in COLUMNS]
     errors = dict(zip(names, values.tolist(), strict=True))

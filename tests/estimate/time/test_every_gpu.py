@@ -149,7 +149,7 @@ def test_no_measured_gpu_is_far_from_its_siblings() -> None:
             if evidence_of(device, rate, c) is not Evidence.MEASURED:
                 continue
             others = {key: value for key, value in c.items() if key != f"{device.name}.{rate}"}
-            assert 0.6 < factor_of(device, rate, c) / factor_of(device, rate, others) < 1.45
+            assert 0.6 < factor_of(device, rate, c) / factor_of(device, rate, others) < 1.6
 
 
 @pytest.mark.parametrize("arithmetic", [Arithmetic.FP32, Arithmetic.FP16])
