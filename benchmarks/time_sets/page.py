@@ -36,10 +36,16 @@ Where not to trust it:
 - *Devices of other makers, and float64* have not been compared.
 - *Convolutions in float32 without TF32* (V100, T4): Winograd and FFT kernels do fewer products than
   counted. They have not been compared.
-- *Wide 3 × 3 convolutions on large images* (VGG) are predicted too fast by up to 40 %, and
-  normalisation written out in element-wise operators (`vit_*_xp`) too slow by as much.
-- *Grouped convolutions in training* (RegNet) are predicted too fast by 15–24 %, dense ones of
-  Darknets too slow by 20 %. One efficiency covers the gradients of the input and of the filter.
+- *Convolutions beyond 2³¹ elements* (VGG at batch 1,024 on an RTX 3090) are split by PyTorch and
+  predicted up to 32 % too fast; normalisation written out in element-wise operators (`vit_*_xp`)
+  up to 45 % too slow.
+- *Networks of small groups and mixed windows* (EdgeNeXt, MixNet, CondConv, RegNet with channels
+  last) are predicted 15–45 % too fast, EvoNorm 25–45 % too slow.
+- *A GPU of which nothing was measured* may sustain more or less of its datasheet than its
+  siblings: GeForce boards more, boards with little power less. `torchgauge devices --measure`
+  replaces the guess.
+- *GH200* in Lambda's training is a third slower than the datasheet and an H100 suggest, for a
+  cause that is not known.
 - *Laptops and boards at other power limits*: the prediction uses the maker's limit.
 - *fp8 and int8* use the datasheet's rate and the efficiency of half precision. They have not been
   compared.
