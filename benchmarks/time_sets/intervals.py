@@ -33,7 +33,7 @@ def stated_errors(found: Sequence[Predicted]) -> dict[str, float]:
         if of_it:
             values = torch.where(columns, values * _scale(of_it, values), values)
     by_evidence = values.view(len(Evidence), len(ERROR_GROUPS))  # the best first
-    values = by_evidence.cummax(dim=0).values.flatten()  # less evidence is no narrower
+    values = by_evidence.maximum(by_evidence[:1]).flatten()  # none is narrower than measured
     compiled = [item for item in unseen if item.table.is_compiled]
     names = [f"error.{evidence}.{group}" for evidence, group in COLUMNS]
     errors = dict(zip(names, values.tolist(), strict=True))
