@@ -26,7 +26,7 @@ from benchmarks.gpu_truth.compare import Comparison, compare_record
 from benchmarks.gpu_truth.schema import read_all
 from benchmarks.memory_sets.cases import DATA
 from benchmarks.memory_sets.page import FILES, sections
-from benchmarks.summary import Line, summary
+from benchmarks.summary import Line, line_of, summary
 from benchmarks.time_sets.page import time_sections
 from benchmarks.time_sets.sets import FILES as TIME_FILES
 from torchgauge.models.torchvision_operators import define_missing_operators
@@ -168,8 +168,7 @@ def page(
         f"{'There are no' if not on_gpu else len(on_gpu)} records of steps on a GPU"
         f"{'' if on_gpu else ' yet'}. Written by `make accuracy` with torch "
         f"{torch.__version__.partition('+')[0]}. Data files "
-        f"beside the repository: {len(present)} present{_names(present)}, "
-        f"{len(absent)} absent{_names(absent)}.",
+        f"beside the repository: {len(present)} present, {len(absent)} absent{_names(absent)}.",
         "",
         "An error is predicted ÷ true − 1. Median and 90th percentile are of its absolute value.",
         "",
@@ -180,16 +179,20 @@ def page(
         *(_cpu_section(found) if cpu else []),
         *modules_section(),
         *sections(data, limit, cache, found),
-        *time_sections(data, limit, cache),
+        *time_sections(data, limit, cache, found),
         *cpu_time.section(),
         *_parameters_section(data, found),
         *operators_section(),
         *_not_yet_section(comparisons),
     ]
     pages = ([f"# How accurate: {counted}", "", *about, *summary(found)],
-             ["# How accurate: every table", "", *about, *tables])  # fmt: skip
+             ["# How accurate: every table", "", *about, *_present(present), *tables])  # fmt: skip
     first, second = ("\n".join(lines).rstrip() + "\n" for lines in pages)
     return first, second
+
+
+def _present(names: Sequence[str]) -> list[str]:
+    return [f"Present:{_names(names)}.", ""] if names else []
 
 
 def _names(names: Sequence[str]) -> str:
@@ -246,7 +249,9 @@ def _cpu_section(summed: list[Line]) -> list[str]:
     finally:
         torch.set_num_threads(threads)
     off = [f"- {figure.name}: {figure.error:+.3%}" for figure in figures if figure.error]
-    summed.append(_line("peak memory, CPU", "the profiler, real steps", figures))
+    summed.append(
+        line_of("peak memory, CPU", "the profiler, real steps", [f.error for f in figures])
+    )
     return [
         *lines,
         "By the profiler's memory events, inference and training with SGD and AdamW, one thread.",
@@ -294,8 +299,9 @@ def _parameters_section(data: Path, summed: list[Line]) -> list[str]:
         params, gmacs, failed = torchvision_figures(path)
         table += [_row("torchvision: parameters", params), _row("torchvision: GMACs", gmacs)]
         notes += [*_explained(params, "parameters"), *_explained(gmacs, "GMACs"), *failed]
-        summed.append(_line("parameters", "torchvision's table", params))
-        summed.append(_line("GMACs", "torchvision's table", gmacs))
+        for what, figures in (("parameters", params), ("GMACs", gmacs)):
+            if figures:
+                summed.append(line_of(what, "torchvision's table", [f.error for f in figures]))
     path = data / PUBLISHED
     reason = _cannot_read(path, "transformers")
     if reason:
@@ -367,19 +373,6 @@ def _row(what: str, figures: Sequence[Figure]) -> str:
     return (
         f"| {what} | {len(errors)} | {exact} | {percentile(errors, 0.5):.3%} | "
         f"{percentile(errors, 0.9):.3%} | {shown} |"
-    )
-
-
-def _line(what: str, against: str, figures: Sequence[Figure]) -> Line:
-    """Return a set's line of the first page."""
-    errors = sorted(abs(figure.error) for figure in figures)
-    return Line(
-        what=what,
-        against=against,
-        figures=len(figures),
-        median=percentile(errors, 0.5),
-        ninth=percentile(errors, 0.9),
-        worst=max((figure.error for figure in figures), key=abs),
     )
 
 

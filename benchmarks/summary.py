@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import ceil
+from statistics import median
 
 from benchmarks.time_sets import validation
 from benchmarks.time_sets.left_out import DEVICE, FAMILIES, FITTED, KIN
@@ -25,6 +27,19 @@ class Line:
             f"| {self.what} | {self.against} | {self.figures:,} | {self.median:.1%} | "
             f"{self.ninth:.1%} | {self.worst:+.1%} |"
         )
+
+
+def line_of(what: str, against: str, errors: Sequence[float]) -> Line:
+    """Return the line of a set's errors, of which there is at least one."""
+    sizes = sorted(map(abs, errors))
+    return Line(
+        what=what,
+        against=against,
+        figures=len(sizes),
+        median=median(sizes),
+        ninth=sizes[max(0, ceil(0.9 * len(sizes)) - 1)],
+        worst=max(errors, key=abs),
+    )
 
 
 HEAD = (

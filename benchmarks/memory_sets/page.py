@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.memory_sets import intervals
 from benchmarks.memory_sets.cases import Measured, MemoryCase, NotPredicted
 from benchmarks.memory_sets.run import SETS, Result, results, sample
-from benchmarks.summary import Line
+from benchmarks.summary import Line, line_of
 from torchgauge.facts.fit import Verdict
 
 FILES = {
@@ -82,17 +82,8 @@ def _section(
     yield from ("| | figures | median | 90th percentile | worst |", "|---|--:|--:|--:|---|")
     yield _row("all", counted)
     if counted:
-        errors = sorted(abs(result.error()) for result in counted)
-        summed.append(
-            Line(
-                what="peak memory, GPU",
-                against=TITLES[name],
-                figures=len(errors),
-                median=statistics.median(errors),
-                ninth=errors[max(0, math.ceil(0.9 * len(errors)) - 1)],
-                worst=max((result.error() for result in counted), key=abs),
-            )
-        )
+        errors = [result.error() for result in counted]
+        summed.append(line_of("peak memory, GPU", TITLES[name], errors))
     plausible = [result for result in counted if not result.case.implausible]
     if len(plausible) < len(counted):
         yield _row("without those below their own tensors (the run had died)", plausible)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.summary import Line, line_of
 from benchmarks.time_sets import validation
 from benchmarks.time_sets.results import HEAD, phases, row
 from benchmarks.time_sets.run import of_set
@@ -53,7 +54,9 @@ Where not to trust it:
 """
 
 
-def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
+def time_sections(
+    data: Path, limit: int | None, cache: Path | None, summed: list[Line]
+) -> Iterator[str]:
     """Yield the lines on time; at most ``limit`` cases of each set are predicted."""
     yield from ("## Time on GPUs", "")
     yield (
@@ -67,12 +70,14 @@ def time_sections(data: Path, limit: int | None, cache: Path | None) -> Iterator
         if not (data / FILES[name]).is_file():
             yield from (f"Skipped: `{FILES[name]}` is not beside the repository.", "")
             continue
-        yield from _section(name, data, limit, cache)
+        yield from _section(name, data, limit, cache, summed)
     yield from _unseen()
     yield from (*LIMITS.splitlines(), "")
 
 
-def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> Iterator[str]:
+def _section(
+    name: str, data: Path, limit: int | None, cache: Path | None, summed: list[Line]
+) -> Iterator[str]:
     found, missing = of_set(name, data, limit, cache)
     if limit is not None:
         yield from (f"A sample of at most {limit} figures, evenly spread over the file.", "")
@@ -82,6 +87,9 @@ def _section(name: str, data: Path, limit: int | None, cache: Path | None) -> It
         if len(members) >= _FEWEST and len(members) < len(found):
             yield row(family, members)
     if name in NOT_FITTED:
+        if found:
+            errors = [result.error for result in found]
+            summed.append(line_of("time, GPU", TITLES[name], errors))
         yield ""
     else:
         inside = sum(result.is_inside for result in found)
