@@ -53,10 +53,11 @@ class _Group:
     made: dict[int, int] = field(default_factory=dict)
     ancestors: int = 0
     """The groups that it needs, a bit for each."""
+    bits: int = 0
+    """Its own, and those of the groups that it absorbed."""
 
-    @property
-    def bit(self) -> int:
-        return 1 << self.number
+    def __post_init__(self) -> None:
+        self.bits = 1 << self.number
 
     def add(self, op: OpRecord, work: Work) -> None:
         for index, tensor in zip(op.reads, given_tensors(op), strict=False):
@@ -73,7 +74,8 @@ class _Group:
         self.made.update(other.made)
         self.ops.extend(other.ops)
         self.works.extend(other.works)
-        self.ancestors |= other.ancestors
+        self.bits |= other.bits
+        self.ancestors = (self.ancestors | other.ancestors) & ~self.bits
 
 
 class _Graph:
@@ -91,17 +93,19 @@ class _Graph:
         makers = {self.makers[i].number: self.makers[i] for i in op.reads if i in self.makers}
         needed = 0
         for group in makers.values():
-            needed |= group.ancestors | group.bit
+            needed |= group.ancestors | group.bits
         joined: _Group | None = None
         if len(works) == 1 and work.kind in FUSABLE and work.kind is not Kind.POOLING:
             for group in makers.values():
                 if self._joins(op, work, group, makers):
                     joined = group if joined is None else self._merged(joined, group)
         if joined is None:
-            joined = _Group(number=self.count, phase=op.phase, elements=work.elements)
+            pools = work.kind is Kind.POOLING  # a thread for each result, not for each input
+            elements = op.outputs[0].numel if pools else work.elements
+            joined = _Group(number=self.count, phase=op.phase, elements=elements)
             self.groups[self.count] = joined
             self.count += 1
-        joined.ancestors |= needed & ~joined.bit
+        joined.ancestors |= needed & ~joined.bits
         joined.add(op, work)
         joined.works.extend(works[1:])
         for index in op.writes if makes else ():
@@ -113,12 +117,12 @@ class _Graph:
         if work.kind is not Kind.SCALAR and group.elements != work.elements:
             return False
         others = (other for other in makers.values() if other is not group)
-        return not any(other.ancestors & group.bit for other in others)
+        return not any(other.ancestors & group.bits for other in others)
 
     def _merged(self, first: _Group, second: _Group) -> _Group:
         if first is second or second.number not in self.groups:
             return first
-        if first.ancestors & second.bit or second.ancestors & first.bit:
+        if first.ancestors & second.bits or second.ancestors & first.bits:
             return first
         early, late = sorted((first, second), key=lambda group: group.number)
         early.absorb(late)
@@ -167,7 +171,7 @@ def chooses_channels_last(trace: Trace) -> bool:
     if not convolutions or len(trace.ops) >= _NODES_PER_CONVOLUTION * convolutions:
         return False
     if trace.scenario.mode is Mode.TRAINING:
-        return not found["grouped"] and not found["in_out"] and set(found) != {"small"}
+        return not {"grouped", "in_out"} & set(found) and set(found) != {"small"}
     average = sum(_AVERAGE[sort] * flops for sort, flops in found.items())
     return average <= sum(found.values())
 
@@ -216,7 +220,7 @@ def _kernel(group: _Group, readers: Mapping[int, list[int]]) -> Work:
     return Work(
         kind=next((kind for kind in (Kind.NORM, Kind.REDUCTION) if kind in kinds), largest.kind),
         dtype=largest.dtype,
-        elements=group.elements,
+        elements=max(work.elements for work in group.works),
         window=max(work.window for work in group.works),
         read_bytes=float(sum(group.read.values())),
         written_bytes=float(written),

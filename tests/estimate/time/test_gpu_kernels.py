@@ -1,0 +1,179 @@
+"""Kernels that a GPU runs for operators, eager and compiled: what is added, split and fused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from small_models import trace
+from torchgauge.devices import find_device
+from torchgauge.estimate.compute.modules import op_cost
+from torchgauge.estimate.time.gpu import DeviceModel, Kind
+from torchgauge.estimate.time.gpu.cost import kernel_time
+from torchgauge.estimate.time.gpu.device_model import COMPILED, model_of, of_compiled
+from torchgauge.estimate.time.gpu.fusion import chooses_channels_last, fused
+from torchgauge.estimate.time.gpu.timeline import kernels_on_gpu
+from torchgauge.estimate.time.kernels.work import Work
+from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Trace
+
+MODEL = DeviceModel(device=find_device("RTX 4090"))
+IMAGES = (4, 64, 16, 16)
+
+
+def traced(model: nn.Module, size: tuple[int, ...], *, training: bool = False) -> Trace:
+    mode = "training" if training else "inference"
+    return trace(model, size, Scenario(device="RTX 4090", mode=mode))
+
+
+def works(step: Trace) -> list[Work]:
+    return [work for op in step.ops for work in kernels_on_gpu(op)]
+
+
+def kinds(step: Trace) -> list[Kind]:
+    return [work.kind for work in works(step)]
+
+
+def of(step: Trace) -> list[tuple[Kind, ...]]:
+    """Return the kernels of each launch of a compiled step."""
+    return [tuple(w.kind for w in issue.works) for issue in fused(step, MODEL.coefficients)]
+
+
+# ------------------------------------------------------------------------------ eager
+
+
+@pytest.mark.parametrize(("groups", "bias", "expected"), [
+    (1, True, [Kind.CONVOLUTION, Kind.BROADCAST]),
+    (2, True, [Kind.CONVOLUTION, Kind.BROADCAST]),
+    (1, False, [Kind.CONVOLUTION]),
+    (64, True, [Kind.DEPTHWISE]),
+])  # fmt: skip
+def test_the_bias_of_a_convolution_is_a_kernel_but_not_of_a_depthwise_one(
+    groups: int, bias: bool, expected: list[Kind]
+) -> None:
+    assert kinds(traced(nn.Conv2d(64, 64, 3, groups=groups, bias=bias), IMAGES)) == expected
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_batch_norm_has_statistics_in_training(training: bool) -> None:
+    found = kinds(traced(nn.BatchNorm2d(64), IMAGES, training=training))
+    assert found.count(Kind.BATCH_STATISTICS) == 2 * training  # of the backward too
+    assert found.count(Kind.BATCH_NORM) == 1 + training
+
+
+@pytest.mark.parametrize("build", [nn.LSTM, nn.GRU, nn.RNN])
+@pytest.mark.parametrize("training", [False, True])
+def test_a_recurrent_layer_multiplies_its_state_at_each_step(
+    build: type[nn.RNNBase], training: bool
+) -> None:
+    step = traced(build(32, 48, num_layers=2, bidirectional=True), (7, 3, 32), training=training)
+    for op in step.ops:
+        if "_cudnn_rnn" in op.name and (found := kernels_on_gpu(op)):
+            assert sum(work.flops for work in found) == op_cost(op).flops
+            waiting = [work for work in found if work.kind is Kind.RECURRENT]
+            assert {(work.window, work.rows) for work in waiting} == {(7, 3)}
+            assert len(waiting) == 4  # layers and directions
+
+
+@pytest.mark.parametrize(("pool", "window"), [
+    (nn.MaxPool2d(3, 2), 9), (nn.AvgPool2d(2), 4), (nn.AvgPool2d((1, 5)), 5),
+])  # fmt: skip
+def test_a_pooling_goes_over_its_window(pool: nn.Module, window: int) -> None:
+    (work,) = works(traced(pool, IMAGES))
+    assert (work.kind, work.window) == (Kind.POOLING, window)
+
+
+@pytest.mark.parametrize("kind", [Kind.ELEMENTWISE, Kind.BATCH_NORM, Kind.REDUCTION, Kind.NORM])
+def test_nothing_moves_more_than_the_datasheet_says(kind: Kind) -> None:
+    quick = {**MODEL.coefficients, f"{kind}.memory": 9.0, "cache.gain": 0.0}
+    work = Work(kind=kind, elements=1e9, read_bytes=4e9, written_bytes=4e9)
+    found = kernel_time(kind, work, MODEL.rates(work), quick)
+    assert found.memory == pytest.approx(8e9 / MODEL.device.bandwidth_bytes_per_second)
+
+
+@pytest.mark.parametrize(("release", "share"), [("2.1", 0.5), ("2.2", 1.0), (None, 1.0)])
+def test_fused_attention_took_twice_as_long_before_2_2(release: str | None, share: float) -> None:
+    found = model_of(MODEL.device, Scenario(device="RTX 4090", torch_release=release))
+    now = MODEL.coefficients["attention.compute"]
+    assert found.coefficients["attention.compute"] == pytest.approx(share * now)
+
+
+# --------------------------------------------------------------------------- compiled
+
+
+class Residual(nn.Module):
+    """Both branches of a residual end in the addition; a product stands between them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(64, 64, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.sigmoid(x)
+        return torch.relu(torch.tanh(self.conv(x)) + torch.exp(x))
+
+
+class Joined(nn.Module):
+    """Two chains that meet."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(x) * torch.exp(x)
+
+
+class Around(nn.Module):
+    """What follows a product cannot join what the product reads."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.sigmoid(x)
+        return x + x @ x
+
+
+@pytest.mark.parametrize(("model", "size", "launches"), [
+    (Residual(), IMAGES, 3), (Joined(), (64, 64), 1), (Around(), (64, 64), 3),
+    (nn.Sequential(nn.LayerNorm(64), nn.GELU()), (32, 64), 1),
+    (nn.Sequential(nn.Conv2d(64, 64, 1), nn.BatchNorm2d(64), nn.ReLU()), IMAGES, 2),
+    (nn.Sequential(nn.ReLU(), nn.MaxPool2d(2), nn.Sigmoid()), IMAGES, 2),
+])  # fmt: skip
+def test_element_wise_work_is_fused_by_what_it_reads(
+    model: nn.Module, size: tuple[int, ...], launches: int
+) -> None:
+    assert len(of(traced(model, size))) == launches
+
+
+def test_no_compiled_step_moves_more_or_lacks_products() -> None:
+    for model, size in ((Residual(), IMAGES), (Joined(), (64, 64)), (Around(), (64, 64))):
+        step = traced(model, size)
+        eager = works(step)
+        compiled = [w for issue in fused(step, MODEL.coefficients) for w in issue.works]
+        assert sum(w.nbytes for w in compiled) <= sum(w.nbytes for w in eager)
+        assert sum(w.flops for w in compiled) == sum(w.flops for w in eager)
+
+
+@pytest.mark.parametrize(("build", "in_inference", "in_training"), [
+    (lambda: nn.Conv2d(128, 128, 3), True, True),
+    (lambda: nn.Conv2d(128, 128, 3, groups=4), False, False),
+    (lambda: nn.Conv2d(256, 64, 3), True, False),  # its channels are halved and more
+    (lambda: nn.Conv2d(16, 16, 3), True, False),  # all are small
+    (lambda: nn.Flatten(), False, False),
+])  # fmt: skip
+def test_inductor_chooses_the_layout_of_convolutions(
+    build: Callable[[], nn.Module], in_inference: bool, in_training: bool
+) -> None:
+    """The rule of PyTorch's ``decide_layout_opt``."""
+    for training, expected in ((False, in_inference), (True, in_training)):
+        model = build()
+        channels = getattr(model, "in_channels", 8)
+        model = nn.Sequential(model, nn.Flatten(), nn.LazyLinear(2)) if training else model
+        if training:
+            model(torch.zeros(2, channels, 8, 8))
+        assert chooses_channels_last(traced(model, (2, channels, 8, 8), training=training)) is (
+            expected
+        )
+
+
+def test_a_compiled_step_has_coefficients_of_its_own() -> None:
+    c = {"norm.memory": 0.5, "copy.memory": 0.7, f"{COMPILED}.norm.memory": 0.9}
+    assert of_compiled(c) == {**c, "norm.memory": 0.9}
