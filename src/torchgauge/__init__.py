@@ -23,6 +23,7 @@ _HOME = {
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
+    "compare": "torchgauge.api",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -31,7 +32,7 @@ _HOME = {
     "show": "torchgauge.api",
     "summary": "torchgauge.api",
 }
-"""The public names and the modules that hold them; at most 15, ``__version__`` included."""
+"""The public names and the modules that hold them; at most 20, ``__version__`` included."""
 
 __all__ = [
     "Report",
@@ -40,6 +41,7 @@ __all__ = [
     "__version__",
     "analyze",
     "calibrate",
+    "compare",
     "devices",
     "estimate",
     "fits",
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
     from torchgauge.api import (
         analyze,
         calibrate,
+        compare,
         estimate,
         fits,
         load,
@@ -101,7 +104,7 @@ class _Estimate(ModuleType):
 
 
 class _Package(ModuleType):
-    """Keep ``torchgauge.analyze`` and ``measure`` functions although submodules have their names.
+    """Keep ``analyze``, ``compare`` and ``measure`` functions although submodules have their names.
 
     Importing a submodule binds it in its parent package; for a public name that would replace
     the function by the module as soon as anything imported it.

@@ -14,9 +14,11 @@ from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.compute.flops import register_flop_formula
 from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_answer
+from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
 from torchgauge.render import get_format
+from torchgauge.render.pages.comparison import comparison_page
 from torchgauge.render.pages.fit import fit_page
 from torchgauge.render.pages.report import report_page
 from torchgauge.render.terminal import terminal_options
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "analyze",
     "calibrate",
+    "compare",
     "estimate",
     "fits",
     "load",
@@ -163,7 +166,7 @@ def summary(
 
 
 def show(
-    answer: Report | FitReport | Trace,
+    answer: Report | FitReport | Trace | Comparison,
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
@@ -173,10 +176,10 @@ def show(
     width: int | None = None,
     file: IO[str] | None = None,
 ) -> None:
-    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+    """Print what ``analyze``, ``measure``, ``load``, ``fits`` or ``compare`` returned.
 
     Args:
-        answer: a report, the answer of ``fits``, or a trace, whose report is made.
+        answer: a report, the answer of ``fits`` or ``compare``, or a trace, whose report is made.
         depth: levels of modules in the table of a report.
         columns: names of its columns, in this order.
         expand: show every repeated block, every different call and every output.
@@ -192,16 +195,16 @@ def show(
     format = _format_of(target, details=details, ascii=ascii, width=width)
     if isinstance(answer, Trace):
         answer = estimate(answer)
-    if isinstance(answer, FitReport):
+    if isinstance(answer, FitReport | Comparison):
         if depth is not None or columns is not None or expand:
             raise UsageError(
                 "depth, columns and expand are of a report's table", hint="leave them out"
             )
-        page = fit_page(answer)
+        page = fit_page(answer) if isinstance(answer, FitReport) else comparison_page(answer)
     elif not isinstance(answer, Report):
         raise UsageError(
             f"a {type(answer).__name__} cannot be shown",
-            hint="pass what analyze, measure, fits or load returned",
+            hint="pass what analyze, measure, fits, compare or load returned",
         )
     else:
         page = report_page(answer, depth=depth, columns=columns, expand=expand)
@@ -375,6 +378,41 @@ def estimate(trace: Trace | Report, device: str | None = None) -> Report:
             hint="pass report.trace, or tg.load('step.gauge')",
         )
     return estimate_trace(given, device)
+
+
+def compare(
+    before: Any, after: Any, input_size: InputSize | None = None, **options: Any
+) -> Comparison:
+    """Return what changed from one model, report or file to another. Nothing is printed.
+
+    Layers are matched by path, then by shape and position, so that renamed and moved ones are
+    recognised. The differences of the layers and of what is outside of them sum to the totals'.
+
+    Args:
+        before: a report, a trace, the path of a saved one, or a model as ``analyze`` takes it.
+        after: the same; for the same model in another scenario, analyse it twice.
+        input_size: as ``analyze`` takes it, for sides that are models.
+        **options: those of ``analyze``, for sides that are models.
+
+    Raises:
+        TorchGaugeError: what ``load`` and ``analyze`` raise.
+
+    >>> from torch import nn
+    >>> found = compare(nn.Linear(8, 2), nn.Linear(8, 4), (1, 8))
+    >>> found.figure("totals.params").difference, found.layers[0].difference["macs"]
+    (18, 16)
+    """
+    from torchgauge.compare.reports import compare_reports
+    from torchgauge.loop.sides import is_saved
+
+    def report_of(side: Any) -> Report:
+        if isinstance(side, Path) or (isinstance(side, str) and is_saved(side)):
+            side = load_answer(side)
+        if isinstance(side, Trace):
+            return estimate(side)
+        return side if isinstance(side, Report) else analyze(side, input_size, **options)
+
+    return compare_reports(report_of(before), report_of(after))
 
 
 def load(path: str | Path) -> Any:
