@@ -113,9 +113,9 @@ def analyzed(request: Request) -> Report:
     try:
         return analyze_model(with_build(request, build_for(request)))
     except ModelError as error:
-        if error.report is None:
-            raise
-        return error.report
+        if isinstance(error.report, Report):
+            return error.report
+        raise
 
 
 def _told(request: Request, on_progress: Progress | None) -> Request:
