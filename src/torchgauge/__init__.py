@@ -33,6 +33,12 @@ _HOME = {
 }
 """The public names and the modules that hold them; at most 15, ``__version__`` included."""
 
+_HOOKS = {
+    "load_ipython_extension": "torchgauge.notebook.extension",
+    "unload_ipython_extension": "torchgauge.notebook.extension",
+}
+"""What ``%load_ext torchgauge`` asks for."""
+
 __all__ = [
     "Report",
     "Scenario",
@@ -74,6 +80,8 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> object:
     if name in ("devices", "estimate"):  # packages; the second is a function too
         return importlib.import_module(f"torchgauge.{name}")
+    if name in _HOOKS:
+        return getattr(importlib.import_module(_HOOKS[name]), name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import random

@@ -17,10 +17,12 @@ from torchgauge.facts.io import load_answer
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
 from torchgauge.render import get_format
-from torchgauge.render.pages.fit import fit_page
-from torchgauge.render.pages.report import report_page
+from torchgauge.render.cells import bundle_of_page, cell_page
+from torchgauge.render.pages.choice import page_of
+from torchgauge.render.shell import mark_shown, notebook_shell
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.tree.rows import TreeOptions
+from torchgauge.shown import Shown
 
 if TYPE_CHECKING:
     from torch import nn
@@ -137,7 +139,7 @@ def summary(
     unfold: bool = False,
     **options: Any,
 ) -> Report:
-    """Print the answers and the table of a model and return its report.
+    """Print the answers and the table of a model and return its report; a notebook shows it once.
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
     (``unfold`` is the former name of ``expand``).
@@ -156,14 +158,21 @@ def summary(
         report = analyze(model, input_size, **options)
     except ModelError as error:
         if error.report is not None:
-            show(error.report, **shown)
+            _show_once(error.report, shown)
         raise
-    show(report, **shown)
+    _show_once(report, shown)
     return report
 
 
+def _show_once(report: Report, shown: Mapping[str, Any]) -> None:
+    """Show a report; a cell that ends in it does not show it again."""
+    show(report, **shown)
+    if shown["file"] is None:
+        mark_shown(report)
+
+
 def show(
-    answer: Report | FitReport | Trace,
+    answer: Shown,
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
@@ -173,39 +182,32 @@ def show(
     width: int | None = None,
     file: IO[str] | None = None,
 ) -> None:
-    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+    """Print what a function of torchgauge returned; a notebook's cell is shown a rich view of it.
 
     Args:
-        answer: a report, the answer of ``fits``, or a trace, whose report is made.
+        answer: a report, the answer of ``fits``, or a trace, whose report is made; a calibration,
+            a device, devices.
         depth: levels of modules in the table of a report.
         columns: names of its columns, in this order.
         expand: show every repeated block, every different call and every output.
-        details: everything there is to say; by default in a file, and the calm view on a terminal.
-        ascii: no character outside of ASCII.
+        details: everything there is to say; by default in a file, and the calm view on a terminal
+            and in a notebook.
+        ascii: no character outside of ASCII. Like a width, it makes a notebook show plain text.
         width: characters per line: the terminal's by default, as many as the table takes elsewhere.
         file: where to print; the standard output by default.
 
     Raises:
         UsageError: for an unknown column, a depth below 1 or a width below 40.
     """
-    target = file or sys.stdout
-    format = _format_of(target, details=details, ascii=ascii, width=width)
-    if isinstance(answer, Trace):
-        answer = estimate(answer)
-    if isinstance(answer, FitReport):
-        if depth is not None or columns is not None or expand:
-            raise UsageError(
-                "depth, columns and expand are of a report's table", hint="leave them out"
-            )
-        page = fit_page(answer)
-    elif not isinstance(answer, Report):
-        raise UsageError(
-            f"a {type(answer).__name__} cannot be shown",
-            hint="pass what analyze, measure, fits or load returned",
-        )
-    else:
-        page = report_page(answer, depth=depth, columns=columns, expand=expand)
-    print(format.render(page), file=target)
+    text = _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
+    tree = {"depth": depth, "columns": columns, "expand": expand}
+    # Who names a file, a width or ASCII wants text.
+    shell = None if file or ascii or width else notebook_shell()
+    if shell is None:
+        print(text.render(page_of(answer, **tree)), file=file or sys.stdout)
+        return
+    bundle = bundle_of_page(cell_page(answer, **tree), details=bool(details))
+    shell.display_pub.publish(data=bundle, metadata={})
 
 
 def _format_of(target: IO[str], **layout: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What every answer can do: be written as JSON."""
+"""What every answer can do: be written as JSON, and show itself."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.guess import guesses
+from torchgauge.shown import Shown
 
 SCHEMA_VERSION: Final = 1
 
 
-class Saved:
-    """Facts that can be written as JSON."""
+class Saved(Shown):
+    """Facts that can be written as JSON, and that a notebook draws."""
 
     __slots__ = ()
 
