@@ -139,6 +139,21 @@ check: lint types imports test ## lint, types, imports and test
 
 # ---------------------------------------------------------------- make
 
+# The page's program: npm takes exactly what web/package-lock.json names. Byte for byte the same
+# source gives the same file, which is checked in, so that the package is built without Node.js.
+WEB := web/node_modules/.stamp
+
+$(WEB): web/package.json web/package-lock.json
+	@cd web && npm ci --no-audit --no-fund --silent
+	@touch $@
+
+.PHONY: web web-check
+web: $(WEB) ## build the page's program (web/) into src/torchgauge/web/app.html; needs Node.js 20
+	@cd web && npm run --silent build
+
+web-check: web ## check that the file checked in is what web/ builds
+	@git diff --exit-code --stat -- src/torchgauge/web/app.html
+
 .PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .

@@ -130,8 +130,14 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
+        from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
+        if isinstance(self.format, HtmlFormat):
+            from torchgauge.web.page import report_html
+
+            deliver(report_html(report), self.path)
+            return
         self.deliver(lambda: report_page(report, **self.tree), report.to_json)
 
 
