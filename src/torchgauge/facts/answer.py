@@ -15,8 +15,8 @@ from torchgauge.shown import Shown
 SCHEMA_VERSION: Final = 1
 
 
-class Saved(Shown):
-    """Facts that can be written as JSON, and that a notebook draws."""
+class Saved:
+    """Facts that can be written as JSON."""
 
     __slots__ = ()
 
@@ -66,7 +66,7 @@ class _Answer(Protocol):
     def assumptions(self) -> tuple[str, ...]: ...
 
 
-class Answer(Saved):
+class Answer(Shown, Saved):
     """An answer to a question about a model, with the head that the JSON of each begins with."""
 
     __slots__ = ()

@@ -11,6 +11,7 @@ from torchgauge.facts.answer import Answer, Saved
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted
+from torchgauge.shown import Shown
 from torchgauge.units import format_bytes, format_integer, format_rate
 
 
@@ -271,7 +272,7 @@ class BatchPoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BatchCurve(Saved):
+class BatchCurve(Shown, Saved):
     """The sizes that were traced, the smallest first; those that do not fit come last."""
 
     model_name: str

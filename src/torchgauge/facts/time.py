@@ -10,6 +10,7 @@ from torchgauge.facts.answer import Saved
 from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.trace import Phase
+from torchgauge.shown import Shown
 from torchgauge.units import format_milliseconds
 
 
@@ -198,7 +199,7 @@ class TimeRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class TimeComparison(Saved):
+class TimeComparison(Shown, Saved):
     """Rows of each kind, the worst first: those that add most to the error of the step.
 
     The rows of ``modules`` leave sub-modules out, so that in each column they sum to the

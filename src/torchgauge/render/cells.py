@@ -75,8 +75,10 @@ def _cut(page: Page, said: str) -> Page:
     longest = max(_tables(page), key=lambda table: len(table.rows))
     blocks: list[Block] = []
     for block in page.blocks:
-        is_long = isinstance(block, Table) and not block.detail and len(block.rows) > MOST_ROWS
-        blocks.append(replace(block, rows=block.rows[:MOST_ROWS]) if is_long else block)
+        if isinstance(block, Table) and not block.detail:
+            blocks.append(replace(block, rows=block.rows[:MOST_ROWS]))
+        else:
+            blocks.append(block)
         if block is longest:
             blocks.append(Notes(lines=(said,), calm=1))
     return replace(page, blocks=tuple(blocks))

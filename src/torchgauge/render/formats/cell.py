@@ -90,7 +90,7 @@ class _Writer:
             else:
                 yield from _block(block)
         if more:
-            names = ", ".join(block.heading.lower() for block in more if _heading(block))
+            names = ", ".join(_heading(block).lower() for block in more if _heading(block))
             yield from self._folded(f"More: {names}" if names else "More", more)
         yield "</div>"
 
