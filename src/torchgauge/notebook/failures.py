@@ -9,6 +9,7 @@ import linecache
 import sys
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from types import FrameType, TracebackType
 from typing import Any, Final
 
@@ -21,11 +22,11 @@ from torchgauge.render.shell import current_shell, is_shown
 _OTHERS: Final = frozenset({"torch", "torchgauge", "IPython", "ipykernel"})
 """Packages whose frames are of no use to someone whose model failed."""
 _MOST_FRAMES: Final = 8
-_BAD, _DIM, _BOLD = "1;31", "2", "1"
+_BOLD, _DIM = "1", "2"
 
 
 def lines_of(error: TorchGaugeError) -> list[str]:
-    """Return what is printed for an error, with colours as in a terminal.
+    """Return what is printed for an error.
 
     While the error is handled, as where a cell fails, that is the short form. ``%tb`` asks later
     and gets the whole traceback.
@@ -33,7 +34,11 @@ def lines_of(error: TorchGaugeError) -> list[str]:
     shell = current_shell()
     if sys.exc_info()[1] is not error:
         return _whole(error, shell)
-    return [*_table(error), *_short(error, shell), _styled("%tb shows the whole traceback", _DIM)]
+    table = list(_table(error))
+    told = error.message.partition("\n")[0] if table else str(error)
+    head = f"{_styled(type(error).__name__, _BOLD)}: {told}\n"
+    end = _styled("%tb shows the whole traceback", _DIM)
+    return [*table, head, *_places(error, shell), "", end]
 
 
 def _whole(error: TorchGaugeError, shell: Any) -> list[str]:
@@ -46,15 +51,20 @@ def _whole(error: TorchGaugeError, shell: Any) -> list[str]:
 
 
 def _table(error: TorchGaugeError) -> Iterator[str]:
-    """Yield the report up to the layer that failed, unless the cell has shown it."""
+    """Yield the report up to the layer that failed, unless the cell has shown it.
+
+    It says what the layer got and what to try, so that the message below need not.
+    """
     report = error.report if isinstance(error, ModelError) else None
     if report is not None and not is_shown(report):
-        format = TextFormat(width=WIDTH, color=True, details=False)
-        yield format.render(page_of(report)) + "\n"
+        page = page_of(report)
+        calm = replace(page, blocks=tuple(block for block in page.blocks if not block.detail))
+        # Without colours: red on the red ground of an error cannot be read in a dark theme.
+        yield TextFormat(width=WIDTH, details=False).render(calm) + "\n"
 
 
-def _short(error: TorchGaugeError, shell: Any) -> Iterator[str]:
-    yield f"{_styled(type(error).__name__, _BAD)}: {error}\n"
+def _places(error: TorchGaugeError, shell: Any) -> Iterator[str]:
+    """Yield the user's lines: the one that asked, then those of the model."""
     frames = list(_frames(error))
     for frame, number in frames[:1] + frames[1:][-_MOST_FRAMES:]:
         code = frame.f_code

@@ -6,7 +6,7 @@ used. Text has the colour of its surroundings, light or dark; a tone is a colour
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -33,8 +33,11 @@ DOTS: Final = {
     Tone.GOOD: "#2a9d4a", Tone.NOTICE: "#3b82f6", Tone.WARNING: "#b7791f", Tone.BAD: "#e5484d",
 }  # fmt: skip
 """Seen against white and against black alike."""
+HEAVY: Final = 0.25
+"""From which part of the largest figure of its column on a cell has a bar behind it."""
 
 _LINE = "rgba(128,128,128,.28)"
+_SHARE = "rgba(86,130,214,.26)"
 _MONO = "font-family:ui-monospace,Menlo,Consolas,monospace;font-size:12px"
 _BOX = "font-size:13px;line-height:1.5;max-width:100%"
 _TITLE = "margin:0 0 8px"
@@ -43,7 +46,7 @@ _CHIP = (
     f"display:inline-block;margin:0 5px 3px 0;padding:0 9px;border:1px solid {_LINE};"
     "border-radius:10px;font-size:12px"
 )
-_SCROLL = "overflow-x:auto;margin:0 0 8px"
+_SCROLL = "overflow-x:auto;margin:4px 0 8px"
 _TABLE = "width:auto;margin:0;border:none;border-collapse:collapse;font-size:13px"
 _ROW = f"background:transparent;border:none;border-bottom:1px solid {_LINE}"
 _PLAIN_ROW = "background:transparent;border:none"
@@ -85,18 +88,20 @@ class _Writer:
             block = shown.pop(0)
             if isinstance(block, Table) and len(block.rows) > MOST_OPEN_ROWS:
                 legend = [shown.pop(0)] if shown and _is_legend(shown[0]) else []
-                heading = block.heading or "Table"
-                yield from self._folded(f"{heading} ({len(block.rows):,} rows)", [block, *legend])
+                names = ", ".join(column.title for column in block.columns)
+                head = f"{block.heading or 'Table'}, {len(block.rows):,} rows"
+                yield from self._folded(head, names, [block, *legend])
             else:
                 yield from _block(block)
         if more:
             names = ", ".join(_heading(block).lower() for block in more if _heading(block))
-            yield from self._folded(f"More: {names}" if names else "More", more)
+            yield from self._folded("More", names, more)
         yield "</div>"
 
-    def _folded(self, summary: str, blocks: list[Block]) -> Iterator[str]:
+    def _folded(self, head: str, names: str, blocks: list[Block]) -> Iterator[str]:
         yield f'<details style="margin:6px 0"{self._open}>'
-        yield f'<summary style="{_SUMMARY}">{escape(summary)}</summary>'
+        inside = f': <span style="font-weight:400;opacity:.72">{escape(names)}</span>'
+        yield f'<summary style="{_SUMMARY}">{escape(head)}{inside if names else ""}</summary>'
         for block in blocks:
             yield from _block(block)
         yield "</details>"
@@ -157,9 +162,20 @@ def _fact(fact: Fact) -> str:
     text = escape(" · ".join(fact.segments))
     if fact.tone is not Tone.PLAIN:
         text = f"{_dot(fact.tone)}<strong>{text}</strong>"
+    if fact.share is not None:
+        text += _bar(fact.share, DOTS.get(fact.tone, _LINE))
     return (
         f'<tr style="{_PLAIN_ROW}"><th scope="row" style="{_LABEL}">{escape(fact.label)}</th>'
         f'<td style="{_VALUE}">{text}</td></tr>'
+    )
+
+
+def _bar(share: float, color: str) -> str:
+    """Return a bar of what is used of a whole, full where it is too much."""
+    percent = min(100.0, max(0.5, 100 * share))
+    return (
+        f'<div style="width:260px;max-width:100%;height:7px;margin:3px 0 5px;background:{_LINE}">'
+        f'<div style="width:{percent:.1f}%;height:7px;background:{color}"></div></div>'
     )
 
 
@@ -186,37 +202,56 @@ def _problem(block: Problem) -> Iterator[str]:
 
 def _table(block: Table) -> Iterator[str]:
     yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><thead><tr style="{_ROW}">'
-    for column in block.columns:
-        style = f"{_sides(column)};white-space:nowrap;font-weight:600;opacity:.72"
+    for index, column in enumerate(block.columns):
+        style = f"{_sides(column, index)};white-space:nowrap;font-weight:600;opacity:.72"
         yield f'<th scope="col" style="{style}">{escape(column.title)}</th>'
     yield "</tr></thead><tbody>"
-    yield from (_row(row, block) for row in block.rows)
+    largest = tuple(
+        max((row.cells[index].share for row in block.rows), default=0.0)
+        for index in range(len(block.columns))
+    )
+    yield from (_row(row, block, largest) for row in block.rows)
     yield "</tbody></table></div>"
 
 
-def _row(row: Row, table: Table) -> str:
+def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
     first = table.columns[0]
     name = escape(row.cells[0].full) + (f" × {row.count}" if row.count > 1 else "")
     remarks = ", ".join(item.full for item in row.remarks)
     name += f' <span style="opacity:.72">({escape(remarks)})</span>' if remarks else ""
     weight = "600" if row.weight in (Weight.STRONG, Weight.ALERT) else "400"
-    wraps = "normal;min-width:220px" if first.wraps and not first.is_code else "nowrap"
     indent = f";padding-left:{16 * row.level}px" if row.level else ""
-    style = f"{_sides(first)};font-weight:{weight};white-space:{wraps}{indent}"
+    style = f"{_sides(first, 0)};{_breaks(first)};font-weight:{weight}{indent}"
     title = f' title="{escape(row.path)}"' if row.path else ""
     dot = _dot(Tone.BAD) if row.weight is Weight.ALERT else ""
-    cells = "".join(map(_cell, row.cells[1:], table.columns[1:]))
+    cells = "".join(
+        _cell(row.cells[index], table.columns[index], index, largest[index])
+        for index in range(1, len(row.cells))
+    )
     quiet = ";opacity:.65" if row.weight is Weight.QUIET else ""
     head = f'<th scope="row" style="{style}"{title}>{dot}{name}</th>'
     return f'<tr style="{_ROW}{quiet}">{head}{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column) -> str:
-    wraps = "normal;min-width:220px" if column.wraps and not column.is_code else "nowrap"
+def _cell(cell: Cell, column: Column, index: int, largest: float) -> str:
     font = f";{_MONO}" if column.is_code else ""
-    return f'<td style="{_sides(column)};white-space:{wraps}{font}">{escape(cell.full)}</td>'
+    style = f"{_sides(column, index)};{_breaks(column)}{font}{_heavy(cell.share, largest)}"
+    return f'<td style="{style}">{escape(cell.full)}</td>'
 
 
-def _sides(column: Column) -> str:
-    side = "right;padding:2px 0 2px 18px" if column.is_number else "left;padding:2px 18px 2px 0"
-    return f"text-align:{side};vertical-align:top"
+def _heavy(share: float, largest: float) -> str:
+    """Return a bar behind the figure of a cell that is heavy beside the others of its column."""
+    if not largest or share < HEAVY * largest:
+        return ""
+    percent = f"{100 * share / largest:.0f}%"
+    return f";background:linear-gradient(to left,{_SHARE} {percent},transparent {percent})"
+
+
+def _breaks(column: Column) -> str:
+    wraps = column.wraps and not column.is_code
+    return f"white-space:{'normal;min-width:220px' if wraps else 'nowrap'}"
+
+
+def _sides(column: Column, index: int) -> str:
+    side = "right" if column.is_number else "left"
+    return f"text-align:{side};padding:2px 4px 2px {16 if index else 0}px;vertical-align:top"
