@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PageOf = Callable[..., "Page"]
 """``page_of(report, devices=[…], width=390, height=844, dark=True, language="zh-CN")``"""
 
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _READY_MS = 20_000
 
 
@@ -26,7 +27,7 @@ def browser() -> Iterator[Browser]:
     """Chromium without a window and without any network of its own."""
     from playwright.sync_api import sync_playwright
 
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
     assert program, "Chromium is missing: apt-get install chromium"
     arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
     with sync_playwright() as playwright:
