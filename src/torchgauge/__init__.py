@@ -23,7 +23,7 @@ _HOME = {
     "TorchGaugeError": "torchgauge.errors",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
-    "compare": "torchgauge.api",
+    "compare": "torchgauge.loop.compare",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -33,6 +33,12 @@ _HOME = {
     "summary": "torchgauge.api",
 }
 """The public names and the modules that hold them; at most 20, ``__version__`` included."""
+
+_HOOKS = {
+    "load_ipython_extension": "torchgauge.notebook.extension",
+    "unload_ipython_extension": "torchgauge.notebook.extension",
+}
+"""What ``%load_ext torchgauge`` asks for."""
 
 __all__ = [
     "Report",
@@ -58,7 +64,6 @@ if TYPE_CHECKING:
     from torchgauge.api import (
         analyze,
         calibrate,
-        compare,
         estimate,
         fits,
         load,
@@ -71,12 +76,15 @@ if TYPE_CHECKING:
     from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario
     from torchgauge.facts.trace import Trace
+    from torchgauge.loop.compare import compare
     from torchgauge.trace.copy.build import meta_construction
 
 
 def __getattr__(name: str) -> object:
     if name in ("devices", "estimate"):  # packages; the second is a function too
         return importlib.import_module(f"torchgauge.{name}")
+    if name in _HOOKS:
+        return getattr(importlib.import_module(_HOOKS[name]), name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import random

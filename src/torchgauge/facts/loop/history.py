@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from torchgauge.facts.answer import SCHEMA_VERSION, Saved, Tool
 from torchgauge.facts.codec.shape import Shape
+from torchgauge.shown import Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,7 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History(Saved):
+class History(Shown, Saved):
     """Analyses of a project, the oldest first."""
 
     tool_version: str
@@ -49,3 +50,9 @@ class History(Saved):
     def tool(self) -> Tool:
         """Return the program that made the answer."""
         return Tool(version=self.tool_version)
+
+    def __str__(self) -> str:
+        """Return in one line how the figure has gone."""
+        values = [item.value for item in self.analyses if item.value is not None]
+        ends = f"{values[0]:,} → {values[-1]:,}" if values else "–"
+        return f"{self.figure}: {ends} over {len(self.analyses)} analyses"
