@@ -24,8 +24,10 @@ LEFT_OUT = {
     "devices/data": "names and sources of devices",
     "environment/checks.py": "names of checks, and PyTorch's own errors",
     "estimate/compute/formulas/": "names of operators",
+    "estimate/time/trace_file.py": "names inside a file for a trace viewer",
     "language/": "this is the translation",
     "render/formats/csv.py": "read by programs",
+    "measure/timeline.py": "names inside a file for a trace viewer",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
     "trace/kernels/cuda.py": "PyTorch's own errors",
     "trace/kernels/cuda_attention.py": "PyTorch's own errors",
@@ -46,7 +48,7 @@ NAMES = frozenset(
     severity name problem commands torch Python right left macs params percent elementwise summed
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
-    complex128 quiet activation peak saved layer ms kJ mJ
+    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
     """.split()
 )
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -81,6 +83,8 @@ cumsum cumprod
 3 x 3, 8 to 16 channels
 import torch
 , model.
+an
+Name
 _set_{1}(self, {2})
 {1}ies
 ;padding-left:{1}em
@@ -88,7 +92,7 @@ batch_size
 NVIDIA driver
 Python tutorial, the module search path
 """.splitlines()
-)
+) | {"# measured {1}\n{2}", "{1}[[device]]\nname = {2}\nbased_on = {3}\n{4}"}
 """What PyTorch or a system says, which the program looks for; names of cases."""
 
 OF_ARGPARSE = (
@@ -105,6 +109,8 @@ _ROLES = {
     "temporary": "temporaries", "workspace": "workspaces", "output": "outputs",
     "rounding": "rounding",
 }  # fmt: skip
+_DAMAGED = "facts/"
+"""Where the place in a damaged file stands before what is wrong with it."""
 VOCABULARY = (
     "forward", "loss", "backward", "optimizer", "inference", "training", "simulated", "real",
     "{1} checkpointing", "warning", "notice", "{1} error", "{1} errors", "{1} warning",
@@ -132,7 +138,7 @@ def source_texts() -> dict[str, list[str]]:
         if name.startswith(tuple(LEFT_OUT)) or path.name in DATA:
             continue
         for text in texts_of(path.read_text(encoding="utf-8"), labels=name.startswith(_LABELLED)):
-            files = found.setdefault(text, [])
+            files = found.setdefault(_with_subject(text) if name.startswith(_DAMAGED) else text, [])
             if name not in files:
                 files.append(name)
     for text in VOCABULARY:
@@ -140,6 +146,17 @@ def source_texts() -> dict[str, list[str]]:
     for text in OF_ARGPARSE:
         found.setdefault(text, []).append("Python's argparse")
     return found
+
+
+def _with_subject(text: str) -> str:
+    """Return what is wrong with a place of a file, after that place.
+
+    >>> _with_subject("is {1}, which is negative")
+    '{1} is {2}, which is negative'
+    """
+    if not re.match(r"(is|do|has|hold|holds|says|goes|cannot be) ", text):
+        return text
+    return "{1} " + re.sub(r"\{(\d+)\}", lambda match: f"{{{int(match[1]) + 1}}}", text)
 
 
 def texts_of(source: str, *, labels: bool = False) -> list[str]:
@@ -284,7 +301,7 @@ class _Reader(ast.NodeVisitor):
             for child in (node.body, node.orelse):
                 self._inside(child)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if re.search(r"[A-Za-z]{2}", node.value) and id(node) not in self._silent:
+            if _is_label(node.value) and id(node) not in self._silent:
                 self.found.append(node.value)
         elif isinstance(node, (ast.JoinedStr, ast.BinOp)) and self._is_text(node):
             text = template(list(self._pieces(node)))
@@ -359,7 +376,7 @@ _COMMAND = re.compile(
 _NO_SENTENCE = re.compile(
     r"\w\|\w|\n +\S|->|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
     r"|_\w+ _\w+|\) -|[a-z]\d?d? \w+\dd|_backward\b|\[tuple|\* |def __init__|support matrix|Guide|README"
-    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|issues"
+    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
 )
 """Patterns, lists of operators, and where a fact is from."""
 
