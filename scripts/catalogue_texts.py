@@ -22,7 +22,7 @@ LEFT_OUT = {
     "deploy/serving/http/": "answers to programs over HTTP",
     "deploy/serving/channel.py": "messages between processes",
     "devices/data": "names and sources of devices",
-    "environment/checks.py": "names of checks, and PyTorch's own errors",
+    "environment/versions.py": "where the versions are from",
     "estimate/compute/formulas/": "names of operators",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
     "language/": "this is the translation",
@@ -376,7 +376,8 @@ _COMMAND = re.compile(
 _NO_SENTENCE = re.compile(
     r"\w\|\w|\n +\S|->|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
     r"|_\w+ _\w+|\) -|[a-z]\d?d? \w+\dd|_backward\b|\[tuple|\* |def __init__|support matrix|Guide|README"
-    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
+    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|Toolkit: https"
+    r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:|volumes:) |-m pip |-m venv"
 )
 """Patterns, lists of operators, and where a fact is from."""
 
