@@ -12,7 +12,6 @@ from pathlib import Path
 
 from catalogue_texts import source_texts
 from list_messages import SOURCE
-
 from torchgauge.language import ENGLISH, LANGUAGES
 from torchgauge.language.po import Entry, parse, written
 from torchgauge.language.template import fields

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 _FIELD = re.compile(r"\{(\d+)(?::(text|name))?\}")
 _BETWEEN = re.compile(r"\{\d+\}")
 _PARTS = re.compile(r"(\{\d+(?::\w+)?\})")
 _WORD = re.compile(r"[A-Za-z]{2,}")
-_OPENINGS, _ENDINGS = (" ", ",", ";", ":"), " "
+_OPENINGS, _ENDING = (" ", ",", ";", ":", "\n"), " "
 _STRONG = 12
 """Letters of a template that cannot be there by chance."""
 _FEW_WORDS = 4
 """Words that a value of a short template may have when it is no known text itself."""
 
-Find = Callable[[str], "str | None"]
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A translation, and how many words of the text it leaves as they are."""
+
+    text: str
+    unknown: int = 0
+
+
+Find = Callable[[str], "Found | None"]
 
 
 class Template:
@@ -28,13 +38,14 @@ class Template:
 
     def __init__(self, msgid: str, msgstr: str) -> None:
         self._made_of = _PARTS.split(msgstr)
+        self._kinds = {int(field[1]): field[2] for field in _FIELD.finditer(msgstr)}
         self._pieces = [_plain(piece) for piece in _BETWEEN.split(msgid)]
         letters = "".join(self._pieces)
         self.weight = len(letters)
-        """How many characters are given: the largest of the templates that match is meant."""
+        """How many characters are given."""
         self._is_strong = len(re.sub(r"[^A-Za-z]", "", letters)) >= _STRONG
-        self._is_end = msgid.startswith(_OPENINGS) and not msgid.isspace()
-        self._is_beginning = msgid.endswith(_ENDINGS) and not self._is_end
+        self._is_end = msgid.startswith(_OPENINGS)
+        self._is_beginning = msgid.endswith(_ENDING) and not self._is_end
         self.is_literal = len(self._pieces) == 1
         self.is_part = self._is_end or self._is_beginning
 
@@ -46,49 +57,74 @@ class Template:
         for number, piece in enumerate(self._pieces):
             for match in _WORD.finditer(piece):
                 touches_before = match.start() == 0 and (number > 0 or self._is_end)
-                touches_after = match.end() == len(piece) and (number < last)
+                touches_after = match.end() == len(piece) and number < last
                 if not touches_before and not touches_after:
                     found.add(match[0])
         return found
 
     @cached_property
-    def _pattern(self) -> re.Pattern[str]:
-        body = "(.*?)".join(map(re.escape, self._pieces))
-        before = "(.+?)" if self._is_end else ""
-        after = "(.+)" if self._is_beginning else ""
-        return re.compile(f"{before}{body}{after}", re.DOTALL)
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Values as short as can be, then as long as can be."""
+        made = []
+        for value in ("(.*?)", "(.*)"):
+            body = value.join(map(re.escape, self._pieces))
+            before = "(.*?)" if self._is_end else ""
+            after = "(.+)" if self._is_beginning else ""
+            made.append(re.compile(f"{before}{body}{after}", re.DOTALL))
+            if len(self._pieces) < 3 and not self.is_part:
+                break  # there is one way to match
+        return tuple(made)
 
-    def translate(self, text: str, find: Find) -> str | None:
-        """Return the text in the other language, ``None`` where it is not this template's.
+    def translations(self, text: str, find: Find) -> Iterator[Found]:
+        """Yield the text in the other language, in each way in which it can be this template's.
 
         ``find`` translates a value; it returns ``None`` for what is no text.
         """
-        match = self._pattern.fullmatch(text)
-        if match is None:
-            return None
-        values = list(match.groups())
-        rest = values.pop(0 if self._is_end else -1) if self.is_part else None
-        known = [find(value) for value in values]
-        if not self._is_strong and any(
-            other is None and len(value.split()) > _FEW_WORDS
-            for value, other in zip(values, known, strict=True)
-        ):
-            return None
-        made = "".join(
-            _filled(field, values, known) if (field := _FIELD.fullmatch(piece)) else _plain(piece)
+        for pattern in self._patterns:
+            match = pattern.fullmatch(text)
+            if match is None:
+                return
+            values = list(match.groups())
+            rest = values.pop(0 if self._is_end else -1) if self.is_part else None
+            known = [find(value) for value in values]
+            if self._is_strong or not any(
+                other is None
+                and len(value.split()) > _FEW_WORDS
+                and self._kinds.get(number) != "name"
+                for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
+            ):
+                yield self._found(values, known, rest, find)
+
+    def _found(
+        self, values: Sequence[str], known: Sequence[Found | None], rest: str | None, find: Find
+    ) -> Found:
+        filled = [
+            self._filled(number, value, other)
+            for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
+        ]
+        text = "".join(
+            filled[int(field[1]) - 1].text if (field := _FIELD.fullmatch(piece)) else _plain(piece)
             for piece in self._made_of
         )
-        if rest is None:
-            return made
-        other = find(rest) or rest
-        return other + made if self._is_end else made + other
+        unknown = sum(item.unknown for item in filled)
+        if not rest:
+            return Found(text, unknown)
+        other = find(rest) or as_it_is(rest)
+        both = other.text + text if self._is_end else text + other.text
+        return Found(both, unknown + other.unknown)
+
+    def _filled(self, number: int, value: str, other: Found | None) -> Found:
+        """Return a value in its place: one word is a name, more are a text, if none is named."""
+        kind = self._kinds.get(number)
+        if kind == "name":
+            return Found(value, value.count("\n"))  # what comes in a line of its own is a text
+        is_text = kind == "text" or " " in value
+        return other if other is not None and is_text else as_it_is(value)
 
 
-def _filled(field: re.Match[str], values: list[str], known: list[str | None]) -> str:
-    """Return a value in its place: one word is a name, more are a text, if nothing else is said."""
-    value, other = values[int(field[1]) - 1], known[int(field[1]) - 1]
-    is_text = field[2] == "text" or (field[2] is None and " " in value)
-    return other if is_text and other is not None else value
+def as_it_is(text: str) -> Found:
+    """Return a text that nobody knows."""
+    return Found(text, len(_WORD.findall(text)))
 
 
 def fields(text: str) -> set[str]:

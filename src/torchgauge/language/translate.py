@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 from torchgauge.language import choice
 from torchgauge.language.po import Entry, parse
-from torchgauge.language.template import Template
+from torchgauge.language.template import Find, Found, Template, as_it_is
 
 _FOLDER = Path(__file__).parent
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -38,7 +38,7 @@ class Catalogue:
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self._literals: dict[str, str] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[str, Found | None] = {}
         templates = []
         for entry in entries:
             if not entry.msgstr:
@@ -52,47 +52,80 @@ class Catalogue:
 
     def translated(self, text: str) -> str:
         """Return a text in the language; one that is not known stays as it is."""
-        known = self._known.get(text)
-        if known is None:
-            known = self._find(text, 0) or text
-            self._known[text] = known
-        return known
+        found = self._find(text, 0)
+        return text if found is None else found.text
 
-    def _find(self, text: str, depth: int) -> str | None:
+    def _find(self, text: str, depth: int) -> Found | None:
+        """Return what leaves the fewest words as they are; of equals the closest template's."""
+        if text in self._known:
+            return self._known[text]
         if depth > _DEEPEST or not _WORD.search(text):
             return None
-        return self._literal(text) or self._by_template(text, depth) or self._by_parts(text, depth)
+        found = self._literal(text)
+        if found is None:
+            best = min(self._candidates(text, depth), key=lambda item: item[0], default=None)
+            found = None if best is None else best[1]
+        self._known[text] = found
+        return found
 
-    def _literal(self, text: str) -> str | None:
+    def _literal(self, text: str) -> Found | None:
         """Look a text up; its first letter may have been made a capital, or be one no more."""
         core = text.strip()
         found = self._literals.get(text) or self._literals.get(core)
         found = found or self._literals.get(core[:1].swapcase() + core[1:])
-        if found is None or text == core or text in self._literals:
-            return found
-        start = text.index(core)
-        return text[:start] + found + text[start + len(core) :]
+        if found is None:
+            return None
+        return Found(found if text in self._literals else _spaced(found, text))
 
-    def _by_template(self, text: str, depth: int) -> str | None:
+    def _candidates(self, text: str, depth: int) -> Iterator[tuple[tuple[int, int], Found]]:
+        """Yield translations, each with how much it is worth: the least is the best."""
+
+        def find(value: str) -> Found | None:
+            return self._find(value, depth + 1)
+
         words = {"", *_WORD.findall(text)}
-        candidates = [item for word in words for item in self._by_word.get(word, ())]
-        candidates.sort(key=lambda item: -item.weight)
-        for template in candidates:
-            found = template.translate(text, lambda value: self._find(value, depth + 1))
-            if found is not None:
-                return found
+        for template in (item for word in words for item in self._by_word.get(word, ())):
+            for found in template.translations(text, find):
+                yield (found.unknown, -template.weight), found
+        for other in (self._sentence(text, find), self._by_parts(text, find)):
+            if other is not None:
+                yield (other.unknown, 0), other
+
+    def _sentence(self, text: str, find: Find) -> Found | None:
+        """Look a text up that was indented, or made a sentence: with a capital, a full stop."""
+        if text != text.strip():
+            found = find(text.strip())
+            return found and Found(_spaced(found.text, text), found.unknown)
+        if text[:1].isupper() and text[1:2].islower() and (found := find(_lower(text))):
+            return found
+        if text.endswith(".") and (found := find(text[:-1])):
+            return Found(found.text + self._literals.get(".", "."), found.unknown)
         return None
 
-    def _by_parts(self, text: str, depth: int) -> str | None:
+    def _by_parts(self, text: str, find: Find) -> Found | None:
         """Translate what was joined; a part of one word is a name, as long as nobody knows more."""
         for joint in _JOINTS:
             parts = text.split(joint)
             if len(parts) > 1:
-                found = [self._find(part, depth + 1) if " " in part else None for part in parts]
+                found = [find(part) if " " in part else None for part in parts]
                 if any(found):
-                    both = zip(parts, found, strict=True)
-                    return joint.join(part if other is None else other for part, other in both)
+                    all_of_them = [
+                        other or as_it_is(part) for part, other in zip(parts, found, strict=True)
+                    ]
+                    joined = self._literals.get(joint, joint).join(x.text for x in all_of_them)
+                    return Found(joined, sum(item.unknown for item in all_of_them))
         return None
+
+
+def _lower(text: str) -> str:
+    return text[0].lower() + text[1:]
+
+
+def _spaced(found: str, text: str) -> str:
+    """Return a translation with the space that stood around the text."""
+    core = text.strip()
+    start = text.index(core)
+    return text[:start] + found + text[start + len(core) :]
 
 
 def _indexed(templates: Iterable[Template]) -> dict[str, tuple[Template, ...]]:
