@@ -104,7 +104,7 @@ VOCABULARY = (
     "{1} warnings", "{1} notice", "{1} notices", "{1} token", "{1} part", "{1} parts",
     "{1} operator", "{1} operators", "nothing", "outputs and gradients",
     "fragmentation", "CUDA context", "other programs", "compute", "memory", "GPU memory", "launch",
-    "compute {1}", "memory {1}", "launch {1}", "compute-bound", "memory-bound", "launch-bound",
+    "compute {1} %", "memory {1} %", "launch {1} %", "compute-bound", "memory-bound", "launch-bound",
     "forward and backward", "prefill", "decode", "{1} % in {2}", "activations: {1}",
     "parameters: {1}", "time: {1}", "MACs: {1}", "{1} % activations", "Activations", "fits !",
     "fits, fragmented !", "too close to call !", "does not fit !", "datacenter",

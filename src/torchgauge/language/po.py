@@ -2,7 +2,8 @@
 
 A template numbers its values: ``{1} is not a package`` may become ``没有名为 {1} 的包``.
 In a translation ``{1:text}`` says that a value of one word is a text too, not a name, and
-``{1:name}`` that a value of several words is none: an error of another program.
+``{1:name}`` that a value of several words is none: an error of another program. A template with
+``{1:number}`` or ``{1:size}`` is that of texts with a number, or a number of bytes, there.
 """
 
 from __future__ import annotations

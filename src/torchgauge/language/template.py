@@ -7,13 +7,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-_FIELD = re.compile(r"\{(\d+)(?::(text|name))?\}")
+_FIELD = re.compile(r"\{(\d+)(?::(text|name|number|size))?\}")
 _BETWEEN = re.compile(r"\{\d+\}")
 _PARTS = re.compile(r"(\{\d+(?::\w+)?\})")
 _WORD = re.compile(r"[A-Za-z]{2,}")
+_FIGURES = {"number": r"(\d[\d,.]*)", "size": r"((?:\d[\d,.]*) [KMGTP]?i?B)"}
 _OPENINGS, _ENDING = (" ", ",", ";", ":", "\n"), " "
 _STRONG = 12
 """Letters of a template that cannot be there by chance."""
+_LINE = 20
+"""Words that a line counts for when a name swallows it: what has its own line is a text."""
 _FEW_WORDS = 4
 """Words that a value of a short template may have when it is no known text itself."""
 
@@ -67,7 +70,11 @@ class Template:
         """Values as short as can be, then as long as can be."""
         made = []
         for value in ("(.*?)", "(.*)"):
-            body = value.join(map(re.escape, self._pieces))
+            first, *others = map(re.escape, self._pieces)
+            body = first + "".join(
+                _FIGURES.get(self._kinds.get(number) or "", value) + piece
+                for number, piece in enumerate(others, 1)
+            )
             before = "(.*?)" if self._is_end else ""
             after = "(.+)" if self._is_beginning else ""
             made.append(re.compile(f"{before}{body}{after}", re.DOTALL))
@@ -89,7 +96,7 @@ class Template:
             known = [find(value) for value in values]
             if self._is_strong or not any(
                 other is None
-                and len(value.split()) > _FEW_WORDS
+                and len(_WORD.findall(value)) > _FEW_WORDS
                 and self._kinds.get(number) != "name"
                 for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
             ):
@@ -114,10 +121,10 @@ class Template:
         return Found(both, unknown + other.unknown)
 
     def _filled(self, number: int, value: str, other: Found | None) -> Found:
-        """Return a value in its place: one word is a name, more are a text, if none is named."""
+        """Return a value in its place: one word is a name, more are a text, if nothing is said."""
         kind = self._kinds.get(number)
         if kind == "name":
-            return Found(value, value.count("\n"))  # what comes in a line of its own is a text
+            return Found(value, _LINE * value.count("\n"))
         is_text = kind == "text" or " " in value
         return other if other is not None and is_text else as_it_is(value)
 

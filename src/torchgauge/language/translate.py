@@ -18,6 +18,8 @@ _JOINTS = ("\n", " · ", "; ", ": ", " + ", ", ")
 """What the program puts between texts that it joins, the widest first."""
 _DEEPEST = 8
 """Texts in texts that are followed."""
+_MOST_KEPT = 50_000
+"""Texts that are remembered: a page of 10,000 layers has fewer."""
 
 
 def translated(text: str) -> str:
@@ -65,6 +67,8 @@ class Catalogue:
         if found is None:
             best = min(self._candidates(text, depth), key=lambda item: item[0], default=None)
             found = None if best is None else best[1]
+        if len(self._known) >= _MOST_KEPT:
+            self._known.clear()
         self._known[text] = found
         return found
 
@@ -96,8 +100,10 @@ class Catalogue:
         if text != text.strip():
             found = find(text.strip())
             return found and Found(_spaced(found.text, text), found.unknown)
-        if text[:1].isupper() and text[1:2].islower() and (found := find(_lower(text))):
-            return found
+        if text[:1].isupper() and text[1:2].islower():
+            lower = text[0].lower() + text[1:]
+            if (found := find(lower)) and found.text[:1] != lower[:1]:
+                return found
         if text.endswith(".") and (found := find(text[:-1])):
             return Found(found.text + self._literals.get(".", "."), found.unknown)
         return None
@@ -105,7 +111,7 @@ class Catalogue:
     def _by_parts(self, text: str, find: Find) -> Found | None:
         """Translate what was joined; a part of one word is a name, as long as nobody knows more."""
         for joint in _JOINTS:
-            parts = text.split(joint)
+            parts = _split(text, joint)
             if len(parts) > 1:
                 found = [find(part) if " " in part else None for part in parts]
                 if any(found):
@@ -117,8 +123,19 @@ class Catalogue:
         return None
 
 
-def _lower(text: str) -> str:
-    return text[0].lower() + text[1:]
+def _split(text: str, joint: str) -> list[str]:
+    """Split a text outside of brackets.
+
+    >>> _split("x [2, 3], y", ", ")
+    ['x [2, 3]', 'y']
+    """
+    parts: list[str] = []
+    for part in text.split(joint):
+        if parts and any(parts[-1].count(a) > parts[-1].count(b) for a, b in ("()", "[]", "{}")):
+            parts[-1] += joint + part
+        else:
+            parts.append(part)
+    return parts
 
 
 def _spaced(found: str, text: str) -> str:
