@@ -35,7 +35,7 @@ _NAMES = """
     severity name problem commands torch Python right left macs params percent elementwise summed
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
-    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse lang
+    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse lang serve ONNX
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -124,9 +124,11 @@ VOCABULARY = (
 
 # ---------------------------------------------------------------------------- code
 
+TOLD = ("on_progress", "progress", "tell", "say", "_say", "note")
+"""Functions that tell a person what is done; their texts may be short."""
 OF_NAMES = (
     "startswith", "endswith", "removeprefix", "partition", "rpartition", "strip", "lstrip",
-    "rstrip", "get", "getattr", "hasattr", "setattr", "pop", "import_module", "require",
+    "rstrip", "get", "getattr", "hasattr", "setattr", "pop", "import_module",
     "encode", "decode", "open", "isinstance", "cast", "find", "index", "count", "which",
     "TypeVar", "NewType", "Data", "set_defaults",
 )  # fmt: skip

@@ -24,6 +24,7 @@ from catalogue_rules import (
     OF_ARGPARSE,
     OF_NAMES,
     PATTERNS,
+    TOLD,
     VOCABULARY,
 )
 from list_messages import DATA, NO_TEXT, SOURCE, constants
@@ -133,6 +134,10 @@ class _Reader(ast.NodeVisitor):
             noun = node.args[1].value
             self.found += [f"{{1}} {noun}", f"{{1}} {noun}s"]
             self.visit(node.args[0])
+            return
+        if name in TOLD:
+            for child in node.args:
+                self._take(child, short=True)
             return
         if re.search(r"(Error|Failed|Failure|InDoubt)$", name):
             self._error(node)
