@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import textwrap
 from collections.abc import Iterable
 from typing import Any, NoReturn
 
 from torchgauge.errors import UsageError
-from torchgauge.language import translated
+from torchgauge.language import ENGLISH, current, translated
 
 _SMALLEST_WIDTH = 40
 
 
 def wrapped(text: str, indent: str = "") -> str:
     """Return a text in lines as wide as the terminal, as argparse takes it."""
+    width = max(shutil.get_terminal_size().columns - 2, _SMALLEST_WIDTH)
+    return "\n".join(_lines(text, width, indent))
+
+
+def _lines(text: str, width: int, indent: str = "") -> list[str]:
+    if current() == ENGLISH:  # a character is a cell: help does not wait for rich
+        return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False)
     from torchgauge.render.layout import wrap
 
-    width = max(shutil.get_terminal_size().columns - 2, _SMALLEST_WIDTH)
-    return "\n".join(wrap((text,), width, indent=indent))
+    return list(wrap((text,), width, indent=indent))
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,6 +62,4 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return translated(super()._expand_help(action))
 
     def _split_lines(self, text: str, width: int) -> list[str]:
-        from torchgauge.render.layout import wrap
-
-        return list(wrap((" ".join(text.split()),), width))
+        return _lines(" ".join(text.split()), width)
