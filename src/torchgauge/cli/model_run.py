@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from torchgauge.cli import options, output, scenario_options
+from torchgauge.cli import messages, options, output, scenario_options
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
 from torchgauge.errors import ModelError, UsageError
@@ -82,10 +81,9 @@ def report_model(
         print_notes(made)
         is_unrun = made.runs and made.default_inputs is None and not request.inputs.are_given
         if is_unrun and not target.is_read_here:  # a terminal has it on the page
-            print(
-                "note: no input size was given, so the model was not run: parameters only "
-                "(add --input-size 3,224,224, or whatever the model takes)",
-                file=sys.stderr,
+            messages.note(
+                "no input size was given, so the model was not run: parameters only "
+                "(add --input-size 3,224,224, or whatever the model takes)"
             )
     if present is not None and failure is None:
         present(report, target)
@@ -122,13 +120,13 @@ def record(report: Report) -> None:
     try:
         add(path, report)
     except UsageError as error:
-        print(f"note: not in the history: {error.message}", file=sys.stderr)
+        messages.note(f"not in the history: {error.message}")
 
 
 def print_notes(made: ModelBuild) -> None:
     """Print what the user should know of how the model was built, to stderr."""
     for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
+        messages.note(note)
 
 
 @contextlib.contextmanager
