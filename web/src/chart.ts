@@ -53,13 +53,18 @@ export function chart(element: HTMLElement, app: App, makeOption: () => EChartsC
     if (table) replace(readable, tableElement(table()));
     drawn = true;
   };
-  new ResizeObserver(() => {
+  const size = new ResizeObserver(() => {
     if (!canvas.clientWidth) return;
     instance.resize({ width: canvas.clientWidth, height: canvas.clientHeight });
     if (!drawn) update();
-  }).observe(canvas);
+  });
+  size.observe(canvas);
+  app.signal.addEventListener("abort", () => {
+    size.disconnect();
+    instance.dispose();
+  });
   app.on((changed) => changed.has("theme") && update());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update, { signal: app.signal });
   return { update, instance };
 }
 
