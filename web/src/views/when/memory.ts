@@ -82,9 +82,11 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
       { coord: [toX(from), 0], itemStyle: { color: color("text"), opacity: 1 }, label: { show: false } },
       { coord: [Math.max(toX(to), toX(from) + end / 500), ticks.max * 0.022] },
     ]));
+    const across = (points.x(points.peak, axis) - points.x(0, axis)) / (end - points.x(0, axis) || 1);
+    const side = across > 0.9 ? "right" : across < 0.1 ? "left" : "center";
     const lines: unknown[] = [{
       xAxis: points.x(points.peak, axis), lineStyle: { color: color("text"), type: "dashed", width: 1.5 },
-      label: { formatter: t("peak", { size: place.peak }), color: color("text"), fontSize: 13, fontWeight: "bold", position: "end", distance: 4 },
+      label: { formatter: t("peak", { size: place.peak }), color: color("text"), fontSize: 13, fontWeight: "bold", position: "end", distance: 4, align: side },
     }];
     if (showsCapacity) {
       lines.push({
