@@ -3,6 +3,7 @@
 import type { App } from "../app";
 import { answers } from "./answers";
 import { notes } from "./notes";
+import { table } from "./table";
 
 export interface View {
   /** Whether the answer holds what it shows. */
@@ -10,4 +11,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, notes];
+export const views: View[] = [answers, table, notes];
