@@ -2,6 +2,7 @@
 
 import type { App } from "../app";
 import { answers } from "./answers";
+import { graph } from "./graph";
 import { notes } from "./notes";
 import { table } from "./table";
 
@@ -11,4 +12,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, table, notes];
+export const views: View[] = [answers, graph, table, notes];
