@@ -5,6 +5,8 @@ import { answers } from "./answers";
 import { graph } from "./graph";
 import { notes } from "./notes";
 import { table } from "./table";
+import { when } from "./when";
+import { where } from "./where";
 
 export interface View {
   /** Whether the answer holds what it shows. */
@@ -12,4 +14,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, graph, table, notes];
+export const views: View[] = [answers, where, when, graph, table, notes];
