@@ -198,7 +198,7 @@ export class Grid<R> {
           "div",
           {
             role: "gridcell", "aria-colindex": place + 2, title: cell.title ?? (cell.text.length > 12 ? cell.text : null),
-            class: `${column.number ? "number" : ""}${column.mono ? " mono" : ""}${cell.quiet ? " quiet" : ""}${cell.bar ? " bar" : ""}`,
+            class: `${column.number ? "number" : ""}${column.mono ? " mono" : ""}${cell.quiet ? " quiet" : ""}${cell.bar ? " shaded" : ""}`,
             style: cell.bar ? `--share: ${(100 * Math.min(1, cell.bar)).toFixed(2)}%` : null, "data-value": cell.value, "data-field": cell.field,
           },
           cell.text,

@@ -77,7 +77,7 @@ function figures(app: App, part: Part, item: Item, isOpen: boolean): HTMLElement
   const copies = item.kind === "fold" && !isOpen ? item.copies.length : 1;
   const figure = (title: string, field: CostName, write: (value: number) => string) => {
     const value = model.total(part, field);
-    rows.push([title, h("span", { "data-value": value, "data-field": `modules.${part.path}.${field}`, title: String(value) }, copies > 1 && item.calls < 2 ? `${write(value)} × ${copies}` : write(value))]);
+    rows.push([title, h("span", { "data-value": value, "data-field": `modules.${part.index}.${field}`, title: String(value) }, copies > 1 && item.calls < 2 ? `${write(value)} × ${copies}` : write(value))]);
   };
   figure(t("params"), "params", integer);
   if (call) {
@@ -106,6 +106,6 @@ function legend(): Child[] {
   const sample = (kind: string, title: string) => h("li", {}, h("span", { class: `graph-sample ${kind}`, "aria-hidden": "true" }), title);
   return [
     h("p", { class: "graph-kind" }, t("nothing")),
-    h("ul", { class: "graph-legend" }, sample("with-parameters", t("legendBox")), sample("plain", t("legendPlain")), sample("operator", t("legendOperator")), sample("fold", t("legendFold")), sample("failed", t("legendFailed")), sample("chosen", t("legendSelected"))),
+    h("ul", { class: "graph-legend" }, sample("leaf", t("legendLeaf")), sample("plain", t("legendOpen")), sample("operator", t("legendOperator")), sample("fold", t("legendFold")), sample("failed", t("legendFailed")), sample("chosen", t("legendSelected"))),
   ];
 }

@@ -18,6 +18,8 @@ export interface Drawing {
   describe(item: Item): string;
   /** "[32, 64] float32", or what an edge without a shape means. */
   explain(edge: Flowing): string;
+  /** Name of the colour of a module's type. */
+  tone(type: string): string;
 }
 
 export interface Spot {
@@ -151,23 +153,18 @@ function drawBox(spot: Spot, depth: number, drawing: Drawing): SVGElement {
   const canOpen = item.copies.length > 0;
   const room = width - 24 - (canOpen ? 22 : 0);
   const badge = item.kind === "fold" ? 42 : 0;
-  const params = hasParameters(item, drawing);
+  const fill = canOpen ? null : `--fill: var(--${drawing.tone(item.type)})`;
   const name = cut(item.name, room - badge, "name");
   return group(
-    spot, depth, `box${params ? " with-parameters" : ""}${canOpen ? " can-open" : ""}`, drawing, canOpen ? false : null,
-    item.kind === "fold" && s("rect", { class: "frame behind", x: 6, y: -5, width: width - 6, height, rx: 8 }),
-    item.kind === "fold" && s("rect", { class: "frame behind", x: 3, y: -2.5, width: width - 3, height, rx: 8 }),
-    s("rect", { class: "frame", width, height, rx: 8 }),
+    spot, depth, `box${canOpen ? " can-open" : ""}`, drawing, canOpen ? false : null,
+    item.kind === "fold" && s("rect", { class: "frame behind", x: 6, y: -5, width: width - 6, height, rx: 8, style: fill }),
+    item.kind === "fold" && s("rect", { class: "frame behind", x: 3, y: -2.5, width: width - 3, height, rx: 8, style: fill }),
+    s("rect", { class: "frame", width, height, rx: 8, style: fill }),
     s("text", { class: "name", x: 12, y: 19 }, name),
     s("text", { class: "type", x: 12, y: 36 }, cut(item.kind === "group" ? drawing.describe(item).replace(`${item.name} · `, "") : secondLine(item), room, "type")),
     item.kind === "fold" && times(12 + textWidth(name, "name") + 4, 7, `× ${item.copies.length}`),
     canOpen && opener(width - 26, 13, "+"),
   );
-}
-
-function hasParameters(item: Item, drawing: Drawing): boolean {
-  if (item.kind === "group") return item.copies[0]!.some((child) => hasParameters(child, drawing));
-  return item.path !== null && drawing.structure.params(item.path) > 0;
 }
 
 function times(x: number, y: number, text: string): SVGElement {

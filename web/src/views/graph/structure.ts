@@ -72,10 +72,6 @@ export class Structure {
     this.finish(this.root, []);
   }
 
-  params(path: string): number {
-    return this.model.byPath.get(path)?.module.params ?? 0;
-  }
-
   text(index: number): string {
     return this.step.texts[index] ?? "";
   }

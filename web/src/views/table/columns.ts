@@ -103,7 +103,8 @@ function shareCell(part: number, all: number): Cell {
 function figureCell(column: Column, row: Row, rows: Rows, expanded: boolean): Cell {
   const field = column.field!;
   const value = rows.cost(row, field) * column.scale;
-  const named = { value: column.write === milliseconds ? rounded(value, 6) : value, field: `modules.${row.label}.${column.raw}` };
+  // FLOPs are twice the MACs, and a parameter is no module: neither is a number of the data.
+  const named = column.scale === 1 && row.kind !== "parameter" ? { value, field: `${row.kind === "work" ? "own" : "modules"}.${row.members.map((part) => part.index).join(",")}.${field}` } : {};
   if (value) {
     // A container allocates nothing itself: its figure is the sum of the rows below it.
     if (expanded && column.name === "activation") return { text: "" };

@@ -1,7 +1,7 @@
 // Every module with all the terminal's columns: a tree to open, search, sort, filter and copy.
 
 import type { App } from "../../app";
-import { copyText } from "../../clipboard";
+import { copyText } from "../../copy";
 import { h, replace } from "../../dom";
 import { integer } from "../../format";
 import { Grid, type Direction } from "../../grid";
@@ -68,7 +68,7 @@ class TableView {
     this.element = element;
     this.columnsChanged();
     app.on((changed) => changed.has("selected") && this.selected());
-    globalThis.addEventListener("keydown", (event: KeyboardEvent) => this.slash(event));
+    globalThis.addEventListener("keydown", (event: KeyboardEvent) => this.slash(event), { signal: app.signal });
     if (app.state.selected !== null) setTimeout(() => this.selected());
   }
 
@@ -80,7 +80,7 @@ class TableView {
     const fold = h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event: Event) => this.refold((event.target as HTMLInputElement).checked) }), ` ${t("fold")}`);
     return h(
       "div", { class: "tools" },
-      this.search, this.types, menu(t("columns"), ...boxes), menu(t("copy"), copy("CSV", csv), copy("Markdown", markdown), copy("LaTeX", latex)),
+      this.search, this.types, menu(this.app, t("columns"), ...boxes), menu(this.app, t("copy"), copy("CSV", csv), copy("Markdown", markdown), copy("LaTeX", latex)),
       h("button", { type: "button", onclick: () => this.openAll(true) }, t("openAll")), h("button", { type: "button", onclick: () => this.openAll(false) }, t("closeAll")),
       foldable && fold, this.said,
     );
@@ -280,7 +280,7 @@ class TableView {
   }
 }
 
-function menu(title: string, ...items: HTMLElement[]): HTMLElement {
+function menu(app: App, title: string, ...items: HTMLElement[]): HTMLElement {
   const element: HTMLDetailsElement = h("details", { class: "menu" }, h("summary", {}, title), h("div", {}, ...items));
   element.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || !element.open) return;
@@ -290,7 +290,7 @@ function menu(title: string, ...items: HTMLElement[]): HTMLElement {
   });
   globalThis.addEventListener("pointerdown", (event) => {
     if (!element.contains(event.target as Node)) element.open = false;
-  });
+  }, { signal: app.signal });
   return element;
 }
 
