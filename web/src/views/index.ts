@@ -2,7 +2,10 @@
 
 import type { App } from "../app";
 import { answers } from "./answers";
+import { graph } from "./graph";
 import { notes } from "./notes";
+import { operators } from "./operators";
+import { table } from "./table";
 import { when } from "./when";
 import { where } from "./where";
 
@@ -12,4 +15,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, where, when, notes];
+export const views: View[] = [answers, where, when, graph, table, operators, notes];
