@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from torchgauge.deploy.serving.http.protocol import protocol_class
 from torchgauge.deploy.serving.settings import Settings
@@ -73,7 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def serve(
-    application: FastAPI,
+    application: Starlette,
     listener: socket.socket,
     settings: Settings,
     *,
