@@ -11,21 +11,34 @@ import { views } from "./views";
 
 function start(): void {
   const data = JSON.parse(document.getElementById("data")!.textContent!) as PageData;
-  choose(data.language);
   const app = new App(data);
+  draw(app);
+}
+
+/** Make all views: at the start, and again in another language. */
+function draw(app: App): void {
+  choose(app.state.language ?? app.data.language);
   const theme = () => {
     document.documentElement.dataset["theme"] = app.state.theme;
   };
+  // First, so that views read the colours of the new theme.
   app.on((changed) => changed.has("theme") && theme());
+  app.on((changed) => {
+    if (!changed.has("language")) return;
+    app.forget();
+    draw(app);
+  });
   theme();
   const main = h("main");
+  document.documentElement.removeAttribute("data-ready");
   document.getElementById("app")!.replaceChildren(header(app), main, selectionBar(app));
   // The first views are painted before the rest is made.
   const waiting = views.filter((view) => view.shows(app));
+  const { signal } = app;
   const next = () => {
+    if (signal.aborted) return;
     const view = waiting.shift();
-    if (!view) return document.documentElement.setAttribute("data-ready", "");
-    main.append(view.make(app));
+    if (view) main.append(view.make(app));
     if (waiting.length) setTimeout(next);
     else document.documentElement.setAttribute("data-ready", "");
   };

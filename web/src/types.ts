@@ -71,7 +71,8 @@ export interface AliveTensor {
   code: string;
 }
 
-export type Verdict = "fits" | "does-not-fit" | "too-close-to-call" | "only-with-expandable-segments";
+/** src/torchgauge/facts/fit.py */
+export type Verdict = "fits" | "fits-fragmented" | "too-close-to-call" | "does-not-fit";
 
 export interface Memory {
   input_bytes: number;
@@ -93,7 +94,7 @@ export interface Memory {
   minimum_bytes?: number;
   capacity_bytes?: number;
   fits?: boolean;
-  verdict?: string;
+  verdict?: Verdict;
 }
 
 export interface StepTime {
@@ -105,7 +106,10 @@ export interface StepTime {
   outside_ms: number;
   between_ops_ms: number;
   ops: { name: string; kernel: string; phase: string; calls: number; time_ms: number }[];
-  measured: null | { device: string; repetitions: number };
+  measured: null | {
+    device: string; repetitions: number; warm_up: number; confidence: number;
+    intervals: Record<string, { low_ms: number; high_ms: number }>;
+  };
   bound_by?: Record<"compute" | "memory" | "launch", number>;
   predicted?: {
     device: string;
@@ -195,7 +199,7 @@ export interface Answer {
   /** The same step on further devices, the scenario's own first. */
   devices: {
     device: string; device_bytes: number; capacity_bytes: number; low_bytes: number;
-    high_bytes: number; verdict: string; total_ms: number | null;
+    high_bytes: number; verdict: Verdict; total_ms: number | null;
   }[];
 }
 

@@ -3,6 +3,8 @@
 import type { App } from "../app";
 import { answers } from "./answers";
 import { notes } from "./notes";
+import { when } from "./when";
+import { where } from "./where";
 
 export interface View {
   /** Whether the answer holds what it shows. */
@@ -10,4 +12,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, notes];
+export const views: View[] = [answers, where, when, notes];

@@ -36,7 +36,7 @@ export function selectionBar(app: App): HTMLElement {
     );
   };
   app.on((changed) => changed.has("selected") && draw());
-  globalThis.addEventListener("keydown", (event: KeyboardEvent) => event.key === "Escape" && app.select(null));
+  globalThis.addEventListener("keydown", (event: KeyboardEvent) => event.key === "Escape" && app.select(null), { signal: app.signal });
   draw();
   return bar;
 }
