@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from torchgauge.cli import options, scenario_options
+from torchgauge.cli.messages import say
 from torchgauge.cli.model_run import request_from
 from torchgauge.cli.progress import Progress
 from torchgauge.web.live.start import UiRequest, can_open_browser, serve_page
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
         opens=can_open_browser() if arguments.open is None else arguments.open,
         analysis_seconds=arguments.time_limit,
     )
-    serve_page(wanted, _say, _progress(enabled=not arguments.quiet))
+    serve_page(wanted, say, _progress(enabled=not arguments.quiet))
     return 0
 
 
@@ -63,7 +63,3 @@ def run(arguments: argparse.Namespace) -> int:
 def _progress(*, enabled: bool) -> Iterator[Callable[[str], None]]:
     with Progress(enabled=enabled) as progress:
         yield progress.update
-
-
-def _say(text: str) -> None:
-    print(f"torchgauge: {text}", file=sys.stderr, flush=True)
