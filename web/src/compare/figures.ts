@@ -1,8 +1,8 @@
 // The figures of a whole model, of two reports: what each was, what it is.
 
-import { bytes, count, integer, milliseconds, rate } from "../format";
+import { bytes, count, integer, milliseconds, rate, shape } from "../format";
 import { texts } from "../language";
-import type { Report } from "../types";
+import type { NamedValue, Report } from "../types";
 
 const t = texts(
   {
@@ -69,9 +69,17 @@ export function settings(before: Report, after: Report): Setting[] {
   const inputs = new Set([...before.inputs, ...after.inputs].map(({ name }) => name));
   for (const name of inputs) {
     const [old, now] = [before, after].map(({ inputs: all }) => all.find((one) => one.name === name));
-    add(name, old?.shape && `[${old.shape.join(", ")}] ${old.dtype}`, now?.shape && `[${now.shape.join(", ")}] ${now.dtype}`);
+    if (sample(old, before.batch_size) === sample(now, after.batch_size)) continue; // another batch is said above
+    add(name, old?.shape && `${shape(old.shape)} ${old.dtype}`, now?.shape && `${shape(now.shape)} ${now.dtype}`);
   }
   return found;
+}
+
+/** An input for one sample. */
+function sample(input: NamedValue | undefined, batch: number | null): string {
+  const factors = new Map(input?.batch_dims ?? []);
+  const sizes = input?.shape?.map((size, dim) => (batch && factors.has(dim) ? size / batch : size));
+  return `${sizes} ${input?.dtype}`;
 }
 
 function text(value: unknown): string {

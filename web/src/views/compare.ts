@@ -29,7 +29,7 @@ const t = texts(
   },
 );
 
-const STEP = 25;
+const STEP = 10;
 
 interface Cost {
   name: CostName;

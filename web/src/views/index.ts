@@ -2,6 +2,7 @@
 
 import type { App } from "../app";
 import { answers } from "./answers";
+import { compare } from "./compare";
 import { notes } from "./notes";
 import { when } from "./when";
 import { where } from "./where";
@@ -12,4 +13,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, where, when, notes];
+export const views: View[] = [compare, answers, where, when, notes];
