@@ -27,6 +27,8 @@ class Limits:
 
     analysis_seconds: float = 300.0
     """For one analysis; longer ones are ended."""
+    start_seconds: float = 60.0
+    """For a new worker, on top: it has torch to import."""
     cancel_seconds: float = 2.0
     """For an analysis that is not wanted any more to come to its end by itself."""
     waiting: int = 8
@@ -123,9 +125,9 @@ class Analyst:
         self._is_closed = True
         for asked in [*self._waiting]:
             self.cancel(asked)
-        worker = self._worker or self._given
-        if worker is not None:
-            worker.kill()
+        for worker in (self._worker, self._given):
+            if worker is not None:
+                worker.kill()
 
     # ------------------------------------------------------------------------ the worker
 
@@ -133,10 +135,12 @@ class Analyst:
         if self._running is not None or not self._waiting or self._is_closed:
             return
         asked = self._running = self._waiting.pop(0)
-        self._later(self._limits.analysis_seconds, self._too_long)
-        if self._worker is None and self._given is None:
-            asked.tell("progress", "starting")
         worker = self._started()
+        seconds = self._limits.analysis_seconds
+        if not worker.has_spoken:
+            asked.tell("progress", "starting")
+            seconds += self._limits.start_seconds
+        self._later(seconds, self._too_long)
         # A worker that has just ended is seen by its listener, which tells whoever asked.
         with contextlib.suppress(OSError):
             worker.send(Job(asked.number, asked.request))
@@ -172,6 +176,11 @@ class Analyst:
         self._worker = None
         if self._running is not None:
             self._running.tell("failed", failure_data(ended_error(how)))
+        # The next one has torch imported by the time that it is asked. One that has never said
+        # anything would end again.
+        if worker.has_spoken and not self._is_closed:
+            self._started()
+        if self._running is not None:
             self._free()
 
     def _free(self) -> None:

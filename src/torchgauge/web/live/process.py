@@ -24,6 +24,8 @@ class WorkerProcess:
         )
         self._process.start()
         its_end.close()
+        self.has_spoken = False
+        """Whether anything was received: it has started, and torch can be imported."""
 
     @property
     def pid(self) -> int:
@@ -49,6 +51,7 @@ class WorkerProcess:
             message: Message = self._connection.recv()
         except OSError as error:
             raise EOFError from error
+        self.has_spoken = True
         return message
 
     def kill(self) -> None:

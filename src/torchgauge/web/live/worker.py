@@ -57,6 +57,8 @@ def work(connection: Connection) -> None:
     if sys.stdout is not None:
         with contextlib.suppress(OSError, ValueError):  # a console that is not there
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    import torchgauge.analyze  # noqa: F401 — while nothing is asked: torch takes seconds
+
     builds = _Builds()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:

@@ -72,6 +72,25 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def server_for(application: Starlette, settings: Settings, *, access_log: bool = False) -> Server:
+    """Return a server that is still to be run."""
+    return Server(
+        uvicorn.Config(
+            application,
+            http=protocol_class(settings),
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            backlog=_BACKLOG,
+            access_log=access_log,
+            log_level=logging.INFO if access_log else logging.WARNING,
+            timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+            timeout_keep_alive=15,
+            server_header=False,
+        )
+    )
+
+
 def serve(
     application: Starlette,
     listener: socket.socket,
@@ -81,19 +100,6 @@ def serve(
     on_started: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer requests until SIGTERM or SIGINT, then what was accepted, then return."""
-    config = uvicorn.Config(
-        application,
-        http=protocol_class(settings),
-        ws="none",
-        loop="asyncio",
-        lifespan="on",
-        backlog=_BACKLOG,
-        access_log=access_log,
-        log_level=logging.INFO if access_log else logging.WARNING,
-        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        timeout_keep_alive=15,
-        server_header=False,
-    )
-    server = Server(config)
+    server = server_for(application, settings, access_log=access_log)
     on_started()
     server.run(sockets=[listener])
