@@ -1,6 +1,7 @@
-"""Where the rooms above are entered from an answer: an answer is drawn without importing its drawer.
+"""Where an answer finds what draws it.
 
-The facts are the lowest room, so the higher ones are found by name when they are asked for.
+The facts are the lowest room and import no other; what lies above is found by name when it is
+asked for.
 """
 
 from __future__ import annotations

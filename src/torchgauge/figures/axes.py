@@ -86,7 +86,9 @@ def show_legend(
     )
 
 
-def name_bars(axes: Axes, names: Sequence[str], ends: Sequence[float], texts: Sequence[str]) -> None:
+def name_bars(
+    axes: Axes, names: Sequence[str], ends: Sequence[float], texts: Sequence[str]
+) -> None:
     """Write on a bar chart what each bar is and how much; nothing beyond the longest one."""
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)

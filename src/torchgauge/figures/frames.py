@@ -26,10 +26,21 @@ def frame(report: Report, what: str, library: str | None) -> Any:
     if name == "pandas":
         import pandas
 
-        return pandas.DataFrame(columns)
+        empty = {key: "float64" for key in _unknown(columns) if key.endswith("_ms")}
+        return pandas.DataFrame(columns).astype(empty)
     import polars
 
-    return polars.DataFrame({key: list(values) for key, values in columns.items()}, strict=False)
+    types = {
+        key: polars.Float64 if key.endswith("_ms") else polars.String for key in _unknown(columns)
+    }
+    return polars.DataFrame(
+        {key: list(values) for key, values in columns.items()}, schema_overrides=types
+    )
+
+
+def _unknown(columns: Columns) -> list[str]:
+    """Return the columns that hold nothing, which have a type all the same."""
+    return [key for key, values in columns.items() if all(value is None for value in values)]
 
 
 def chosen_library(library: str | None) -> str:
@@ -67,14 +78,14 @@ def _modules(report: Report) -> Columns:
         "buffers": [module.buffers for module in modules],
         "buffer_bytes": [module.buffer_bytes for module in modules],
     }
-    timed = report.time is not None
-    for name in COST_FIELDS:
-        known = timed or not name.endswith("time_ms")
-        columns[name] = [getattr(whole[m.path], name) if known else None for m in modules]
-    for name in COST_FIELDS:
-        if name != "peak_allocated_bytes":  # a peak has no part of its own
-            known = timed or not name.endswith("time_ms")
-            columns[f"own_{name}"] = [getattr(own[m.path], name) if known else None for m in modules]
+    for prefix, costs in (("", whole), ("own_", own)):
+        for name in COST_FIELDS:
+            if prefix and name == "peak_allocated_bytes":
+                continue  # a peak has no part of its own
+            known = report.time is not None or not name.endswith("time_ms")
+            columns[prefix + name] = [
+                getattr(costs[module.path], name) if known else None for module in modules
+            ]
     return columns
 
 

@@ -157,7 +157,13 @@ def _draw(axes: Axes, curve: MemoryCurve, width: float) -> None:
         held = [*values, values[-1]]  # a value holds until the next point
         top = [low + value / unit.size for low, value in zip(base, held, strict=True)]
         axes.fill_between(
-            at, base, top, step="post", label=name, facecolor=curve.colors[name], linewidth=0,
+            at,
+            base,
+            top,
+            step="post",
+            label=name,
+            facecolor=curve.colors[name],
+            linewidth=0,
             gid=name,
         )
         base = top
@@ -170,9 +176,7 @@ def _draw(axes: Axes, curve: MemoryCurve, width: float) -> None:
     show_legend(axes, width, handles[::-1], labels[::-1])  # the highest area first
 
 
-def _mark_phases(
-    axes: Axes, curve: MemoryCurve, scale: float, peak: float, width: float
-) -> None:
+def _mark_phases(axes: Axes, curve: MemoryCurve, scale: float, peak: float, width: float) -> None:
     whole = curve.at[-1] - curve.at[0]
     for phase, begin, end in curve.phases:
         if begin > curve.at[0]:

@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from torchgauge.errors import UsageError
@@ -27,7 +28,7 @@ SIZE, SMALL = 7.0, 6.0
 """Points: what papers print their captions' details in."""
 NARROWEST, WIDEST = 2.0, 40.0
 _DOTS_PER_INCH = 300
-_STYLE = {
+_STYLE: Any = {
     "font.family": "sans-serif",
     # Verdana has the widths of DejaVu Sans, which comes with matplotlib and few readers have.
     "font.sans-serif": ["DejaVu Sans", "Verdana", "Arial", "Helvetica", "sans-serif"],
@@ -131,10 +132,10 @@ def paper_figure(width: float, height: float, about: str) -> tuple[PaperFigure, 
         UsageError: for a width that is no width of a page.
     """
     check_width(width)
-    figure = PaperFigure(figsize=(width, height), layout="constrained")
+    engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    figure = PaperFigure(figsize=(width, height), layout=engine)
     figure.about = about
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02)  # type: ignore[union-attr]
     return figure, figure.add_subplot()
 
 

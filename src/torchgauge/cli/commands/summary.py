@@ -22,7 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the predicted GPU step to FILE, for ui.perfetto.dev",
     )
-    output.add_output_options(parser, tree=True, details=True)
+    output.add_output_options(parser, tree=True, details=True, figures=True)
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -295,8 +295,8 @@ class _Graph:
             ends = self._number(self._box_of[source]), self._number(self._box_of[target])
             if ends[0] != ends[1]:
                 found.setdefault(ends, texts[shape])
-        for (first, second), shape in found.items():
-            yield Edge(source=first, target=second, shape=shape)
+        for (first, second), text in found.items():
+            yield Edge(source=first, target=second, shape=text)
         if self._failed is not None and self._box_of:
             inputs = self._of.report.failure.inputs if self._of.report.failure else ()
             shapes = [f"{list(v.shape)} {v.dtype}" for v in inputs if v.shape is not None]
