@@ -63,20 +63,20 @@ def memory_curve(step: Step, columns: int = 350) -> MemoryCurve:
         is_time=is_time,
         areas=areas,
         colors=colors,
-        phases=_phases([Phase(step.texts[phase]) for phase in memory.phase], at, end),
+        phases=_phases(step, at[0], end),
         peak=max(range(len(kept)), key=lambda index: totals[kept[index]]),
     )
 
 
-def _phases(
-    phases: Sequence[Phase], at: Sequence[float], end: float
-) -> tuple[tuple[Phase, float, float], ...]:
+def _phases(step: Step, begin: float, end: float) -> tuple[tuple[Phase, float, float], ...]:
+    ops = step.operators
+    starts = ops.start_ms if ops.time_ms else [float(op) for op in ops.op]
     found: list[tuple[Phase, float, float]] = []
-    for phase, run in groupby(zip(phases, at, strict=True), key=lambda point: point[0]):
-        begin = next(run)[1]
+    for phase, run in groupby(zip(ops.phase, starts, strict=True), key=lambda point: point[0]):
+        start = next(run)[1] if found else begin
         if found:
-            found[-1] = (*found[-1][:2], begin)
-        found.append((phase, begin, end))
+            found[-1] = (*found[-1][:2], start)
+        found.append((Phase(step.texts[phase]), start, end))
     return tuple(found)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.step import Step
 from torchgauge.figures.axes import about
@@ -37,7 +36,6 @@ def graph_figure(report: Report, step: Step, width: float, depth: int | None) ->
     from torchgauge.figures.paper import check_width, own_style, page_figure
 
     check_width(width)
-    check_depth(depth)
     with own_style():
         graph = graph_of(report, step, depth=depth)
         layout = _layout(graph)
@@ -51,16 +49,6 @@ def graph_figure(report: Report, step: Step, width: float, depth: int | None) ->
         axes.set_ylim(layout.height, 0)
         _draw(axes, layout, scale)
     return figure
-
-
-def check_depth(depth: int | None) -> None:
-    """Refuse what is no depth.
-
-    Raises:
-        UsageError: it is no whole number from 1 on.
-    """
-    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
-        raise UsageError(f"the depth of a graph cannot be {depth!r}", hint="give 1 or more")
 
 
 def _fits(layout: Layout, width: float) -> bool:

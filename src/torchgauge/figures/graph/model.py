@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.step import Flow, Step
 from torchgauge.figures.graph.folds import Folds
@@ -110,7 +111,11 @@ def graph_of(
         step: the step.
         depth: show modules down to this depth.
         most_nodes: where no depth is given, go as deep as this allows.
+
+    Raises:
+        UsageError: the depth is no depth.
     """
+    _check_depth(depth)
     flow = _Flow(report, step)
     if depth is not None:
         return flow.graph(depth)
@@ -118,6 +123,16 @@ def graph_of(
     while most_nodes and graph.depth > 1 and sum(1 for _ in graph.root.nodes()) > most_nodes:
         graph = flow.graph(graph.depth - 1)
     return graph
+
+
+def _check_depth(depth: int | None) -> None:
+    """Refuse what is no depth.
+
+    Raises:
+        UsageError: it is no whole number from 1 on.
+    """
+    if depth is not None and (not isinstance(depth, int) or isinstance(depth, bool) or depth < 1):
+        raise UsageError(f"the depth of a graph cannot be {depth!r}", hint="give 1 or more")
 
 
 class _Flow:
