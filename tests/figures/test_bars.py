@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
-import report_builder as build
 from drawn import Network, texts, trained
 from torch import nn
 
+import report_builder as build
 import torchgauge as tg
 from torchgauge.errors import UsageError
 from torchgauge.facts.time import OpTime, StepTime

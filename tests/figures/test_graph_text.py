@@ -19,7 +19,8 @@ from torchgauge.reports import step_of
 
 HOSTILE = (
     'a"b', "</script><script>alert(1)</script>", "two\nlines", "\u202eright to left",
-    "back\\slash\\", "a & b &lt; c", "`code` #quot; %% end", "end", "名字", "x" * 10_000, "{}[]()|;",
+    "back\\slash\\", "a & b &lt; c", "`code` #quot; %% end", "end", "名字", "x" * 10_000,
+    "{}[]()|;",
 )  # fmt: skip
 
 

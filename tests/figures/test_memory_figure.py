@@ -14,9 +14,7 @@ from torchgauge.reports import step_of
 
 def corners_of(figure):
     """Return the corners of each area by name, as matplotlib drew them."""
-    return {
-        area.get_label(): area.get_paths()[0].vertices for area in figure.axes[0].collections
-    }
+    return {area.get_label(): area.get_paths()[0].vertices for area in figure.axes[0].collections}
 
 
 def surface(corners):

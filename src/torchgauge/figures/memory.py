@@ -133,8 +133,9 @@ def _areas(
 
 def memory_figure(report: Report, step: Step, width: float) -> Figure:
     """Draw the memory of a step."""
-    from torchgauge.figures.paper import own_style, paper_figure
+    from torchgauge.figures.paper import check_width, own_style, paper_figure, settle
 
+    check_width(width)
     curve = memory_curve(step, columns=round(width * _COLUMNS))
     with own_style():
         figure, axes = paper_figure(width, _HEIGHT, f"Memory over a step: {about(report)}")
@@ -144,6 +145,7 @@ def memory_figure(report: Report, step: Step, width: float) -> Figure:
             axes.set_xlabel(f"{label} ({time_unit(curve.at[-1]).name})")
         else:
             axes.set_xlabel("Operators of a step, in order")
+        settle(figure)
     return figure
 
 

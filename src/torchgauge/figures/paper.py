@@ -139,6 +139,13 @@ def paper_figure(width: float, height: float, about: str) -> tuple[PaperFigure, 
     return figure, figure.add_subplot()
 
 
+def settle(figure: Figure) -> None:
+    """Give everything its place now, so that the figure is the same however often it is saved."""
+    for _ in range(2):  # the second pass knows how large the texts of the first are
+        figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+
+
 def page_figure(width: float, height: float, about: str) -> tuple[PaperFigure, Axes]:
     """Return an empty figure whose axes are the whole of it, and not seen."""
     figure = PaperFigure(figsize=(width, height))

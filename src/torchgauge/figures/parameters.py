@@ -106,7 +106,7 @@ def parameters_figure(report: Report, width: float) -> Figure:
     Raises:
         UsageError: it has none.
     """
-    from torchgauge.figures.paper import own_style, paper_figure
+    from torchgauge.figures.paper import own_style, paper_figure, settle
 
     if not report.totals.params:
         raise UsageError(
@@ -117,6 +117,7 @@ def parameters_figure(report: Report, width: float) -> Figure:
         height = _ROW * len(bars) + _MARGIN
         figure, axes = paper_figure(width, height, f"Parameters: {about(report)}")
         _draw(axes, bars, width)
+        settle(figure)
     return figure
 
 

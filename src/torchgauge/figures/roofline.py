@@ -94,12 +94,13 @@ def roofline_figure(report: Report, step: Step, width: float) -> Figure:
     Raises:
         UsageError: the device's limits or the times are not known.
     """
-    from torchgauge.figures.paper import own_style, paper_figure
+    from torchgauge.figures.paper import own_style, paper_figure, settle
 
     shown = roofline_of(step, report.scenario.device)
     with own_style():
         figure, axes = paper_figure(width, _HEIGHT, f"Roofline: {about(report)}")
         _draw(axes, shown, width)
+        settle(figure)
     return figure
 
 

@@ -74,7 +74,7 @@ def time_figure(report: Report, width: float) -> Figure:
     Raises:
         UsageError: the report has no time.
     """
-    from torchgauge.figures.paper import own_style, paper_figure
+    from torchgauge.figures.paper import own_style, paper_figure, settle
 
     time = report.time
     if time is None:
@@ -92,6 +92,7 @@ def time_figure(report: Report, width: float) -> Figure:
         whole = format_milliseconds(time.total_ms)
         error = f" ± {time.predicted.error:.0%}".replace("%", " %") if time.predicted else ""
         axes.set_xlabel(f"{how} ({unit.name}); step: {whole}{error}")
+        settle(figure)
     return figure
 
 
