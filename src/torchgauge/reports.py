@@ -23,9 +23,9 @@ from torchgauge.estimate.time.gpu.device_model import model_of
 from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.pictures.step import Roof, Step
+from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import ModuleTable, Report
-from torchgauge.facts.step import Roof, Step
-from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
 from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.version import __version__

@@ -159,7 +159,7 @@ export type Role =
   | "parameter" | "buffer" | "gradient" | "optimizer_state" | "input" | "saved_activation"
   | "output" | "temporary" | "workspace" | "rounding";
 
-/** src/torchgauge/facts/step.py: columns; texts are indices into `texts`. */
+/** src/torchgauge/facts/pictures/step.py: columns; texts are indices into `texts`. */
 export interface Step {
   texts: string[];
   operators: {

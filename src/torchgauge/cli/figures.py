@@ -96,7 +96,7 @@ def _named(name: str | None, path: Path, suffix: str) -> str:
 
 
 def _refuse_options(arguments: argparse.Namespace, name: str) -> None:
-    others = ("columns", "expand", "width", "ascii", "color")
+    others = ("columns", "expand", "width", "ascii", "color", "against")
     given = [key for key in others if getattr(arguments, key, None)]
     if getattr(arguments, "details", None) is not None:
         given.append("details")

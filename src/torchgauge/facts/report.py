@@ -14,7 +14,6 @@ from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import from_dict
-from torchgauge.facts.doors import load
 from torchgauge.facts.guess import with_guesses
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.scenario import Scenario
@@ -27,6 +26,7 @@ from torchgauge.facts.trace import (
     ParameterInfo,
     Trace,
 )
+from torchgauge.shown import door
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ class ModuleTable(Mapping[str, ModuleReport]):
         return hash(tuple(self._by_path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Report(Answer):
     """The answer: scenario, module tree, totals, estimates, and what was not counted."""
 
@@ -207,7 +207,7 @@ class Report(Answer):
     @property
     def plot(self) -> Plot:
         """Return the figures for papers: ``report.plot.memory().savefig("memory.pdf")``."""
-        made: Plot = load("plot")(self)
+        made: Plot = door("figures")(self)
         return made
 
     def graph(
@@ -224,7 +224,7 @@ class Report(Answer):
         Raises:
             UsageError: nothing ran, or the report was loaded or measured and has no trace.
         """
-        text: str = load("graph")(self, language, depth=depth)
+        text: str = door("graph")(self, language, depth=depth)
         return text
 
     def to_dataframe(
@@ -245,7 +245,7 @@ class Report(Answer):
             UsageError: there is no such table or library, or the report lacks what it needs.
             MissingExtraError: the library is not installed.
         """
-        return load("frame")(self, what, library)
+        return door("dataframe")(self, what, library)
 
     @classmethod
     def from_json(
@@ -274,6 +274,17 @@ class Report(Answer):
             assumptions=with_guesses(assumptions, guesses or ()),
             **given,
         )
+
+    def view(self, *, height: int = 720) -> None:
+        """Open the interactive page: in the cell of a notebook, elsewhere in the browser.
+
+        Args:
+            height: of the frame in the cell, in pixels.
+
+        Raises:
+            UsageError: for a height below 200.
+        """
+        door("view")(self, height=height)
 
     def __copy__(self) -> Report:
         """Return the same report, with its trace."""

@@ -7,9 +7,9 @@ from importlib.util import find_spec
 from typing import Any
 
 from torchgauge.errors import MissingExtraError, UsageError
+from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.query import COST_FIELDS, Cost, forward_calls, own_costs, parent_path
 from torchgauge.facts.report import ModuleReport, Report
-from torchgauge.facts.step import Step
 from torchgauge.figures.needs import check_ran, step_for
 from torchgauge.reports import step_of
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Step
 from torchgauge.facts.trace import Phase, Role
 from torchgauge.figures.axes import about, byte_unit, show_legend, time_unit
 from torchgauge.figures.palette import DIM, LINE, PHASES, ROLES, SMALL_ROLES, TEXT

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Step
 from torchgauge.reports import step_of
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
+from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Step
 from torchgauge.figures.needs import step_for
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Roof, Step
 from torchgauge.figures.axes import about, show_legend
 from torchgauge.figures.palette import DIM, OTHERS, SERIES, TEXT
 from torchgauge.units import format_count, format_rough_share

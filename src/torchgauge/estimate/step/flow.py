@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from torchgauge.estimate.step.texts import Texts, tensor_text, tensors_in
-from torchgauge.facts.step import Flow
+from torchgauge.facts.pictures.step import Flow
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import OpRecord, Phase, Role, Trace
 

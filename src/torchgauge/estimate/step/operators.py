@@ -9,7 +9,7 @@ from typing import Any
 from torchgauge.estimate.compute.flops import OpCost, op_cost
 from torchgauge.estimate.step.texts import Texts, tensors_in, tensors_text
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
-from torchgauge.facts.step import Operators
+from torchgauge.facts.pictures.step import Operators
 from torchgauge.facts.trace import OpRecord, Trace
 
 _MILLISECONDS = 1e3

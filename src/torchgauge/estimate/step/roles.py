@@ -13,7 +13,7 @@ from torchgauge.estimate.memory.loop import Loop
 from torchgauge.estimate.memory.pipeline import moments, moments_of_loop
 from torchgauge.estimate.step.texts import Texts
 from torchgauge.facts.memory import TimelinePoint
-from torchgauge.facts.step import RoleBytes
+from torchgauge.facts.pictures.step import RoleBytes
 from torchgauge.facts.trace import Role, Trace
 
 Roles = Mapping[Role, int]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
+from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Step
 from torchgauge.figures.axes import about
 from torchgauge.figures.graph.layout import HEIGHT, TITLE, Box, Layout, Line, Sizes, layout_of
 from torchgauge.figures.graph.model import Cluster, Graph, Node, graph_of

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.pictures.step import Flow, Step
 from torchgauge.facts.report import Report
-from torchgauge.facts.step import Flow, Step
 from torchgauge.figures.graph.folds import Folds
 
 Key = tuple[object, ...]
