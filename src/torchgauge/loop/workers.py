@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -117,10 +118,8 @@ class _Worker:
         process.wait()
         for stream in (process.stdin, process.stdout):
             if stream is not None:
-                try:
+                with suppress(OSError):  # what it did not read any more
                     stream.close()
-                except OSError:  # what it did not read any more
-                    pass
 
     def _started(self) -> subprocess.Popen[bytes]:
         # -P: a file of the project called like a module of Python is none of the worker's.
