@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
+from torchgauge.cli.messages import say
 from torchgauge.cli.options import memory_size, number_of, one_of, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TorchGaugeError: whatever is wrong with the package, the port, the device or the memory.
     """
-    serve_package(request_from(arguments), (lambda _: None) if arguments.quiet else _say)
+    serve_package(request_from(arguments), (lambda _: None) if arguments.quiet else say)
     return 0
 
 
@@ -157,7 +157,3 @@ def _size(text: str) -> int:
     if not (value := memory_size(text)):
         raise argparse.ArgumentTypeError("use more than 0 bytes")
     return value
-
-
-def _say(text: str) -> None:
-    print(f"torchgauge: {text}", file=sys.stderr, flush=True)
