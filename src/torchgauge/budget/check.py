@@ -10,10 +10,10 @@ from torchgauge.budget.limits import FITS, Limit
 from torchgauge.budget.verdicts import Baseline, checked, doubts_of
 from torchgauge.compare.reports import compare_reports
 from torchgauge.errors import ReportFormatError, TorchGaugeError, UsageError
-from torchgauge.facts.check import CheckReport, ModelCheck
 from torchgauge.facts.codec.files import write_atomically
-from torchgauge.facts.comparison import Comparison
 from torchgauge.facts.io import load_answer
+from torchgauge.facts.loop.check import CheckReport, ModelCheck
+from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.loop.revisions import Checkout, answers_at, checkout
 from torchgauge.loop.worker import Answered, Task

@@ -114,7 +114,7 @@ _KEY = re.compile(r"""\s*["']?([\w-]+)["']?\s*(?:=|\.)""")
 
 
 def _lines(text: str) -> Iterator[tuple[tuple[tuple[str, ...], str], int]]:
-    """Yield ``((table, key), line)``: the table is ``()`` for what is shared, the key ``""`` its head.
+    """Yield ``((table, key), line)``; the table is ``()`` for what is shared, ``""`` is its head.
 
     ``tomllib`` does not say where a value stands. Tables that are written in another way than with
     a head of their own are not found, which costs an annotation its line and nothing else.

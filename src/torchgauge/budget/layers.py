@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torchgauge.budget.limits import Measure
 from torchgauge.compare.reports import compare_reports
-from torchgauge.facts.check import LayerShare
-from torchgauge.facts.query import own_costs
+from torchgauge.facts.loop.check import LayerShare
+from torchgauge.facts.query import Cost, own_costs
 from torchgauge.facts.report import Report
 
 _TOP = 3
@@ -45,10 +42,10 @@ def grown_layers(baseline: Report, report: Report, measure: Measure) -> tuple[La
     return tuple(sorted((g for g in grown if g.value > 0), key=lambda g: -g.value)[:_TOP])
 
 
-def _sum(cost: Any, measure: Measure) -> float:
-    return sum(getattr(cost, name) for name in measure.cost)
+def _sum(cost: Cost, measure: Measure) -> float:
+    found: float = sum(getattr(cost, name) for name in measure.cost)
+    return found
 
 
 def _type(report: Report, path: str) -> str:
-    modules: Mapping[str, Any] = report.modules
-    return modules[path].type if path in modules else ""
+    return report.modules[path].type if path in report.modules else ""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from torchgauge.errors import UsageError
-from torchgauge.facts.check import Unit
+from torchgauge.facts.loop.check import Unit
 from torchgauge.facts.report import Report
 from torchgauge.units import parse_bytes, parse_count, parse_milliseconds
 

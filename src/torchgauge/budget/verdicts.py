@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from torchgauge.budget.layers import grown_layers, heaviest_layers
 from torchgauge.budget.limits import FITS, MEASURES, NOTHING_UNCOUNTED, Limit, Measure
 from torchgauge.compare.reports import compare_reports
-from torchgauge.facts.check import LayerShare, LimitCheck, Outcome, Unit
 from torchgauge.facts.fit import DeviceFit, Verdict
+from torchgauge.facts.loop.check import LayerShare, LimitCheck, Outcome, Unit
 from torchgauge.facts.report import Report
 from torchgauge.loop.worker import Answered
 from torchgauge.units import format_number_of

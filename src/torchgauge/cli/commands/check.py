@@ -9,7 +9,7 @@ from torchgauge.cli import options, output
 from torchgauge.cli.budget_options import budgets_from, find_here, request_from_table
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
-from torchgauge.facts.check import CheckReport
+from torchgauge.facts.loop.check import CheckReport
 from torchgauge.loop.revisions import Checkout
 from torchgauge.render.ci import CI_FORMATS
 from torchgauge.request import Request
@@ -65,7 +65,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         details=True,
         strict="exit 4 when anything was not counted, guessed or warned about",
-        more=CI_FORMATS,
+        more_formats=CI_FORMATS,
     )
 
 

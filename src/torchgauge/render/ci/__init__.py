@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from torchgauge.facts.check import CheckReport
+from torchgauge.facts.loop.check import CheckReport
 
 _WRITERS: Mapping[str, str] = {
     "github": "torchgauge.render.ci.github",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torchgauge.facts.check import CheckReport, LimitCheck, Outcome
+from torchgauge.facts.loop.check import CheckReport, LimitCheck, Outcome
 from torchgauge.render.pages.check import layer_texts, layers_heading, sentence
 
 BROKEN = "broken-model"
@@ -69,7 +69,7 @@ def findings_of(report: CheckReport) -> Iterator[Finding]:
 
 def details_of(limit: LimitCheck) -> Iterator[str]:
     """Yield what else there is to say of a limit, line by line."""
-    layers = ", ".join(layer_texts(limit))
+    layers = "; ".join(layer_texts(limit))
     if layers:
         yield one_line(f"{layers_heading(limit)}: {layers}")
     if limit.hint:
@@ -77,9 +77,9 @@ def details_of(limit: LimitCheck) -> Iterator[str]:
 
 
 def one_line(text: str) -> str:
-    """Return a text without line breaks and other control characters.
+    r"""Return a text without line breaks and other control characters.
 
-    >>> one_line("a\\n  b\\x1b[1m")
+    >>> one_line("a\n  b\x1b[1m")
     'a b[1m'
     """
     return "".join(c for c in " ".join(text.split()) if c.isprintable())

@@ -5,7 +5,7 @@ Source: docs.github.com, "Workflow commands for GitHub Actions", setting an erro
 
 from __future__ import annotations
 
-from torchgauge.facts.check import CheckReport, Outcome
+from torchgauge.facts.loop.check import CheckReport, Outcome
 from torchgauge.render.ci.findings import findings_of, one_line
 from torchgauge.render.pages.check import headline, sentence
 

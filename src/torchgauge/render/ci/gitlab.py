@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from torchgauge.facts.check import CheckReport
+from torchgauge.facts.loop.check import CheckReport
 from torchgauge.render.ci.findings import Finding, findings_of
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from torchgauge.facts.check import CheckReport, LimitCheck, ModelCheck, Outcome
+from torchgauge.facts.loop.check import CheckReport, LimitCheck, ModelCheck, Outcome
 from torchgauge.render.ci.findings import details_of, one_line
-from torchgauge.render.pages.check import sentence
+from torchgauge.render.pages.check import name_of, sentence
 
 
 def render(report: CheckReport) -> str:
@@ -32,8 +32,7 @@ def _suite(report: CheckReport, model: ModelCheck) -> ET.Element:
         _add(case, "error", one_line(model.error), text)
         suite.append(case)
     for limit in model.limits:
-        name = f"{limit.key} {limit.written}" if limit.key == "fits" else limit.key
-        case = _case(report, model, name, limit.line)
+        case = _case(report, model, name_of(limit), limit.line)
         if limit.outcome is not Outcome.OK:
             kind = "failure" if limit.outcome is Outcome.OVER else "error"
             _add(case, kind, one_line(sentence(limit)), _text(limit))

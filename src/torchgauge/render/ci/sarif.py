@@ -8,18 +8,18 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from torchgauge.facts.check import CheckReport
+from torchgauge.facts.loop.check import CheckReport
 from torchgauge.render.ci.findings import DESCRIPTIONS, Finding, findings_of
 from torchgauge.render.ci.gitlab import fingerprint
 
-_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+_SCHEMA = (
+    "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
+)
 
 
 def render(report: CheckReport) -> str:
     """Return the log of one run, with a result for each thing that is wrong."""
-    rules = [
-        {"id": key, "shortDescription": {"text": text}} for key, text in DESCRIPTIONS.items()
-    ]
+    rules = [{"id": key, "shortDescription": {"text": text}} for key, text in DESCRIPTIONS.items()]
     order = list(DESCRIPTIONS)
     driver = {"name": "torchgauge", "version": report.tool_version, "rules": rules}
     results = [_result(report, item, order.index(item.key)) for item in findings_of(report)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from torchgauge.facts.check import (
+from torchgauge.facts.loop.check import (
     CheckReport,
     LayerShare,
     LimitCheck,
@@ -12,7 +12,7 @@ from torchgauge.facts.check import (
     Outcome,
     Unit,
 )
-from torchgauge.facts.comparison import Comparison, Figure
+from torchgauge.facts.loop.comparison import Comparison, Figure
 from torchgauge.render.page import (
     Block,
     Cell,
@@ -75,10 +75,10 @@ def headline(report: CheckReport) -> str:
     models = format_number_of(len(report.models), "model")
     if not over and not broken:
         return f"{models} within budget"
-    parts = [f"{over} of {models} over budget"] if over else []
+    parts = [f"{over} over budget"] if over else []
     if broken:
-        parts.append(f"{broken} of {models} could not be checked")
-    return ", ".join(parts)
+        parts.append(f"{broken} could not be checked")
+    return f"{', '.join(parts)}, of {models}"
 
 
 def sentence(limit: LimitCheck) -> str:
@@ -88,21 +88,29 @@ def sentence(limit: LimitCheck) -> str:
     ...     written="5 M", line=3, outcome=Outcome.OVER, value=5_100_000, limit=5_000_000))
     'max-params: 5,100,000, 100,000 over the limit of 5,000,000 (+2.00 %)'
     """
+    return f"{name_of(limit)}: {_said(limit)}"
+
+
+def name_of(limit: LimitCheck) -> str:
+    """Return what a limit is called; that of ``fits`` has its device."""
+    return f"{limit.key} {limit.written}" if limit.key == "fits" else limit.key
+
+
+def _said(limit: LimitCheck) -> str:
     form = _FORMS[limit.unit]
-    key = f"{limit.key} {limit.written}" if limit.key == "fits" else limit.key
     if limit.value is None or limit.limit is None:
-        return f"{key}: cannot be checked: {limit.detail}"
+        return f"cannot be checked: {limit.detail}"
     if limit.unit is Unit.OPERATORS:
         kinds = format_number_of(round(limit.value), "kind")
-        return f"{key}: {kinds} of operators: {limit.detail}" if limit.value else f"{key}: none"
+        return f"{kinds} of operators: {limit.detail}" if limit.value else "none"
     most = f"{form(limit.limit)}{_of_baseline(limit, form)}"
     if limit.key == "fits":
-        return f"{key}: {limit.detail}: {form(limit.value)} needed, {most} usable"
+        return f"{limit.detail}: {form(limit.value)} needed, {most} usable"
     if limit.outcome is Outcome.OK:
-        return f"{key}: {form(limit.value)} of {most}"
+        return f"{form(limit.value)} of {most}"
     assert limit.excess is not None
     share = f" (+{limit.excess / limit.limit * 100:,.2f} %)" if limit.limit else ""
-    return f"{key}: {form(limit.value)}, {form(limit.excess)} over the limit of {most}{share}"
+    return f"{form(limit.value)}, {form(limit.excess)} over the limit of {most}{share}"
 
 
 def _of_baseline(limit: LimitCheck, form: Callable[[float], str]) -> str:
@@ -158,7 +166,7 @@ def _rows(model: ModelCheck) -> Iterator[Row]:
         yield _row((model.name, str(Outcome.ERROR), "–", "–", "–", "–"), Outcome.ERROR)
     for limit in model.limits:
         form = _FORMS[limit.unit]
-        key = f"{limit.key} {limit.written}" if limit.key == "fits" else limit.key
+        key = name_of(limit)
         value, most = ("–" if v is None else form(v) for v in (limit.value, limit.limit))
         yield _row(
             (model.name, str(limit.outcome), key, value, most, _difference(limit, form)),
@@ -186,16 +194,20 @@ def _problems(report: CheckReport) -> Iterator[Problem]:
     for model in report.models:
         if model.error:
             hint = (("try", model.hint),) if model.hint else ()
-            yield Problem(heading=model.name, kind="error", text=model.error, entries=hint)
+            text = " ".join(model.error.split())
+            yield Problem(heading=model.name, kind="error", text=text, entries=hint)
         for limit in model.limits:
             if limit.outcome is Outcome.OK:
                 continue
             entries = [("in", text) for text in layer_texts(limit)]
-            text = sentence(limit) + (f"; {layers_heading(limit)}:" if entries else "")
+            text = _said(limit) + (f"; {layers_heading(limit)}:" if entries else "")
             if limit.hint:
                 entries.append(("try", limit.hint))
             yield Problem(
-                heading=model.name, kind=str(limit.outcome), text=text, entries=tuple(entries)
+                heading=f"{model.name}: {name_of(limit)}",
+                kind=str(limit.outcome),
+                text=text,
+                entries=tuple(entries),
             )
 
 

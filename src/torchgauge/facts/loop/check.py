@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from torchgauge.facts.answer import SCHEMA_VERSION, Saved, Tool
 from torchgauge.facts.codec.shape import Shape
-from torchgauge.facts.comparison import Comparison
+from torchgauge.facts.loop.comparison import Comparison
 
 
 class Outcome(StrEnum):
