@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from torchgauge.budget.baselines import read_baseline, write_baseline
 from torchgauge.budget.limits import FITS, Limit
 from torchgauge.budget.verdicts import Baseline, checked, doubts_of
 from torchgauge.compare.reports import compare_reports
-from torchgauge.errors import ReportFormatError, TorchGaugeError, UsageError
-from torchgauge.facts.codec.files import write_atomically
-from torchgauge.facts.io import load_answer
+from torchgauge.errors import ReportFormatError, UsageError
 from torchgauge.facts.loop.check import CheckReport, ModelCheck
 from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
@@ -144,26 +143,6 @@ def _base_answers(budgets: Sequence[Budget], options: CheckOptions) -> dict[str,
     return {item.name: answered for item, answered in zip(budgets, answers, strict=True)}
 
 
-# ---------------------------------------------------------------------------- baselines
-
-
-def write_baseline(path: Path, report: Report) -> None:
-    """Write a report that is committed: without the course of its memory, which nothing needs.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    memory = report.memory and replace(report.memory, timeline=())
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, replace(report, memory=memory).to_json(indent=1) + "\n")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write the baseline {path}: {error.strerror or error}",
-            hint="choose another folder: baselines = … in [tool.torchgauge]",
-        ) from error
-
-
 def _baseline(budget: Budget) -> Baseline:
     """Return the baseline, read only where a limit is relative to it."""
     hint = f"torchgauge check {budget.name} --update-baseline, and commit {budget.baseline.name}"
@@ -173,11 +152,6 @@ def _baseline(budget: Budget) -> Baseline:
         place = f"{budget.baseline.parent.name}/{budget.baseline.name}"
         return Baseline(lacking=f"there is no baseline {place}", hint=hint)
     try:
-        answer = load_answer(budget.baseline)
+        return Baseline(report=read_baseline(budget.baseline), hint=hint)
     except ReportFormatError as error:
         return Baseline(lacking=error.message, hint=hint)
-    except TorchGaugeError as error:
-        return Baseline(lacking=error.message, hint=error.hint)
-    if not isinstance(answer, Report):
-        return Baseline(lacking=f"{budget.baseline.name} is a trace, not a report", hint=hint)
-    return Baseline(report=answer, hint=hint)

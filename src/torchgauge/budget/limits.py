@@ -62,10 +62,11 @@ MEASURES: Mapping[str, Measure] = {
 KEYS = (*MEASURES, FITS, NOTHING_UNCOUNTED)
 """The limits that a budget may hold."""
 
-_PARSERS: Mapping[Unit, Callable[[str], float]] = {
+PARSERS: Mapping[Unit, Callable[[str], float]] = {
     Unit.COUNT: parse_count, Unit.MACS: parse_count, Unit.BYTES: parse_bytes,
     Unit.MILLISECONDS: parse_milliseconds,
 }  # fmt: skip
+"""How a limit that is text is read."""
 _RELATIVE = re.compile(r"\s*baseline\s*(?:([+\-−])\s*(.+?)\s*)?", re.IGNORECASE)
 
 
@@ -117,13 +118,13 @@ def limit_from(key: str, value: Any, line: int) -> Limit | None:
     relative = _RELATIVE.fullmatch(value)
     try:
         if relative is None:
-            return Limit(key=key, written=value, line=line, amount=_PARSERS[unit](value))
+            return Limit(key=key, written=value, line=line, amount=PARSERS[unit](value))
         sign = -1 if relative[1] in ("-", "−") else 1
         share, amount = None, 0.0
         if (added := relative[2]) is not None:
             percent = re.fullmatch(r"([0-9.]+)\s*%", added)
             share = sign * float(percent[1]) / 100 if percent else None
-            amount = 0.0 if percent else sign * _PARSERS[unit](added)
+            amount = 0.0 if percent else sign * PARSERS[unit](added)
     except ValueError as error:
         raise UsageError(f"{key}: {error}", hint=_how_to_write(unit)) from error
     return Limit(

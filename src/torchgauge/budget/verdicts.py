@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from torchgauge.budget.baselines import settings_changed
 from torchgauge.budget.layers import grown_layers, heaviest_layers
 from torchgauge.budget.limits import FITS, MEASURES, NOTHING_UNCOUNTED, Limit, Measure
-from torchgauge.compare.reports import compare_reports
 from torchgauge.facts.fit import DeviceFit, Verdict
 from torchgauge.facts.loop.check import LayerShare, LimitCheck, Outcome, Unit
 from torchgauge.facts.report import Report
 from torchgauge.loop.worker import Answered
 from torchgauge.units import format_number_of
 
-_OF_THE_TOOLS = ("PyTorch", "execution")
-"""Settings that may differ from those of the baseline: the figures are of the same question."""
 _VERDICTS = {
     Verdict.FITS: "fits",
     Verdict.FRAGMENTED: "fits only by giving cached memory back",
@@ -37,12 +35,8 @@ class Baseline:
         """Return why the figures of another question cannot be compared; ``""`` if they can."""
         if self.report is None:
             return self.lacking
-        changed = [
-            f"{setting.name} {setting.before} → {setting.after}"
-            for setting in compare_reports(self.report, report).settings
-            if setting.name not in _OF_THE_TOOLS
-        ]
-        return f"the baseline is of another scenario: {', '.join(changed)}" if changed else ""
+        changed = ", ".join(settings_changed(self.report, report))
+        return f"the baseline is of another scenario: {changed}" if changed else ""
 
 
 def checked(

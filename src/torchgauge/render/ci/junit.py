@@ -25,17 +25,17 @@ def render(report: CheckReport) -> str:
 
 
 def _suite(report: CheckReport, model: ModelCheck) -> ET.Element:
-    suite = ET.Element("testsuite", name=one_line(model.name))
+    suite = ET.Element("testsuite", name=one_line(model.name), file=one_line(report.config))
     if model.error:
-        case = _case(report, model, "analysis", model.line)
+        case = _case(model, "analysis")
         text = model.error + (f"\ntry: {model.hint}" if model.hint else "")
         _add(case, "error", one_line(model.error), text)
         suite.append(case)
     for limit in model.limits:
-        case = _case(report, model, name_of(limit), limit.line)
+        case = _case(model, name_of(limit))
         if limit.outcome is not Outcome.OK:
             kind = "failure" if limit.outcome is Outcome.OVER else "error"
-            _add(case, kind, one_line(sentence(limit)), _text(limit))
+            _add(case, kind, one_line(sentence(limit)), _text(report, limit))
         suite.append(case)
     suite.set("tests", str(len(suite)))
     suite.set("failures", str(len(suite.findall("testcase/failure"))))
@@ -43,14 +43,9 @@ def _suite(report: CheckReport, model: ModelCheck) -> ET.Element:
     return suite
 
 
-def _case(report: CheckReport, model: ModelCheck, name: str, line: int) -> ET.Element:
-    return ET.Element(
-        "testcase",
-        classname=one_line(f"torchgauge.{model.name}"),
-        name=one_line(name),
-        file=one_line(report.config),
-        line=str(line),
-    )
+def _case(model: ModelCheck, name: str) -> ET.Element:
+    classname = one_line(f"torchgauge.{model.name}")
+    return ET.Element("testcase", classname=classname, name=one_line(name))
 
 
 def _add(case: ET.Element, kind: str, message: str, text: str) -> None:
@@ -58,5 +53,6 @@ def _add(case: ET.Element, kind: str, message: str, text: str) -> None:
     found.text = "\n".join(one_line(line) for line in text.splitlines())
 
 
-def _text(limit: LimitCheck) -> str:
-    return "\n".join((sentence(limit), *details_of(limit)))
+def _text(report: CheckReport, limit: LimitCheck) -> str:
+    place = f"{report.config}:{limit.line}"
+    return "\n".join((sentence(limit), *details_of(limit), place))
