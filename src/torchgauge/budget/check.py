@@ -121,7 +121,7 @@ def _comparison(
     if base is None:
         return None, iter(())
     if base.error or base.report is None:
-        return None, iter((f"new, or not to be had at {revision}: {base.error}",))
+        return None, iter((f"nothing to compare with at {revision}: {base.error}",))
     return compare_reports(base.report, report), iter(())
 
 

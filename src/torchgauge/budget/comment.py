@@ -119,6 +119,7 @@ class PullRequest:
             with _OPENER.open(request, timeout=_SECONDS) as answer:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
+            error.close()
             hint = (
                 "give the job permissions: pull-requests: write"
                 if error.code in (401, 403, 404)

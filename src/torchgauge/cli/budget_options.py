@@ -66,9 +66,12 @@ def request_from_table(config: Config, table: Table) -> Request:
     known = (_SPEC, *actions, *KEYS)
     for key in table.values:
         if key not in known:
-            only = " belongs into [tool.torchgauge]" if key == BASELINES else " is not known"
+            if key == BASELINES:
+                raise UsageError(
+                    f"{place}: {key!r} is a key of all models", hint="move it to [tool.torchgauge]"
+                )
             raise UsageError(
-                f"{place}: the key {key!r}{only}",
+                f"{place}: the key {key!r} is not known",
                 hint=did_you_mean(key, known, otherwise="one of " + ", ".join(known)),
             )
     if not isinstance(table.values.get(_SPEC), str):

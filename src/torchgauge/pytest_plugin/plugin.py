@@ -27,11 +27,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def gauge(request: pytest.FixtureRequest) -> Iterator[Gauge]:
-    """Return what says what a model costs.
+    """Return what says what a model costs; it takes what ``torchgauge.analyze`` takes.
 
-    ``assert gauge(net, (3, 224, 224)).params <= "5 M"``: it takes what ``torchgauge.analyze``
-    takes. Its figures compare with numbers and with text such as ``"8 GiB"``; ``fits("T4", batch=64)`` and
-    ``matches_snapshot()`` are true or false. A failed assertion names the heaviest layers.
+    ``assert gauge(net, (3, 224, 224)).params <= "5 M"``: figures compare with numbers and with
+    text. ``fits("T4", batch=64)`` and ``matches_snapshot()`` are true or false. A failed assertion
+    names the heaviest layers.
     """
     from torchgauge.pytest_plugin.gauged import Gauge
     from torchgauge.pytest_plugin.snapshots import Snapshots

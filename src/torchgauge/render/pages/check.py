@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from torchgauge.facts.loop.check import (
@@ -27,6 +28,7 @@ from torchgauge.render.page import (
     Tone,
     Weight,
     fact,
+    notes_of,
     table_of,
 )
 from torchgauge.units import (
@@ -51,6 +53,12 @@ _CHANGES: tuple[tuple[str, str, Unit], ...] = (
     ("device memory", "memory.device_bytes", Unit.BYTES),
     ("step time", "time.total_ms", Unit.MILLISECONDS),
 )
+_LAYER_CHANGES = (
+    ("parameters", "params", Unit.COUNT),
+    ("MACs", "macs", Unit.MACS),
+    ("time", "time_ms", Unit.MILLISECONDS),
+)
+_TOP = 3
 _AT_PEAK = ("memory.peak_allocated_bytes", "memory.device_bytes")
 _WEIGHTS = {
     Outcome.OK: Weight.PLAIN, Outcome.OVER: Weight.ALERT, Outcome.ERROR: Weight.ALERT,
@@ -63,6 +71,7 @@ def check_page(report: CheckReport) -> Page:
     blocks += _problems(report)
     if report.base is not None:
         blocks.append(_changes_table(report))
+        blocks += notes_of(("Layers that changed most", _changed_layers(report)), calm=_TOP)
     notes = [f"{model.name}: {note}" for model in report.models for note in model.notes]
     if notes:
         blocks.append(Notes(lines=tuple(notes), calm=len(notes)))
@@ -116,9 +125,8 @@ def _said(limit: LimitCheck) -> str:
 def _of_baseline(limit: LimitCheck, form: Callable[[float], str]) -> str:
     if limit.baseline is None:
         return ""
-    if limit.written.strip().lower() == "baseline":
-        return " (baseline)"
-    return f" ({limit.written}, which is {form(limit.baseline)})"
+    added = re.sub(r"(?i)^\s*baseline\s*", "", limit.written)
+    return f" (baseline {form(limit.baseline)} {added})" if added else " (baseline)"
 
 
 def layer_texts(limit: LimitCheck) -> Iterator[str]:
@@ -226,6 +234,20 @@ def _changes_table(report: CheckReport) -> Table:
         for texts in _changes(model.comparison)
     ]
     return table_of(columns, rows, heading=f"Against {report.base}")
+
+
+def _changed_layers(report: CheckReport) -> Iterator[str]:
+    for model in report.models:
+        layers = model.comparison.layers[:_TOP] if model.comparison is not None else ()
+        for layer in layers:
+            change = layer.difference
+            parts = [
+                f"{'+' if change[name] > 0 else '−'}{_FORMS[unit](abs(change[name]))} {label}"
+                for label, name, unit in _LAYER_CHANGES
+                if change.get(name)
+            ]
+            said = "".join(f", {part}" for part in parts)
+            yield f"{model.name}: {layer.path or '(model)'} {layer.type} {layer.kind}{said}"
 
 
 def _changes(comparison: Comparison) -> Iterator[tuple[str, str, str, str]]:
