@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -54,7 +56,7 @@ class LightningGauge:
         step = TrainingStep(
             model=_Training(pl_module),
             args=(batch,),
-            loss=_loss,
+            loss=training_step,
             optimizer=optimizers[0] if optimizers else None,
             precision=str(trainer.precision),
             accumulation=trainer.accumulate_grad_batches,
@@ -63,11 +65,8 @@ class LightningGauge:
             name=type(pl_module).__name__,
             scenario=self._scenario,
         )
-        attached, pl_module.trainer = trainer, None  # a copy of the model would copy it as well
-        try:
+        with _without_trainer(pl_module):
             self.report = predicted_or_warned(step)
-        finally:
-            pl_module.trainer = attached
         if self.report is None:
             return
         if self._depth:
@@ -75,6 +74,21 @@ class LightningGauge:
         if self._logs:
             for logger in trainer.loggers:
                 log(self.report, to=logger)
+
+
+@contextmanager
+def _without_trainer(module: Any) -> Iterator[None]:
+    """Detach a module from its trainer: a copy of the model would copy that as well.
+
+    ``self.log`` then does nothing, and says so.
+    """
+    trainer, module.trainer = module.trainer, None
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You are trying to `self.log")
+            yield
+    finally:
+        module.trainer = trainer
 
 
 class _Training(nn.Module):
@@ -88,5 +102,6 @@ class _Training(nn.Module):
         return self.module.training_step(batch, 0)  # type: ignore[operator]
 
 
-def _loss(output: Any) -> Any:
+def training_step(output: Any) -> Any:
+    """Return the loss of what ``training_step`` returned; reports call the loss by this name."""
     return output["loss"] if isinstance(output, Mapping) else output

@@ -57,9 +57,6 @@ def tracker_of(target: Any) -> Tracker:
     Raises:
         UsageError: nothing is known of its library.
     """
-    if hasattr(target, "store"):
-        tracker: Tracker = target
-        return tracker
     package = (getattr(target, "__name__", "") or type(target).__module__).partition(".")[0]
     if hasattr(target, "log_metrics") and hasattr(target, "experiment"):
         from torchgauge.integrations.trackers.lightning import LightningTracker
@@ -81,4 +78,7 @@ def tracker_of(target: Any) -> Tracker:
         from torchgauge.integrations.trackers.aim import AimTracker
 
         return AimTracker(target)
+    if callable(getattr(target, "store", None)):
+        tracker: Tracker = target
+        return tracker
     raise UsageError(f"a {type(target).__name__} is not a tracker", hint=_ACCEPTED)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -38,9 +36,7 @@ class WandbTracker:
         self._run.summary.update({**record.scalars, f"{PREFIX}step": step})
         self._run.log({f"{PREFIX}page": wandb.Html(record.html, inject=False)})
         artifact = wandb.Artifact(f"torchgauge-{self._run.id}", type="torchgauge-report")
-        with tempfile.TemporaryDirectory() as folder:
-            for name, text in ((JSON_NAME, record.json), (HTML_NAME, record.html)):
-                path = Path(folder, name)
-                path.write_text(text, encoding="utf-8")
-                artifact.add_file(str(path), policy="mutable")
-            self._run.log_artifact(artifact)
+        for name, text in ((JSON_NAME, record.json), (HTML_NAME, record.html)):
+            with artifact.new_file(name, encoding="utf-8") as file:  # wandb keeps a copy
+                file.write(text)
+        self._run.log_artifact(artifact)
