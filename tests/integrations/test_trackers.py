@@ -89,6 +89,7 @@ def test_wandb_offline(report, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_SILENT", "true")
     with wandb.init(mode="offline", dir=str(tmp_path), project="gauge") as run:
         log(report, to=run, step=3)
+    wandb.teardown()  # its service has written all when it has ended
     kept = read_wandb(Path(run.dir).parent)
     assert kept["torchgauge/step"] == 3
     staged = (tmp_path / "data" / "artifacts" / "staging").iterdir()  # waits to be synchronised

@@ -22,6 +22,9 @@ _PRECISIONS = {
 }  # fmt: skip
 """The names of Accelerate and Lightning; all others leave the model as it is built."""
 
+_WIDTH = 100
+"""Of the table in a log file."""
+
 
 class DoesNotFitWarning(UserWarning):
     """The step will not fit, or may not fit, into the memory of the device."""
@@ -136,5 +139,6 @@ def print_report(report: Report, *, depth: int | None) -> None:
     """Print the calm view of a report to stdout, as the summary that it takes the place of."""
     from torchgauge.api import show
 
+    width = None if sys.stdout.isatty() else _WIDTH
     with suppress(UnicodeEncodeError):
-        show(report, depth=depth, details=False, file=sys.stdout)
+        show(report, depth=depth, details=False, width=width, file=sys.stdout)
