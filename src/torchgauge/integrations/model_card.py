@@ -70,11 +70,12 @@ def update_model_card(path: str | Path, report: Report) -> bool:
 
 
 def _with_section(text: str, section: str, path: Path) -> str:
-    section = section.replace("\n", "\r\n") if "\r\n" in text else section
+    newline = "\r\n" if "\r\n" in text else "\n"
+    section = section.replace("\n", newline)
     counts = text.count(BEGIN), text.count(END)
     if counts == (0, 0):
-        gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-        return f"{text}{gap}{section}\n"
+        gap = newline * (0 if not text else 1 if text.endswith("\n") else 2)
+        return f"{text}{gap}{section}{newline}"
     start, end = text.find(BEGIN), text.find(END)
     if counts != (1, 1) or end < start:
         raise UsageError(
