@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import library
+from kept import library
 from torch import nn
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the libraries; ours are asked for by name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from conftest import library
+from kept import library
 
 from torchgauge import Scenario
 from torchgauge.errors import ScenarioError
@@ -58,9 +58,7 @@ def test_omegaconf_resolves_what_refers_to_other_keys():
     omegaconf = library("omegaconf")
     text = "card: T4\ngauge: {mode: training, optimizer: adamw, device: '${card}'}\nempty: ???\n"
     config = omegaconf.OmegaConf.create(text)
-    assert scenario_from(config.gauge) == Scenario(
-        mode="training", optimizer="adamw", device="T4"
-    )
+    assert scenario_from(config.gauge) == Scenario(mode="training", optimizer="adamw", device="T4")
     with pytest.raises(ScenarioError, match="empty: Missing mandatory value"):
         scenario_from(config, key="gauge")
     broken = omegaconf.OmegaConf.create({"device": "${nowhere}"})

@@ -95,9 +95,10 @@ def test_a_loop_that_ends_early_tells_what_it_has():
 def test_an_error_in_the_loop_leaves_no_mode_behind():
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ZeroDivisionError), tg_loop(
-        model, torch.randn(2, 3, 32, 32), optimizer=optimizer
-    ) as gauge:
+    with (
+        pytest.raises(ZeroDivisionError),
+        tg_loop(model, torch.randn(2, 3, 32, 32), optimizer=optimizer) as gauge,
+    ):
         gauge.step()
         raise ZeroDivisionError
     assert gauge.outcome is None  # conftest checks that no dispatch mode is left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import library
+from kept import library
 from torch import nn
 
 import torchgauge as tg

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import check_kept, library
+from kept import check_kept, library
 from torch import nn
 
 import torchgauge as tg

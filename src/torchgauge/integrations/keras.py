@@ -90,7 +90,7 @@ class GaugeCallback(_Callback):  # type: ignore[misc]  # optional, so Any
         optimizer = self.model.optimizer
         inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         name = _OPTIMIZERS.get(type(inner).__name__, "none")
-        if name == "sgd" and getattr(inner, "momentum", 0):
+        if name == "sgd" and inner.momentum:
             name = "sgd-momentum"
         found: dict[str, Any] = {"optimizer": name}
         if getattr(inner, "amsgrad", False):

@@ -11,4 +11,4 @@ _ModelSummary: Any = optional("lightning.pytorch").callbacks.ModelSummary
 
 
 class GaugeCallback(LightningGauge, _ModelSummary):  # type: ignore[misc]  # optional, so Any
-    __doc__ = LightningGauge.__doc__
+    """A look at the costs of a training step before its first batch; see ``LightningGauge``."""

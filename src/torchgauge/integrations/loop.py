@@ -85,7 +85,7 @@ class Outcome:
         raise KeyError(name)
 
 
-class tg_loop:  # noqa: N801  # read as a word of the loop that it stands in
+class tg_loop:  # read as a word of the loop that it stands in
     """Predict a step, then measure the first ones and say how far off the prediction was.
 
     The first step is left out: libraries set themselves up in it, and the optimizer makes its
@@ -191,11 +191,11 @@ class tg_loop:  # noqa: N801  # read as a word of the loop that it stands in
             torch.cuda.reset_peak_memory_stats()
             return
         self._counting = LiveBytes(self._alive())
-        self._counting.__enter__()
+        self._counting.__enter__()  # type: ignore[no-untyped-call]
 
     def _stop_counting(self, *, keep: bool) -> None:
         if self._counting is not None:
-            self._counting.__exit__(None, None, None)
+            self._counting.__exit__(None, None, None)  # type: ignore[no-untyped-call]
             if keep:
                 self._peaks["peak_allocated_bytes"] = self._counting.peak_bytes
             self._counting = None

@@ -57,9 +57,9 @@ def _options(optimizer: Any, kind: type) -> dict[str, Any]:
 
     probe = torch.zeros(1, requires_grad=True)
     try:
-        usual = kind([probe]).param_groups[0]  # type: ignore[call-arg]
+        usual = kind([probe]).param_groups[0]
     except TypeError:  # its learning rate has no default
-        usual = kind([probe], lr=0.1).param_groups[0]  # type: ignore[call-arg]
+        usual = kind([probe], lr=0.1).param_groups[0]
     return {
         name: value
         for name, value in optimizer.param_groups[0].items()
