@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import page_reports
 import pytest
 import torch
 from torch import nn
 
+import page_reports
 import torchgauge as tg
 
 pytestmark = pytest.mark.browser

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import page_reports
 import pytest
-from page_figures import figures, look_up, wrong
 
+import page_reports
+from page_figures import figures, look_up, wrong
 from torchgauge.facts.report import Report
 from torchgauge.units import (
     format_bytes,
@@ -123,9 +123,7 @@ def test_counts_and_rates_are_written_as_in_the_terminal(
     gaps = [round(value) for value in values if value < 2**53]
 
     def change(answer: dict[str, Any]) -> None:
-        answer["report"]["not_counted"] = [
-            {"op": "x", "calls": value, "why": ""} for value in gaps
-        ]
+        answer["report"]["not_counted"] = [{"op": "x", "calls": value, "why": ""} for value in gaps]
 
     page = page_of(page_with(tmp_path, change))
     shown = page.locator("#notes .gaps td:nth-child(2)").all_inner_texts()

@@ -24,7 +24,7 @@ const t = texts(
 );
 
 const NARROWEST_PX = 3;
-const TEXT_PX = 38;
+const TEXT_PX = 46;
 const ROW_PX = 46;
 const FALLBACK_PX = 1200;
 
