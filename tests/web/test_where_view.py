@@ -119,7 +119,7 @@ def test_a_screen_reader_has_a_table(page_of: PageOf) -> None:
     page = page_of(page_reports.trained())
     rows = page.locator("#where table tbody tr").all_inner_texts()
     assert [row.split("\t")[0] for row in rows] == ["embed", "blocks", "neck", "head"]
-    label = page.locator(".cell[data-path='blocks'][data-row='1']").get_attribute("aria-label")
+    label = page.locator(".cell[data-path='blocks'][data-row='1']").get_attribute("title")
     assert "Sequential" in label and "% of the model" in label
 
 

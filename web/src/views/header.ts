@@ -40,7 +40,7 @@ export function header(app: App): HTMLElement {
     h("ul", { class: "chips", "aria-label": t("chips") }, ...chips(report).map((chip) => h("li", {}, chip))),
     h(
       "div", { class: "switches" },
-      h("button", { type: "button", "aria-label": t("saveLabel"), title: t("saveLabel"), onclick: () => save(app) }, t("save")),
+      h("button", { type: "button", title: t("saveLabel"), onclick: () => save(app) }, t("save")),
       h("button", { type: "button", onclick: () => print() }, t("print")),
       h("button", { type: "button", title: t("theme"), "aria-label": t("theme"), onclick: () => nextTheme(app) }, "◐"),
       h("button", { type: "button", lang: language() === "zh" ? "en" : "zh-CN", "aria-label": t("otherLabel"), onclick: () => app.set({ language: language() === "zh" ? "en" : "zh" }) }, t("other")),

@@ -111,8 +111,7 @@ export class Icicle {
     element.dataset["count"] = String(merged || box.parts.length);
     element.classList.toggle("merged", merged > 0);
     const text = describe(cell, measure, whole);
-    element.setAttribute("aria-label", cell.row === 0 && this.zoom.parent ? `${text}; ${t("zoomOut")}` : text);
-    element.title = text;
+    element.title = cell.row === 0 && this.zoom.parent ? `${text} · ${t("zoomOut")}` : text;
     element.onclick = () => this.click(cell);
     element.onpointerenter = () => this.say(text);
     element.onfocus = () => {
@@ -121,8 +120,12 @@ export class Icicle {
       this.say(text);
     };
     const room = cell.width * width;
-    element.classList.toggle("bare", merged > 0 || room < TEXT_PX);
-    if (merged || room < TEXT_PX) return replace(element);
+    const bare = merged > 0 || room < TEXT_PX;
+    element.classList.toggle("bare", bare);
+    // What is written in a box names it, and its title describes it.
+    if (bare) element.setAttribute("aria-label", text);
+    else element.removeAttribute("aria-label");
+    if (bare) return replace(element);
     const name = box.fold > 1 ? first.module.type : first === this.app.model.root ? first.name : localName(box.name, cell.parent);
     replace(
       element,
