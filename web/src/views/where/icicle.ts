@@ -28,6 +28,9 @@ const TEXT_PX = 46;
 const ROW_PX = 46;
 const FALLBACK_PX = 1200;
 
+/** The view is made anew in another language or for another answer, and stays where it was. */
+const kept = new WeakMap<App, { path: string; open: boolean }>();
+
 export class Icicle {
   readonly element: HTMLElement;
   zoom: Part;
@@ -41,7 +44,10 @@ export class Icicle {
   private focused = "";
 
   constructor(private readonly app: App, private readonly say: (text: string) => void, private readonly zoomed: () => void) {
-    this.zoom = app.model.root;
+    const { path, open } = kept.get(app) ?? { path: "", open: false };
+    const part = app.model.byPath.get(path);
+    this.zoom = part ?? app.model.root;
+    this.open = part !== undefined && open;
     this.area = h("div", { class: "icicle", role: "group", onkeydown: (event: KeyboardEvent) => this.key(event), onpointerleave: () => this.sayZoomed() });
     this.element = h("div", {}, this.area, this.readable);
     const size = new ResizeObserver(() => {
@@ -54,6 +60,7 @@ export class Icicle {
   zoomTo(part: Part, open = part !== this.app.model.root): void {
     this.zoom = part;
     this.open = open;
+    kept.set(this.app, { path: part.path, open });
     this.draw();
     this.zoomed();
   }
