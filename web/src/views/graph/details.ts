@@ -39,7 +39,7 @@ function failure(app: App): HTMLElement | null {
   if (!failed) return null;
   return h(
     "div", { class: "graph-failure", role: "note" },
-    h("strong", {}, t("failed", { path: failed.path || app.model.root.name })),
+    h("strong", {}, t("failed", { path: shortened(failed.path || app.model.root.name) })),
     h("p", {}, h("code", {}, failed.error_type), ` ${failed.error}`),
     failed.inputs.length ? h("p", { class: "mono" }, valuesText(failed.inputs, null).full) : null,
     failed.hint ? h("p", {}, `${t("hint")}: ${failed.hint}`) : null,
@@ -50,7 +50,7 @@ function about(app: App, { item, path, isOpen, canOpen, copy, above, below }: Lo
   const part = path !== null ? app.model.byPath.get(path) : undefined;
   const copies = item.copies.length;
   return [
-    h("h3", {}, h("bdi", {}, path && (item.kind !== "fold" || isOpen) ? path : item.name)),
+    h("h3", {}, h("bdi", {}, shortened(path && (item.kind !== "fold" || isOpen) ? path : item.name))),
     h("p", { class: "graph-kind" }, actions.describe(item)),
     canOpen && h(
       "p", { class: "graph-actions" },
@@ -96,7 +96,7 @@ function neighbours(title: string, list: { item: Item; flow: Flowing }[], action
     h("h4", {}, title),
     h(
       "ul", {},
-      ...list.slice(0, MOST_NEIGHBOURS).map(({ item, flow }) => h("li", {}, h("button", { type: "button", onclick: () => actions.go(item) }, h("bdi", {}, item.name.slice(0, 60))), h("code", {}, actions.explain(flow)))),
+      ...list.slice(0, MOST_NEIGHBOURS).map(({ item, flow }) => h("li", {}, h("button", { type: "button", onclick: () => actions.go(item) }, h("bdi", {}, shortened(item.name, 60))), h("code", {}, actions.explain(flow)))),
       rest > 0 && h("li", {}, t("more", { n: rest })),
     ),
   );
@@ -106,6 +106,9 @@ function legend(): Child[] {
   const sample = (kind: string, title: string) => h("li", {}, h("span", { class: `graph-sample ${kind}`, "aria-hidden": "true" }), title);
   return [
     h("p", { class: "graph-kind" }, t("nothing")),
-    h("ul", { class: "graph-legend" }, sample("leaf", t("legendLeaf")), sample("plain", t("legendOpen")), sample("operator", t("legendOperator")), sample("fold", t("legendFold")), sample("failed", t("legendFailed")), sample("chosen", t("legendSelected"))),
+    h("ul", { class: "graph-legend" }, sample("sample-leaf", t("legendLeaf")), sample("", t("legendOpen")), sample("sample-operator", t("legendOperator")), sample("sample-fold", t("legendFold")), sample("sample-failed", t("legendFailed")), sample("sample-chosen", t("legendSelected"))),
   ];
 }
+
+const LONGEST = 200;
+export const shortened = (text: string, longest = LONGEST): string => (text.length > longest ? `${text.slice(0, longest)}…` : text);

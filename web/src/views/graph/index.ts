@@ -6,7 +6,7 @@ import { h } from "../../dom";
 import { typeColor } from "../../palette";
 import { block, explained } from "../../view";
 import type { View } from "../index";
-import { details } from "./details";
+import { details, shortened } from "./details";
 import { draw, type Spot } from "./draw";
 import { layout } from "./layout";
 import { Opening } from "./opening";
@@ -136,7 +136,7 @@ class GraphView {
   private stands(item: Item, path: string): boolean {
     if (item.kind !== "fold") return item.path === path;
     if (this.opening.has(item)) return item.heads.length > 0 && pathOf(item, this.opening.shown) === path;
-    return [...item.heads, ...item.copies.flat()].some((child) => child.path === path && child.kind === "call");
+    return (item.heads.length ? item.heads : item.copies.flat()).some((child) => child.path === path && child.kind === "call");
   }
 
   private spotOf(path: string): Spot | undefined {
@@ -205,7 +205,7 @@ class GraphView {
     else if (item.kind === "call") words.push(item.type, ...(item.calls > 1 ? [t("callOf", { k: item.number, n: item.calls })] : []));
     else words.push(t(item.kind), ...(item.kind === "operator" && item.path ? [item.path] : []));
     if (item.failed) words.push(t(item.failed === "here" ? "failedHere" : "failedInside"));
-    return words.filter(Boolean).join(" · ");
+    return words.filter(Boolean).map((word) => shortened(word)).join(" · ");
   }
 
   private explain(flow: Flowing): string {
