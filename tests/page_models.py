@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import nn
 
@@ -17,7 +19,8 @@ class Block(nn.Module):
         self.norm, self.up, self.down = nn.LayerNorm(8), nn.Linear(8, 32), nn.Linear(32, 8)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.down(torch.relu(self.up(self.norm(x))))
+        y: torch.Tensor = x + self.down(torch.relu(self.up(self.norm(x))))
+        return y
 
 
 class Blocks(nn.Module):
@@ -34,7 +37,8 @@ class Blocks(nn.Module):
         x = self.stem(x) * self.scale
         for block in self.blocks:
             x = block(x)
-        return self.head(x)
+        y: torch.Tensor = self.head(x)
+        return y
 
 
 class Shared(nn.Module):
@@ -46,7 +50,8 @@ class Shared(nn.Module):
         self.other.weight = self.first.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.other(self.first(torch.relu(self.first(x))))
+        y: torch.Tensor = self.other(self.first(torch.relu(self.first(x))))
+        return y
 
 
 class Functional(nn.Module):
@@ -65,7 +70,8 @@ class Failing(nn.Module):
         self.head = nn.Sequential(nn.ReLU(), nn.Linear(5, 2), nn.ReLU())
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.head(self.body(x))
+        y: torch.Tensor = self.head(self.body(x))
+        return y
 
 
 def trained(model: nn.Module, *shape: int, device: str = "T4") -> Report:
@@ -89,7 +95,7 @@ def failed(model: nn.Module, *shape: int) -> Report:
 def unequal_layers(count: int = 300) -> nn.Sequential:
     """Return a chain of layers of which no two neighbours are equal."""
     widths = [8 + (index * 7) % 13 for index in range(count + 1)]
-    return nn.Sequential(*(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False)))
+    return nn.Sequential(*(nn.Linear(a, b) for a, b in pairwise(widths)))
 
 
 def ten_thousand_modules() -> nn.Sequential:

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_models import Blocks, Failing, Functional, Shared, failed, trained, unequal_layers
 from torch import nn
 
 import torchgauge as tg
+from page_models import Blocks, Failing, Functional, Shared, failed, trained, unequal_layers
 from torchgauge.models.torchvision_operators import define_missing_operators
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def test_equal_neighbours_are_one_box_that_opens_in_place(page_of: PageOf) -> No
     page = page_of(trained(Blocks(12)))
     page.get_by_role("button", name="Close all").first.click()
     (fold,) = labels(page, "fold")
-    assert fold == "blocks.0–11 · Block · 12 equal modules"
+    assert fold == "blocks.0–11 × 12 · Block · 12 equal modules"
     assert parts(page).count() == 6  # the input, stem, mul, the fold, head, the output
     assert "× 12" in text_of(parts(page, "fold"))
     parts(page, "fold").locator(".opener").click()
@@ -190,9 +190,7 @@ def test_three_hundred_layers_open_folded_at_once(page_of: PageOf) -> None:
     assert 10 < parts(page).count() <= MOST_PARTS
     assert labels(page, "group")[0] == "0 … 14 · 15 parts"
     page.get_by_role("button", name="Open one level").click()
-    work = seconds_of_work(
-        page, lambda: page.get_by_role("button", name="Close all").first.click()
-    )
+    work = seconds_of_work(page, lambda: page.get_by_role("button", name="Close all").first.click())
     assert work * 1000 < OPENING_MS
     work = seconds_of_work(page, lambda: page.get_by_role("button", name="Open one level").click())
     assert parts(page).count() > MOST_PARTS
@@ -235,7 +233,7 @@ def test_resnet50(page_of: PageOf) -> None:
     page = page_of(tg.analyze("torchvision:resnet50", (3, 224, 224), batch_size=2))
     assert parts(page).count() <= MOST_PARTS
     folds = [text.split(" · ")[0] for text in labels(page, "fold")]
-    assert folds == ["1–2", "1–3", "1–5", "1–2"]
+    assert folds == ["1–2 × 2", "1–3 × 3", "1–5 × 5", "1–2 × 2"]
     page.get_by_role("button", name="Open one level").click()
     # Each block has its residual: beside a downsample, or around the block.
     assert page.locator("#graph .edge.long").count() == 8
