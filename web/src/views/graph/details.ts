@@ -5,6 +5,7 @@ import { h, replace, type Child } from "../../dom";
 import { bytes, count, integer, milliseconds } from "../../format";
 import type { CostName, Part } from "../../model";
 import { valuesText } from "../../shapes";
+import type { NamedValue } from "../../types";
 import type { Flowing } from "./scene";
 import type { Item } from "./structure";
 import { t } from "./words";
@@ -71,8 +72,8 @@ function figures(app: App, part: Part, item: Item, isOpen: boolean): HTMLElement
   const call = calls[Math.max(0, item.number - 1)] ?? calls[0];
   const rows: [string, Child][] = [];
   if (call) {
-    rows.push([t("inputShapes"), h("code", {}, valuesText(call.inputs, model.report.batch_size).full)]);
-    if (call.completed) rows.push([t("outputShapes"), h("code", {}, valuesText(call.outputs, model.report.batch_size).full)]);
+    rows.push([t("inputShapes"), written(call.inputs, model.report.batch_size)]);
+    if (call.completed) rows.push([t("outputShapes"), written(call.outputs, model.report.batch_size)]);
   }
   const copies = item.kind === "fold" && !isOpen ? item.copies.length : 1;
   const figure = (title: string, field: CostName, write: (value: number) => string) => {
@@ -86,6 +87,11 @@ function figures(app: App, part: Part, item: Item, isOpen: boolean): HTMLElement
     if (model.report.time) figure(t("time"), "time_ms", milliseconds);
   }
   return h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
+}
+
+/** One line for each tensor. */
+function written(values: readonly NamedValue[], batch: number | null): HTMLElement {
+  return h("span", { class: "graph-values" }, ...valuesText(values, batch).all.map((text) => h("code", {}, shortened(text))));
 }
 
 function neighbours(title: string, list: { item: Item; flow: Flowing }[], actions: Actions): HTMLElement | null {
