@@ -20,15 +20,22 @@ export interface State {
 type Listener = (changed: ReadonlySet<keyof State>) => void;
 
 export class App {
-  readonly models: Model[];
+  models: Model[] = [];
   state: State;
   private listeners: Listener[] = [];
   private shown = new AbortController();
 
-  constructor(readonly data: PageData) {
-    this.models = data.answers.map((answer) => new Model(answer));
+  constructor(public data: PageData) {
     this.state = { measure: "params", selected: null, range: null, theme: "auto", language: null, ...fromUrl() };
-    if (this.state.selected !== null && !this.model.byPath.has(this.state.selected)) this.state.selected = null;
+    this.replace(data);
+  }
+
+  /** Take other answers; what is selected stays where it is still there. All views are then old. */
+  replace(data: PageData): void {
+    this.data = data;
+    this.models = data.answers.map((answer) => this.models.find((model) => model.answer === answer) ?? new Model(answer));
+    const { selected } = this.state;
+    this.state = { ...this.state, range: null, selected: selected !== null && this.model.byPath.has(selected) ? selected : null };
   }
 
   /** The model that is shown; of a comparison the changed one. */
@@ -93,8 +100,11 @@ function fromUrl(): Partial<State> {
 
 /** The address holds the state, so that a link shows the same. */
 function toUrl(state: State): void {
-  const hash = new URLSearchParams();
-  for (const key of KEYS) if (state[key] !== null) hash.set(key, String(state[key]));
+  const hash = new URLSearchParams(location.hash.slice(1)); // a live page keeps more in it
+  for (const key of KEYS) {
+    if (state[key] === null) hash.delete(key);
+    else hash.set(key, String(state[key]));
+  }
   try {
     history.replaceState(null, "", `#${hash}`);
   } catch {

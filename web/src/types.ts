@@ -1,5 +1,7 @@
 // The data of a page: the JSON of torchgauge's answers, as src/torchgauge/web/page.py embeds it.
 
+import type { Workbench } from "./live/workbench";
+
 export type Scenario = Record<string, unknown> & {
   mode: string;
   device: string;
@@ -210,4 +212,6 @@ export interface PageData {
   language: "en" | "zh" | null;
   /** Set by the server of `torchgauge ui`. */
   live: boolean;
+  /** What a live page can change. */
+  workbench?: Workbench;
 }

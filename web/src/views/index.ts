@@ -2,6 +2,7 @@
 
 import type { App } from "../app";
 import { answers } from "./answers";
+import { compare } from "./compare";
 import { graph } from "./graph";
 import { notes } from "./notes";
 import { operators } from "./operators";
@@ -15,4 +16,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, where, when, graph, table, operators, notes];
+export const views: View[] = [compare, answers, where, when, graph, table, operators, notes];

@@ -84,7 +84,7 @@ export function rangePanel(app: App): HTMLElement {
   draw();
   return h(
     "div", { class: "panel in-range" }, title, summary,
-    h("table", {}, h("thead", { class: "visually-hidden" }, h("tr", {}, ...[t("layer"), t("equal"), t("value"), t("share")].map((text) => h("th", { scope: "col" }, text)))), rows),
+    h("table", {}, h("colgroup", {}, h("col", { class: "wide" }), h("col", { class: "narrow" }), h("col", {}), h("col", {})), h("thead", { class: "visually-hidden" }, h("tr", {}, ...[t("layer"), t("equal"), t("value"), t("share")].map((text) => h("th", { scope: "col" }, text)))), rows),
     more,
   );
 }
