@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 _DOORS: Final = {
+    "apply a suggestion": "torchgauge.advise.apply:apply",
     "bundle": "torchgauge.render.cells:bundle_of",
     "is shown": "torchgauge.render.shell:is_shown",
     "lines of an error": "torchgauge.notebook.failures:lines_of",

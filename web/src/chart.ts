@@ -80,7 +80,7 @@ export function tooltipStyle(): Record<string, unknown> {
 /** Style for an axis: quiet lines, figures of 12 px. */
 export function axisStyle(): Record<string, unknown> {
   return {
-    axisLine: { show: true, lineStyle: { color: color("line") } },
+    axisLine: { show: true, onZero: false, lineStyle: { color: color("line") } },
     axisTick: { show: false },
     axisLabel: { color: color("dim"), fontSize: 12 },
     splitLine: { lineStyle: { color: color("line"), opacity: 0.6 } },

@@ -28,6 +28,7 @@ export function copyButton(text: () => string, label: string, shown = t("copy"))
   button.append(said);
   button.addEventListener("click", async () => {
     if (!(await copyText(text()))) return;
+    button.style.minWidth = `${button.offsetWidth}px`; // nothing beside it moves
     button.firstChild!.textContent = t("copied");
     said.textContent = t("copied");
     setTimeout(() => {

@@ -12,7 +12,7 @@ export function typePalette(model: Model): Map<string, number> {
   const { params, macs } = model.answer.own;
   const [allParams, allMacs] = [sum(params), sum(macs)];
   for (const part of model.parts) {
-    if (part.children.length) continue;
+    if (part.children.length && !params[part.index] && !macs[part.index]) continue;
     const weight = params[part.index]! / allParams + macs[part.index]! / allMacs + 1 / model.parts.length;
     weights.set(part.module.type, (weights.get(part.module.type) ?? 0) + weight);
   }

@@ -71,5 +71,5 @@ export const kindName = named(KINDS);
 export const boundName = named(BOUNDS);
 export const modeName = named(MODES);
 
-/** As recorded, without the library: "aten.convolution" → "convolution". */
-export const operatorName = (name: string): string => name.replace(/^aten\./, "").replace(/\.(default|[A-Z]\w*|out|int|dim)$/, "");
+/** Without the overload and PyTorch's own library: "aten.add_.Tensor" → "add_", "torchvision.nms.default" → "torchvision.nms". */
+export const operatorName = (name: string): string => name.split(".").slice(0, 2).join(".").replace(/^aten\./, "");

@@ -10,8 +10,8 @@ import { block, explained } from "../view";
 import type { View } from "./index";
 import { kindsPanel } from "./when/kinds";
 import { memoryChart } from "./when/memory";
-import { peakPanel } from "./when/peak";
-import { type Axis, Points } from "./when/points";
+import { alivePanel, peakPanel } from "./when/peak";
+import { Points } from "./when/points";
 import { rangeControls, rangePanel } from "./when/range";
 
 const t = texts(
@@ -34,7 +34,7 @@ export const when: View = {
   make(app: App): HTMLElement {
     const { model } = app;
     const points = new Points(model);
-    let axis: Axis = "operators";
+    let axis = points.axes.at(-1)!;
     const names = { operators: t("operators"), time: t("time") };
     const picker = switcher(t("axis"), points.axes.map((key) => ({ key, label: names[key] })), (key) => {
       axis = key;
@@ -52,7 +52,7 @@ export const when: View = {
     const { capacity_bytes: capacity } = model.report.memory!;
     if (capacity && !memory.showsCapacity) body.append(h("p", { class: "dim note" }, t("above", { device: model.report.scenario.device, capacity: bytes(capacity) })));
     if (model.step) body.append(rangeControls(app, points));
-    body.append(h("div", { class: "panels" }, peakPanel(app), kindsPanel(app), model.step && rangePanel(app)));
+    body.append(h("div", { class: "panels" }, model.step && rangePanel(app), h("div", { class: "column" }, peakPanel(app), kindsPanel(app)), alivePanel(app)));
     return element;
   },
 };

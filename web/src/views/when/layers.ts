@@ -4,7 +4,12 @@ import type { Model } from "../../model";
 import type { Step } from "../../types";
 
 export interface LayerShare {
+  /** The first of the layers; "" for what is outside of all. */
   path: string;
+  /** With a star where it stands for equal layers. */
+  name: string;
+  /** How many equal layers run in the range. */
+  count: number;
   operators: number;
   value: number;
 }
@@ -17,18 +22,29 @@ export interface InRange {
   layers: LayerShare[];
 }
 
-export function layersIn(step: Step, range: [number, number] | null): InRange {
+/** Equal layers are summed, as everywhere. */
+export function layersIn(model: Model, step: Step, range: [number, number] | null): InRange {
   const { operators, texts } = step;
   const by = operators.time_ms.length ? "time_ms" : "nbytes";
   const values = operators[by];
-  const found = new Map<number, LayerShare>();
+  const byModule = new Map<number, LayerShare>();
+  const found = new Map<string, LayerShare>();
+  const layerOf = (module: number): LayerShare => {
+    const path = texts[module]!;
+    const part = model.byPath.get(path);
+    const { key, name } = part ? model.group(part) : { key: path, name: path };
+    let layer = found.get(key);
+    if (!layer) found.set(key, (layer = { path, name, count: 0, operators: 0, value: 0 }));
+    layer.count += 1;
+    byModule.set(module, layer);
+    return layer;
+  };
   let [count, whole] = [0, 0];
   for (let index = 0; index < operators.op.length; index += 1) {
     const op = operators.op[index]!;
     if (range && (op < range[0] || op > range[1])) continue;
     const module = operators.module[index]!;
-    let layer = found.get(module);
-    if (!layer) found.set(module, (layer = { path: texts[module]!, operators: 0, value: 0 }));
+    const layer = byModule.get(module) ?? layerOf(module);
     layer.operators += 1;
     layer.value += values[index]!;
     count += 1;

@@ -10,7 +10,7 @@ import { texts } from "../../language";
 import { operatorName, phaseName, roleName } from "../../words";
 import { brush } from "./brush";
 import { stretchesOf } from "./layers";
-import type { Axis, Points } from "./points";
+import type { Axis, Band, Points } from "./points";
 import { byteTicks } from "./ticks";
 
 use([LineChart, GridComponent, MarkAreaComponent, MarkLineComponent]);
@@ -30,6 +30,8 @@ const t = texts(
 const CAPACITY_SHOWN = 1.6;
 /** More marks of a selected layer than this are not told apart. */
 const MOST_MARKS = 400;
+/** A narrower band has no room for the name of its phase. */
+const LABEL_PX = 75;
 
 export interface MemoryChart {
   update(): void;
@@ -65,13 +67,15 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
 
   const marks = () => {
     const axis = axisOf();
+    const end = points.end(axis);
+    const px = element.clientWidth / (end - points.x(0, axis) || 1);
+    const named = (band: Band) => (band.to - band.from) * px > LABEL_PX;
     const areas: unknown[] = points.bands(axis).map((band, index) => [
-      { xAxis: band.from, name: phaseName(band.phase), itemStyle: { color: color("text"), opacity: index % 2 ? 0.05 : 0 }, label: { show: true, position: "insideTop", color: color("dim"), fontSize: 12 } },
+      { xAxis: band.from, name: phaseName(band.phase), itemStyle: { color: color("text"), opacity: index % 2 ? 0.05 : 0 }, label: { show: named(band), position: "insideTop", color: color("dim"), fontSize: 12 } },
       { xAxis: band.to },
     ]);
     const { selected, range } = app.state;
     const toX = (op: number) => (axis === "operators" ? op : points.x(points.at(op, "operators"), axis));
-    const end = points.end(axis);
     if (range) {
       const shade = { itemStyle: { color: color("back"), opacity: 0.72 }, label: { show: false } };
       areas.push([{ ...shade, xAxis: points.x(0, axis) }, { xAxis: toX(range[0]) }], [{ ...shade, xAxis: toX(range[1] + 1) }, { xAxis: end }]);
@@ -82,9 +86,11 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
       { coord: [toX(from), 0], itemStyle: { color: color("text"), opacity: 1 }, label: { show: false } },
       { coord: [Math.max(toX(to), toX(from) + end / 500), ticks.max * 0.022] },
     ]));
+    const across = (points.x(points.peak, axis) - points.x(0, axis)) / (end - points.x(0, axis) || 1);
+    const side = across > 0.9 ? "right" : across < 0.1 ? "left" : "center";
     const lines: unknown[] = [{
       xAxis: points.x(points.peak, axis), lineStyle: { color: color("text"), type: "dashed", width: 1.5 },
-      label: { formatter: t("peak", { size: place.peak }), color: color("text"), fontSize: 13, fontWeight: "bold", position: "end", distance: 4 },
+      label: { formatter: t("peak", { size: place.peak }), color: color("text"), fontSize: 13, fontWeight: "bold", position: "end", distance: 4, align: side },
     }];
     if (showsCapacity) {
       lines.push({
@@ -101,8 +107,8 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     return {
       animation: false,
       grid: { left: 8, right: 16, top: 30, bottom: 6, containLabel: true },
-      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, hideOverlap: true, formatter: (value: number) => (axis === "time" ? milliseconds(value) : integer(value)) } },
-      yAxis: { type: "value", min: 0, ...ticks, ...axisStyle(), axisLabel: { color: color("dim"), fontSize: 12, formatter: (value: number) => tick(value) } },
+      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, hideOverlap: true, formatter: (value: number) => (axis === "time" ? round(milliseconds(value)) : integer(value)) } },
+      yAxis: { type: "value", min: 0, ...ticks, ...axisStyle(), axisLabel: { color: color("dim"), fontSize: 12, formatter: (value: number) => round(bytes(value)) } },
       tooltip: { trigger: "axis", ...tooltipStyle(), axisPointer: { type: "line", lineStyle: { color: color("text") } }, formatter: (found: { dataIndex: number }[]) => tip(drawn[Math.min(found[0]!.dataIndex, drawn.length - 1)]!) },
       series: [...series(), marks()],
     };
@@ -138,7 +144,8 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
   return { update: drawing.update, showsCapacity };
 }
 
-const tick = (value: number): string => bytes(value).replace(/\.00 /, " ");
+/** Ticks stand at round figures. */
+const round = (text: string): string => text.replace(/\.0+ /, " ");
 
 function mostIn(points: Points, from: number, to: number): number {
   let most = 0;

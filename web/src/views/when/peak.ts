@@ -1,7 +1,7 @@
 // The moment of the peak: by role, and the largest tensors alive then.
 
 import type { App } from "../../app";
-import { h, type Child } from "../../dom";
+import { h } from "../../dom";
 import { figure } from "../../figure";
 import { bytes, shape, share } from "../../format";
 import { texts } from "../../language";
@@ -10,8 +10,8 @@ import { operatorName, phaseName, ROLE_ORDER, roleName } from "../../words";
 import { selectable } from "./selectable";
 
 const t = texts(
-  { title: "At the peak", where: "{size} in the {phase}", by: "by role", alive: "Largest tensors alive then", whole: "whole model", bar: "Memory at the peak by role" },
-  { title: "峰值时刻", where: "{phase}时 {size}", by: "按用途", alive: "此时存活的最大张量", whole: "整个模型", bar: "峰值显存的用途" },
+  { title: "At the peak", where: "{size} in the {phase}", by: "by role", alive: "Largest tensors at the peak", whole: "whole model", bar: "Memory at the peak by role" },
+  { title: "峰值时刻", where: "{phase}时 {size}", by: "按用途", alive: "峰值时最大的张量", whole: "整个模型", bar: "峰值显存的用途" },
 );
 
 export function peakPanel(app: App): HTMLElement {
@@ -31,15 +31,16 @@ export function peakPanel(app: App): HTMLElement {
     h("div", { class: "roles", role: "img", "aria-label": `${t("bar")}: ${text}` }, ...roles.map((role) => h("span", { style: `flex-grow:${size(role) / peak};background:var(--role-${role})`, title: `${roleName(role)} ${bytes(size(role))}` }))),
     h("ul", { class: "role-list" }, ...[...roles].sort((a, b) => size(b) - size(a)).map((role) =>
       h("li", {}, h("span", { class: "swatch", style: `background:var(--role-${role})` }), roleName(role), h("span", { class: "value" }, figure(`memory.at_peak.${role}`, size(role), bytes(size(role)))), h("span", { class: "dim" }, share(size(role), peak))))),
-    ...alive(app),
   );
 }
 
-function alive(app: App): Child[] {
+/** The largest tensors that are alive then: what they are, who made them, and at which line of code. */
+export function alivePanel(app: App): HTMLElement | null {
   const tensors = app.model.report.memory!.alive_at_peak ?? [];
-  if (!tensors.length) return [];
-  return [
-    h("h4", {}, t("alive")),
+  if (!tensors.length) return null;
+  return h(
+    "div", { class: "panel" },
+    h("h3", {}, t("alive")),
     h("ol", { class: "alive" }, ...tensors.map((tensor, index) =>
       h(
         "li", { style: `border-color:var(--role-${tensor.role})` },
@@ -47,5 +48,5 @@ function alive(app: App): Child[] {
         h("span", {}, app.model.byPath.has(tensor.module) ? selectable(app, tensor.module) : h("bdi", {}, tensor.module || t("whole"))),
         h("span", { class: "dim detail" }, [roleName(tensor.role), operatorName(tensor.label), tensor.shape ? `${shape(tensor.shape)} ${tensor.dtype}` : "", tensor.code].filter(Boolean).join(" · ")),
       ))),
-  ];
+  );
 }

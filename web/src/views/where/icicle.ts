@@ -175,13 +175,23 @@ export class Icicle {
 
   private mark(): void {
     const { selected } = this.app.state;
-    let at = selected === null ? undefined : this.app.model.byPath.get(selected);
-    const marked = new Set<string>();
-    // The module itself, or the innermost box that is shown and holds it.
-    for (; at && !marked.size; at = at.parent ?? undefined) {
-      for (const cell of this.cells) if (!cell.merged && cell.box.parts.includes(at)) marked.add(keyOf(cell));
+    const { failure } = this.app.model.report;
+    const marked = new Set(selected === null ? [] : this.holding(selected));
+    const failed = new Set(failure ? this.holding(failure.path) : []);
+    for (const [key, element] of this.shown) {
+      element.toggleAttribute("data-selected", marked.has(key));
+      element.toggleAttribute("data-failed", failed.has(key));
     }
-    for (const [key, element] of this.shown) element.toggleAttribute("data-selected", marked.has(key));
+  }
+
+  /** The module itself, or the innermost boxes that are shown and hold it. */
+  private holding(path: string): string[] {
+    let at = this.app.model.byPath.get(path);
+    const found: string[] = [];
+    for (; at && !found.length; at = at.parent ?? undefined) {
+      for (const cell of this.cells) if (!cell.merged && cell.box.parts.includes(at)) found.push(keyOf(cell));
+    }
+    return found;
   }
 
   private table(boxes: Boxes, measure: Measured): void {

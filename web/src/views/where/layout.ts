@@ -15,7 +15,7 @@ export interface Cell {
 /** Deeper ones are seen after zooming in. */
 export const MOST_ROWS = 9;
 /** No more elements than a browser lays out within a frame. */
-const MOST_CELLS = 1200;
+const MOST_CELLS = 800;
 
 /** `narrowest`: the fraction of the width under which boxes are merged. */
 export function layout(boxes: Boxes, root: Box, narrowest: number): Cell[] {
