@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from torchgauge.devices import find_device
 from torchgauge.errors import DeviceError, ScenarioError, UsageError
-from torchgauge.facts.scenario import CUSTOM_LOSS, OPTIMIZERS, Precision, Scenario
+from torchgauge.facts.scenario import CUSTOM_LOSS, OPTIMIZERS, TRAINING_ONLY, Precision, Scenario
 
 Size: TypeAlias = tuple[int, ...]
 InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
@@ -224,6 +224,20 @@ def changed(scenario: Scenario, given: Mapping[str, Any]) -> Scenario:
                 hint=f"write {name}={_text(meant)}",
             )
     return replace(scenario, **given)
+
+
+def in_mode(scenario: Scenario, mode: str) -> Scenario:
+    """Return the scenario in another mode, without what has no meaning in it.
+
+    Raises:
+        ScenarioError: there is no such mode.
+    """
+    if mode == scenario.mode:
+        return scenario
+    if scenario.is_training:
+        neutral: dict[str, Any] = {**TRAINING_ONLY, "optimizer": None, "loss": None}
+        return replace(scenario, mode=mode, **neutral)
+    return replace(scenario, mode=mode, grad_enabled=False)
 
 
 def _refuse_ambiguous(kind: str, asked: Mapping[str, Any], named: frozenset[str]) -> None:
