@@ -11,7 +11,6 @@ LEFT_OUT = {
     "deploy/serving/channel.py": "messages between processes",
     "devices/data": "names and sources of devices",
     "environment/versions.py": "where the versions are from",
-    "estimate/compute/formulas/": "names of operators",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
     "language/": "this is the translation",
     "render/formats/csv.py": "read by programs",
@@ -110,7 +109,7 @@ VOCABULARY = (
     "fits, fragmented !", "too close to call !", "does not fit !", "datacenter",
     "workstation", "consumer", "laptop", "edge", "other",
     "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
-    "Failed at", "16 bits", "fp32 cores",
+    "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "Failed at", "16 bits", "fp32 cores",
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
@@ -151,8 +150,8 @@ NO_LABEL = re.compile(
 )
 """HTML, styles, patterns, names and options."""
 NO_SENTENCE = re.compile(
-    r"\w\|\w|\n +\S|->|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
-    r"|_\w+ _\w+|\) -|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__|support matrix|Guide|README"
+    r"\w\|\w|\n +\S|\) -> [A-Z(]|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
+    r"|_\w+ _\w+|\) -(?!>)|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__|support matrix|Guide|README"
     r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|Toolkit: https|-m pip |-m venv"
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "

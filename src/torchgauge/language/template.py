@@ -17,8 +17,10 @@ _STRONG = 12
 """Letters of a template that cannot be there by chance."""
 _LINE = 20
 """Words that a line counts for when a name swallows it: what has its own line is a text."""
-_FEW_WORDS = 4
-"""Words that a value of a short template may have when it is no known text itself."""
+_PLAIN_WORD = re.compile(r"(?<![^\s(])[a-z]{2,}(?=[\s,;:)]|$)")
+_FEW_WORDS = 1
+"""Plain words that a value of a short template may have when it is no known text itself: names and
+figures have none, sentences of another program have more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Template:
         letters = "".join(self._pieces)
         self.weight = len(letters)
         """How many characters are given."""
-        self._is_strong = len(re.sub(r"[^A-Za-z]", "", letters)) >= _STRONG
+        given = len(re.sub(r"[^A-Za-z]", "", letters))
+        self._is_strong, self._has_letters = given >= _STRONG, given > 0
         self._is_end = msgid.startswith(_OPENINGS)
         self._is_beginning = msgid.endswith(_ENDING) and not self._is_end
         self.is_literal = len(self._pieces) == 1
@@ -94,13 +97,25 @@ class Template:
             values = list(match.groups())
             rest = values.pop(0 if self._is_end else -1) if self.is_part else None
             known = [find(value) for value in values]
-            if self._is_strong or not any(
-                other is None
-                and len(_WORD.findall(value)) > _FEW_WORDS
-                and self._kinds.get(number) != "name"
-                for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
-            ):
+            if self._is_meant(values, known) and (rest is None or self._goes_on(rest, find)):
                 yield self._found(values, known, rest, find)
+
+    def _is_meant(self, values: Sequence[str], known: Sequence[Found | None]) -> bool:
+        """Return whether a text that has the same few words can be this template's."""
+        if self._is_strong:
+            return True
+        if not all(map(_is_closed, values)) or not (self._has_letters or any(known)):
+            return False
+        return all(
+            other is not None
+            or self._kinds.get(number) == "name"
+            or len(_PLAIN_WORD.findall(value)) <= _FEW_WORDS
+            for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
+        )
+
+    def _goes_on(self, rest: str, find: Find) -> bool:
+        """Return whether a part that is short can belong to the rest of the text."""
+        return self._is_strong or len(_PLAIN_WORD.findall(rest)) <= _FEW_WORDS or bool(find(rest))
 
     def _found(
         self, values: Sequence[str], known: Sequence[Found | None], rest: str | None, find: Find
@@ -141,6 +156,10 @@ def fields(text: str) -> set[str]:
     ['1', '2']
     """
     return {match[1] for match in _FIELD.finditer(text)}
+
+
+def _is_closed(value: str) -> bool:
+    return all(value.count(a) == value.count(b) for a, b in ("()", "[]"))
 
 
 def _plain(piece: str) -> str:

@@ -19,9 +19,6 @@ from torchgauge.render.page import (
     Table,
 )
 
-QUOTED = ("error",)
-"""Entries of a problem that hold what another program said, word for word."""
-
 
 def in_language(page: Page) -> Page:
     """Return the page with its texts translated; the figures for programs stay as they are."""
@@ -79,7 +76,7 @@ def _row(row: Row, columns: tuple[Column, ...]) -> Row:
 
 def _problem(problem: Problem) -> Problem:
     entries = (
-        (translated(label), text if label in QUOTED else translated(text))
+        (translated(label), text if _is_quoted(label, text) else translated(text))
         for label, text in problem.entries
     )
     return replace(
@@ -89,3 +86,8 @@ def _problem(problem: Problem) -> Problem:
         text=translated(problem.text),
         entries=tuple(entries),
     )
+
+
+def _is_quoted(label: str, text: str) -> bool:
+    """Return whether an entry is what another program said, word for word."""
+    return label == "error" and not text.startswith("memory: ")
