@@ -34,7 +34,8 @@ _NAMES = """
     severity name problem commands torch Python right left macs params percent elementwise summed
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
-    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse lang serve ONNX
+    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
+    lang serve ONNX
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -103,13 +104,15 @@ VOCABULARY = (
     "{1} warnings", "{1} notice", "{1} notices", "{1} token", "{1} part", "{1} parts",
     "{1} operator", "{1} operators", "nothing", "outputs and gradients",
     "fragmentation", "CUDA context", "other programs", "compute", "memory", "GPU memory", "launch",
-    "compute {1} %", "memory {1} %", "launch {1} %", "compute-bound", "memory-bound", "launch-bound",
+    "compute {1} %", "memory {1} %", "launch {1} %", "compute-bound", "memory-bound",
+    "launch-bound",
     "forward and backward", "prefill", "decode", "{1} % in {2}", "activations: {1}",
     "parameters: {1}", "time: {1}", "MACs: {1}", "{1} % activations", "Activations", "fits !",
     "fits, fragmented !", "too close to call !", "does not fit !", "datacenter",
     "workstation", "consumer", "laptop", "edge", "other",
     "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
-    "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "Failed at", "16 bits", "fp32 cores",
+    "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "Failed at", "16 bits",
+    "fp32 cores",
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
@@ -150,9 +153,10 @@ NO_LABEL = re.compile(
 )
 """HTML, styles, patterns, names and options."""
 NO_SENTENCE = re.compile(
-    r"\w\|\w|\n +\S|\) -> [A-Z(]|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
-    r"|_\w+ _\w+|\) -(?!>)|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__|support matrix|Guide|README"
-    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|Toolkit: https|-m pip |-m venv"
+    r"\w\|\w|\n +\S|\) -> [A-Z(]|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b"
+    r"|\.so\.|read 2026|CUresult|_\w+ _\w+|\) -(?!>)|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__"
+    r"|support matrix|Guide|README|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
+    r"|Toolkit: https|-m pip |-m venv"
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "
 )

@@ -63,7 +63,7 @@ def texts_of(source: str, *, labels: bool = False) -> list[str]:
     """Return the templates of a module; with ``labels`` short ones as well.
 
     >>> texts_of('raise UsageError(f"{a} is no size of {b}", hint="write 3,224")')
-    ['{1} is no size of {2}']
+    ['{1} is no size of {2}', 'write 3,224']
     >>> texts_of('fact("Params", f"{a} in all" + (" so far" if b else ""))', labels=True)
     ['Params', '{1} in all{2}', ' so far']
     """
