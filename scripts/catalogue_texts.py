@@ -54,7 +54,7 @@ def _with_subject(text: str) -> str:
     >>> _with_subject("is {1}, which is negative")
     '{1} is {2}, which is negative'
     """
-    if not re.match(r"(is|do|has|hold|holds|says|goes|cannot be) ", text):
+    if not re.match(r"(is|do|has|hold|holds|says|goes|makes|cannot be) ", text):
         return text
     return "{1} " + re.sub(r"\{(\d+)\}", lambda match: f"{{{int(match[1]) + 1}}}", text)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchgauge.language import choice
 from torchgauge.language.po import Entry, parse
-from torchgauge.language.template import Find, Found, Template, as_it_is
+from torchgauge.language.template import Find, Found, Template, as_it_is, plain
 
 _FOLDER = Path(__file__).parent
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -47,7 +47,7 @@ class Catalogue:
                 continue
             template = Template(entry.msgid, entry.msgstr)
             if template.is_literal:
-                self._literals[entry.msgid] = entry.msgstr
+                self._literals[plain(entry.msgid)] = plain(entry.msgstr)
             if not template.is_literal or template.is_part:
                 templates.append(template)
         self._by_word = _indexed(templates)
