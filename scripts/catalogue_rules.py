@@ -6,8 +6,26 @@ import re
 
 LEFT_OUT = {
     "compat/": "the texts of the tools that it stands for; programs compare them",
-    "deploy/contents/": "files of a package: a Dockerfile, a model card, a deployment",
-    "deploy/serving/http/": "answers to programs over HTTP",
+    "deploy/contents/card.py": "a file of a package: the model card",
+    "deploy/contents/dockerfile.py": "a file of a package: the Dockerfile",
+    "deploy/contents/lock.py": "a file of a package: its requirements",
+    **dict.fromkeys(
+        (
+            f"deploy/serving/http/{name}.py"
+            for name in (
+                "application",
+                "body",
+                "docs_page",
+                "metrics",
+                "nested",
+                "openapi",
+                "payload",
+                "protocol",
+                "responses",
+            )
+        ),
+        "answers to programs over HTTP",
+    ),
     "deploy/serving/channel.py": "messages between processes",
     "devices/data": "names and sources of devices",
     "environment/versions.py": "where the versions are from",

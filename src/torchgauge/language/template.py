@@ -17,6 +17,8 @@ _STRONG = 12
 """Letters of a template that cannot be there by chance."""
 _QUOTING = 8
 """Letters of a template that says where another program's words begin."""
+_QUOTED = 0.5
+"""What a quoted word counts: less than one that is left by chance, but the fewer the better."""
 _LINE = 20
 """Words that a line counts for when a value swallows it: what has its own line is a text."""
 _PLAIN_WORD = re.compile(r"(?<![^\s(])[a-z]{2,}(?=[\s,;:)]|$)")
@@ -28,7 +30,7 @@ class Found:
     """A translation, and how many words of the text it leaves as they are."""
 
     text: str
-    unknown: int = 0
+    unknown: float = 0
 
 
 Find = Callable[[str], "Found | None"]
@@ -50,7 +52,7 @@ class Template:
         """How many characters are given."""
         given = len(re.sub(r"[^A-Za-z]", "", letters))
         self._is_strong, self._has_letters = given >= _STRONG or "\n" in letters, given > 0
-        self._quotes = given >= _QUOTING
+        self._quotes = given >= _QUOTING or "\n" in letters
         self._is_end = msgid.startswith(_OPENINGS)
         self._is_beginning = msgid.endswith(_ENDING) and not self._is_end
         self.is_literal = len(self._pieces) == 1
@@ -139,7 +141,7 @@ class Template:
     def _filled(self, number: int, value: str, other: Found | None) -> Found:
         """Return a value in its place."""
         if self._kinds.get(number) == "name" and self._quotes:
-            return Found(value, _LINE * value.count("\n"))
+            return Found(value, as_it_is(value).unknown * _QUOTED)
         return (
             other if other is not None and self._is_text(number, value, other) else as_it_is(value)
         )

@@ -81,7 +81,7 @@ class Catalogue:
             return None
         return Found(found if text in self._literals else _spaced(found, text))
 
-    def _candidates(self, text: str, depth: int) -> Iterator[tuple[tuple[int, int], Found]]:
+    def _candidates(self, text: str, depth: int) -> Iterator[tuple[tuple[float, int], Found]]:
         """Yield translations, each with how much it is worth: the least is the best."""
 
         def find(value: str) -> Found | None:
