@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import Report
-from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
 from torchgauge.reports import report_of, timeline_of
 from torchgauge.request import Request

@@ -13,14 +13,19 @@ from torchgauge.estimate.memory.intervals import spread_of
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.pipeline import estimate_memory, estimate_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.estimate.step.flow import flow_of
+from torchgauge.estimate.step.operators import operators_of
+from torchgauge.estimate.step.roles import role_bytes, roles_on_cpu, roles_on_gpu
+from torchgauge.estimate.step.texts import Texts
 from torchgauge.estimate.time.cpu.predict import predict_on_cpu
 from torchgauge.estimate.time.gpu import Prediction, predict
 from torchgauge.estimate.time.gpu.device_model import model_of
 from torchgauge.estimate.time.reporting import ReportedTime, reported, with_times
 from torchgauge.estimate.time.trace_file import predicted_timeline
 from torchgauge.facts.memory import MemoryEstimate
+from torchgauge.facts.pictures.step import Roof, Step
+from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import ModuleTable, Report
-from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Trace
 from torchgauge.target import CPU, Target, calibrated, platform_of, target_of
 from torchgauge.version import __version__
@@ -121,6 +126,39 @@ def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> 
             "torchgauge measure --calibrate first, or let measure() record one",
         )
     return predicted_timeline(trace, prediction, memory)
+
+
+def step_of(trace: Trace) -> Step:
+    """Return what a trace's step did on its scenario's device, for pictures."""
+    target = calibrated(target_of(trace.scenario, trace.torch_version), trace)
+    live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
+    on_gpu = target.gpu if trace.failure is None else None
+    memory = estimate_memory(trace, live)
+    roles = roles_on_cpu(trace, live)
+    if on_gpu is not None:
+        memory, roles = estimate_on_gpu(trace, on_gpu, memory), roles_on_gpu(trace, on_gpu)
+    texts = Texts()
+    prediction = prediction_of(trace, target)
+    return Step(
+        operators=operators_of(trace, prediction, texts),
+        memory=role_bytes(memory.timeline, roles, texts),
+        flow=flow_of(trace, texts),
+        roof=_roof(prediction),
+        texts=texts.all(),
+    )
+
+
+def _roof(prediction: Prediction | None) -> Roof | None:
+    if prediction is None or prediction.gpu is None:
+        return None
+    peak = prediction.peak_flops_per_second or prediction.gpu.fp32_flops_per_second
+    if not peak:
+        return None
+    return Roof(
+        device=prediction.name,
+        flops_per_second=peak,
+        bytes_per_second=prediction.gpu.bandwidth_bytes_per_second,
+    )
 
 
 def _memory_assumptions(

@@ -7,11 +7,12 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from torchgauge.cli import messages, options, output, scenario_options
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
-from torchgauge.errors import ModelError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Phase
@@ -74,6 +75,8 @@ def report_model(
             if error.report is None:
                 raise
             report, failure = error.report, error
+    if failure is None:
+        record(report)
     if not arguments.quiet:
         print_notes(made)
         is_unrun = made.runs and made.default_inputs is None and not request.inputs.are_given
@@ -105,6 +108,19 @@ def _seen_above(error: ModelError, report: Report) -> ModelError:
     short = ModelError(f"{where} failed, see above", report=report)
     short.__cause__ = error
     return short
+
+
+def record(report: Report) -> None:
+    """Add a report to the history of the project in this folder, if it has one."""
+    from torchgauge.loop.history import add, found
+
+    path = found(Path.cwd())
+    if path is None:
+        return
+    try:
+        add(path, report)
+    except UsageError as error:
+        messages.note(f"not in the history: {error.message}")
 
 
 def print_notes(made: ModelBuild) -> None:

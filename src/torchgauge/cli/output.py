@@ -42,12 +42,12 @@ def add_output_options(
     *,
     tree: bool = False,
     details: bool = False,
-    strict: str = "exit 4 when anything was not counted, guessed or warned about",
+    strict: str | None = "exit 4 when anything was not counted, guessed or warned about",
 ) -> None:
     """Declare what the result looks like and where it goes.
 
     ``tree`` adds the options of a table of modules, ``details`` the choice between the calm view
-    and everything.
+    and everything, ``strict`` says what ``--strict`` refuses; ``None`` leaves it out.
     """
     table = parser.add_argument_group("table")
     if tree:
@@ -64,26 +64,47 @@ def add_output_options(
             "--details", action=argparse.BooleanOptionalAction,
             help="show everything there is to say; the default in a file or a pipe",
         )  # fmt: skip
-    table.add_argument("--ascii", action="store_true", help="use ASCII characters only")
-    table.add_argument(
-        "--width", type=positive_integer, metavar="N",
-        help="characters per line; where they are few, whole columns are left out, the least "
-        "important first, and a line says which",
-    )  # fmt: skip
-    table.add_argument(
-        "--color", type=one_of(("auto", "always", "never")), metavar="WHEN",
-        help="auto (default; NO_COLOR is honoured), always or never",
-    )  # fmt: skip
+    _add_layout(table)
     output = parser.add_argument_group("output")
     add_format_option(output)
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write to FILE; its suffix chooses the format"
     )
-    output.add_argument("--strict", action="store_true", help=strict)
+    if strict is not None:
+        output.add_argument("--strict", action="store_true", help=strict)
     output.add_argument(
         "--quiet", action="store_true", help="print no notes and no progress to stderr"
     )
     output.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def add_layout_options(parser: argparse.ArgumentParser) -> None:
+    """Declare how text looks, for a command that writes nothing else."""
+    group = parser.add_argument_group("output")
+    _add_layout(group)
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _add_layout(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--ascii", action="store_true", help="use ASCII characters only")
+    group.add_argument(
+        "--width", type=positive_integer, metavar="N",
+        help="characters per line; where they are few, whole columns are left out, the least "
+        "important first, and a line says which",
+    )  # fmt: skip
+    group.add_argument(
+        "--color", type=one_of(("auto", "always", "never")), metavar="WHEN",
+        help="auto (default; NO_COLOR is honoured), always or never",
+    )  # fmt: skip
+
+
+def layout_format(arguments: argparse.Namespace) -> Any:
+    """Return the format of text that the layout options describe.
+
+    Raises:
+        UsageError: the width is too narrow.
+    """
+    return _made("text", arguments, None, {})
 
 
 def add_format_option(group: argparse._ArgumentGroup) -> None:
@@ -130,8 +151,14 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
+        from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
+        if isinstance(self.format, HtmlFormat):
+            from torchgauge.web.page import report_html
+
+            deliver(report_html(report), self.path)
+            return
         self.deliver(lambda: report_page(report, **self.tree), report.to_json)
 
 
@@ -231,7 +258,16 @@ def check_strict(report: Report | FitReport, doubts: Iterable[str] = ()) -> None
     """
     lines = [f"not counted: {gap.op} ({gap.calls} ×): {gap.why}" for gap in report.not_counted]
     lines += [f"guessed: {text}" for text in guesses(report.assumptions)]
-    lines += [*(f"warning: {text}" for text in report.warnings), *doubts]
+    check_doubts([*lines, *(f"warning: {text}" for text in report.warnings), *doubts])
+
+
+def check_doubts(doubts: Iterable[str]) -> None:
+    """Refuse an answer that is in doubt; ``doubts`` say why, a line each.
+
+    Raises:
+        InDoubt: there are any.
+    """
+    lines = list(doubts)
     if lines:
         listed = "".join(f"\n  {line}" for line in lines)
         raise InDoubt(f"--strict: the report is incomplete or holds guesses{listed}")

@@ -26,6 +26,7 @@ from torchgauge.facts.trace import (
     ParameterInfo,
     Trace,
 )
+from torchgauge.shown import door
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
 
 
@@ -155,7 +156,7 @@ class ModuleTable(Mapping[str, ModuleReport]):
         return hash(tuple(self._by_path))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Report(Answer):
     """The answer: scenario, module tree, totals, estimates, and what was not counted."""
 
@@ -227,6 +228,17 @@ class Report(Answer):
             assumptions=with_guesses(assumptions, guesses or ()),
             **given,
         )
+
+    def view(self, *, height: int = 720) -> None:
+        """Open the interactive page: in the cell of a notebook, elsewhere in the browser.
+
+        Args:
+            height: of the frame in the cell, in pixels.
+
+        Raises:
+            UsageError: for a height below 200.
+        """
+        door("view")(self, height=height)
 
     def __copy__(self) -> Report:
         """Return the same report, with its trace."""

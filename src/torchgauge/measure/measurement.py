@@ -21,10 +21,10 @@ from torchgauge.analyze import as_module, model_error, save_timeline
 from torchgauge.errors import InputError, ModelError, ScenarioError, UsageError
 from torchgauge.estimate.time.reporting import add_submodules, with_call_times
 from torchgauge.facts.memory import PhaseMemory
+from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.facts.report import ModuleTable, Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
-from torchgauge.facts.timeline import Timeline
 from torchgauge.facts.trace import Execution, Failure, Phase, Trace
 from torchgauge.measure.attribution import Attribution, attribute, profile_steps
 from torchgauge.measure.marks import CallMarks

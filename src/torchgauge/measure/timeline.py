@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from torchgauge.facts.timeline import Timeline
+from torchgauge.facts.pictures.timeline import Timeline
 from torchgauge.measure.marks import MARK, NODE, CallMarks, mark, profiled
 from torchgauge.measure.step import RealStep
 

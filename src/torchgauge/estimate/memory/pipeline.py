@@ -6,6 +6,7 @@ what ``max_memory_reserved`` reports for all of them. The device shows the CUDA 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
@@ -51,19 +52,31 @@ def estimate_memory(trace: Trace, live: LiveBytes | None = None) -> MemoryEstima
 
 def _timeline(trace: Trace, live: LiveBytes, first: int) -> tuple[TimelinePoint, ...]:
     """Return the live bytes before the step and after each op that changed them."""
-    start = live.after[first - 1] if first else live.before
-    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=start)]
-    events, ops = trace.events, trace.ops
-    count = len(events)
-    for index in range(first, count):
-        op = events[index].op
-        if index + 1 < count and events[index + 1].op == op:
-            continue
-        high = live.highest(index)
-        if high != points[-1].live_bytes:
-            phase = ops[op].phase if op < len(ops) else points[-1].phase
-            points.append(TimelinePoint(op=op, phase=phase, live_bytes=high))
+    start, *later = moments(trace, live, first)
+    before = live.after[start] if start >= 0 else live.before
+    points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
+    for index in later:
+        points.append(_point(trace, trace.events[index].op, live.highest(index), points[-1]))
     return tuple(points)
+
+
+def moments(trace: Trace, live: LiveBytes, first: int) -> Iterator[int]:
+    """Yield the events of the timeline's points: the last before the step, then of each op."""
+    yield first - 1
+    high = live.after[first - 1] if first else live.before
+    events, count = trace.events, len(trace.events)
+    for index in range(first, count):
+        if index + 1 < count and events[index + 1].op == events[index].op:
+            continue
+        if live.highest(index) != high:
+            high = live.highest(index)
+            yield index
+
+
+def _point(trace: Trace, op: int, nbytes: int, before: TimelinePoint) -> TimelinePoint:
+    """Return a point; an op that failed belongs to the phase before."""
+    phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else before.phase
+    return TimelinePoint(op=op, phase=phase, live_bytes=nbytes)
 
 
 def _present(roles: dict[Role, int]) -> dict[Role, int]:
@@ -148,15 +161,30 @@ def _timeline_of_loop(
     trace: Trace, loop: Loop, result: AllocatorResult
 ) -> tuple[TimelinePoint, ...]:
     """Return the most bytes allocated during each op of the last step that changed them."""
-    start = loop.starts[-1]
-    before = result.allocated_after[start - 1] if start else 0
+    after = result.allocated_after
+    start, *later = moments_of_loop(loop, result)
+    before = after[start] if start >= 0 else 0
     points = [TimelinePoint(op=-1, phase=Phase.FORWARD, live_bytes=before)]
-    for index in range(start, len(loop.events)):
-        op, live = loop.origins[index], result.allocated_after[index]
-        if points[-1].op == op:
-            if live > points[-1].live_bytes:
-                points[-1] = replace(points[-1], live_bytes=live)
-        elif live != points[-1].live_bytes:
-            phase = trace.ops[op].phase if 0 <= op < len(trace.ops) else points[-1].phase
-            points.append(TimelinePoint(op=op, phase=phase, live_bytes=live))
+    for index in later:
+        points.append(_point(trace, loop.origins[index], after[index], points[-1]))
     return tuple(points)
+
+
+def moments_of_loop(loop: Loop, result: AllocatorResult) -> list[int]:
+    """Return the events of the timeline's points.
+
+    That is the last before the step, then of each op the one after which most is allocated.
+    """
+    start, after = loop.starts[-1], result.allocated_after
+    found = [start - 1]
+    ops, high = [-1], after[start - 1] if start else 0
+    for index in range(start, len(loop.events)):
+        op, live = loop.origins[index], after[index]
+        if ops[-1] == op:
+            if live > high:
+                found[-1], high = index, live
+        elif live != high:
+            found.append(index)
+            ops.append(op)
+            high = live
+    return found

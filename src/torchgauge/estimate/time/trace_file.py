@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from torchgauge.estimate.time.prediction import KernelRun, Prediction
 from torchgauge.facts.memory import MemoryEstimate
-from torchgauge.facts.timeline import Timeline, TraceEvent
+from torchgauge.facts.pictures.timeline import Timeline, TraceEvent
 from torchgauge.facts.trace import Phase, Trace
 
 _CPU: Final = {"pid": 1, "tid": 1}

@@ -78,6 +78,13 @@ def build_parts(
     return _Builder(report, expand, work).part(report.modules[""], label="")
 
 
+def folded_siblings(report: Report) -> list[list[str]]:
+    """Return the paths of each run of equal siblings that the table folds into one row."""
+    builder = _Builder(report, expand=False, work=DEFAULT_WORK)
+    builder.part(report.modules[""], label="")
+    return builder.folds
+
+
 def innermost(part: Part) -> Iterator[Part]:
     """Yield the parts that sum to the totals: those without children."""
     if not part.children or part.children[0].kind is Kind.CALLS:
@@ -95,6 +102,7 @@ class _Builder:
         self._work = tuple(work)
         self._ids: dict[object, int] = {}
         self._model_name = report.model_name
+        self.folds: list[list[str]] = []
         self._busy_types = _busy_types(report, self._own, self._children)
 
     def part(self, module: ModuleReport, label: str) -> Part:
@@ -163,6 +171,7 @@ class _Builder:
             if len(equal) < fewest:
                 folded.extend(equal)
                 continue
+            self.folds.append([part.path for part in equal])
             name = range_name(equal[0].name, equal[-1].name)
             folded.append(
                 replace(

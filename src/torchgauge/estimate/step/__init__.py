@@ -1,0 +1,1 @@
+"""What a step did, for pictures: operators, memory by role, and what flowed where."""

@@ -1,0 +1,79 @@
+"""An answer as the page takes it: its own JSON, and what its pictures are drawn from.
+
+``web/src/types.ts`` declares the same to the page's program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torchgauge.facts.query import COST_FIELDS, own_costs
+from torchgauge.facts.report import Report
+from torchgauge.render.tree.parts import folded_siblings
+from torchgauge.reports import estimate_trace, step_of
+
+VERSION = 1
+
+
+def page_data(
+    *reports: Report, devices: Sequence[str] = (), language: str | None = None, live: bool = False
+) -> dict[str, Any]:
+    """Return what the page holds.
+
+    Args:
+        reports: one to show, or two to compare: the first is the baseline.
+        devices: further GPUs to say of whether the step fits them.
+        language: ``"en"`` or ``"zh"``; the browser's by default.
+        live: whether a server answers the page's questions.
+
+    Raises:
+        DeviceError: a device is not known.
+        ScenarioError: a device runs other kernels than the step was traced with.
+    """
+    return {
+        "version": VERSION,
+        "answers": [answer_data(report, devices) for report in reports],
+        "language": language,
+        "live": live,
+    }
+
+
+def answer_data(report: Report, devices: Sequence[str] = ()) -> dict[str, Any]:
+    """Return a report with its step, its own costs by module and its folds."""
+    numbers = {path: index for index, path in enumerate(report.modules)}
+    own = own_costs(report)
+    return {
+        "report": report.to_dict(),
+        "step": None if report.trace is None else step_of(report.trace).to_dict(),
+        "own": {
+            name: [round(getattr(own[path], name), 6) for path in report.modules]
+            for name in COST_FIELDS
+        },
+        "folds": [[numbers[path] for path in paths] for paths in folded_siblings(report)],
+        "devices": list(_devices(report, devices)),
+    }
+
+
+def _devices(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:
+    found = [_device(report)]
+    if report.trace is not None:
+        found += [_device(estimate_trace(report.trace, name)) for name in names]
+    return [row for row in found if row is not None]
+
+
+def _device(report: Report) -> dict[str, Any] | None:
+    memory = report.memory
+    if memory is None or memory.device_bytes is None or memory.capacity_bytes is None:
+        return None
+    low, high = memory.intervals.get("device_bytes", (memory.device_bytes, memory.device_bytes))
+    fits = "fits" if memory.fits else "does not fit"
+    return {
+        "device": report.scenario.device,
+        "device_bytes": memory.device_bytes,
+        "capacity_bytes": memory.capacity_bytes,
+        "low_bytes": low,
+        "high_bytes": high,
+        "verdict": str(memory.verdict or fits),
+        "total_ms": report.time.total_ms if report.time is not None else None,
+    }
