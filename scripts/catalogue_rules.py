@@ -31,6 +31,7 @@ LEFT_OUT = {
     "environment/versions.py": "where the versions are from",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
     "language/": "this is the translation",
+    "web/": "the page in the browser has texts of its own",
     "render/formats/csv.py": "read by programs",
     "measure/timeline.py": "names inside a file for a trace viewer",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
@@ -53,7 +54,7 @@ _NAMES = """
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
-    lang serve ONNX
+    lang serve ONNX dtype
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -167,13 +168,17 @@ COMMAND = re.compile(
 )
 NO_LABEL = re.compile(
     r"^<|^\n?:root|^\.\w+$| (class|title)=|\\|;$|</|=\"\w+\">"
+    r"|^;?(font|margin|padding|white-space|text-align|width|height|background|border|display|overflow"
+    r"|cursor|opacity|normal)[\w-]*[:;]|^rgba\(|^ *;( *;)*[a-z-]+:"
+    r"|^(INSERT|SELECT|CREATE|UPDATE|DELETE) "
+    r"|^git (fetch|submodule)|^connect-src|^[;: -]*font|^nowrap$|^ open$"
     r"|^([a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
 )
-"""HTML, styles, patterns, names and options."""
+"""HTML, styles, queries, patterns, names and options."""
 NO_SENTENCE = re.compile(
     r"\w\|\w|\n +\S|\) -> [A-Z(]|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b"
     r"|\.so\.|read 2026|CUresult|_\w+ _\w+|\) -(?!>)|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__"
-    r"|support matrix|Guide|README|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
+    r"|support matrix|et al\.|Guide|README|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
     r"|Toolkit: https|-m pip |-m venv"
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "

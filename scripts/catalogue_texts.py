@@ -118,7 +118,10 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         names = [ast.unparse(target) for target in node.targets]
-        if not any(name in NAMES_OF_CODE for name in names):
+        is_data = names == ["columns"] and not any(
+            isinstance(item, ast.Call) for item in ast.walk(node.value)
+        )
+        if not is_data and not any(name in NAMES_OF_CODE for name in names):
             self.visit(node.value)
 
     # ------------------------------------------------------------------------ texts
@@ -162,7 +165,10 @@ class _Reader(ast.NodeVisitor):
     def _options(self, node: ast.Call) -> None:
         for keyword in node.keywords:
             if keyword.arg == "help":
+                before = len(self.found)
                 self._take(keyword.value, short=True)
+                # argparse writes %% as %, and it does so before help is translated
+                self.found[before:] = [text.replace("%%", "%") for text in self.found[before:]]
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and id(node) not in self._silent:
