@@ -77,7 +77,7 @@ $(SERVING): $(DEV)
 	@touch $@
 
 $(BROWSER): $(DEV)
-	@echo "adding Playwright to $(VENV)"
+	@echo "adding Playwright and JupyterLab to $(VENV)"
 	@$(PIP) --editable ".[dev,browser]"
 	@touch $@
 
@@ -120,8 +120,8 @@ test-serving: $(SERVING) ## servers under load, with a killed replica, and asked
 	@$(PYTEST) -m "slow or models" $(SERVED) \
 		tests/models/test_served_models.py::test_a_llama_as_onnx
 
-test-browser: $(BROWSER) ## the page in Chromium (apt-get install chromium): every view, by mouse and by keyboard
-	@$(PYTEST) -m browser tests/web
+test-browser: $(BROWSER) ## the page and JupyterLab in Chromium, by mouse and by keyboard (root installs Chromium)
+	@scripts/with_chromium.sh $@ $(PYTEST) -m browser tests/web tests/notebook
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchgauge.cli.figures import FigureFile, add_figure_option, chosen_figure
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
 from torchgauge.facts.codec.files import write_atomically
@@ -42,12 +43,14 @@ def add_output_options(
     *,
     tree: bool = False,
     details: bool = False,
+    figures: bool = False,
     strict: str | None = "exit 4 when anything was not counted, guessed or warned about",
 ) -> None:
     """Declare what the result looks like and where it goes.
 
     ``tree`` adds the options of a table of modules, ``details`` the choice between the calm view
-    and everything, ``strict`` says what ``--strict`` refuses; ``None`` leaves it out.
+    and everything, ``figures`` the choice of a figure. ``strict`` says what ``--strict`` refuses;
+    ``None`` leaves it out.
     """
     table = parser.add_argument_group("table")
     if tree:
@@ -70,6 +73,8 @@ def add_output_options(
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write to FILE; its suffix chooses the format"
     )
+    if figures:
+        add_figure_option(output)
     if strict is not None:
         output.add_argument("--strict", action="store_true", help=strict)
     output.add_argument(
@@ -130,6 +135,7 @@ class Output:
     tree: Mapping[str, Any]
     """What was said about a table of modules."""
     path: Path | None
+    figure: FigureFile | None = None
 
     @property
     def is_read_here(self) -> bool:
@@ -151,6 +157,11 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
+        if self.figure is not None:
+            content = self.figure.content(report)
+            if content is not None and self.path is not None:
+                _write(self.path, content)
+            return
         from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
@@ -168,8 +179,13 @@ def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Out
     Raises:
         UsageError: an option without meaning in the format, an unknown column, no such folder,
             a suffix that says nothing, or no such format to import.
+        MissingExtraError: a figure is asked for and matplotlib is not installed.
     """
     path: Path | None = arguments.output if to_file else None
+    _check_place(path)
+    figure = chosen_figure(arguments, path)
+    if figure is not None:
+        return Output(format=None, tree={}, path=path, figure=figure)
     name = _chosen_format(arguments.format, path)
     named = {key: getattr(arguments, key, None) for key in (*_TREE, *_LAYOUT)}
     given = {key: v for key, v in named.items() if v or (key == "details" and v is not None)}
@@ -210,12 +226,15 @@ def _made(
     return get_format("text", **terminal_options(target, **given))
 
 
-def _chosen_format(name: str | None, path: Path | None) -> str:
+def _check_place(path: Path | None) -> None:
     if path is not None:
         if path.is_dir():
             raise UsageError(f"{path} is a folder", hint="name a file in it")
         if not path.parent.is_dir():
             raise UsageError(f"there is no folder {path.parent}", hint="create it first")
+
+
+def _chosen_format(name: str | None, path: Path | None) -> str:
     if name is not None:
         return name
     if path is None:
@@ -240,8 +259,12 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
+    _write(output, text)
+
+
+def _write(output: Path, content: str | bytes) -> None:
     try:
-        write_atomically(output, text)
+        write_atomically(output, content)
     except OSError as error:
         raise UsageError(
             f"cannot write {output}: {error.strerror or error}", hint="choose another --output"

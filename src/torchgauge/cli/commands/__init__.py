@@ -15,6 +15,7 @@ COMMANDS = {
     "watch": "analyse a model again after each save, and say what changed",
     "history": "list what was analysed when, and follow a figure over time",
     "measure": "run a step for real and time it, by layer and operator",
+    "ui": "show the report in the browser and answer what-if questions there",
     "package": "export a model to a folder that can be served",
     "serve": "answer HTTP requests with a packaged model",
     "devices": "list the GPUs that torchgauge knows and those of this machine",
