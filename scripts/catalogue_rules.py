@@ -30,6 +30,11 @@ LEFT_OUT = {
     "devices/data": "names and sources of devices",
     "environment/versions.py": "where the versions are from",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
+    "figures/axes.py": "drawn in figures, whose fonts may have no Chinese",
+    "figures/graph/dot.py": "Graphviz",
+    "figures/graph/drawing.py": "drawn in figures",
+    "figures/graph/mermaid.py": "Mermaid",
+    "figures/graph/texts.py": "drawn in figures",
     "language/": "this is the translation",
     "web/": "the page in the browser has texts of its own",
     "render/formats/csv.py": "read by programs",
@@ -54,7 +59,8 @@ _NAMES = """
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
-    lang serve ONNX dtype
+    lang serve ONNX dtype width
+    color against details
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -96,6 +102,7 @@ _set_{1}(self, {2})
 ;padding-left:{1}em
 batch_size
 NVIDIA driver
+offset points
 Python tutorial, the module search path
 """.splitlines()
 ) | {"# measured {1}\n{2}", "{1}[[device]]\nname = {2}\nbased_on = {3}\n{4}"}
