@@ -44,7 +44,7 @@ def _block(block: Block, is_of_a_gpu: bool) -> Block:
     if isinstance(block, Notes):
         return replace(block, heading=translated(block.heading), lines=_all(block.lines))
     if isinstance(block, Table):
-        return _table(block)
+        return _table(block, is_of_a_gpu)
     return _problem(block) if isinstance(block, Problem) else block
 
 
@@ -56,8 +56,10 @@ def _all(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(translated, texts))
 
 
-def _table(table: Table) -> Table:
-    columns = tuple(replace(column, title=translated(column.title)) for column in table.columns)
+def _table(table: Table, is_of_a_gpu: bool) -> Table:
+    columns = tuple(
+        replace(column, title=_label(column.title, is_of_a_gpu)) for column in table.columns
+    )
     rows = tuple(_row(row, table.columns) for row in table.rows)
     return replace(table, heading=translated(table.heading), columns=columns, rows=rows)
 

@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.start:
         path = history.start(Path.cwd())
-        output.deliver(f"{path} will hold what is analysed from now on", None)
+        output.deliver(translated(f"{path} will hold what is analysed from now on"), None)
         return 0
     path_or_none = history.found(Path.cwd())
     if path_or_none is None:
