@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchgauge.cli import options, output
 from torchgauge.errors import UsageError
+from torchgauge.language import translated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
