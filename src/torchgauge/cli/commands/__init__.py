@@ -14,6 +14,7 @@ COMMANDS = {
     "compare": "say what changed between two models, revisions, scenarios or saved reports",
     "watch": "analyse a model again after each save, and say what changed",
     "history": "list what was analysed when, and follow a figure over time",
+    "check": "hold models against the budgets of a project; exit status 1 over budget",
     "measure": "run a step for real and time it, by layer and operator",
     "ui": "show the report in the browser and answer what-if questions there",
     "package": "export a model to a folder that can be served",
