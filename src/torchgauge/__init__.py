@@ -21,8 +21,10 @@ _HOME = {
     "Report": "torchgauge.facts.report",
     "Scenario": "torchgauge.facts.scenario",
     "TorchGaugeError": "torchgauge.errors",
+    "advise": "torchgauge.advise.public",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
+    "compare": "torchgauge.loop.compare",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -31,7 +33,7 @@ _HOME = {
     "show": "torchgauge.api",
     "summary": "torchgauge.api",
 }
-"""The public names and the modules that hold them; at most 15, ``__version__`` included."""
+"""The public names and the modules that hold them; at most 20, ``__version__`` included."""
 
 _HOOKS = {
     "load_ipython_extension": "torchgauge.notebook.extension",
@@ -44,8 +46,10 @@ __all__ = [
     "Scenario",
     "TorchGaugeError",
     "__version__",
+    "advise",
     "analyze",
     "calibrate",
+    "compare",
     "devices",
     "estimate",
     "fits",
@@ -59,6 +63,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from torchgauge import devices
+    from torchgauge.advise.public import advise
     from torchgauge.api import (
         analyze,
         calibrate,
@@ -74,6 +79,7 @@ if TYPE_CHECKING:
     from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario
     from torchgauge.facts.trace import Trace
+    from torchgauge.loop.compare import compare
     from torchgauge.trace.copy.build import meta_construction
 
 
@@ -109,7 +115,7 @@ class _Estimate(ModuleType):
 
 
 class _Package(ModuleType):
-    """Keep ``torchgauge.analyze`` and ``measure`` functions although submodules have their names.
+    """Keep functions such as ``analyze`` although submodules have their names.
 
     Importing a submodule binds it in its parent package; for a public name that would replace
     the function by the module as soon as anything imported it.

@@ -16,6 +16,7 @@ from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_answer
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
+from torchgauge.models.requests import request_of
 from torchgauge.render import get_format
 from torchgauge.render.cells import bundle_of_page, cell_page
 from torchgauge.render.pages.choice import page_of
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.request import InputSize, Request
+    from torchgauge.request import InputSize
 
 __all__ = [
     "analyze",
@@ -100,29 +101,8 @@ def analyze(
     """
     from torchgauge.analyze import analyze_model
 
-    request = _request(model, input_size, options)
+    request = request_of(model, input_size, options)
     return analyze_model(request, batch_names=name_batch, timeline=timeline)
-
-
-def _request(
-    model: Any,
-    input_size: InputSize | None,
-    options: Mapping[str, Any],
-    *,
-    with_weights: bool = False,
-    without_inputs: bool = False,
-) -> Request:
-    """Return the request, its model built where a spec names it."""
-    from torchgauge.models.requests import build_for, with_build
-    from torchgauge.request import Request, ask
-    from torchgauge.trace.run.keywords import forward_names
-
-    if not isinstance(model, str):
-        return ask(model, input_size, options, forward_names)
-    asked = Request(spec=model, on_progress=options.get("on_progress"))
-    made = build_for(asked, with_weights=with_weights)
-    request = ask(made.model, input_size, options, forward_names)
-    return with_build(request, made, without_inputs=without_inputs)
 
 
 def summary(
@@ -185,8 +165,8 @@ def show(
     """Print what a function of torchgauge returned; a notebook's cell is shown a rich view of it.
 
     Args:
-        answer: a report, the answer of ``fits``, or a trace, whose report is made; a calibration,
-            a device, devices.
+        answer: a report, the answer of ``fits`` or ``compare``, or a trace, whose report is made; a
+            calibration, a device, devices.
         depth: levels of modules in the table of a report.
         columns: names of its columns, in this order.
         expand: show every repeated block, every different call and every output.
@@ -284,7 +264,7 @@ def measure(
     """
     from torchgauge.measure.measurement import Repeating, measure_model
 
-    request = _request(model, input_size, options, with_weights=True)
+    request = request_of(model, input_size, options, with_weights=True)
     repeating = Repeating(
         min_repetitions=min_repetitions, max_seconds=max_seconds, confidence=confidence
     )
@@ -334,7 +314,7 @@ def fits(
     from torchgauge.fit.finder import FitOptions, fit_model
 
     fit_options = FitOptions(search=search, alternatives=alternatives, context=context, cache=cache)
-    request = _request(model, input_size, options, without_inputs=context is not None)
+    request = request_of(model, input_size, options, without_inputs=context is not None)
     if cache != "dynamic" and context is None:
         raise UsageError("a cache needs a context", hint="add context=8192")
     names = [device] if isinstance(device, str) else list(device)

@@ -188,6 +188,10 @@ class Page:
     blocks: tuple[Block, ...]
     failed: str = ""
     """The part of the title that says what failed."""
+    is_about_a_model: bool = True
+    """The title begins with a name, which is the same in every language."""
+    is_about_a_gpu: bool = False
+    """Its memory is that of a GPU; some languages have a word for it."""
 
     @property
     def data(self) -> Data | None:

@@ -129,7 +129,9 @@ def _check_table(arguments: argparse.Namespace) -> None:
             )
 
 
-_WITH_CALIBRATION = ("calibrate", "command", "debug", "default_of", "output", "quiet", "run")
+_WITH_CALIBRATION = (
+    "calibrate", "command", "debug", "default_of", "lang", "output", "quiet", "run",
+)  # fmt: skip
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:

@@ -55,6 +55,7 @@ def devices_page(shown: DeviceList) -> Page:
     )
     return Page(
         title=("Devices",),
+        is_about_a_model=False,
         blocks=(
             Facts(facts=tuple(facts)),
             table_of(tuple(column for column, _ in _COLUMNS), rows),
@@ -125,7 +126,11 @@ def measured_page(shown: MeasuredDevice) -> Page:
         stated = format_percent(copied, device.bandwidth_bytes_per_second)
         facts.append(fact("Copy", f"{copied / 1e9:,.0f} GB/s", f"{stated} of its datasheet"))
     facts.append(fact("Kept in", shown.path))
-    return Page(title=("Measured", device.name), blocks=(Facts(facts=tuple(facts)),))
+    return Page(
+        title=("Measured", device.name),
+        is_about_a_model=False,
+        blocks=(Facts(facts=tuple(facts)),),
+    )
 
 
 def _local(gpu: LocalGpu) -> Fact:
