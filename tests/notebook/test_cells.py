@@ -28,7 +28,19 @@ from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.facts.scenario import Scenario
 from torchgauge.render.cells import MOST_ROWS, bundle_of_page, cell_page
 from torchgauge.render.formats.cell import DOTS, MOST_OPEN_ROWS, CellFormat
-from torchgauge.render.page import Column, Facts, Notes, Page, Problem, Table, Tone, fact, table_of
+from torchgauge.render.page import (
+    Cell,
+    Column,
+    Facts,
+    Notes,
+    Page,
+    Problem,
+    Row,
+    Table,
+    Tone,
+    fact,
+    table_of,
+)
 from torchgauge.render.pages.choice import _PAGES, page_of
 from torchgauge.shown import Shown
 
@@ -299,10 +311,22 @@ def test_bars_mark_the_heaviest_cells_of_a_column():
     report = build.transformer(2)
     html = report._repr_mimebundle_()["text/html"]
     lengths = [int(number) for number in re.findall(r"transparent (\d+)%", html)]
-    assert max(lengths) == 100 and min(lengths) >= 25
+    assert max(lengths) == 100
     table = next(block for block in page_of(report).blocks if isinstance(block, Table))
     leaves = [row.cells[3].share for row in table.rows]  # Params
     assert sum(leaves) == pytest.approx(1.0)
+
+
+def test_equal_layers_have_no_bar_and_one_that_stands_out_has():
+    def bars(*shares: float) -> list[str]:
+        rows = tuple(Row(cells=(Cell(("a",)), Cell(("1",), share=share))) for share in shares)
+        table = Table(columns=(Column("Layer"), Column("Size")), rows=rows)
+        html = CellFormat().render(Page(title=("Net",), blocks=(table,)))
+        return re.findall(r"transparent (\d+%)", html)
+
+    assert bars(1.0) == bars(0.25, 0.25, 0.25, 0.25) == bars(0.0, 0.0) == []
+    assert bars(0.1, 0.1, 0.2, 0.6) == ["100%"]
+    assert bars(0.4, 0.5, 0.0, 0.05, 0.05) == ["80%", "100%"]
 
 
 def luminance(color: str) -> float:
