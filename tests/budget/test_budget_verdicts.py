@@ -14,7 +14,6 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.trace import NotCounted
 from torchgauge.loop.worker import Answered
 
-
 GAP = NotCounted(op="my::op", calls=2, why="no formula")
 
 
