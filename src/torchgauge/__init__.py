@@ -21,6 +21,7 @@ _HOME = {
     "Report": "torchgauge.facts.report",
     "Scenario": "torchgauge.facts.scenario",
     "TorchGaugeError": "torchgauge.errors",
+    "advise": "torchgauge.advise.public",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
     "compare": "torchgauge.loop.compare",
@@ -45,6 +46,7 @@ __all__ = [
     "Scenario",
     "TorchGaugeError",
     "__version__",
+    "advise",
     "analyze",
     "calibrate",
     "compare",
@@ -61,6 +63,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from torchgauge import devices
+    from torchgauge.advise.public import advise
     from torchgauge.api import (
         analyze,
         calibrate,
@@ -112,7 +115,7 @@ class _Estimate(ModuleType):
 
 
 class _Package(ModuleType):
-    """Keep ``analyze``, ``compare`` and ``measure`` functions although submodules have their names.
+    """Keep functions such as ``analyze`` although submodules have their names.
 
     Importing a submodule binds it in its parent package; for a public name that would replace
     the function by the module as soon as anything imported it.

@@ -98,6 +98,16 @@ def format_share(part: float, whole: float) -> str:
     return "< 0.01 %" if part > 0 and text == "0 %" else text
 
 
+def format_rough_share(part: float, whole: float) -> str:
+    """Write a share in whole percent, for figures: what is not zero is never written as zero.
+
+    >>> format_rough_share(426, 617), format_rough_share(1, 617), format_rough_share(0, 5)
+    ('69 %', '< 1 %', '0 %')
+    """
+    share = 100 * part / whole if whole else 0.0
+    return "< 1 %" if 0 < share < 0.5 else f"{share:.0f} %"
+
+
 def format_cell_share(part: float, whole: float) -> str:
     """Write a share for a column of shares, all with two decimals, so that their points align.
 

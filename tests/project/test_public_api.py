@@ -20,6 +20,7 @@ PUBLIC = [
     "Scenario",
     "TorchGaugeError",
     "__version__",
+    "advise",
     "analyze",
     "calibrate",
     "compare",

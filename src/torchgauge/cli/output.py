@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchgauge.cli.figures import FigureFile, add_figure_option, chosen_figure
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
 from torchgauge.facts.codec.files import write_atomically
@@ -42,14 +43,15 @@ def add_output_options(
     *,
     tree: bool = False,
     details: bool = False,
+    figures: bool = False,
     strict: str | None = "exit 4 when anything was not counted, guessed or warned about",
     more_formats: Sequence[str] = (),
 ) -> None:
     """Declare what the result looks like and where it goes.
 
     ``tree`` adds the options of a table of modules, ``details`` the choice between the calm view
-    and everything, ``strict`` says what ``--strict`` refuses; ``None`` leaves it out.
-    ``more_formats`` are those that the command writes itself.
+    and everything, ``figures`` the choice of a figure. ``strict`` says what ``--strict`` refuses;
+    ``None`` leaves it out. ``more_formats`` are those that the command writes itself.
     """
     table = parser.add_argument_group("table")
     if tree:
@@ -72,6 +74,8 @@ def add_output_options(
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write to FILE; its suffix chooses the format"
     )
+    if figures:
+        add_figure_option(output)
     if strict is not None:
         output.add_argument("--strict", action="store_true", help=strict)
     output.add_argument(
@@ -136,6 +140,7 @@ class Output:
     tree: Mapping[str, Any]
     """What was said about a table of modules."""
     path: Path | None
+    figure: FigureFile | None = None
 
     @property
     def is_read_here(self) -> bool:
@@ -157,6 +162,11 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
+        if self.figure is not None:
+            content = self.figure.content(report)
+            if content is not None and self.path is not None:
+                _write(self.path, content)
+            return
         from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
@@ -174,8 +184,14 @@ def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Out
     Raises:
         UsageError: an option without meaning in the format, an unknown column, no such folder,
             a suffix that says nothing, or no such format to import.
+        MissingExtraError: a figure is asked for and matplotlib is not installed.
     """
     path: Path | None = arguments.output if to_file else None
+    if path is not None:
+        check_place(path)
+    figure = chosen_figure(arguments, path)
+    if figure is not None:
+        return Output(format=None, tree={}, path=path, figure=figure)
     name = _chosen_format(arguments.format, path)
     given = refuse_layout(arguments, name)
     tree = {key: value for key, value in given.items() if key in _TREE}
@@ -229,8 +245,6 @@ def _made(
 
 
 def _chosen_format(name: str | None, path: Path | None) -> str:
-    if path is not None:
-        check_place(path)
     if name is not None:
         return name
     if path is None:
@@ -267,8 +281,12 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
+    _write(output, text)
+
+
+def _write(output: Path, content: str | bytes) -> None:
     try:
-        write_atomically(output, text)
+        write_atomically(output, content)
     except OSError as error:
         raise UsageError(
             f"cannot write {output}: {error.strerror or error}", hint="choose another --output"

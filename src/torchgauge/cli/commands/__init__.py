@@ -10,11 +10,13 @@ from __future__ import annotations
 COMMANDS = {
     "summary": "show parameters, shapes, MACs and memory of a model, layer by layer",
     "fit": "find out whether a step fits into a GPU, the largest batch, and what saves memory",
+    "advise": "find what is wrong and what can be slimmed: each change applied and measured",
     "compare": "say what changed between two models, revisions, scenarios or saved reports",
     "watch": "analyse a model again after each save, and say what changed",
     "history": "list what was analysed when, and follow a figure over time",
     "check": "hold models against the budgets of a project; exit status 1 over budget",
     "measure": "run a step for real and time it, by layer and operator",
+    "ui": "show the report in the browser and answer what-if questions there",
     "package": "export a model to a folder that can be served",
     "serve": "answer HTTP requests with a packaged model",
     "devices": "list the GPUs that torchgauge knows and those of this machine",

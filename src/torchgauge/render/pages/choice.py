@@ -14,6 +14,7 @@ _PAGES: Final = {
     "torchgauge.environment.findings:Diagnosis": "torchgauge.environment.page:doctor_page",
     "torchgauge.facts.fit:BatchCurve": "torchgauge.render.pages.curve:curve_page",
     "torchgauge.facts.fit:FitReport": "torchgauge.render.pages.fit:fit_page",
+    "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.advice:advice_page",
     "torchgauge.facts.loop.comparison:Comparison": (
         "torchgauge.render.pages.comparison:comparison_page"
     ),
@@ -44,7 +45,7 @@ def page_of(answer: object, **tree: Any) -> Page:
     if name is None:
         raise UsageError(
             f"a {type(answer).__name__} cannot be shown",
-            hint="pass what analyze, measure, fits, compare or load returned",
+            hint="pass what analyze, measure, fits, compare, advise or load returned",
         )
     if name == _WITH_TREE:
         page: Page = _at(_PAGES[name])(answer, **tree)
