@@ -162,7 +162,7 @@ def _draw_line(axes: Axes, line: Line, scale: float) -> None:
     if line.label:
         (x, y), (_, below) = line.points[0], line.points[1]
         axes.text(
-            x + 0.03, y + min((below - y) / 2, 0.08), line.label,
+            x + 0.03, y + (min((below - y) / 2, 0.08) if len(line.points) == 2 else 0.115), line.label,
             fontsize=_SHAPE * scale, color=color, va="center_baseline", zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.7},
         )  # fmt: skip
