@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import make_gallery
 import pytest
 from PIL import Image
 
+import make_gallery
 from torchgauge.figures import FIGURES
 
 
