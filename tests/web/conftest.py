@@ -71,12 +71,13 @@ def page_of(browser: Browser, tmp_path: Path) -> Iterator[PageOf]:
         )
         contexts.append(context)
         page: Page = context.new_page()
+        page.set_default_timeout(_READY_MS)
         own = path.as_uri()
         page.on("console", lambda message: problems.append(f"console: {message.text}"))
         page.on("pageerror", lambda error: problems.append(f"error: {error}"))
         page.on("request", lambda request: _note_request(request.url, own, problems))
         page.goto(own + hash)
-        page.wait_for_selector("html[data-ready]", timeout=_READY_MS)
+        page.wait_for_selector("html[data-ready]")
         return page
 
     yield opened

@@ -53,13 +53,18 @@ export function chart(element: HTMLElement, app: App, makeOption: () => EChartsC
     if (table) replace(readable, tableElement(table()));
     drawn = true;
   };
-  new ResizeObserver(() => {
+  const size = new ResizeObserver(() => {
     if (!canvas.clientWidth) return;
     instance.resize({ width: canvas.clientWidth, height: canvas.clientHeight });
     if (!drawn) update();
-  }).observe(canvas);
+  });
+  size.observe(canvas);
+  app.signal.addEventListener("abort", () => {
+    size.disconnect();
+    instance.dispose();
+  });
   app.on((changed) => changed.has("theme") && update());
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update);
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", update, { signal: app.signal });
   return { update, instance };
 }
 
@@ -75,7 +80,7 @@ export function tooltipStyle(): Record<string, unknown> {
 /** Style for an axis: quiet lines, figures of 12 px. */
 export function axisStyle(): Record<string, unknown> {
   return {
-    axisLine: { show: true, lineStyle: { color: color("line") } },
+    axisLine: { show: true, onZero: false, lineStyle: { color: color("line") } },
     axisTick: { show: false },
     axisLabel: { color: color("dim"), fontSize: 12 },
     splitLine: { lineStyle: { color: color("line"), opacity: 0.6 } },

@@ -25,6 +25,7 @@ from torchgauge.facts.loop.advice import (
 from torchgauge.facts.query import has_run
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
+from torchgauge.trace.isolate.isolation import random_state_kept
 from torchgauge.version import __version__
 
 _PRICE = {Accuracy.NONE: 1.0, Accuracy.SMALL: 1.5, Accuracy.RETRAIN: 4.0}
@@ -74,7 +75,11 @@ def advise_model(request: Request, options: AdviceOptions | None = None) -> Advi
     Raises:
         TorchGaugeError: what ``analyze`` raises, or the goal makes no sense.
     """
-    options = options or AdviceOptions()
+    with random_state_kept():  # new layers draw their weights
+        return _advised(request, options or AdviceOptions())
+
+
+def _advised(request: Request, options: AdviceOptions) -> Advice:
     for name in options.rules:
         rule_of(name)
     if (device := device_of(options.goal)) is not None:

@@ -70,13 +70,9 @@ class Prover:
         plan = plan_inputs(model, self._request.inputs)
         if plan is None:
             raise ValueError("there is no input")
-        generator = torch.random.get_rng_state()
-        try:
-            torch.manual_seed(0)
-            args = tuple(real_or_made(value, _made) for value in plan.args)
-            kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
-        finally:
-            torch.random.set_rng_state(generator)
+        torch.manual_seed(0)
+        args = tuple(real_or_made(value, _made) for value in plan.args)
+        kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
         self._arguments = args, kwargs
         self._outputs = _run(model, self._arguments)
         self._model = model
@@ -115,13 +111,11 @@ def _made(value: Any) -> torch.Tensor:
 def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[torch.Tensor]:
     """Return the tensors that a model returns in eval mode; its modes are left as they are."""
     modes = {module: module.training for module in model.modules()}
-    generator = torch.random.get_rng_state()
     try:
         model.eval()
         with torch.no_grad():
             return list(_tensors(model(*arguments[0], **arguments[1])))
     finally:
-        torch.random.set_rng_state(generator)
         for module, mode in modes.items():
             module.training = mode
 

@@ -45,6 +45,7 @@ _MODEL_STATUSES = (
 _EXIT_STATUSES = {
     "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
+    "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",
     "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
 }
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from torchgauge.cli.messages import say
-from torchgauge.cli.options import memory_size, number_of, one_of, positive_integer
+from torchgauge.cli.options import memory_size, number_of, one_of, port, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what torchgauge package wrote")
     group = parser.add_argument_group("address")
     group.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 for all")
-    group.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000")
+    group.add_argument("--port", type=port, default=8000, metavar="N", help="default 8000")
     group.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     group = parser.add_argument_group("replicas")
     group.add_argument(
@@ -139,12 +139,6 @@ def request_from(arguments: argparse.Namespace) -> ServeRequest:
             allow_nan=arguments.allow_nan,
         ),
     )
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 takes a free one")
-    return int(text)
 
 
 def _time_out(text: str) -> float:
