@@ -11,6 +11,7 @@ COMMANDS = {
     "summary": "show parameters, shapes, MACs and memory of a model, layer by layer",
     "fit": "find out whether a step fits into a GPU, the largest batch, and what saves memory",
     "measure": "run a step for real and time it, by layer and operator",
+    "explain": "say how a figure came about: its parts, the formula and the sources",
     "package": "export a model to a folder that can be served",
     "serve": "answer HTTP requests with a packaged model",
     "devices": "list the GPUs that torchgauge knows and those of this machine",
