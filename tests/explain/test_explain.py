@@ -120,7 +120,7 @@ def test_what_is_not_there_is_offered_by_its_nearest_name():
     with pytest.raises(UsageError, match="there is no figure 'param' to explain") as caught:
         explain_report(report, "param")
     assert "did you mean params?" in caught.value.hint
-    with pytest.raises(UsageError, match="there is no module 'stem.7'") as caught:
+    with pytest.raises(UsageError, match=r"there is no module 'stem\.7'") as caught:
         explain_report(report, "macs", module="stem.7")
     assert caught.value.hint.startswith("did you mean stem.")
     with pytest.raises(UsageError, match="has no trace"):
