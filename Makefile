@@ -20,8 +20,8 @@ PIP := $(BIN)/python -m pip install --quiet --constraint $(CONSTRAINTS)
 # Tests run beside each other; those that compare times (the marker `timed`) run alone afterwards.
 WORKERS ?= logical
 BESIDE := --numprocesses $(WORKERS) --maxprocesses 8 --dist worksteal
-DEFAULT_TESTS := not slow and not models and not hypothesis_long
-LONG_TESTS := (slow or models or hypothesis_long)
+DEFAULT_TESTS := not slow and not models and not hypothesis_long and not browser
+LONG_TESTS := (slow or models or hypothesis_long) and not browser
 SERVED := $(addprefix tests/deploy/serving/test_serving_,load.py ray.py openapi.py)
 CPU_TIME := tests/models/test_cpu_time_measured.py
 PYTEST := $(BIN)/python -m pytest $(PYTEST_ARGS)
@@ -39,6 +39,7 @@ RUN := $(VENV)/.stamp-run
 DEV := $(VENV)/.stamp-dev
 MODELS := $(VENV)/.stamp-models
 SERVING := $(VENV)/.stamp-serving
+BROWSER := $(VENV)/.stamp-browser
 TORCH26 := $(VENV26)/.stamp
 INTEGRATIONS := $(VENV_INTEGRATIONS)/.stamp
 
@@ -77,6 +78,11 @@ $(SERVING): $(DEV)
 	@$(PIP) --editable ".[dev,serving]"
 	@touch $@
 
+$(BROWSER): $(DEV)
+	@echo "adding Playwright and JupyterLab to $(VENV)"
+	@$(PIP) --editable ".[dev,browser]"
+	@touch $@
+
 $(TORCH26): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) scripts/check_python.py
 	@echo "making $(VENV26) with torch 2.6.0 (about 5 GB)"
@@ -96,10 +102,10 @@ $(INTEGRATIONS): pyproject.toml $(CONSTRAINTS) requirements/integrations.txt
 	@touch $@
 
 .PHONY: constraints
-constraints: $(MODELS) $(SERVING) ## write the pins from what is installed in .venv
+constraints: $(MODELS) $(SERVING) $(BROWSER) ## write the pins from what is installed in .venv
 	@$(BIN)/python scripts/freeze.py > $(CONSTRAINTS).new
 	@mv $(CONSTRAINTS).new $(CONSTRAINTS)
-	@touch $(RUN) && touch $(DEV) && touch $(MODELS) && touch $(SERVING)
+	@touch $(RUN) && touch $(DEV) && touch $(MODELS) && touch $(SERVING) && touch $(BROWSER)
 
 # ---------------------------------------------------------------- show
 
@@ -109,7 +115,8 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-cpu-time test-serving test-torch26 test-torch26-smoke test-integrations image-test lint types imports check
+.PHONY: test test-models test-cpu-time test-serving test-browser test-torch26 test-torch26-smoke
+.PHONY: test-integrations image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
@@ -124,6 +131,9 @@ test-cpu-time: $(MODELS) ## calibrate this CPU, then predict and measure 20 mode
 test-serving: $(SERVING) ## servers under load, with a killed replica, and asked by schemathesis
 	@$(PYTEST) -m "slow or models" $(SERVED) \
 		tests/models/test_served_models.py::test_a_llama_as_onnx
+
+test-browser: $(BROWSER) ## the page and JupyterLab in Chromium, by mouse and by keyboard (root installs Chromium)
+	@scripts/with_chromium.sh $@ $(PYTEST) -m browser tests/web tests/notebook
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"

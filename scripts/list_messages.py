@@ -21,11 +21,11 @@ ERRORS, WARNINGS, HELP, FINDINGS, OTHER = KINDS = (
     "Errors", "Warnings", "Help", "Findings", "Assumptions, notes and other texts",
 )  # fmt: skip
 _HELP_KEYWORDS = ("help", "description", "epilog")
-_NO_TEXT = (
+NO_TEXT = (
     "compile", "fullmatch", "search", "match", "findall", "sub", "split", "getLogger",
 )  # fmt: skip
 """Functions whose arguments are patterns or names."""
-_DATA = (
+DATA = (
     "elementwise_ops.py",
     "free_ops.py",
     "autocast_lists.py",
@@ -48,7 +48,7 @@ def pages_text() -> str:
     parts = [_HEAD]
     package = ""
     for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (_package(path), str(path))):
-        texts = messages_of(path.read_text(encoding="utf-8")) if path.name not in _DATA else {}
+        texts = messages_of(path.read_text(encoding="utf-8")) if path.name not in DATA else {}
         if not any(texts.values()):
             continue
         if package != (package := _package(path)):
@@ -85,7 +85,7 @@ def messages_of(source: str) -> dict[str, list[str]]:
 class _Reader(ast.NodeVisitor):
     def __init__(self, tree: ast.Module, found: dict[str, list[str]]) -> None:
         self.found = found
-        self.constants = dict(_constants(tree))
+        self.constants = dict(constants(tree))
         self.is_document = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
 
     def visit_Call(self, node: ast.Call) -> None:
@@ -94,27 +94,18 @@ class _Reader(ast.NodeVisitor):
         if re.search(r"(Error|Failed|Failure|InDoubt|Busy|Stopping|Expired)$", name) and node.args:
             hint = self.text(keywords["hint"]) if "hint" in keywords else ""
             message = self.text(node.args[0])
-            if _is_message(message) or hint:
+            if is_message(message) or hint:
                 self.found[ERRORS].append(message + (f" *try* {hint}" if hint else ""))
             self._go_on([*node.args[1:], *(v for k, v in keywords.items() if k != "hint")])
             return
-        if name == "warn" and node.args and _is_message(self.text(node.args[0])):
+        if name == "warn" and node.args and is_message(self.text(node.args[0])):
             self.found[WARNINGS].append(self.text(node.args[0]))
             return
         if name == "Finding" or "problem" in keywords:
             for value in keywords.values():
                 self._note(FINDINGS, value)
             return
-        if name in (
-            "compile",
-            "fullmatch",
-            "search",
-            "match",
-            "findall",
-            "sub",
-            "split",
-            "getLogger",
-        ):
+        if name in NO_TEXT:
             return
         for key in _HELP_KEYWORDS:
             if key in keywords:
@@ -142,7 +133,7 @@ class _Reader(ast.NodeVisitor):
         if isinstance(node, (ast.Tuple, ast.List)):
             for item in node.elts:
                 self._note(kind, item)
-        elif _is_message(text := self.text(node)):
+        elif is_message(text := self.text(node)):
             self.found[kind].append(text)
         elif not text:
             self.generic_visit(node)
@@ -171,7 +162,7 @@ class _Reader(ast.NodeVisitor):
         return self.text(value) or "{…}"
 
 
-def _constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
+def constants(tree: ast.Module) -> Iterator[tuple[str, str]]:
     for node in tree.body:
         if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             value = node.value
@@ -188,7 +179,7 @@ _NAMES = re.compile(r"(?!.*\b(a|and|is|of|or|the|to)\b)[a-z0-9_]+( [a-z0-9_]+){1
 """A list of operators."""
 
 
-def _is_message(text: str) -> bool:
+def is_message(text: str) -> bool:
     if _CODE.search(text) or _NAMES.fullmatch(text):
         return False
     words = [word for word in text.split() if re.search(r"[A-Za-z]{2}", word)]

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from doctor_stage import Stage
 
 os.environ["TORCHGAUGE_CPU"] = ""  # a calibration of this machine is none of the tests' business
+os.environ["TORCHGAUGE_LANG"] = "en"  # nor is the locale of who runs them
 
 collect_ignore_glob = ["staged/*"]
 """Stand-ins for a broken machine's programs: no tests, and they run only where they are put."""

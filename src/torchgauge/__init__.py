@@ -21,8 +21,10 @@ _HOME = {
     "Report": "torchgauge.facts.report",
     "Scenario": "torchgauge.facts.scenario",
     "TorchGaugeError": "torchgauge.errors",
+    "advise": "torchgauge.advise.public",
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
+    "compare": "torchgauge.loop.compare",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -31,15 +33,23 @@ _HOME = {
     "show": "torchgauge.api",
     "summary": "torchgauge.api",
 }
-"""The public names and the modules that hold them; at most 15, ``__version__`` included."""
+"""The public names and the modules that hold them; at most 20, ``__version__`` included."""
+
+_HOOKS = {
+    "load_ipython_extension": "torchgauge.notebook.extension",
+    "unload_ipython_extension": "torchgauge.notebook.extension",
+}
+"""What ``%load_ext torchgauge`` asks for."""
 
 __all__ = [
     "Report",
     "Scenario",
     "TorchGaugeError",
     "__version__",
+    "advise",
     "analyze",
     "calibrate",
+    "compare",
     "devices",
     "estimate",
     "fits",
@@ -53,6 +63,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from torchgauge import devices
+    from torchgauge.advise.public import advise
     from torchgauge.api import (
         analyze,
         calibrate,
@@ -68,12 +79,15 @@ if TYPE_CHECKING:
     from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario
     from torchgauge.facts.trace import Trace
+    from torchgauge.loop.compare import compare
     from torchgauge.trace.copy.build import meta_construction
 
 
 def __getattr__(name: str) -> object:
     if name in ("devices", "estimate"):  # packages; the second is a function too
         return importlib.import_module(f"torchgauge.{name}")
+    if name in _HOOKS:
+        return getattr(importlib.import_module(_HOOKS[name]), name)
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import random
@@ -101,7 +115,7 @@ class _Estimate(ModuleType):
 
 
 class _Package(ModuleType):
-    """Keep ``torchgauge.analyze`` and ``measure`` functions although submodules have their names.
+    """Keep functions such as ``analyze`` although submodules have their names.
 
     Importing a submodule binds it in its parent package; for a public name that would replace
     the function by the module as soon as anything imported it.

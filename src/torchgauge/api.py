@@ -16,17 +16,20 @@ from torchgauge.facts.fit import FitReport
 from torchgauge.facts.io import load_answer
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Trace
+from torchgauge.models.requests import request_of
 from torchgauge.render import get_format
-from torchgauge.render.pages.fit import fit_page
-from torchgauge.render.pages.report import report_page
+from torchgauge.render.cells import bundle_of_page, cell_page
+from torchgauge.render.pages.choice import page_of
+from torchgauge.render.shell import mark_shown, notebook_shell
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.tree.rows import TreeOptions
+from torchgauge.shown import Shown
 
 if TYPE_CHECKING:
     from torch import nn
 
     from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.request import InputSize, Request
+    from torchgauge.request import InputSize
 
 __all__ = [
     "analyze",
@@ -98,29 +101,8 @@ def analyze(
     """
     from torchgauge.analyze import analyze_model
 
-    request = _request(model, input_size, options)
+    request = request_of(model, input_size, options)
     return analyze_model(request, batch_names=name_batch, timeline=timeline)
-
-
-def _request(
-    model: Any,
-    input_size: InputSize | None,
-    options: Mapping[str, Any],
-    *,
-    with_weights: bool = False,
-    without_inputs: bool = False,
-) -> Request:
-    """Return the request, its model built where a spec names it."""
-    from torchgauge.models.requests import build_for, with_build
-    from torchgauge.request import Request, ask
-    from torchgauge.trace.run.keywords import forward_names
-
-    if not isinstance(model, str):
-        return ask(model, input_size, options, forward_names)
-    asked = Request(spec=model, on_progress=options.get("on_progress"))
-    made = build_for(asked, with_weights=with_weights)
-    request = ask(made.model, input_size, options, forward_names)
-    return with_build(request, made, without_inputs=without_inputs)
 
 
 def summary(
@@ -137,7 +119,7 @@ def summary(
     unfold: bool = False,
     **options: Any,
 ) -> Report:
-    """Print the answers and the table of a model and return its report.
+    """Print the answers and the table of a model and return its report; a notebook shows it once.
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
     (``unfold`` is the former name of ``expand``).
@@ -156,14 +138,21 @@ def summary(
         report = analyze(model, input_size, **options)
     except ModelError as error:
         if error.report is not None:
-            show(error.report, **shown)
+            _show_once(error.report, shown)
         raise
-    show(report, **shown)
+    _show_once(report, shown)
     return report
 
 
+def _show_once(report: Report, shown: Mapping[str, Any]) -> None:
+    """Show a report; a cell that ends in it does not show it again."""
+    show(report, **shown)
+    if shown["file"] is None:
+        mark_shown(report)
+
+
 def show(
-    answer: Report | FitReport | Trace,
+    answer: Shown,
     *,
     depth: int | None = None,
     columns: Sequence[str] | None = None,
@@ -173,39 +162,32 @@ def show(
     width: int | None = None,
     file: IO[str] | None = None,
 ) -> None:
-    """Print what ``analyze``, ``measure``, ``load`` or ``fits`` returned.
+    """Print what a function of torchgauge returned; a notebook's cell is shown a rich view of it.
 
     Args:
-        answer: a report, the answer of ``fits``, or a trace, whose report is made.
+        answer: a report, the answer of ``fits`` or ``compare``, or a trace, whose report is made; a
+            calibration, a device, devices.
         depth: levels of modules in the table of a report.
         columns: names of its columns, in this order.
         expand: show every repeated block, every different call and every output.
-        details: everything there is to say; by default in a file, and the calm view on a terminal.
-        ascii: no character outside of ASCII.
+        details: everything there is to say; by default in a file, and the calm view on a terminal
+            and in a notebook.
+        ascii: no character outside of ASCII. Like a width, it makes a notebook show plain text.
         width: characters per line: the terminal's by default, as many as the table takes elsewhere.
         file: where to print; the standard output by default.
 
     Raises:
         UsageError: for an unknown column, a depth below 1 or a width below 40.
     """
-    target = file or sys.stdout
-    format = _format_of(target, details=details, ascii=ascii, width=width)
-    if isinstance(answer, Trace):
-        answer = estimate(answer)
-    if isinstance(answer, FitReport):
-        if depth is not None or columns is not None or expand:
-            raise UsageError(
-                "depth, columns and expand are of a report's table", hint="leave them out"
-            )
-        page = fit_page(answer)
-    elif not isinstance(answer, Report):
-        raise UsageError(
-            f"a {type(answer).__name__} cannot be shown",
-            hint="pass what analyze, measure, fits or load returned",
-        )
-    else:
-        page = report_page(answer, depth=depth, columns=columns, expand=expand)
-    print(format.render(page), file=target)
+    text = _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
+    tree = {"depth": depth, "columns": columns, "expand": expand}
+    # Who names a file, a width or ASCII wants text.
+    shell = None if file or ascii or width else notebook_shell()
+    if shell is None:
+        print(text.render(page_of(answer, **tree)), file=file or sys.stdout)
+        return
+    bundle = bundle_of_page(cell_page(answer, **tree), details=bool(details))
+    shell.display_pub.publish(data=bundle, metadata={})
 
 
 def _format_of(target: IO[str], **layout: Any) -> Any:
@@ -282,7 +264,7 @@ def measure(
     """
     from torchgauge.measure.measurement import Repeating, measure_model
 
-    request = _request(model, input_size, options, with_weights=True)
+    request = request_of(model, input_size, options, with_weights=True)
     repeating = Repeating(
         min_repetitions=min_repetitions, max_seconds=max_seconds, confidence=confidence
     )
@@ -332,7 +314,7 @@ def fits(
     from torchgauge.fit.finder import FitOptions, fit_model
 
     fit_options = FitOptions(search=search, alternatives=alternatives, context=context, cache=cache)
-    request = _request(model, input_size, options, without_inputs=context is not None)
+    request = request_of(model, input_size, options, without_inputs=context is not None)
     if cache != "dynamic" and context is None:
         raise UsageError("a cache needs a context", hint="add context=8192")
     names = [device] if isinstance(device, str) else list(device)

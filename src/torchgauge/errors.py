@@ -22,6 +22,7 @@ Each carries ``hint``: one sentence that says what to do next.
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 
@@ -37,6 +38,14 @@ class TorchGaugeError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\n  try: {self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython prints for the error; plain Python never asks.
+
+        The room that knows of notebooks lies above this one, so it is found by name.
+        """
+        lines: list[str] = import_module("torchgauge.notebook.failures").lines_of(self)
+        return lines
 
 
 class UsageError(TorchGaugeError):

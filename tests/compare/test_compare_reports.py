@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 import torchgauge as tg
 from torchgauge.compare.reports import compare_reports
-from torchgauge.facts.comparison import LAYER_FIGURES, ChangeKind, Comparison
+from torchgauge.facts.loop.comparison import LAYER_FIGURES, ChangeKind, Comparison
 from torchgauge.facts.report import Report
 from torchgauge.render import get_format
 from torchgauge.render.pages.comparison import NOTHING, comparison_page

@@ -2,8 +2,21 @@
 
 const BYTES = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
 const COUNTS = ["", "K", "M", "G", "T", "P", "E"];
-const two = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
-const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
+
+/**
+ * Decimals as Python writes them: a tie goes to the even digit. `toFixed` takes the larger one; a
+ * number is only ever exactly half way where it is an odd number of halves, quarters, eighths, …
+ */
+function fixed(value: number, digits: number): string {
+  const text = value.toFixed(digits);
+  const parts = value * 2 ** (digits + 1);
+  const tie = Number.isInteger(parts) && parts % 2 !== 0;
+  return tie && Number(text.at(-1)) % 2 ? (value - value * Number.EPSILON).toFixed(digits) : text;
+}
+
+const grouped = (text: string): string => text.replace(/^\d+/, (digits) => digits.replace(/\B(?=(\d{3})+$)/g, ","));
+/** `toFixed` writes exponents from 1e21 on; no figure of a model is that large. */
+const whole = (value: number): string => (value < 0 ? "-" : "") + grouped(fixed(Math.abs(value), 0));
 
 function scaled(value: number, base: number, units: string[]): string {
   let magnitude = Math.abs(value);
@@ -13,7 +26,7 @@ function scaled(value: number, base: number, units: string[]): string {
     index += 1;
   }
   const sign = value < 0 ? "-" : "";
-  const text = index === 0 && Number.isInteger(value) ? whole.format(magnitude) : two.format(magnitude);
+  const text = grouped(fixed(magnitude, index === 0 && Number.isInteger(value) ? 0 : 2));
   return `${sign}${text} ${units[index]}`.trimEnd();
 }
 
@@ -25,23 +38,23 @@ export function count(value: number, unit = ""): string {
   return /[A-Z]$/.test(text) ? text + unit : `${text} ${unit}`;
 }
 
-export const integer = (value: number): string => whole.format(value);
+export const integer = (value: number): string => whole(value);
 
 export function milliseconds(value: number): string {
-  if (value >= 1000) return `${(value / 1000).toFixed(2)} s`;
-  if (value >= 1) return `${value.toFixed(2)} ms`;
-  return `${(value * 1000).toFixed(1)} µs`;
+  if (value >= 1000) return `${fixed(value / 1000, 2)} s`;
+  if (value >= 1) return `${fixed(value, 2)} ms`;
+  return `${fixed(value * 1000, 1)} µs`;
 }
 
 export function rate(value: number): string {
-  return value >= 100 ? whole.format(value) : String(Number(value.toPrecision(3)));
+  return value >= 100 ? whole(value) : String(Number(value > 0 ? fixed(value, 2 - Math.floor(Math.log10(value))) : 0));
 }
 
 export function percent(part: number, all: number): string {
   if (!all) return "–";
   let share = (100 * part) / all;
   if (part < all && share > 99.99) share = 99.99;
-  return `${String(Number(share.toFixed(2)))} %`;
+  return `${String(Number(fixed(share, 2)))} %`;
 }
 
 export function share(part: number, all: number): string {

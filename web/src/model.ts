@@ -25,6 +25,8 @@ export class Model {
   readonly root: Part;
   readonly byPath = new Map<string, Part>();
   readonly folds: number[][];
+  private readonly groups = new Map<Part, { key: string; name: string }>();
+  private readonly firstOf = new Map<number, number>();
   private readonly sums = new Map<CostName, Float64Array>();
 
   constructor(readonly answer: Answer) {
@@ -45,6 +47,7 @@ export class Model {
     for (const fold of this.folds) {
       fold.forEach((index, place) => {
         const part = this.parts[index]!;
+        this.firstOf.set(index, fold[0]!);
         if (place === 0) part.fold = fold.length;
         else part.folded = true;
       });
@@ -60,6 +63,24 @@ export class Model {
       if (found) return found;
     }
     return this.root;
+  }
+
+  /** Equal modules, as folded, have the same key; the name has a star where they differ. */
+  group(part: Part): { key: string; name: string } {
+    let group = this.groups.get(part);
+    if (group) return group;
+    if (!part.parent) group = { key: "", name: part.name };
+    else {
+      const above = this.group(part.parent);
+      const local = part.parent.path ? part.path.slice(part.parent.path.length + 1) : part.path;
+      const first = this.firstOf.get(part.index);
+      const name = first === undefined ? local : local.replace(/[^.]*$/, "*");
+      const place = this.parts[first ?? part.index]!.path;
+      const key = place.slice(place.lastIndexOf(".") + 1);
+      group = { key: `${above.key}.${key}`, name: part.parent.path ? `${above.name}.${name}` : name };
+    }
+    this.groups.set(part, group);
+    return group;
   }
 
   own(part: Part, name: CostName): number {

@@ -1,5 +1,7 @@
 // The data of a page: the JSON of torchgauge's answers, as src/torchgauge/web/page.py embeds it.
 
+import type { Workbench } from "./live/workbench";
+
 export type Scenario = Record<string, unknown> & {
   mode: string;
   device: string;
@@ -71,7 +73,8 @@ export interface AliveTensor {
   code: string;
 }
 
-export type Verdict = "fits" | "does-not-fit" | "too-close-to-call" | "only-with-expandable-segments";
+/** src/torchgauge/facts/fit.py */
+export type Verdict = "fits" | "fits-fragmented" | "too-close-to-call" | "does-not-fit";
 
 export interface Memory {
   input_bytes: number;
@@ -93,7 +96,7 @@ export interface Memory {
   minimum_bytes?: number;
   capacity_bytes?: number;
   fits?: boolean;
-  verdict?: string;
+  verdict?: Verdict;
 }
 
 export interface StepTime {
@@ -105,7 +108,10 @@ export interface StepTime {
   outside_ms: number;
   between_ops_ms: number;
   ops: { name: string; kernel: string; phase: string; calls: number; time_ms: number }[];
-  measured: null | { device: string; repetitions: number };
+  measured: null | {
+    device: string; repetitions: number; warm_up: number; confidence: number;
+    intervals: Record<string, { low_ms: number; high_ms: number }>;
+  };
   bound_by?: Record<"compute" | "memory" | "launch", number>;
   predicted?: {
     device: string;
@@ -195,7 +201,7 @@ export interface Answer {
   /** The same step on further devices, the scenario's own first. */
   devices: {
     device: string; device_bytes: number; capacity_bytes: number; low_bytes: number;
-    high_bytes: number; verdict: string; total_ms: number | null;
+    high_bytes: number; verdict: Verdict; total_ms: number | null;
   }[];
 }
 
@@ -206,4 +212,6 @@ export interface PageData {
   language: "en" | "zh" | null;
   /** Set by the server of `torchgauge ui`. */
   live: boolean;
+  /** What a live page can change. */
+  workbench?: Workbench;
 }

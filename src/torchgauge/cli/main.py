@@ -16,25 +16,26 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import re
-import shutil
 import sys
-import textwrap
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
 
+from torchgauge import language
 from torchgauge.cli.commands import COMMANDS
+from torchgauge.cli.help import Parser, wrapped
+from torchgauge.cli.messages import PROGRAM, language_of, say, say_error
+from torchgauge.cli.options import one_of
 from torchgauge.cli.output import close_stdout
 from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.language import LANGUAGES, translated
 from torchgauge.models.suggest import did_you_mean
 
-PROGRAM = "torchgauge"
 INTERNAL_ERROR_STATUS = 70
 INTERRUPTED_STATUS = 130
 BROKEN_PIPE_STATUS = 141
-_SMALLEST_WIDTH = 40
 _DEPENDENCIES = ("msgspec", "rich")
 
 _MODEL_STATUSES = (
@@ -44,21 +45,16 @@ _MODEL_STATUSES = (
 _EXIT_STATUSES = {
     "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
+    "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",
     "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
 }
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are ``UsageError``."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(message, hint=f"{self.prog} --help")
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises for what a user did."""
-    with forgiving_stderr():
-        status = _status(list(sys.argv[1:] if argv is None else argv))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    with forgiving_stderr(), language.spoken(language_of(arguments, os.environ)):
+        status = _status(arguments)
         if argv is None:  # what the model's code prints at exit is not part of the result
             give_stdout_up()
         return status
@@ -74,7 +70,7 @@ def _status(arguments: list[str]) -> int:
     except SystemExit as stop:  # --help and --version
         return stop.code if isinstance(stop.code, int) else 0
     except KeyboardInterrupt:
-        _say("interrupted")
+        say("interrupted")
         return INTERRUPTED_STATUS
     except BrokenPipeError:
         close_stdout()
@@ -82,15 +78,15 @@ def _status(arguments: list[str]) -> int:
     except TorchGaugeError as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        _say(f"error: {error}")
+        say_error(error)
         return error.exit_status
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         if isinstance(error, ModuleNotFoundError) and error.name in _DEPENDENCIES:
-            _say(f"error: {error.name} is not installed\n  try: pip install {error.name}")
+            say(f"error: {error.name} is not installed\n  try: pip install {error.name}")
             return UsageError.exit_status
-        _say(
+        say(
             f"internal error: {type(error).__name__}: {error}\n"
             "  this is a bug in torchgauge; please report it with the output of --debug"
         )
@@ -98,7 +94,7 @@ def _status(arguments: list[str]) -> int:
     except BaseException as stop:  # the model's code raised something that is not an Exception
         if "--debug" in arguments:
             traceback.print_exc()
-        _say(
+        say(
             f"error: the model's code raised {type(stop).__name__}: {stop}\n"
             "  try: raise an Exception; add --debug for the whole traceback"
         )
@@ -114,14 +110,14 @@ def _dispatch(arguments: list[str]) -> int:
     if name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}", hint=_command_hint(name, rest))
     command = importlib.import_module(f"torchgauge.cli.commands.{name}")
-    parser = _Parser(
+    parser = Parser(
         prog=f"{PROGRAM} {name}",
-        description=_wrapped(COMMANDS[name]),
-        epilog=_wrapped(_EXIT_STATUSES.get(name, _MODEL_STATUSES)),
+        description=wrapped(translated(COMMANDS[name])),
+        epilog=wrapped(translated(_EXIT_STATUSES.get(name, _MODEL_STATUSES))),
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.configure(parser)
+    _add_language(parser)
     namespace, unknown = parser.parse_known_args(_with_negative_values(rest))
     if unknown:
         known = re.findall(r"--[a-z][a-z-]*", parser.format_help())
@@ -131,6 +127,15 @@ def _dispatch(arguments: list[str]) -> int:
         )
     status: int = command.run(namespace)
     return status
+
+
+def _add_language(parser: argparse.ArgumentParser) -> None:
+    """Declare the language; `language_of` has read it before any text was written."""
+    parser.add_argument(
+        "--lang", type=one_of(LANGUAGES), metavar="NAME", default=argparse.SUPPRESS,
+        help="language of what people read: en or zh (default: that of the locale); "
+        "JSON and CSV stay English",
+    )  # fmt: skip
 
 
 def _with_negative_values(arguments: list[str]) -> list[str]:
@@ -147,24 +152,24 @@ def _with_negative_values(arguments: list[str]) -> list[str]:
 def _without_command(arguments: list[str]) -> int:
     width = max(map(len, COMMANDS))
     commands = "\n".join(
-        _wrapped(f"  {name:<{width}}  {text}", indent=" " * (width + 4))
+        wrapped(f"  {name:<{width}}  {translated(text)}", indent=" " * (width + 4))
         for name, text in COMMANDS.items()
     )
-    parser = _Parser(
+    parser = Parser(
         prog=PROGRAM,
         usage=f"{PROGRAM} COMMAND [OPTION …]",
-        description=_wrapped(
-            "Says how big a PyTorch model is, whether it fits, and what costs most."
+        description=wrapped(
+            translated("Says how big a PyTorch model is, whether it fits, and what costs most.")
         ),
-        epilog=(
+        epilog=translated(
             f"commands (each has its own --help):\n{commands}\n\n"
             f"example:\n  {PROGRAM} summary torchvision:resnet50 --input-size 3,224,224\n\n"
-            f"{_wrapped(_MODEL_STATUSES)}"
+            f"{wrapped(translated(_MODEL_STATUSES))}"
         ),
         allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version")
+    _add_language(parser)
     namespace = parser.parse_args(arguments)
     if namespace.version:
         from torchgauge.version import __version__
@@ -175,18 +180,8 @@ def _without_command(arguments: list[str]) -> int:
     return 2
 
 
-def _wrapped(text: str, indent: str = "") -> str:
-    """Return a text of ``--help`` in lines as wide as the terminal, as argparse takes it."""
-    width = max(shutil.get_terminal_size().columns - 2, _SMALLEST_WIDTH)
-    return textwrap.fill(text, width, subsequent_indent=indent, break_long_words=False)
-
-
 def _command_hint(name: str, rest: list[str]) -> str:
     if ":" in name or "." in name:  # a model spec without a command
         return f"{PROGRAM} summary {' '.join([name, *rest])}"
     listed = "one of " + ", ".join(COMMANDS)
     return did_you_mean(name, COMMANDS, otherwise=listed)
-
-
-def _say(text: str) -> None:
-    print(f"{PROGRAM}: {text}", file=sys.stderr)

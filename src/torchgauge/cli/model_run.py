@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
-from torchgauge.cli import options, output, scenario_options
+from torchgauge.cli import messages, options, output, scenario_options
 from torchgauge.cli.progress import Progress
 from torchgauge.cli.streams import stdout_kept_free
-from torchgauge.errors import ModelError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import Phase
@@ -75,14 +75,15 @@ def report_model(
             if error.report is None:
                 raise
             report, failure = error.report, error
+    if failure is None:
+        record(report)
     if not arguments.quiet:
         print_notes(made)
         is_unrun = made.runs and made.default_inputs is None and not request.inputs.are_given
         if is_unrun and not target.is_read_here:  # a terminal has it on the page
-            print(
-                "note: no input size was given, so the model was not run: parameters only "
-                "(add --input-size 3,224,224, or whatever the model takes)",
-                file=sys.stderr,
+            messages.note(
+                "no input size was given, so the model was not run: parameters only "
+                "(add --input-size 3,224,224, or whatever the model takes)"
             )
     if present is not None and failure is None:
         present(report, target)
@@ -109,10 +110,23 @@ def _seen_above(error: ModelError, report: Report) -> ModelError:
     return short
 
 
+def record(report: Report) -> None:
+    """Add a report to the history of the project in this folder, if it has one."""
+    from torchgauge.loop.history import add, found
+
+    path = found(Path.cwd())
+    if path is None:
+        return
+    try:
+        add(path, report)
+    except UsageError as error:
+        messages.note(f"not in the history: {error.message}")
+
+
 def print_notes(made: ModelBuild) -> None:
     """Print what the user should know of how the model was built, to stderr."""
     for note in made.notes:
-        print(f"note: {note}", file=sys.stderr)
+        messages.note(note)
 
 
 @contextlib.contextmanager

@@ -25,12 +25,14 @@ _DTYPE_ALIASES = {
 }  # fmt: skip
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, is_optional: bool = False) -> None:
-    """Declare the model, its arguments and its inputs."""
+def add_model_options(
+    parser: argparse.ArgumentParser, *, is_optional: bool = False, are_several: bool = False
+) -> None:
+    """Declare the model, or several of them, the arguments and the inputs."""
     parser.add_argument(
         "model",
         metavar="MODEL",
-        nargs="?" if is_optional else None,
+        nargs="+" if are_several else "?" if is_optional else None,
         help="file.py:Name, file.py:Name(width=2), package.module:callable, torchvision:resnet50, "
         "timm:NAME, hf:PATH/config.json, hf:llama, or a .safetensors, .pt or .pt2 file",
     )
@@ -161,6 +163,13 @@ def number_of(unit: str, *, may_be_zero: bool = True) -> Callable[[str], float]:
         return value
 
     return read
+
+
+def port(text: str) -> int:
+    """Read the number of a port; 0 takes a free one."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 takes a free one")
+    return int(text)
 
 
 def memory_size(text: str) -> int:

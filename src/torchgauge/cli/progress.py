@@ -8,6 +8,9 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from torchgauge.cli.messages import note
+from torchgauge.language import translated
+
 if TYPE_CHECKING:
     from rich.status import Status
 
@@ -31,7 +34,7 @@ class Progress:
         self._enabled = enabled and sys.stderr.isatty()
         self._notes = enabled and not self._enabled
         self._delay = delay
-        self._text = "working"
+        self._text = translated("working")
         self._status: Status | None = None
         self._timer: threading.Timer | None = None
         self._lock = threading.Lock()
@@ -63,11 +66,11 @@ class Progress:
     def update(self, text: str) -> None:
         """Say what is being done now."""
         if self._notes and self._is_worth_a_line(text):
-            print(f"note: {text}", file=sys.stderr)
+            note(text)
         with self._lock:
-            self._text = text
+            self._text = translated(text)
             if self._status is not None:
-                self._status.update(_escaped(text))
+                self._status.update(_escaped(self._text))
 
     def _is_worth_a_line(self, text: str) -> bool:
         """Return whether to say it where no status line can be: once, or after a long silence."""

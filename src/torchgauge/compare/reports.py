@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 
 from torchgauge.compare.matching import matched
-from torchgauge.facts.comparison import (
+from torchgauge.facts.loop.comparison import (
     LAYER_FIGURES,
     ChangeKind,
     Comparison,

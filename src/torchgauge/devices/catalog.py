@@ -14,10 +14,21 @@ from torchgauge.devices.names import is_size, keys, tokens
 from torchgauge.devices.tables import rows
 from torchgauge.devices.user_file import USER_FILE, user_devices
 from torchgauge.errors import DeviceError
+from torchgauge.shown import Shown
+from torchgauge.units import format_number_of
 
 _FILE = Path(__file__).with_name("devices.csv")
 _SHOWN = 8
 """How many names an error lists."""
+
+
+class Devices(Shown, tuple[Device, ...]):
+    """Devices of the catalogue, in its order."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return f"{format_number_of(len(self), 'device')}: {_listed(self)}" if self else "no device"
 
 
 @cache
@@ -26,7 +37,7 @@ def built_in() -> tuple[Device, ...]:
     return tuple(decode(row) for row in rows(_FILE))
 
 
-def all_devices() -> tuple[Device, ...]:
+def all_devices() -> Devices:
     """Return every device, the user's own first; they hide those of the same name.
 
     Raises:
@@ -35,9 +46,10 @@ def all_devices() -> tuple[Device, ...]:
     shipped = built_in()
     own = user_devices(lambda name, earlier: find_among(name, [*earlier, *shipped]))
     if not own:
-        return shipped
+        return Devices(shipped)
     names = {keys(device.name)[0] for device in own}
-    return (*own, *(device for device in shipped if keys(device.name)[0] not in names))
+    others = (device for device in shipped if keys(device.name)[0] not in names)
+    return Devices((*own, *others))
 
 
 def find_device(name: str, *, memory_bytes: int | None = None) -> Device:
@@ -77,14 +89,14 @@ class LocalGpu:
             return None
 
 
-def search_devices(text: str) -> tuple[Device, ...]:
+def search_devices(text: str) -> Devices:
     """Return the devices whose name, alias, maker, kind or architecture has every word of a text.
 
     >>> [device.name for device in search_devices("jetson orin 64gb")]
     ['Jetson AGX Orin 64GB']
     """
     words = text.casefold().split()
-    return tuple(device for device in all_devices() if all(w in _said(device) for w in words))
+    return Devices(item for item in all_devices() if all(word in _said(item) for word in words))
 
 
 def find_among(name: str, devices: Sequence[Device], *, memory_bytes: int | None = None) -> Device:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 
+from torchgauge.shown import Shown
+from torchgauge.units import format_bytes
+
 
 class Kind(StrEnum):
     """Where a device is used; it decides how much of its memory the driver keeps."""
@@ -87,8 +90,8 @@ arithmetic instructions; tensor-core types by version) and PTX ISA, ``mma`` and 
 _VOLTA = (7, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Device(Shown):
     """A GPU or board as one torch device sees it (half of an MI250X or a K80).
 
     ``None`` in a number means *not known*; what the hardware does not have is in ``lacks``.
@@ -139,6 +142,11 @@ class Device:
     measured_bf16_flops_per_second: float | None = None
     measured_bandwidth_bytes_per_second: float | None = None
     """What a copy reached: bytes read and bytes written."""
+
+    def __str__(self) -> str:
+        usable = format_bytes(self.usable_memory_bytes)
+        bandwidth = f"{self.bandwidth_bytes_per_second / 1e9:,.0f} GB/s"
+        return f"{self.name}, {usable} usable, {bandwidth}"
 
     @property
     def usable_is_measured(self) -> bool:

@@ -8,6 +8,8 @@ from enum import StrEnum
 from functools import partial
 
 from torchgauge.environment.facts import Facts
+from torchgauge.shown import Shown
+from torchgauge.units import format_number_of
 from torchgauge.version import __version__
 
 
@@ -48,12 +50,18 @@ warning = partial(Finding, severity=Severity.WARNING)
 notice = partial(Finding, severity=Severity.NOTICE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Diagnosis:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Diagnosis(Shown):
     """Facts and findings, the worst first."""
 
     facts: Facts
     findings: tuple[Finding, ...]
+
+    def __str__(self) -> str:
+        """Return the verdict in one line."""
+        counts = ((len(self.of(severity)), severity) for severity in Severity)
+        told = [format_number_of(count, severity.value) for count, severity in counts if count]
+        return f"PyTorch environment: {', '.join(told) or 'healthy'}"
 
     def of(self, severity: Severity) -> tuple[Finding, ...]:
         """Return the findings of a severity."""

@@ -25,6 +25,7 @@ def doctor_page(diagnosis: Diagnosis) -> Page:
     there = tuple(fact(label, *texts) for label, texts in _rows(diagnosis.facts) if texts)
     return Page(
         title=("PyTorch environment",),
+        is_about_a_model=False,
         blocks=(
             blocks.Facts(facts=(_verdict(diagnosis),)),
             *map(_problem, diagnosis.findings),

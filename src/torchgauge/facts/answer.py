@@ -1,4 +1,4 @@
-"""What every answer can do: be written as JSON."""
+"""What every answer can do: be written as JSON, and show itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.guess import guesses
+from torchgauge.shown import Shown
 
 SCHEMA_VERSION: Final = 1
 
@@ -65,7 +66,7 @@ class _Answer(Protocol):
     def assumptions(self) -> tuple[str, ...]: ...
 
 
-class Answer(Saved):
+class Answer(Shown, Saved):
     """An answer to a question about a model, with the head that the JSON of each begins with."""
 
     __slots__ = ()

@@ -11,6 +11,8 @@ from torchgauge.facts.answer import Answer, Saved
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NotCounted
+from torchgauge.shown import Shown
+from torchgauge.units import format_bytes, format_integer, format_rate
 
 
 class Verdict(StrEnum):
@@ -168,7 +170,7 @@ class CacheFit:
     largest_context: Largest | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FitReport(Answer):
     """Whether a step fits, how large it may get, and what would make it fit or free memory."""
 
@@ -215,6 +217,21 @@ class FitReport(Answer):
         derived=("fits",),
     )  # fmt: skip
 
+    def __str__(self) -> str:
+        """Return the verdict in one line; ``torchgauge.show`` prints the whole answer."""
+        about = f"{self.model_name}, {self.scenario.mode}"
+        if len(self.devices) > 1:
+            count = sum(device.verdict.runs for device in self.devices)
+            return f"{about}: fits on {count} of {len(self.devices)} devices"
+        device, batch = self.devices[0], self.largest_batch
+        parts = [
+            f"{str(device.verdict).replace('-', ' ')} on {device.device}",
+            f"{format_bytes(device.device_bytes)} needed of {format_bytes(device.usable_bytes)}",
+        ]
+        if batch is not None and batch.runs is not None:
+            parts.append(f"largest batch {format_integer(batch.runs)}")
+        return f"{about}: {', '.join(parts)} (torchgauge.show prints all)"
+
     @property
     def verdict(self) -> Verdict:
         """Return the verdict of the first device."""
@@ -254,8 +271,8 @@ class BatchPoint:
         return self.batch / self.step_ms * 1e3 if self.step_ms else 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchCurve(Saved):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BatchCurve(Shown, Saved):
     """The sizes that were traced, the smallest first; those that do not fit come last."""
 
     model_name: str
@@ -275,6 +292,14 @@ class BatchCurve(Saved):
         sources={"knee": "knee_batch"},
         derived=("mode", "precision", "knee"),
     )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Return the best batch size in one line."""
+        about = f"{self.model_name}, {self.mode} on {self.device}"
+        if self.knee is None:
+            return f"{about}: none of {len(self.points)} batch sizes fits"
+        rate = format_rate(self.knee.samples_per_second)
+        return f"{about}: {rate} samples/s at batch {self.knee.batch}, the knee of the curve"
 
     @property
     def mode(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
@@ -340,6 +340,20 @@ class Scenario:
         if isinstance(self.checkpointing, bool):
             return Checkpointing.NON_REENTRANT if self.checkpointing else None
         return Checkpointing(self.checkpointing)
+
+    def in_mode(self, mode: Mode | str) -> Scenario:
+        """Return the scenario in another mode, without what has no meaning in it.
+
+        Raises:
+            ScenarioError: there is no such mode.
+        """
+        wanted = _member(Mode, mode, "mode")
+        if wanted is self.mode:
+            return self
+        if wanted is Mode.TRAINING:
+            return replace(self, mode=wanted, grad_enabled=False)
+        neutral: dict[str, Any] = {**_TRAINING_ONLY, "optimizer": None, "loss": None}
+        return replace(self, mode=wanted, **neutral)
 
     @property
     def is_training(self) -> bool:

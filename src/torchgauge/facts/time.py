@@ -10,6 +10,8 @@ from torchgauge.facts.answer import Saved
 from torchgauge.facts.codec.damage import Damage
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.trace import Phase
+from torchgauge.shown import Shown
+from torchgauge.units import format_milliseconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +198,8 @@ class TimeRow:
         return self.predicted_ms / self.measured_ms if self.measured_ms > 0 else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TimeComparison(Saved):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class TimeComparison(Shown, Saved):
     """Rows of each kind, the worst first: those that add most to the error of the step.
 
     The rows of ``modules`` leave sub-modules out, so that in each column they sum to the
@@ -211,3 +213,13 @@ class TimeComparison(Saved):
     phases: tuple[TimeRow, ...]
     modules: tuple[TimeRow, ...]
     operators: tuple[TimeRow, ...]
+
+    def __str__(self) -> str:
+        """Return both times of the step in one line."""
+        predicted = format_milliseconds(self.total.predicted_ms)
+        measured = format_milliseconds(self.total.measured_ms)
+        ratio = "" if self.total.ratio is None else f", ratio {self.total.ratio:.2f}"
+        return (
+            f"{self.model_name}: {predicted} a step predicted for {self.predicted_on}, "
+            f"{measured} measured on {self.measured_on}{ratio}"
+        )

@@ -26,6 +26,8 @@ from torchgauge.facts.tensors import (
     read_arguments,
     read_named_arguments,
 )
+from torchgauge.shown import Shown
+from torchgauge.units import format_number_of
 
 __all__ = [
     "OUTSIDE", "TRACE_HEADER", "ArgumentValue", "Execution", "Failure", "Layout", "ModuleCall",
@@ -246,8 +248,8 @@ def _assumptions(value: Any) -> tuple[str, ...]:
     return tuple(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trace:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Trace(Shown):
     """Everything that one execution of a scenario did, in order."""
 
     torch_version: str
@@ -280,6 +282,17 @@ class Trace:
     """Whether an LSTM of oneDNN ran there that keeps as much as up to version 3.7."""
 
     json: ClassVar = Shape(types={"assumptions": Any}, read={"assumptions": _assumptions})
+
+    def __str__(self) -> str:
+        """Return how much ran, in one line."""
+        told = (
+            format_number_of(len(self.modules), "module"),
+            format_number_of(len(self.ops), "operator call"),
+            format_number_of(len(self.storages), "tensor storage"),
+        )
+        failed = "" if self.failure is None else f", failed in {self.failure.phase}"
+        about = f"{self.model_name}, {self.scenario.mode} on {self.scenario.device}"
+        return f"{about}: {', '.join(told)}{failed}"
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the trace to a file, which ``torchgauge.load`` reads.

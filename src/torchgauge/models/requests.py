@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torchgauge.errors import UsageError
 from torchgauge.models.build import ModelBuild
 from torchgauge.models.spec import build_model, parse_model_spec
-from torchgauge.request import Inputs, Request
+from torchgauge.request import Inputs, InputSize, Request, ask
 
 
 def build_for(request: Request, *, with_weights: bool = False) -> ModelBuild:
@@ -46,6 +48,29 @@ def with_build(request: Request, build: ModelBuild, *, without_inputs: bool = Fa
         assumptions=(*why, *build.assumptions, *request.assumptions),
         warnings=(*build.warnings, *request.warnings),
     )
+
+
+def request_of(
+    model: Any,
+    input_size: InputSize | None,
+    options: Mapping[str, Any],
+    *,
+    with_weights: bool = False,
+    without_inputs: bool = False,
+) -> Request:
+    """Return the request that ``analyze`` makes of its arguments, the model of a spec built.
+
+    Raises:
+        TorchGaugeError: what ``ask``, ``build_for`` and ``with_build`` raise.
+    """
+    from torchgauge.trace.run.keywords import forward_names
+
+    if not isinstance(model, str):
+        return ask(model, input_size, options, forward_names)
+    asked = Request(spec=model, on_progress=options.get("on_progress"))
+    made = build_for(asked, with_weights=with_weights)
+    request = ask(made.model, input_size, options, forward_names)
+    return with_build(request, made, without_inputs=without_inputs)
 
 
 def _completed(given: Inputs, build: ModelBuild) -> Inputs:

@@ -9,6 +9,12 @@ from rich.cells import cell_len
 
 _NO_BREAK = "\u00a0"
 _KEPT_TOGETHER = re.compile(r"(?<=\d) (?=%|[KMGTPE]?(i?B|MACs|FLOPs)\b)|(?<=\d %) |(?<=<) ")
+_OPENING, _CLOSING = "（「『“‘《【", "，。：；、！？）」』”’》】"
+_WIDE = "\u2e80-\u2fff\u3040-\u9fff\uac00-\ud7a3\uf900-\ufaff"
+_UNBROKEN = re.compile(
+    rf"[{_OPENING}]*(?:[{_WIDE}]|[^{_WIDE}{_OPENING}{_CLOSING}]+)?[{_CLOSING}]+"
+    rf"|[{_OPENING}]*(?:[{_WIDE}]|[^{_WIDE}{_OPENING}{_CLOSING}]+)|[{_OPENING}]+"
+)
 _LOOK_ALIKES = str.maketrans(
     {
         "–": "-", "—": "-", "−": "-", "─": "-", "×": "x", "·": "|", "…": "..", "µ": "u",
@@ -98,8 +104,8 @@ def _wrapped(
 
 def _words(text: str, width: int, line: str, indent: str) -> Iterator[str]:
     empty = True
-    for word in text.split(" "):
-        joined = f"{line}{word}" if empty else f"{line} {word}"
+    for space, word in _unbroken(text):
+        joined = f"{line}{word}" if empty else f"{line}{space}{word}"
         if cell_len(joined) <= width:
             line, empty = joined, False
             continue
@@ -113,6 +119,22 @@ def _words(text: str, width: int, line: str, indent: str) -> Iterator[str]:
             rest, line = rest[len(head) :], indent
         line, empty = line + rest, False
     yield line
+
+
+def _unbroken(text: str) -> Iterator[tuple[str, str]]:
+    """Yield what stays in one line, each after what stands before it: a space or nothing.
+
+    A line may end between two Chinese characters, but not before a mark that closes, nor after one
+    that opens.
+
+    >>> [word for _, word in _unbroken("装得下（2 步）。yes")]
+    ['装', '得', '下', '（2', '步）。', 'yes']
+    """
+    for word in text.split(" "):
+        space = " "
+        for piece in [word] if word.isascii() else _UNBROKEN.findall(word):
+            yield space, piece
+            space = ""
 
 
 def _head(text: str, width: int) -> str:

@@ -46,6 +46,8 @@ class Fact:
     optional: int = 0
     """How many of the last pieces the calm view leaves out where they do not fit into the line:
     they stand among the details too."""
+    share: float | None = None
+    """How much of a whole it is about, 1 for all of it; drawn as a bar where that is possible."""
 
 
 def fact(label: str, *segments: str, tone: Tone = Tone.PLAIN, optional: int = 0) -> Fact:
@@ -84,6 +86,8 @@ class Cell:
     """A table cell: the same fact written out and shorter, the longest first."""
 
     variants: tuple[str, ...]
+    share: float = 0.0
+    """How much of the column's total the cell holds; a format may draw it."""
 
     @property
     def full(self) -> str:
@@ -184,6 +188,10 @@ class Page:
     blocks: tuple[Block, ...]
     failed: str = ""
     """The part of the title that says what failed."""
+    is_about_a_model: bool = True
+    """The title begins with a name, which is the same in every language."""
+    is_about_a_gpu: bool = False
+    """Its memory is that of a GPU; some languages have a word for it."""
 
     @property
     def data(self) -> Data | None:

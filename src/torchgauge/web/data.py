@@ -67,7 +67,7 @@ def _device(report: Report) -> dict[str, Any] | None:
     if memory is None or memory.device_bytes is None or memory.capacity_bytes is None:
         return None
     low, high = memory.intervals.get("device_bytes", (memory.device_bytes, memory.device_bytes))
-    fits = "fits" if memory.fits else "does not fit"
+    fits = "fits" if memory.fits else "does-not-fit"
     return {
         "device": report.scenario.device,
         "device_bytes": memory.device_bytes,

@@ -2,7 +2,13 @@
 
 import type { App } from "../app";
 import { answers } from "./answers";
+import { compare } from "./compare";
+import { graph } from "./graph";
 import { notes } from "./notes";
+import { operators } from "./operators";
+import { table } from "./table";
+import { when } from "./when";
+import { where } from "./where";
 
 export interface View {
   /** Whether the answer holds what it shows. */
@@ -10,4 +16,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [answers, notes];
+export const views: View[] = [compare, answers, where, when, graph, table, operators, notes];

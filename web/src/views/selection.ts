@@ -2,12 +2,15 @@
 
 import type { App } from "../app";
 import { h, replace } from "../dom";
-import { bytes, count, integer, milliseconds } from "../format";
+import { figure } from "../figure";
+import { integer } from "../format";
 import { texts } from "../language";
+import { measuresOf } from "../measures";
+import type { CostName } from "../model";
 
 const t = texts(
-  { none: "Nothing selected", clear: "Clear the selection", params: "parameters", macs: "MACs", saved: "activations", time: "time", label: "Selected module" },
-  { none: "未选择", clear: "取消选择", params: "参数量", macs: "乘加次数", saved: "激活值", time: "时间", label: "所选模块" },
+  { none: "Nothing selected", clear: "Clear the selection", params: "parameters", label: "Selected module" },
+  { none: "未选择", clear: "取消选择", params: "个参数", label: "所选模块" },
 );
 
 export function selectionBar(app: App): HTMLElement {
@@ -22,21 +25,22 @@ export function selectionBar(app: App): HTMLElement {
       const target = at;
       path.unshift(h("button", { type: "button", onclick: () => app.select(target.path) }, at.name));
     }
-    const figures = [`${integer(model.total(part, "params"))} ${t("params")}`];
-    if (model.hasRun) {
-      figures.push(count(model.total(part, "macs"), "MACs"), `${bytes(model.total(part, "activation_bytes"))} ${t("saved")}`);
-      if (model.report.time) figures.push(milliseconds(model.total(part, "time_ms")));
-    }
+    const shown = (cost: CostName, text: (value: number) => string) => {
+      const value = model.total(part, cost);
+      return figure(`modules.${part.index}.${cost}`, value, text(value));
+    };
+    const figures = [shown("params", (value) => `${integer(value)} ${t("params")}`)];
+    if (model.hasRun) figures.push(...measuresOf(model).filter(({ key }) => key !== "params").map(({ cost, format, key, label }) => shown(cost, (value) => (key === "activation" ? `${format(value)} ${label}` : format(value)))));
     replace(
       bar,
       h("nav", { class: "path" }, ...path),
       h("code", {}, part.module.type),
-      ...figures.map((text) => h("span", { class: "figure" }, text)),
+      ...figures,
       h("button", { type: "button", class: "clear", "aria-label": t("clear"), onclick: () => app.select(null) }, "×"),
     );
   };
   app.on((changed) => changed.has("selected") && draw());
-  globalThis.addEventListener("keydown", (event: KeyboardEvent) => event.key === "Escape" && app.select(null));
+  globalThis.addEventListener("keydown", (event: KeyboardEvent) => event.key === "Escape" && app.select(null), { signal: app.signal });
   draw();
   return bar;
 }

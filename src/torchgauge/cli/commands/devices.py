@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from torchgauge.cli import output
+from torchgauge.cli.messages import note
 from torchgauge.cli.progress import Progress
 from torchgauge.devices import Device, all_devices, find_device, search_devices
 from torchgauge.devices.user_file import USER_FILE, keep_measured
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     shown = DeviceList(devices=devices, known=known, local=local_gpus())
     target.deliver(lambda: devices_page(shown), shown.to_json)
     if not arguments.quiet:
-        print(f"note: add your own devices in {USER_FILE}", file=sys.stderr)
+        note(f"add your own devices in {USER_FILE}")
     if arguments.strict:
         _check_strict(devices)
     return 0
@@ -81,8 +81,8 @@ def _measure(arguments: argparse.Namespace, target: output.Output) -> int:
 
     with Progress(enabled=not arguments.quiet) as progress:
         device, fields = measured_rates(CudaMachine(), progress.update)
-    note = f"{datetime.now(UTC):%Y-%m-%d} by torchgauge devices --measure, PyTorch "
-    path = keep_measured(device, fields, note + torch.__version__)
+    source = f"{datetime.now(UTC):%Y-%m-%d} by torchgauge devices --measure, PyTorch "
+    path = keep_measured(device, fields, source + torch.__version__)
     shown = MeasuredDevice(device=find_device(device.name), path=str(path))
     target.deliver(lambda: measured_page(shown), shown.to_json)
     if arguments.strict:

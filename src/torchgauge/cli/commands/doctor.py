@@ -10,6 +10,7 @@ from pathlib import Path
 from torchgauge.cli import options, output
 from torchgauge.environment import Severity, Surroundings, diagnose
 from torchgauge.errors import UsageError
+from torchgauge.language import translated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
             "the current folder was removed", hint="change to an existing one"
         ) from None
     if not arguments.quiet and sys.stderr.isatty():
-        print("examining; importing torch and computing take some seconds …", file=sys.stderr)
+        text = "examining; importing torch and computing take some seconds …"
+        print(translated(text), file=sys.stderr)
     diagnosis = diagnose(
         surroundings,
         with_checks=not arguments.no_checks,

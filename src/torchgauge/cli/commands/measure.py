@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
@@ -15,11 +14,6 @@ from torchgauge.cli.progress import Progress
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
-from torchgauge.units import format_milliseconds, format_percent
-
-if TYPE_CHECKING:
-    from torchgauge.measure.calibration.run import Calibrated
-    from torchgauge.render.page import Page
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -135,7 +129,9 @@ def _check_table(arguments: argparse.Namespace) -> None:
             )
 
 
-_WITH_CALIBRATION = ("calibrate", "command", "debug", "default_of", "output", "quiet", "run")
+_WITH_CALIBRATION = (
+    "calibrate", "command", "debug", "default_of", "lang", "output", "quiet", "run",
+)  # fmt: skip
 
 
 def _calibrate(arguments: argparse.Namespace) -> int:
@@ -156,35 +152,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     with Progress(enabled=not arguments.quiet) as progress:
         done = calibrate(arguments.output, on_progress=progress.update)
     from torchgauge.render import get_format
+    from torchgauge.render.pages.calibration import calibration_page
 
-    output.deliver(get_format("text", width=80).render(_told(done)), None)
+    output.deliver(get_format("text", width=80).render(calibration_page(done)), None)
     return 0
-
-
-def _told(done: Calibrated) -> Page:
-    """Return what a calibration came to: rates, and networks predicted and measured."""
-    from torchgauge.render.page import Column, Facts, Page, fact, table_of
-
-    machine = done.calibration
-    rates = (
-        f"{machine.roof.flops_per_second / 1e9:,.0f} GFLOP/s",
-        f"{machine.roof.bytes_per_second / 1e9:,.0f} GB/s",
-    )
-    error = f"± {format_percent(machine.error, 1.0)} for four of five of these networks"
-    facts = (
-        fact("At best", *rates),
-        fact("Predictions", error),
-        fact("Kept in", str(done.path)),
-    )
-    numbers = (Column(title) for title in ("Predicted", "Measured", "Ratio"))
-    rows = [
-        (
-            step.name,
-            format_milliseconds(1000.0 * step.predicted),
-            format_milliseconds(1000.0 * step.measured),
-            f"{step.predicted / step.measured:.2f}×",
-        )
-        for step in done.steps
-    ]
-    table = table_of((Column("Network", is_number=False), *numbers), rows)
-    return Page(title=(str(machine.cpu),), blocks=(Facts(facts=facts), table))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from torchgauge.cli.options import memory_size, number_of, one_of, positive_integer
+from torchgauge.cli.messages import say
+from torchgauge.cli.options import memory_size, number_of, one_of, port, positive_integer
 from torchgauge.deploy.serving.ray_engine import RayRequest
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.deploy.serving.start import ServeRequest, serve_package
@@ -21,7 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="DIR", help="what torchgauge package wrote")
     group = parser.add_argument_group("address")
     group.add_argument("--host", default="127.0.0.1", help="default 127.0.0.1; 0.0.0.0 for all")
-    group.add_argument("--port", type=_port, default=8000, metavar="N", help="default 8000")
+    group.add_argument("--port", type=port, default=8000, metavar="N", help="default 8000")
     group.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:1")
     group = parser.add_argument_group("replicas")
     group.add_argument(
@@ -95,7 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         TorchGaugeError: whatever is wrong with the package, the port, the device or the memory.
     """
-    serve_package(request_from(arguments), (lambda _: None) if arguments.quiet else _say)
+    serve_package(request_from(arguments), (lambda _: None) if arguments.quiet else say)
     return 0
 
 
@@ -141,12 +141,6 @@ def request_from(arguments: argparse.Namespace) -> ServeRequest:
     )
 
 
-def _port(text: str) -> int:
-    if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port; 0 takes a free one")
-    return int(text)
-
-
 def _time_out(text: str) -> float:
     if not (value := _seconds(text)):
         raise argparse.ArgumentTypeError("use more than 0 seconds")
@@ -157,7 +151,3 @@ def _size(text: str) -> int:
     if not (value := memory_size(text)):
         raise argparse.ArgumentTypeError("use more than 0 bytes")
     return value
-
-
-def _say(text: str) -> None:
-    print(f"torchgauge: {text}", file=sys.stderr, flush=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import report_model
+from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
@@ -22,7 +23,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write the predicted GPU step to FILE, for ui.perfetto.dev",
     )
-    output.add_output_options(parser, tree=True, details=True)
+    parser.add_argument(
+        "--against",
+        metavar="REPORT",
+        help="say what changed since a saved report, or since the last one in the history (last)",
+    )
+    output.add_output_options(parser, tree=True, details=True, figures=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -34,10 +40,37 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # The model's code may change the working directory before it is written.
     timeline = arguments.timeline and arguments.timeline.absolute()
+    before = arguments.against and _before(arguments)
 
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model
 
         return analyze_model(request, batch_names=True, timeline=timeline)
 
-    return report_model(arguments, execute)
+    def changes(report: Report, target: output.Output) -> None:
+        from torchgauge.cli.commands.compare import deliver_comparison
+        from torchgauge.compare.reports import compare_reports
+
+        deliver_comparison(compare_reports(before, report), target)
+
+    return report_model(arguments, execute, present=changes if before else None)
+
+
+def _before(arguments: argparse.Namespace) -> Report:
+    """Return the report to compare with.
+
+    Raises:
+        ReportFormatError: it cannot be read.
+        UsageError: there is no history, or it holds nothing of this model.
+    """
+    from torchgauge.loop import history
+    from torchgauge.loop.sides import Side, report_of
+
+    if arguments.against != "last":
+        return report_of(Side(text=arguments.against, request=None))
+    path = history.found(Path.cwd())
+    if path is None:
+        raise UsageError(
+            "this project has no history", hint="torchgauge history --start makes one here"
+        )
+    return history.last(path, arguments.model)

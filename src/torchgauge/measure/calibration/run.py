@@ -30,9 +30,11 @@ from torchgauge.measure.calibration.products import products
 from torchgauge.measure.calibration.steps import NOTHING, Checked, checked, overheads
 from torchgauge.measure.calibration.timing import Sample, timed
 from torchgauge.measure.settled import settle_allocator
+from torchgauge.shown import Shown
 from torchgauge.target import cpu_name
 from torchgauge.trace.inspect.describe import dtype_name
 from torchgauge.trace.isolate.isolation import neutral
+from torchgauge.units import format_percent
 
 DTYPES: Final = (torch.bfloat16, torch.float16, torch.float64)
 _RUNS: Final = 9
@@ -105,8 +107,8 @@ def calibrate_cpu(on_progress: Callable[[str], None]) -> tuple[Calibration, list
     return replace(calibration, error=quantile([step.error for step in steps])), steps
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calibrated:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Calibrated(Shown):
     """What a calibration came to."""
 
     calibration: Calibration
@@ -114,6 +116,11 @@ class Calibrated:
     """The file that later predictions use."""
     steps: tuple[Checked, ...]
     """Networks that it was tried on."""
+
+    def __str__(self) -> str:
+        """Return what was calibrated and how good predictions are, in one line."""
+        error = format_percent(self.calibration.error, 1.0)
+        return f"{self.calibration.cpu}: predictions ± {error}, kept in {self.path}"
 
 
 def calibrate(path: str | PathLike[str] | None, on_progress: Callable[[str], None]) -> Calibrated:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from torchgauge.language import ENGLISH, spoken
 from torchgauge.render.formats.latex import problem_lines
 from torchgauge.render.page import Data, Facts, Notes, Page, Problem, printable
 
@@ -19,11 +20,16 @@ class CsvFormat:
 
     def render(self, page: Page) -> str:
         """Return the page as CSV; the last line has no newline."""
-        cleaned = printable(page)
-        data = cleaned.data or _from_facts(cleaned)
-        lines = [_line(data.columns), *(_line(map(_plain, row)) for row in data.rows)]
-        comments = () if data.is_complete else _comments(cleaned)
-        return "\n".join([*(f"# {text}" for text in comments), *lines])
+        with spoken(ENGLISH):  # programs read it
+            return "\n".join(_lines(printable(page)))
+
+
+def _lines(page: Page) -> Iterator[str]:
+    data = page.data or _from_facts(page)
+    comments = () if data.is_complete else _comments(page)
+    yield from (f"# {text}" for text in comments)
+    yield _line(data.columns)
+    yield from (_line(map(_plain, row)) for row in data.rows)
 
 
 def safe(text: str) -> str:

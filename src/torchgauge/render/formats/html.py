@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
+from torchgauge.language import current, translated
 from torchgauge.render.page import (
     Block,
     Cell,
@@ -25,6 +26,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1f2328; --dim: #59636e; --line: #d1d9e0;
@@ -78,11 +80,11 @@ class HtmlFormat:
 
     def render(self, page: Page) -> str:
         """Return the document; the last line has no newline."""
-        cleaned = printable(page)
+        cleaned = printable(in_language(page))
         return "\n".join(
             [
                 "<!doctype html>",
-                '<html lang="en">',
+                f'<html lang="{current()}">',
                 '<head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{escape(' · '.join(cleaned.title))}</title>",
@@ -202,7 +204,10 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), ("<p>or</p>", block.alternative)):
+    for word, commands in (
+        ("", block.commands),
+        (f"<p>{translated('or')}</p>", block.alternative),
+    ):
         if commands:
             yield f"{word}<pre><code>{escape(chr(10).join(commands))}</code></pre>"
     yield "</section>"

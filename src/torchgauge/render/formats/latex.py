@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Facts,
@@ -16,6 +17,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 _SIGNS = {
     '"': "''", "\\": r"\textbackslash{}",
@@ -35,7 +37,7 @@ class LatexFormat:
 
     def render(self, page: Page) -> str:
         """Return the page as LaTeX; the last line has no newline."""
-        cleaned = printable(page)
+        cleaned = printable(in_language(page))
         title = " · ".join(cleaned.title)
         is_caption = any(isinstance(item, Table) and not item.heading for item in cleaned.blocks)
         parts = [] if is_caption else [rf"\textbf{{{escape(title)}}}"]
@@ -79,8 +81,8 @@ def problem_lines(block: Problem) -> Iterator[str]:
     """Yield a problem line by line, for formats that have nothing else for it."""
     yield f"{block.kind} {block.heading}".strip() + (f": {block.text}" if block.text else "")
     yield from (f"{label}: {text}" for label, text in block.entries)
-    yield from (f"run: {command}" for command in block.commands)
-    yield from (f"or run: {command}" for command in block.alternative)
+    yield from (translated(f"run: {command}") for command in block.commands)
+    yield from (translated(f"or run: {command}") for command in block.alternative)
 
 
 def _table(block: Table, caption: str) -> Iterator[str]:

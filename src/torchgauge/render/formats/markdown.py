@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Fact,
@@ -18,6 +19,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 _QUOTED = ("input", "error")
 """Entries of a problem that are quoted as they are."""
@@ -29,7 +31,7 @@ class MarkdownFormat:
 
     def render(self, page: Page) -> str:
         """Return the page as Markdown; the last line has no newline."""
-        cleaned = printable(page)
+        cleaned = printable(in_language(page))
         title = "".join(f" · {escape(text)}" for text in cleaned.title[1:])
         parts = [f"**{escape(cleaned.title[0])}**{title}"]
         parts += ["\n".join(lines) for block in cleaned.blocks if (lines := list(_block(block)))]
@@ -97,10 +99,11 @@ def _problem(block: Problem) -> Iterator[str]:
     yield f"**{escape(f'{block.kind} {block.heading}'.strip())}**"
     if block.text:
         yield f"\n{escape(block.text)}"
+    quoted = [translated(label) for label in _QUOTED]
     for number, (label, text) in enumerate(block.entries):
         start = "" if number else "\n"
-        yield f"{start}- {label}: {code(text) if label in _QUOTED else escape(text)}"
-    for heading, commands in (("", block.commands), ("\nor\n", block.alternative)):
+        yield f"{start}- {label}: {code(text) if label in quoted else escape(text)}"
+    for heading, commands in (("", block.commands), (f"\n{translated('or')}\n", block.alternative)):
         if commands:
             yield heading
             yield "\n".join(["```sh", *commands, "```"])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rich.cells import cell_len
 
 from torchgauge.errors import UsageError
+from torchgauge.language import ENGLISH, spoken, translated
 from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
 from torchgauge.render.page import (
@@ -22,6 +23,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 DEFAULT_WIDTH = 80
 SMALLEST_WIDTH = 40
@@ -47,7 +49,7 @@ class TextFormat:
     """Characters per line, as a terminal counts them. Without it a table takes what it needs
     and sentences are wrapped at 80."""
     ascii: bool = False
-    """Use ASCII characters alone."""
+    """Use ASCII characters alone, and so English."""
     color: bool = False
     """Style the same text with ANSI codes."""
     details: bool = True
@@ -62,9 +64,13 @@ class TextFormat:
 
     def render(self, page: Page) -> str:
         """Return the page as text; the last line has no newline."""
-        plain = (lambda text: to_ascii(one_line(text))) if self.ascii else one_line
-        cleaned = printable(page, plain)
-        return "\n".join(line.rstrip() for line in _Writer(self).page(cleaned))
+        if self.ascii:
+            with spoken(ENGLISH):
+                return self._written(printable(page, lambda text: to_ascii(one_line(text))))
+        return self._written(printable(in_language(page)))
+
+    def _written(self, page: Page) -> str:
+        return "\n".join(line.rstrip() for line in _Writer(self).page(page))
 
 
 class _Writer:
@@ -88,7 +94,7 @@ class _Writer:
         more = () if self._details else tuple(_more(page.blocks))
         if more:
             yield ""
-            texts = (f"more with --details: {more[0]}", *more[1:])
+            texts = (translated(f"more with --details: {more[0]}"), *more[1:])
             for line in self._wrap(texts, first=" ", indent="   "):
                 yield self._style(line, _DIM)
 
@@ -135,7 +141,7 @@ class _Writer:
         yield rule
         if table.left_out:
             text = f"left out at {self._table_width} columns: {', '.join(table.left_out)}"
-            for line in self._wrap((text,), first=" ", indent="   "):
+            for line in self._wrap((translated(text),), first=" ", indent="   "):
                 yield self._style(line, _DIM)
 
     def _row(self, line: str, weight: Weight) -> str:
@@ -152,7 +158,8 @@ class _Writer:
         for text in shown:
             yield from self._wrap((text,), first=margin, indent=margin + "  ")
         if len(shown) < len(block.lines):
-            yield f"{margin}and {len(block.lines) - len(shown)} more with --details"
+            more = f"and {len(block.lines) - len(shown)} more with --details"
+            yield margin + translated(more)
 
     def _problem(self, block: Problem) -> Iterator[str]:
         tone = _TONES.get(block.tone, "") + ";1"
@@ -170,7 +177,7 @@ class _Writer:
             before = label
             yield from self._wrap((text,), first=first, indent=" " * 10)
         yield from (f"   $ {command}" for command in block.commands)
-        yield from (f"   or $ {command}" for command in block.alternative)
+        yield from (f"   {translated('or')} $ {command}" for command in block.alternative)
 
     def _wrap(self, segments: Sequence[str], *, first: str, indent: str) -> Iterator[str]:
         return wrap(segments, self._width, first=first, indent=indent, dot=self._signs.dot)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 
-from torchgauge.facts.comparison import ChangeKind, Comparison, Figure, LayerChange
 from torchgauge.facts.fit import Verdict
+from torchgauge.facts.loop.comparison import ChangeKind, Comparison, Figure, LayerChange
 from torchgauge.facts.query import parent_path
 from torchgauge.render.page import (
     Block,

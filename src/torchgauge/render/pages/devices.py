@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Any
 
-from torchgauge.devices import Arithmetic, Device
+from torchgauge.devices import Arithmetic, Device, all_devices
 from torchgauge.devices.catalog import LocalGpu
 from torchgauge.devices.device import rate_field
 from torchgauge.render.page import Column, Data, Fact, Facts, Notes, Page, fact, table_of
@@ -24,13 +24,14 @@ class DeviceList:
     devices: Sequence[Device]
     known: int
     """How many devices there are in all."""
-    local: Sequence[LocalGpu]
+    local: Sequence[LocalGpu] | None
+    """The GPUs of this machine; ``None`` where nobody looked."""
 
     def to_json(self) -> str:
         """Return every field of every device."""
         local = [
             {**dataclasses.asdict(gpu), "device": None if gpu.device is None else gpu.device.name}
-            for gpu in self.local
+            for gpu in self.local or ()
         ]
         content = {
             "schema_version": 1,
@@ -42,8 +43,8 @@ class DeviceList:
 
 def devices_page(shown: DeviceList) -> Page:
     """Return what is shown of devices."""
-    facts = [_local(gpu) for gpu in shown.local]
-    if not facts:
+    facts = [_local(gpu) for gpu in shown.local or ()]
+    if shown.local is not None and not facts:
         facts = [fact("GPUs here", "none found on this machine")]
     facts.append(fact("Listed", f"{len(shown.devices)} of {shown.known} devices"))
     rows = [tuple(write(device) for _, write in _COLUMNS) for device in shown.devices]
@@ -54,6 +55,7 @@ def devices_page(shown: DeviceList) -> Page:
     )
     return Page(
         title=("Devices",),
+        is_about_a_model=False,
         blocks=(
             Facts(facts=tuple(facts)),
             table_of(tuple(column for column, _ in _COLUMNS), rows),
@@ -61,6 +63,38 @@ def devices_page(shown: DeviceList) -> Page:
             _data(shown.devices),
         ),
     )
+
+
+def catalog_page(devices: Sequence[Device]) -> Page:
+    """Return what is shown of devices that were looked up; this machine is not examined."""
+    return devices_page(DeviceList(devices=devices, known=len(all_devices()), local=None))
+
+
+def device_page(device: Device) -> Page:
+    """Return what is known of one device."""
+    told = ((column.title, write(device)) for column, write in _COLUMNS[1:])
+    facts = [
+        fact(title, _with_unit(title, text))
+        for title, text in told
+        if text not in (UNKNOWN, "–", "")
+    ]
+    notes = [Notes(lines=device.sources, heading="Sources")] if device.sources else []
+    legend = f"fp32 … int8: peak dense rates. {DERIVED}: estimated by a rule, no source states it."
+    return Page(
+        title=(device.name, *((device.vendor,) if device.vendor else ())),
+        blocks=(
+            Facts(facts=tuple(facts)),
+            Notes(lines=(legend,), calm=1),
+            *notes,
+            _data((device,)),
+        ),
+    )
+
+
+def _with_unit(title: str, text: str) -> str:
+    if title not in set(Arithmetic) or text == LACKING:
+        return text
+    return f"{text} {'TOP/s' if title == Arithmetic.INT8 else 'TFLOP/s'}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +126,11 @@ def measured_page(shown: MeasuredDevice) -> Page:
         stated = format_percent(copied, device.bandwidth_bytes_per_second)
         facts.append(fact("Copy", f"{copied / 1e9:,.0f} GB/s", f"{stated} of its datasheet"))
     facts.append(fact("Kept in", shown.path))
-    return Page(title=("Measured", device.name), blocks=(Facts(facts=tuple(facts)),))
+    return Page(
+        title=("Measured", device.name),
+        is_about_a_model=False,
+        blocks=(Facts(facts=tuple(facts)),),
+    )
 
 
 def _local(gpu: LocalGpu) -> Fact:

@@ -74,7 +74,12 @@ def report_page(
     legend = tuple(modules.legend())
     blocks += [modules.table(), Notes(lines=legend, calm=len(legend))]
     blocks += [*_doubts(report), *details(report, parts), *listed_notes(report), modules.data()]
-    return Page(title=tuple(_title(report)), blocks=tuple(blocks), failed=_failed(report))
+    return Page(
+        title=tuple(_title(report)),
+        blocks=tuple(blocks),
+        failed=_failed(report),
+        is_about_a_gpu=report.scenario.device != "cpu",
+    )
 
 
 def _failure(report: Report) -> Problem:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from torchgauge.facts.fit import Verdict
-from torchgauge.render.page import Fact, Tone, fact
+from torchgauge.render.page import Fact, Tone
 from torchgauge.units import format_bytes, format_percent
 
 VERDICTS: Final = {
@@ -30,15 +30,18 @@ def verdict_fact(
     sizes = f"{format_bytes(needed)} needed{between}; {device} has {format_bytes(usable)}{left}"
     if verdict is Verdict.FITS:
         used = format_percent(needed + others, usable)
-        return fact("Fits", f"yes: {sizes} ({used} used)", tone=Tone.GOOD)
-    if verdict is Verdict.TOO_CLOSE:
-        return fact("Fits", f"too close to call: {sizes}", tone=Tone.WARNING)
-    if verdict is Verdict.FRAGMENTED:
-        text = f"only by giving cached memory back, which costs time: {sizes}"
-        return fact("Fits", text, tone=Tone.WARNING)
-    lacking = needed + others - usable
-    missing = f" ({format_bytes(lacking)} too little)" if lacking > 0 else ""
-    return fact("Fits", f"no: {sizes}{missing}", tone=Tone.BAD)
+        said, tone = f"yes: {sizes} ({used} used)", Tone.GOOD
+    elif verdict is Verdict.TOO_CLOSE:
+        said, tone = f"too close to call: {sizes}", Tone.WARNING
+    elif verdict is Verdict.FRAGMENTED:
+        said = f"only by giving cached memory back, which costs time: {sizes}"
+        tone = Tone.WARNING
+    else:
+        lacking = needed + others - usable
+        missing = f" ({format_bytes(lacking)} too little)" if lacking > 0 else ""
+        said, tone = f"no: {sizes}{missing}", Tone.BAD
+    share = (needed + others) / usable if usable else None
+    return Fact(label="Fits", segments=(said,), tone=tone, share=share)
 
 
 def between_bytes(interval: tuple[int, int]) -> str:

@@ -22,6 +22,7 @@ from torchgauge.render.tree.columns import (
     LAYER,
     OWNED_FIELDS,
     TIME_FIELDS,
+    TreeColumn,
     cell,
     check_columns,
     chosen_columns,
@@ -74,8 +75,8 @@ class ModuleTable:
         self.columns = chosen_columns(report, options.columns)
         fields = {column.field for column in self.columns if column.field}
         work = fields - OWNED_FIELDS - TIME_FIELDS - {"peak_allocated_bytes"}
-        root = build_parts(report, expand=options.expand, work=work)
-        self.rows = tuple(self._from_root(root))
+        self._root = build_parts(report, expand=options.expand, work=work)
+        self.rows = tuple(self._from_root(self._root))
 
     def table(self) -> Table:
         """Return the table that people read."""
@@ -135,6 +136,13 @@ class ModuleTable:
         if opens:
             yield from self._below(part, level + 1, parent_frozen or is_frozen(part))
 
+    def _share(self, column: TreeColumn, part: Part) -> float:
+        """Return how much of the model's total a figure is; a peak is no part of a sum."""
+        if column.field is None or column.name == "peak":
+            return 0.0
+        whole = getattr(self._root.cost, column.field)
+        return float(getattr(part.cost, column.field) / whole) if whole else 0.0
+
     def _row(
         self, part: Part, level: int, is_last: bool, expanded: bool, parent_frozen: bool
     ) -> Row:
@@ -146,8 +154,9 @@ class ModuleTable:
         elif expanded:
             weight = Weight.STRONG
         cells = [
-            cell(column, part, report, expanded=expanded, expand_all=options.expand)
+            Cell(made.variants, share=0.0 if expanded else self._share(column, part))
             for column in self.columns
+            for made in [cell(column, part, report, expanded=expanded, expand_all=options.expand)]
         ]
         return Row(
             cells=(Cell((part.name,)), *cells),

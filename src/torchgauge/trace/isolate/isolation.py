@@ -198,12 +198,26 @@ def _working_directory() -> str | None:
 
 
 @contextmanager
-def _restored(*, collect: bool) -> Iterator[None]:
+def random_state_kept() -> Iterator[None]:
+    """Leave the random numbers that come next as they are: of torch, Python and numpy."""
     torch_state = torch.get_rng_state()
     python_state = random.getstate()
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy is not None else None
     cuda_states = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None
+    try:
+        yield
+    finally:
+        torch.set_rng_state(torch_state)
+        random.setstate(python_state)
+        if numpy is not None:
+            numpy.random.set_state(numpy_state)
+        if cuda_states is not None:
+            torch.cuda.set_rng_state_all(cuda_states)
+
+
+@contextmanager
+def _restored(*, collect: bool) -> Iterator[None]:
     grad_enabled = torch.is_grad_enabled()
     collecting = gc.isenabled()
     fused_attention = torch.backends.mha.get_fastpath_enabled()
@@ -214,15 +228,9 @@ def _restored(*, collect: bool) -> Iterator[None]:
     if not collect:
         gc.disable()
     try:
-        with eager_only():
+        with random_state_kept(), eager_only():
             yield
     finally:
-        torch.set_rng_state(torch_state)
-        random.setstate(python_state)
-        if numpy is not None:
-            numpy.random.set_state(numpy_state)
-        if cuda_states is not None:
-            torch.cuda.set_rng_state_all(cuda_states)
         torch.set_grad_enabled(grad_enabled)
         torch.backends.mha.set_fastpath_enabled(fused_attention)
         sys.setrecursionlimit(recursion_limit)

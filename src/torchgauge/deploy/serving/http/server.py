@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from torchgauge.deploy.serving.http.protocol import protocol_class
 from torchgauge.deploy.serving.settings import Settings
@@ -72,8 +72,27 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def server_for(application: Starlette, settings: Settings, *, access_log: bool = False) -> Server:
+    """Return a server that is still to be run."""
+    return Server(
+        uvicorn.Config(
+            application,
+            http=protocol_class(settings),
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            backlog=_BACKLOG,
+            access_log=access_log,
+            log_level=logging.INFO if access_log else logging.WARNING,
+            timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
+            timeout_keep_alive=15,
+            server_header=False,
+        )
+    )
+
+
 def serve(
-    application: FastAPI,
+    application: Starlette,
     listener: socket.socket,
     settings: Settings,
     *,
@@ -81,19 +100,6 @@ def serve(
     on_started: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer requests until SIGTERM or SIGINT, then what was accepted, then return."""
-    config = uvicorn.Config(
-        application,
-        http=protocol_class(settings),
-        ws="none",
-        loop="asyncio",
-        lifespan="on",
-        backlog=_BACKLOG,
-        access_log=access_log,
-        log_level=logging.INFO if access_log else logging.WARNING,
-        timeout_graceful_shutdown=max(1, round(settings.grace_seconds)),
-        timeout_keep_alive=15,
-        server_header=False,
-    )
-    server = Server(config)
+    server = server_for(application, settings, access_log=access_log)
     on_started()
     server.run(sockets=[listener])

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 
 from torchgauge.facts.answer import SCHEMA_VERSION, Model, Saved, Tool
 from torchgauge.facts.codec.shape import Shape
+from torchgauge.shown import Shown
+from torchgauge.units import format_number_of
 
 LAYER_FIGURES = (
     "params", "trainable_params", "param_bytes", "macs", "backward_flops", "elementwise_flops",
@@ -113,7 +115,7 @@ class VerdictChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Saved):
+class Comparison(Shown, Saved):
     """Two reports side by side. With ``outside``, the layers' differences sum to the totals'."""
 
     tool_version: str
@@ -154,6 +156,15 @@ class Comparison(Saved):
         """Return whether nothing differs: no setting, no figure and no layer."""
         figures = all(figure.before == figure.after for figure in self.figures)
         return figures and not (self.settings or self.layers or self.verdict or self.notes)
+
+    def __str__(self) -> str:
+        """Return in one line what changed; ``torchgauge.show`` prints the whole page."""
+        names = dict.fromkeys((self.model_before.name, self.model_after.name))
+        if self.is_equal:
+            return f"{' → '.join(names)}: no difference"
+        params = self.figure("totals.params").difference or 0
+        layers = format_number_of(len(self.layers), "layer")
+        return f"{' → '.join(names)}: {params:+,} parameters, {layers} changed"
 
     def figure(self, name: str) -> Figure:
         """Return a figure of the whole model.

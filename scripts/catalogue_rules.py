@@ -1,0 +1,162 @@
+"""What a translator does not see, and the words that are put together at run time."""
+
+from __future__ import annotations
+
+import re
+
+LEFT_OUT = {
+    "compat/": "the texts of the tools that it stands for; programs compare them",
+    "deploy/contents/": "files of a package: a Dockerfile, a model card, a deployment",
+    "deploy/serving/http/": "answers to programs over HTTP",
+    "deploy/serving/channel.py": "messages between processes",
+    "devices/data": "names and sources of devices",
+    "environment/versions.py": "where the versions are from",
+    "estimate/compute/formulas/": "names of operators",
+    "estimate/time/trace_file.py": "names inside a file for a trace viewer",
+    "language/": "this is the translation",
+    "render/formats/csv.py": "read by programs",
+    "measure/timeline.py": "names inside a file for a trace viewer",
+    "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
+    "trace/kernels/cuda.py": "PyTorch's own errors",
+    "trace/kernels/cuda_attention.py": "PyTorch's own errors",
+    "trace/operators/": "PyTorch's own errors",
+    "trace/shapes/": "PyTorch's own errors",
+    "trace/values/readers.py": "PyTorch's own errors",
+    "__init__.py": "the error of Python's import",
+}
+"""Rooms and files without a text to translate, and why."""
+
+LABELLED = ("render/pages/", "render/tree/", "render/formats/", "environment/page.py", "cli/")
+"""Where short texts are labels: titles of columns, headings, names of options' groups."""
+
+_NAMES = """
+    all cuda cpu dynamic depth columns expand calibrate command debug run text ascii torchgauge
+    msgspec rich compiled numpy transformers triton nvidia-cuda-runtime nvidia-cudnn nvidia-nccl
+    severity name problem commands torch Python right left macs params percent elementwise summed
+    copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
+    float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
+    complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
+    lang serve ONNX
+"""
+NAMES = frozenset(_NAMES.split())
+"""Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
+
+PATTERNS = frozenset(
+    """\
+does not require grad
+doesn't require gradient
+out of memory
+maximum recursion depth exceeded
+Length of all samples has to be greater than 0
+Expected more than 1 value per channel
+is only available for these backends
+is only available for these backends:
+with arguments from the 'CPU' backend
+shape '.*' is invalid for input of size
+Expected attn_mask dtype to be bool
+can't allocate memory
+not enough memory
+driver/library version mismatch
+elements are wrong
+static TLS block
+not a valid field
+does not require grad and does not have a grad_fn
+no kernel for meta tensors outside of an analysis
+Made from a checkpoint's names.
+Record Window End
+Iteration Start: PyTorch Profiler
+Guard failed
+cat stack
+cumsum cumprod
+3 x 3, 8 to 16 channels
+import torch
+, model.
+an
+Name
+_set_{1}(self, {2})
+{1}ies
+;padding-left:{1}em
+batch_size
+NVIDIA driver
+Python tutorial, the module search path
+""".splitlines()
+) | {"# measured {1}\n{2}", "{1}[[device]]\nname = {2}\nbased_on = {3}\n{4}"}
+"""What PyTorch or a system says, which the program looks for; names of cases."""
+
+OF_ARGPARSE = (
+    "usage: ", "options", "positional arguments", "show this help message and exit",
+    "argument {1}: {2}", "expected one argument", "expected at least one argument",
+    "the following arguments are required: {1}", "invalid {1} value: {2}",
+    "unrecognized arguments: {1}", "ignored explicit argument {1}",
+)  # fmt: skip
+"""What Python's argparse says in ``--help`` and in errors."""
+
+_ROLES = {
+    "parameter": "parameters", "buffer": "buffers", "gradient": "gradients", "input": "inputs",
+    "optimizer state": "optimizer states", "saved activation": "saved activations",
+    "temporary": "temporaries", "workspace": "workspaces", "output": "outputs",
+    "rounding": "rounding",
+}  # fmt: skip
+DAMAGED = "facts/"
+"""Where the place in a damaged file stands before what is wrong with it."""
+VOCABULARY = (
+    "forward", "loss", "backward", "optimizer", "inference", "training", "simulated", "real",
+    "{1} checkpointing", "warning", "notice", "{1} error", "{1} errors", "{1} warning",
+    "{1} warnings", "{1} notice", "{1} notices", "{1} token", "{1} part", "{1} parts",
+    "{1} operator", "{1} operators", "nothing", "outputs and gradients",
+    "fragmentation", "CUDA context", "other programs", "compute", "memory", "GPU memory", "launch",
+    "compute {1} %", "memory {1} %", "launch {1} %", "compute-bound", "memory-bound",
+    "launch-bound",
+    "forward and backward", "prefill", "decode", "{1} % in {2}", "activations: {1}",
+    "parameters: {1}", "time: {1}", "MACs: {1}", "{1} % activations", "Activations", "fits !",
+    "fits, fragmented !", "too close to call !", "does not fit !", "datacenter",
+    "workstation", "consumer", "laptop", "edge", "other",
+    "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
+    "Failed at", "16 bits", "fp32 cores",
+    "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
+    "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
+    "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
+    "error: ", "note: ", "  try: ", ", ", "; ", ": ", ".",
+    *_ROLES, *_ROLES.values(),
+    *(f"{{1}} % {name}" for name in _ROLES.values()),
+    *(f"{name} {{1}}" for name in _ROLES.values()),
+    *(f"{{1}} {name} {{2}}" for name in _ROLES),
+)  # fmt: skip
+"""Words that are put together at run time: names of phases, of roles, of parts of memory."""
+
+# ---------------------------------------------------------------------------- code
+
+TOLD = ("on_progress", "progress", "tell", "say", "_say", "note")
+"""Functions that tell a person what is done; their texts may be short."""
+OF_NAMES = (
+    "startswith", "endswith", "removeprefix", "partition", "rpartition", "strip", "lstrip",
+    "rstrip", "get", "getattr", "hasattr", "setattr", "pop", "import_module",
+    "encode", "decode", "open", "isinstance", "cast", "find", "index", "count", "which",
+    "TypeVar", "NewType", "Data", "set_defaults",
+)  # fmt: skip
+"""Functions whose arguments are names."""
+KEYWORDS_OF_NAMES = (
+    "action", "commands", "default", "dest", "encoding", "errors", "instead_of", "kind", "metavar",
+    "mode", "name", "nargs", "source", "newline", "raw_name", "type", "usage", "alternative",
+    "field",
+)  # fmt: skip
+NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE")
+
+
+COMMAND = re.compile(
+    r"(\s*torchgauge)?(\s+(summary|fit|measure|package|serve|devices|doctor))?"
+    r"(\s+(--[\w-]+|file\.py:Name|3,224,224|http://:))*:?\s*"
+)
+NO_LABEL = re.compile(
+    r"^<|^\n?:root|^\.\w+$| (class|title)=|\\|;$|</|=\"\w+\">"
+    r"|^([a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
+)
+"""HTML, styles, patterns, names and options."""
+NO_SENTENCE = re.compile(
+    r"\w\|\w|\n +\S|->|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
+    r"|_\w+ _\w+|\) -|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__|support matrix|Guide|README"
+    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|Toolkit: https|-m pip |-m venv"
+    r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
+    r"|^volumes: "
+)
+"""Patterns, lists of operators, commands, and where a fact is from."""

@@ -1,0 +1,1 @@
+"""What to change in a model: rules look, the engine applies, traces and proves."""

@@ -1,0 +1,56 @@
+"""The figures that advice is about, and what of them a change saves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.report import Report
+
+FIGURES: Final = (
+    "totals.params", "totals.param_bytes", "totals.forward_macs", "totals.total_flops",
+    "memory.saved_activation_bytes", "memory.peak_allocated_bytes", "memory.device_bytes",
+    "time.total_ms",
+)  # fmt: skip
+_GAINS: Final = (
+    "totals.params", "totals.param_bytes", "totals.forward_macs", "memory.peak_allocated_bytes",
+    "memory.device_bytes", "time.total_ms",
+)  # fmt: skip
+"""Those of which less is better for its own sake."""
+_LEAST_GAIN: Final = 0.005
+"""Share of a figure that a change saves at least, to be shown."""
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """Return the figures that a report holds."""
+    found = {}
+    for name in FIGURES:
+        part, _, field = name.partition(".")
+        value = getattr(getattr(report, part), field, None)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def side_by_side(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Figure, ...]:
+    """Return the figures of which either is there."""
+    names = (name for name in FIGURES if name in before or name in after)
+    return tuple(
+        Figure(name=name, before=before.get(name), after=after.get(name)) for name in names
+    )
+
+
+def best_gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return the largest share of any figure that is saved."""
+    shares = [
+        1.0 - after[name] / before[name]
+        for name in _GAINS
+        if name in after and before.get(name)
+    ]  # fmt: skip
+    return max(shares, default=0.0)
+
+
+def gains(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    """Return whether a change saves anything worth showing."""
+    return best_gain(before, after) >= _LEAST_GAIN

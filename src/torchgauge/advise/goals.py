@@ -1,0 +1,88 @@
+"""What is to be reached.
+
+``fit:T4``, ``params:-50%``, ``latency:20ms``, ``memory:8GB``, ``macs:600M``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from torchgauge.devices import find_device
+from torchgauge.errors import UsageError
+from torchgauge.facts.fit import Verdict
+from torchgauge.facts.loop.advice import Goal
+from torchgauge.facts.report import Report
+from torchgauge.models.suggest import did_you_mean
+from torchgauge.units import parse_bytes, parse_count
+
+_FORMS: Final = "fit:RTX 3060 12GB, params:-50%, macs:600M, memory:8GB or latency:20ms"
+_KINDS: Final = ("fit", "params", "macs", "memory", "latency")
+_MILLISECONDS: Final = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+def device_of(text: str | None) -> str | None:
+    """Return the device that a goal names, so that the step is traced for it.
+
+    Raises:
+        DeviceError: it is not known.
+    """
+    kind, _, rest = (text or "").partition(":")
+    return find_device(rest.strip()).name if kind.strip() == "fit" else None
+
+
+def goal_of(text: str, figures: Mapping[str, float], device: str) -> Goal:
+    """Read a goal.
+
+    Args:
+        text: what was asked.
+        figures: of the model as it is: a goal in percent is relative to it.
+        device: of the scenario.
+
+    Raises:
+        UsageError: it has none of the known forms, or the model has no such figure.
+    """
+    kind, colon, rest = (part.strip() for part in text.partition(":"))
+    if not colon or kind not in _KINDS:
+        raise UsageError(
+            f"{text!r} is not a goal", hint=did_you_mean(kind, _KINDS, otherwise=_FORMS)
+        )
+    if kind == "fit":
+        return Goal(text=text, figure="memory.device_bytes", most=0.0, device=device)
+    on_gpu = "memory.device_bytes" in figures
+    memory = "memory.device_bytes" if on_gpu else "memory.peak_allocated_bytes"
+    figure = {
+        "params": "totals.params",
+        "macs": "totals.forward_macs",
+        "memory": memory,
+        "latency": "time.total_ms",
+    }[kind]
+    if figure not in figures:
+        raise UsageError(
+            f"there is no figure for {text!r}: {figure} is not known for {device}",
+            hint="name an input size and a GPU (--device T4)",
+        )
+    return Goal(text=text, figure=figure, most=_most(kind, rest, figures[figure], text))
+
+
+def _most(kind: str, text: str, now: float, whole: str) -> float:
+    if match := re.fullmatch(r"[-−]\s*(\d+(?:\.\d+)?)\s*%", text):
+        return now * (1.0 - float(match[1]) / 100.0)
+    try:
+        if kind == "latency":
+            match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(us|µs|ms|s)", text)
+            if match is None:
+                raise ValueError(text)
+            return float(match[1]) * _MILLISECONDS[match[2]]
+        return float(parse_bytes(text) if kind == "memory" else parse_count(text))
+    except ValueError:
+        raise UsageError(f"{whole!r} is not a goal", hint=f"write {_FORMS}") from None
+
+
+def is_reached(goal: Goal, report: Report, figures: Mapping[str, float]) -> bool:
+    """Return whether a report meets a goal."""
+    if goal.device is not None:
+        memory = report.memory
+        return memory is not None and memory.verdict is Verdict.FITS
+    return figures.get(goal.figure, float("inf")) <= goal.most

@@ -1,0 +1,145 @@
+"""What a changed copy does when it really runs: the shapes, and where it matters the values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from torchgauge.advise.change import Change, Rule, rewritten
+from torchgauge.errors import TorchGaugeError
+from torchgauge.facts.loop.advice import Accuracy
+from torchgauge.models.requests import build_for
+from torchgauge.request import Request
+from torchgauge.trace.inputs.plan import plan_inputs, real_or_made
+
+_MOST_BYTES: Final = 4 << 30
+_MOST_FLOPS: Final = 60e9
+"""Up to here a model is run for real: a second or two on a laptop."""
+_TOLERANCE: Final = {
+    torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 4e-3,
+}  # fmt: skip
+"""Largest difference of outputs, as a share of the largest output."""
+
+
+class Prover:
+    """Runs the model and its changed copies on the CPU, on the same random inputs."""
+
+    def __init__(self, request: Request, param_bytes: int, flops: float) -> None:
+        self._request = request
+        self._why_not = _too_large(param_bytes, flops)
+        self._model: nn.Module | None = None
+        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._outputs: list[torch.Tensor] = []
+
+    def prove(self, change: Change, rule: Rule) -> tuple[str, ...]:
+        """Return what was tried and what came of it.
+
+        Raises:
+            TorchGaugeError: the changed copy does not run, or does not do what the rule says.
+        """
+        if not change.changes_model:
+            return ()
+        if self._why_not:
+            return (self._why_not,)
+        try:
+            self._prepare()
+        except Exception as error:  # the model's own code
+            self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
+            return (self._why_not,)
+        assert self._model is not None
+        changed = rewritten(change, self._model, rule)
+        try:
+            outputs = _run(changed, self._arguments)
+        except Exception as error:
+            raise TorchGaugeError(
+                f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+        return tuple(self._compared(change, outputs))
+
+    def _prepare(self) -> None:
+        if self._model is not None:
+            return
+        model = self._request.model
+        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
+            if self._request.spec is None:
+                raise ValueError("its weights are not there")
+            model = build_for(self._request, with_weights=True).model
+        plan = plan_inputs(model, self._request.inputs)
+        if plan is None:
+            raise ValueError("there is no input")
+        torch.manual_seed(0)
+        args = tuple(real_or_made(value, _made) for value in plan.args)
+        kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
+        self._arguments = args, kwargs
+        self._outputs = _run(model, self._arguments)
+        self._model = model
+
+    def _compared(self, change: Change, outputs: list[torch.Tensor]) -> Iterator[str]:
+        shapes = [list(tensor.shape) for tensor in self._outputs]
+        if [list(tensor.shape) for tensor in outputs] != shapes:
+            raise TorchGaugeError("the changed copy returns other shapes")
+        if change.accuracy is not Accuracy.NONE:
+            yield f"run on the CPU: output {', '.join(map(str, shapes))} as before"
+            return
+        worst = 0.0
+        for before, after in zip(self._outputs, outputs, strict=True):
+            worst = max(worst, _difference(before, after))
+        dtype = next((t.dtype for t in outputs if t.is_floating_point()), torch.float32)
+        if worst > _TOLERANCE.get(dtype, 0.0):
+            raise TorchGaugeError(f"the changed copy computes something else ({worst:.1e} off)")
+        yield (
+            f"run on the CPU: outputs equal within {worst:.0e} of the largest"
+            if worst
+            else ("run on the CPU: outputs equal to the bit")
+        )
+
+
+def _too_large(param_bytes: int, flops: float) -> str:
+    if param_bytes > _MOST_BYTES:
+        return "not run for real: more than 4 GiB of parameters"
+    return "not run for real: more than 60 GFLOPs a forward" if flops > _MOST_FLOPS else ""
+
+
+def _made(value: Any) -> torch.Tensor:
+    tensor: torch.Tensor = value.make("cpu")
+    return tensor
+
+
+def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[torch.Tensor]:
+    """Return the tensors that a model returns in eval mode; its modes are left as they are."""
+    modes = {module: module.training for module in model.modules()}
+    try:
+        model.eval()
+        with torch.no_grad():
+            return list(_tensors(model(*arguments[0], **arguments[1])))
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _tensors(item)
+
+
+def _difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    if not before.is_floating_point():
+        return 0.0 if torch.equal(before, after) else 1.0
+    scale = before.abs().max().item() if before.numel() else 1.0
+    if not before.numel():
+        return 0.0
+    found: float = (before.double() - after.double()).abs().max().item()
+    return found / scale if scale else found
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).splitlines()), "")

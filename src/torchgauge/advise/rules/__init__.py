@@ -1,0 +1,39 @@
+"""The rules, each in a file of its own, by name."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import Final
+
+from torchgauge.advise.change import Rule
+from torchgauge.errors import UsageError
+from torchgauge.models.suggest import did_you_mean
+
+_PLACES: Final = {
+    # size and compute
+    "global-pooling": "global_pooling:GlobalPooling",
+    "depthwise-separable": "depthwise:DepthwiseSeparable",
+    # how it runs
+    "scenario": "scenario:HowItRuns",
+}
+"""The class of each rule, in a module of this package."""
+
+RULES: Final = tuple(_PLACES)
+
+
+@cache
+def rule_of(name: str) -> Rule:
+    """Return a rule.
+
+    Raises:
+        UsageError: there is none of that name.
+    """
+    if name not in _PLACES:
+        raise UsageError(
+            f"there is no rule {name!r}",
+            hint=did_you_mean(name, list(_PLACES), otherwise="one of " + ", ".join(_PLACES)),
+        )
+    module, _, kind = _PLACES[name].partition(":")
+    rule: Rule = getattr(import_module(f"{__name__}.{module}"), kind)()
+    return rule

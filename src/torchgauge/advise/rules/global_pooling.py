@@ -1,0 +1,86 @@
+"""A linear layer that reads every pixel of a map: average the pixels first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from torchgauge.advise.change import Change
+from torchgauge.advise.subject import Subject, input_of, like, put
+from torchgauge.facts.loop.advice import Accuracy
+from torchgauge.units import format_integer
+
+_LEAST_SHARE = 0.05
+"""Of the model's parameters, in the layer: below, it is not worth training again."""
+
+
+class GlobalPooling:
+    """Find ``flatten`` followed by a wide linear layer."""
+
+    name = "global-pooling"
+    about = "flatten and a linear layer over all pixels, instead of an average over them"
+
+    def look(self, subject: Subject) -> Iterator[Change | str]:
+        """Yield each linear layer that reads a flattened map."""
+        for path, layer in subject.of_type(nn.Linear):
+            shape = _map_behind(subject, path)
+            if shape is None or shape[0] * shape[1] * shape[2] != layer.in_features:
+                continue
+            before = layer.weight.numel()
+            if before < _LEAST_SHARE * subject.report.totals.params:
+                yield f"{path} holds less than 5 % of the parameters"
+                continue
+            channels, height, width = shape
+            yield Change(
+                rule=self.name,
+                text=f"average the {height} × {width} pixels before {path}",
+                why=f"{path} has a weight for each of {format_integer(layer.in_features)} pixels; "
+                f"after an average {channels} channels are left",
+                where=(path,),
+                settings={"channels": channels, "height": height, "width": width},
+                accuracy=Accuracy.RETRAIN,
+                cost="where something is in the image no longer reaches the classifier",
+                source="Lin, Chen, Yan, Network In Network, ICLR 2014, section 3.2",
+                snippet=(
+                    "x = torch.nn.functional.adaptive_avg_pool2d(x, 1)  # before flatten",
+                    f"nn.Linear({channels}, {layer.out_features})",
+                ),
+                keeps_state=False,
+            )
+
+    def rewrite(self, model: nn.Module, change: Change) -> None:
+        """Put the average into the place of the layer: its input is flat already."""
+        (path,) = change.where
+        layer = model.get_submodule(path)
+        if not isinstance(layer, nn.Linear):
+            raise ValueError(f"{path} is not a linear layer")
+        settings = change.settings
+        channels = settings["channels"]
+        small = nn.Linear(channels, layer.out_features, bias=layer.bias is not None)
+        put(
+            model,
+            path,
+            nn.Sequential(
+                nn.Unflatten(1, (channels, settings["height"], settings["width"])),
+                nn.AdaptiveAvgPool2d(1),
+                nn.Flatten(1),
+                like(layer, small),
+            ),
+        )
+
+
+def _map_behind(subject: Subject, path: str) -> tuple[int, int, int] | None:
+    """Return the shape of the map that a layer reads flattened: channels, height, width."""
+    call = subject.only_call(path)
+    given = None if call is None else input_of(call)
+    if call is None or given is None or len(given.shape) != 2:
+        return None
+    for op in subject.trace.ops[call.first_op : call.end_op]:
+        for storage in op.reads:
+            for writer in subject.writers.get(storage, ()):
+                for spec in writer.outputs:
+                    shape = spec.shape
+                    if writer.index < op.index and len(shape) == 4 and shape[2] * shape[3] > 1:
+                        return shape[1], shape[2], shape[3]
+    return None

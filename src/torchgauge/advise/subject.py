@@ -1,0 +1,157 @@
+"""What the rules look at: the model, what it did, and where its code is."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TypeVar
+
+from torch import nn
+
+from torchgauge.facts.report import Report
+from torchgauge.facts.tensors import TensorSpec
+from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
+from torchgauge.request import Request
+
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A model with one traced step."""
+
+    request: Request
+    report: Report
+
+    @property
+    def model(self) -> nn.Module:
+        """Return the model; rules read it and never change it."""
+        model = self.request.model
+        assert isinstance(model, nn.Module)
+        return model
+
+    @property
+    def trace(self) -> Trace:
+        """Return what ran."""
+        assert self.report.trace is not None
+        return self.report.trace
+
+    @cached_property
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the modules by path; each object once, by its first path."""
+        return dict(self.model.named_modules())
+
+    @cached_property
+    def calls(self) -> dict[str, tuple[ModuleCall, ...]]:
+        """Return the forward calls of each module, by path."""
+        found: defaultdict[str, list[ModuleCall]] = defaultdict(list)
+        for call in self.trace.calls:
+            if call.phase == "forward":
+                found[call.path].append(call)
+        return {path: tuple(calls) for path, calls in found.items()}
+
+    @cached_property
+    def writers(self) -> dict[int, list[OpRecord]]:
+        """Return the operators that wrote each storage, in order."""
+        found: defaultdict[int, list[OpRecord]] = defaultdict(list)
+        for op in self.trace.ops:
+            for storage in dict.fromkeys(op.writes):
+                if not op.is_view:
+                    found[storage].append(op)
+        return found
+
+    @cached_property
+    def readers(self) -> dict[int, list[OpRecord]]:
+        """Return the operators that read each storage, in order; views are not readers."""
+        found: defaultdict[int, list[OpRecord]] = defaultdict(list)
+        for op in self.trace.ops:
+            for storage in dict.fromkeys(op.reads):
+                if not op.is_view:
+                    found[storage].append(op)
+        return found
+
+    def of_type(self, *kinds: type[M]) -> Iterator[tuple[str, M]]:
+        """Yield the modules of exactly these types, or of subclasses with the same forward."""
+        for path, module in self.modules.items():
+            for kind in kinds:
+                if isinstance(module, kind) and type(module).forward is kind.forward:
+                    yield path, module
+                    break
+
+    def only_call(self, path: str) -> ModuleCall | None:
+        """Return the call of a module that was called exactly once."""
+        calls = self.calls.get(path, ())
+        return calls[0] if len(calls) == 1 else None
+
+    def path_of(self, op: OpRecord) -> str:
+        """Return the module that an operator serves."""
+        return self.trace.calls[op.call].path if op.call >= 0 else ""
+
+    def code_of(self, path: str) -> str:
+        """Return the line that makes a module: ``model.py:12``; ``""`` where it is not known."""
+        owner, _, name = path.rpartition(".")
+        while name.isdecimal() and owner:  # an element of a container that an attribute holds
+            owner, _, name = owner.rpartition(".")
+        parent = self.modules.get(owner)
+        return "" if parent is None or not name else line_that_makes(type(parent), name)
+
+
+def input_of(call: ModuleCall) -> TensorSpec | None:
+    """Return the first tensor that a call got."""
+    return next((value.tensor for value in call.inputs if value.tensor is not None), None)
+
+
+def output_of(call: ModuleCall) -> TensorSpec | None:
+    """Return the first tensor that a call returned."""
+    return next((value.tensor for value in call.outputs if value.tensor is not None), None)
+
+
+def line_that_makes(kind: type, name: str) -> str:
+    """Return where a class sets an attribute of itself: ``model.py:12``.
+
+    ``""`` for what Python or an installed package makes, and where the source is not there.
+    """
+    try:
+        lines, first = inspect.getsourcelines(kind)
+        file = inspect.getsourcefile(kind)
+        tree = ast.parse(textwrap.dedent("".join(lines)))
+    except (OSError, TypeError, SyntaxError):
+        return ""
+    if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return ""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Assign):
+            continue
+        for target in node.targets:
+            parts = target.elts if isinstance(target, ast.Tuple) else [target]
+            if any(isinstance(part, ast.Attribute) and part.attr == name for part in parts):
+                return f"{Path(file).name}:{first + node.lineno - 1}"
+    return ""
+
+
+# ---------------------------------------------------------------------------- changed copies
+
+
+def put(model: nn.Module, path: str, module: nn.Module) -> None:
+    """Set the module at a path, wherever the same module stands."""
+    old = model.get_submodule(path)
+    for parent in list(model.modules()):
+        for name, child in list(parent.named_children()):
+            if child is old:
+                setattr(parent, name, module)
+
+
+def like(old: nn.Module, new: M) -> M:
+    """Return a new module on the device, in the dtype and in the mode of an old one."""
+    tensor = next(iter(old.parameters()), None)
+    if tensor is not None:
+        new = new.to_empty(device=tensor.device) if tensor.is_meta else new.to(tensor.device)
+        if tensor.is_floating_point():
+            new = new.to(tensor.dtype)
+    return new.train(old.training)

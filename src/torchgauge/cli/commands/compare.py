@@ -1,0 +1,120 @@
+"""``torchgauge compare A B``: what changed between two models, revisions, scenarios or reports."""
+
+from __future__ import annotations
+
+import argparse
+from copy import copy
+
+from torchgauge.cli import options, output, scenario_options
+from torchgauge.cli.model_run import request_from, user_code_prints_to_stderr
+from torchgauge.cli.progress import Progress
+from torchgauge.errors import UsageError
+from torchgauge.facts.loop.comparison import Comparison
+from torchgauge.request import Request
+
+_LISTS = {"--input-size": "input_size", "--dtype": "dtype"}
+"""Options that may be repeated: a change takes the place of all that were given."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    options.add_model_options(parser)
+    parser.add_argument(
+        "after",
+        metavar="MODEL",
+        nargs="?",
+        help="the second one; without it the first one with what --change says. Each is a model, "
+        "a saved report (.json, .gauge), or a model at a git revision: model.py:Net@main",
+    )
+    scenario_options.add_scenario_options(parser)
+    options.add_real_run_option(parser)
+    parser.add_argument(
+        "--change",
+        action="append",
+        default=[],
+        metavar="OPTION[=VALUE]",
+        help="an option for the second one alone, such as precision=bf16-autocast, batch-size=64, "
+        "set=width=2; repeatable",
+    )
+    parser.add_argument(
+        "--measured",
+        action="store_true",
+        help="run the first one for real: predicted | measured by phase, module and operator",
+    )
+    output.add_output_options(
+        parser, details=True, strict="exit 4 when either was not counted, guessed or warned about"
+    )
+    parser.set_defaults(parse=parser.parse_args, default_of=parser.get_default)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print what changed.
+
+    Raises:
+        TorchGaugeError: whatever is wrong with a request, a model or a report.
+    """
+    if arguments.measured:
+        return _measured(arguments)
+    if arguments.after is None and not arguments.change:
+        raise UsageError(
+            "there is nothing to compare with",
+            hint="name a second model or report, or add --change precision=bf16-autocast",
+        )
+    target = output.chosen_output(arguments)
+    changed = _changed(arguments)
+    with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
+        from torchgauge.loop.sides import compare_sides, side_of
+
+        before = side_of(arguments.model, lambda spec: _request(arguments, spec))
+        after = side_of(arguments.after or arguments.model, lambda spec: _request(changed, spec))
+        comparison = compare_sides(before, after, progress.update)
+    deliver_comparison(comparison, target)
+    if arguments.strict:
+        output.check_doubts(f"{note.name}: {note.after}" for note in comparison.notes if note.after)
+    return 0
+
+
+def deliver_comparison(comparison: Comparison, target: output.Output) -> None:
+    """Write a comparison."""
+    from torchgauge.render.pages.comparison import comparison_page
+
+    target.deliver(lambda: comparison_page(comparison), comparison.to_json)
+
+
+def _request(arguments: argparse.Namespace, spec: str) -> Request:
+    made = copy(arguments)
+    made.model = spec
+    return request_from(made)
+
+
+def _changed(arguments: argparse.Namespace) -> argparse.Namespace:
+    """Return the arguments of the second side.
+
+    Raises:
+        UsageError: a change is not an option.
+    """
+    made = copy(arguments)
+    tokens = [arguments.model]
+    for change in arguments.change:
+        name, has_value, value = change.removeprefix("--").partition("=")
+        option = f"--{name}"
+        if option in _LISTS:
+            setattr(made, _LISTS[option], None)
+        tokens += [option, value] if has_value else [option]
+    made.set = list(arguments.set)
+    parsed: argparse.Namespace = arguments.parse(tokens, namespace=made)
+    return parsed
+
+
+def _measured(arguments: argparse.Namespace) -> int:
+    from torchgauge.cli.commands.measure import run as measure
+
+    if arguments.after is not None or arguments.change:
+        raise UsageError(
+            "--measured compares one model with itself, predicted and run",
+            hint="leave the second one and --change out",
+        )
+    arguments.predicted, arguments.calibrate = True, False
+    arguments.repetitions, arguments.max_seconds, arguments.timeline = 5, 10.0, None
+    arguments.depth = arguments.columns = arguments.expand = None
+    return measure(arguments)

@@ -1,0 +1,163 @@
+"""What to change in a model: each suggestion applied to a copy, traced again and measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, ClassVar
+
+from torchgauge.facts.answer import Answer
+from torchgauge.facts.codec.shape import Shape
+from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.scenario import Scenario
+from torchgauge.shown import door
+
+
+class Accuracy(StrEnum):
+    """What a change does to what the model computes."""
+
+    NONE = "none"
+    """It computes the same, up to rounding."""
+    SMALL = "small"
+    """It computes nearly the same with the same weights."""
+    RETRAIN = "retrain"
+    """It is another model: it has to be trained."""
+
+    @property
+    def rank(self) -> int:
+        """Return how far it goes: 0 for the same function."""
+        return list(Accuracy).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suggestion:
+    """One change that was made to a copy, with what it came to."""
+
+    rule: str
+    text: str
+    """What to do, in one line."""
+    where: tuple[str, ...]
+    """Paths of the modules that it changes; empty for the whole step."""
+    code: str
+    """``model.py:12``: the line that makes the first of them; ``""`` where that is not known."""
+    why: str
+    accuracy: Accuracy
+    cost: str
+    """What it costs in accuracy or speed, in words; ``""`` for nothing."""
+    source: str
+    """Where that is from."""
+    figures: tuple[Figure, ...]
+    """The model's figures before and after; all of them traced, none added up."""
+    proof: tuple[str, ...] = ()
+    """What was tried for real with the changed copy, and what came of it."""
+    snippet: tuple[str, ...] = ()
+    """Lines of code that make the change, to paste."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What the rule needs to make the change again."""
+    scenario: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the scenario that it changes."""
+    batch: int | None = None
+
+    def apply(self, model: Any) -> Any:
+        """Return a changed copy of a model; the model stays as it is.
+
+        Raises:
+            UsageError: it changes how the model runs, not the model; or the model is another one.
+        """
+        return door("apply a suggestion")(self, model)
+
+    def gain(self, name: str) -> float:
+        """Return how much of a figure it saves, as a share; negative where it takes more.
+
+        0.0 where it is not among the figures.
+        """
+        found = next((figure for figure in self.figures if figure.name == name), None)
+        return 0.0 if found is None or found.ratio is None else 1.0 - found.ratio
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """Something that is wrong with the model, whether or not its repair saves anything."""
+
+    rule: str
+    text: str
+    where: tuple[str, ...]
+    code: str
+    why: str
+    remedy: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quiet:
+    """A rule that has nothing to say of this model, and why."""
+
+    rule: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """What is to be reached."""
+
+    text: str
+    """As it was asked: ``"params:-50%"``."""
+    figure: str
+    most: float
+    """The figure's largest value that is good enough."""
+    device: str | None = None
+    """The device that the step has to fit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathStep:
+    """One step of the way to a goal: what is changed, with everything before it changed too."""
+
+    text: str
+    rule: str
+    figures: tuple[Figure, ...]
+    """Before any change, and after this one."""
+    reached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Advice(Answer):
+    """What is wrong with a model, what it could do without, and the way to a goal."""
+
+    tool_version: str
+    torch_version: str
+    model_name: str
+    model_spec: str | None
+    scenario: Scenario
+    batch_size: int | None
+    figures: Mapping[str, float]
+    """Of the model as it is."""
+    faults: tuple[Fault, ...]
+    suggestions: tuple[Suggestion, ...]
+    """The largest gain for the least cost first."""
+    goal: Goal | None = None
+    path: tuple[PathStep, ...] = ()
+    reached: bool | None = None
+    """Whether the path ends at the goal; ``None`` without one."""
+    nearest: str = ""
+    """Where the goal is not reached: what would be enough."""
+    quiet: tuple[Quiet, ...] = ()
+    traces: int = 1
+    """How many steps were traced for this."""
+    assumptions: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    json: ClassVar = Shape(
+        names=(
+            "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
+            "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "quiet",
+            "traces", "assumptions", "warnings",
+        ),
+    )  # fmt: skip
+
+    def __str__(self) -> str:
+        """Return in one line how much there is to do; ``torchgauge.show`` prints it all."""
+        found = f"{len(self.suggestions)} suggestions, {len(self.faults)} faults"
+        if self.goal is not None:
+            found += f", {self.goal.text} {'reached' if self.reached else 'not reached'}"
+        return f"{self.model_name}: {found}"

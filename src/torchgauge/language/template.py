@@ -1,0 +1,147 @@
+"""One text with values in it: found in what a program says, and written in another language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+_FIELD = re.compile(r"\{(\d+)(?::(text|name|number|size))?\}")
+_BETWEEN = re.compile(r"\{\d+\}")
+_PARTS = re.compile(r"(\{\d+(?::\w+)?\})")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_FIGURES = {"number": r"(\d[\d,.]*)", "size": r"((?:\d[\d,.]*) [KMGTP]?i?B)"}
+_OPENINGS, _ENDING = (" ", ",", ";", ":", "\n"), " "
+_STRONG = 12
+"""Letters of a template that cannot be there by chance."""
+_LINE = 20
+"""Words that a line counts for when a name swallows it: what has its own line is a text."""
+_FEW_WORDS = 4
+"""Words that a value of a short template may have when it is no known text itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A translation, and how many words of the text it leaves as they are."""
+
+    text: str
+    unknown: int = 0
+
+
+Find = Callable[[str], "Found | None"]
+
+
+class Template:
+    """A text and its translation; a value is numbered, so that its place may change.
+
+    A text that begins with a space, a comma or a colon, or ends in a space, is a part of a larger
+    one: what stands before it, or after it, is translated by itself.
+    """
+
+    def __init__(self, msgid: str, msgstr: str) -> None:
+        self._made_of = _PARTS.split(msgstr)
+        self._kinds = {int(field[1]): field[2] for field in _FIELD.finditer(msgstr)}
+        self._pieces = [_plain(piece) for piece in _BETWEEN.split(msgid)]
+        letters = "".join(self._pieces)
+        self.weight = len(letters)
+        """How many characters are given."""
+        self._is_strong = len(re.sub(r"[^A-Za-z]", "", letters)) >= _STRONG
+        self._is_end = msgid.startswith(_OPENINGS)
+        self._is_beginning = msgid.endswith(_ENDING) and not self._is_end
+        self.is_literal = len(self._pieces) == 1
+        self.is_part = self._is_end or self._is_beginning
+
+    @property
+    def words(self) -> set[str]:
+        """Return the words that a text must have to match."""
+        found: set[str] = set()
+        last = len(self._pieces) - 1
+        for number, piece in enumerate(self._pieces):
+            for match in _WORD.finditer(piece):
+                touches_before = match.start() == 0 and (number > 0 or self._is_end)
+                touches_after = match.end() == len(piece) and number < last
+                if not touches_before and not touches_after:
+                    found.add(match[0])
+        return found
+
+    @cached_property
+    def _patterns(self) -> tuple[re.Pattern[str], ...]:
+        """Values as short as can be, then as long as can be."""
+        made = []
+        for value in ("(.*?)", "(.*)"):
+            first, *others = map(re.escape, self._pieces)
+            body = first + "".join(
+                _FIGURES.get(self._kinds.get(number) or "", value) + piece
+                for number, piece in enumerate(others, 1)
+            )
+            before = "(.*?)" if self._is_end else ""
+            after = "(.+)" if self._is_beginning else ""
+            made.append(re.compile(f"{before}{body}{after}", re.DOTALL))
+            if len(self._pieces) < 3 and not self.is_part:
+                break  # there is one way to match
+        return tuple(made)
+
+    def translations(self, text: str, find: Find) -> Iterator[Found]:
+        """Yield the text in the other language, in each way in which it can be this template's.
+
+        ``find`` translates a value; it returns ``None`` for what is no text.
+        """
+        for pattern in self._patterns:
+            match = pattern.fullmatch(text)
+            if match is None:
+                return
+            values = list(match.groups())
+            rest = values.pop(0 if self._is_end else -1) if self.is_part else None
+            known = [find(value) for value in values]
+            if self._is_strong or not any(
+                other is None
+                and len(_WORD.findall(value)) > _FEW_WORDS
+                and self._kinds.get(number) != "name"
+                for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
+            ):
+                yield self._found(values, known, rest, find)
+
+    def _found(
+        self, values: Sequence[str], known: Sequence[Found | None], rest: str | None, find: Find
+    ) -> Found:
+        filled = [
+            self._filled(number, value, other)
+            for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
+        ]
+        text = "".join(
+            filled[int(field[1]) - 1].text if (field := _FIELD.fullmatch(piece)) else _plain(piece)
+            for piece in self._made_of
+        )
+        unknown = sum(item.unknown for item in filled)
+        if not rest:
+            return Found(text, unknown)
+        other = find(rest) or as_it_is(rest)
+        both = other.text + text if self._is_end else text + other.text
+        return Found(both, unknown + other.unknown)
+
+    def _filled(self, number: int, value: str, other: Found | None) -> Found:
+        """Return a value in its place: one word is a name, more are a text, if nothing is said."""
+        kind = self._kinds.get(number)
+        if kind == "name":
+            return Found(value, _LINE * value.count("\n"))
+        is_text = kind == "text" or " " in value
+        return other if other is not None and is_text else as_it_is(value)
+
+
+def as_it_is(text: str) -> Found:
+    """Return a text that nobody knows."""
+    return Found(text, len(_WORD.findall(text)))
+
+
+def fields(text: str) -> set[str]:
+    """Return the numbers of the values that a template has.
+
+    >>> sorted(fields("{2} of {1:text}"))
+    ['1', '2']
+    """
+    return {match[1] for match in _FIELD.finditer(text)}
+
+
+def _plain(piece: str) -> str:
+    return piece.replace("{{", "{").replace("}}", "}")

@@ -1,0 +1,136 @@
+"""Each analysis in a process of its own, which finds torch imported already.
+
+This process imports torch, and later what else the model's code needs from installed packages, but
+never the model's code itself. Each analysis runs in a fork of it, so that code is read anew, and a
+crash ends nothing but that analysis. Where there is no fork (Windows), each process starts bare.
+"""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import os
+import sys
+import sysconfig
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import BaseContext
+from pathlib import Path
+
+from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.facts.report import Report
+from torchgauge.request import Request
+
+_OWN = Path(__file__).resolve().parent.parent
+_CRASHED = "the model's code ended the process that analysed it"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Analysed:
+    """What came of one analysis."""
+
+    report: Report | None
+    """That of a model that fails ends at the layer; ``None`` where there is no model."""
+    error: str = ""
+    """What to tell the user where it failed."""
+    files: tuple[Path, ...] = ()
+    """The user's files that were imported for it."""
+    packages: tuple[str, ...] = field(default=(), repr=False)
+    """Installed packages that it imported."""
+
+
+class Fresh:
+    """Runs analyses one after the other, each in a process of its own."""
+
+    def __init__(self) -> None:
+        self._context = _context()
+        if self._context.get_start_method() == "fork":
+            _import_torch()
+
+    def analysed(self, request: Request) -> Analysed:
+        """Build the model that the request's spec names, analyse it, and return what came of it."""
+        mine, theirs = self._context.Pipe(duplex=False)
+        process = self._context.Process(  # type: ignore[attr-defined]
+            target=_answer, args=(request, theirs, list(sys.path)), daemon=True
+        )
+        process.start()
+        theirs.close()
+        try:
+            found: Analysed = mine.recv()
+        except EOFError:
+            found = Analysed(report=None, error=f"error: {_CRASHED}")
+        finally:
+            mine.close()
+            process.join()
+        if self._context.get_start_method() == "fork":
+            _import_packages(found.packages)
+        return found
+
+
+def _context() -> BaseContext:
+    can_fork = "fork" in multiprocessing.get_all_start_methods() and sys.platform != "darwin"
+    return multiprocessing.get_context("fork" if can_fork else "spawn")
+
+
+def _import_torch() -> None:
+    from torchgauge.models.torchvision_operators import define_missing_operators
+
+    for name in ("torch", "torchgauge.analyze", "torchgauge.models.requests"):
+        importlib.import_module(name)
+    define_missing_operators()
+
+
+def _import_packages(names: tuple[str, ...]) -> None:
+    """Import what the next analysis will need; what fails here is tried again there."""
+    for name in names:
+        if name not in sys.modules:
+            with suppress(Exception):
+                importlib.import_module(name)
+
+
+def _answer(request: Request, out: Connection, path: list[str]) -> None:
+    """Analyse in this process, and send what came of it."""
+    sys.path[:] = path
+    importlib.invalidate_caches()
+    before = set(sys.modules)
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
+    os.dup2(sys.stdout.fileno(), 1)  # what the model's code prints is not part of the answer
+    report, error = _tried(request)
+    files, packages = _imported(before)
+    out.send(Analysed(report=report, error=error, files=files, packages=packages))
+    out.close()
+
+
+def _tried(request: Request) -> tuple[Report | None, str]:
+    from torchgauge.analyze import analyze_model
+    from torchgauge.models.requests import build_for, with_build
+
+    try:
+        return analyze_model(with_build(request, build_for(request))), ""
+    except ModelError as error:
+        return error.report, f"error: {error}"
+    except TorchGaugeError as error:
+        return None, f"error: {error}"
+
+
+def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
+    """Return the user's files, and the installed packages, that were imported since."""
+    files, packages = [], []
+    for name, module in list(sys.modules.items()):
+        place = getattr(module, "__file__", None)
+        if name in before or not isinstance(place, str):
+            continue
+        path = Path(place).resolve()
+        if not is_users(path):
+            packages.append(name.partition(".")[0])
+        elif path.suffix == ".py":
+            files.append(path)
+    return tuple(files), tuple(dict.fromkeys(packages))
+
+
+def is_users(path: Path) -> bool:
+    """Return whether a file is the user's: neither Python's, nor installed, nor ours."""
+    if path.is_relative_to(_OWN) or {"site-packages", "dist-packages"} & set(path.parts):
+        return False
+    return not path.is_relative_to(Path(sysconfig.get_paths()["stdlib"]).resolve())

@@ -1,0 +1,140 @@
+"""A process that answers requests: ``python -m torchgauge.loop.worker``.
+
+It reads pickled tasks from its standard input and writes the answers to its standard output, one
+for each, until the input ends. Whatever a model's code prints goes to stderr. Torch is imported
+once, for all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from sysconfig import get_path
+
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.facts.fit import DeviceFit
+from torchgauge.facts.report import Report
+from torchgauge.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One question to a worker."""
+
+    request: Request
+    """Made from a spec, so that it can be pickled."""
+    fits: tuple[str, ...] = ()
+    """Devices of which it is asked whether the step fits, and how large a batch would."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What came of a task."""
+
+    report: Report | None = None
+    """Of a model that failed: up to the failing layer."""
+    devices: tuple[DeviceFit, ...] = ()
+    """Those that were asked about, in order."""
+    largest: Mapping[str, int | None] = field(default_factory=dict)
+    """By device on which it does not fit: the largest batch, ``None`` where not even one fits."""
+    error: str = ""
+    """What went wrong; ``""`` where nothing did."""
+    hint: str = ""
+    exit_status: int = 0
+
+    def raised(self) -> TorchGaugeError:
+        """Return the error as an exception."""
+        if self.exit_status == ModelError.exit_status:
+            return ModelError(self.error, hint=self.hint, report=self.report)
+        return UsageError(self.error, hint=self.hint)
+
+
+def answer(task: Task) -> Answered:
+    """Return what comes of a task; whatever is wrong with it is part of that."""
+    try:
+        with _as_before():
+            return _answer(task)
+    except ModelError as error:
+        return Answered(report=error.report, error=error.message, hint=error.hint, exit_status=3)
+    except TorchGaugeError as error:
+        status = error.exit_status
+        return Answered(error=error.message, hint=error.hint, exit_status=status)
+    except (Exception, SystemExit) as error:  # the model's code
+        text = f"{type(error).__name__}: {error}"
+        return Answered(error=text, exit_status=ModelError.exit_status)
+
+
+def _answer(task: Task) -> Answered:
+    from torchgauge.analyze import analyze_model
+    from torchgauge.models.requests import build_for, with_build
+
+    asked = with_build(task.request, build_for(task.request))
+    report = analyze_model(asked)
+    if not task.fits:
+        return Answered(report=report)
+    from torchgauge.fit.finder import FitOptions, fit_model
+
+    options = FitOptions(search=False, alternatives=False)
+    devices = fit_model(asked, list(task.fits), options).devices
+    largest = {}
+    if report.batch_size is not None:
+        options = FitOptions(alternatives=False)
+        for device in devices:
+            if not device.fits:
+                found = fit_model(asked, [device.device], options).largest_batch
+                largest[device.device] = None if found is None else found.runs
+    return Answered(report=report, devices=devices, largest=largest)
+
+
+@contextmanager
+def _as_before() -> Iterator[None]:
+    """Forget what the code of one model imported: another's may have modules of the same names."""
+    folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
+    try:
+        yield
+    finally:
+        os.chdir(folder)
+        sys.path[:] = path
+        for name in set(sys.modules) - modules:
+            if _is_of_a_project(getattr(sys.modules[name], "__file__", None)):
+                del sys.modules[name]
+
+
+def _is_of_a_project(file: str | None) -> bool:
+    """Return whether a module is neither of Python nor installed, nor torchgauge's own."""
+    if not file:
+        return False
+    place = Path(file).resolve()
+    own = Path(__file__).resolve().parent.parent
+    homes = (Path(get_path("stdlib")).resolve(), own)
+    is_installed = {"site-packages", "dist-packages"} & set(place.parts)
+    return not is_installed and not any(place.is_relative_to(home) for home in homes)
+
+
+def main() -> None:
+    """Answer tasks until there are no more; Ctrl-C is left to the process that asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    tasks, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(2, 1)
+    while True:
+        try:
+            task = pickle.load(tasks)
+        except EOFError:
+            return
+        answers.write(pickle.dumps(answer(task)))
+        answers.flush()
+
+
+if __name__ == "__main__":
+    # Pickled tasks name this module, not ``__main__``.
+    from torchgauge.loop.worker import main as run
+
+    run()

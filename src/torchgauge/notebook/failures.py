@@ -1,0 +1,103 @@
+"""What IPython prints for an error of ours: the message and the user's lines, not ours.
+
+``%tb`` shows the whole traceback, and ``error.__traceback__`` holds it.
+"""
+
+from __future__ import annotations
+
+import linecache
+import sys
+import traceback
+from collections.abc import Iterator
+from dataclasses import replace
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.render.cells import WIDTH
+from torchgauge.render.formats.text import TextFormat
+from torchgauge.render.pages.choice import page_of
+from torchgauge.render.shell import current_shell, is_shown
+
+_OTHERS: Final = frozenset({"torch", "torchgauge", "IPython", "ipykernel"})
+"""Packages whose frames are of no use to someone whose model failed."""
+_MOST_FRAMES: Final = 8
+_BOLD, _DIM = "1", "2"
+
+
+def lines_of(error: TorchGaugeError) -> list[str]:
+    """Return what is printed for an error.
+
+    While the error is handled, as where a cell fails, that is the short form. ``%tb`` asks later
+    and gets the whole traceback.
+    """
+    shell = current_shell()
+    if sys.exc_info()[1] is not error:
+        return _whole(error, shell)
+    table = list(_table(error))
+    told = error.message.partition("\n")[0] if table else str(error)
+    head = f"{_styled(type(error).__name__, _BOLD)}: {told}\n"
+    end = _styled("%tb shows the whole traceback", _DIM)
+    return [*table, head, *_places(error, shell), "", end]
+
+
+def _whole(error: TorchGaugeError, shell: Any) -> list[str]:
+    if shell is None:
+        return traceback.format_exception(error)
+    lines: list[str] = shell.InteractiveTB.structured_traceback(
+        type(error), error, error.__traceback__, tb_offset=1
+    )
+    return lines
+
+
+def _table(error: TorchGaugeError) -> Iterator[str]:
+    """Yield the report up to the layer that failed, unless the cell has shown it.
+
+    It says what the layer got and what to try, so that the message below need not.
+    """
+    report = error.report if isinstance(error, ModelError) else None
+    if report is not None and not is_shown(report):
+        page = page_of(report)
+        calm = replace(page, blocks=tuple(block for block in page.blocks if not block.detail))
+        # Without colours: red on the red ground of an error cannot be read in a dark theme.
+        yield TextFormat(width=WIDTH, details=False).render(calm) + "\n"
+
+
+def _places(error: TorchGaugeError, shell: Any) -> Iterator[str]:
+    """Yield the user's lines: the one that asked, then those of the model."""
+    frames = list(_frames(error))
+    for frame, number in frames[:1] + frames[1:][-_MOST_FRAMES:]:
+        code = frame.f_code
+        where = f"{_place(code.co_filename, shell)}, line {number}"
+        inside = "" if code.co_qualname == "<module>" else f", in {code.co_qualname}"
+        yield _styled(where, _BOLD) + inside
+        line = linecache.getline(code.co_filename, number, frame.f_globals).strip()
+        if line:
+            yield f"    {line}"
+
+
+def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
+    """Yield the user's frames with their lines: where we were called, then where it failed."""
+    yield from _users(error.__traceback__)
+    cause, seen = error.__cause__, {id(error)}
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield from _users(cause.__traceback__)
+        cause = cause.__cause__
+
+
+def _users(start: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    for frame, number in traceback.walk_tb(start):
+        package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if package not in _OTHERS and package not in sys.stdlib_module_names:
+            yield frame, number
+
+
+def _place(filename: str, shell: Any) -> str:
+    """Return the file, or the cell as IPython calls it: ``Cell In[3]``."""
+    named = shell.compile.format_code_name(filename) if shell is not None else None
+    return filename if named is None else " ".join(named)
+
+
+def _styled(text: str, style: str) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m"

@@ -1,0 +1,208 @@
+"""Advice as a page: the faults, the best suggestion in full, the way to the goal, all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from torchgauge.facts.loop.advice import Advice, Fault, PathStep, Suggestion
+from torchgauge.facts.loop.comparison import Figure
+from torchgauge.render.page import (
+    Block,
+    Column,
+    Data,
+    Fact,
+    Facts,
+    Notes,
+    Page,
+    Problem,
+    Table,
+    Tone,
+    fact,
+    table_of,
+)
+from torchgauge.render.pages.settings import settings
+from torchgauge.units import (
+    format_bytes,
+    format_count,
+    format_integer,
+    format_milliseconds,
+    format_number_of,
+)
+
+NOTHING = "nothing that was tried saves anything"
+_Format = Callable[[float], str]
+_SHOWN: tuple[tuple[str, str, _Format], ...] = (
+    ("Params", "totals.params", lambda value: format_integer(int(value))),
+    ("MACs", "totals.forward_macs", format_count),
+    ("Memory", "memory.device_bytes", format_bytes),
+    ("Tensors", "memory.peak_allocated_bytes", format_bytes),
+    ("Time", "time.total_ms", format_milliseconds),
+)
+_ACCURACY = {"none": "same function", "small": "nearly the same", "retrain": "to train again"}
+
+
+def advice_page(advice: Advice) -> Page:
+    """Return what is shown of advice."""
+    title = (
+        advice.model_name,
+        *settings(advice.scenario, ()),
+        *(() if advice.batch_size is None else (f"B = {advice.batch_size}",)),
+        "advice",
+    )
+    blocks: list[Block] = [Facts(facts=tuple(_answers(advice)))]
+    blocks += [_fault(item) for item in advice.faults]
+    if advice.path:
+        blocks.append(_path(advice))
+    if advice.suggestions:
+        blocks.append(_table(advice))
+        blocks += [_suggestion(item) for item in advice.suggestions]
+    for heading, lines in (
+        ("Looked for in vain", [f"{item.rule}: {item.why}" for item in advice.quiet]),
+        ("Warnings", list(advice.warnings)),
+        ("Assumptions", list(advice.assumptions)),
+    ):
+        if lines:
+            blocks.append(Notes(heading=heading, lines=tuple(lines)))
+    return Page(title=title, blocks=(*blocks, _data(advice)))
+
+
+def _answers(advice: Advice) -> Iterator[Fact]:
+    now = [f"{form(advice.figures[name])} {_named(label)}" for label, name, form in _SHOWN
+           if name in advice.figures]  # fmt: skip
+    yield fact("Now", *now)
+    if advice.goal is not None:
+        yield fact("Goal", advice.goal.text, *_reached(advice), tone=_tone(advice))
+    if advice.faults:
+        count = format_number_of(len(advice.faults), "fault")
+        yield fact("Wrong", f"{count}, see below", tone=Tone.WARNING)
+    if not advice.suggestions:
+        yield fact("Try", NOTHING)
+        return
+    best = advice.suggestions[0]
+    yield fact("Try", best.text, *gains_of(best))
+
+
+def _reached(advice: Advice) -> Iterator[str]:
+    if not advice.reached:
+        yield "not reached"
+        if advice.nearest:
+            yield advice.nearest
+    elif not advice.path:
+        yield "reached already"
+    else:
+        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+
+
+def _tone(advice: Advice) -> Tone:
+    return Tone.GOOD if advice.reached else Tone.BAD
+
+
+def gains_of(suggestion: Suggestion) -> list[str]:
+    """Return what a suggestion changes, the largest share first: ``"−41 % memory"``."""
+    found = []
+    for label, name, _ in _SHOWN:
+        gain = suggestion.gain(name)
+        if label == "Tensors" and any(f.name == "memory.device_bytes" for f in suggestion.figures):
+            continue
+        if abs(gain) >= 0.005:
+            text = f"{'−' if gain > 0 else '+'}{abs(gain) * 100:.0f} % {_named(label)}"
+            found.append((-abs(gain), text))
+    return [text for _, text in sorted(found)]
+
+
+def _change(figure: Figure, form: _Format) -> str:
+    if figure.before is None or figure.after is None:
+        return "–"
+    if not figure.before or round(figure.after / figure.before, 4) == 1:
+        return "no change"
+    share = (figure.after / figure.before - 1) * 100
+    sign = "−" if share < 0 else "+"
+    digits = 0 if abs(share) >= 10 else 1
+    return f"{form(figure.after)} ({sign}{abs(share):.{digits}f} %)"
+
+
+def _cells(figures: Sequence[Figure], advice: Advice) -> list[str]:
+    by_name = {figure.name: figure for figure in figures}
+    return [
+        _change(by_name[name], form) if name in by_name else "–"
+        for _, name, form in _columns(advice)
+    ]
+
+
+def _columns(advice: Advice) -> list[tuple[str, str, _Format]]:
+    return [
+        item
+        for item in _SHOWN
+        if item[1] in advice.figures
+        and not (item[0] == "Tensors" and "memory.device_bytes" in advice.figures)
+    ]
+
+
+def _path(advice: Advice) -> Table:
+    columns = (
+        Column("Step", is_number=False, wraps=True),
+        *(Column(label) for label, _, _ in _columns(advice)),
+    )
+    start = ["as it is", *(form(advice.figures[name]) for _, name, form in _columns(advice))]
+    rows = [tuple(start), *(_step(number, step, advice) for number, step in
+                            enumerate(advice.path, 1))]  # fmt: skip
+    return table_of(columns, rows, heading="The way to the goal, each step with those before it")
+
+
+def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
+    return (f"{number}. {step.text}", *_cells(step.figures, advice))
+
+
+def _table(advice: Advice) -> Table:
+    columns = (
+        Column("Change", is_number=False, wraps=True),
+        *(Column(label, keep=90) for label, _, _ in _columns(advice)),
+        Column("Function", is_number=False, keep=95),
+    )
+    rows = [
+        (item.text, *_cells(item.figures, advice), _ACCURACY[item.accuracy])
+        for item in advice.suggestions
+    ]
+    return table_of(columns, rows, heading="Each applied to a copy and traced")
+
+
+def _suggestion(item: Suggestion) -> Problem:
+    place = ", ".join(filter(None, (", ".join(item.where), item.code)))
+    entries = [("where", place)] if place else []
+    entries.append(("why", item.why))
+    if item.cost:
+        entries.append(("costs", item.cost))
+    if item.source:
+        entries.append(("source", item.source))
+    entries += [("proof", text) for text in item.proof]
+    return Problem(
+        heading=item.text,
+        tone=Tone.NOTICE,
+        entries=tuple(entries),
+        commands=item.snippet,
+        detail=True,
+    )
+
+
+def _fault(item: Fault) -> Problem:
+    place = ", ".join(filter(None, (", ".join(item.where), item.code)))
+    entries = [("where", place), ("why", item.why), ("try", item.remedy)]
+    return Problem(
+        kind="Fault:", heading=item.text, tone=Tone.WARNING,
+        entries=tuple(entry for entry in entries if entry[1]),
+    )  # fmt: skip
+
+
+def _data(advice: Advice) -> Data:
+    columns = ("rule", "change", "where", "accuracy", "figure", "before", "after", "difference")
+    rows = tuple(
+        (item.rule, item.text, " ".join(item.where), str(item.accuracy), figure.name,
+         figure.before, figure.after, figure.difference)
+        for item in advice.suggestions
+        for figure in item.figures
+    )  # fmt: skip
+    return Data(columns=columns, rows=rows)
+
+
+def _named(label: str) -> str:
+    return label if label == "MACs" else label.lower()

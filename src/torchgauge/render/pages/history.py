@@ -1,0 +1,101 @@
+"""The history of a project as a page: a line per analysis, and the trend of a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from torchgauge.facts.loop.history import Analysis, History
+from torchgauge.render.page import Block, Column, Data, Facts, Page, fact, table_of
+from torchgauge.units import (
+    format_bytes,
+    format_count,
+    format_integer,
+    format_milliseconds,
+    format_number_of,
+)
+
+_BARS = "▁▂▃▄▅▆▇█"
+_EMPTY = "nothing was analysed yet"
+
+
+def history_page(history: History) -> Page:
+    """Return what is shown of a history."""
+    analyses = history.analyses
+    specs = list(dict.fromkeys(item.spec for item in analyses))
+    form = format_of(history.figure)
+    title = ("history", *(specs if len(specs) == 1 else ()))
+    if not analyses:
+        return Page(title=title, blocks=(Facts(facts=(fact("Empty", _EMPTY),)), _data(history)))
+    alike: dict[tuple[str, str], list[Analysis]] = {}
+    for item in analyses:
+        alike.setdefault((item.spec, _settings(item)), []).append(item)
+    trends = [fact(spec, asked, *_trend(of, form)) for (spec, asked), of in alike.items()]
+    columns = (
+        Column("When (UTC)", is_number=False),
+        Column("Revision", is_number=False, keep=80, is_code=True),
+        Column("Model", is_number=False, keep=60, is_code=True),
+        Column("Settings", is_number=False, keep=70),
+        Column(history.figure, keep=100),
+    )
+    rows = [_row(item, form) for item in analyses]
+    blocks: tuple[Block, ...] = (
+        Facts(facts=tuple(trends)), table_of(columns, rows), _data(history),
+    )  # fmt: skip
+    return Page(title=title, blocks=blocks)
+
+
+def format_of(figure: str) -> Callable[[float], str]:
+    """Return how a figure is written, by the unit that its name ends in."""
+    if figure.endswith("bytes"):
+        return format_bytes
+    if figure.endswith("_ms"):
+        return format_milliseconds
+    if "macs" in figure or "flops" in figure:
+        return format_count
+    return lambda value: format_integer(int(value)) if value == int(value) else f"{value:.4g}"
+
+
+def _trend(analyses: Sequence[Analysis], form: Callable[[float], str]) -> tuple[str, ...]:
+    values = [item.value for item in analyses if item.value is not None]
+    if not values:
+        return ("–",)
+    count = format_number_of(len(analyses), "time")
+    if len(values) == 1:
+        return (form(values[0]), f"analysed {count}")
+    return (f"{form(values[0])} → {form(values[-1])}", spark(values), f"analysed {count}")
+
+
+def spark(values: Sequence[float]) -> str:
+    """Draw values as a line of bars.
+
+    >>> spark([1, 2, 3]), spark([2, 2])
+    ('▁▅█', '▁▁')
+    """
+    low, high = min(values), max(values)
+    if low == high:
+        return _BARS[0] * len(values)
+    top = len(_BARS) - 1
+    return "".join(_BARS[round((value - low) / (high - low) * top + 1e-9)] for value in values)
+
+
+def _row(item: Analysis, form: Callable[[float], str]) -> tuple[str, ...]:
+    revision = item.revision[:10] + ("*" if item.is_dirty else "")
+    when = item.at.replace("T", " ").removesuffix("+00:00")
+    value = "–" if item.value is None else form(item.value)
+    return when, revision or "–", item.spec, _settings(item), value
+
+
+def _settings(item: Analysis) -> str:
+    batch = () if item.batch_size is None else (f"B = {item.batch_size}",)
+    return " · ".join((*item.settings, *batch))
+
+
+def _data(history: History) -> Data:
+    columns = ("number", "at", "revision", "is_dirty", "spec", "settings", "batch_size",
+               history.figure)  # fmt: skip
+    rows = tuple(
+        (item.number, item.at, item.revision, str(item.is_dirty), item.spec,
+         " · ".join(item.settings), item.batch_size, item.value)
+        for item in history.analyses
+    )  # fmt: skip
+    return Data(columns=columns, rows=rows)

@@ -1,0 +1,102 @@
+"""The HTTP application of ``torchgauge ui``.
+
+==================  ==============================================================
+``GET /``           the page with the first answers
+``POST /analyses``  a question (see ``changes.Question``) to a stream of events
+==================  ==============================================================
+
+The events are ``progress``, then one of ``result``, ``failed`` and ``cancelled``; each has JSON.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing, asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from torchgauge.deploy.serving.failures import MethodNotAllowed, NotFound, RequestFailure
+from torchgauge.deploy.serving.http.body import PendingBytes, reading
+from torchgauge.deploy.serving.http.responses import failure_response, json_response
+from torchgauge.deploy.serving.settings import Settings
+from torchgauge.errors import TorchGaugeError
+from torchgauge.web.live.analyst import Analyst, Asked
+from torchgauge.web.live.changes import read_question
+from torchgauge.web.live.command import command_of
+from torchgauge.web.live.guard import Guard
+from torchgauge.web.live.workbench import Bench, asked_request, page_of
+from torchgauge.web.live.worker import failure_data
+from torchgauge.web.page import filled
+
+SETTINGS = Settings(
+    max_body_bytes=64 * 1024, max_pending_bytes=2**20, body_seconds=10.0, grace_seconds=1.0
+)
+"""A question is small, and one machine asks."""
+_NEEDS_SCRIPTS = "<p>This page needs JavaScript. torchgauge summary prints the same figures.</p>"
+
+
+def create_application(
+    benches: Sequence[Bench], analyst: Analyst, *, token: str, port: int
+) -> Starlette:
+    """Return the application; ``analyst`` ends with it."""
+    names = " · ".join(bench.first["answer"]["report"]["model"]["name"] for bench in benches)
+    page = filled(page_of(benches), title=f"{names} · torchgauge", static=_NEEDS_SCRIPTS)
+    pending = PendingBytes(SETTINGS.max_pending_bytes)
+
+    async def show(_: Request) -> Response:
+        return HTMLResponse(page)
+
+    async def analyse(request: Request) -> Response:
+        try:
+            async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
+                question = read_question(body)
+            wanted = asked_request(benches, question)
+            asked = analyst.submit(question.client, wanted)
+        except RequestFailure as failure:
+            return failure_response(failure)
+        except TorchGaugeError as error:
+            return json_response({"error": failure_data(error)}, 422)
+        events = _events(analyst, asked, command_of(wanted))
+        return StreamingResponse(events, media_type="text/event-stream")
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            analyst.close()
+
+    return Starlette(
+        routes=[
+            Route("/", show, methods=["GET"]),
+            Route("/analyses", analyse, methods=["POST"]),
+        ],
+        middleware=[Middleware(Guard, token=token, port=port)],
+        exception_handlers={404: _not_found, 405: _wrong_method},
+        lifespan=lifespan,
+    )
+
+
+async def _events(analyst: Analyst, asked: Asked, command: str) -> AsyncIterator[bytes]:
+    async with aclosing(analyst.events(asked)) as events:
+        async for name, content in events:
+            if name == "result":  # JSON already, and long
+                data = b'{"command":%b,%b' % (json.dumps(command).encode(), content[1:])
+            elif name == "failed":
+                data = json.dumps({**content, "command": command}).encode()
+            else:
+                data = json.dumps({"text": content or ""}).encode()
+            yield b"event: %b\ndata: %b\n\n" % (name.encode(), data)
+
+
+async def _not_found(_: Request, __: Exception) -> Response:
+    return failure_response(NotFound("there is nothing here; GET / shows the page"))
+
+
+async def _wrong_method(request: Request, _: Exception) -> Response:
+    return failure_response(MethodNotAllowed(f"{request.url.path} is asked in another way"))

@@ -1,0 +1,149 @@
+"""The process that analyses: it keeps torch and the models, and answers one question at a time.
+
+It reads ``Job``, and tells on the way what it does, then ``result`` or ``failed``. A job is given
+up at the next thing that it tells, so that nothing is left half restored; what does not come to
+that is killed from outside.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.request import Request
+
+if TYPE_CHECKING:
+    from torchgauge.facts.report import Report
+    from torchgauge.models.build import ModelBuild
+
+Kind: TypeAlias = Literal["progress", "result", "failed", "cancelled"]
+Message: TypeAlias = tuple[int, Kind, Any]
+"""Of which job, what, and its content: text, JSON, an error as plain data, or nothing."""
+_MOST_MODELS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One analysis to do."""
+
+    number: int
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Ends a job, if it is the one that runs."""
+
+    number: int
+
+
+class _Cancelled(KeyboardInterrupt):
+    """The answer is not wanted any more; what catches Exceptions lets it through."""
+
+
+def work(connection: Connection) -> None:
+    """Answer what comes until the other side is gone."""
+    # Ctrl-C in the terminal reaches this process as well; the server ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.stdout is not None:
+        with contextlib.suppress(OSError, ValueError):  # a console that is not there
+            os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    import torchgauge.analyze  # noqa: F401 — while nothing is asked: torch takes seconds
+
+    builds = _Builds()
+    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            job = connection.recv()
+            if isinstance(job, Job):
+                connection.send((job.number, *_answer(job, builds, connection)))
+
+
+def _answer(job: Job, builds: _Builds, connection: Connection) -> tuple[Kind, Any]:
+    def tell(text: str) -> None:
+        while connection.poll():
+            message = connection.recv()
+            if isinstance(message, Cancel) and message.number == job.number:
+                raise _Cancelled
+        connection.send((job.number, "progress", text))
+
+    folder = os.getcwd()
+    try:
+        return "result", answer_json(replace(job.request, on_progress=tell), builds.of)
+    except _Cancelled:
+        return "cancelled", None
+    except (EOFError, BrokenPipeError):
+        raise
+    except Exception as error:
+        return "failed", failure_data(error)
+    except BaseException as stop:  # SystemExit and the like, raised by the model's code
+        message = f"the model's code raised {type(stop).__name__}: {stop}"
+        return "failed", failure_data(ModelError(message, hint="raise an Exception"))
+    finally:
+        os.chdir(folder)
+
+
+class _Builds:
+    """Models that were built, by what names them; the ones used last."""
+
+    def __init__(self) -> None:
+        self._made: OrderedDict[str, ModelBuild] = OrderedDict()
+
+    def of(self, request: Request) -> ModelBuild:
+        """Return the model that a request names."""
+        from torchgauge.models.requests import build_for
+
+        key = repr((request.spec, request.settings))
+        if key not in self._made:
+            self._made[key] = build_for(request)
+        self._made.move_to_end(key)
+        while len(self._made) > _MOST_MODELS:
+            self._made.popitem(last=False)
+        return self._made[key]
+
+
+def answer_json(request: Request, build: Callable[[Request], ModelBuild]) -> bytes:
+    """Return the page's data of a request as JSON; of a model that fails, what ran and the error.
+
+    Raises:
+        TorchGaugeError: whatever is wrong with the request.
+    """
+    from torchgauge.web.data import answer_data
+
+    report, error = _report(request, build)
+    request.tell("drawing")
+    data = {"answer": answer_data(report), "error": error}
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
+
+
+def _report(
+    request: Request, build: Callable[[Request], ModelBuild]
+) -> tuple[Report, Mapping[str, Any] | None]:
+    from torchgauge.analyze import analyze_model
+    from torchgauge.models.requests import with_build
+
+    try:
+        return analyze_model(with_build(request, build(request)), batch_names=True), None
+    except ModelError as error:
+        if error.report is None:
+            raise
+        return error.report, failure_data(error)
+
+
+def failure_data(error: Exception) -> dict[str, Any]:
+    """Return an error as the page takes it; ``status`` is that of the command line."""
+    if isinstance(error, TorchGaugeError):
+        return {"message": error.message, "hint": error.hint, "status": error.exit_status}
+    return {
+        "message": f"internal error: {type(error).__name__}: {error}",
+        "hint": "this is a bug in torchgauge; report it with the command",
+        "status": 70,
+    }

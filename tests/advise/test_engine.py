@@ -1,0 +1,212 @@
+"""The advisor: what is shown was measured, what is not shown has a reason, the model stays."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import torchgauge as tg
+from torchgauge.advise.change import Change, with_batch
+from torchgauge.advise.rules import RULES, rule_of
+from torchgauge.cli.main import main
+from torchgauge.errors import UsageError
+from torchgauge.facts.loop.advice import Advice
+from torchgauge.models.requests import request_of
+from torchgauge.render import get_format
+from torchgauge.render.pages.advice import advice_page
+from untouched import fingerprint, same
+
+
+class Wide(nn.Module):
+    """A map of 8 × 8 pixels, flattened into a wide classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 64, 3, padding=1)
+        self.deep = nn.Conv2d(64, 64, 3, padding=1)
+        self.head = nn.Linear(64 * 8 * 8, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.deep(torch.relu(self.conv(x)))).flatten(1))
+
+
+def advised(**options: Any) -> Advice:
+    return tg.advise(Wide(), (3, 8, 8), **options)
+
+
+def test_the_change_is_found_applied_and_measured() -> None:
+    advice = advised()
+    pooling = next(item for item in advice.suggestions if item.rule == "global-pooling")
+    params = next(figure for figure in pooling.figures if figure.name == "totals.params")
+    assert params.difference == -(64 * 8 * 8 - 64) * 10
+    assert pooling.where == ("head",)
+    assert pooling.code == f"test_engine.py:{_line('self.head = nn.Linear')}"
+    assert pooling.proof == ("run on the CPU: output [1, 10] as before",)
+
+
+def _line(text: str) -> int:
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def test_gains_equal_a_measurement_of_the_changed_model() -> None:
+    model = Wide()
+    for suggestion in tg.advise(model, (3, 8, 8)).suggestions:
+        changed = tg.analyze(suggestion.apply(model), (3, 8, 8))
+        for figure in suggestion.figures:
+            part, _, field = figure.name.partition(".")
+            assert getattr(getattr(changed, part), field) == figure.after, figure.name
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = Wide()
+    before = fingerprint(model)
+    advice = tg.advise(model, (3, 8, 8), mode="training", optimizer="adamw", device="T4")
+    assert same(fingerprint(model), before)
+    changed = next(item for item in advice.suggestions if not item.scenario)
+    copied = changed.apply(model)
+    after = fingerprint(model)
+    assert same({**after, "rng": before["rng"]}, before), "new layers draw their weights"
+    mine = {tensor.data_ptr() for tensor in model.parameters()}
+    assert not mine & {tensor.data_ptr() for tensor in copied.parameters()}, "apply shares nothing"
+
+
+def test_a_scenario_is_not_applied_to_a_model() -> None:
+    advice = advised(mode="training", optimizer="adamw", device="T4")
+    scenario = next(item for item in advice.suggestions if item.rule == "scenario")
+    with pytest.raises(UsageError, match="changes how the model runs"):
+        scenario.apply(Wide())
+
+
+def test_a_suggestion_is_not_applied_to_another_model() -> None:
+    pooling = next(item for item in advised().suggestions if item.rule == "global-pooling")
+    with pytest.raises(UsageError, match="cannot be applied to this Sequential"):
+        pooling.apply(nn.Sequential(nn.Linear(2, 2)))
+
+
+def test_what_is_not_allowed_is_not_shown_and_said() -> None:
+    advice = advised(allow="none")
+    assert all(item.accuracy == "none" for item in advice.suggestions)
+    quiet = {item.rule: item.why for item in advice.quiet}
+    assert "not allowed (accuracy retrain)" in quiet["global-pooling"]
+
+
+def test_every_rule_speaks_or_says_why_not() -> None:
+    advice = advised()
+    spoke = {item.rule for item in (*advice.suggestions, *advice.faults)}
+    assert spoke | {item.rule for item in advice.quiet} == set(RULES)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_rule_is_described(name: str) -> None:
+    rule = rule_of(name)
+    assert rule.name == name and rule.about
+
+
+@pytest.mark.parametrize(
+    ("goal", "reached"),
+    [
+        ("params:-90%", True), ("params:100K", True), ("params:-99.99%", False),
+        ("macs:2.5M", True), ("memory:10GB", True), ("macs:1", False),
+    ],
+)  # fmt: skip
+def test_goals(goal: str, reached: bool) -> None:
+    advice = advised(goal=goal)
+    assert advice.reached is reached
+    if advice.path:
+        assert advice.path[-1].reached is reached
+        assert all(not step.reached for step in advice.path[:-1]), "it stops when it is there"
+    assert get_format("text", width=100).render(advice_page(advice))
+
+
+def test_steps_of_a_path_are_measured_together() -> None:
+    advice = advised(goal="macs:1")
+    assert len(advice.path) > 1
+    last = {figure.name: figure.after for figure in advice.path[-1].figures}
+    request = request_of(Wide(), (3, 8, 8), {})
+    model = request.model
+    for step in advice.path:
+        same = next(item for item in advice.suggestions if item.text == step.text)
+        model = same.apply(model)
+    assert tg.analyze(model, (3, 8, 8)).totals.forward_macs == last["totals.forward_macs"]
+
+
+def test_a_goal_of_a_device_traces_for_it() -> None:
+    advice = advised(goal="fit:RTX 3060 12GB")
+    assert advice.scenario.device == "RTX 3060 12GB" and advice.reached
+
+
+@pytest.mark.parametrize(
+    ("goal", "message"),
+    [
+        ("param:-50%", "is not a goal"), ("params", "is not a goal"), ("memory:lots", "is not"),
+        ("latency:20", "is not a goal"), ("latency:20ms", "time.total_ms is not known for cpu"),
+    ],
+)  # fmt: skip
+def test_what_is_not_a_goal(goal: str, message: str) -> None:
+    if goal == "latency:20":
+        with pytest.raises(UsageError, match=message):
+            advised(goal=goal, device="T4")
+        return
+    with pytest.raises(UsageError, match=message):
+        advised(goal=goal)
+
+
+def test_it_needs_an_input() -> None:
+    with pytest.raises(UsageError, match="no input was given"):
+        tg.advise(Wide())
+
+
+def test_a_changed_batch() -> None:
+    request = request_of(Wide(), (3, 8, 8), {"batch_size": 8})
+    assert with_batch(request, 4).inputs.batch_size == 4
+    request = request_of(Wide(), (8, 3, 8, 8), {})
+    assert with_batch(request, 4).inputs.size == (4, 3, 8, 8)
+    request = request_of(Wide(), None, {"input_data": torch.zeros(8, 3, 8, 8)})
+    with pytest.raises(UsageError, match="which dimension is the batch"):
+        with_batch(request, 4)
+
+
+def test_it_is_saved_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    model = "examples/simple_cnn.py:SimpleCNN"
+    asked = ["advise", model, "--input-size", "3,224,224", "--no-proof", "--quiet"]
+    assert main([*asked, "--format", "json", "--rule", "global-pooling"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["suggestions"][0]["figures"][0] == {
+        "name": "totals.params", "before": 401_484_648, "after": 204_648,
+        "difference": -401_280_000, "ratio": 204_648 / 401_484_648,
+    }  # fmt: skip
+    for format in ("markdown", "html", "csv", "latex"):
+        assert main([*asked, "--format", format]) == 0
+        assert "204" in capsys.readouterr().out
+
+
+def test_exit_status_and_messages(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [
+        "advise",
+        "examples/simple_cnn.py:SimpleCNN",
+        "--input-size",
+        "3,224,224",
+        "--no-proof",
+    ]
+    assert main([*asked, "--goal", "params:-99.999%", "--quiet"]) == 1
+    assert "params:-99.999% is not reached" in capsys.readouterr().err
+    assert main([*asked, "--rule", "global-poling"]) == 2
+    assert "there is no rule 'global-poling'" in capsys.readouterr().err
+    assert main([*asked, "--allow", "accuracy=all"]) == 2
+    assert "accuracy=small" in capsys.readouterr().err
+    assert main([*asked, "--explain", "scenario"]) == 0
+    assert "scenario: the model has nothing of the kind" in capsys.readouterr().err
+
+
+def test_a_change_that_does_not_run_is_not_shown() -> None:
+    change = Change(rule="global-pooling", text="x", why="y", where=("nowhere",))
+    with pytest.raises(UsageError, match="cannot be applied"):
+        from torchgauge.advise.change import rewritten
+
+        rewritten(change, Wide(), rule_of("global-pooling"))

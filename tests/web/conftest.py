@@ -1,0 +1,104 @@
+"""Pages in a real browser: Debian's Chromium, driven by Playwright (``make test-browser``)."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from torchgauge.facts.report import Report
+from torchgauge.web.page import report_html
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+PageOf = Callable[..., "Page"]
+"""``page_of(report, devices=[…], width=390, height=844, dark=True, language="zh-CN")``"""
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_READY_MS = 20_000
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window and without any network of its own."""
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    assert program, "Chromium is missing: apt-get install chromium"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def page_of(browser: Browser, tmp_path: Path) -> Iterator[PageOf]:
+    """Open the page of a report, ready to be used, at the size of a desktop.
+
+    Takes reports (two are compared) or the path of a page. The test fails when the page writes to
+    the console, raises an error, or asks for anything but its own file.
+    """
+    problems: list[str] = []
+    contexts: list[Any] = []
+
+    def opened(
+        *shown: Report | Path,
+        width: int = 1440,
+        height: int = 900,
+        dark: bool = False,
+        language: str = "en-US",
+        hash: str = "",
+        **options: Any,
+    ) -> Page:
+        first = shown[0]
+        if isinstance(first, Path):
+            path = first
+        else:
+            path = tmp_path / f"page{len(contexts)}.html"
+            reports = [report for report in shown if isinstance(report, Report)]
+            path.write_text(report_html(*reports, **options), encoding="utf-8")
+        context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme="dark" if dark else "light",
+            locale=language,
+            reduced_motion="reduce",
+            accept_downloads=True,
+        )
+        contexts.append(context)
+        page: Page = context.new_page()
+        page.set_default_timeout(_READY_MS)
+        own = path.as_uri()
+        page.on("console", lambda message: problems.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("request", lambda request: _note_request(request.url, own, problems))
+        page.goto(own + hash)
+        page.wait_for_selector("html[data-ready]")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def _note_request(url: str, own: str, problems: list[str]) -> None:
+    """Note what is not the page itself; ``blob:`` and ``data:`` come from the page."""
+    if url.split("#")[0].split("?")[0] != own and not url.startswith(("blob:", "data:")):
+        problems.append(f"request: {url[:200]}")
+
+
+@pytest.fixture
+def data_of() -> Callable[[Page], dict[str, Any]]:
+    """Return the data that stand in a page."""
+    script = "() => JSON.parse(document.getElementById('data').textContent)"
+
+    def data(page: Page) -> dict[str, Any]:
+        found: dict[str, Any] = page.evaluate(script)
+        return found
+
+    return data

@@ -1,0 +1,189 @@
+// What is asked now, against which baseline: the newest change wins, and the page follows.
+
+import type { App } from "../app";
+import type { Answer } from "../types";
+import { ask, Refused } from "./ask";
+import {
+  fromAddress, keyOf, meaningful, toAddress, valuesOf,
+  type Asked, type Changes, type Name, type Outcome, type Problem, type Values, type Workbench,
+} from "./workbench";
+
+const QUIET_MS = 250;
+/** Outcomes that are kept, so that to go back and forth asks nothing. Each may take megabytes. */
+const KEPT = 6;
+
+export type Status =
+  | { kind: "idle" }
+  | { kind: "busy"; text: string; since: number }
+  | { kind: "failed"; problem: Problem };
+
+export class Session {
+  status: Status = { kind: "idle" };
+  /** What the controls show; the page shows it as soon as it is answered. */
+  now: Asked;
+  private baseline: Asked;
+  private shown: Asked;
+  private readonly kept = new Map<string, Outcome>();
+  private readonly first: Outcome[];
+  /** The answers that the page shows. */
+  private drawn: Answer[];
+  private listeners: (() => void)[] = [];
+  private timer = 0;
+  private running: AbortController | null = null;
+
+  constructor(app: App, readonly bench: Workbench, private readonly show: (answers: Answer[]) => void) {
+    this.drawn = app.data.answers;
+    this.first = bench.models.map(({ first, command }, index) => ({
+      answer: index ? first.answer! : this.drawn[0]!, error: first.error, command,
+    }));
+    const { now, pinned } = fromAddress(bench.models.length);
+    this.now = this.checked(now);
+    this.baseline = this.checked(pinned);
+    this.shown = { model: 0, changes: {} };
+  }
+
+  /** Restore what the address says. */
+  start(): void {
+    const error = this.outcomeOf(this.shown)!.error;
+    if (error) this.tell({ kind: "failed", problem: error });
+    if (keyOf(this.now) !== keyOf(this.shown) || keyOf(this.baseline) !== keyOf(this.shown)) void this.run();
+  }
+
+  on(listener: () => void): void {
+    this.listeners.push(listener);
+  }
+
+  /** The bar is made anew: the old one listens no more. */
+  forget(): void {
+    this.listeners = [];
+  }
+
+  get values(): Values {
+    return valuesOf(this.bench, this.now);
+  }
+
+  /** The outcome that the page shows, and the one that it is compared with. */
+  get outcome(): Outcome {
+    return this.outcomeOf(this.shown)!;
+  }
+
+  get isPinnedHere(): boolean {
+    return keyOf(this.baseline) === keyOf(this.shown);
+  }
+
+  get isFirst(): boolean {
+    return !Object.keys(this.now.changes).length && keyOf(this.baseline) === keyOf({ model: 0, changes: {} });
+  }
+
+  isChanged(name: Name): boolean {
+    return this.now.changes[name] !== undefined;
+  }
+
+  set<N extends Name>(name: N, value: Values[N]): void {
+    this.move({ model: this.now.model, changes: { ...this.now.changes, [name]: value } as Changes });
+  }
+
+  /** Another model, in the same scenario; sizes are the model's own. */
+  choose(model: number): void {
+    const changes = { ...this.now.changes };
+    delete changes["input-size"];
+    this.move({ model, changes });
+  }
+
+  pin(): void {
+    this.baseline = this.shown;
+    this.apply();
+  }
+
+  reset(): void {
+    this.baseline = { model: 0, changes: {} };
+    this.move({ model: this.now.model, changes: {} }, 0);
+  }
+
+  /** End what is asked and go back to what is shown. */
+  cancel(): void {
+    this.end();
+    this.now = this.shown;
+    this.tell({ kind: "idle" });
+    this.write();
+  }
+
+  private move(next: Asked, quietMs = QUIET_MS): void {
+    const checked = this.checked(next);
+    this.now = checked;
+    this.write();
+    this.end();
+    if (this.outcomeOf(this.now) && this.outcomeOf(this.baseline)) return void this.run();
+    this.tell({ kind: "busy", text: "", since: performance.now() });
+    this.timer = window.setTimeout(() => void this.run(), quietMs);
+  }
+
+  private end(): void {
+    clearTimeout(this.timer);
+    this.running?.abort();
+    this.running = null;
+  }
+
+  private async run(): Promise<void> {
+    const running = (this.running = new AbortController());
+    const since = performance.now();
+    try {
+      for (const asked of [this.baseline, this.now]) {
+        if (this.outcomeOf(asked)) continue;
+        this.tell({ kind: "busy", text: "", since });
+        const progress = (text: string) => this.running === running && this.tell({ kind: "busy", text, since });
+        const outcome = await ask(asked, progress, running.signal);
+        if (this.running !== running) return;
+        if (!outcome) return this.tell({ kind: "idle" });
+        this.keep(asked, outcome);
+      }
+    } catch (error) {
+      if (this.running !== running) return;
+      if (!(error instanceof Refused)) throw error;
+      // A baseline of an old link that cannot be asked any more is let go.
+      if (!this.outcomeOf(this.baseline)) this.baseline = { model: 0, changes: {} };
+      return this.tell({ kind: "failed", problem: error.problem });
+    } finally {
+      if (this.running === running) this.running = null;
+    }
+    this.shown = this.now;
+    this.apply();
+  }
+
+  private apply(): void {
+    const outcome = this.outcome;
+    const baseline = this.outcomeOf(this.baseline)!;
+    this.write();
+    const answers = outcome === baseline ? [outcome.answer] : [baseline.answer, outcome.answer];
+    if (answers.length !== this.drawn.length || answers.some((answer, index) => answer !== this.drawn[index])) {
+      this.drawn = answers;
+      this.show(answers);
+    }
+    this.tell(outcome.error ? { kind: "failed", problem: outcome.error } : { kind: "idle" });
+  }
+
+  private write(): void {
+    toAddress(this.now, this.baseline);
+  }
+
+  private checked(asked: Asked): Asked {
+    return { model: asked.model, changes: meaningful(this.bench, asked) };
+  }
+
+  private outcomeOf(asked: Asked): Outcome | undefined {
+    return Object.keys(asked.changes).length ? this.kept.get(keyOf(asked)) : this.first[asked.model];
+  }
+
+  private keep(asked: Asked, outcome: Outcome): void {
+    this.kept.set(keyOf(asked), outcome);
+    for (const key of this.kept.keys()) {
+      if (this.kept.size <= KEPT) break;
+      if (key !== keyOf(this.baseline) && key !== keyOf(this.shown) && key !== keyOf(this.now)) this.kept.delete(key);
+    }
+  }
+
+  private tell(status: Status): void {
+    this.status = status;
+    for (const listener of this.listeners) listener();
+  }
+}
