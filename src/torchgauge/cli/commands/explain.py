@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from torchgauge.explain.figures import FIGURES
 
     parser.add_argument(
-        "figure",
+        "name",
         metavar="FIGURE",
         help=", ".join(FIGURES) + "; or where the JSON has it, such as totals.params",
     )
@@ -43,13 +43,13 @@ def run(arguments: argparse.Namespace) -> int:
     from torchgauge.explain.figures import figure_named
     from torchgauge.render.pages.explanation import TOP, explanation_page
 
-    figure_named(arguments.figure)
+    figure_named(arguments.name)
     target = output.chosen_output(arguments)
     if arguments.model is None:
         _check_no_model(arguments)
         from torchgauge.explain.answer import explain_figure
 
-        found = explain_figure(arguments.figure)
+        found = explain_figure(arguments.name)
     else:
         found = _of_model(arguments)
     top = arguments.top or TOP
@@ -70,7 +70,7 @@ def _of_model(arguments: argparse.Namespace) -> Explanation:
         from torchgauge.explain.answer import explain_report
 
         report = analyze_model(with_build(request, made))
-        found = explain_report(report, arguments.figure, module=arguments.module)
+        found = explain_report(report, arguments.name, module=arguments.module)
     if not arguments.quiet:
         print_notes(made)
     return found
@@ -80,7 +80,7 @@ def _check_no_model(arguments: argparse.Namespace) -> None:
     if arguments.module is not None or arguments.input_size is not None:
         raise UsageError(
             "--module and --input-size are of a model, and none is named",
-            hint=f"torchgauge explain {arguments.figure} torchvision:resnet18",
+            hint=f"torchgauge explain {arguments.name} torchvision:resnet18",
         )
 
 
