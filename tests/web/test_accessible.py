@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import page_reports
 import pytest
 
+import page_reports
 import torchgauge as tg
 
 pytestmark = pytest.mark.browser

@@ -24,8 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    from torchgauge.cli.completion.words import commands
-
+    # The scripts hold all commands, this one too: found by name, so that neither needs the other.
+    words = importlib.import_module("torchgauge.cli.completion.words")
     maker = importlib.import_module(f"torchgauge.cli.completion.{arguments.shell}")
-    deliver(maker.script(commands()), None)
+    deliver(maker.script(words.commands()), None)
     return 0
