@@ -8,7 +8,6 @@ from torchgauge import language
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
-    Cell,
     Column,
     Facts,
     Notes,
@@ -67,7 +66,7 @@ def _table(table: Table) -> Table:
 
 def _row(row: Row, columns: tuple[Column, ...]) -> Row:
     cells = (
-        cell if column.is_code else Cell(_all(cell.variants))
+        cell if column.is_code else replace(cell, variants=_all(cell.variants))
         for cell, column in zip(row.cells, columns, strict=True)
     )
     remarks = (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Cell,
@@ -26,6 +27,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 MOST_OPEN_ROWS: Final = 30
 """A table of more rows is folded."""
@@ -71,7 +73,7 @@ class CellFormat:
 
     def render(self, page: Page) -> str:
         """Return the piece of HTML."""
-        return "".join(_Writer(self.details).page(printable(page)))
+        return "".join(_Writer(self.details).page(printable(in_language(page))))
 
 
 class _Writer:
@@ -89,13 +91,14 @@ class _Writer:
             if isinstance(block, Table) and len(block.rows) > MOST_OPEN_ROWS:
                 legend = [shown.pop(0)] if shown and _is_legend(shown[0]) else []
                 names = ", ".join(column.title for column in block.columns)
-                head = f"{block.heading or 'Table'}, {len(block.rows):,} rows"
+                head = block.heading or translated("Table")
+                head = translated(f"{head}, {len(block.rows):,} rows")
                 yield from self._folded(head, names, [block, *legend])
             else:
                 yield from _block(block)
         if more:
             names = ", ".join(_heading(block).lower() for block in more if _heading(block))
-            yield from self._folded("More", names, more)
+            yield from self._folded(translated("More"), names, more)
         yield "</div>"
 
     def _folded(self, head: str, names: str, blocks: list[Block]) -> Iterator[str]:
@@ -191,7 +194,7 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), ("or", block.alternative)):
+    for word, commands in (("", block.commands), (translated("or"), block.alternative)):
         if commands:
             yield f'{word}<pre style="{_CODE}">{escape(chr(10).join(commands))}</pre>'
     yield "</div>"
