@@ -152,9 +152,7 @@ def test_other_answers_open_without_torch():
         "a scenario": OF_NUMPY,
         "a device": tg.devices.find_device("RTX 3090"),
     }
-    assert read_without_torch(others) == {
-        name: repr(asdict(item)) for name, item in others.items()
-    }
+    assert read_without_torch(others) == {name: repr(asdict(item)) for name, item in others.items()}
 
 
 def is_within(old: Any, new: Any) -> bool:

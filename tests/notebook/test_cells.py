@@ -42,7 +42,7 @@ from torchgauge.render.page import (
     fact,
     table_of,
 )
-from torchgauge.render.pages.choice import _PAGES, page_of
+from torchgauge.render.pages import _PAGES, page_of
 from torchgauge.shown import Shown
 
 HOSTILE = "<script>alert(1)</script>\"'&<b onclick=x>"

@@ -17,7 +17,7 @@ from torchgauge.errors import ModelError, TorchGaugeError
 from torchgauge.notebook.line import LINE
 from torchgauge.render.cells import WIDTH
 from torchgauge.render.formats.text import TextFormat
-from torchgauge.render.pages.choice import page_of
+from torchgauge.render.pages import page_of
 from torchgauge.render.shell import current_shell, is_shown
 
 _OTHERS: Final = frozenset({"torch", "torchgauge", "IPython", "ipykernel"})

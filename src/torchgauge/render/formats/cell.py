@@ -91,8 +91,7 @@ class _Writer:
             if isinstance(block, Table) and len(block.rows) > MOST_OPEN_ROWS:
                 legend = [shown.pop(0)] if shown and _is_legend(shown[0]) else []
                 names = ", ".join(column.title for column in block.columns)
-                head = block.heading or translated("Table")
-                head = translated(f"{head}, {len(block.rows):,} rows")
+                head = translated(f"{block.heading or 'Table'}, {len(block.rows):,} rows")
                 yield from self._folded(head, names, [block, *legend])
             else:
                 yield from _block(block)
@@ -194,7 +193,7 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), (translated("or"), block.alternative)):
+    for word, commands in (("", block.commands), ("or", block.alternative)):
         if commands:
             yield f'{word}<pre style="{_CODE}">{escape(chr(10).join(commands))}</pre>'
     yield "</div>"
