@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VENV26 ?= .venv-torch26
+VENV_INTEGRATIONS ?= .venv-integrations
 PYTEST_ARGS ?=
 
 SHELL := /bin/sh
@@ -40,6 +41,7 @@ MODELS := $(VENV)/.stamp-models
 SERVING := $(VENV)/.stamp-serving
 BROWSER := $(VENV)/.stamp-browser
 TORCH26 := $(VENV26)/.stamp
+INTEGRATIONS := $(VENV_INTEGRATIONS)/.stamp
 
 .PHONY: help
 help: ## list the targets
@@ -77,7 +79,7 @@ $(SERVING): $(DEV)
 	@touch $@
 
 $(BROWSER): $(DEV)
-	@echo "adding Playwright to $(VENV)"
+	@echo "adding Playwright and JupyterLab to $(VENV)"
 	@$(PIP) --editable ".[dev,browser]"
 	@touch $@
 
@@ -88,6 +90,15 @@ $(TORCH26): pyproject.toml $(CONSTRAINTS)
 	@{ grep -vE '^(torch|torchvision|sympy)==' $(CONSTRAINTS); cat requirements/torch26.txt; } > $(VENV26)/constraints.txt
 	@$(VENV26)/bin/python -m pip install --quiet --constraint $(VENV26)/constraints.txt --editable ".[dev]"
 	@$(VENV26)/bin/python -m pip install --quiet --constraint $(VENV26)/constraints.txt --no-deps torchvision
+	@touch $@
+
+# Lightning, Keras, MLflow and the like want other versions of some packages than development does.
+$(INTEGRATIONS): pyproject.toml $(CONSTRAINTS) requirements/integrations.txt
+	@$(PYTHON) scripts/check_python.py
+	@echo "making $(VENV_INTEGRATIONS) with Lightning, Keras, MLflow, Weights & Biases, Aim, MCP"
+	@test -x $(VENV_INTEGRATIONS)/bin/python || $(PYTHON) -m venv $(VENV_INTEGRATIONS)
+	@awk -F== 'NR == FNR {own[$$1]; print; next} !($$1 in own)' requirements/integrations.txt $(CONSTRAINTS) > $(VENV_INTEGRATIONS)/constraints.txt
+	@$(VENV_INTEGRATIONS)/bin/python -m pip install --quiet --constraint $(VENV_INTEGRATIONS)/constraints.txt --editable ".[integrations]"
 	@touch $@
 
 .PHONY: constraints
@@ -104,7 +115,8 @@ demo: $(RUN) ## print the table of examples/simple_cnn.py
 
 # ---------------------------------------------------------------- check
 
-.PHONY: test test-models test-cpu-time test-serving test-browser test-torch26 test-torch26-smoke image-test lint types imports check
+.PHONY: test test-models test-cpu-time test-serving test-browser test-torch26 test-torch26-smoke
+.PHONY: test-integrations image-test lint types imports check
 test: $(DEV) ## run the test suite (a few minutes)
 	@$(PYTEST) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
 	@$(PYTEST) -m "$(DEFAULT_TESTS) and timed"
@@ -120,8 +132,8 @@ test-serving: $(SERVING) ## servers under load, with a killed replica, and asked
 	@$(PYTEST) -m "slow or models" $(SERVED) \
 		tests/models/test_served_models.py::test_a_llama_as_onnx
 
-test-browser: $(BROWSER) ## the page in Chromium (apt-get install chromium): every view, by mouse and by keyboard
-	@$(PYTEST) -m browser tests/web
+test-browser: $(BROWSER) ## the page and JupyterLab in Chromium, by mouse and by keyboard (root installs Chromium)
+	@scripts/with_chromium.sh $@ $(PYTEST) -m browser tests/web tests/notebook
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
 	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed"
@@ -130,6 +142,9 @@ test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environmen
 test-torch26-smoke: $(TORCH26) ## the demo, counts, memory and the command line with torch 2.6.0
 	@$(VENV26)/bin/torchgauge summary examples/simple_cnn.py:SimpleCNN --input-size 3,224,224
 	@$(PYTEST26) $(BESIDE) -m "$(DEFAULT_TESTS) and not timed" $(SMOKE26)
+
+test-integrations: $(INTEGRATIONS) ## callbacks, trackers and the MCP server with their real libraries
+	@$(VENV_INTEGRATIONS)/bin/python -m pytest $(PYTEST_ARGS) tests/integrations
 
 image-test: $(DEV) ## build the image with buildah, run it with podman, test it (needs root)
 	@PYTHON=$(BIN)/python PYTEST_ARGS="$(PYTEST_ARGS)" docker/test/run.sh
@@ -163,7 +178,8 @@ web: $(WEB) ## build the page's program (web/) into src/torchgauge/web/app.html;
 web-check: web ## check that the file checked in is what web/ builds
 	@git diff --exit-code --stat -- src/torchgauge/web/app.html
 
-.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages languages
+.PHONY: gallery wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -192,10 +208,16 @@ readme: $(DEV) ## run the README's blocks and write their output into it
 messages: $(DEV) ## list every text that a user can meet: docs/messages.md
 	@$(BIN)/python scripts/list_messages.py
 
+languages: $(DEV) ## bring the catalogues of other languages up to date with the source
+	@PYTHONPATH=src $(BIN)/python scripts/update_catalogue.py
+
+gallery: $(MODELS) ## draw each figure and each view of the page: docs/gallery.md
+	@PYTHONPATH=src $(BIN)/python scripts/make_gallery.py
+
 wheel: $(DEV) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
 
 clean: ## remove the environments and everything built
 	docker/test/clean.sh
-	rm -rf $(VENV) $(VENV26) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV26) $(VENV_INTEGRATIONS) build dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

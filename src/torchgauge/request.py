@@ -235,9 +235,10 @@ def in_mode(scenario: Scenario, mode: str) -> Scenario:
     if mode == scenario.mode:
         return scenario
     if scenario.is_training:
-        neutral: dict[str, Any] = {**TRAINING_ONLY, "optimizer": None, "loss": None}
-        return replace(scenario, mode=mode, **neutral)
-    return replace(scenario, mode=mode, grad_enabled=False)
+        given: dict[str, Any] = {**TRAINING_ONLY, "mode": mode, "optimizer": None, "loss": None}
+        return replace(scenario, **given)
+    given = {"mode": mode, "grad_enabled": False}
+    return replace(scenario, **given)
 
 
 def _refuse_ambiguous(kind: str, asked: Mapping[str, Any], named: frozenset[str]) -> None:

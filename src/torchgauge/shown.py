@@ -13,6 +13,9 @@ from typing import Any, Final
 _DOORS: Final = {
     "apply a suggestion": "torchgauge.advise.apply:apply",
     "bundle": "torchgauge.render.cells:bundle_of",
+    "dataframe": "torchgauge.figures.frames:frame",
+    "figures": "torchgauge.figures.plot:Plot",
+    "graph": "torchgauge.figures.graph:graph_text",
     "is shown": "torchgauge.render.shell:is_shown",
     "lines of an error": "torchgauge.notebook.failures:lines_of",
     "view": "torchgauge.notebook.views:view",

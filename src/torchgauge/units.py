@@ -98,6 +98,16 @@ def format_share(part: float, whole: float) -> str:
     return "< 0.01 %" if part > 0 and text == "0 %" else text
 
 
+def format_rough_share(part: float, whole: float) -> str:
+    """Write a share in whole percent, for figures: what is not zero is never written as zero.
+
+    >>> format_rough_share(426, 617), format_rough_share(1, 617), format_rough_share(0, 5)
+    ('69 %', '< 1 %', '0 %')
+    """
+    share = 100 * part / whole if whole else 0.0
+    return "< 1 %" if 0 < share < 0.5 else f"{share:.0f} %"
+
+
 def format_cell_share(part: float, whole: float) -> str:
     """Write a share for a column of shares, all with two decimals, so that their points align.
 
@@ -184,3 +194,18 @@ def parse_bytes(text: str) -> int:
     base = 1024 if match[3] else 1000
     factor: int = base**power
     return round(number * factor)
+
+
+def parse_milliseconds(text: str) -> float:
+    """Read a time such as ``20 ms``, ``1.5 s`` or ``300 µs``; a bare number is in milliseconds.
+
+    Raises:
+        ValueError: when the text is not a number with an optional unit of time.
+
+    >>> parse_milliseconds("1.5 s"), parse_milliseconds("20")
+    (1500.0, 20.0)
+    """
+    match = re.fullmatch(r"\s*([0-9]+\.?[0-9]*)\s*(s|ms|us|µs|μs)?\s*", text)
+    if match is None:
+        raise ValueError(f"not a time: {text!r} (write 20 ms or 1.5 s)")
+    return float(match[1]) * {"s": 1e3, "ms": 1.0}.get(match[2] or "ms", 1e-3)

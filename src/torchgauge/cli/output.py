@@ -6,12 +6,13 @@ import argparse
 import io
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from torchgauge.cli.figures import FigureFile, add_figure_option, chosen_figure
 from torchgauge.cli.options import one_of, positive_integer
 from torchgauge.errors import InDoubt, UsageError
 from torchgauge.facts.codec.files import write_atomically
@@ -42,12 +43,15 @@ def add_output_options(
     *,
     tree: bool = False,
     details: bool = False,
+    figures: bool = False,
     strict: str | None = "exit 4 when anything was not counted, guessed or warned about",
+    more_formats: Sequence[str] = (),
 ) -> None:
     """Declare what the result looks like and where it goes.
 
     ``tree`` adds the options of a table of modules, ``details`` the choice between the calm view
-    and everything, ``strict`` says what ``--strict`` refuses; ``None`` leaves it out.
+    and everything, ``figures`` the choice of a figure. ``strict`` says what ``--strict`` refuses;
+    ``None`` leaves it out. ``more_formats`` are those that the command writes itself.
     """
     table = parser.add_argument_group("table")
     if tree:
@@ -66,10 +70,12 @@ def add_output_options(
         )  # fmt: skip
     _add_layout(table)
     output = parser.add_argument_group("output")
-    add_format_option(output)
+    add_format_option(output, more_formats)
     output.add_argument(
         "--output", metavar="FILE", type=Path, help="write to FILE; its suffix chooses the format"
     )
+    if figures:
+        add_figure_option(output)
     if strict is not None:
         output.add_argument("--strict", action="store_true", help=strict)
     output.add_argument(
@@ -107,18 +113,22 @@ def layout_format(arguments: argparse.Namespace) -> Any:
     return _made("text", arguments, None, {})
 
 
-def add_format_option(group: argparse._ArgumentGroup) -> None:
-    """Declare the format."""
+def add_format_option(group: argparse._ArgumentGroup, more: Sequence[str] = ()) -> None:
+    """Declare the format; ``more`` are those that a command writes itself."""
+    names = (*FORMATS, *more)
     group.add_argument(
-        "--format", type=_format, metavar="NAME",
-        help=f"{', '.join(FORMATS)}, or {_IMPORT}package.module:Class with render(page) -> str",
+        "--format", type=_format_of(names), metavar="NAME",
+        help=f"{', '.join(names)}, or {_IMPORT}package.module:Class with render(page) -> str",
     )  # fmt: skip
 
 
-def _format(text: str) -> str:
-    if text.startswith(_IMPORT):
-        return text
-    return one_of((*FORMATS, f"{_IMPORT}package.module:Class"))(text)
+def _format_of(names: Sequence[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text.startswith(_IMPORT):
+            return text
+        return one_of((*names, f"{_IMPORT}package.module:Class"))(text)
+
+    return read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +140,7 @@ class Output:
     tree: Mapping[str, Any]
     """What was said about a table of modules."""
     path: Path | None
+    figure: FigureFile | None = None
 
     @property
     def is_read_here(self) -> bool:
@@ -151,6 +162,11 @@ class Output:
         Raises:
             UsageError: the file, or the standard output, cannot be written.
         """
+        if self.figure is not None:
+            content = self.figure.content(report)
+            if content is not None and self.path is not None:
+                _write(self.path, content)
+            return
         from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
@@ -168,18 +184,36 @@ def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Out
     Raises:
         UsageError: an option without meaning in the format, an unknown column, no such folder,
             a suffix that says nothing, or no such format to import.
+        MissingExtraError: a figure is asked for and matplotlib is not installed.
     """
     path: Path | None = arguments.output if to_file else None
+    if path is not None:
+        check_place(path)
+    figure = chosen_figure(arguments, path)
+    if figure is not None:
+        return Output(format=None, tree={}, path=path, figure=figure)
     name = _chosen_format(arguments.format, path)
+    given = refuse_layout(arguments, name)
+    tree = {key: value for key, value in given.items() if key in _TREE}
+    return Output(format=_made(name, arguments, path, tree), tree=tree, path=path)
+
+
+def refuse_layout(arguments: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Return what was said about the layout, where the format ``name`` has one.
+
+    Raises:
+        UsageError: an option without meaning in the format.
+    """
     named = {key: getattr(arguments, key, None) for key in (*_TREE, *_LAYOUT)}
     given = {key: v for key, v in named.items() if v or (key == "details" and v is not None)}
     for key in given:
-        if name == "json" or (key in _LAYOUT and name != "text"):
+        if name not in FORMATS or name == "json" or (key in _LAYOUT and name != "text"):
+            if name.startswith(_IMPORT) and key not in _LAYOUT:
+                continue
             raise UsageError(
                 f"--{key} has no meaning in {name}", hint="leave it out, or use --format text"
             )
-    tree = {key: value for key, value in given.items() if key in _TREE}
-    return Output(format=_made(name, arguments, path, tree), tree=tree, path=path)
+    return given
 
 
 def _made(
@@ -211,11 +245,6 @@ def _made(
 
 
 def _chosen_format(name: str | None, path: Path | None) -> str:
-    if path is not None:
-        if path.is_dir():
-            raise UsageError(f"{path} is a folder", hint="name a file in it")
-        if not path.parent.is_dir():
-            raise UsageError(f"there is no folder {path.parent}", hint="create it first")
     if name is not None:
         return name
     if path is None:
@@ -229,6 +258,18 @@ def _chosen_format(name: str | None, path: Path | None) -> str:
     return _SUFFIXES[suffix]
 
 
+def check_place(path: Path) -> None:
+    """Refuse a place that no file can be written to.
+
+    Raises:
+        UsageError: it is a folder, or lies in none.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder", hint="name a file in it")
+    if not path.parent.is_dir():
+        raise UsageError(f"there is no folder {path.parent}", hint="create it first")
+
+
 def deliver(text: str, output: Path | None) -> None:
     """Print ``text``, or write it to ``output`` so that the file is whole or as it was.
 
@@ -240,8 +281,12 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
+    _write(output, text)
+
+
+def _write(output: Path, content: str | bytes) -> None:
     try:
-        write_atomically(output, text)
+        write_atomically(output, content)
     except OSError as error:
         raise UsageError(
             f"cannot write {output}: {error.strerror or error}", hint="choose another --output"

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torchgauge.errors import ReportFormatError
 from torchgauge.facts.answer import SCHEMA_VERSION, Answer, Model, Tool
@@ -28,6 +28,9 @@ from torchgauge.facts.trace import (
 )
 from torchgauge.shown import door
 from torchgauge.units import format_bytes, format_count, format_integer, format_milliseconds
+
+if TYPE_CHECKING:
+    from torchgauge.figures.plot import Plot
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,6 +203,49 @@ class Report(Answer):
     def module_list(self) -> tuple[ModuleReport, ...]:
         """Return the modules in registration order."""
         return tuple(self.modules.values())
+
+    @property
+    def plot(self) -> Plot:
+        """Return the figures for papers: ``report.plot.memory().savefig("memory.pdf")``."""
+        made: Plot = door("figures")(self)
+        return made
+
+    def graph(
+        self, language: Literal["dot", "mermaid"] = "dot", *, depth: int | None = None
+    ) -> str:
+        """Return the graph of the model as text: nested modules, and the shapes that flow.
+
+        Equal siblings are one box, as in the terminal's table.
+
+        Args:
+            language: ``"dot"`` for Graphviz, ``"mermaid"`` for wikis and code hosts.
+            depth: show modules down to this depth; by default all that a reader can take in.
+
+        Raises:
+            UsageError: nothing ran, or the report was loaded or measured and has no trace.
+        """
+        text: str = door("graph")(self, language, depth=depth)
+        return text
+
+    def to_dataframe(
+        self,
+        what: Literal["modules", "operators", "timeline"] = "modules",
+        *,
+        library: Literal["pandas", "polars"] | None = None,
+    ) -> Any:
+        """Return a table of the report as a dataframe; units are in the names of its columns.
+
+        Args:
+            what: ``"modules"``, one row each; columns that begin with ``own_`` leave sub-modules
+                out and sum to the totals. ``"operators"`` of the step, in order.
+                ``"timeline"``, the live bytes over the step.
+            library: ``"pandas"`` or ``"polars"``; by default what is installed, pandas first.
+
+        Raises:
+            UsageError: there is no such table or library, or the report lacks what it needs.
+            MissingExtraError: the library is not installed.
+        """
+        return door("dataframe")(self, what, library)
 
     @classmethod
     def from_json(

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torchgauge
-from torchgauge.errors import UsageError
+from torchgauge.errors import ModelSpecError, UsageError
 from torchgauge.facts.report import Report
 from torchgauge.loop.worker import Answered, Task
 from torchgauge.loop.workers import Place, answer_all
@@ -119,7 +119,10 @@ def _told(there: Checkout, answered: Answered) -> Answered:
 def _moved(request: Request, there: Checkout) -> Request:
     """Return the request with a file that is named from the root named from the checkout."""
     assert request.spec is not None
-    spec = parse_model_spec(request.spec, dict(request.settings))
+    try:
+        spec = parse_model_spec(request.spec, dict(request.settings))
+    except ModelSpecError:  # a file that is there at the revision alone, or one that never is
+        return request
     target = Path(spec.target)
     if spec.kind not in _FILES or not target.is_absolute():
         return request

@@ -11,14 +11,14 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from sysconfig import get_path
 
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
-from torchgauge.facts.fit import FitReport, Verdict
+from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
@@ -29,10 +29,8 @@ class Task:
 
     request: Request
     """Made from a spec, so that it can be pickled."""
-    more_devices: tuple[str, ...] = ()
-    """Asked about besides the scenario's own: does it fit there?"""
-    largest_batch: bool = False
-    """Look for the largest batch on the devices on which the step does not fit."""
+    fits: tuple[str, ...] = ()
+    """Devices of which it is asked whether the step fits, and how large a batch would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +39,9 @@ class Answered:
 
     report: Report | None = None
     """Of a model that failed: up to the failing layer."""
-    fits: FitReport | None = None
-    """Of the further devices."""
-    largest: dict[str, int | None] = field(default_factory=dict)
+    devices: tuple[DeviceFit, ...] = ()
+    """Those that were asked about, in order."""
+    largest: Mapping[str, int | None] = field(default_factory=dict)
     """By device on which it does not fit: the largest batch, ``None`` where not even one fits."""
     error: str = ""
     """What went wrong; ``""`` where nothing did."""
@@ -59,13 +57,11 @@ class Answered:
 
 def answer(task: Task) -> Answered:
     """Return what comes of a task; whatever is wrong with it is part of that."""
-    report: Report | None = None
     try:
         with _as_before():
             return _answer(task)
     except ModelError as error:
-        report = error.report
-        return Answered(report=report, error=error.message, hint=error.hint, exit_status=3)
+        return Answered(report=error.report, error=error.message, hint=error.hint, exit_status=3)
     except TorchGaugeError as error:
         status = error.exit_status
         return Answered(error=error.message, hint=error.hint, exit_status=status)
@@ -80,32 +76,20 @@ def _answer(task: Task) -> Answered:
 
     asked = with_build(task.request, build_for(task.request))
     report = analyze_model(asked)
-    fits = None
-    if task.more_devices:
-        from torchgauge.fit.finder import FitOptions, fit_model
-
-        options = FitOptions(search=False, alternatives=False)
-        fits = fit_model(asked, list(task.more_devices), options)
-    largest = {}
-    if task.largest_batch and report.batch_size is not None:
-        largest = {device: _largest(asked, device) for device in _too_small(report, fits)}
-    return Answered(report=report, fits=fits, largest=largest)
-
-
-def _too_small(report: Report, fits: FitReport | None) -> Iterator[str]:
-    """Yield the devices on which the step does not run."""
-    if report.memory is not None and report.memory.fits is False:
-        yield report.scenario.device
-    for device in fits.devices if fits is not None else ():
-        if device.verdict is Verdict.DOES_NOT_FIT or not device.fits:
-            yield device.device
-
-
-def _largest(asked: Request, device: str) -> int | None:
+    if not task.fits:
+        return Answered(report=report)
     from torchgauge.fit.finder import FitOptions, fit_model
 
-    found = fit_model(asked, [device], FitOptions(alternatives=False)).largest_batch
-    return None if found is None else found.runs
+    options = FitOptions(search=False, alternatives=False)
+    devices = fit_model(asked, list(task.fits), options).devices
+    largest = {}
+    if report.batch_size is not None:
+        options = FitOptions(alternatives=False)
+        for device in devices:
+            if not device.fits:
+                found = fit_model(asked, [device.device], options).largest_batch
+                largest[device.device] = None if found is None else found.runs
+    return Answered(report=report, devices=devices, largest=largest)
 
 
 @contextmanager

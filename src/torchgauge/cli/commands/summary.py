@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="REPORT",
         help="say what changed since a saved report, or since the last one in the history (last)",
     )
-    output.add_output_options(parser, tree=True, details=True)
+    output.add_output_options(parser, tree=True, details=True, figures=True)
 
 
 def run(arguments: argparse.Namespace) -> int:
