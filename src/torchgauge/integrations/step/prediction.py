@@ -12,7 +12,7 @@ from typing import Any
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.report import Report
-from torchgauge.integrations.optimizers import optimizer_fields
+from torchgauge.integrations.step.optimizers import optimizer_fields
 from torchgauge.units import format_bytes
 
 _PRECISIONS = {
