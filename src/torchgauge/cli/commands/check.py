@@ -64,7 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     output.add_output_options(
         parser,
-        details=True,
         strict="exit 4 when anything was not counted, guessed or warned about",
         more_formats=CI_FORMATS,
     )
