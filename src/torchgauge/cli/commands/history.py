@@ -50,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     target = output.chosen_output(arguments)
     found = history.trend(path_or_none, arguments.figure, spec=arguments.model, most=arguments.last)
-    from torchgauge.render.pages.history import history_page
+    from torchgauge.render.pages.loop.history import history_page
 
     target.deliver(lambda: history_page(found), found.to_json)
     return 0
