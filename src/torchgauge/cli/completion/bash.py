@@ -66,7 +66,10 @@ def script(commands: Sequence[Command]) -> str:
     lines = [_HEAD, f"_torchgauge_commands() {{ printf '%s\\n' {shlex.quote(names)}; }}", ""]
     lines += _cases(
         "options",
-        {c.name: "\n".join(flag for option in c.options for flag in option.flags) for c in commands},
+        {
+            c.name: "\n".join(flag for option in c.options for flag in option.flags)
+            for c in commands
+        },
     )
     lines += _cases("arguments", {c.name: "\n".join(c.values) for c in commands})
     lines += _cases("values", dict(_values(commands)))
