@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from torchgauge.cli.commands import COMMANDS
-from torchgauge.cli.completion.words import FILES, commands, torchvision_names
+from torchgauge.cli.completion.words import FILES, described, torchvision_names
 from torchgauge.cli.main import main
 from torchgauge.devices import all_devices
 from torchgauge.models.sources.library import import_library
@@ -142,7 +142,7 @@ def test_fish(folder, line, expected):
 
 
 def test_every_command_and_option_is_there():
-    found = {command.name: command for command in commands()}
+    found = {command.name: command for command in described(COMMANDS)}
     assert list(found) == list(COMMANDS)
     summary = {flag: option for option in found["summary"].options for flag in option.flags}
     assert set(summary["--device"].values) >= {device.name for device in all_devices()}

@@ -24,8 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    from torchgauge.cli.completion.words import commands
+    from torchgauge.cli.commands import COMMANDS
+    from torchgauge.cli.completion.words import described
 
     maker = importlib.import_module(f"torchgauge.cli.completion.{arguments.shell}")
-    deliver(maker.script(commands()), None)
+    deliver(maker.script(described(COMMANDS)), None)
     return 0
