@@ -171,6 +171,17 @@ def test_figures_are_those_of_the_command_line(
         assert scenario[key] == changes.get(key, scenario[key])
 
 
+def test_another_device_of_the_same_kernels_is_not_traced_again(
+    server: Live, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.ask({"batch-size": 4})
+    for device, is_traced in (("RTX 2080 Ti", False), ("T4", False), ("H100-SXM", True)):
+        *told, (_, result) = server.events({"batch-size": 4, "device": device})
+        assert (("progress", {"text": "forward"}) in told) == is_traced
+        assert main([*shlex.split(result["command"])[1:], "--format", "json", "--quiet"]) == 0
+        assert result["answer"]["report"] == json.loads(capsys.readouterr().out), device
+
+
 def test_a_change_of_batch_and_context_is_one_of_the_shape(server: Live) -> None:
     _, result = server.ask({"batch-size": 4, "context": 32}, model=1)
     assert result["answer"]["report"]["inputs"][0]["shape"] == [4, 32]
@@ -180,7 +191,9 @@ def test_a_change_of_batch_and_context_is_one_of_the_shape(server: Live) -> None
 
 
 def test_progress_is_told(server: Live) -> None:
-    told = [content["text"] for name, content in server.events({}) if name == "progress"]
+    told = [
+        content["text"] for name, content in server.events({"batch-size": 9}) if name == "progress"
+    ]
     assert told[-5:] == ["forward", "loss", "backward", "optimizer", "drawing"]
 
 

@@ -14,6 +14,7 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.notebook.line import LINE
 from torchgauge.render.cells import WIDTH
 from torchgauge.render.formats.text import TextFormat
 from torchgauge.render.pages.choice import page_of
@@ -89,7 +90,8 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 def _users(start: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     for frame, number in traceback.walk_tb(start):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in _OTHERS and package not in sys.stdlib_module_names:
+        is_of_others = package in _OTHERS or package in sys.stdlib_module_names
+        if not is_of_others and frame.f_code.co_filename != LINE:  # the cell's line says it
             yield frame, number
 
 

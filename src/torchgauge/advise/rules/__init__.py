@@ -14,6 +14,9 @@ _PLACES: Final = {
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
+    # free of effect on what the model computes
+    "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
+    "never-called": "never_called:NeverCalled",
     # how it runs
     "scenario": "scenario:HowItRuns",
 }

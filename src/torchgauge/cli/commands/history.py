@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchgauge.cli import options, output
 from torchgauge.errors import UsageError
+from torchgauge.language import translated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.start:
         path = history.start(Path.cwd())
-        output.deliver(f"{path} will hold what is analysed from now on", None)
+        output.deliver(translated(f"{path} will hold what is analysed from now on"), None)
         return 0
     path_or_none = history.found(Path.cwd())
     if path_or_none is None:

@@ -15,6 +15,7 @@ _PAGES: Final = {
     "torchgauge.facts.fit:BatchCurve": "torchgauge.render.pages.curve:curve_page",
     "torchgauge.facts.fit:FitReport": "torchgauge.render.pages.fit:fit_page",
     "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.advice:advice_page",
+    "torchgauge.facts.loop.check:CheckReport": "torchgauge.render.pages.check:check_page",
     "torchgauge.facts.loop.comparison:Comparison": (
         "torchgauge.render.pages.comparison:comparison_page"
     ),

@@ -11,7 +11,7 @@ import msgspec
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.scenario import Checkpointing, Scenario
-from torchgauge.request import Inputs, Request, Size, changed
+from torchgauge.request import Inputs, Request, Size, changed, in_mode
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -98,7 +98,7 @@ def changed_request(request: Request, ran: Ran, changes: Changes) -> Request:
 
 def _scenario(scenario: Scenario, changes: Changes) -> Scenario:
     if changes.mode is not None:
-        scenario = scenario.in_mode(changes.mode)
+        scenario = in_mode(scenario, changes.mode)
     given: dict[str, Any] = {}
     for name in ("precision", "device", "accumulation"):
         if getattr(changes, name) is not None:

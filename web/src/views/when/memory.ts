@@ -53,6 +53,9 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
   const series = () => {
     const axis = axisOf();
     drawn = points.drawn(axis);
+    // What is drawn, for who cannot look at a canvas: tests.
+    element.dataset["points"] = String(drawn.length);
+    element.dataset["highest"] = String(drawn.reduce((most, index) => Math.max(most, points.total(index)), 0));
     const line = (name: string, tone: string, value: (index: number) => number) => {
       const data = drawn.map((index) => [points.x(index, axis), value(index)]);
       data.push([points.end(axis), value(points.length - 1)]);
@@ -98,7 +101,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
         label: { formatter: t("capacity", { device, size: bytes(capacity) }), color: color("bad"), fontSize: 12, position: "insideStartTop" },
       });
     }
-    return { id: "marks", type: "line", data: [], silent: true, markArea: { silent: true, animation: false, data: areas }, markLine: { silent: true, symbol: "none", animation: false, data: lines } };
+    return { id: "marks", type: "line", data: [], silent: true, markArea: { silent: true, z: 5, animation: false, data: areas }, markLine: { silent: true, z: 6, symbol: "none", animation: false, data: lines } };
   };
 
   const option = () => {
@@ -107,7 +110,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     return {
       animation: false,
       grid: { left: 8, right: 16, top: 30, bottom: 6, containLabel: true },
-      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, hideOverlap: true, formatter: (value: number) => (axis === "time" ? round(milliseconds(value)) : integer(value)) } },
+      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, showMaxLabel: axis === "operators", hideOverlap: true, formatter: (value: number) => (axis === "time" ? round(milliseconds(value)) : integer(value)) } },
       yAxis: { type: "value", min: 0, ...ticks, ...axisStyle(), axisLabel: { color: color("dim"), fontSize: 12, formatter: (value: number) => round(bytes(value)) } },
       tooltip: { trigger: "axis", ...tooltipStyle(), axisPointer: { type: "line", lineStyle: { color: color("text") } }, formatter: (found: { dataIndex: number }[]) => tip(drawn[Math.min(found[0]!.dataIndex, drawn.length - 1)]!) },
       series: [...series(), marks()],
@@ -119,7 +122,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     const at = operatorAt(app, point.op);
     return h(
       "div", { class: "tip" },
-      h("strong", {}, bytes(points.total(index))), ` · ${phaseName(point.phase)} · ${point.op < 0 ? t("start") : t("operator", { op: integer(point.op) })}`,
+      h("div", {}, h("strong", {}, bytes(points.total(index))), ` · ${phaseName(point.phase)} · ${point.op < 0 ? t("start") : t("operator", { op: integer(point.op) })}`),
       at && h("div", {}, h("code", {}, operatorName(at.name)), " ", h("bdi", {}, at.module.slice(0, 120))),
       ...points.roles.filter((role) => points.bytes(index, role) > 0).reverse().map((role) =>
         h("div", { class: "tip-role" }, h("span", { class: "swatch", style: `background:var(--role-${role})` }), roleName(role), h("span", {}, bytes(points.bytes(index, role))))),

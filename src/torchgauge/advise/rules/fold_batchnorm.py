@@ -1,0 +1,123 @@
+"""Batch normalisation after a convolution: at inference it is a factor and an offset per channel.
+
+Pairs are found in what ran: the norm reads what the convolution wrote, and nothing else does. So
+norms that are subclasses, or that are called by another module, are seen too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from torchgauge.advise.change import Change
+from torchgauge.advise.subject import Subject, put
+from torchgauge.facts.trace import ModuleCall
+from torchgauge.units import format_number_of
+
+_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+_AFTER = ("drop", "act")
+"""What timm's norms with an activation do besides, as attributes: ``BatchNormAct2d``."""
+
+
+class FoldBatchNorm:
+    """Find norms whose statistics are fixed, right after a convolution or a linear layer."""
+
+    name = "fold-batchnorm"
+    about = "batch norms after convolutions, whose factors the weights could hold at inference"
+
+    def look(self, subject: Subject) -> Iterator[Change | str]:
+        """Yield one change for all pairs."""
+        if subject.report.scenario.is_training:
+            yield "in training the statistics are those of each batch"
+            return
+        pairs, left = _pairs(subject), 0
+        for path, module in subject.modules.items():
+            if isinstance(module, _BatchNorm) and path not in pairs.values():
+                left += 1
+        if not pairs:
+            yield (
+                f"none of {format_number_of(left, 'batch norm')} follows a convolution alone"
+                if left
+                else "the model has no batch norm"
+            )
+            return
+        count = format_number_of(len(pairs), "batch norm")
+        yield Change(
+            rule=self.name,
+            text=f"fold {count} into the layers before",
+            why="at inference a batch norm is a factor and an offset for each channel",
+            where=tuple(pairs),
+            settings={"norms": list(pairs.values())},
+            source="torch.nn.utils.fusion.fuse_conv_bn_eval",
+            snippet=(
+                "from torch.nn.utils.fusion import fuse_conv_bn_eval",
+                f"model.{next(iter(pairs))} = fuse_conv_bn_eval("
+                f"model.{next(iter(pairs))}, model.{pairs[next(iter(pairs))]})",
+            ),
+            keeps_state=False,
+        )
+
+    def rewrite(self, model: nn.Module, change: Change) -> None:
+        """Give each layer the folded weights, and put what else the norm did into its place."""
+        for path, norm_path in zip(change.where, change.settings["norms"], strict=True):
+            layer, norm = model.get_submodule(path), model.get_submodule(norm_path)
+            if not isinstance(layer, _LAYERS) or not isinstance(norm, _BatchNorm):
+                raise ValueError(f"{norm_path} after {path} is not a pair")
+            is_linear = isinstance(layer, nn.Linear)
+            fuse: Any = fuse_linear_bn_weights if is_linear else fuse_conv_bn_weights
+            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            weight, bias = fuse(layer.weight, layer.bias, *statistics)
+            for name, tensor in (("weight", weight), ("bias", bias)):
+                layer.register_parameter(name, nn.Parameter(tensor.detach()))
+            put(model, norm_path, _rest(norm))
+
+
+def _rest(norm: _BatchNorm) -> nn.Module:
+    """Return what a norm does besides normalising."""
+    found = (getattr(norm, name, None) for name in _AFTER)
+    parts = [part for part in found if isinstance(part, nn.Module)]
+    parts = [part for part in parts if not isinstance(part, nn.Identity)]
+    if not parts:
+        return nn.Identity()
+    return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
+
+
+def _can_fold(norm: nn.Module) -> bool:
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.training:
+        return False
+    plain = type(norm).forward is _BatchNorm.forward
+    known = all(hasattr(norm, name) for name in _AFTER)  # timm
+    return plain or (known and type(norm).__module__.startswith("timm."))
+
+
+def _pairs(subject: Subject) -> dict[str, str]:
+    """Return the norm of each layer, by their paths."""
+    found: dict[str, str] = {}
+    for path, norm in subject.modules.items():
+        call = subject.only_call(path)
+        if call is None or not isinstance(norm, _BatchNorm) or not _can_fold(norm):
+            continue
+        layer_path = _only_source(subject, call)
+        layer = subject.modules.get(layer_path) if layer_path is not None else None
+        if layer_path is None or not isinstance(layer, _LAYERS) or layer_path in found:
+            continue
+        if subject.only_call(layer_path) and layer.weight.shape[0] == norm.num_features:
+            found[layer_path] = path
+    return found
+
+
+def _only_source(subject: Subject, call: ModuleCall) -> str | None:
+    """Return the module that wrote what a norm reads, where nothing else reads or writes it."""
+    ops = subject.trace.ops[call.first_op : call.end_op]
+    first = next((op for op in ops if "batch_norm" in op.name), None)
+    if first is None or not first.reads:
+        return None
+    writers = subject.writers.get(first.reads[0], [])
+    readers = subject.readers.get(first.reads[0], [])
+    if len(writers) != 1 or any(op.call != first.call for op in readers):
+        return None
+    return subject.path_of(writers[0])

@@ -1,0 +1,48 @@
+"""Modules that no forward calls: their parameters are stored, loaded and trained for nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from torchgauge.advise.change import Change
+from torchgauge.advise.subject import Subject, put
+from torchgauge.facts.query import never_called
+from torchgauge.units import format_integer, format_number_of
+
+
+class NeverCalled:
+    """Find modules with parameters that the step did without."""
+
+    name = "never-called"
+    about = "modules with parameters that no forward calls"
+
+    def look(self, subject: Subject) -> Iterator[Change | str]:
+        """Yield one change for all of them."""
+        report = subject.report
+        read = {storage for op in subject.trace.ops for storage in op.reads}
+        labels = {s.label for s in subject.trace.storages if s.index in read}
+        idle = [
+            module
+            for module in never_called(report)
+            if module.params and not any(label.startswith(f"{module.path}.") for label in labels)
+        ]
+        if not idle:
+            yield "every module with parameters takes part in the step"
+            return
+        params = sum(module.params for module in idle)
+        yield Change(
+            rule=self.name,
+            text=f"remove {format_number_of(len(idle), 'module')} that nothing calls",
+            why=f"{format_integer(params)} parameters take no part in the step",
+            where=tuple(module.path for module in idle),
+            cost="other inputs or modes may call them",
+            snippet=tuple(f"del model.{module.path}" for module in idle[:3]),
+            keeps_state=False,
+        )
+
+    def rewrite(self, model: nn.Module, change: Change) -> None:
+        """Put a module without parameters into their places."""
+        for path in change.where:
+            put(model, path, nn.Identity())
