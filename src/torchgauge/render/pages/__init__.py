@@ -15,6 +15,9 @@ _PAGES: Final = {
     "torchgauge.devices.catalog:Devices": "torchgauge.render.pages.devices:catalog_page",
     "torchgauge.devices.device:Device": "torchgauge.render.pages.devices:device_page",
     "torchgauge.environment.findings:Diagnosis": "torchgauge.environment.page:doctor_page",
+    "torchgauge.facts.explanation:Explanation": (
+        "torchgauge.render.pages.explanation:explanation_page"
+    ),
     "torchgauge.facts.fit:BatchCurve": "torchgauge.render.pages.curve:curve_page",
     "torchgauge.facts.fit:FitReport": "torchgauge.render.pages.fit:fit_page",
     "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.loop.advice:advice_page",
