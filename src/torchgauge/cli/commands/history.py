@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchgauge.cli import options, output
 from torchgauge.errors import UsageError
+from torchgauge.language import translated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--figure",
+        dest="followed",  # `figure` is what `summary` draws
         metavar="NAME",
         default="memory.peak_allocated_bytes",
         help="the figure to follow, as in the JSON of a report: totals.params, time.total_ms "
@@ -40,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.start:
         path = history.start(Path.cwd())
-        output.deliver(f"{path} will hold what is analysed from now on", None)
+        output.deliver(translated(f"{path} will hold what is analysed from now on"), None)
         return 0
     path_or_none = history.found(Path.cwd())
     if path_or_none is None:
@@ -48,8 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
             "this project has no history", hint="torchgauge history --start makes one here"
         )
     target = output.chosen_output(arguments)
-    found = history.trend(path_or_none, arguments.figure, spec=arguments.model, most=arguments.last)
-    from torchgauge.render.pages.history import history_page
+    found = history.trend(
+        path_or_none, arguments.followed, spec=arguments.model, most=arguments.last
+    )
+    from torchgauge.render.pages.loop.history import history_page
 
     target.deliver(lambda: history_page(found), found.to_json)
     return 0

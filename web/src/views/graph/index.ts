@@ -31,7 +31,7 @@ class GraphView {
   private current: string | null = null;
   /** A selection that came from here needs no scrolling. */
   private own = false;
-  private readonly aside = h("aside", { class: "graph-details", "aria-live": "polite", "aria-label": t("details") });
+  private readonly aside = h("div", { class: "graph-details", role: "group", "aria-live": "polite", "aria-label": t("details") });
 
   constructor(private readonly app: App) {
     this.structure = new Structure(app.model, app.model.step!);
