@@ -151,6 +151,7 @@ def test_an_error_is_the_message_and_the_layer(outputs):
     place = lines.index("Cell In[8], line 7, in Net.forward")
     assert lines[place + 1] == "    return self.fc(self.conv(x).flatten(1))"
     wrong = lines_of(outputs["wrong"])
+    assert "    %gauge nett (64,)" in wrong
     assert wrong[0] == "UsageError: name 'nett' is not defined" and len(wrong) < 9
 
 
