@@ -188,6 +188,26 @@ def test_search_keeps_what_encloses_a_match(page_of: PageOf) -> None:
     assert page.locator("#table .grid-empty").is_visible()
 
 
+def test_nothing_below_jumps_while_a_search_is_typed(page_of: PageOf) -> None:
+    page = page_of(trained(Blocks(12)))
+    before = page.evaluate("document.body.scrollHeight")
+    page.get_by_label("Search layers and types").fill("nothing like this")
+    page.locator('#operators input[type="search"]').fill("nothing like this")
+    assert page.evaluate("document.body.scrollHeight") == before
+
+
+def test_paper_has_rows_that_the_screen_would_scroll(page_of: PageOf) -> None:
+    page = page_of(
+        tg.analyze(nn.Sequential(*(nn.Linear(8, 8, bias=bool(i % 2)) for i in range(150))), (1, 8))
+    )
+    press(page, "Open all")
+    assert page.locator("#table .grid-body .grid-row").count() < MOST_ROWS_DRAWN
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#table .grid-body .grid-row").count() == 150
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#table .grid-body .grid-row").count() < MOST_ROWS_DRAWN
+
+
 def test_sorting_lists_the_layers_that_sum_to_the_total(page_of: PageOf) -> None:
     report = trained(Blocks(12))
     page = page_of(report)

@@ -11,7 +11,7 @@ from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Phase, Role
 from torchgauge.figures.axes import about, byte_unit, show_legend, time_unit
-from torchgauge.figures.palette import DIM, LINE, PHASES, ROLES, SMALL_ROLES, TEXT
+from torchgauge.figures.palette import DIM, LINE, OTHER, PHASES, ROLES, SMALL_ROLES, TEXT
 from torchgauge.units import format_bytes
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _COLUMNS = 100
 """Per inch: what paper shows. A column is as full as its fullest moment, so that none is lost."""
 _LEAST_SHARE = 0.01
 """Roles that never reach this share of the peak are drawn together."""
-OTHER = "Other"
 _HEIGHT = 2.2
 _NARROW = 0.12
 """Inches of a phase that has no room for its name."""

@@ -10,7 +10,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about, show_legend
-from torchgauge.figures.palette import DIM, OTHERS, SERIES, TEXT
+from torchgauge.figures.palette import DIM, OTHER, OTHERS, SERIES, TEXT, kind_name
 from torchgauge.units import format_count, format_rough_share
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEIGHT = 2.6
-OTHER = "other"
 _NEGLIGIBLE = 0.005
 """Share of the step's time of the smallest points, all together: they would stretch the axes."""
 
@@ -135,7 +134,7 @@ def _draw(axes: Axes, shown: Roofline, width: float) -> None:
             [point.flops_per_second for point in points],
             s=[4 + 260 * point.time_ms / shown.total_ms for point in points],
             c=color, marker=marker, alpha=0.75, linewidths=0.3, edgecolors="white",
-            label=kind.replace("_", " "), zorder=3,
+            label=kind_name(kind), zorder=3,
         )  # fmt: skip
     _draw_roof(axes, shown)
     axes.set_xlabel("Arithmetic intensity (FLOP/byte)")

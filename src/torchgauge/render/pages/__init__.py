@@ -15,14 +15,17 @@ _PAGES: Final = {
     "torchgauge.devices.catalog:Devices": "torchgauge.render.pages.devices:catalog_page",
     "torchgauge.devices.device:Device": "torchgauge.render.pages.devices:device_page",
     "torchgauge.environment.findings:Diagnosis": "torchgauge.environment.page:doctor_page",
+    "torchgauge.facts.explanation:Explanation": (
+        "torchgauge.render.pages.explanation:explanation_page"
+    ),
     "torchgauge.facts.fit:BatchCurve": "torchgauge.render.pages.curve:curve_page",
     "torchgauge.facts.fit:FitReport": "torchgauge.render.pages.fit:fit_page",
-    "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.advice:advice_page",
-    "torchgauge.facts.loop.check:CheckReport": "torchgauge.render.pages.check:check_page",
+    "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.loop.advice:advice_page",
+    "torchgauge.facts.loop.check:CheckReport": "torchgauge.render.pages.loop.check:check_page",
     "torchgauge.facts.loop.comparison:Comparison": (
-        "torchgauge.render.pages.comparison:comparison_page"
+        "torchgauge.render.pages.loop.comparison:comparison_page"
     ),
-    "torchgauge.facts.loop.history:History": "torchgauge.render.pages.history:history_page",
+    "torchgauge.facts.loop.history:History": "torchgauge.render.pages.loop.history:history_page",
     "torchgauge.facts.report:Report": "torchgauge.render.pages.report:report_page",
     "torchgauge.facts.time:TimeComparison": "torchgauge.render.pages.times:times_page",
     "torchgauge.measure.calibration.run:Calibrated": (

@@ -98,7 +98,7 @@ class GraphView {
     const placed = layout(this.scene.level);
     const { elements, spots } = draw(placed, {
       structure: this.structure, scene: this.scene, shown: this.opening.shown, describe: (item) => this.describe(item), explain: (flow) => this.explain(flow), tone: (type) => typeColor(this.app.model, type),
-      groupLabel: (item) => t("group", { n: item.copies[0]!.length }),
+      groupLabel: (item) => t("group", { n: item.size }),
     });
     this.spots = spots;
     this.walk = new Walk(this.structure, this.scene, spots);
@@ -203,7 +203,7 @@ class GraphView {
     const isClosedFold = item.kind === "fold" && !this.opening.has(item);
     const words = [isClosedFold ? `${item.name} × ${item.copies.length}` : titleOf(item, this.opening.shown)];
     if (item.kind === "fold") words.push(item.type, t("fold", { n: item.copies.length }));
-    else if (item.kind === "group") words.push(t("group", { n: item.copies[0]!.length }));
+    else if (item.kind === "group") words.push(t("group", { n: item.size }));
     else if (item.kind === "call") words.push(item.type, ...(item.calls > 1 ? [t("callOf", { k: item.number, n: item.calls })] : []));
     else words.push(t(item.kind), ...(item.kind === "operator" && item.path ? [item.path] : []));
     if (item.failed) words.push(t(item.failed === "here" ? "failedHere" : "failedInside"));
