@@ -6,16 +6,42 @@ import re
 
 LEFT_OUT = {
     "compat/": "the texts of the tools that it stands for; programs compare them",
-    "deploy/contents/": "files of a package: a Dockerfile, a model card, a deployment",
-    "deploy/serving/http/": "answers to programs over HTTP",
+    "deploy/contents/card.py": "a file of a package: the model card",
+    "deploy/contents/dockerfile.py": "a file of a package: the Dockerfile",
+    "deploy/contents/lock.py": "a file of a package: its requirements",
+    **dict.fromkeys(
+        (
+            f"deploy/serving/http/{name}.py"
+            for name in (
+                "application",
+                "body",
+                "docs_page",
+                "metrics",
+                "nested",
+                "openapi",
+                "payload",
+                "protocol",
+                "responses",
+            )
+        ),
+        "answers to programs over HTTP",
+    ),
     "deploy/serving/channel.py": "messages between processes",
     "devices/data": "names and sources of devices",
     "environment/versions.py": "where the versions are from",
-    "estimate/compute/formulas/": "names of operators",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
+    "figures/axes.py": "drawn in figures, whose fonts may have no Chinese",
+    "figures/graph/dot.py": "Graphviz",
+    "figures/graph/drawing.py": "drawn in figures",
+    "figures/graph/mermaid.py": "Mermaid",
+    "figures/graph/texts.py": "drawn in figures",
+    "integrations/": "raised in a user's own program, among the English of its libraries",
     "language/": "this is the translation",
+    "web/": "the page in the browser has texts of its own",
     "render/formats/csv.py": "read by programs",
     "measure/timeline.py": "names inside a file for a trace viewer",
+    "pytest_plugin/": "printed by pytest, which speaks English",
+    "render/ci/": "annotations that other programs read",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
     "trace/kernels/cuda.py": "PyTorch's own errors",
     "trace/kernels/cuda_attention.py": "PyTorch's own errors",
@@ -36,7 +62,8 @@ _NAMES = """
     copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
-    lang serve ONNX
+    lang serve ONNX dtype width
+    color against details spec set optimizer-option
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -78,6 +105,7 @@ _set_{1}(self, {2})
 ;padding-left:{1}em
 batch_size
 NVIDIA driver
+offset points
 Python tutorial, the module search path
 """.splitlines()
 ) | {"# measured {1}\n{2}", "{1}[[device]]\nname = {2}\nbased_on = {3}\n{4}"}
@@ -112,10 +140,17 @@ VOCABULARY = (
     "fits, fragmented !", "too close to call !", "does not fit !", "datacenter",
     "workstation", "consumer", "laptop", "edge", "other",
     "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
-    "Failed at", "16 bits", "fp32 cores",
+    "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "bytes", "Failed at",
+    "16 bits", "micro-batches", "fp32 cores",
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
+    "Samples/s", "changed", "added", "removed", "renamed", "{1} changed", "{1} added",
+    "{1} removed", "{1} renamed", "{1}, new: {2}", "{1}, no longer: {2}", "context {1}",
+    "{1} params", "{1} memory", "{1}iB tensors", "{1} % tensors", "{1} ms time",
+    "{1} s time", "{1} µs time", "{1} % time", "{1} MACs", "{1} thread",
+    "{1} threads", "cpu, {1} thread", "cpu, {1} threads", "watching {1} file; Ctrl-C ends it",
+    "watching {1} files; Ctrl-C ends it", "failed", "guessed", "not counted", "inputs",
     "error: ", "note: ", "  try: ", ", ", "; ", ": ", ".",
     *_ROLES, *_ROLES.values(),
     *(f"{{1}} % {name}" for name in _ROLES.values()),
@@ -149,13 +184,19 @@ COMMAND = re.compile(
 )
 NO_LABEL = re.compile(
     r"^<|^\n?:root|^\.\w+$| (class|title)=|\\|;$|</|=\"\w+\">"
+    r"|^;?(font|margin|padding|white-space|text-align|width|height|background|border|display|overflow"
+    r"|cursor|opacity|normal)[\w-]*[:;]|^rgba\(|^ *;( *;)*[a-z-]+:"
+    r"|^(INSERT|SELECT|CREATE|UPDATE|DELETE) "
+    r"|^from \w[\w.]* import|^model\.\s*=|^del |^Bearer |^ ?\.json$"
+    r"|^git (fetch|submodule)|^connect-src|^[;: -]*font|^nowrap$|^ open$"
     r"|^([a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
 )
-"""HTML, styles, patterns, names and options."""
+"""HTML, styles, queries, patterns, names and options."""
 NO_SENTENCE = re.compile(
-    r"\w\|\w|\n +\S|->|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b|\.so\.|read 2026|CUresult"
-    r"|_\w+ _\w+|\) -|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__|support matrix|Guide|README"
-    r"|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist|Toolkit: https|-m pip |-m venv"
+    r"\w\|\w|\n +\S|\) -> [A-Z(]|pytorch/pytorch|\bPRs? \d|issues? \d|\.cpp\b"
+    r"|\.so\.|read 2026|CUresult|_\w+ _\w+|\) -(?!>)|[a-z]\d?d? \w+\dd|_backward\b|\* |def __init__"
+    r"|support matrix|et al\.|Guide|README|\w\[[A-Za-z]| \| [A-Za-z]|platform tag|Requires-Dist"
+    r"|Toolkit: https|-m pip |-m venv"
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "
 )

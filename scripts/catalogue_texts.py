@@ -54,7 +54,7 @@ def _with_subject(text: str) -> str:
     >>> _with_subject("is {1}, which is negative")
     '{1} is {2}, which is negative'
     """
-    if not re.match(r"(is|do|has|hold|holds|says|goes|cannot be) ", text):
+    if not re.match(r"(is|do|has|hold|holds|says|goes|makes|cannot be) ", text):
         return text
     return "{1} " + re.sub(r"\{(\d+)\}", lambda match: f"{{{int(match[1]) + 1}}}", text)
 
@@ -63,7 +63,7 @@ def texts_of(source: str, *, labels: bool = False) -> list[str]:
     """Return the templates of a module; with ``labels`` short ones as well.
 
     >>> texts_of('raise UsageError(f"{a} is no size of {b}", hint="write 3,224")')
-    ['{1} is no size of {2}']
+    ['{1} is no size of {2}', 'write 3,224']
     >>> texts_of('fact("Params", f"{a} in all" + (" so far" if b else ""))', labels=True)
     ['Params', '{1} in all{2}', ' so far']
     """
@@ -118,7 +118,10 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Assign(self, node: ast.Assign) -> None:
         names = [ast.unparse(target) for target in node.targets]
-        if not any(name in NAMES_OF_CODE for name in names):
+        is_data = names == ["columns"] and not any(
+            isinstance(item, ast.Call) for item in ast.walk(node.value)
+        )
+        if not is_data and not any(name in NAMES_OF_CODE for name in names):
             self.visit(node.value)
 
     # ------------------------------------------------------------------------ texts
@@ -162,7 +165,10 @@ class _Reader(ast.NodeVisitor):
     def _options(self, node: ast.Call) -> None:
         for keyword in node.keywords:
             if keyword.arg == "help":
+                before = len(self.found)
                 self._take(keyword.value, short=True)
+                # argparse writes %% as %, and it does so before help is translated
+                self.found[before:] = [text.replace("%%", "%") for text in self.found[before:]]
 
     def visit_Constant(self, node: ast.Constant) -> None:
         if isinstance(node.value, str) and id(node) not in self._silent:

@@ -15,10 +15,14 @@ _FIGURES = {"number": r"(\d[\d,.]*)", "size": r"((?:\d[\d,.]*) [KMGTP]?i?B)"}
 _OPENINGS, _ENDING = (" ", ",", ";", ":", "\n"), " "
 _STRONG = 12
 """Letters of a template that cannot be there by chance."""
+_QUOTING = 8
+"""Letters of a template that says where another program's words begin."""
+_QUOTED = 0.5
+"""What a quoted word counts: less than one that is left by chance, but the fewer the better."""
 _LINE = 20
-"""Words that a line counts for when a name swallows it: what has its own line is a text."""
-_FEW_WORDS = 4
-"""Words that a value of a short template may have when it is no known text itself."""
+"""Words that a line counts for when a value swallows it: what has its own line is a text."""
+_PLAIN_WORD = re.compile(r"(?<![^\s(])[a-z]{2,}(?=[\s,;:)]|$)")
+"""A word as sentences have it: a name such as ``layer (Linear)`` has one at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Found:
     """A translation, and how many words of the text it leaves as they are."""
 
     text: str
-    unknown: int = 0
+    unknown: float = 0
 
 
 Find = Callable[[str], "Found | None"]
@@ -42,11 +46,13 @@ class Template:
     def __init__(self, msgid: str, msgstr: str) -> None:
         self._made_of = _PARTS.split(msgstr)
         self._kinds = {int(field[1]): field[2] for field in _FIELD.finditer(msgstr)}
-        self._pieces = [_plain(piece) for piece in _BETWEEN.split(msgid)]
+        self._pieces = [plain(piece) for piece in _BETWEEN.split(msgid)]
         letters = "".join(self._pieces)
         self.weight = len(letters)
         """How many characters are given."""
-        self._is_strong = len(re.sub(r"[^A-Za-z]", "", letters)) >= _STRONG
+        given = len(re.sub(r"[^A-Za-z]", "", letters))
+        self._is_strong, self._has_letters = given >= _STRONG or "\n" in letters, given > 0
+        self._quotes = given >= _QUOTING or "\n" in letters
         self._is_end = msgid.startswith(_OPENINGS)
         self._is_beginning = msgid.endswith(_ENDING) and not self._is_end
         self.is_literal = len(self._pieces) == 1
@@ -94,13 +100,25 @@ class Template:
             values = list(match.groups())
             rest = values.pop(0 if self._is_end else -1) if self.is_part else None
             known = [find(value) for value in values]
-            if self._is_strong or not any(
-                other is None
-                and len(_WORD.findall(value)) > _FEW_WORDS
-                and self._kinds.get(number) != "name"
-                for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
-            ):
+            if self._is_meant(values, known) and (rest is None or self._goes_on(rest, find)):
                 yield self._found(values, known, rest, find)
+
+    def _is_meant(self, values: Sequence[str], known: Sequence[Found | None]) -> bool:
+        """Return whether a text that has the same few words can be this template's."""
+        if self._is_strong:
+            return True
+        numbered = list(enumerate(zip(values, known, strict=True), 1))
+        is_said = self._has_letters or any(self._is_text(n, *both) for n, both in numbered)
+        if not is_said or not all(map(_is_closed, values)):
+            return False
+        return all(
+            other is not None or self._kinds.get(number) == "name" or _is_a_name(value)
+            for number, (value, other) in numbered
+        )
+
+    def _goes_on(self, rest: str, find: Find) -> bool:
+        """Return whether a part that is short can belong to the rest of the text."""
+        return self._is_strong or _is_a_name(rest) or find(rest) is not None
 
     def _found(
         self, values: Sequence[str], known: Sequence[Found | None], rest: str | None, find: Find
@@ -110,7 +128,7 @@ class Template:
             for number, (value, other) in enumerate(zip(values, known, strict=True), 1)
         ]
         text = "".join(
-            filled[int(field[1]) - 1].text if (field := _FIELD.fullmatch(piece)) else _plain(piece)
+            filled[int(field[1]) - 1].text if (field := _FIELD.fullmatch(piece)) else plain(piece)
             for piece in self._made_of
         )
         unknown = sum(item.unknown for item in filled)
@@ -121,17 +139,22 @@ class Template:
         return Found(both, unknown + other.unknown)
 
     def _filled(self, number: int, value: str, other: Found | None) -> Found:
-        """Return a value in its place: one word is a name, more are a text, if nothing is said."""
+        """Return a value in its place."""
+        if self._kinds.get(number) == "name" and self._quotes:
+            return Found(value, as_it_is(value).unknown * _QUOTED)
+        return (
+            other if other is not None and self._is_text(number, value, other) else as_it_is(value)
+        )
+
+    def _is_text(self, number: int, value: str, other: Found | None) -> bool:
+        """Return whether a value is translated: one word is a name if nothing else is said."""
         kind = self._kinds.get(number)
-        if kind == "name":
-            return Found(value, _LINE * value.count("\n"))
-        is_text = kind == "text" or " " in value
-        return other if other is not None and is_text else as_it_is(value)
+        return other is not None and (kind == "text" or (kind is None and " " in value))
 
 
 def as_it_is(text: str) -> Found:
     """Return a text that nobody knows."""
-    return Found(text, len(_WORD.findall(text)))
+    return Found(text, len(_WORD.findall(text)) + _LINE * text.count("\n"))
 
 
 def fields(text: str) -> set[str]:
@@ -143,5 +166,14 @@ def fields(text: str) -> set[str]:
     return {match[1] for match in _FIELD.finditer(text)}
 
 
-def _plain(piece: str) -> str:
+def _is_a_name(value: str) -> bool:
+    return len(_PLAIN_WORD.findall(value)) < 2
+
+
+def _is_closed(value: str) -> bool:
+    return all(value.count(a) == value.count(b) for a, b in ("()", "[]"))
+
+
+def plain(piece: str) -> str:
+    """Return text of a template as the program writes it: a brace once."""
     return piece.replace("{{", "{").replace("}}", "}")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torchgauge.language import choice
 from torchgauge.language.po import Entry, parse
-from torchgauge.language.template import Find, Found, Template, as_it_is
+from torchgauge.language.template import Find, Found, Template, as_it_is, plain
 
 _FOLDER = Path(__file__).parent
 _WORD = re.compile(r"[A-Za-z]{2,}")
@@ -47,7 +47,7 @@ class Catalogue:
                 continue
             template = Template(entry.msgid, entry.msgstr)
             if template.is_literal:
-                self._literals[entry.msgid] = entry.msgstr
+                self._literals[plain(entry.msgid)] = plain(entry.msgstr)
             if not template.is_literal or template.is_part:
                 templates.append(template)
         self._by_word = _indexed(templates)
@@ -81,7 +81,7 @@ class Catalogue:
             return None
         return Found(found if text in self._literals else _spaced(found, text))
 
-    def _candidates(self, text: str, depth: int) -> Iterator[tuple[tuple[int, int], Found]]:
+    def _candidates(self, text: str, depth: int) -> Iterator[tuple[tuple[float, int], Found]]:
         """Yield translations, each with how much it is worth: the least is the best."""
 
         def find(value: str) -> Found | None:
@@ -91,7 +91,7 @@ class Catalogue:
         for template in (item for word in words for item in self._by_word.get(word, ())):
             for found in template.translations(text, find):
                 yield (found.unknown, -template.weight), found
-        for other in (self._sentence(text, find), self._by_parts(text, find)):
+        for other in (self._sentence(text, find), *self._by_parts(text, find)):
             if other is not None:
                 yield (other.unknown, 0), other
 
@@ -108,19 +108,23 @@ class Catalogue:
             return Found(found.text + self._literals.get(".", "."), found.unknown)
         return None
 
-    def _by_parts(self, text: str, find: Find) -> Found | None:
-        """Translate what was joined; a part of one word is a name, as long as nobody knows more."""
+    def _by_parts(self, text: str, find: Find) -> Iterator[Found]:
+        """Yield what was joined, part by part; a part of one word is a name if nobody says more."""
         for joint in _JOINTS:
             parts = _split(text, joint)
-            if len(parts) > 1:
-                found = [find(part) if " " in part else None for part in parts]
+            if len(parts) < 2:
+                continue
+            for ways in (parts, [parts[0], joint.join(parts[1:])]):
+                found = [find(part) if " " in part else None for part in ways]
                 if any(found):
-                    all_of_them = [
-                        other or as_it_is(part) for part, other in zip(parts, found, strict=True)
+                    known = [
+                        other or as_it_is(part) for part, other in zip(ways, found, strict=True)
                     ]
-                    joined = self._literals.get(joint, joint).join(x.text for x in all_of_them)
-                    return Found(joined, sum(item.unknown for item in all_of_them))
-        return None
+                    joined = self._literals.get(joint, joint).join(item.text for item in known)
+                    unknown = sum(item.unknown for item in known)
+                    yield Found(joined, unknown)
+                    if not unknown:
+                        break
 
 
 def _split(text: str, joint: str) -> list[str]:

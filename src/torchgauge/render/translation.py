@@ -8,7 +8,6 @@ from torchgauge import language
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
-    Cell,
     Column,
     Facts,
     Notes,
@@ -18,9 +17,6 @@ from torchgauge.render.page import (
     Row,
     Table,
 )
-
-QUOTED = ("error",)
-"""Entries of a problem that hold what another program said, word for word."""
 
 
 def in_language(page: Page) -> Page:
@@ -47,7 +43,7 @@ def _block(block: Block, is_of_a_gpu: bool) -> Block:
     if isinstance(block, Notes):
         return replace(block, heading=translated(block.heading), lines=_all(block.lines))
     if isinstance(block, Table):
-        return _table(block)
+        return _table(block, is_of_a_gpu)
     return _problem(block) if isinstance(block, Problem) else block
 
 
@@ -59,15 +55,17 @@ def _all(texts: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(translated, texts))
 
 
-def _table(table: Table) -> Table:
-    columns = tuple(replace(column, title=translated(column.title)) for column in table.columns)
+def _table(table: Table, is_of_a_gpu: bool) -> Table:
+    columns = tuple(
+        replace(column, title=_label(column.title, is_of_a_gpu)) for column in table.columns
+    )
     rows = tuple(_row(row, table.columns) for row in table.rows)
     return replace(table, heading=translated(table.heading), columns=columns, rows=rows)
 
 
 def _row(row: Row, columns: tuple[Column, ...]) -> Row:
     cells = (
-        cell if column.is_code else Cell(_all(cell.variants))
+        cell if column.is_code else replace(cell, variants=_all(cell.variants))
         for cell, column in zip(row.cells, columns, strict=True)
     )
     remarks = (
@@ -79,7 +77,7 @@ def _row(row: Row, columns: tuple[Column, ...]) -> Row:
 
 def _problem(problem: Problem) -> Problem:
     entries = (
-        (translated(label), text if label in QUOTED else translated(text))
+        (translated(label), text if _is_quoted(label, text) else translated(text))
         for label, text in problem.entries
     )
     return replace(
@@ -89,3 +87,8 @@ def _problem(problem: Problem) -> Problem:
         text=translated(problem.text),
         entries=tuple(entries),
     )
+
+
+def _is_quoted(label: str, text: str) -> bool:
+    """Return whether an entry is what another program said, word for word."""
+    return label == "error" and not text.startswith("memory: ")

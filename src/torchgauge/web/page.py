@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import Any
 
 from torchgauge.facts.report import Report
+from torchgauge.language import ENGLISH, current
 from torchgauge.render.formats.html import HtmlFormat
 from torchgauge.render.pages.report import report_page
 from torchgauge.web.data import page_data
@@ -31,7 +32,9 @@ def report_html(*reports: Report, **options: Any) -> str:
     """
     report = reports[-1]
     title = f"{report.model_name} · torchgauge"
-    return filled(page_data(*reports, **options), title=title, static=_static(report))
+    language = None if current() == ENGLISH else current()  # else the browser's
+    data = page_data(*reports, **{"language": language, **options})
+    return filled(data, title=title, static=_static(report))
 
 
 def filled(data: Mapping[str, Any], *, title: str, static: str = "") -> str:
@@ -39,6 +42,8 @@ def filled(data: Mapping[str, Any], *, title: str, static: str = "") -> str:
     page = _template() if data["live"] else _template().replace(*_CONNECT, 1)
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     head, rest = page.split("<!--title-->", 1)
+    if data["language"]:
+        head = head.replace('<html lang="en">', f'<html lang="{data["language"]}">', 1)
     before, rest = rest.split("<!--static-->", 1)
     middle, end = rest.split("<!--data-->", 1)
     return "".join([head, escape(title), before, static, middle, text.replace("<", "\\u003c"), end])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torchgauge.cli import options, output
 from torchgauge.errors import UsageError
+from torchgauge.language import translated
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.start:
         path = history.start(Path.cwd())
-        output.deliver(f"{path} will hold what is analysed from now on", None)
+        output.deliver(translated(f"{path} will hold what is analysed from now on"), None)
         return 0
     path_or_none = history.found(Path.cwd())
     if path_or_none is None:
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     target = output.chosen_output(arguments)
     found = history.trend(path_or_none, arguments.figure, spec=arguments.model, most=arguments.last)
-    from torchgauge.render.pages.history import history_page
+    from torchgauge.render.pages.loop.history import history_page
 
     target.deliver(lambda: history_page(found), found.to_json)
     return 0

@@ -13,9 +13,10 @@ from torchgauge.cli.model_run import record, request_from
 from torchgauge.compare.reports import compare_reports
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
+from torchgauge.language import translated
 from torchgauge.loop.watching import Version, named, versions
 from torchgauge.render.page import Block, Facts, Page, Problem, fact
-from torchgauge.render.pages.comparison import comparison_page
+from torchgauge.render.pages.loop.comparison import comparison_page
 from torchgauge.render.pages.report import report_page
 
 _TOP = 5
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         if version.number == arguments.times:
             return 0
         if sys.stdout.isatty() and version.number == 1:
-            print(_watching(version), flush=True)
+            print(translated(_watching(version)), flush=True)
     return 0
 
 
@@ -73,7 +74,7 @@ def page_of(version: Version) -> Page:
         text, _, hint = error.removeprefix("error: ").partition("\n  try: ")
         entries = (("try", hint),) if hint else ()
         problem = Problem(kind="error", heading="not analysed", text=text, entries=entries)
-        return Page(title=("error", *heading), blocks=(problem,))
+        return Page(title=("error", *heading), is_about_a_model=False, blocks=(problem,))
     if version.last is None:
         page = report_page(report)
         answers = next(block for block in page.blocks if isinstance(block, Facts))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Final
 
+from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Cell,
@@ -26,6 +27,7 @@ from torchgauge.render.page import (
     Weight,
     printable,
 )
+from torchgauge.render.translation import in_language
 
 MOST_OPEN_ROWS: Final = 30
 """A table of more rows is folded."""
@@ -33,8 +35,8 @@ DOTS: Final = {
     Tone.GOOD: "#2a9d4a", Tone.NOTICE: "#3b82f6", Tone.WARNING: "#b7791f", Tone.BAD: "#e5484d",
 }  # fmt: skip
 """Seen against white and against black alike."""
-HEAVY: Final = 0.25
-"""From which part of the largest figure of its column on a cell has a bar behind it."""
+HEAVY: Final = 1.5
+"""How many times the average of its column a figure is that has a bar behind it."""
 
 _LINE = "rgba(128,128,128,.28)"
 _SHARE = "rgba(86,130,214,.26)"
@@ -71,7 +73,7 @@ class CellFormat:
 
     def render(self, page: Page) -> str:
         """Return the piece of HTML."""
-        return "".join(_Writer(self.details).page(printable(page)))
+        return "".join(_Writer(self.details).page(printable(in_language(page))))
 
 
 class _Writer:
@@ -89,13 +91,13 @@ class _Writer:
             if isinstance(block, Table) and len(block.rows) > MOST_OPEN_ROWS:
                 legend = [shown.pop(0)] if shown and _is_legend(shown[0]) else []
                 names = ", ".join(column.title for column in block.columns)
-                head = f"{block.heading or 'Table'}, {len(block.rows):,} rows"
+                head = translated(f"{block.heading or 'Table'}, {len(block.rows):,} rows")
                 yield from self._folded(head, names, [block, *legend])
             else:
                 yield from _block(block)
         if more:
             names = ", ".join(_heading(block).lower() for block in more if _heading(block))
-            yield from self._folded("More", names, more)
+            yield from self._folded(translated("More"), names, more)
         yield "</div>"
 
     def _folded(self, head: str, names: str, blocks: list[Block]) -> Iterator[str]:
@@ -191,7 +193,7 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), ("or", block.alternative)):
+    for word, commands in (("", block.commands), (translated("or"), block.alternative)):
         if commands:
             yield f'{word}<pre style="{_CODE}">{escape(chr(10).join(commands))}</pre>'
     yield "</div>"
@@ -200,21 +202,38 @@ def _problem(block: Problem) -> Iterator[str]:
 # ---------------------------------------------------------------------------- tables
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What is heavy in a column."""
+
+    largest: float
+    average: float
+
+    @classmethod
+    def of(cls, table: Table, index: int) -> _Scale:
+        shares = [row.cells[index].share for row in table.rows if row.cells[index].share]
+        return cls(max(shares, default=0.0), sum(shares) / len(shares) if shares else 0.0)
+
+    def bar(self, share: float) -> str:
+        """Return the style of a bar behind a figure that is heavy beside the others."""
+        if not share or share < HEAVY * self.average:
+            return ""
+        percent = f"{100 * share / self.largest:.0f}%"
+        return f";background:linear-gradient(to left,{_SHARE} {percent},transparent {percent})"
+
+
 def _table(block: Table) -> Iterator[str]:
     yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><thead><tr style="{_ROW}">'
     for index, column in enumerate(block.columns):
         style = f"{_sides(column, index)};white-space:nowrap;font-weight:600;opacity:.72"
         yield f'<th scope="col" style="{style}">{escape(column.title)}</th>'
     yield "</tr></thead><tbody>"
-    largest = tuple(
-        max((row.cells[index].share for row in block.rows), default=0.0)
-        for index in range(len(block.columns))
-    )
-    yield from (_row(row, block, largest) for row in block.rows)
+    scales = tuple(_Scale.of(block, index) for index in range(len(block.columns)))
+    yield from (_row(row, block, scales) for row in block.rows)
     yield "</tbody></table></div>"
 
 
-def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
+def _row(row: Row, table: Table, scales: Sequence[_Scale]) -> str:
     first = table.columns[0]
     name = escape(row.cells[0].full) + (f" × {row.count}" if row.count > 1 else "")
     remarks = ", ".join(item.full for item in row.remarks)
@@ -225,7 +244,7 @@ def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
     title = f' title="{escape(row.path)}"' if row.path else ""
     dot = _dot(Tone.BAD) if row.weight is Weight.ALERT else ""
     cells = "".join(
-        _cell(row.cells[index], table.columns[index], index, largest[index])
+        _cell(row.cells[index], table.columns[index], index, scales[index])
         for index in range(1, len(row.cells))
     )
     quiet = ";opacity:.65" if row.weight is Weight.QUIET else ""
@@ -233,18 +252,10 @@ def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
     return f'<tr style="{_ROW}{quiet}">{head}{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column, index: int, largest: float) -> str:
+def _cell(cell: Cell, column: Column, index: int, scale: _Scale) -> str:
     font = f";{_MONO}" if column.is_code else ""
-    style = f"{_sides(column, index)};{_breaks(column)}{font}{_heavy(cell.share, largest)}"
+    style = f"{_sides(column, index)};{_breaks(column)}{font}{scale.bar(cell.share)}"
     return f'<td style="{style}">{escape(cell.full)}</td>'
-
-
-def _heavy(share: float, largest: float) -> str:
-    """Return a bar behind the figure of a cell that is heavy beside the others of its column."""
-    if not largest or share < HEAVY * largest:
-        return ""
-    percent = f"{100 * share / largest:.0f}%"
-    return f";background:linear-gradient(to left,{_SHARE} {percent},transparent {percent})"
 
 
 def _breaks(column: Column) -> str:

@@ -56,7 +56,7 @@ class TableView {
     this.search = h("input", { type: "search", placeholder: t("searchHint"), "aria-label": t("search"), oninput: () => this.list() });
     this.types = h("select", { "aria-label": t("type"), onchange: () => this.list() }, h("option", { value: "" }, t("allTypes")), ...this.typeNames().map((name) => h("option", { value: name }, name)));
     this.grid = new Grid<Shown>({
-      label: t("title"), nameTitle: t("layer"), empty: t("empty"),
+      label: t("title"), nameTitle: t("layer"), empty: t("empty"), signal: app.signal, printed: 200,
       key: ({ row }) => row.key, level: ({ level }) => level + 1, name: (shown) => this.name(shown),
       expanded: ({ row, expanded }) => (row.children.length && !this.isFlat ? expanded : null),
       selected: ({ row }) => row.kind === "module" && this.app.state.selected !== null && this.rowOf(this.app.state.selected) === row,

@@ -63,7 +63,11 @@ def advice_page(advice: Advice) -> Page:
     ):
         if lines:
             blocks.append(Notes(heading=heading, lines=tuple(lines)))
-    return Page(title=title, blocks=(*blocks, _data(advice)))
+    return Page(
+        title=title,
+        blocks=(*blocks, _data(advice)),
+        is_about_a_gpu=advice.scenario.device != "cpu",
+    )
 
 
 def _answers(advice: Advice) -> Iterator[Fact]:
