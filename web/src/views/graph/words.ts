@@ -22,7 +22,7 @@ export const t = texts(
     zoomIn: "放大", zoomOut: "缩小", fit: "适应窗口", openLevel: "展开一层", closeAll: "全部收起", keys: "按键",
     input: "输入", output: "输出", operator: "算子", group: "{n} 个部分", fold: "{n} 个相同的模块", callOf: "第 {k} 次调用，共 {n} 次", failedHere: "在此失败", failedInside: "内部失败",
     open: "展开", close: "收起", previous: "上一个", next: "下一个", copyOf: "第 {k} 个，共 {n} 个", from: "来自", to: "去往", inputShapes: "输入", outputShapes: "输出",
-    params: "参数量", macs: "乘加次数", activation: "激活值显存", time: "时间", noShape: "形状未知", guess: "在此之后被调用并失败", several: "{n} 个张量，最大的为 {shape}",
+    params: "参数量", macs: "乘加次数", activation: "激活值显存", time: "时间", noShape: "形状未知", guess: "在此之后被调用并失败", several: "读取 {n} 次，最大的为 {shape}",
     nothing: "选择图中的一个部分，这里会显示它的形状、数字和相邻部分。", legendLeaf: "模块，颜色表示类型", legendOpen: "内含子模块", legendOperator: "模块自身的算子", legendFold: "折叠的相同模块",
     legendFailed: "失败", legendSelected: "所选", noRun: "模型没有运行，因此没有数据流。给出输入尺寸即可看到计算图。", loaded: "保存的或实测的报告不含计算图。重新分析模型即可看到。",
     empty: "没有模块被调用。", failed: "在 {path} 失败", rootSelected: "这就是整张图。", more: "还有 {n} 个", hint: "建议",
