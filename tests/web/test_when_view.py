@@ -117,6 +117,7 @@ def test_what_is_alive_at_the_peak_leads_to_its_layer(
     assert rows.count() == len(memory["alive_at_peak"])
     for shown, tensor in zip(rows.all_inner_texts(), memory["alive_at_peak"], strict=True):
         assert format_bytes(tensor["bytes"]) in shown and tensor["code"] in shown
+        assert tensor["label"].removeprefix("aten.").removesuffix(".default") in shown
     button = rows.locator("button").first
     button.click()
     assert button.get_attribute("aria-pressed") == "true"

@@ -14,6 +14,9 @@ const t = texts(
   { title: "峰值时刻", where: "{phase}时 {size}", by: "按用途", alive: "峰值时最大的张量", whole: "整个模型", bar: "峰值显存的用途" },
 );
 
+/** Their labels are names, of other roles the operators that made them. */
+const NAMED: ReadonlySet<Role> = new Set<Role>(["parameter", "buffer", "gradient", "optimizer_state", "input"]);
+
 export function peakPanel(app: App): HTMLElement {
   const memory = app.model.report.memory!;
   const { peak_at: at, peak_allocated_bytes: peak } = memory;
@@ -46,7 +49,7 @@ export function alivePanel(app: App): HTMLElement | null {
         "li", { style: `border-color:var(--role-${tensor.role})` },
         h("span", { class: "value" }, figure(`memory.alive_at_peak.${index}.bytes`, tensor.bytes, bytes(tensor.bytes))),
         h("span", {}, app.model.byPath.has(tensor.module) ? selectable(app, tensor.module) : h("bdi", {}, tensor.module || t("whole"))),
-        h("span", { class: "dim detail" }, [roleName(tensor.role), operatorName(tensor.label), tensor.shape ? `${shape(tensor.shape)} ${tensor.dtype}` : "", tensor.code].filter(Boolean).join(" · ")),
+        h("span", { class: "dim detail" }, [roleName(tensor.role), NAMED.has(tensor.role) ? tensor.label : operatorName(tensor.label), tensor.shape ? `${shape(tensor.shape)} ${tensor.dtype}` : "", tensor.code].filter(Boolean).join(" · ")),
       ))),
   );
 }
