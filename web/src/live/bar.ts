@@ -153,8 +153,8 @@ function numberControl(session: Session, name: "batch-size" | "context" | "accum
     input.value = String(Math.max(1, Math.floor((session.values[name] ?? 1) * factor)));
     take();
   };
-  const half = h("button", { type: "button", "aria-label": `${t(name)}: ${t("half")}`, title: t("half"), onclick: scale(0.5) }, "÷2");
-  const double = h("button", { type: "button", "aria-label": `${t(name)}: ${t("double")}`, title: t("double"), onclick: scale(2) }, "×2");
+  const half = h("button", { type: "button", "aria-label": `÷2 ${t(name)}`, title: t("half"), onclick: scale(0.5) }, "÷2");
+  const double = h("button", { type: "button", "aria-label": `×2 ${t(name)}`, title: t("double"), onclick: scale(2) }, "×2");
   const element = labelled(name, input, h("div", { class: "number" }, input, half, double));
   return {
     element,
@@ -180,7 +180,7 @@ function sizeControl(session: Session): Control {
       const inputs = [...fields.querySelectorAll("input")];
       if (inputs.length !== sizes.length) {
         const label = (index: number) => (sizes.length > 1 ? `${t("input-size")} ${index + 1}` : t("input-size"));
-        replace(fields, ...sizes.map((_, index) => h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", spellcheck: "false", autocomplete: "off", onchange: take })));
+        replace(fields, ...sizes.map((_, index) => h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", placeholder: "3,224,224", spellcheck: "false", autocomplete: "off", onchange: take })));
       }
       fields.querySelectorAll("input").forEach((input, index) => {
         if (document.activeElement !== input) input.value = sizes[index]!;

@@ -112,7 +112,7 @@ export const compare: View = {
         draw();
       }
       if (changed.has("selected")) {
-        for (const row of rows.querySelectorAll<HTMLElement>("tr[data-path]")) row.setAttribute("aria-selected", String(row.dataset["path"] === app.state.selected));
+        for (const row of rows.querySelectorAll<HTMLElement>("tr[data-path]")) row.setAttribute("aria-current", String(row.dataset["path"] === app.state.selected));
       }
     });
     return element;
@@ -195,7 +195,7 @@ function row(app: App, change: LayerChange, cost: Cost): HTMLElement {
   const isGone = kind === "removed";
   const sign = isNew ? "+" : isGone ? "−" : "~";
   return h(
-    "tr", { "data-path": path, "data-before": before * times, "data-after": after * times, "aria-selected": String(app.state.selected === path) },
+    "tr", { "data-path": path, "data-before": before * times, "data-after": after * times, "aria-current": String(app.state.selected === path) },
     h("td", { class: "layer", title: path },
       isGone ? h("bdi", {}, path) : h("button", { type: "button", onclick: () => app.select(path) }, h("bdi", {}, path || part.name)),
       times > 1 && h("span", { class: "times", title: t("equalLayers", { n: times }) }, t("times", { n: times })),
