@@ -84,6 +84,12 @@ def test_a_cell_is_called_as_ipython_calls_it(shell):
     assert "\nCell In[1], line 2, in ask\n" in printed(names["ask"])
 
 
+def test_an_ipython_that_names_no_cells_shows_the_file(shell):
+    shell.compile = SimpleNamespace()
+    text = printed(lambda: tg.analyze(nn.Linear(8, 4), (8,), mod="training"))
+    assert re.search(r"^\S+test_failures.py, line \d+, in", text, re.MULTILINE)
+
+
 def test_a_magic_is_shown_as_it_was_typed(shell):
     source = "get_ipython().run_line_magic('gauge', 'net (8,) mode=\"x\"')"
     lines = [f"{source}\n"]

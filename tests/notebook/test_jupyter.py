@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from torchgauge.notebook.views import framed
 from torchgauge.web.page import report_html
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -94,19 +94,6 @@ def executed(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outputs(executed: Path) -> dict[str, list[dict[str, Any]]]:
     cells = json.loads(executed.read_text())["cells"]
     return {cell["id"]: cell["outputs"] for cell in cells}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    assert program, "Chromium is missing: apt-get install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield started
-        started.close()
 
 
 def kinds(outputs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:

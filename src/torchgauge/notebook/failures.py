@@ -104,7 +104,9 @@ def _users(start: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
 
 def _place(filename: str, shell: Any) -> str:
     """Return the file, or the cell as IPython calls it: ``Cell In[3]``."""
-    named = shell.compile.format_code_name(filename) if shell is not None else None
+    # IPython 7 has no such method, and puts the number of the cell into the name itself.
+    naming = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    named = None if naming is None else naming(filename)
     return filename if named is None else " ".join(named)
 
 
