@@ -92,6 +92,15 @@ def test_a_saved_report_is_a_side(project: Path, capsys: pytest.CaptureFixture[s
     assert found["is_equal"] is True
 
 
+def test_as_html_it_is_the_page_of_both(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    both = ["net_of_test.py:Net", "net_of_test.py:Net(width=16)", *SIZE]
+    assert main(["compare", *both, "--output", "page.html"]) == 0
+    text = (project / "page.html").read_text(encoding="utf-8")
+    data = text.partition('id="data">')[2].partition("</script>")[0]
+    params = [item["report"]["totals"]["params"] for item in json.loads(data)["answers"]]
+    assert params == [90, 178]
+
+
 def test_a_model_that_fails_is_compared_up_to_there(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

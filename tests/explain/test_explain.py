@@ -115,6 +115,18 @@ def test_without_a_model_a_figure_is_defined():
     assert explain_figure("peak-allocated").figure == "peak_allocated"
 
 
+def test_it_shows_itself(capsys):
+    report = tg.analyze(nn.Linear(8, 4), (2, 8), device="T4")
+    found = explain_report(report, "params")
+    assert str(found) == "params of Linear: 36 parameters in 2 parts"
+    assert repr(found) == f"<Explanation: {found}>"
+    tg.show(found)
+    assert "Parts, the largest first" in capsys.readouterr().out
+    assert "<table" in found._repr_mimebundle_()["text/html"]
+    assert " ms in " in str(explain_report(report, "time"))
+    assert str(explain_figure("macs")).startswith("macs: multiply-adds")
+
+
 def test_what_is_not_there_is_offered_by_its_nearest_name():
     report = tg.analyze(Net(), (4, 3, 33, 33))
     with pytest.raises(UsageError, match="there is no figure 'param' to explain") as caught:

@@ -8,6 +8,8 @@ from typing import ClassVar, Literal
 from torchgauge.facts.answer import SCHEMA_VERSION, Model, Saved, Tool
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
+from torchgauge.shown import Shown
+from torchgauge.units import format_integer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,8 @@ class Rule:
     """``""`` for a formula that follows from the definition."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation(Saved):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Explanation(Shown, Saved):
     """One figure of a report, or, without a model, what that figure is."""
 
     tool_version: str
@@ -79,3 +81,11 @@ class Explanation(Saved):
     def tool(self) -> Tool:
         """Return the program that made the explanation."""
         return Tool(version=self.tool_version)
+
+    def __str__(self) -> str:
+        """Return the figure and how many parts it has in one line."""
+        if self.value is None:
+            return f"{self.figure}: {self.definition}"
+        name = "" if self.model is None else f" of {self.model.name}"
+        value = format_integer(int(self.value)) if self.unit != "ms" else f"{self.value:.6g}"
+        return f"{self.figure}{name}: {value} {self.unit} in {len(self.contributions)} parts"

@@ -61,8 +61,10 @@ def side_of(text: str, request_for: Callable[[str], Request]) -> Side:
     return Side(text=text, request=request_for(spec), revision=revision)
 
 
-def compare_sides(before: Side, after: Side, on_progress: Progress | None = None) -> Comparison:
-    """Analyse what is not saved yet, and compare.
+def compare_sides(
+    before: Side, after: Side, on_progress: Progress | None = None
+) -> tuple[Report, Report, Comparison]:
+    """Analyse what is not saved yet, and compare; return both reports too.
 
     Where the second no longer fits, its largest batch is looked for.
 
@@ -72,12 +74,11 @@ def compare_sides(before: Side, after: Side, on_progress: Progress | None = None
     first, second = (report_of(side, on_progress) for side in (before, after))
     found = compare_reports(first, second)
     verdict = found.verdict
-    if verdict is None or verdict.after != Verdict.DOES_NOT_FIT or after.request is None:
-        return found
-    if after.revision:
-        return found
-    largest = _largest_batch(_told(after.request, on_progress))
-    return replace(found, verdict=replace(verdict, largest_batch=largest))
+    lost = verdict is not None and verdict.after == Verdict.DOES_NOT_FIT
+    if verdict is not None and lost and after.request is not None and not after.revision:
+        largest = _largest_batch(_told(after.request, on_progress))
+        found = replace(found, verdict=replace(verdict, largest_batch=largest))
+    return first, second, found
 
 
 def report_of(side: Side, on_progress: Progress | None = None) -> Report:

@@ -10,6 +10,7 @@ from torchgauge.cli.model_run import request_from, user_code_prints_to_stderr
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.comparison import Comparison
+from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
 _LISTS = {"--input-size": "input_size", "--dtype": "dtype"}
@@ -67,17 +68,25 @@ def run(arguments: argparse.Namespace) -> int:
 
         before = side_of(arguments.model, lambda spec: _request(arguments, spec))
         after = side_of(arguments.after or arguments.model, lambda spec: _request(changed, spec))
-        comparison = compare_sides(before, after, progress.update)
-    deliver_comparison(comparison, target)
+        first, second, comparison = compare_sides(before, after, progress.update)
+    deliver_comparison(first, second, comparison, target)
     if arguments.strict:
         output.check_doubts(f"{note.name}: {note.after}" for note in comparison.notes if note.after)
     return 0
 
 
-def deliver_comparison(comparison: Comparison, target: output.Output) -> None:
-    """Write a comparison."""
-    from torchgauge.render.pages.comparison import comparison_page
+def deliver_comparison(
+    before: Report, after: Report, comparison: Comparison, target: output.Output
+) -> None:
+    """Write a comparison; as HTML it is the page of both reports."""
+    from torchgauge.render.formats.html import HtmlFormat
+    from torchgauge.render.pages.loop.comparison import comparison_page
 
+    if isinstance(target.format, HtmlFormat):
+        from torchgauge.web.page import report_html
+
+        output.deliver(report_html(before, after), target.path)
+        return
     target.deliver(lambda: comparison_page(comparison), comparison.to_json)
 
 

@@ -24,8 +24,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the script."""
-    # The scripts hold all commands, this one too: found by name, so that neither needs the other.
-    words = importlib.import_module("torchgauge.cli.completion.words")
+    from torchgauge.cli.commands import COMMANDS
+    from torchgauge.cli.completion.words import described
+
     maker = importlib.import_module(f"torchgauge.cli.completion.{arguments.shell}")
-    deliver(maker.script(words.commands()), None)
+    deliver(maker.script(described(COMMANDS)), None)
     return 0

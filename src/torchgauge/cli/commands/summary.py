@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         from torchgauge.cli.commands.compare import deliver_comparison
         from torchgauge.compare.reports import compare_reports
 
-        deliver_comparison(compare_reports(before, report), target)
+        deliver_comparison(before, report, compare_reports(before, report), target)
 
     return report_model(arguments, execute, present=changes if before else None)
 

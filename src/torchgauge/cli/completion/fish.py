@@ -14,7 +14,8 @@ complete -c torchgauge -f
 
 def script(commands: Sequence[Command]) -> str:
     """Return the script."""
-    lines = [_HEAD]
+    lists = _Lists()
+    lines: list[str] = []
     for command in commands:
         lines.append(
             f"complete -c torchgauge -n __fish_use_subcommand -a {command.name} "
@@ -22,35 +23,47 @@ def script(commands: Sequence[Command]) -> str:
         )
     for command in commands:
         seen = f"complete -c torchgauge -n '__fish_seen_subcommand_from {command.name}'"
-        lines += (f"{seen} {text}" for text in _arguments(command))
+        lines += (f"{seen} {text}" for text in _arguments(command, lists))
         for option in command.options:
-            lines += (f"{seen} {text}" for text in _option(option))
-    return "\n".join(lines) + "\n"
+            lines += (f"{seen} {text}" for text in _option(option, lists))
+    return "\n".join([_HEAD, *lists.lines(), *lines]) + "\n"
 
 
-def _arguments(command: Command) -> Iterator[str]:
+class _Lists:
+    """Values, each list of them once, as a function that prints a line for each."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], str] = {}
+
+    def add(self, values: tuple[str, ...]) -> str:
+        """Return what stands for the values."""
+        name = self._names.setdefault(values, f"__torchgauge_{len(self._names)}")
+        return f"'({name})'"
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each list."""
+        for values, name in self._names.items():
+            yield f"function {name}; printf '%s\\n' {' '.join(map(_quoted, values))}; end"
+
+
+def _arguments(command: Command, lists: _Lists) -> Iterator[str]:
     if command.takes_files:
         yield "-F"
     if command.values:
-        yield f"-a {_listed(command.values)}"
+        yield f"-a {lists.add(command.values)}"
 
 
-def _option(option: Option) -> Iterator[str]:
+def _option(option: Option, lists: _Lists) -> Iterator[str]:
     for flag in option.flags:
         name = f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
         value = ""
         if option.values == FILES:
             value = " -r -F"
         elif option.values:
-            value = f" -x -a {_listed(tuple(option.values))}"
+            value = f" -x -a {lists.add(tuple(option.values))}"
         elif option.takes_value:
             value = " -x"
         yield f"{name}{value} -d {_quoted(option.help)}"
-
-
-def _listed(values: Sequence[str]) -> str:
-    """Return values as a list that fish works out when it is asked: a line is one value."""
-    return _quoted("(printf '%s\\n' " + " ".join(map(_quoted, values)) + ")")
 
 
 def _quoted(text: str) -> str:

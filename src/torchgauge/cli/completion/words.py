@@ -6,11 +6,10 @@ import argparse
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.options import DTYPES, OneOf
 from torchgauge.cli.output import FORMATS
 from torchgauge.devices import all_devices
@@ -21,8 +20,11 @@ FILES = "files"
 """In place of values: names of files."""
 _OF_FILES = ("FILE", "DIR", "REPORT", "PATH")
 _SOURCES = ("torchvision:", "timm:", "hf:")
-_MODEL = re.compile(r"^@register_model\((?:.*name=)?['\"]?(\w*)['\"]?.*\)\s*\n(?:@.*\n)*def (\w+)",
-                    re.MULTILINE)  # fmt: skip
+_MODEL = re.compile(
+    r"""^@register_model\((?:name=)?["']?(?P<name>\w*)["']?\)$.*?^def (?P<function>\w+)""",
+    re.MULTILINE | re.DOTALL,
+)
+"""How torchvision registers a model: by a name, or by that of the function."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,9 +51,9 @@ class Command:
     """Whether a positional argument can be a file."""
 
 
-def commands() -> tuple[Command, ...]:
-    """Return every command. Imports the commands, and no torch."""
-    return tuple(_command(name, text) for name, text in COMMANDS.items())
+def described(table: Mapping[str, str]) -> tuple[Command, ...]:
+    """Return the commands of the table that ``--help`` shows. Imports them, and no torch."""
+    return tuple(_command(name, text) for name, text in table.items())
 
 
 def _command(name: str, text: str) -> Command:
@@ -124,8 +126,8 @@ def torchvision_names() -> tuple[str, ...]:
         return ()
     names: set[str] = set()
     for path in (Path(found.origin).parent / "models").rglob("*.py"):
-        for given, function in _MODEL.findall(path.read_text(encoding="utf-8")):
-            names.add(given or function)
+        for match in _MODEL.finditer(path.read_text(encoding="utf-8")):
+            names.add(match["name"] or match["function"])
     return tuple(sorted(names))
 
 

@@ -10,9 +10,10 @@ from torchgauge.cli.completion.words import FILES, Command, Option
 _HEAD = """\
 #compdef torchgauge
 # Completion of torchgauge for zsh: eval "$(torchgauge completion zsh)", after compinit.
-_torchgauge() {
+{lists}
+_torchgauge() {{
     local -a found
-    local previous=${words[CURRENT-1]}
+    local previous=${{words[CURRENT-1]}}
     if ((CURRENT == 2)); then
 """
 _TAIL = """\
@@ -24,15 +25,33 @@ compdef _torchgauge torchgauge
 
 def script(commands: Sequence[Command]) -> str:
     """Return the script."""
+    lists = _Lists()
     lines = [_described((command.name, command.help) for command in commands)]
     lines += ["        _describe command found", "        return", "    fi"]
     lines.append('    case "${words[2]}" in')
     for command in commands:
-        lines += _branch(command)
-    return _HEAD + "\n".join(lines) + "\n" + _TAIL
+        lines += _branch(command, lists)
+    return _HEAD.format(lists="\n".join(lists.lines())) + "\n".join(lines) + "\n" + _TAIL
 
 
-def _branch(command: Command) -> Iterator[str]:
+class _Lists:
+    """Values, each list of them once."""
+
+    def __init__(self) -> None:
+        self._names: dict[tuple[str, ...], str] = {}
+
+    def add(self, values: tuple[str, ...]) -> str:
+        """Return what completes one of the values."""
+        name = self._names.setdefault(values, f"_torchgauge_{len(self._names)}")
+        return f"compadd -a {name}"
+
+    def lines(self) -> Iterator[str]:
+        """Yield a line for each list."""
+        for values, name in self._names.items():
+            yield f"typeset -ga {name}=({_quoted(values)})"
+
+
+def _branch(command: Command, lists: _Lists) -> Iterator[str]:
     yield f"        {command.name})"
     yield '            case "$previous" in'
     by_values: dict[tuple[str, ...] | str, list[str]] = {}
@@ -40,23 +59,23 @@ def _branch(command: Command) -> Iterator[str]:
         if option.takes_value:
             by_values.setdefault(option.values, []).extend(option.flags)
     for values, flags in by_values.items():
-        yield f"                {'|'.join(flags)}) {_completed(values)}; return ;;"
+        yield f"                {'|'.join(flags)}) {_completed(values, lists)}; return ;;"
     yield "            esac"
     yield "            if [[ $PREFIX == -* ]]; then"
     yield _described(_described_flags(command.options), indent=16)
     yield "                _describe option found"
     yield "            else"
     if command.values:
-        yield f"                compadd -- {_quoted(command.values)}"
+        yield f"                {lists.add(command.values)}"
     yield "                _files" if command.takes_files else "                :"
     yield "            fi"
     yield "            ;;"
 
 
-def _completed(values: tuple[str, ...] | str) -> str:
+def _completed(values: tuple[str, ...] | str, lists: _Lists) -> str:
     if values == FILES:
         return "_files"
-    return f"compadd -- {_quoted(tuple(values))}" if values else ":"
+    return lists.add(tuple(values)) if values else ":"
 
 
 def _described_flags(options: Sequence[Option]) -> Iterator[tuple[str, str]]:
