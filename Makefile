@@ -179,7 +179,7 @@ web-check: web ## check that the file checked in is what web/ builds
 	@git diff --exit-code --stat -- src/torchgauge/web/app.html
 
 .PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages languages
-.PHONY: gallery wheel clean
+.PHONY: gallery notebook-pictures wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -213,6 +213,9 @@ languages: $(DEV) ## bring the catalogues of other languages up to date with the
 
 gallery: $(MODELS) ## draw each figure and each view of the page: docs/gallery.md
 	@PYTHONPATH=src $(BIN)/python scripts/make_gallery.py
+
+notebook-pictures: $(MODELS) $(BROWSER) ## draw the pictures of docs/notebook.md in JupyterLab
+	@PYTHONPATH=src $(BIN)/python scripts/picture_notebook.py
 
 wheel: $(DEV) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

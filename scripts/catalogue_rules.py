@@ -35,10 +35,14 @@ LEFT_OUT = {
     "figures/graph/drawing.py": "drawn in figures",
     "figures/graph/mermaid.py": "Mermaid",
     "figures/graph/texts.py": "drawn in figures",
+    "integrations/": "raised in a user's own program, among the English of its libraries",
     "language/": "this is the translation",
-    "web/": "the page in the browser has texts of its own",
+    "web/data.py": "the page in the browser has texts of its own",
+    "web/page.py": "the page in the browser has texts of its own",
     "render/formats/csv.py": "read by programs",
     "measure/timeline.py": "names inside a file for a trace viewer",
+    "pytest_plugin/": "printed by pytest, which speaks English",
+    "render/ci/": "annotations that other programs read",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
     "trace/kernels/cuda.py": "PyTorch's own errors",
     "trace/kernels/cuda_attention.py": "PyTorch's own errors",
@@ -60,7 +64,7 @@ _NAMES = """
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
     lang serve ONNX dtype width
-    color against details
+    color against details spec set optimizer-option
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -184,6 +188,7 @@ NO_LABEL = re.compile(
     r"|^;?(font|margin|padding|white-space|text-align|width|height|background|border|display|overflow"
     r"|cursor|opacity|normal)[\w-]*[:;]|^rgba\(|^ *;( *;)*[a-z-]+:"
     r"|^(INSERT|SELECT|CREATE|UPDATE|DELETE) "
+    r"|^from \w[\w.]* import|^model\.\s*=|^del |^Bearer |^ ?\.json$"
     r"|^git (fetch|submodule)|^connect-src|^[;: -]*font|^nowrap$|^ open$"
     r"|^([a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
 )

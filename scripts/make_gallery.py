@@ -36,29 +36,47 @@ LLAMA = (
     "num_attention_heads=32,num_key_value_heads=8,vocab_size=128256,"
     "max_position_embeddings=8192,tie_word_embeddings=True)"
 )
-MODELS: Mapping[str, tuple[str, Callable[[], tg.Report]]] = {
+
+
+def trained(spec: str, size: tuple[int, ...], **scenario: Any) -> tg.Report:
+    return tg.analyze(spec, size, mode="training", **scenario)
+
+
+RESNET = {"batch_size": 64, "optimizer": "sgd-momentum", "device": "T4"}
+MODELS: Mapping[str, tuple[str, Callable[[], tuple[tg.Report, ...]]]] = {
     "resnet50": (
         "ResNet-50, batch 64, on a T4",
-        lambda: tg.analyze(
-            "torchvision:resnet50", (3, 224, 224), batch_size=64, mode="training",
-            optimizer="sgd-momentum", device="T4",
+        lambda: (trained("torchvision:resnet50", (3, 224, 224), **RESNET),),
+    ),
+    "resnet50-fp16": (
+        "ResNet-50, batch 64, on a T4, without and with autocast to fp16",
+        lambda: (
+            *reports_of("resnet50"),
+            trained(
+                "torchvision:resnet50", (3, 224, 224), precision="fp16-autocast", **RESNET
+            ),
         ),
     ),
     "llama": (
         "a Llama with 1.2 billion parameters, 4 × 2,048 tokens, on an H100",
-        lambda: tg.analyze(
-            LLAMA, (2048,), batch_size=4, mode="training", optimizer="adamw",
-            precision="bf16-autocast", device="H100-SXM",
+        lambda: (
+            trained(
+                LLAMA, (2048,), batch_size=4, optimizer="adamw", precision="bf16-autocast",
+                device="H100-SXM",
+            ),
         ),
     ),
     "swin": (
         "Swin-T, batch 32, on an A100",
-        lambda: tg.analyze(
-            "torchvision:swin_t", (3, 224, 224), batch_size=32, mode="training",
-            optimizer="adamw", device="A100-SXM-40GB",
+        lambda: (
+            trained(
+                "torchvision:swin_t", (3, 224, 224), batch_size=32, optimizer="adamw",
+                device="A100-SXM-40GB",
+            ),
         ),
     ),
 }  # fmt: skip
+"""What is shown, and its report; two reports are compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +134,7 @@ VIEWS = (
         "pointer.",
     ),
     Shown(
-        name="graph", model="swin",
+        name="graph", model="llama",
         sentence="How it is connected: modules open in place, equal ones are one box.",
     ),
     Shown(
@@ -126,6 +144,10 @@ VIEWS = (
     Shown(
         name="operators", model="llama",
         sentence="Every operator with its work, its time and what bounds it.",
+    ),
+    Shown(
+        name="compare", model="resnet50-fp16",
+        sentence="Two reports: what changed, and where.",
     ),
     Shown(
         name="notes", model="llama",
@@ -152,7 +174,7 @@ SCREENS = 2
 
 
 @cache
-def report_of(model: str) -> tg.Report:
+def reports_of(model: str) -> tuple[tg.Report, ...]:
     print(f"analyzing {MODELS[model][0]}", file=sys.stderr)
     return MODELS[model][1]()
 
@@ -173,7 +195,7 @@ def save_small(image: Image.Image, path: Path) -> None:
 
 def draw_figures() -> None:
     for shown in FIGURES:
-        figure = getattr(report_of(shown.model).plot, shown.name)(**shown.options)
+        figure = getattr(reports_of(shown.model)[-1].plot, shown.name)(**shown.options)
         stream = io.BytesIO()
         figure.savefig(stream, format="png", dpi=DOTS_PER_INCH)
         save_small(Image.open(stream), picture_of("figure", shown))
@@ -210,7 +232,7 @@ def opened(chromium: Any, folder: Path, shown: Shown) -> Iterator[Any]:
     """Open the page of a model, everything on it drawn."""
     file = folder / f"{shown.model}.html"
     if not file.exists():
-        file.write_text(report_html(report_of(shown.model)), encoding="utf-8")
+        file.write_text(report_html(*reports_of(shown.model)), encoding="utf-8")
     settings = {
         "viewport": {"width": 1280, "height": 900}, "locale": "en", "color_scheme": "light",
         "reduced_motion": "reduce",
@@ -250,8 +272,8 @@ def shot(target: Any) -> Image.Image:
 _HEAD = """\
 # Gallery
 
-Each figure and each view of the page, from the reports of three training steps. No GPU was needed:
-the numbers are torchgauge's predictions. `make gallery` draws this page.
+Each figure and each view of the page, from the reports of training steps. No GPU was needed: the
+numbers are torchgauge's predictions. `make gallery` draws this page.
 
 {models}
 """

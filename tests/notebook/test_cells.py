@@ -26,6 +26,7 @@ from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.facts.loop.advice import Advice, Quiet
 from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.facts.scenario import Scenario
+from torchgauge.language import spoken
 from torchgauge.render.cells import MOST_ROWS, bundle_of_page, cell_page
 from torchgauge.render.formats.cell import DOTS, MOST_OPEN_ROWS, CellFormat
 from torchgauge.render.page import (
@@ -41,7 +42,7 @@ from torchgauge.render.page import (
     fact,
     table_of,
 )
-from torchgauge.render.pages.choice import _PAGES, page_of
+from torchgauge.render.pages import _PAGES, page_of
 from torchgauge.shown import Shown
 
 HOSTILE = "<script>alert(1)</script>\"'&<b onclick=x>"
@@ -348,6 +349,18 @@ def test_no_text_has_a_colour_of_its_own_but_a_dot():
     html = build.transformer(2)._repr_mimebundle_()["text/html"]
     colored = re.findall(r'<(\w+) style="[^"]*(?<!-)color:[^"]*">([^<]*)', html)
     assert {text for _, text in colored} <= {"●"}
+
+
+def test_a_cell_speaks_chinese_and_keeps_its_bars():
+    english = fit_builder.report()._repr_mimebundle_()["text/html"]
+    tree = build.transformer(2)._repr_mimebundle_()["text/html"]
+    with spoken("zh"):
+        chinese = fit_builder.report()._repr_mimebundle_()["text/html"]
+        chinese_tree = build.transformer(2)._repr_mimebundle_()["text/html"]
+    check_kept(chinese)
+    assert "显存" in chinese and "显存" not in english
+    assert chinese.count("height:7px") == english.count("height:7px") > 0
+    assert chinese_tree.count("linear-gradient") == tree.count("linear-gradient") > 0
 
 
 def test_html_of_a_report(golden):

@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from torchgauge.notebook.views import framed
 from torchgauge.web.page import report_html
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
 
@@ -96,19 +96,6 @@ def outputs(executed: Path) -> dict[str, list[dict[str, Any]]]:
     return {cell["id"]: cell["outputs"] for cell in cells}
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    assert program, "Chromium is missing: apt-get install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield started
-        started.close()
-
-
 def kinds(outputs: list[dict[str, Any]]) -> list[tuple[str, list[str]]]:
     return [(item["output_type"], sorted(item.get("data", {}))) for item in outputs]
 
@@ -151,6 +138,7 @@ def test_an_error_is_the_message_and_the_layer(outputs):
     place = lines.index("Cell In[8], line 7, in Net.forward")
     assert lines[place + 1] == "    return self.fc(self.conv(x).flatten(1))"
     wrong = lines_of(outputs["wrong"])
+    assert "    %gauge nett (64,)" in wrong
     assert wrong[0] == "UsageError: name 'nett' is not defined" and len(wrong) < 9
 
 

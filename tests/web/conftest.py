@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,22 +18,7 @@ if TYPE_CHECKING:
 PageOf = Callable[..., "Page"]
 """``page_of(report, devices=[…], width=390, height=844, dark=True, language="zh-CN")``"""
 
-_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _READY_MS = 20_000
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium without a window and without any network of its own."""
-    from playwright.sync_api import sync_playwright
-
-    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
-    assert program, "Chromium is missing: apt-get install chromium"
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="session")

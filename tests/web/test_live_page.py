@@ -275,3 +275,25 @@ def test_every_control_is_labelled(opened: Callable[..., Page]) -> None:
             if language == "zh-CN":
                 assert any("一" <= character <= "鿿" for character in name), name
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_views_that_are_made_anew_leave_nothing(opened: Callable[..., Page]) -> None:
+    page = opened()
+    session = page.context.new_cdp_session(page)
+    session.send("Performance.enable")
+
+    def held() -> dict[str, float]:
+        session.send("HeapProfiler.collectGarbage")
+        metrics = session.send("Performance.getMetrics")["metrics"]
+        return {one["name"]: one["value"] for one in metrics}
+
+    for batch in ("16", "8", "16"):  # both are kept from here on: nothing is asked
+        change(page, "batch-size", batch)
+    before = held()
+    for _ in range(10):
+        change(page, "batch-size", "8")
+        change(page, "batch-size", "16")
+    after = held()
+    assert after["Nodes"] <= before["Nodes"] * 1.1
+    assert after["JSEventListeners"] <= before["JSEventListeners"] * 1.1
+    assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 8 * 2**20

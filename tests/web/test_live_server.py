@@ -144,6 +144,15 @@ def test_what_cannot_be_asked_is_refused(server: Live, body: bytes, message: str
     assert error["hint"]
 
 
+def test_errors_speak_the_language_of_the_page(server: Live) -> None:
+    asked = {"client": "a", "language": "zh", "changes": {"optimizer": "nope"}}
+    status, error = server.refused(asked)
+    assert (status, error["status"]) == (422, 2)
+    assert any("一" <= character <= "鿿" for character in error["message"])
+    status, error = server.refused({**asked, "language": "en"})
+    assert error["message"] == "unknown optimizer 'nope'"
+
+
 @pytest.mark.parametrize(
     ("model", "changes"),
     [

@@ -49,7 +49,7 @@ def copied(page: Page, what: str) -> str:
     page.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
     page.locator("#table .menu summary", has_text="Copy").click()
     press(page, what)
-    page.wait_for_function("window.copied !== undefined")
+    page.locator("#table .said", has_text=f"copied as {what}").wait_for()
     page.keyboard.press("Escape")
     return str(page.evaluate("window.copied"))
 
@@ -188,6 +188,26 @@ def test_search_keeps_what_encloses_a_match(page_of: PageOf) -> None:
     assert page.locator("#table .grid-empty").is_visible()
 
 
+def test_nothing_below_jumps_while_a_search_is_typed(page_of: PageOf) -> None:
+    page = page_of(trained(Blocks(12)))
+    before = page.evaluate("document.body.scrollHeight")
+    page.get_by_label("Search layers and types").fill("nothing like this")
+    page.locator('#operators input[type="search"]').fill("nothing like this")
+    assert page.evaluate("document.body.scrollHeight") == before
+
+
+def test_paper_has_rows_that_the_screen_would_scroll(page_of: PageOf) -> None:
+    page = page_of(
+        tg.analyze(nn.Sequential(*(nn.Linear(8, 8, bias=bool(i % 2)) for i in range(150))), (1, 8))
+    )
+    press(page, "Open all")
+    assert page.locator("#table .grid-body .grid-row").count() < MOST_ROWS_DRAWN
+    page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    assert page.locator("#table .grid-body .grid-row").count() == 150
+    page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert page.locator("#table .grid-body .grid-row").count() < MOST_ROWS_DRAWN
+
+
 def test_sorting_lists_the_layers_that_sum_to_the_total(page_of: PageOf) -> None:
     report = trained(Blocks(12))
     page = page_of(report)
@@ -290,3 +310,15 @@ def test_it_speaks_chinese(page_of: PageOf) -> None:
     assert page.locator("#table h2").inner_text() == "表格"
     heads = page.locator("#table [role=columnheader]").all_inner_texts()
     assert heads[:5] == ["层", "类型", "输出形状", "参数量", "乘加次数"]
+
+
+def test_what_a_reader_arranged_outlives_another_language(page_of: PageOf) -> None:
+    page = page_of(trained(Blocks(12)))
+    press(page, "Close all")
+    page.locator("#graph").get_by_role("button", name="Close all").click()
+    choose_all_columns(page)
+    page.get_by_role("button", name="切换到中文").click()
+    page.locator("#operators h2", has_text="算子").wait_for()
+    assert rows(page) == ["scale (parameter)", "stem", "blocks.0", "head", " (functional)"]
+    assert page.locator("#table [role=columnheader]").count() == 1 + len(COLUMNS)
+    assert page.locator("#graph [data-id]").count() == 6

@@ -50,6 +50,10 @@ def test_a_drag_lists_the_layers_in_it(page_of: PageOf, data_of: Callable[..., A
     drag(page, 0.2, 0.5)
     page.get_by_text("Layers in the range").wait_for()
     first, last = range_of(page)
+    box = page.locator(".memory").bounding_box()
+    left, right = (shade.bounding_box() for shade in page.locator(".shade").all())
+    assert left["x"] + left["width"] == pytest.approx(box["x"] + 0.2 * box["width"], abs=25)
+    assert right["x"] == pytest.approx(box["x"] + 0.5 * box["width"], abs=25)
     step = data_of(page)["answers"][0]["step"]
     ops = step["operators"]["op"]
     assert ops[0] < first < last < ops[-1]
@@ -65,6 +69,7 @@ def test_a_drag_lists_the_layers_in_it(page_of: PageOf, data_of: Callable[..., A
     page.get_by_text("Clear the range").click()
     assert page.locator(".in-range h3").inner_text() == "Layers of the step"
     assert page.get_by_text("Clear the range").is_disabled()
+    assert page.locator(".memory").get_attribute("data-brushed") == "false"
 
 
 def test_a_phase_is_taken_by_a_button_and_a_range_by_keys(
@@ -97,8 +102,10 @@ def test_a_click_on_the_picture_selects_the_layer(page_of: PageOf) -> None:
     page.locator("#when .switcher button").first.click()
     page.locator(".memory").scroll_into_view_if_needed()
     box = page.locator(".memory").bounding_box()
+    assert page.locator(".memory").get_attribute("data-lane") == "0"
     page.mouse.click(box["x"] + box["width"] * 0.15, box["y"] + box["height"] / 2)
     assert page.locator(".selection").is_visible()
+    assert int(page.locator(".memory").get_attribute("data-lane")) > 0
 
 
 def test_what_is_alive_at_the_peak_leads_to_its_layer(

@@ -50,6 +50,8 @@ export interface GridOptions<R> {
   choose(row: R): void;
   sort(column: string): void;
   empty: string;
+  /** How many rows paper has at most. */
+  printed: number;
   /** Aborted when the grid is thrown away. */
   signal: AbortSignal;
 }
@@ -59,7 +61,9 @@ export type Direction = "ascending" | "descending";
 const HEIGHT = 30;
 const BEYOND = 6;
 const PAGE = 12;
-const PRINTED = 200;
+/** As grid.css has it. */
+const MOST_HEIGHT = 620;
+const BORDERS = 4;
 
 export class Grid<R> {
   readonly element: HTMLElement;
@@ -72,6 +76,7 @@ export class Grid<R> {
   private last: R | null = null;
   private drawn = new Map<number, HTMLElement>();
   private active = 0;
+  private least = 0;
   private waiting = false;
   private printing = false;
 
@@ -116,6 +121,9 @@ export class Grid<R> {
     const found = key === null ? -1 : rows.findIndex((row) => this.options.key(row) === key);
     this.active = Math.max(0, found >= 0 ? found : Math.min(this.active, rows.length - 1));
     this.body.style.height = `${rows.length * HEIGHT}px`;
+    // It never shrinks: what stands below would jump at every letter of a search.
+    this.least = Math.max(this.least, Math.min(MOST_HEIGHT, (rows.length + 1 + (last ? 1 : 0)) * HEIGHT + BORDERS));
+    this.element.style.minHeight = `min(70vh, ${this.least}px)`;
     this.element.setAttribute("aria-rowcount", String(rows.length + 1 + (last ? 1 : 0)));
     this.nothing.hidden = rows.length > 0;
     this.refresh();
@@ -147,10 +155,10 @@ export class Grid<R> {
     this.refresh();
   }
 
-  /** Paper does not scroll: it has all rows, up to a few pages of them. */
+  /** Paper does not scroll: it has the first rows, all that fit a few pages. */
   private print(on: boolean): void {
     this.printing = on;
-    this.body.style.height = `${(on ? Math.min(this.rows.length, PRINTED) : this.rows.length) * HEIGHT}px`;
+    this.body.style.height = `${(on ? Math.min(this.rows.length, this.options.printed) : this.rows.length) * HEIGHT}px`;
     this.refresh();
   }
 
@@ -166,7 +174,7 @@ export class Grid<R> {
   private draw(): void {
     const top = this.printing ? 0 : this.element.scrollTop;
     // Before it is laid out a screenful is drawn.
-    const height = this.printing ? PRINTED * HEIGHT : this.element.clientHeight || 600;
+    const height = this.printing ? this.options.printed * HEIGHT : this.element.clientHeight || 600;
     const first = Math.max(0, Math.floor(top / HEIGHT) - BEYOND);
     const end = Math.min(this.rows.length, Math.ceil((top + height) / HEIGHT) + BEYOND);
     for (const [index, element] of this.drawn) {

@@ -64,7 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     output.add_output_options(
         parser,
-        details=True,
         strict="exit 4 when anything was not counted, guessed or warned about",
         more_formats=CI_FORMATS,
     )
@@ -168,7 +167,7 @@ def _saved(text: str) -> tuple[str, Path]:
 def _deliver(
     report: CheckReport, target: output.Output | None, arguments: argparse.Namespace
 ) -> None:
-    from torchgauge.render.pages.check import check_page
+    from torchgauge.render.pages.loop.check import check_page
 
     for name, path in arguments.save:
         output.deliver(_text(name, report), path)
@@ -181,7 +180,7 @@ def _deliver(
 def _text(name: str, report: CheckReport) -> str:
     from torchgauge.render import get_format
     from torchgauge.render.ci import ci_text
-    from torchgauge.render.pages.check import check_page
+    from torchgauge.render.pages.loop.check import check_page
 
     if name in CI_FORMATS:
         return ci_text(name, report)

@@ -57,7 +57,7 @@ def fit(question: Mapping[str, Any]) -> Answered:
 def compare(question: Mapping[str, Any]) -> Answered:
     """Answer what changes from one model, or scenario, to another."""
     from torchgauge.compare.reports import compare_reports
-    from torchgauge.render.pages.comparison import comparison_page
+    from torchgauge.render.pages.loop.comparison import comparison_page
 
     before = _analyzed(question)
     changed = {key: value for key, value in question["changes"].items() if value is not None}

@@ -193,7 +193,7 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), ("or", block.alternative)):
+    for word, commands in (("", block.commands), (translated("or"), block.alternative)):
         if commands:
             yield f'{word}<pre style="{_CODE}">{escape(chr(10).join(commands))}</pre>'
     yield "</div>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
@@ -41,6 +41,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which tab asks: a new question of a tab ends its last one."""
     model: Annotated[int, msgspec.Meta(ge=0)] = 0
     changes: Changes = Changes()
+    language: Literal["en", "zh"] = "en"
+    """Of the messages; figures and reports have none."""
 
 
 class RanInput(msgspec.Struct, frozen=True):

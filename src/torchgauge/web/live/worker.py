@@ -19,6 +19,7 @@ from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError
+from torchgauge.language import ENGLISH, translated, use
 from torchgauge.request import Request
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Job:
 
     number: int
     request: Request
+    language: str = ENGLISH
+    """Of what is said of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ def _answer(job: Job, models: _Models, connection: Connection) -> tuple[Kind, An
         connection.send((job.number, "progress", text))
 
     folder = os.getcwd()
+    use(job.language)
     try:
         return "result", answer_json(replace(job.request, on_progress=tell), models)
     except _Cancelled:
@@ -172,11 +176,14 @@ def _report(request: Request, models: _Models) -> tuple[Report, Mapping[str, Any
 
 
 def failure_data(error: Exception) -> dict[str, Any]:
-    """Return an error as the page takes it; ``status`` is that of the command line."""
+    """Return an error as the page takes it, in the language that is spoken.
+
+    ``status`` is that of the command line.
+    """
     if isinstance(error, TorchGaugeError):
-        return {"message": error.message, "hint": error.hint, "status": error.exit_status}
-    return {
-        "message": f"internal error: {type(error).__name__}: {error}",
-        "hint": "this is a bug in torchgauge; report it with the command",
-        "status": 70,
-    }
+        message, hint, status = error.message, error.hint, error.exit_status
+    else:
+        message = f"internal error: {type(error).__name__}: {error}"
+        hint = "this is a bug in torchgauge; report it with the command"
+        status = 70
+    return {"message": translated(message), "hint": translated(hint), "status": status}

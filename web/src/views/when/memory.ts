@@ -1,4 +1,4 @@
-// The picture: areas by role, phases as bands, the peak pinned, the selected layer below.
+// The picture: areas by role, phases as bands, the peak pinned.
 
 import { LineChart } from "echarts/charts";
 import { GridComponent, MarkAreaComponent, MarkLineComponent } from "echarts/components";
@@ -10,6 +10,7 @@ import { texts } from "../../language";
 import { operatorName, phaseName, roleName } from "../../words";
 import { brush } from "./brush";
 import { stretchesOf } from "./layers";
+import { overlay } from "./overlay";
 import type { Axis, Band, Points } from "./points";
 import { byteTicks } from "./ticks";
 
@@ -29,7 +30,7 @@ const t = texts(
 /** A capacity much beyond the peak would press the picture flat. */
 const CAPACITY_SHOWN = 1.6;
 /** More marks of a selected layer than this are not told apart. */
-const MOST_MARKS = 400;
+const MOST_MARKS = 1000;
 /** A narrower band has no room for the name of its phase. */
 const LABEL_PX = 75;
 
@@ -77,18 +78,6 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
       { xAxis: band.from, name: phaseName(band.phase), itemStyle: { color: color("text"), opacity: index % 2 ? 0.05 : 0 }, label: { show: named(band), position: "insideTop", color: color("dim"), fontSize: 12 } },
       { xAxis: band.to },
     ]);
-    const { selected, range } = app.state;
-    const toX = (op: number) => (axis === "operators" ? op : points.x(points.at(op, "operators"), axis));
-    if (range) {
-      const shade = { itemStyle: { color: color("back"), opacity: 0.72 }, label: { show: false } };
-      areas.push([{ ...shade, xAxis: points.x(0, axis) }, { xAxis: toX(range[0]) }], [{ ...shade, xAxis: toX(range[1] + 1) }, { xAxis: end }]);
-    }
-    const lane = selected === null || !model.step ? [] : stretchesOf(model, selected).slice(0, MOST_MARKS);
-    const ticks = byteTicks(highest);
-    areas.push(...lane.map(([from, to]) => [
-      { coord: [toX(from), 0], itemStyle: { color: color("text"), opacity: 1 }, label: { show: false } },
-      { coord: [Math.max(toX(to), toX(from) + end / 500), ticks.max * 0.022] },
-    ]));
     const across = (points.x(points.peak, axis) - points.x(0, axis)) / (end - points.x(0, axis) || 1);
     const side = across > 0.9 ? "right" : across < 0.1 ? "left" : "center";
     const lines: unknown[] = [{
@@ -133,7 +122,12 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     caption: t("table"), head: [t("phase"), t("most")],
     rows: points.bands("operators").map((band) => [phaseName(band.phase), bytes(mostIn(points, band.from, band.to))]),
   }));
-  const mark = () => drawing.instance.setOption({ series: [marks()] });
+  const toX = (op: number) => (axisOf() === "operators" ? op : points.x(points.at(op, "operators"), axisOf()));
+  const mark = overlay(element, drawing.instance, () => {
+    const { selected, range } = app.state;
+    const stretches = selected === null || !model.step ? [] : stretchesOf(model, selected).slice(0, MOST_MARKS);
+    return { range: range && [toX(range[0]), toX(range[1] + 1)], lane: stretches.map(([from, to]) => [toX(from), toX(to)]) };
+  });
   app.on((changed) => (changed.has("selected") || changed.has("range")) && mark());
   brush(element, drawing.instance, {
     enabled: model.step !== null,
