@@ -137,7 +137,7 @@ def test_zoom_by_button_key_and_wheel(page_of: PageOf) -> None:
     page.keyboard.down("Control")
     page.mouse.wheel(0, 120)
     page.keyboard.up("Control")
-    page.wait_for_function("document.querySelector('.graph-zoom').textContent !== '100 %'")
+    page.locator(".graph-zoom", has_text="67 %").wait_for()
     canvas.focus()
     page.keyboard.press("0")
     shown = canvas.evaluate("element => [element.scrollHeight, element.clientHeight]")

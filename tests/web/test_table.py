@@ -49,7 +49,7 @@ def copied(page: Page, what: str) -> str:
     page.evaluate("navigator.clipboard.writeText = async text => { window.copied = text }")
     page.locator("#table .menu summary", has_text="Copy").click()
     press(page, what)
-    page.wait_for_function("window.copied !== undefined")
+    page.locator("#table .said", has_text=f"copied as {what}").wait_for()
     page.keyboard.press("Escape")
     return str(page.evaluate("window.copied"))
 
@@ -310,3 +310,15 @@ def test_it_speaks_chinese(page_of: PageOf) -> None:
     assert page.locator("#table h2").inner_text() == "表格"
     heads = page.locator("#table [role=columnheader]").all_inner_texts()
     assert heads[:5] == ["层", "类型", "输出形状", "参数量", "乘加次数"]
+
+
+def test_what_a_reader_arranged_outlives_another_language(page_of: PageOf) -> None:
+    page = page_of(trained(Blocks(12)))
+    press(page, "Close all")
+    page.locator("#graph").get_by_role("button", name="Close all").click()
+    choose_all_columns(page)
+    page.get_by_role("button", name="切换到中文").click()
+    page.locator("#operators h2", has_text="算子").wait_for()
+    assert rows(page) == ["scale (parameter)", "stem", "blocks.0", "head", " (functional)"]
+    assert page.locator("#table [role=columnheader]").count() == 1 + len(COLUMNS)
+    assert page.locator("#graph [data-id]").count() == 6

@@ -63,6 +63,7 @@ const BEYOND = 6;
 const PAGE = 12;
 /** As grid.css has it. */
 const MOST_HEIGHT = 620;
+const BORDERS = 4;
 
 export class Grid<R> {
   readonly element: HTMLElement;
@@ -121,7 +122,7 @@ export class Grid<R> {
     this.active = Math.max(0, found >= 0 ? found : Math.min(this.active, rows.length - 1));
     this.body.style.height = `${rows.length * HEIGHT}px`;
     // It never shrinks: what stands below would jump at every letter of a search.
-    this.least = Math.max(this.least, Math.min(MOST_HEIGHT, (rows.length + 1 + (last ? 1 : 0)) * HEIGHT));
+    this.least = Math.max(this.least, Math.min(MOST_HEIGHT, (rows.length + 1 + (last ? 1 : 0)) * HEIGHT + BORDERS));
     this.element.style.minHeight = `min(70vh, ${this.least}px)`;
     this.element.setAttribute("aria-rowcount", String(rows.length + 1 + (last ? 1 : 0)));
     this.nothing.hidden = rows.length > 0;

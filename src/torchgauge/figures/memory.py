@@ -85,13 +85,14 @@ def _places(step: Step) -> tuple[list[float], float]:
     """Return where each point of the memory lies, and where the step ends."""
     ops, memory = step.operators, step.memory
     if not ops.time_ms:
-        return [float(max(op, 0)) for op in memory.op], float(max((*ops.op, *memory.op)) + 1)
+        return [float(max(op, 0)) for op in memory.op], float(max((*ops.op, *memory.op, 0)) + 1)
     starts = dict(zip(ops.op, ops.start_ms, strict=True))
     last, found = 0.0, []
     for op in memory.op:  # points are in the order of the operators; a view has no start
         last = max(last, starts.get(op, last))
         found.append(last)
-    return found, max(last, sum(ops.time_ms))
+    end = max(last, sum(ops.time_ms))
+    return found, end if end > found[0] else found[0] + 1.0  # a step may do nothing
 
 
 def _columns(

@@ -50,10 +50,10 @@ def roofline_of(step: Step, device: str) -> Roofline:
     """Return the points of a step.
 
     Raises:
-        UsageError: the device's limits or the times are not known.
+        UsageError: the device's limits are not known, or no operator has FLOPs.
     """
     ops = step.operators
-    if step.roof is None or not ops.time_ms:
+    if step.roof is None:
         raise UsageError(
             f"there is no roofline for {device}: its limits are not known",
             hint="name a GPU, such as device='T4' (torchgauge devices lists them)",
@@ -77,6 +77,8 @@ def roofline_of(step: Step, device: str) -> Roofline:
         )
         for (kind, flops, nbytes, _), times in spent.items()
     ]
+    if not points:
+        raise UsageError("no operator of the step has FLOPs to draw", hint="draw another figure")
     shown = _without_smallest(points, _NEGLIGIBLE * sum(ops.time_ms))
     return Roofline(
         points=tuple(shown),
@@ -99,7 +101,7 @@ def roofline_figure(report: Report, step: Step, width: float) -> Figure:
     """Draw the operators under the roof.
 
     Raises:
-        UsageError: the device's limits or the times are not known.
+        UsageError: the device's limits are not known, or no operator has FLOPs.
     """
     from torchgauge.figures.paper import own_style, paper_figure, settle
 
@@ -154,9 +156,9 @@ def _draw(axes: Axes, shown: Roofline, width: float) -> None:
 def _draw_roof(axes: Axes, shown: Roofline) -> None:
     roof = shown.roof
     ridge = roof.flops_per_second / roof.bytes_per_second
-    intensities = [point.flops_per_byte for point in shown.points] or [1.0]
+    intensities = [point.flops_per_byte for point in shown.points]
     left, right = min((*intensities, ridge / 30)) / 2, max((*intensities, ridge)) * 4
-    low = min([p.flops_per_second for p in shown.points] or [roof.flops_per_second / 1e3])
+    low = min(point.flops_per_second for point in shown.points)
     axes.plot(
         [left, ridge, right],
         [left * roof.bytes_per_second, roof.flops_per_second, roof.flops_per_second],

@@ -71,7 +71,7 @@ def time_figure(report: Report, width: float) -> Figure:
     """Draw where the time of a step goes.
 
     Raises:
-        UsageError: the report has no time.
+        UsageError: the report has no time, or it is zero.
     """
     from torchgauge.figures.paper import own_style, paper_figure, settle
 
@@ -82,6 +82,8 @@ def time_figure(report: Report, width: float) -> Figure:
             hint="name a GPU, such as device='T4', or measure the model",
         )
     rows = time_rows(time)
+    if not rows:
+        raise UsageError("the step takes no time to draw", hint="draw another figure")
     with own_style():
         height = _ROW * len(rows) + _MARGIN
         figure, axes = paper_figure(width, height, f"Time of a step: {about(report)}")

@@ -11,10 +11,13 @@ import { draw, type Spot } from "./draw";
 import { layout } from "./layout";
 import { Opening } from "./opening";
 import { Paper } from "./paper";
-import { partsOf, pathOf, sceneOf, titleOf, type Flowing, type Scene } from "./scene";
+import { partsOf, pathOf, sceneOf, titleOf, type Flowing, type Scene, type Shown } from "./scene";
 import { Structure, type Item } from "./structure";
 import { Walk } from "./walk";
 import { t } from "./words";
+
+/** What is open outlives the view, which another language or a live change makes anew. */
+const opened = new WeakMap<App, Shown>();
 
 class GraphView {
   readonly element: HTMLElement;
@@ -32,7 +35,8 @@ class GraphView {
 
   constructor(private readonly app: App) {
     this.structure = new Structure(app.model, app.model.step!);
-    this.opening = new Opening(this.structure, app.model);
+    this.opening = new Opening(this.structure, app.model, opened.get(app));
+    opened.set(app, this.opening.shown);
     this.paper = new Paper(app);
     const { element, body } = block("graph", t("title"), t("reading"), explained(t("why"), t("whyLabel")));
     body.append(this.toolbar(), h("div", { class: "graph-body" }, this.paper.element, this.aside));
