@@ -145,6 +145,7 @@ VOCABULARY = (
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
+    "grew most since the baseline: {1}", "largest at the peak: {1}", "heaviest layers: {1}",
     "Samples/s", "changed", "added", "removed", "renamed", "{1} changed", "{1} added",
     "{1} removed", "{1} renamed", "{1}, new: {2}", "{1}, no longer: {2}", "context {1}",
     "{1} params", "{1} memory", "{1}iB tensors", "{1} % tensors", "{1} ms time",
