@@ -178,7 +178,8 @@ web: $(WEB) ## build the page's program (web/) into src/torchgauge/web/app.html;
 web-check: web ## check that the file checked in is what web/ builds
 	@git diff --exit-code --stat -- src/torchgauge/web/app.html
 
-.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages languages wheel clean
+.PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages languages
+.PHONY: gallery notebook-pictures wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -209,6 +210,12 @@ messages: $(DEV) ## list every text that a user can meet: docs/messages.md
 
 languages: $(DEV) ## bring the catalogues of other languages up to date with the source
 	@PYTHONPATH=src $(BIN)/python scripts/update_catalogue.py
+
+gallery: $(MODELS) ## draw each figure and each view of the page: docs/gallery.md
+	@PYTHONPATH=src $(BIN)/python scripts/make_gallery.py
+
+notebook-pictures: $(MODELS) $(BROWSER) ## draw the pictures of docs/notebook.md in JupyterLab
+	@PYTHONPATH=src $(BIN)/python scripts/picture_notebook.py
 
 wheel: $(DEV) ## build the wheel into dist/
 	@$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .

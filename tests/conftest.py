@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from doctor_stage import Stage
 
 os.environ["TORCHGAUGE_CPU"] = ""  # a calibration of this machine is none of the tests' business
@@ -21,6 +24,8 @@ os.environ["TORCHGAUGE_LANG"] = "en"  # nor is the locale of who runs them
 
 collect_ignore_glob = ["staged/*"]
 """Stand-ins for a broken machine's programs: no tests, and they run only where they are put."""
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -64,6 +69,23 @@ def bare_python(tmp_path_factory: pytest.TempPathFactory) -> str:
     command = [sys.executable, "-m", "venv", "--without-pip", str(folder)]
     subprocess.run(command, check=True, timeout=60)
     return str(folder / "bin" / "python")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Chromium without a window and without any network of its own (``make test-browser``).
+
+    One for all tests: Playwright runs once in a process.
+    """
+    from playwright.sync_api import sync_playwright
+
+    program = next(filter(None, map(shutil.which, _BROWSERS)), None)
+    assert program, "Chromium is missing: apt-get install chromium"
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from torchgauge.facts.trace import Trace
 from torchgauge.models.requests import request_of
 from torchgauge.render import get_format
 from torchgauge.render.cells import bundle_of_page, cell_page
-from torchgauge.render.pages.choice import page_of
+from torchgauge.render.pages import page_of
 from torchgauge.render.shell import mark_shown, notebook_shell
 from torchgauge.render.terminal import terminal_options
 from torchgauge.render.tree.rows import TreeOptions

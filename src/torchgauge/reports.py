@@ -128,15 +128,19 @@ def timeline_of(trace: Trace, target: Target, memory: MemoryEstimate | None) -> 
     return predicted_timeline(trace, prediction, memory)
 
 
-def step_of(trace: Trace) -> Step:
-    """Return what a trace's step did on its scenario's device, for pictures."""
+def step_of(trace: Trace, memory: MemoryEstimate | None = None) -> Step:
+    """Return what a trace's step did on its scenario's device, for pictures.
+
+    ``memory`` is what the trace's report says of it, where there is one: it takes long to work out.
+    """
     target = calibrated(target_of(trace.scenario, trace.torch_version), trace)
     live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
     on_gpu = target.gpu if trace.failure is None else None
-    memory = estimate_memory(trace, live)
-    roles = roles_on_cpu(trace, live)
-    if on_gpu is not None:
-        memory, roles = estimate_on_gpu(trace, on_gpu, memory), roles_on_gpu(trace, on_gpu)
+    if memory is None:
+        memory = estimate_memory(trace, live)
+        if on_gpu is not None:
+            memory = estimate_on_gpu(trace, on_gpu, memory)
+    roles = roles_on_cpu(trace, live) if on_gpu is None else roles_on_gpu(trace, on_gpu)
     texts = Texts()
     prediction = prediction_of(trace, target)
     return Step(

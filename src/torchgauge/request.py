@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from torchgauge.devices import find_device
 from torchgauge.errors import DeviceError, ScenarioError, UsageError
-from torchgauge.facts.scenario import CUSTOM_LOSS, OPTIMIZERS, Precision, Scenario
+from torchgauge.facts.scenario import CUSTOM_LOSS, OPTIMIZERS, TRAINING_ONLY, Precision, Scenario
 
 Size: TypeAlias = tuple[int, ...]
 InputSize: TypeAlias = "Size | Sequence[Size | Sequence[int]] | Mapping[str, Sequence[int]] | int"
@@ -223,6 +223,21 @@ def changed(scenario: Scenario, given: Mapping[str, Any]) -> Scenario:
                 f"{name}={_told(value)} is not a value of a scenario",
                 hint=f"write {name}={_text(meant)}",
             )
+    return replace(scenario, **given)
+
+
+def in_mode(scenario: Scenario, mode: str) -> Scenario:
+    """Return the scenario in another mode, without what has no meaning in it.
+
+    Raises:
+        ScenarioError: there is no such mode.
+    """
+    if mode == scenario.mode:
+        return scenario
+    if scenario.is_training:
+        given: dict[str, Any] = {**TRAINING_ONLY, "mode": mode, "optimizer": None, "loss": None}
+        return replace(scenario, **given)
+    given = {"mode": mode, "grad_enabled": False}
     return replace(scenario, **given)
 
 

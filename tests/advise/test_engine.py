@@ -18,7 +18,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Advice
 from torchgauge.models.requests import request_of
 from torchgauge.render import get_format
-from torchgauge.render.pages.advice import advice_page
+from torchgauge.render.pages.loop.advice import advice_page
 from untouched import fingerprint, same
 
 

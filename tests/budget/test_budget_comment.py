@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import re
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import check_builder as build
+from github_api import Api
 from torchgauge.budget.comment import PullRequest, comment_text
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.check import CheckReport
-
-
-class Api:
-    """Comments of pull request 7 of ``someone/model``, as the REST API serves them."""
-
-    def __init__(self) -> None:
-        self.comments: list[dict[str, Any]] = []
-        self.seen: list[str] = []
-        self.status = 0
-        api = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *_: object) -> None:
-                pass
-
-            def do_GET(self) -> None:
-                self._answer()
-
-            do_POST = do_PATCH = do_GET
-
-            def _answer(self) -> None:
-                api.seen.append(f"{self.command} {self.path}")
-                size = int(self.headers.get("Content-Length") or 0)
-                data = json.loads(self.rfile.read(size)) if size else None
-                status, answer = api.answer(self.command, self.path, self.headers, data)
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", f"{api.url}/elsewhere")
-                self.end_headers()
-                self.wfile.write(json.dumps(answer).encode())
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/api/v3"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    def answer(self, method: str, path: str, headers: Any, data: Any) -> tuple[int, Any]:
-        if self.status:
-            return self.status, {"message": "no"}
-        if headers["Authorization"] != "Bearer secret-token":
-            return 401, {"message": "bad credentials"}
-        of_pull = r"/api/v3/repos/someone/model/issues/7/comments"
-        if method == "GET" and (
-            page := re.fullmatch(rf"{of_pull}\?per_page=(\d+)&page=(\d+)", path)
-        ):
-            count, number = int(page[1]), int(page[2])
-            return 200, self.comments[count * (number - 1) : count * number]
-        if method == "POST" and path == of_pull:
-            self.comments.append({"id": 1000 + len(self.comments), **data})
-            return 201, self.comments[-1]
-        one = re.fullmatch(r"/api/v3/repos/someone/model/issues/comments/(\d+)", path)
-        if method == "PATCH" and one:
-            found = next(item for item in self.comments if item["id"] == int(one[1]))
-            found.update(data)
-            return 200, found
-        return 404, {"message": "not found"}
 
 
 @pytest.fixture
@@ -84,17 +21,8 @@ def api() -> Iterator[Api]:
     made.close()
 
 
-def environment(api: Api, tmp_path: Path) -> dict[str, str]:
-    event = tmp_path / "event.json"
-    event.write_text(json.dumps({"action": "opened", "pull_request": {"number": 7}}))
-    return {
-        "GITHUB_API_URL": api.url, "GITHUB_REPOSITORY": "someone/model",
-        "GITHUB_TOKEN": "secret-token", "GITHUB_EVENT_PATH": str(event),
-    }  # fmt: skip
-
-
 def post(api: Api, tmp_path: Path, report: CheckReport) -> None:
-    PullRequest.from_environment(environment(api, tmp_path)).post(report)
+    PullRequest.from_environment(api.environment(tmp_path)).post(report)
 
 
 def test_posted_twice_it_exists_once(api, tmp_path):
@@ -134,7 +62,7 @@ def test_a_long_comment_is_cut():
 
 
 def test_the_pull_request_is_read_from_the_ref_as_well(api, tmp_path):
-    given = environment(api, tmp_path) | {
+    given = api.environment(tmp_path) | {
         "GITHUB_EVENT_PATH": str(tmp_path / "none"), "GITHUB_REF": "refs/pull/12/merge",
     }  # fmt: skip
     assert PullRequest.from_environment(given).number == 12
@@ -151,10 +79,10 @@ def test_the_pull_request_is_read_from_the_ref_as_well(api, tmp_path):
 )
 def test_an_environment_that_is_not_right(api, tmp_path, change, message):
     with pytest.raises(UsageError) as caught:
-        PullRequest.from_environment({**environment(api, tmp_path), **change})
+        PullRequest.from_environment({**api.environment(tmp_path), **change})
     assert caught.value.message == message
     assert "GitHub Actions" in caught.value.hint
-    assert "secret-token" not in repr(PullRequest.from_environment(environment(api, tmp_path)))
+    assert "secret-token" not in repr(PullRequest.from_environment(api.environment(tmp_path)))
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from torchgauge.compare.reports import compare_reports
 from torchgauge.facts.loop.comparison import LAYER_FIGURES, ChangeKind, Comparison
 from torchgauge.facts.report import Report
 from torchgauge.render import get_format
-from torchgauge.render.pages.comparison import NOTHING, comparison_page
+from torchgauge.render.pages.loop.comparison import NOTHING, comparison_page
 
 TOTALS = {
     "params": "params", "trainable_params": "trainable_params", "param_bytes": "param_bytes",

@@ -8,7 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ VERSION_1 = Path(__file__).parents[1] / "golden" / "version_1"
 
 READER = """
 import json, pickle, sys
+from dataclasses import asdict
 
 class Blocked:
     def find_spec(self, name, path=None, target=None):
@@ -44,7 +45,7 @@ stored = pickle.load(sys.stdin.buffer)
 from torchgauge.facts.codec.wire import to_json
 from torchgauge.facts.report import Report
 texts = {
-    name: to_json(item) if isinstance(item, Report) else repr(item)
+    name: to_json(item) if isinstance(item, Report) else repr(asdict(item))
     for name, item in stored.items()
 }
 for item in stored.values():
@@ -151,7 +152,7 @@ def test_other_answers_open_without_torch():
         "a scenario": OF_NUMPY,
         "a device": tg.devices.find_device("RTX 3090"),
     }
-    assert read_without_torch(others) == {name: repr(item) for name, item in others.items()}
+    assert read_without_torch(others) == {name: repr(asdict(item)) for name, item in others.items()}
 
 
 def is_within(old: Any, new: Any) -> bool:

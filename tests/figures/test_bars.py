@@ -11,8 +11,9 @@ import torchgauge as tg
 from torchgauge.errors import UsageError
 from torchgauge.facts.time import OpTime, StepTime
 from torchgauge.facts.trace import Phase
+from torchgauge.figures.palette import OTHER
 from torchgauge.figures.parameters import Bar, bar_name, parameter_bars
-from torchgauge.figures.time import OTHER, time_rows
+from torchgauge.figures.time import time_rows
 
 
 def widths(figure):

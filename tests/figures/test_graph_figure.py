@@ -149,8 +149,21 @@ def test_depth_is_the_readers_or_what_a_page_has_room_for():
     assert isinstance(graph_of(report, step_of(report.trace)).root, Cluster)
     shallow = patches(report.plot.graph(depth=1), "node")
     assert len(shallow) == 3
-    many = nn.Sequential(*(nn.Sequential(nn.Linear(n + 1, n + 2), nn.ReLU()) for n in range(40)))
+    many = nn.Sequential(*(nn.Sequential(nn.Linear(n + 1, n + 2), nn.ReLU()) for n in range(18)))
     report = tg.analyze(many, (1,))
     figure = report.plot.graph()
     assert len(patches(figure, "cluster")) == 0  # open, it would be higher than a page
-    assert len(patches(figure, "node")) == 42
+    assert len(patches(figure, "node")) == 20
+
+
+def test_of_a_long_model_the_first_and_last_modules_are_drawn():
+    long = nn.Sequential(*(nn.Linear(n + 1, n + 2) for n in range(300)))
+    report = tg.analyze(long, (1,))
+    figure = report.plot.graph()
+    assert figure.get_size_inches()[1] < 9
+    found = texts(figure)
+    assert {"… 283 more", "0", "299"} <= set(found)  # of 300 and input and output, 19 are there
+    text = report.graph("mermaid")
+    assert "… 53 more" in text
+    assert text.count("-->") == 249
+    assert "more" not in report.graph("dot", depth=1)

@@ -8,7 +8,8 @@ from drawn import failed, texts, trained
 import torchgauge as tg
 from torchgauge.errors import UsageError
 from torchgauge.facts.trace import Phase
-from torchgauge.figures.memory import OTHER, memory_curve
+from torchgauge.figures.memory import memory_curve
+from torchgauge.figures.palette import OTHER
 from torchgauge.reports import step_of
 
 

@@ -150,3 +150,13 @@ def test_files_hold_what_their_names_say():
 def test_plot_names_its_figures():
     listed = re.search(r"Network: (.*)>", repr(trained().plot))
     assert listed and tuple(listed[1].split(", ")) == FIGURES
+
+
+def test_a_step_that_does_nothing_has_what_can_be_drawn():
+    plot = tg.analyze(nn.Identity(), (4,), device="T4").plot
+    assert "peak 16 B" in texts(plot.memory())
+    assert "output" in texts(plot.graph())
+    with pytest.raises(UsageError, match="the step takes no time to draw"):
+        plot.time()
+    with pytest.raises(UsageError, match="no operator of the step has FLOPs to draw"):
+        plot.roofline()

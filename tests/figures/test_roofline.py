@@ -7,6 +7,8 @@ from drawn import texts, trained
 
 from torchgauge.devices import find_device
 from torchgauge.errors import UsageError
+from torchgauge.estimate.time.kernels.kinds import Kind
+from torchgauge.figures.palette import KINDS
 from torchgauge.figures.roofline import roofline_of
 from torchgauge.reports import step_of
 
@@ -51,10 +53,15 @@ def test_drawn_points_are_the_points():
 
 def test_axes_have_units_and_the_legend_kinds():
     found = texts(trained().plot.roofline())
-    assert {"Arithmetic intensity (FLOP/byte)", "Throughput (FLOP/s)", "convolution"} <= set(found)
+    assert {"Arithmetic intensity (FLOP/byte)", "Throughput (FLOP/s)", "Convolutions"} <= set(found)
     assert not any("mathdefault" in text for text in found)
 
 
 def test_a_cpu_has_no_roof():
     with pytest.raises(UsageError, match="there is no roofline for cpu"):
         trained("cpu").plot.roofline()
+
+
+def test_every_kind_has_a_name():
+    assert set(KINDS) == set(Kind)
+    assert len(set(KINDS.values())) == len(KINDS)

@@ -11,8 +11,8 @@ from torch import nn
 
 from torchgauge.errors import ScenarioError, UsageError
 from torchgauge.integrations.loop import tg_loop
-from torchgauge.integrations.optimizers import optimizer_fields
-from torchgauge.integrations.steps import DoesNotFitWarning
+from torchgauge.integrations.step.optimizers import optimizer_fields
+from torchgauge.integrations.step.prediction import DoesNotFitWarning
 
 
 def network() -> nn.Module:

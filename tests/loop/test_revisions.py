@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -191,3 +194,27 @@ def test_without_git(repository: Repository, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("PATH", os.devnull)
     with pytest.raises(UsageError, match="git cannot be run"):
         report_at(request(), "HEAD")
+
+
+def test_ctrl_c_ends_the_workers(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import os, time\nopen('pid', 'w').write(str(os.getpid()))\ntime.sleep(600)\n"
+    )
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from torchgauge.loop.worker import Task\n"
+        "from torchgauge.loop.workers import Place, answer_all\n"
+        "from torchgauge.request import Request\n"
+        "task = Task(request=Request(spec='net.py:Net'))\n"
+        "answer_all([task, task, task], Place(folder=Path.cwd()), jobs=1)\n"
+    )
+    asking = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE)
+    pid = tmp_path / "pid"
+    while not (pid.exists() and pid.read_text()):
+        assert asking.poll() is None
+        time.sleep(0.1)
+    os.kill(asking.pid, signal.SIGINT)
+    _, said = asking.communicate(timeout=60)
+    assert b"KeyboardInterrupt" in said
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)

@@ -87,6 +87,8 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
 
 def run_all(page: Any) -> None:
     """Run every cell of the notebook that is open and wait until the last one has ended."""
+    # Before the kernel is there, "run all" asks for one instead.
+    page.wait_for_selector("#jp-main-statusbar >> text=| Idle", timeout=60_000)
     page.click("text=Run >> nth=0")
     page.click("li[data-command='runmenu:run-all']")
     page.wait_for_function(

@@ -13,22 +13,40 @@ from typing import Any
 
 import pytest
 
+import check_builder
 import fit_builder
 import report_builder as build
 import torchgauge as tg
+from torchgauge.compare.reports import compare_reports
 from torchgauge.compare.times import compare_times
 from torchgauge.environment.facts import Facts as Environment
 from torchgauge.environment.findings import Diagnosis, Finding, Severity
 from torchgauge.errors import UsageError
 from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
+from torchgauge.facts.loop.advice import Advice, Quiet
+from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.facts.scenario import Scenario
+from torchgauge.language import spoken
 from torchgauge.render.cells import MOST_ROWS, bundle_of_page, cell_page
 from torchgauge.render.formats.cell import DOTS, MOST_OPEN_ROWS, CellFormat
-from torchgauge.render.page import Column, Facts, Notes, Page, Problem, Table, Tone, fact, table_of
-from torchgauge.render.pages.choice import _PAGES, page_of
+from torchgauge.render.page import (
+    Cell,
+    Column,
+    Facts,
+    Notes,
+    Page,
+    Problem,
+    Row,
+    Table,
+    Tone,
+    fact,
+    table_of,
+)
+from torchgauge.render.pages import _PAGES, page_of
 from torchgauge.shown import Shown
 
 HOSTILE = "<script>alert(1)</script>\"'&<b onclick=x>"
+NEEDS_EXTRAS = {"deploy", "integrations"}
 KEPT_TAGS = {
     "br", "details", "div", "li", "pre", "span", "strong", "summary", "table", "tbody", "td", "th",
     "thead", "tr", "ul",
@@ -58,10 +76,31 @@ def curve() -> BatchCurve:
     )
 
 
+def advice() -> Advice:
+    return Advice(
+        tool_version="0.1.0", torch_version="2.13.0", model_name="Net", model_spec=None,
+        scenario=Scenario(), batch_size=1, figures={"totals.params": 10.0}, faults=(),
+        suggestions=(), quiet=(Quiet(rule="a rule", why="nothing to do"),),
+    )  # fmt: skip
+
+
+def history() -> History:
+    analyses = tuple(
+        Analysis(
+            number=number, at="2026-11-30T07:30:00+00:00", revision="abc", is_dirty=False,
+            spec="net.py:Net", model_name="Net", settings=("inference",), batch_size=1, value=value,
+        )
+        for number, value in enumerate((100.0, 90.0), start=1)
+    )  # fmt: skip
+    return History(tool_version="0.1.0", figure="totals.params", analyses=analyses)
+
+
 def answers() -> dict[str, Any]:
     """One answer of each type that says what it shows."""
     problem = Finding(name="no-gpu", severity=Severity.WARNING, problem="no GPU", commands=("ls",))
     found = [
+        advice(), check_builder.everything(), history(),
+        compare_reports(build.transformer(2), build.transformer(3)),
         build.transformer(2), fit_builder.report(), curve(), calibrated(),
         compare_times(build.predicted(), build.measured()), tg.devices.find_device("T4"),
         tg.devices.search_devices("jetson"), Diagnosis(facts=Environment(), findings=(problem,)),
@@ -77,7 +116,7 @@ def subclasses(kind: type) -> Iterator[type]:
 
 def test_every_answer_has_a_page_and_a_line():
     for module in pkgutil.walk_packages(tg.__path__, "torchgauge."):
-        if not module.name.endswith("__main__") and ".deploy." not in module.name:
+        if not module.name.endswith("__main__") and not NEEDS_EXTRAS & {*module.name.split(".")}:
             importlib.import_module(module.name)
     shown = {
         f"{kind.__module__}:{kind.__qualname__}": kind
@@ -273,10 +312,22 @@ def test_bars_mark_the_heaviest_cells_of_a_column():
     report = build.transformer(2)
     html = report._repr_mimebundle_()["text/html"]
     lengths = [int(number) for number in re.findall(r"transparent (\d+)%", html)]
-    assert max(lengths) == 100 and min(lengths) >= 25
+    assert max(lengths) == 100
     table = next(block for block in page_of(report).blocks if isinstance(block, Table))
     leaves = [row.cells[3].share for row in table.rows]  # Params
     assert sum(leaves) == pytest.approx(1.0)
+
+
+def test_equal_layers_have_no_bar_and_one_that_stands_out_has():
+    def bars(*shares: float) -> list[str]:
+        rows = tuple(Row(cells=(Cell(("a",)), Cell(("1",), share=share))) for share in shares)
+        table = Table(columns=(Column("Layer"), Column("Size")), rows=rows)
+        html = CellFormat().render(Page(title=("Net",), blocks=(table,)))
+        return re.findall(r"transparent (\d+%)", html)
+
+    assert bars(1.0) == bars(0.25, 0.25, 0.25, 0.25) == bars(0.0, 0.0) == []
+    assert bars(0.1, 0.1, 0.2, 0.6) == ["100%"]
+    assert bars(0.4, 0.5, 0.0, 0.05, 0.05) == ["80%", "100%"]
 
 
 def luminance(color: str) -> float:
@@ -298,6 +349,18 @@ def test_no_text_has_a_colour_of_its_own_but_a_dot():
     html = build.transformer(2)._repr_mimebundle_()["text/html"]
     colored = re.findall(r'<(\w+) style="[^"]*(?<!-)color:[^"]*">([^<]*)', html)
     assert {text for _, text in colored} <= {"●"}
+
+
+def test_a_cell_speaks_chinese_and_keeps_its_bars():
+    english = fit_builder.report()._repr_mimebundle_()["text/html"]
+    tree = build.transformer(2)._repr_mimebundle_()["text/html"]
+    with spoken("zh"):
+        chinese = fit_builder.report()._repr_mimebundle_()["text/html"]
+        chinese_tree = build.transformer(2)._repr_mimebundle_()["text/html"]
+    check_kept(chinese)
+    assert "显存" in chinese and "显存" not in english
+    assert chinese.count("height:7px") == english.count("height:7px") > 0
+    assert chinese_tree.count("linear-gradient") == tree.count("linear-gradient") > 0
 
 
 def test_html_of_a_report(golden):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import linecache
 import re
 import sys
 import traceback
@@ -65,7 +66,8 @@ def test_a_summary_has_shown_the_table_already(shell):
     text = printed(lambda: tg.summary(Failing(), (8,)))
     assert len(shell.published) == 1
     assert text.startswith("ModelError: inner.fc (Linear) failed in forward")
-    assert "it got: input [1, 8] float32" in text and "try: Linear takes 7 features" in text
+    assert "it got" not in text and "try" not in text  # the cell has shown it
+    assert "try    Linear takes 7 features" in shell.published[0]["text/plain"]
 
 
 def test_a_wrong_request_shows_the_message_and_where_it_was_made(shell):
@@ -80,6 +82,25 @@ def test_a_cell_is_called_as_ipython_calls_it(shell):
     names: dict[str, Any] = {"tg": tg, "net": nn.Linear(8, 4), "__name__": "__main__"}
     exec(code, names)
     assert "\nCell In[1], line 2, in ask\n" in printed(names["ask"])
+
+
+def test_an_ipython_that_names_no_cells_shows_the_file(shell):
+    shell.compile = SimpleNamespace()
+    text = printed(lambda: tg.analyze(nn.Linear(8, 4), (8,), mod="training"))
+    assert re.search(r"^\S+test_failures.py, line \d+, in", text, re.MULTILINE)
+
+
+def test_a_magic_is_shown_as_it_was_typed(shell):
+    source = "get_ipython().run_line_magic('gauge', 'net (8,) mode=\"x\"')"
+    lines = [f"{source}\n"]
+    linecache.cache["<cell 1>"] = (len(source), None, lines, "<cell 1>")
+
+    def fail(name: str, line: str) -> None:
+        raise UsageError("wrong")
+
+    names = {"get_ipython": lambda: SimpleNamespace(run_line_magic=fail), "__name__": "__main__"}
+    text = printed(lambda: exec(compile(source, "<cell 1>", "exec"), names))
+    assert '\nCell In[1], line 1\n    %gauge net (8,) mode="x"\n' in text
 
 
 def test_tb_shows_the_whole_traceback(shell):

@@ -47,8 +47,8 @@ def test_lines(line, model, size, options):
     [
         ("", "no model was named", USAGE),
         ("mode=training", "no model was named", USAGE),
-        ("nt (3,)", "nt: NameError: name 'nt' is not defined", "run the cell that defines it"),
-        ("net (3, x)", "(3, x): NameError: name 'x' is not defined", "run the cell"),
+        ("nt (3,)", "name 'nt' is not defined", "run the cell that defines it"),
+        ("net (3, x)", "name 'x' is not defined", "run the cell"),
         ("net (3,) (4,)", "'(4,)' is neither the model, one size nor keyword=value", USAGE),
         ("net mode=training (3,)", "'(3,)' is neither the model, one size nor", "are a list"),
         ("net mode = training", "'mode' is not", ""),
@@ -62,7 +62,7 @@ def test_lines(line, model, size, options):
 )
 def test_what_is_said_of_a_wrong_line(line, message, hint):
     if line == "net mode = training":  # "mode" is read as a size
-        message, hint = "mode: NameError: name 'mode' is not defined", "run the cell"
+        message, hint = "name 'mode' is not defined", "run the cell"
     with pytest.raises(UsageError) as caught:
         asked_by(line, NAMES)
     assert message in caught.value.message

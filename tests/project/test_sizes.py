@@ -8,6 +8,8 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[2] / "src" / "torchgauge"
 LINES, FUNCTION_LINES, FILES = 400, 60, 14
+LISTS = ("cli/commands", "advise/rules")
+"""Folders with one file for each entry of a table: who looks for one knows its name."""
 
 
 def too_long(source: Path) -> Iterator[str]:
@@ -22,8 +24,9 @@ def too_long(source: Path) -> Iterator[str]:
                 if node.end_lineno - node.lineno >= FUNCTION_LINES:
                     yield f"{name}: {node.name} has more than {FUNCTION_LINES} lines"
     for folder in sorted({path.parent for path in source.rglob("*.py")}):
-        if len(list(folder.glob("*.py"))) > FILES:
-            yield f"{folder.relative_to(source)} has more than {FILES} files"
+        place = folder.relative_to(source)
+        if len(list(folder.glob("*.py"))) > FILES and place.as_posix() not in LISTS:
+            yield f"{place} has more than {FILES} files"
 
 
 def test_nothing_is_too_long() -> None:

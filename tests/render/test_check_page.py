@@ -11,7 +11,7 @@ import check_builder as build
 from torchgauge.facts.codec.wire import schema
 from torchgauge.facts.loop.check import CheckReport, Outcome
 from torchgauge.render import FORMATS, get_format
-from torchgauge.render.pages.check import check_page
+from torchgauge.render.pages.loop.check import check_page
 
 
 @pytest.mark.parametrize("name", FORMATS)

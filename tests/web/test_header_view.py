@@ -25,6 +25,7 @@ def test_the_chips_say_what_was_run(page_of: PageOf) -> None:
 def test_the_language_changes_in_place(page_of: PageOf) -> None:
     page = page_of(page_reports.trained())
     page.locator(".heavy").first.click()
+    page.locator(".cell[data-path='blocks'][data-row='1']").click()
     page.evaluate("document.body.dataset.mark = 'same page'")
     page.get_by_text("中文").click()
     page.wait_for_selector("html[data-ready]")
@@ -32,6 +33,7 @@ def test_the_language_changes_in_place(page_of: PageOf) -> None:
     assert page.locator("html").get_attribute("lang") == "zh-CN"
     assert page.locator("body").get_attribute("data-mark") == "same page"
     assert page.locator(".selection").is_visible()
+    assert page.locator(".crumbs [aria-current]").inner_text() == "blocks"
     page.get_by_text("English").click()
     page.wait_for_selector("html[data-ready]")
     assert page.locator("#answers h2").inner_text() == "Answers"

@@ -144,6 +144,15 @@ def test_what_cannot_be_asked_is_refused(server: Live, body: bytes, message: str
     assert error["hint"]
 
 
+def test_errors_speak_the_language_of_the_page(server: Live) -> None:
+    asked = {"client": "a", "language": "zh", "changes": {"optimizer": "nope"}}
+    status, error = server.refused(asked)
+    assert (status, error["status"]) == (422, 2)
+    assert any("一" <= character <= "鿿" for character in error["message"])
+    status, error = server.refused({**asked, "language": "en"})
+    assert error["message"] == "unknown optimizer 'nope'"
+
+
 @pytest.mark.parametrize(
     ("model", "changes"),
     [
@@ -171,6 +180,17 @@ def test_figures_are_those_of_the_command_line(
         assert scenario[key] == changes.get(key, scenario[key])
 
 
+def test_another_device_of_the_same_kernels_is_not_traced_again(
+    server: Live, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.ask({"batch-size": 4})
+    for device, is_traced in (("RTX 2080 Ti", False), ("T4", False), ("H100-SXM", True)):
+        *told, (_, result) = server.events({"batch-size": 4, "device": device})
+        assert (("progress", {"text": "forward"}) in told) == is_traced
+        assert main([*shlex.split(result["command"])[1:], "--format", "json", "--quiet"]) == 0
+        assert result["answer"]["report"] == json.loads(capsys.readouterr().out), device
+
+
 def test_a_change_of_batch_and_context_is_one_of_the_shape(server: Live) -> None:
     _, result = server.ask({"batch-size": 4, "context": 32}, model=1)
     assert result["answer"]["report"]["inputs"][0]["shape"] == [4, 32]
@@ -180,7 +200,9 @@ def test_a_change_of_batch_and_context_is_one_of_the_shape(server: Live) -> None
 
 
 def test_progress_is_told(server: Live) -> None:
-    told = [content["text"] for name, content in server.events({}) if name == "progress"]
+    told = [
+        content["text"] for name, content in server.events({"batch-size": 9}) if name == "progress"
+    ]
     assert told[-5:] == ["forward", "loss", "backward", "optimizer", "drawing"]
 
 

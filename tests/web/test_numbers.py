@@ -111,9 +111,9 @@ def test_bytes_times_and_shares_are_written_as_in_the_terminal(
     assert len(rows) == len(needed) == 500
     for row, size, time in zip(rows, needed, times, strict=True):
         capacity = 3 * size + 7
-        assert f"needs {format_bytes(size)} of {format_bytes(capacity)}\n" in row
-        assert f"· {format_percent(size, capacity)} used" in row
-        assert f"{format_milliseconds(time)} a step" in row
+        share = format_percent(size, capacity)
+        assert f"needs {format_bytes(size)} of {format_bytes(capacity)} · {share} used" in row
+        assert f" · {format_milliseconds(time)} a step" in row
 
 
 def test_counts_and_rates_are_written_as_in_the_terminal(

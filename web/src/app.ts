@@ -70,7 +70,7 @@ export class App {
     }
     if (!changed.size) return;
     this.state = { ...this.state, ...change };
-    toUrl(this.state);
+    if (KEYS.some((key) => changed.has(key))) toUrl(this.state);
     for (const listener of [...this.listeners]) listener(changed);
   }
 

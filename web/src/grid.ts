@@ -50,6 +50,10 @@ export interface GridOptions<R> {
   choose(row: R): void;
   sort(column: string): void;
   empty: string;
+  /** How many rows paper has at most. */
+  printed: number;
+  /** Aborted when the grid is thrown away. */
+  signal: AbortSignal;
 }
 
 export type Direction = "ascending" | "descending";
@@ -57,6 +61,9 @@ export type Direction = "ascending" | "descending";
 const HEIGHT = 30;
 const BEYOND = 6;
 const PAGE = 12;
+/** As grid.css has it. */
+const MOST_HEIGHT = 620;
+const BORDERS = 4;
 
 export class Grid<R> {
   readonly element: HTMLElement;
@@ -69,7 +76,9 @@ export class Grid<R> {
   private last: R | null = null;
   private drawn = new Map<number, HTMLElement>();
   private active = 0;
+  private least = 0;
   private waiting = false;
+  private printing = false;
 
   constructor(private readonly options: GridOptions<R>) {
     this.nothing = h("p", { class: "grid-empty", hidden: true }, options.empty);
@@ -77,8 +86,11 @@ export class Grid<R> {
     this.element.addEventListener("scroll", () => this.soon(), { passive: true });
     this.element.addEventListener("keydown", (event) => this.key(event));
     this.body.addEventListener("click", (event) => this.click(event));
+    this.body.addEventListener("focusin", (event) => this.focused(event.target as HTMLElement));
     new ResizeObserver(() => this.soon()).observe(this.element);
     this.element.append(this.nothing);
+    globalThis.addEventListener("beforeprint", () => this.print(true), { signal: options.signal });
+    globalThis.addEventListener("afterprint", () => this.print(false), { signal: options.signal });
   }
 
   setColumns(columns: GridColumn<R>[], sorted: { column: string; direction: Direction } | null): void {
@@ -109,6 +121,9 @@ export class Grid<R> {
     const found = key === null ? -1 : rows.findIndex((row) => this.options.key(row) === key);
     this.active = Math.max(0, found >= 0 ? found : Math.min(this.active, rows.length - 1));
     this.body.style.height = `${rows.length * HEIGHT}px`;
+    // It never shrinks: what stands below would jump at every letter of a search.
+    this.least = Math.max(this.least, Math.min(MOST_HEIGHT, (rows.length + 1 + (last ? 1 : 0)) * HEIGHT + BORDERS));
+    this.element.style.minHeight = `min(70vh, ${this.least}px)`;
     this.element.setAttribute("aria-rowcount", String(rows.length + 1 + (last ? 1 : 0)));
     this.nothing.hidden = rows.length > 0;
     this.refresh();
@@ -140,6 +155,13 @@ export class Grid<R> {
     this.refresh();
   }
 
+  /** Paper does not scroll: it has the first rows, all that fit a few pages. */
+  private print(on: boolean): void {
+    this.printing = on;
+    this.body.style.height = `${(on ? Math.min(this.rows.length, this.options.printed) : this.rows.length) * HEIGHT}px`;
+    this.refresh();
+  }
+
   private soon(): void {
     if (this.waiting) return;
     this.waiting = true;
@@ -150,9 +172,9 @@ export class Grid<R> {
   }
 
   private draw(): void {
-    const top = this.element.scrollTop;
-    // Before it is laid out, and on paper, a screenful is drawn.
-    const height = this.element.clientHeight || 600;
+    const top = this.printing ? 0 : this.element.scrollTop;
+    // Before it is laid out a screenful is drawn.
+    const height = this.printing ? this.options.printed * HEIGHT : this.element.clientHeight || 600;
     const first = Math.max(0, Math.floor(top / HEIGHT) - BEYOND);
     const end = Math.min(this.rows.length, Math.ceil((top + height) / HEIGHT) + BEYOND);
     for (const [index, element] of this.drawn) {
@@ -219,6 +241,15 @@ export class Grid<R> {
     this.focus(index);
     if (target.closest(".open-close")) this.options.toggle(row);
     else this.options.choose(row);
+  }
+
+  /** The row that has the focus is the one that the keys move from, however it got there. */
+  private focused(target: HTMLElement): void {
+    const index = Number(target.closest<HTMLElement>(".grid-row")?.dataset["index"]);
+    if (!Number.isInteger(index) || index === this.active) return;
+    for (const element of this.body.querySelectorAll<HTMLElement>('[tabindex="0"]')) element.tabIndex = -1;
+    target.tabIndex = 0;
+    this.active = index;
   }
 
   private key(event: KeyboardEvent): void {

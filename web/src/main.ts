@@ -5,6 +5,7 @@ import { App } from "./app";
 import { h } from "./dom";
 import { choose } from "./language";
 import { whatIf } from "./live/bar";
+import { besides } from "./live/besides";
 import { Session } from "./live/session";
 import type { PageData } from "./types";
 import { header } from "./views/header";
@@ -28,7 +29,7 @@ function start(): void {
 function draw(app: App, session: Session | null): void {
   choose(app.state.language ?? app.data.language);
   session?.forget();
-  document.getElementById("app")!.replaceChildren(h("header"), ...(session ? [whatIf(session)] : []), h("main"), h("footer"));
+  document.getElementById("app")!.replaceChildren(h("header"), ...(session ? [whatIf(session), besides(session)] : []), h("main"), h("footer"));
   redraw(app, session);
 }
 

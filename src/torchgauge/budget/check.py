@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from torchgauge.budget.baselines import read_baseline, write_baseline
+from torchgauge.budget.baselines import read_baseline, settings_changed, write_baseline
 from torchgauge.budget.limits import FITS, Limit
 from torchgauge.budget.verdicts import Baseline, checked, doubts_of
 from torchgauge.compare.reports import compare_reports
@@ -110,19 +110,22 @@ def _model_check(
         found,
         limits=tuple(checked(budget.limits, answered, baseline)),
         doubts=tuple(doubts_of(report)),
-        notes=tuple(notes),
+        notes=notes,
         comparison=comparison,
     )
 
 
 def _comparison(
     base: Answered | None, report: Report, revision: str | None
-) -> tuple[Comparison | None, Iterator[str]]:
+) -> tuple[Comparison | None, tuple[str, ...]]:
+    """Return what changed since the base, and what is to be said of that."""
     if base is None:
-        return None, iter(())
+        return None, ()
     if base.error or base.report is None:
-        return None, iter((f"nothing to compare with at {revision}: {base.error}",))
-    return compare_reports(base.report, report), iter(())
+        return None, (f"nothing to compare with at {revision}: {base.error}",)
+    changed = ", ".join(settings_changed(base.report, report))
+    notes = (f"asked differently at {revision}: {changed}",) if changed else ()
+    return compare_reports(base.report, report), notes
 
 
 def _base_answers(budgets: Sequence[Budget], options: CheckOptions) -> dict[str, Answered]:

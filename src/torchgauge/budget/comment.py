@@ -20,7 +20,7 @@ from typing import Any
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.check import CheckReport
 from torchgauge.render import get_format
-from torchgauge.render.pages.check import check_page
+from torchgauge.render.pages.loop.check import check_page
 
 _PAGE = 100
 _MOST_PAGES = 50

@@ -157,9 +157,11 @@ def _place(config: Config, table: Table) -> str:
     return f"{config.path.name}, [tool.torchgauge.models.{table.name}]"
 
 
-def find_here(path: Path, folder: Path) -> str:
-    """Return what a file is called from a folder, with slashes as in a repository."""
-    try:
-        return path.resolve().relative_to(folder.resolve()).as_posix()
-    except ValueError:
-        return path.as_posix()
+def name_here(path: Path, environment: Mapping[str, str]) -> str:
+    """Return what a file is called: from the repository in a CI service, else from this folder."""
+    services = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
+    roots = [Path(environment[name]) for name in services if environment.get(name)]
+    for root in (*roots, Path.cwd()):
+        if path.resolve().is_relative_to(root.resolve()):
+            return path.resolve().relative_to(root.resolve()).as_posix()
+    return path.as_posix()

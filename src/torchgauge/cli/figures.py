@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from torchgauge.cli.options import one_of
 from torchgauge.errors import UsageError
-from torchgauge.facts.report import Report
-from torchgauge.figures import FIGURES
-from torchgauge.figures.files import PICTURES, TEXTS, figure_content
+from torchgauge.figures import FIGURES, PICTURES, TEXTS
+
+if TYPE_CHECKING:
+    from torchgauge.facts.report import Report
 
 SUFFIXES = (*PICTURES, *TEXTS)
 
@@ -29,6 +31,8 @@ class FigureFile:
         Raises:
             UsageError: the report lacks what the figure needs, and not because it failed.
         """
+        from torchgauge.figures.files import figure_content
+
         try:
             return figure_content(report, self.name, self.suffix, self.depth)
         except UsageError:

@@ -47,6 +47,10 @@ _EXIT_STATUSES = {
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
     "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",
     "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
+    "mcp": "exit status: 0 the client went away, 2 bad usage, or the SDK is not installed",
+    "completion": "exit status: 0 fine, 2 bad usage",
+    "explain": "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
+    "and something was not counted or guessed",
 }
 
 

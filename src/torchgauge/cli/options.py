@@ -15,7 +15,7 @@ from torchgauge.units import parse_bytes
 
 Size = tuple[int, ...]
 
-_DTYPES = (
+DTYPES = (
     "float32", "float64", "float16", "bfloat16", "float8_e4m3fn", "float8_e5m2",
     "int64", "int32", "int16", "int8", "uint8", "bool", "complex64", "complex128",
 )  # fmt: skip
@@ -122,17 +122,27 @@ def _sizes(given: list[tuple[str | None, Size]]) -> Size | list[Size] | dict[str
 # ---------------------------------------------------------------------------- values
 
 
-def one_of(names: Iterable[str]) -> Callable[[str], str]:
-    """Return a reader that accepts ``names`` only and offers the nearest for any other."""
-    allowed = [str(name) for name in names]
+class OneOf:
+    """A reader that accepts ``names`` only and offers the nearest for any other."""
 
-    def read(text: str) -> str:
-        if text in allowed:
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(str(name) for name in names)
+
+    def __call__(self, text: str) -> str:
+        """Return the name.
+
+        Raises:
+            argparse.ArgumentTypeError: it is none of them.
+        """
+        if text in self.names:
             return text
-        hint = did_you_mean(text, allowed, otherwise="one of " + ", ".join(allowed))
+        hint = did_you_mean(text, self.names, otherwise="one of " + ", ".join(self.names))
         raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
 
-    return read
+
+def one_of(names: Iterable[str]) -> OneOf:
+    """Return a reader that accepts ``names`` only; shells complete them too."""
+    return OneOf(names)
 
 
 def positive_integer(text: str) -> int:
@@ -215,7 +225,7 @@ def dtype(text: str) -> str:
     'int64'
     """
     name = text.removeprefix("torch.").lower()
-    return one_of(_DTYPES)(_DTYPE_ALIASES.get(name, name))
+    return one_of(DTYPES)(_DTYPE_ALIASES.get(name, name))
 
 
 def setting(text: str) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
@@ -123,7 +123,7 @@ OptimizerOptions: TypeAlias = tuple[tuple[str, OptionValue], ...]
 CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
-_TRAINING_ONLY: dict[str, object] = {
+TRAINING_ONLY: dict[str, object] = {
     "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
     "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
     "first_step": False, "optimizer_options": (), "offload_activations": False,
@@ -276,7 +276,7 @@ class Scenario:
                     hint=(as_class(value) if name == "optimizer" else "")
                     or "one of " + ", ".join(allowed),
                 )
-        for name, neutral in _TRAINING_ONLY.items():
+        for name, neutral in TRAINING_ONLY.items():
             if not training and getattr(self, name) != neutral:
                 raise _only_in_training(name, getattr(self, name))
         for name, least, what in _COUNTS:
@@ -340,20 +340,6 @@ class Scenario:
         if isinstance(self.checkpointing, bool):
             return Checkpointing.NON_REENTRANT if self.checkpointing else None
         return Checkpointing(self.checkpointing)
-
-    def in_mode(self, mode: Mode | str) -> Scenario:
-        """Return the scenario in another mode, without what has no meaning in it.
-
-        Raises:
-            ScenarioError: there is no such mode.
-        """
-        wanted = _member(Mode, mode, "mode")
-        if wanted is self.mode:
-            return self
-        if wanted is Mode.TRAINING:
-            return replace(self, mode=wanted, grad_enabled=False)
-        neutral: dict[str, Any] = {**_TRAINING_ONLY, "optimizer": None, "loss": None}
-        return replace(self, mode=wanted, **neutral)
 
     @property
     def is_training(self) -> bool:

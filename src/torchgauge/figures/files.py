@@ -1,14 +1,11 @@
-"""A figure as the content of a file: which suffixes there are, and what they hold."""
+"""A figure as the content of a file."""
 
 from __future__ import annotations
 
 import io
 
 from torchgauge.facts.report import Report
-
-PICTURES = (".svg", ".png", ".pdf")
-TEXTS = {".dot": "dot", ".mmd": "mermaid"}
-"""The graph as text."""
+from torchgauge.figures import TEXTS
 
 
 def figure_content(report: Report, name: str, suffix: str, depth: int | None = None) -> str | bytes:

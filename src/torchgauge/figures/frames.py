@@ -10,8 +10,7 @@ from torchgauge.errors import MissingExtraError, UsageError
 from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.query import COST_FIELDS, Cost, forward_calls, own_costs, parent_path
 from torchgauge.facts.report import ModuleReport, Report
-from torchgauge.figures.needs import check_ran, step_for
-from torchgauge.reports import step_of
+from torchgauge.figures.needs import check_ran, known_step, step_for
 
 LIBRARIES = ("pandas", "polars")
 Columns = dict[str, Sequence[Any]]
@@ -142,7 +141,7 @@ def _timeline(report: Report) -> Columns:
         "live_bytes": [point.live_bytes for point in points],
     }
     if report.trace is not None:
-        roles = step_of(report.trace).memory.roles
+        roles = known_step(report.trace).memory.roles
         columns |= {f"{role}_bytes": values for role, values in roles.items()}
     return columns
 

@@ -11,7 +11,7 @@ from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Phase, Role
 from torchgauge.figures.axes import about, byte_unit, show_legend, time_unit
-from torchgauge.figures.palette import DIM, LINE, PHASES, ROLES, SMALL_ROLES, TEXT
+from torchgauge.figures.palette import DIM, LINE, OTHER, PHASES, ROLES, SMALL_ROLES, TEXT
 from torchgauge.units import format_bytes
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ _COLUMNS = 100
 """Per inch: what paper shows. A column is as full as its fullest moment, so that none is lost."""
 _LEAST_SHARE = 0.01
 """Roles that never reach this share of the peak are drawn together."""
-OTHER = "Other"
 _HEIGHT = 2.2
+_NARROW = 0.12
+"""Inches of a phase that has no room for its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,14 @@ def _places(step: Step) -> tuple[list[float], float]:
     """Return where each point of the memory lies, and where the step ends."""
     ops, memory = step.operators, step.memory
     if not ops.time_ms:
-        return [float(max(op, 0)) for op in memory.op], float(max((*ops.op, *memory.op)) + 1)
+        return [float(max(op, 0)) for op in memory.op], float(max((*ops.op, *memory.op, 0)) + 1)
     starts = dict(zip(ops.op, ops.start_ms, strict=True))
     last, found = 0.0, []
     for op in memory.op:  # points are in the order of the operators; a view has no start
         last = max(last, starts.get(op, last))
         found.append(last)
-    return found, max(last, sum(ops.time_ms))
+    end = max(last, sum(ops.time_ms))
+    return found, end if end > found[0] else found[0] + 1.0  # a step may do nothing
 
 
 def _columns(
@@ -185,9 +187,11 @@ def _mark_phases(axes: Axes, curve: MemoryCurve, scale: float, peak: float, widt
             axes.axvline(begin / scale, color=LINE if phase is Phase.LOSS else DIM, linewidth=0.5)
         name = PHASES[phase][0]
         inches = (end - begin) / whole * (width - 0.6)
-        if inches > 0.06 * len(name):
-            middle = (begin + end) / 2 / scale
-            axes.text(middle, peak * 1.2, name, color=DIM, ha="center", va="top", fontsize=6)
+        if inches > _NARROW:
+            axes.text(
+                (begin + end) / 2 / scale, peak * 1.2, name, color=DIM, ha="center", va="top",
+                fontsize=6, rotation=0 if inches > 0.06 * len(name) else 90,
+            )  # fmt: skip
 
 
 def _mark_peak(axes: Axes, place: float, peak: float, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torchgauge.errors import UsageError
 from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
+from torchgauge.facts.trace import Trace
 from torchgauge.reports import step_of
 
 
@@ -21,7 +22,20 @@ def step_for(report: Report, figure: str) -> Step:
             hint='analyze the model again, or save the trace with report.trace.save("step.gauge") '
             'and take tg.estimate(tg.load("step.gauge"))',
         )
-    return step_of(report.trace)
+    return known_step(report.trace)
+
+
+def known_step(trace: Trace) -> Step:
+    """Return what a trace's step did; the last one is kept, as several figures are drawn of it."""
+    for known, step in _last:
+        if known is trace:
+            return step
+    step = step_of(trace)
+    _last[:] = [(trace, step)]
+    return step
+
+
+_last: list[tuple[Trace, Step]] = []
 
 
 def check_ran(report: Report, figure: str) -> None:

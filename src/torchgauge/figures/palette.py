@@ -6,6 +6,7 @@ page (``web/src/styles.css``).
 
 from __future__ import annotations
 
+from torchgauge.estimate.time.kernels.kinds import Kind
 from torchgauge.facts.trace import Phase, Role
 
 TEXT, DIM, LINE = "#1b1f24", "#57606a", "#c3cad1"
@@ -35,6 +36,39 @@ PHASES = {
     Phase.BACKWARD: ("Backward", ORANGE),
     Phase.OPTIMIZER: ("Optimizer", PURPLE),
 }
+
+KINDS = {
+    Kind.MATMUL: "Matrix products",
+    Kind.CONVOLUTION: "Convolutions",
+    Kind.DEPTHWISE: "Depthwise convolutions",
+    Kind.ATTENTION: "Attention",
+    Kind.ELEMENTWISE: "Element-wise",
+    Kind.BROADCAST: "Broadcast",
+    Kind.CAST: "Casts",
+    Kind.COPY: "Copies",
+    Kind.NORM: "Normalization",
+    Kind.BATCH_NORM: "Batch norm",
+    Kind.BATCH_STATISTICS: "Batch statistics",
+    Kind.RECURRENT: "Recurrent layers",
+    Kind.REDUCTION: "Reductions",
+    Kind.POOLING: "Pooling",
+    Kind.UPSAMPLING: "Upsampling",
+    Kind.INDEXING: "Indexing",
+    Kind.MULTI_TENSOR: "Multi-tensor",
+    Kind.SCALAR: "Scalars",
+}
+OTHER = "Other"
+
+
+def kind_name(kind: str) -> str:
+    """Return the name of a kind of kernel; a saved report may hold one that is not known.
+
+    >>> kind_name("batch_norm"), kind_name("sparse"), kind_name("")
+    ('Batch norm', 'sparse', 'Other')
+    """
+    names: dict[str, str] = {str(known): name for known, name in KINDS.items()}
+    return names.get(kind, kind) or OTHER
+
 
 SERIES = (
     (BLUE, "o"), (VERMILION, "s"), (GREEN, "^"), (PURPLE, "D"), (ORANGE, "v"), (SKY, "P"),

@@ -132,7 +132,7 @@ def paper_figure(width: float, height: float, about: str) -> tuple[PaperFigure, 
         UsageError: for a width that is no width of a page.
     """
     check_width(width)
-    engine = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02)
+    engine = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.03)
     figure = PaperFigure(figsize=(width, height), layout=engine)
     figure.about = about
     FigureCanvasAgg(figure)

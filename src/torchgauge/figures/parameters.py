@@ -146,7 +146,7 @@ def bar_name(bar: Bar, most: int) -> str:
     """Return a bar's name in so many letters: its last parts, and how many modules it is.
 
     >>> bar_name(Bar(label="model.layers.0–15.mlp.up_proj", params=1, trainable_params=1), 18)
-    '…mlp.up_proj'
+    '…0–15.mlp.up_proj'
     """
     label = plain(bar.label)
     while len(label) > most and "." in label.removeprefix("…"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torchgauge.deploy.extras import require
-from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.needs import step_for
 
@@ -34,7 +33,6 @@ class Plot:
 
     def __init__(self, report: Report) -> None:
         self._report = report
-        self._known: Step | None = None
 
     def __repr__(self) -> str:
         return f"<figures of {self._report.model_name}: memory, parameters, roofline, graph, time>"
@@ -49,7 +47,7 @@ class Plot:
         require_matplotlib()
         from torchgauge.figures.memory import memory_figure
 
-        return memory_figure(self._report, self._step("the figure of memory"), width)
+        return memory_figure(self._report, step_for(self._report, "the figure of memory"), width)
 
     def parameters(self, *, width: float = COLUMN) -> Figure:
         """Return the parameters by part of the model; the bars sum to ``totals.params``.
@@ -73,7 +71,7 @@ class Plot:
         require_matplotlib()
         from torchgauge.figures.roofline import roofline_figure
 
-        return roofline_figure(self._report, self._step("the roofline"), width)
+        return roofline_figure(self._report, step_for(self._report, "the roofline"), width)
 
     def graph(self, *, width: float = COLUMN, depth: int | None = None) -> Figure:
         """Return the modules as nested boxes and what flows between them.
@@ -89,7 +87,7 @@ class Plot:
         require_matplotlib()
         from torchgauge.figures.graph.drawing import graph_figure
 
-        return graph_figure(self._report, self._step("the graph"), width, depth)
+        return graph_figure(self._report, step_for(self._report, "the graph"), width, depth)
 
     def time(self, *, width: float = COLUMN) -> Figure:
         """Return the milliseconds by kind of kernel, stacked by phase; they sum to the step.
@@ -104,8 +102,3 @@ class Plot:
         from torchgauge.figures.time import time_figure
 
         return time_figure(self._report, width)
-
-    def _step(self, figure: str) -> Step:
-        if self._known is None:
-            self._known = step_for(self._report, figure)
-        return self._known

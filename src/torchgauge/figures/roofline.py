@@ -10,7 +10,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about, show_legend
-from torchgauge.figures.palette import DIM, OTHERS, SERIES, TEXT
+from torchgauge.figures.palette import DIM, OTHER, OTHERS, SERIES, TEXT, kind_name
 from torchgauge.units import format_count, format_rough_share
 
 if TYPE_CHECKING:
@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _HEIGHT = 2.6
-OTHER = "other"
-_LEAST_SHARE = 0.0005
-"""Points with a smaller share of the step's time would only stretch the axes."""
+_NEGLIGIBLE = 0.005
+"""Share of the step's time of the smallest points, all together: they would stretch the axes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +50,10 @@ def roofline_of(step: Step, device: str) -> Roofline:
     """Return the points of a step.
 
     Raises:
-        UsageError: the device's limits or the times are not known.
+        UsageError: the device's limits are not known, or no operator has FLOPs.
     """
     ops = step.operators
-    if step.roof is None or not ops.time_ms:
+    if step.roof is None:
         raise UsageError(
             f"there is no roofline for {device}: its limits are not known",
             hint="name a GPU, such as device='T4' (torchgauge devices lists them)",
@@ -78,21 +77,31 @@ def roofline_of(step: Step, device: str) -> Roofline:
         )
         for (kind, flops, nbytes, _), times in spent.items()
     ]
-    least = _LEAST_SHARE * sum(ops.time_ms)
-    shown = [point for point in points if point.time_ms >= least]
+    if not points:
+        raise UsageError("no operator of the step has FLOPs to draw", hint="draw another figure")
+    shown = _without_smallest(points, _NEGLIGIBLE * sum(ops.time_ms))
     return Roofline(
-        points=tuple(sorted(shown, key=lambda point: -point.time_ms)),
+        points=tuple(shown),
         hidden_ms=sum(ops.time_ms) - sum(point.time_ms for point in shown),
         total_ms=sum(ops.time_ms),
         roof=step.roof,
     )
 
 
+def _without_smallest(points: list[Point], most_ms: float) -> list[Point]:
+    """Return the points, the longest first, without the smallest that take so long together."""
+    ranked = sorted(points, key=lambda point: -point.time_ms)
+    left = most_ms
+    while len(ranked) > 1 and ranked[-1].time_ms <= left:
+        left -= ranked.pop().time_ms
+    return ranked
+
+
 def roofline_figure(report: Report, step: Step, width: float) -> Figure:
     """Draw the operators under the roof.
 
     Raises:
-        UsageError: the device's limits or the times are not known.
+        UsageError: the device's limits are not known, or no operator has FLOPs.
     """
     from torchgauge.figures.paper import own_style, paper_figure, settle
 
@@ -127,13 +136,13 @@ def _draw(axes: Axes, shown: Roofline, width: float) -> None:
             [point.flops_per_second for point in points],
             s=[4 + 260 * point.time_ms / shown.total_ms for point in points],
             c=color, marker=marker, alpha=0.75, linewidths=0.3, edgecolors="white",
-            label=kind.replace("_", " "), zorder=3,
+            label=kind_name(kind), zorder=3,
         )  # fmt: skip
     _draw_roof(axes, shown)
     axes.set_xlabel("Arithmetic intensity (FLOP/byte)")
     axes.set_ylabel("Throughput (FLOP/s)")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.yaxis.set_major_formatter(lambda value, _: format_count(value).replace(".00", ""))
+    axes.yaxis.set_major_formatter(lambda value, _: _short(format_count(value)))
     for handle in show_legend(axes, width).legend_handles:
         if handle is not None:
             handle.set_sizes([14])  # type: ignore[attr-defined]
@@ -147,9 +156,9 @@ def _draw(axes: Axes, shown: Roofline, width: float) -> None:
 def _draw_roof(axes: Axes, shown: Roofline) -> None:
     roof = shown.roof
     ridge = roof.flops_per_second / roof.bytes_per_second
-    intensities = [point.flops_per_byte for point in shown.points] or [1.0]
+    intensities = [point.flops_per_byte for point in shown.points]
     left, right = min((*intensities, ridge / 30)) / 2, max((*intensities, ridge)) * 4
-    low = min([p.flops_per_second for p in shown.points] or [roof.flops_per_second / 1e3])
+    low = min(point.flops_per_second for point in shown.points)
     axes.plot(
         [left, ridge, right],
         [left * roof.bytes_per_second, roof.flops_per_second, roof.flops_per_second],
@@ -157,11 +166,21 @@ def _draw_roof(axes: Axes, shown: Roofline) -> None:
     )  # fmt: skip
     axes.set(xlim=(left, right), ylim=(low / 2, roof.flops_per_second * 3))
     middle = (left * ridge) ** 0.5
-    peak = format_count(roof.flops_per_second, "FLOP/s").replace(".00", "")
-    bandwidth = format_count(roof.bytes_per_second, "B/s").replace(".00", "")
+    peak = _short(format_count(roof.flops_per_second, "FLOP/s"))
+    bandwidth = _short(format_count(roof.bytes_per_second, "B/s"))
     _note(axes, peak, (ridge, roof.flops_per_second), (0, 2.5))
     _note(axes, bandwidth, (middle, middle * roof.bytes_per_second), (4, -7))
 
 
 def _note(axes: Axes, text: str, at: tuple[float, float], offset: tuple[float, float]) -> None:
     axes.annotate(text, at, xytext=offset, textcoords="offset points", fontsize=6)
+
+
+def _short(text: str) -> str:
+    """Return a figure without zeros at its end.
+
+    >>> _short("19.50 TFLOP/s"), _short("989.00 TFLOP/s"), _short("100 G")
+    ('19.5 TFLOP/s', '989 TFLOP/s', '100 G')
+    """
+    number, _, unit = text.partition(" ")
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}".rstrip()

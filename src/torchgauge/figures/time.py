@@ -13,7 +13,7 @@ from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import Phase
 from torchgauge.figures.axes import about, name_bars, show_legend, time_unit
 from torchgauge.figures.labels import plain, shortened
-from torchgauge.figures.palette import PHASES
+from torchgauge.figures.palette import OTHER, PHASES, kind_name
 from torchgauge.units import format_milliseconds, format_rough_share
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MOST_ROWS = 12
-OTHER = "others"
 _ROW, _MARGIN = 0.16, 0.6
 _LEAST_SHARE = 1e-6
 """What is smaller is what rounding left."""
@@ -55,7 +54,7 @@ def time_rows(time: StepTime, most: int = MOST_ROWS) -> list[TimeRow]:
         Phase.BACKWARD: time.backward_ms, Phase.OPTIMIZER: time.optimizer_ms,
     }  # fmt: skip
     for op in time.ops:
-        label = op.kernel.replace("_", " ") if time.predicted is not None else op.name
+        label = kind_name(op.kernel) if time.predicted is not None else op.name
         spent[label][op.phase] += op.time_ms
         rest[op.phase] -= op.time_ms
     named = sorted(spent, key=lambda label: -sum(spent[label].values()))
@@ -72,7 +71,7 @@ def time_figure(report: Report, width: float) -> Figure:
     """Draw where the time of a step goes.
 
     Raises:
-        UsageError: the report has no time.
+        UsageError: the report has no time, or it is zero.
     """
     from torchgauge.figures.paper import own_style, paper_figure, settle
 
@@ -83,6 +82,8 @@ def time_figure(report: Report, width: float) -> Figure:
             hint="name a GPU, such as device='T4', or measure the model",
         )
     rows = time_rows(time)
+    if not rows:
+        raise UsageError("the step takes no time to draw", hint="draw another figure")
     with own_style():
         height = _ROW * len(rows) + _MARGIN
         figure, axes = paper_figure(width, height, f"Time of a step: {about(report)}")

@@ -7,9 +7,9 @@ from typing import Any
 from torch import nn
 
 from torchgauge.facts.report import Report
-from torchgauge.integrations.first_forward import FirstForward
 from torchgauge.integrations.optional import optional
-from torchgauge.integrations.steps import TrainingStep, predicted_or_warned, print_report
+from torchgauge.integrations.step.first_forward import FirstForward
+from torchgauge.integrations.step.prediction import TrainingStep, predicted_or_warned, print_report
 from torchgauge.integrations.trackers import log
 from torchgauge.integrations.trackers.record import scalars
 

@@ -36,7 +36,7 @@ def scenario_from(config: Any, *, key: str = "") -> Scenario:
 
     Args:
         config: a mapping, or a ``DictConfig`` of OmegaConf, whose interpolations are resolved.
-        key: where in it the scenario stands, such as ``"torchgauge.scenario"``; the whole otherwise.
+        key: where in it the scenario stands, such as ``"gauge.scenario"``; else the whole.
 
     Raises:
         ScenarioError: a key that a scenario does not have, or a value that it does not take. The

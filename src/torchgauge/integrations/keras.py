@@ -9,7 +9,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.integrations.keras_module import KerasModule
 from torchgauge.integrations.optional import optional
-from torchgauge.integrations.steps import TrainingStep, predicted_or_warned, print_report
+from torchgauge.integrations.step.prediction import TrainingStep, predicted_or_warned, print_report
 from torchgauge.integrations.trackers import log
 
 _keras: Any = optional("keras")

@@ -26,6 +26,7 @@ class KerasModule(nn.Module):
         self.add_module(_free_name(self, "model"), model)
 
     def forward(self, x: Any, y: Any, sample_weight: Any) -> Any:
+        """Return the compiled loss of one batch."""
         model = next(module for module in reversed(self._modules.values()) if module is not None)
         with _computing_on(_device_of(x)):
             output = model(x, training=True)

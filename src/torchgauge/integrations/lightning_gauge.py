@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from torchgauge.facts.report import Report
-from torchgauge.integrations.steps import TrainingStep, predicted_or_warned, print_report
+from torchgauge.integrations.step.prediction import TrainingStep, predicted_or_warned, print_report
 from torchgauge.integrations.trackers import log
 
 

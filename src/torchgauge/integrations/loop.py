@@ -25,9 +25,14 @@ from torch import nn
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
-from torchgauge.integrations.live_bytes import LiveBytes
-from torchgauge.integrations.optimizers import unwrapped
-from torchgauge.integrations.steps import TrainingStep, device_of, predicted, warn_if_too_large
+from torchgauge.integrations.step.live_bytes import LiveBytes
+from torchgauge.integrations.step.optimizers import unwrapped
+from torchgauge.integrations.step.prediction import (
+    TrainingStep,
+    device_of,
+    predicted,
+    warn_if_too_large,
+)
 from torchgauge.units import format_bytes, format_milliseconds, format_number_of
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from torchgauge.facts.report import Report
-from torchgauge.integrations.first_forward import FirstForward
 from torchgauge.integrations.optional import optional
-from torchgauge.integrations.steps import TrainingStep, predicted_or_warned, print_report
+from torchgauge.integrations.step.first_forward import FirstForward
+from torchgauge.integrations.step.prediction import TrainingStep, predicted_or_warned, print_report
 from torchgauge.integrations.trackers import log
 
 _TrainerCallback: Any = optional("transformers").TrainerCallback

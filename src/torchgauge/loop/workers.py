@@ -50,18 +50,19 @@ def answer_all(
     found: list[Answered | None] = [None] * len(tasks)
     told = threading.Lock()
     workers = [_Worker(place) for _ in range(count)]
+    interrupted = threading.Event()
 
     def work(worker: _Worker) -> None:
-        while True:
+        while not interrupted.is_set():
             try:
                 index = waiting.get_nowait()
             except queue.Empty:
-                worker.stop()
-                return
+                break
             found[index] = answered = worker.answer(tasks[index])
             if on_done is not None:
                 with told:
                     on_done(index, answered)
+        worker.stop()
 
     threads = [threading.Thread(target=work, args=(worker,), daemon=True) for worker in workers]
     try:
@@ -70,6 +71,7 @@ def answer_all(
         for thread in threads:
             thread.join()
     finally:
+        interrupted.set()
         for worker in workers:
             worker.kill()
     return [answered for answered in found if answered is not None]
@@ -88,18 +90,25 @@ class _Worker:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()
+        self._is_over = False
 
     def answer(self, task: Task) -> Answered:
         request = replace(task.request, on_progress=None)
-        process = self._process = self._process or self._started()
+        with self._lock:
+            if self._is_over:
+                return _died(-signal.SIGTERM)
+            process = self._process = self._process or self._started()
         assert process.stdin is not None and process.stdout is not None
         try:
             process.stdin.write(pickle.dumps(replace(task, request=request)))
             process.stdin.flush()
             answered = pickle.load(process.stdout)
-        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
-            self.kill()
-            return _died(process.wait())
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            # ValueError: the pipe was closed by whoever ended it meanwhile.
+            status = process.wait()
+            self._discard()
+            return _died(status)
         assert isinstance(answered, Answered)
         return answered
 
@@ -110,6 +119,12 @@ class _Worker:
             self._process.stdin.close()
 
     def kill(self) -> None:
+        """End the process for good."""
+        with self._lock:
+            self._is_over = True
+        self._discard()
+
+    def _discard(self) -> None:
         """End the process and close its pipes."""
         process, self._process = self._process, None
         if process is None:

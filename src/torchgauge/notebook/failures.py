@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import ast
 import linecache
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -14,14 +16,17 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 
 from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.facts.report import Report
+from torchgauge.notebook.line import LINE
 from torchgauge.render.cells import WIDTH
 from torchgauge.render.formats.text import TextFormat
-from torchgauge.render.pages.choice import page_of
+from torchgauge.render.pages import page_of
 from torchgauge.render.shell import current_shell, is_shown
 
 _OTHERS: Final = frozenset({"torch", "torchgauge", "IPython", "ipykernel"})
 """Packages whose frames are of no use to someone whose model failed."""
 _MOST_FRAMES: Final = 8
+_MAGIC: Final = re.compile(r"get_ipython\(\)\.run_line_magic\(('\w+', '.*')\)$")
 _BOLD, _DIM = "1", "2"
 
 
@@ -34,8 +39,10 @@ def lines_of(error: TorchGaugeError) -> list[str]:
     shell = current_shell()
     if sys.exc_info()[1] is not error:
         return _whole(error, shell)
-    table = list(_table(error))
-    told = error.message.partition("\n")[0] if table else str(error)
+    report = error.report if isinstance(error, ModelError) else None
+    table = [] if report is None or is_shown(report) else [_table(report)]
+    # The table says what the layer got and what to try, here or where the cell has shown it.
+    told = str(error) if report is None else error.message.partition("\n")[0]
     head = f"{_styled(type(error).__name__, _BOLD)}: {told}\n"
     end = _styled("%tb shows the whole traceback", _DIM)
     return [*table, head, *_places(error, shell), "", end]
@@ -50,17 +57,12 @@ def _whole(error: TorchGaugeError, shell: Any) -> list[str]:
     return lines
 
 
-def _table(error: TorchGaugeError) -> Iterator[str]:
-    """Yield the report up to the layer that failed, unless the cell has shown it.
-
-    It says what the layer got and what to try, so that the message below need not.
-    """
-    report = error.report if isinstance(error, ModelError) else None
-    if report is not None and not is_shown(report):
-        page = page_of(report)
-        calm = replace(page, blocks=tuple(block for block in page.blocks if not block.detail))
-        # Without colours: red on the red ground of an error cannot be read in a dark theme.
-        yield TextFormat(width=WIDTH, details=False).render(calm) + "\n"
+def _table(report: Report) -> str:
+    """Return the report up to the layer that failed."""
+    page = page_of(report)
+    calm = replace(page, blocks=tuple(block for block in page.blocks if not block.detail))
+    # Without colours: red on the red ground of an error cannot be read in a dark theme.
+    return TextFormat(width=WIDTH, details=False).render(calm) + "\n"
 
 
 def _places(error: TorchGaugeError, shell: Any) -> Iterator[str]:
@@ -73,7 +75,13 @@ def _places(error: TorchGaugeError, shell: Any) -> Iterator[str]:
         yield _styled(where, _BOLD) + inside
         line = linecache.getline(code.co_filename, number, frame.f_globals).strip()
         if line:
-            yield f"    {line}"
+            yield f"    {_MAGIC.sub(_as_typed, line)}"
+
+
+def _as_typed(call: re.Match[str]) -> str:
+    """Return a magic as it was typed, from what IPython makes of it."""
+    name, line = ast.literal_eval(f"({call[1]})")
+    return f"%{name} {line}"
 
 
 def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
@@ -89,13 +97,16 @@ def _frames(error: BaseException) -> Iterator[tuple[FrameType, int]]:
 def _users(start: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
     for frame, number in traceback.walk_tb(start):
         package = str(frame.f_globals.get("__name__", "")).partition(".")[0]
-        if package not in _OTHERS and package not in sys.stdlib_module_names:
+        is_of_others = package in _OTHERS or package in sys.stdlib_module_names
+        if not is_of_others and frame.f_code.co_filename != LINE:  # the cell's line says it
             yield frame, number
 
 
 def _place(filename: str, shell: Any) -> str:
     """Return the file, or the cell as IPython calls it: ``Cell In[3]``."""
-    named = shell.compile.format_code_name(filename) if shell is not None else None
+    # IPython 7 has no such method, and puts the number of the cell into the name itself.
+    naming = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    named = None if naming is None else naming(filename)
     return filename if named is None else " ".join(named)
 
 

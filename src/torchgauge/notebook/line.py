@@ -10,6 +10,8 @@ from typing import Any, Final
 from torchgauge.errors import UsageError
 
 USAGE: Final = "%gauge net (3, 224, 224) mode=training device=T4"
+LINE: Final = "%gauge"
+"""The file that Python says its expressions are in."""
 _TEXT: Final = frozenset(
     {
         "allocator", "attn_implementation", "checkpointing", "device", "dtypes", "loss", "mode",
@@ -77,16 +79,17 @@ def _value(keyword: str, text: str, names: Mapping[str, Any]) -> Any:
 def _evaluated(text: str, names: Mapping[str, Any], *, spec: bool = False) -> Any:
     """Return the value of an expression; what is none may be a model spec."""
     try:
-        code = compile(text, "%gauge", "eval")
+        code = compile(text, LINE, "eval")
     except (SyntaxError, ValueError) as error:
         if spec and ":" in text:
             return text
         raise UsageError(f"{text!r} is not a Python expression", hint=USAGE) from error
     try:
         return eval(code, {**names})
+    except NameError as error:
+        raise UsageError(str(error), hint="run the cell that defines it first") from error
     except Exception as error:
-        hint = "run the cell that defines it first" if isinstance(error, NameError) else USAGE
-        raise UsageError(f"{text}: {type(error).__name__}: {error}", hint=hint) from error
+        raise UsageError(f"{text}: {type(error).__name__}: {error}", hint=USAGE) from error
 
 
 def _keyword(part: str) -> str | None:

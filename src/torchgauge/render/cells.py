@@ -9,7 +9,7 @@ from torchgauge.facts.report import Report
 from torchgauge.render.formats.cell import CellFormat
 from torchgauge.render.formats.text import TextFormat
 from torchgauge.render.page import Block, Notes, Page, Table
-from torchgauge.render.pages.choice import instead_of, page_of
+from torchgauge.render.pages import instead_of, page_of
 from torchgauge.render.shell import is_terminal_shell
 
 WIDTH: Final = 100

@@ -8,7 +8,6 @@ from torchgauge import language
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
-    Cell,
     Column,
     Facts,
     Notes,
@@ -66,7 +65,7 @@ def _table(table: Table, is_of_a_gpu: bool) -> Table:
 
 def _row(row: Row, columns: tuple[Column, ...]) -> Row:
     cells = (
-        cell if column.is_code else Cell(_all(cell.variants))
+        cell if column.is_code else replace(cell, variants=_all(cell.variants))
         for cell, column in zip(row.cells, columns, strict=True)
     )
     remarks = (

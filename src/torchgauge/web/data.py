@@ -45,7 +45,7 @@ def answer_data(report: Report, devices: Sequence[str] = ()) -> dict[str, Any]:
     own = own_costs(report)
     return {
         "report": report.to_dict(),
-        "step": None if report.trace is None else step_of(report.trace).to_dict(),
+        "step": None if report.trace is None else step_of(report.trace, report.memory).to_dict(),
         "own": {
             name: [round(getattr(own[path], name), 6) for path in report.modules]
             for name in COST_FIELDS

@@ -2,18 +2,40 @@
 
 import { bytes, count, integer, milliseconds, rate, shape } from "../format";
 import { texts } from "../language";
+import { modeName } from "../words";
 import type { NamedValue, Report } from "../types";
 
 const t = texts(
   {
     params: "Parameters", paramBytes: "Parameter bytes", forward: "Forward", flops: "Whole step", device: "Memory on the device",
     peak: "Peak allocated", saved: "Saved activations", optimizer: "Optimizer states", time: "Time of a step", rate: "Samples per second",
+    on: "on", off: "off",
   },
   {
     params: "参数量", paramBytes: "参数字节数", forward: "前向", flops: "整个一步", device: "设备显存占用",
     peak: "峰值分配", saved: "保存的激活值", optimizer: "优化器状态", time: "单步时间", rate: "每秒样本数",
+    on: "开启", off: "关闭",
   },
 );
+
+/** Settings by the names of the scenario; the others are shown as they are. */
+const settingNames = texts(
+  {
+    model: "model", mode: "mode", device: "device", precision: "precision", optimizer: "optimizer", loss: "loss", batch_size: "batch size",
+    checkpointing: "activation checkpointing", accumulation: "gradient accumulation", offload_activations: "activations in host memory",
+  },
+  {
+    model: "模型", mode: "模式", device: "设备", precision: "精度", optimizer: "优化器", loss: "损失", batch_size: "批大小",
+    checkpointing: "梯度检查点", accumulation: "梯度累积", offload_activations: "激活值存放在内存",
+  },
+);
+
+type Known = Parameters<typeof settingNames>[0];
+const KNOWN: readonly Known[] = [
+  "model", "mode", "device", "precision", "optimizer", "loss", "batch_size", "checkpointing", "accumulation", "offload_activations",
+];
+
+const settingName = (key: string): string => (KNOWN.includes(key as Known) ? settingNames(key as Known) : key.replaceAll("_", " "));
 
 export interface Figure {
   /** As in the report's JSON. */
@@ -57,20 +79,20 @@ export interface Setting {
 /** What was asked differently: the scenario, the inputs, the model. */
 export function settings(before: Report, after: Report): Setting[] {
   const found: Setting[] = [];
-  const add = (name: string, old: unknown, now: unknown) => {
-    const [one, other] = [text(old), text(now)];
+  const add = (key: string, old: unknown, now: unknown, name = settingName(key)) => {
+    const [one, other] = key === "mode" ? [modeName(String(old)), modeName(String(now))] : [text(old), text(now)];
     if (one !== other) found.push({ name, before: one, after: other });
   };
   add("model", before.model.spec ?? before.model.name, after.model.spec ?? after.model.name);
   for (const key of new Set([...Object.keys(before.scenario), ...Object.keys(after.scenario)])) {
-    add(key.replaceAll("_", "-"), before.scenario[key], after.scenario[key]);
+    add(key, before.scenario[key], after.scenario[key]);
   }
-  if (before.batch_size !== null && after.batch_size !== null) add("batch-size", before.batch_size, after.batch_size);
+  if (before.batch_size !== null && after.batch_size !== null) add("batch_size", before.batch_size, after.batch_size);
   const inputs = new Set([...before.inputs, ...after.inputs].map(({ name }) => name));
   for (const name of inputs) {
     const [old, now] = [before, after].map(({ inputs: all }) => all.find((one) => one.name === name));
     if (sample(old, before.batch_size) === sample(now, after.batch_size)) continue; // another batch is said above
-    add(name, old?.shape && `${shape(old.shape)} ${old.dtype}`, now?.shape && `${shape(now.shape)} ${now.dtype}`);
+    add("inputs", old?.shape && `${shape(old.shape)} ${old.dtype}`, now?.shape && `${shape(now.shape)} ${now.dtype}`, name);
   }
   return found;
 }
@@ -84,5 +106,6 @@ function sample(input: NamedValue | undefined, batch: number | null): string {
 
 function text(value: unknown): string {
   if (value === null || value === undefined || value === "") return "–";
+  if (typeof value === "boolean") return t(value ? "on" : "off");
   return typeof value === "object" ? JSON.stringify(value) : String(value);
 }

@@ -1,5 +1,6 @@
 // Ask the server, read what it tells: progress, then a result or an error.
 
+import { language } from "../language";
 import type { Asked, Outcome, Problem } from "./workbench";
 
 /** The server takes the newest question of each tab. */
@@ -19,7 +20,7 @@ export async function ask(asked: Asked, onProgress: (text: string) => void, sign
     response = await fetch("analyses", {
       method: "POST",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
-      body: JSON.stringify({ client, ...asked }),
+      body: JSON.stringify({ client, ...asked, language: language() }),
       signal,
     });
     if (!response.ok) throw new Refused(await problemOf(response));

@@ -10,7 +10,7 @@ import { isTraining, NAMES, type Name, type Values } from "./workbench";
 
 const t = texts(
   {
-    label: "What if", model: "Model", mode: "Mode", "batch-size": "Batch size", "input-size": "Input size", context: "Context length",
+    label: "What if", mode: "Mode", "batch-size": "Batch size", "input-size": "Input size", context: "Context length",
     precision: "Precision", optimizer: "Optimizer", checkpointing: "Activation checkpointing", accumulation: "Gradient accumulation", device: "Device",
     half: "Half of it", double: "Twice as much", off: "off", asBuilt: "as built",
     pin: "Pin as baseline", pinTitle: "Compare what follows with what is shown now", reset: "Reset", resetTitle: "Go back to what the command asked",
@@ -20,7 +20,7 @@ const t = texts(
     whole: "Write a whole number of 1 or more", changedFrom: "was {value}", deviceHint: "Type to search",
   },
   {
-    label: "假设分析", model: "模型", mode: "模式", "batch-size": "批大小", "input-size": "输入大小", context: "上下文长度",
+    label: "假设分析", mode: "模式", "batch-size": "批大小", "input-size": "输入大小", context: "上下文长度",
     precision: "精度", optimizer: "优化器", checkpointing: "梯度检查点", accumulation: "梯度累积", device: "设备",
     half: "减半", double: "加倍", off: "关闭", asBuilt: "按模型原样",
     pin: "固定为基线", pinTitle: "之后的结果都与当前结果比较", reset: "重置", resetTitle: "恢复到命令行最初的设置",
@@ -39,7 +39,6 @@ interface Control {
 export function whatIf(session: Session): HTMLElement {
   const controls = NAMES.filter((name) => session.bench.models.some(({ values }) => values[name] !== null || name === "optimizer"))
     .map((name) => control(session, name));
-  const models = session.bench.models.length > 1 ? modelChoice(session) : null;
   const pin = h("button", { type: "button", title: t("pinTitle"), onclick: () => session.pin() }, t("pin"));
   const reset = h("button", { type: "button", title: t("resetTitle"), onclick: () => session.reset() }, t("reset"));
   const status = h("div", { class: "status", role: "status" });
@@ -47,7 +46,7 @@ export function whatIf(session: Session): HTMLElement {
   const command = h("code", {});
   const bar = h(
     "section", { class: "what-if", "aria-label": t("label") },
-    h("form", { onsubmit: (event: Event) => event.preventDefault() }, models?.element, ...controls.map(({ element }) => element)),
+    h("form", { onsubmit: (event: Event) => event.preventDefault() }, ...controls.map(({ element }) => element)),
     h(
       "div", { class: "below" },
       h("div", { class: "command", title: t("command") }, command, copyButton(() => session.outcome.command, t("copy"))),
@@ -55,7 +54,7 @@ export function whatIf(session: Session): HTMLElement {
     ),
   );
   const update = () => {
-    for (const one of models ? [models, ...controls] : controls) one.update(session.values);
+    for (const one of controls) one.update(session.values);
     pin.disabled = session.isPinnedHere;
     reset.disabled = session.isFirst;
     command.textContent = command.title = session.outcome.command;
@@ -99,7 +98,7 @@ function progressText(text: string): string {
 let made = 0;
 
 /** A labelled control, marked where its value is not the first one. */
-function labelled(name: Name | "model", input: HTMLElement, extra: HTMLElement | null = null): HTMLElement {
+function labelled(name: Name, input: HTMLElement, extra: HTMLElement | null = null): HTMLElement {
   input.id = `what-if-${name}-${made++}`;
   input.setAttribute("data-name", name);
   return h("div", { class: "control" }, h("label", { for: input.id }, t(name)), extra ?? input);
@@ -207,19 +206,6 @@ function deviceControl(session: Session): Control {
     update(values) {
       if (document.activeElement !== input || session.status.kind !== "busy") input.value = values.device;
       mark(session, "device", element);
-    },
-  };
-}
-
-function modelChoice(session: Session): Control {
-  const select = h(
-    "select", { onchange: () => session.choose(Number(select.value)) },
-    ...session.bench.models.map(({ spec }, index) => h("option", { value: index }, spec)),
-  );
-  return {
-    element: labelled("model", select),
-    update() {
-      select.value = String(session.now.model);
     },
   };
 }

@@ -9,8 +9,8 @@ import {
 } from "./workbench";
 
 const QUIET_MS = 250;
-/** Outcomes that are kept, so that to go back and forth asks nothing. Each may take megabytes. */
-const KEPT = 6;
+/** Outcomes that are kept beside those in use, so that to go back and forth asks nothing. Each may take megabytes. */
+const KEPT = 4;
 
 export type Status =
   | { kind: "idle" }
@@ -25,6 +25,9 @@ export class Session {
   private shown: Asked;
   private readonly kept = new Map<string, Outcome>();
   private readonly first: Outcome[];
+  /** Models that could not be asked in the scenario that is shown, and the one that is asked now. */
+  private readonly troubles = new Map<string, Problem>();
+  private besideBusy: number | null = null;
   /** The answers that the page shows. */
   private drawn: Answer[];
   private listeners: (() => void)[] = [];
@@ -122,6 +125,8 @@ export class Session {
     clearTimeout(this.timer);
     this.running?.abort();
     this.running = null;
+    this.besideBusy = null;
+    this.troubles.clear();
   }
 
   private async run(): Promise<void> {
@@ -148,6 +153,40 @@ export class Session {
     }
     this.shown = this.now;
     this.apply();
+    await this.askOthers();
+  }
+
+  /** The other models in the same scenario, so that they can be seen beside the one that is shown. */
+  private async askOthers(): Promise<void> {
+    const running = (this.running = new AbortController());
+    for (const asked of this.besides) {
+      if (this.outcomeOf(asked) || this.troubles.has(keyOf(asked))) continue;
+      this.besideBusy = asked.model;
+      this.tell(this.status);
+      try {
+        const outcome = await ask(asked, () => undefined, running.signal);
+        if (this.running !== running) return;
+        if (outcome) this.keep(asked, outcome);
+      } catch (error) {
+        if (this.running !== running) return;
+        if (!(error instanceof Refused)) throw error;
+        this.troubles.set(keyOf(asked), error.problem);
+      }
+    }
+    this.besideBusy = null;
+    this.running = null;
+    this.tell(this.status);
+  }
+
+  /** What is asked of each model, to be seen beside each other. */
+  get besides(): Asked[] {
+    const { "input-size": _, ...common } = this.shown.changes;
+    return this.bench.models.map((__, model) => (model === this.shown.model ? this.shown : this.checked({ model, changes: common })));
+  }
+
+  /** What came of a model in the scenario that is shown. */
+  beside(asked: Asked): Outcome | Problem | "busy" | null {
+    return this.outcomeOf(asked) ?? this.troubles.get(keyOf(asked)) ?? (this.besideBusy === asked.model ? "busy" : null);
   }
 
   private apply(): void {
@@ -176,10 +215,10 @@ export class Session {
 
   private keep(asked: Asked, outcome: Outcome): void {
     this.kept.set(keyOf(asked), outcome);
-    for (const key of this.kept.keys()) {
-      if (this.kept.size <= KEPT) break;
-      if (key !== keyOf(this.baseline) && key !== keyOf(this.shown) && key !== keyOf(this.now)) this.kept.delete(key);
-    }
+    const used = new Set([this.baseline, this.shown, this.now, ...this.besides].map(keyOf));
+    let old = [...this.kept.keys()].filter((key) => !used.has(key));
+    old = old.slice(0, Math.max(0, old.length - KEPT));
+    for (const key of old) this.kept.delete(key);
   }
 
   private tell(status: Status): void {

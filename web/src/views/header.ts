@@ -29,6 +29,7 @@ const SHOWN_INPUTS = 2;
 
 export function header(app: App): HTMLElement {
   const { report } = app.model;
+  printLight(app);
   return h(
     "header", { class: "top" },
     h(
@@ -40,7 +41,7 @@ export function header(app: App): HTMLElement {
     h("ul", { class: "chips", "aria-label": t("chips") }, ...chips(report).map((chip) => h("li", {}, chip))),
     h(
       "div", { class: "switches" },
-      h("button", { type: "button", "aria-label": t("saveLabel"), title: t("saveLabel"), onclick: () => save(app) }, t("save")),
+      h("button", { type: "button", title: t("saveLabel"), onclick: () => save(app) }, t("save")),
       h("button", { type: "button", onclick: () => print() }, t("print")),
       h("button", { type: "button", title: t("theme"), "aria-label": t("theme"), onclick: () => nextTheme(app) }, "◐"),
       h("button", { type: "button", lang: language() === "zh" ? "en" : "zh-CN", "aria-label": t("otherLabel"), onclick: () => app.set({ language: language() === "zh" ? "en" : "zh" }) }, t("other")),
@@ -69,6 +70,16 @@ function chips(report: Report): (Node | string)[] {
 function nextTheme(app: App): void {
   const dark = app.state.theme === "dark" || (app.state.theme === "auto" && matchMedia("(prefers-color-scheme: dark)").matches);
   app.set({ theme: dark ? "light" : "dark" });
+}
+
+/** Paper is white, and pictures are drawn in the colours of the theme. */
+function printLight(app: App): void {
+  let { theme } = app.state;
+  addEventListener("beforeprint", () => {
+    theme = app.state.theme;
+    app.set({ theme: "light" });
+  }, { signal: app.signal });
+  addEventListener("afterprint", () => app.set({ theme }), { signal: app.signal });
 }
 
 /** The JSON that `torchgauge.load` reads; of a comparison that of the changed model. */

@@ -9,8 +9,8 @@ import { measuresOf } from "../measures";
 import type { CostName } from "../model";
 
 const t = texts(
-  { none: "Nothing selected", clear: "Clear the selection", params: "parameters", label: "Selected module" },
-  { none: "未选择", clear: "取消选择", params: "个参数", label: "所选模块" },
+  { none: "Nothing selected", clear: "Clear the selection", params: "parameters", saved: "activations", label: "Selected module" },
+  { none: "未选择", clear: "取消选择", params: "个参数", saved: "激活值", label: "所选模块" },
 );
 
 export function selectionBar(app: App): HTMLElement {
@@ -30,7 +30,7 @@ export function selectionBar(app: App): HTMLElement {
       return figure(`modules.${part.index}.${cost}`, value, text(value));
     };
     const figures = [shown("params", (value) => `${integer(value)} ${t("params")}`)];
-    if (model.hasRun) figures.push(...measuresOf(model).filter(({ key }) => key !== "params").map(({ cost, format, key, label }) => shown(cost, (value) => (key === "activation" ? `${format(value)} ${label}` : format(value)))));
+    if (model.hasRun) figures.push(...measuresOf(model).filter(({ key }) => key !== "params").map(({ cost, format, key }) => shown(cost, (value) => (key === "activation" ? `${format(value)} ${t("saved")}` : format(value)))));
     replace(
       bar,
       h("nav", { class: "path" }, ...path),

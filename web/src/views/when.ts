@@ -11,7 +11,7 @@ import type { View } from "./index";
 import { kindsPanel } from "./when/kinds";
 import { memoryChart } from "./when/memory";
 import { alivePanel, peakPanel } from "./when/peak";
-import { Points } from "./when/points";
+import { type Axis, Points } from "./when/points";
 import { rangeControls, rangePanel } from "./when/range";
 
 const t = texts(
@@ -29,15 +29,19 @@ const t = texts(
   },
 );
 
+/** The axis that was chosen: the view is made anew in another language or for another answer. */
+const kept = new WeakMap<App, Axis>();
+
 export const when: View = {
   shows: ({ model }) => (model.report.memory?.timeline.length ?? 0) > 1,
   make(app: App): HTMLElement {
     const { model } = app;
     const points = new Points(model);
-    let axis = points.axes.at(-1)!;
+    let axis = points.axes.find((one) => one === kept.get(app)) ?? points.axes.at(-1)!;
     const names = { operators: t("operators"), time: t("time") };
     const picker = switcher(t("axis"), points.axes.map((key) => ({ key, label: names[key] })), (key) => {
       axis = key;
+      kept.set(app, key);
       picker.show(key);
       memory.update();
     });

@@ -16,9 +16,12 @@ COMMANDS = {
     "history": "list what was analysed when, and follow a figure over time",
     "check": "hold models against the budgets of a project; exit status 1 over budget",
     "measure": "run a step for real and time it, by layer and operator",
+    "explain": "say how a figure came about: its parts, the formula and the sources",
     "ui": "show the report in the browser and answer what-if questions there",
     "package": "export a model to a folder that can be served",
+    "mcp": "answer an assistant in an editor (Model Context Protocol, stdin and stdout)",
     "serve": "answer HTTP requests with a packaged model",
     "devices": "list the GPUs that torchgauge knows and those of this machine",
+    "completion": "print the script that completes the command line in bash, zsh or fish",
     "doctor": "find faults of the environment (driver, CUDA, torch, packages) and their fix",
 }

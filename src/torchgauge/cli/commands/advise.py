@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
                 goal=arguments.goal, allow=arguments.allow, rules=rules, prove=arguments.prove
             ),
         )
-    from torchgauge.render.pages.advice import advice_page
+    from torchgauge.render.pages.loop.advice import advice_page
 
     target.deliver(lambda: advice_page(advice), advice.to_json)
     if arguments.explain is not None and not arguments.quiet:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from torchgauge.cli import options, output
-from torchgauge.cli.budget_options import budgets_from, find_here, request_from_table
+from torchgauge.cli.budget_options import budgets_from, name_here, request_from_table
 from torchgauge.cli.progress import Progress
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.check import CheckReport
@@ -63,7 +64,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     output.add_output_options(
         parser,
-        details=True,
         strict="exit 4 when anything was not counted, guessed or warned about",
         more_formats=CI_FORMATS,
     )
@@ -97,7 +97,7 @@ def run(arguments: argparse.Namespace) -> int:
             budgets,
             CheckOptions(
                 folder=place.parent,
-                config=find_here(place, Path.cwd()),
+                config=name_here(place, os.environ),
                 jobs=arguments.jobs,
                 update_baseline=arguments.update_baseline,
                 base=arguments.base,
@@ -155,8 +155,8 @@ def _target(arguments: argparse.Namespace) -> output.Output | None:
 def _saved(text: str) -> tuple[str, Path]:
     """Read ``junit=budgets.xml``.
 
-    >>> _saved("junit=budgets.xml")
-    ('junit', PosixPath('budgets.xml'))
+    >>> _saved("junit=budgets.xml")[0]
+    'junit'
     """
     name, separator, path = text.partition("=")
     if not separator or not path:
@@ -167,7 +167,7 @@ def _saved(text: str) -> tuple[str, Path]:
 def _deliver(
     report: CheckReport, target: output.Output | None, arguments: argparse.Namespace
 ) -> None:
-    from torchgauge.render.pages.check import check_page
+    from torchgauge.render.pages.loop.check import check_page
 
     for name, path in arguments.save:
         output.deliver(_text(name, report), path)
@@ -180,7 +180,7 @@ def _deliver(
 def _text(name: str, report: CheckReport) -> str:
     from torchgauge.render import get_format
     from torchgauge.render.ci import ci_text
-    from torchgauge.render.pages.check import check_page
+    from torchgauge.render.pages.loop.check import check_page
 
     if name in CI_FORMATS:
         return ci_text(name, report)

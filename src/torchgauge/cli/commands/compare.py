@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def deliver_comparison(comparison: Comparison, target: output.Output) -> None:
     """Write a comparison."""
-    from torchgauge.render.pages.comparison import comparison_page
+    from torchgauge.render.pages.loop.comparison import comparison_page
 
     target.deliver(lambda: comparison_page(comparison), comparison.to_json)
 

@@ -20,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--figure",
+        dest="followed",  # `figure` is what `summary` draws
         metavar="NAME",
         default="memory.peak_allocated_bytes",
         help="the figure to follow, as in the JSON of a report: totals.params, time.total_ms "
@@ -49,8 +50,10 @@ def run(arguments: argparse.Namespace) -> int:
             "this project has no history", hint="torchgauge history --start makes one here"
         )
     target = output.chosen_output(arguments)
-    found = history.trend(path_or_none, arguments.figure, spec=arguments.model, most=arguments.last)
-    from torchgauge.render.pages.history import history_page
+    found = history.trend(
+        path_or_none, arguments.followed, spec=arguments.model, most=arguments.last
+    )
+    from torchgauge.render.pages.loop.history import history_page
 
     target.deliver(lambda: history_page(found), found.to_json)
     return 0

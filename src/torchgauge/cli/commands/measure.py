@@ -152,7 +152,7 @@ def _calibrate(arguments: argparse.Namespace) -> int:
     with Progress(enabled=not arguments.quiet) as progress:
         done = calibrate(arguments.output, on_progress=progress.update)
     from torchgauge.render import get_format
-    from torchgauge.render.pages.calibration import calibration_page
+    from torchgauge.render.pages.times import calibration_page
 
     output.deliver(get_format("text", width=80).render(calibration_page(done)), None)
     return 0

@@ -16,7 +16,7 @@ from torchgauge.facts.report import Report
 from torchgauge.language import translated
 from torchgauge.loop.watching import Version, named, versions
 from torchgauge.render.page import Block, Facts, Page, Problem, fact
-from torchgauge.render.pages.comparison import comparison_page
+from torchgauge.render.pages.loop.comparison import comparison_page
 from torchgauge.render.pages.report import report_page
 
 _TOP = 5

@@ -120,7 +120,7 @@ class PathStep:
     reached: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Advice(Answer):
     """What is wrong with a model, what it could do without, and the way to a goal."""
 

@@ -9,6 +9,8 @@ from typing import ClassVar, Literal
 from torchgauge.facts.answer import SCHEMA_VERSION, Saved, Tool
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Comparison
+from torchgauge.shown import Shown
+from torchgauge.units import format_number_of
 
 
 class Outcome(StrEnum):
@@ -114,8 +116,8 @@ class ModelCheck:
         return {Outcome.OK: 0, Outcome.OVER: 1, Outcome.ERROR: 2}[self.outcome]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CheckReport(Saved):
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CheckReport(Shown, Saved):
     """All models that were checked, in the order of the file."""
 
     tool_version: str
@@ -144,6 +146,13 @@ class CheckReport(Saved):
     def exit_status(self) -> int:
         """Return the highest exit status of any model."""
         return max((model.exit_status for model in self.models), default=0)
+
+    def __str__(self) -> str:
+        """Return in one line how many models are within their budgets."""
+        counts = ((self.count(outcome), outcome) for outcome in Outcome)
+        told = ", ".join(f"{count} {outcome}" for count, outcome in counts if count)
+        models = format_number_of(len(self.models), "model")
+        return f"{self.config}: {models}" + (f", {told}" if told else "")
 
     def count(self, outcome: Outcome) -> int:
         """Return how many models have an outcome."""

@@ -114,7 +114,7 @@ class VerdictChange:
     """The largest batch that fits after the change; ``None`` where it was not looked for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison(Shown, Saved):
     """Two reports side by side. With ``outside``, the layers' differences sum to the totals'."""
 

@@ -30,7 +30,7 @@ class Analysis:
     """The figure that the trend is of; ``None`` where that analysis does not hold it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class History(Shown, Saved):
     """Analyses of a project, the oldest first."""
 

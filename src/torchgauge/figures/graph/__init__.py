@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
+from torchgauge.figures.graph.cut import cut
 from torchgauge.figures.graph.dot import dot_text
 from torchgauge.figures.graph.mermaid import mermaid_text
 from torchgauge.figures.graph.model import graph_of
@@ -21,4 +22,6 @@ def graph_text(report: Report, language: str = "dot", *, depth: int | None = Non
             f"there is no graph in {language!r}", hint=f"the formats are {', '.join(FORMATS)}"
         )
     graph = graph_of(report, step_for(report, "the graph"), depth=depth, most_nodes=_MOST_NODES)
+    if depth is None:
+        graph = cut(graph, _MOST_NODES)
     return dot_text(graph) if language == "dot" else mermaid_text(graph)

@@ -16,7 +16,7 @@ _DEFAULTS = (
     'fillcolor=white, color="#57606a", margin="0.1,0.04", height=0.3]',
     f'edge [fontname="sans-serif", fontsize=8, color="#57606a", fontcolor="{DIM}", arrowsize=0.6]',
 )
-_FILLS = {"operators": "#fff3d6", "input": "#f0f2f4", "output": "#f0f2f4"}
+_FILLS = {"operators": "#fff3d6", "input": "#f0f2f4", "output": "#f0f2f4", "more": "#f0f2f4"}
 _WITH_PARAMETERS = "#dcebf7"
 
 

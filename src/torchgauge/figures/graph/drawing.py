@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about
+from torchgauge.figures.graph.cut import cut
 from torchgauge.figures.graph.layout import HEIGHT, TITLE, Box, Layout, Line, Sizes, layout_of
 from torchgauge.figures.graph.model import Cluster, Graph, Node, graph_of
 from torchgauge.figures.graph.texts import EdgeTexts, title, type_name
@@ -21,8 +22,13 @@ _NAME, _TYPE, _SHAPE = 6.0, 5.2, 4.8
 """Points of the texts, where nothing has to shrink."""
 _TALLEST, _SMALLEST = 8.6, 0.72
 """What a page has room for: inches, and how much the drawing may shrink."""
-_POINT = 1 / 72
-_FILLS = {"operators": "#fff3d6", "input": "#f0f2f4", "output": "#f0f2f4", "module": "#ffffff"}
+_BELOW_LANE = 0.115
+_MOST_ROWS = 20
+"""Of a model that has more modules below its root, the first and the last ones are drawn."""
+_FILLS = {
+    "operators": "#fff3d6", "input": "#f0f2f4", "output": "#f0f2f4", "module": "#ffffff",
+    "more": "#f0f2f4",
+}  # fmt: skip
 _WITH_PARAMETERS = "#dcebf7"
 _ROOMS = ("#fafbfc", "#f3f5f7")
 
@@ -42,6 +48,8 @@ def graph_figure(report: Report, step: Step, width: float, depth: int | None) ->
         while depth is None and graph.depth > 1 and not _fits(layout, width):
             graph = graph_of(report, step, depth=graph.depth - 1)
             layout = _layout(graph)
+        if depth is None and not _fits(layout, width):
+            layout = _layout(cut(graph, _MOST_ROWS))
         scale = min(1.0, width / layout.width)
         figure, axes = page_figure(width, layout.height * scale, f"Graph: {about(report)}")
         spare = (width / scale - layout.width) / 2
@@ -161,8 +169,9 @@ def _draw_line(axes: Axes, line: Line, scale: float) -> None:
     )  # fmt: skip
     if line.label:
         (x, y), (_, below) = line.points[0], line.points[1]
+        lower = min((below - y) / 2, 0.08) if len(line.points) == 2 else _BELOW_LANE
         axes.text(
-            x + 0.03, y + min((below - y) / 2, 0.08), line.label,
+            x + 0.03, y + lower, line.label,
             fontsize=_SHAPE * scale, color=color, va="center_baseline", zorder=5,
             bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.4, "alpha": 0.7},
         )  # fmt: skip

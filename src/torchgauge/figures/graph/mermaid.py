@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from torchgauge.figures.graph.model import Cluster, Graph, Node
 from torchgauge.figures.graph.texts import EdgeTexts, head, title, type_name
 
-_SHAPES = {"module": '["{}"]', "operators": '(["{}"])', "input": '[/"{}"/]', "output": '[/"{}"/]'}
+_SHAPES = {
+    "module": '["{}"]', "operators": '(["{}"])', "input": '[/"{}"/]', "output": '[/"{}"/]',
+    "more": '["{}"]',
+}  # fmt: skip
 _CLASSES = (
     "classDef parameters fill:#dcebf7,stroke:#57606a,color:#1b1f24",
     "classDef failed fill:#ffffff,stroke:#b3151f,stroke-width:3px,color:#1b1f24",

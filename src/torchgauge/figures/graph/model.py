@@ -28,7 +28,7 @@ class Node:
     type: str = ""
     """Class of the module; ``""`` for operators, inputs and outputs."""
     kind: str = "module"
-    """``"module"``, ``"operators"``, ``"input"`` or ``"output"``."""
+    """``"module"``, ``"operators"``, ``"input"``, ``"output"``, or ``"more"`` for what was cut."""
     path: str = ""
     params: int = 0
     count: int = 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.facts.loop.check import CheckReport, LimitCheck, Outcome
-from torchgauge.render.pages.check import layer_texts, layers_heading, sentence
+from torchgauge.render.pages.loop.check import layer_texts, layers_heading, sentence
 
 BROKEN = "broken-model"
 """Stands for the key of a limit where the model could not be analysed."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torchgauge.facts.loop.check import CheckReport, Outcome
 from torchgauge.render.ci.findings import findings_of, one_line
-from torchgauge.render.pages.check import headline, sentence
+from torchgauge.render.pages.loop.check import headline, sentence
 
 
 def render(report: CheckReport) -> str:

@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 
 from torchgauge.facts.loop.check import CheckReport, LimitCheck, ModelCheck, Outcome
 from torchgauge.render.ci.findings import details_of, one_line
-from torchgauge.render.pages.check import name_of, sentence
+from torchgauge.render.pages.loop.check import name_of, sentence
 
 
 def render(report: CheckReport) -> str:

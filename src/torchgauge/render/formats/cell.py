@@ -35,8 +35,8 @@ DOTS: Final = {
     Tone.GOOD: "#2a9d4a", Tone.NOTICE: "#3b82f6", Tone.WARNING: "#b7791f", Tone.BAD: "#e5484d",
 }  # fmt: skip
 """Seen against white and against black alike."""
-HEAVY: Final = 0.25
-"""From which part of the largest figure of its column on a cell has a bar behind it."""
+HEAVY: Final = 1.5
+"""How many times the average of its column a figure is that has a bar behind it."""
 
 _LINE = "rgba(128,128,128,.28)"
 _SHARE = "rgba(86,130,214,.26)"
@@ -193,7 +193,7 @@ def _problem(block: Problem) -> Iterator[str]:
         for label, text in block.entries:
             yield _fact(Fact(label=label, segments=(text,)))
         yield "</tbody></table>"
-    for word, commands in (("", block.commands), ("or", block.alternative)):
+    for word, commands in (("", block.commands), (translated("or"), block.alternative)):
         if commands:
             yield f'{word}<pre style="{_CODE}">{escape(chr(10).join(commands))}</pre>'
     yield "</div>"
@@ -202,21 +202,38 @@ def _problem(block: Problem) -> Iterator[str]:
 # ---------------------------------------------------------------------------- tables
 
 
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """What is heavy in a column."""
+
+    largest: float
+    average: float
+
+    @classmethod
+    def of(cls, table: Table, index: int) -> _Scale:
+        shares = [row.cells[index].share for row in table.rows if row.cells[index].share]
+        return cls(max(shares, default=0.0), sum(shares) / len(shares) if shares else 0.0)
+
+    def bar(self, share: float) -> str:
+        """Return the style of a bar behind a figure that is heavy beside the others."""
+        if not share or share < HEAVY * self.average:
+            return ""
+        percent = f"{100 * share / self.largest:.0f}%"
+        return f";background:linear-gradient(to left,{_SHARE} {percent},transparent {percent})"
+
+
 def _table(block: Table) -> Iterator[str]:
     yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><thead><tr style="{_ROW}">'
     for index, column in enumerate(block.columns):
         style = f"{_sides(column, index)};white-space:nowrap;font-weight:600;opacity:.72"
         yield f'<th scope="col" style="{style}">{escape(column.title)}</th>'
     yield "</tr></thead><tbody>"
-    largest = tuple(
-        max((row.cells[index].share for row in block.rows), default=0.0)
-        for index in range(len(block.columns))
-    )
-    yield from (_row(row, block, largest) for row in block.rows)
+    scales = tuple(_Scale.of(block, index) for index in range(len(block.columns)))
+    yield from (_row(row, block, scales) for row in block.rows)
     yield "</tbody></table></div>"
 
 
-def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
+def _row(row: Row, table: Table, scales: Sequence[_Scale]) -> str:
     first = table.columns[0]
     name = escape(row.cells[0].full) + (f" × {row.count}" if row.count > 1 else "")
     remarks = ", ".join(item.full for item in row.remarks)
@@ -227,7 +244,7 @@ def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
     title = f' title="{escape(row.path)}"' if row.path else ""
     dot = _dot(Tone.BAD) if row.weight is Weight.ALERT else ""
     cells = "".join(
-        _cell(row.cells[index], table.columns[index], index, largest[index])
+        _cell(row.cells[index], table.columns[index], index, scales[index])
         for index in range(1, len(row.cells))
     )
     quiet = ";opacity:.65" if row.weight is Weight.QUIET else ""
@@ -235,18 +252,10 @@ def _row(row: Row, table: Table, largest: Sequence[float]) -> str:
     return f'<tr style="{_ROW}{quiet}">{head}{cells}</tr>'
 
 
-def _cell(cell: Cell, column: Column, index: int, largest: float) -> str:
+def _cell(cell: Cell, column: Column, index: int, scale: _Scale) -> str:
     font = f";{_MONO}" if column.is_code else ""
-    style = f"{_sides(column, index)};{_breaks(column)}{font}{_heavy(cell.share, largest)}"
+    style = f"{_sides(column, index)};{_breaks(column)}{font}{scale.bar(cell.share)}"
     return f'<td style="{style}">{escape(cell.full)}</td>'
-
-
-def _heavy(share: float, largest: float) -> str:
-    """Return a bar behind the figure of a cell that is heavy beside the others of its column."""
-    if not largest or share < HEAVY * largest:
-        return ""
-    percent = f"{100 * share / largest:.0f}%"
-    return f";background:linear-gradient(to left,{_SHARE} {percent},transparent {percent})"
 
 
 def _breaks(column: Column) -> str:

@@ -283,7 +283,9 @@ class Simulation:
             return
         inputs = [item for item in flat((args, *kwargs.values())) if isinstance(item, torch.Tensor)]
         limit = _limit(inputs, is_guess=bool(values.origins_of(*inputs)))
-        if facts.is_mutating:  # zeros that a mask over experts is written into
+        # Zeros that a mask over experts is written into. Not the states of an optimizer, which
+        # lists are: nothing is decided on them, and they are as large as all parameters.
+        if facts.is_mutating and not facts.base.startswith("_foreach"):
             for item in inputs:
                 values.write_out(item, limit)
         written = all(map(values.is_written_out, inputs))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from torchgauge.deploy.serving.failures import Busy
-from torchgauge.errors import UsageError
+from torchgauge.errors import TorchGaugeError, UsageError
+from torchgauge.language import ENGLISH, spoken
 from torchgauge.request import Request
 from torchgauge.web.live.process import WorkerProcess, ended_error
 from torchgauge.web.live.worker import Cancel, Job, Message, failure_data
@@ -42,6 +43,7 @@ class Asked:
     number: int
     client: str
     request: Request
+    language: str
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     is_over: bool = False
 
@@ -50,6 +52,11 @@ class Asked:
         if not self.is_over:
             self.is_over = name in _FINAL
             self.events.put_nowait((name, content))
+
+    def fail(self, error: TorchGaugeError) -> None:
+        """Tell an error as the last word."""
+        with spoken(self.language):
+            self.tell("failed", failure_data(error))
 
 
 class Analyst:
@@ -83,8 +90,10 @@ class Analyst:
         worker = self._worker or self._given
         return None if worker is None else worker.pid
 
-    def submit(self, client: str, request: Request) -> Asked:
+    def submit(self, client: str, request: Request, language: str = ENGLISH) -> Asked:
         """Take a question; the last one of the same tab is not wanted any more.
+
+        ``language`` is that of the messages.
 
         Raises:
             Busy: too many tabs wait.
@@ -94,7 +103,7 @@ class Analyst:
                 self.cancel(other)
         if len(self._waiting) >= self._limits.waiting:
             raise Busy(f"{len(self._waiting)} questions wait; try again later")
-        asked = Asked(next(self._numbers), client, request)
+        asked = Asked(next(self._numbers), client, request, language)
         self._waiting.append(asked)
         self._next()
         if asked in self._waiting:
@@ -143,7 +152,7 @@ class Analyst:
         self._later(seconds, self._too_long)
         # A worker that has just ended is seen by its listener, which tells whoever asked.
         with contextlib.suppress(OSError):
-            worker.send(Job(asked.number, asked.request))
+            worker.send(Job(asked.number, asked.request, asked.language))
 
     def _started(self) -> WorkerProcess:
         if self._worker is None:
@@ -175,7 +184,7 @@ class Analyst:
             return
         self._worker = None
         if self._running is not None:
-            self._running.tell("failed", failure_data(ended_error(how)))
+            self._running.fail(ended_error(how))
         # The next one has torch imported by the time that it is asked. One that has never said
         # anything would end again.
         if worker.has_spoken and not self._is_closed:
@@ -205,7 +214,7 @@ class Analyst:
             f"the analysis took longer than {seconds:g} s and was ended",
             hint="start torchgauge ui with a larger --time-limit, or change less",
         )
-        self._running.tell("failed", failure_data(error))
+        self._running.fail(error)
         self._worker.kill()
 
     def _later(self, seconds: float, call: Callable[[], None]) -> None:

@@ -25,6 +25,7 @@ from torchgauge.deploy.serving.http.body import PendingBytes, reading
 from torchgauge.deploy.serving.http.responses import failure_response, json_response
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import TorchGaugeError
+from torchgauge.language import ENGLISH, current, spoken
 from torchgauge.web.live.analyst import Analyst, Asked
 from torchgauge.web.live.changes import read_question
 from torchgauge.web.live.command import command_of
@@ -45,22 +46,26 @@ def create_application(
 ) -> Starlette:
     """Return the application; ``analyst`` ends with it."""
     names = " · ".join(bench.first["answer"]["report"]["model"]["name"] for bench in benches)
-    page = filled(page_of(benches), title=f"{names} · torchgauge", static=_NEEDS_SCRIPTS)
+    language = None if current() == ENGLISH else current()  # else the browser's
+    page = filled(page_of(benches, language), title=f"{names} · torchgauge", static=_NEEDS_SCRIPTS)
     pending = PendingBytes(SETTINGS.max_pending_bytes)
 
     async def show(_: Request) -> Response:
         return HTMLResponse(page)
 
     async def analyse(request: Request) -> Response:
+        language = current()
         try:
             async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
                 question = read_question(body)
+            language = question.language
             wanted = asked_request(benches, question)
-            asked = analyst.submit(question.client, wanted)
+            asked = analyst.submit(question.client, wanted, language)
         except RequestFailure as failure:
             return failure_response(failure)
         except TorchGaugeError as error:
-            return json_response({"error": failure_data(error)}, 422)
+            with spoken(language):
+                return json_response({"error": failure_data(error)}, 422)
         events = _events(analyst, asked, command_of(wanted))
         return StreamingResponse(events, media_type="text/event-stream")
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.scenario import Checkpointing, Scenario
-from torchgauge.request import Inputs, Request, Size, changed
+from torchgauge.request import Inputs, Request, Size, changed, in_mode
 
 Count = Annotated[int, msgspec.Meta(ge=1, le=2**40)]
 Text = Annotated[str, msgspec.Meta(max_length=200)]
@@ -41,6 +41,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which tab asks: a new question of a tab ends its last one."""
     model: Annotated[int, msgspec.Meta(ge=0)] = 0
     changes: Changes = Changes()
+    language: Literal["en", "zh"] = "en"
+    """Of the messages; figures and reports have none."""
 
 
 class RanInput(msgspec.Struct, frozen=True):
@@ -98,7 +100,7 @@ def changed_request(request: Request, ran: Ran, changes: Changes) -> Request:
 
 def _scenario(scenario: Scenario, changes: Changes) -> Scenario:
     if changes.mode is not None:
-        scenario = scenario.in_mode(changes.mode)
+        scenario = in_mode(scenario, changes.mode)
     given: dict[str, Any] = {}
     for name in ("precision", "device", "accumulation"):
         if getattr(changes, name) is not None:

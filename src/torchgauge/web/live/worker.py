@@ -13,16 +13,18 @@ import os
 import signal
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError
+from torchgauge.language import ENGLISH, translated, use
 from torchgauge.request import Request
 
 if TYPE_CHECKING:
     from torchgauge.facts.report import Report
+    from torchgauge.facts.trace import Trace
     from torchgauge.models.build import ModelBuild
 
 Kind: TypeAlias = Literal["progress", "result", "failed", "cancelled"]
@@ -37,6 +39,8 @@ class Job:
 
     number: int
     request: Request
+    language: str = ENGLISH
+    """Of what is said of an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +63,15 @@ def work(connection: Connection) -> None:
             os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     import torchgauge.analyze  # noqa: F401 — while nothing is asked: torch takes seconds
 
-    builds = _Builds()
+    models = _Models()
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             job = connection.recv()
             if isinstance(job, Job):
-                connection.send((job.number, *_answer(job, builds, connection)))
+                connection.send((job.number, *_answer(job, models, connection)))
 
 
-def _answer(job: Job, builds: _Builds, connection: Connection) -> tuple[Kind, Any]:
+def _answer(job: Job, models: _Models, connection: Connection) -> tuple[Kind, Any]:
     def tell(text: str) -> None:
         while connection.poll():
             message = connection.recv()
@@ -76,8 +80,9 @@ def _answer(job: Job, builds: _Builds, connection: Connection) -> tuple[Kind, An
         connection.send((job.number, "progress", text))
 
     folder = os.getcwd()
+    use(job.language)
     try:
-        return "result", answer_json(replace(job.request, on_progress=tell), builds.of)
+        return "result", answer_json(replace(job.request, on_progress=tell), models)
     except _Cancelled:
         return "cancelled", None
     except (EOFError, BrokenPipeError):
@@ -91,26 +96,55 @@ def _answer(job: Job, builds: _Builds, connection: Connection) -> tuple[Kind, An
         os.chdir(folder)
 
 
-class _Builds:
-    """Models that were built, by what names them; the ones used last."""
+class _Models:
+    """Models that were built, by what names them, and the last trace of each."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[str, ModelBuild] = OrderedDict()
+        self._built: OrderedDict[str, ModelBuild] = OrderedDict()
+        self._traces: dict[str, tuple[Request, Trace]] = {}
 
     def of(self, request: Request) -> ModelBuild:
         """Return the model that a request names."""
         from torchgauge.models.requests import build_for
 
-        key = repr((request.spec, request.settings))
-        if key not in self._made:
-            self._made[key] = build_for(request)
-        self._made.move_to_end(key)
-        while len(self._made) > _MOST_MODELS:
-            self._made.popitem(last=False)
-        return self._made[key]
+        key = _key(request)
+        if key not in self._built:
+            self._built[key] = build_for(request)
+        self._built.move_to_end(key)
+        while len(self._built) > _MOST_MODELS:
+            old, _ = self._built.popitem(last=False)
+            self._traces.pop(old, None)
+        return self._built[key]
+
+    def on_other_device(self, request: Request) -> Report | None:
+        """Return the report from the last trace, where only the device is another one.
+
+        ``None`` where that device runs other kernels.
+        """
+        from torchgauge.reports import estimate_trace
+
+        before, trace = self._traces.get(_key(request), (None, None))
+        if trace is None or before != _on_any_device(request):
+            return None
+        try:
+            return estimate_trace(trace, request.scenario.device)
+        except ScenarioError:
+            return None
+
+    def keep(self, request: Request, trace: Trace) -> None:
+        """Keep the trace of a model; the one before it is dropped."""
+        self._traces[_key(request)] = _on_any_device(request), trace
 
 
-def answer_json(request: Request, build: Callable[[Request], ModelBuild]) -> bytes:
+def _key(request: Request) -> str:
+    return repr((request.spec, request.settings))
+
+
+def _on_any_device(request: Request) -> Request:
+    return replace(request, on_progress=None, scenario=replace(request.scenario, device="cpu"))
+
+
+def answer_json(request: Request, models: _Models) -> bytes:
     """Return the page's data of a request as JSON; of a model that fails, what ran and the error.
 
     Raises:
@@ -118,32 +152,38 @@ def answer_json(request: Request, build: Callable[[Request], ModelBuild]) -> byt
     """
     from torchgauge.web.data import answer_data
 
-    report, error = _report(request, build)
+    report, error = _report(request, models)
     request.tell("drawing")
     data = {"answer": answer_data(report), "error": error}
     return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _report(
-    request: Request, build: Callable[[Request], ModelBuild]
-) -> tuple[Report, Mapping[str, Any] | None]:
+def _report(request: Request, models: _Models) -> tuple[Report, Mapping[str, Any] | None]:
     from torchgauge.analyze import analyze_model
     from torchgauge.models.requests import with_build
 
+    if (report := models.on_other_device(request)) is not None:
+        return report, None
     try:
-        return analyze_model(with_build(request, build(request)), batch_names=True), None
+        report = analyze_model(with_build(request, models.of(request)), batch_names=True)
     except ModelError as error:
         if error.report is None:
             raise
         return error.report, failure_data(error)
+    if report.trace is not None:
+        models.keep(request, report.trace)
+    return report, None
 
 
 def failure_data(error: Exception) -> dict[str, Any]:
-    """Return an error as the page takes it; ``status`` is that of the command line."""
+    """Return an error as the page takes it, in the language that is spoken.
+
+    ``status`` is that of the command line.
+    """
     if isinstance(error, TorchGaugeError):
-        return {"message": error.message, "hint": error.hint, "status": error.exit_status}
-    return {
-        "message": f"internal error: {type(error).__name__}: {error}",
-        "hint": "this is a bug in torchgauge; report it with the command",
-        "status": 70,
-    }
+        message, hint, status = error.message, error.hint, error.exit_status
+    else:
+        message = f"internal error: {type(error).__name__}: {error}"
+        hint = "this is a bug in torchgauge; report it with the command"
+        status = 70
+    return {"message": translated(message), "hint": translated(hint), "status": status}

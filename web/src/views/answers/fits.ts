@@ -54,6 +54,7 @@ export function fitsCard(app: App): HTMLElement {
   return card;
 }
 
+/** Of several devices each has two lines and its bar: the rest is in the bar's label. */
 function deviceRow(device: Device, index: number, many: boolean): HTMLElement {
   const { device_bytes: needed, capacity_bytes: capacity, low_bytes: low, high_bytes: high } = device;
   const { words, sign, tone } = VERDICTS[device.verdict];
@@ -78,10 +79,11 @@ function deviceRow(device: Device, index: number, many: boolean): HTMLElement {
       "p", { class: "line" },
       t("needs"), " ", h("strong", {}, figure(field("device_bytes"), needed, bytes(needed))), " ",
       t("of"), " ", figure(field("capacity_bytes"), capacity, bytes(capacity)),
+      many && ` · ${t("used", { share: percent(needed, capacity) })}`,
+      many && device.total_ms !== null && h("span", {}, " · ", figure(field("total_ms"), device.total_ms, t("step", { time: milliseconds(device.total_ms) }))),
     ),
-    h("p", { class: "line" }, needed <= capacity ? t("free", { free: bytes(capacity - needed) }) : t("lacking", { lacking: bytes(needed - capacity) }), " · ", t("used", { share: percent(needed, capacity) })),
-    low < high && h("p", { class: "line dim" }, t("between", { low: bytes(low), high: bytes(high) })),
-    many && device.total_ms !== null && h("p", { class: "line dim" }, figure(field("total_ms"), device.total_ms, t("step", { time: milliseconds(device.total_ms) }))),
+    !many && h("p", { class: "line" }, needed <= capacity ? t("free", { free: bytes(capacity - needed) }) : t("lacking", { lacking: bytes(needed - capacity) }), " · ", t("used", { share: percent(needed, capacity) })),
+    !many && low < high && h("p", { class: "line dim" }, t("between", { low: bytes(low), high: bytes(high) })),
   ];
   return h("div", { class: "on-device" }, ...children.filter(Boolean));
 }

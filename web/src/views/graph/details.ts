@@ -5,6 +5,7 @@ import { h, replace, type Child } from "../../dom";
 import { bytes, count, integer, milliseconds } from "../../format";
 import type { CostName, Part } from "../../model";
 import { valuesText } from "../../shapes";
+import type { NamedValue } from "../../types";
 import type { Flowing } from "./scene";
 import type { Item } from "./structure";
 import { t } from "./words";
@@ -39,7 +40,7 @@ function failure(app: App): HTMLElement | null {
   if (!failed) return null;
   return h(
     "div", { class: "graph-failure", role: "note" },
-    h("strong", {}, t("failed", { path: failed.path || app.model.root.name })),
+    h("strong", {}, t("failed", { path: shortened(failed.path || app.model.root.name) })),
     h("p", {}, h("code", {}, failed.error_type), ` ${failed.error}`),
     failed.inputs.length ? h("p", { class: "mono" }, valuesText(failed.inputs, null).full) : null,
     failed.hint ? h("p", {}, `${t("hint")}: ${failed.hint}`) : null,
@@ -50,7 +51,7 @@ function about(app: App, { item, path, isOpen, canOpen, copy, above, below }: Lo
   const part = path !== null ? app.model.byPath.get(path) : undefined;
   const copies = item.copies.length;
   return [
-    h("h3", {}, h("bdi", {}, path && (item.kind !== "fold" || isOpen) ? path : item.name)),
+    h("h3", {}, h("bdi", {}, shortened(path && (item.kind !== "fold" || isOpen) ? path : item.name))),
     h("p", { class: "graph-kind" }, actions.describe(item)),
     canOpen && h(
       "p", { class: "graph-actions" },
@@ -71,8 +72,8 @@ function figures(app: App, part: Part, item: Item, isOpen: boolean): HTMLElement
   const call = calls[Math.max(0, item.number - 1)] ?? calls[0];
   const rows: [string, Child][] = [];
   if (call) {
-    rows.push([t("inputShapes"), h("code", {}, valuesText(call.inputs, model.report.batch_size).full)]);
-    if (call.completed) rows.push([t("outputShapes"), h("code", {}, valuesText(call.outputs, model.report.batch_size).full)]);
+    rows.push([t("inputShapes"), written(call.inputs, model.report.batch_size)]);
+    if (call.completed) rows.push([t("outputShapes"), written(call.outputs, model.report.batch_size)]);
   }
   const copies = item.kind === "fold" && !isOpen ? item.copies.length : 1;
   const figure = (title: string, field: CostName, write: (value: number) => string) => {
@@ -88,6 +89,11 @@ function figures(app: App, part: Part, item: Item, isOpen: boolean): HTMLElement
   return h("dl", {}, ...rows.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]));
 }
 
+/** One line for each tensor. */
+function written(values: readonly NamedValue[], batch: number | null): HTMLElement {
+  return h("span", { class: "graph-values" }, ...valuesText(values, batch).all.map((text) => h("code", {}, shortened(text))));
+}
+
 function neighbours(title: string, list: { item: Item; flow: Flowing }[], actions: Actions): HTMLElement | null {
   if (!list.length) return null;
   const rest = list.length - MOST_NEIGHBOURS;
@@ -96,7 +102,7 @@ function neighbours(title: string, list: { item: Item; flow: Flowing }[], action
     h("h4", {}, title),
     h(
       "ul", {},
-      ...list.slice(0, MOST_NEIGHBOURS).map(({ item, flow }) => h("li", {}, h("button", { type: "button", onclick: () => actions.go(item) }, h("bdi", {}, item.name.slice(0, 60))), h("code", {}, actions.explain(flow)))),
+      ...list.slice(0, MOST_NEIGHBOURS).map(({ item, flow }) => h("li", {}, h("button", { type: "button", onclick: () => actions.go(item) }, h("bdi", {}, shortened(item.name, 60))), h("code", {}, actions.explain(flow)))),
       rest > 0 && h("li", {}, t("more", { n: rest })),
     ),
   );
@@ -106,6 +112,9 @@ function legend(): Child[] {
   const sample = (kind: string, title: string) => h("li", {}, h("span", { class: `graph-sample ${kind}`, "aria-hidden": "true" }), title);
   return [
     h("p", { class: "graph-kind" }, t("nothing")),
-    h("ul", { class: "graph-legend" }, sample("leaf", t("legendLeaf")), sample("plain", t("legendOpen")), sample("operator", t("legendOperator")), sample("fold", t("legendFold")), sample("failed", t("legendFailed")), sample("chosen", t("legendSelected"))),
+    h("ul", { class: "graph-legend" }, sample("sample-leaf", t("legendLeaf")), sample("", t("legendOpen")), sample("sample-operator", t("legendOperator")), sample("sample-fold", t("legendFold")), sample("sample-failed", t("legendFailed")), sample("sample-chosen", t("legendSelected"))),
   ];
 }
+
+const LONGEST = 200;
+export const shortened = (text: string, longest = LONGEST): string => (text.length > longest ? `${text.slice(0, longest)}…` : text);

@@ -20,6 +20,8 @@ export interface Drawing {
   explain(edge: Flowing): string;
   /** Name of the colour of a module's type. */
   tone(type: string): string;
+  /** "15 parts" */
+  groupLabel(item: Item): string;
 }
 
 export interface Spot {
@@ -106,7 +108,7 @@ function passes(edge: PlacedEdge, y: number, from: number, to: number): boolean 
   return false;
 }
 
-function group(spot: Spot, depth: number, kind: string, drawing: Drawing, expanded: boolean | null, ...children: (SVGElement | false | null)[]): SVGElement {
+function group(spot: Spot, depth: number, kind: string, drawing: Drawing, expanded: boolean | null, ...children: (SVGElement | string | false | null)[]): SVGElement {
   const { item } = spot;
   const failed = item.failed ? ` failed ${item.failed}` : "";
   return s(
@@ -160,9 +162,9 @@ function drawBox(spot: Spot, depth: number, drawing: Drawing): SVGElement {
     item.kind === "fold" && s("rect", { class: "frame behind", x: 6, y: -5, width: width - 6, height, rx: 8, style: fill }),
     item.kind === "fold" && s("rect", { class: "frame behind", x: 3, y: -2.5, width: width - 3, height, rx: 8, style: fill }),
     s("rect", { class: "frame", width, height, rx: 8, style: fill }),
-    s("text", { class: "name", x: 12, y: 19 }, name),
-    s("text", { class: "type", x: 12, y: 36 }, cut(item.kind === "group" ? drawing.describe(item).replace(`${item.name} · `, "") : secondLine(item), room, "type")),
-    item.kind === "fold" && times(12 + textWidth(name, "name") + 4, 7, `× ${item.copies.length}`),
+    s("text", { class: "name", x: 12, y: 19 }, name), " ",
+    item.kind === "fold" && times(12 + textWidth(name, "name") + 4, 7, `× ${item.copies.length}`), " ",
+    s("text", { class: "type", x: 12, y: 36 }, cut(item.kind === "group" ? drawing.groupLabel(item) : secondLine(item), room, "type")),
     canOpen && opener(width - 26, 13, "+"),
   );
 }
@@ -173,5 +175,5 @@ function times(x: number, y: number, text: string): SVGElement {
 }
 
 function opener(x: number, y: number, sign: string): SVGElement {
-  return s("g", { class: "opener", transform: `translate(${round(x)} ${y})` }, s("rect", { width: 20, height: 20, rx: 5 }), s("text", { x: 10, y: 15, "text-anchor": "middle" }, sign));
+  return s("g", { class: "opener", transform: `translate(${round(x)} ${y})` }, s("rect", { width: 20, height: 20, rx: 5 }), s("path", { d: sign === "+" ? "M5 10H15M10 5V15" : "M5 10H15" }));
 }

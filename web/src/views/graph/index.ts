@@ -6,15 +6,18 @@ import { h } from "../../dom";
 import { typeColor } from "../../palette";
 import { block, explained } from "../../view";
 import type { View } from "../index";
-import { details } from "./details";
+import { details, shortened } from "./details";
 import { draw, type Spot } from "./draw";
 import { layout } from "./layout";
 import { Opening } from "./opening";
 import { Paper } from "./paper";
-import { partsOf, pathOf, sceneOf, titleOf, type Flowing, type Scene } from "./scene";
+import { partsOf, pathOf, sceneOf, titleOf, type Flowing, type Scene, type Shown } from "./scene";
 import { Structure, type Item } from "./structure";
 import { Walk } from "./walk";
 import { t } from "./words";
+
+/** What is open outlives the view, which another language or a live change makes anew. */
+const opened = new WeakMap<App, Shown>();
 
 class GraphView {
   readonly element: HTMLElement;
@@ -28,11 +31,12 @@ class GraphView {
   private current: string | null = null;
   /** A selection that came from here needs no scrolling. */
   private own = false;
-  private readonly aside = h("aside", { class: "graph-details", "aria-live": "polite", "aria-label": t("details") });
+  private readonly aside = h("div", { class: "graph-details", role: "group", "aria-live": "polite", "aria-label": t("details") });
 
   constructor(private readonly app: App) {
     this.structure = new Structure(app.model, app.model.step!);
-    this.opening = new Opening(this.structure, app.model);
+    this.opening = new Opening(this.structure, app.model, opened.get(app));
+    opened.set(app, this.opening.shown);
     this.paper = new Paper(app);
     const { element, body } = block("graph", t("title"), t("reading"), explained(t("why"), t("whyLabel")));
     body.append(this.toolbar(), h("div", { class: "graph-body" }, this.paper.element, this.aside));
@@ -98,6 +102,7 @@ class GraphView {
     const placed = layout(this.scene.level);
     const { elements, spots } = draw(placed, {
       structure: this.structure, scene: this.scene, shown: this.opening.shown, describe: (item) => this.describe(item), explain: (flow) => this.explain(flow), tone: (type) => typeColor(this.app.model, type),
+      groupLabel: (item) => t("group", { n: item.size }),
     });
     this.spots = spots;
     this.walk = new Walk(this.structure, this.scene, spots);
@@ -136,7 +141,7 @@ class GraphView {
   private stands(item: Item, path: string): boolean {
     if (item.kind !== "fold") return item.path === path;
     if (this.opening.has(item)) return item.heads.length > 0 && pathOf(item, this.opening.shown) === path;
-    return [...item.heads, ...item.copies.flat()].some((child) => child.path === path && child.kind === "call");
+    return (item.heads.length ? item.heads : item.copies.flat()).some((child) => child.path === path && child.kind === "call");
   }
 
   private spotOf(path: string): Spot | undefined {
@@ -199,13 +204,14 @@ class GraphView {
   // ---------------------------------------------------------------- words
 
   private describe(item: Item): string {
-    const words = [this.opening.has(item) ? titleOf(item, this.opening.shown) : item.name];
+    const isClosedFold = item.kind === "fold" && !this.opening.has(item);
+    const words = [isClosedFold ? `${item.name} × ${item.copies.length}` : titleOf(item, this.opening.shown)];
     if (item.kind === "fold") words.push(item.type, t("fold", { n: item.copies.length }));
-    else if (item.kind === "group") words.push(t("group", { n: item.copies[0]!.length }));
+    else if (item.kind === "group") words.push(t("group", { n: item.size }));
     else if (item.kind === "call") words.push(item.type, ...(item.calls > 1 ? [t("callOf", { k: item.number, n: item.calls })] : []));
     else words.push(t(item.kind), ...(item.kind === "operator" && item.path ? [item.path] : []));
     if (item.failed) words.push(t(item.failed === "here" ? "failedHere" : "failedInside"));
-    return words.filter(Boolean).join(" · ");
+    return words.filter(Boolean).map((word) => shortened(word)).join(" · ");
   }
 
   private explain(flow: Flowing): string {

@@ -10,10 +10,12 @@ const FIRST_PARTS = 28;
 const MOST_PARTS = 300;
 
 export class Opening {
-  readonly shown: Shown = { open: new Set(), copy: new Map() };
+  readonly shown: Shown;
 
-  constructor(private readonly structure: Structure, model: Model) {
-    this.first();
+  /** `before`: what was open when the view was made last. */
+  constructor(private readonly structure: Structure, model: Model, before?: Shown) {
+    this.shown = before ?? { open: new Set(), copy: new Map() };
+    if (!before) this.first();
     const { failure } = model.report;
     const failed = failure && structure.byPath.get(failure.path)?.find((item) => item.failed);
     if (failed) this.to(failed);

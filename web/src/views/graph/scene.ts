@@ -14,7 +14,7 @@ export interface Shown {
 export interface Flowing extends Edge {
   /** Shape and dtype of the largest tensor. */
   shape: string;
-  /** How many tensors' ways are drawn as this one. */
+  /** How many edges of the flow are drawn as this one. */
   count: number;
   /** Nothing was recorded: the call failed before. */
   isGuess: boolean;
@@ -119,12 +119,18 @@ function flowing(structure: Structure, shown: Shown, drafts: Map<Item, Draft>, f
 function add(draft: Draft, from: string, to: string, shape: string, isGuess = false): void {
   const key = `${from}→${to}`;
   const known = draft.edges.get(key);
-  if (known) known.count += 1;
-  else {
+  if (known) {
+    known.count += 1;
+    if (elements(shape) > elements(known.shape)) known.shape = shape;
+  } else {
     // Where an edge goes on behind a border its shape stands on the part outside.
     const room = from.startsWith("in:") || to === "out" ? 0 : textWidth(shortShape(shape), "shape");
     draft.edges.set(key, { from, to, room, shape, count: 1, isGuess });
   }
+}
+
+function elements(shape: string): number {
+  return (/^\[([^\]]*)\]/.exec(shape)?.[1] ?? "").split(", ").reduce((product, size) => product * Number(size), 1);
 }
 
 /** A call that failed at once took nothing that was recorded: it came after the part before it. */

@@ -33,6 +33,8 @@ export interface Item {
   calls: number;
   number: number;
   signature: number;
+  /** Of a group how many parts it holds, also in groups within it. */
+  size: number;
 }
 
 /** For each node of the flow the way from the root: place in the list and copy, level by level. */
@@ -77,7 +79,7 @@ export class Structure {
   }
 
   private item(kind: Item["kind"], id: string, name: string, type: string, path: string | null): Item {
-    return { id, kind, name, type, path, call: -1, copies: [], heads: [], parent: null, copy: 0, index: 0, failed: "", node: -1, calls: 0, number: 0, signature: 0 };
+    return { id, kind, name, type, path, call: -1, copies: [], heads: [], parent: null, copy: 0, index: 0, failed: "", node: -1, calls: 0, number: 0, signature: 0, size: 0 };
   }
 
   /** The parts of the root: inputs, what its call does, outputs. */
@@ -213,7 +215,8 @@ export class Structure {
     for (let at = 0; at < list.length; at += size) {
       const inside = list.slice(at, at + size);
       const group = this.item("group", `group ${id} ${at}`, `${inside[0]!.name} … ${inside[inside.length - 1]!.name}`, "", null);
-      group.copies = [inside];
+      group.size = inside.length;
+      group.copies = [this.grouped(inside, group.id)];
       group.failed = inside.some((item) => item.failed) ? "inside" : "";
       groups.push(group);
     }

@@ -10,7 +10,7 @@ export const t = texts(
     zoomIn: "Zoom in", zoomOut: "Zoom out", fit: "Fit", openLevel: "Open one level", closeAll: "Close all", keys: "Keys",
     input: "input", output: "output", operator: "operator", group: "{n} parts", fold: "{n} equal modules", callOf: "call {k} of {n}", failedHere: "failed here", failedInside: "failed inside",
     open: "Open", close: "Close", previous: "Previous copy", next: "Next copy", copyOf: "{k} of {n} copies", from: "From", to: "To", inputShapes: "Takes", outputShapes: "Returns",
-    params: "Parameters", macs: "MACs", activation: "Activation memory", time: "Time", noShape: "shape unknown", guess: "was called after this, and failed", several: "{n} tensors, the largest {shape}",
+    params: "Parameters", macs: "MACs", activation: "Activation memory", time: "Time", noShape: "shape unknown", guess: "was called after this, and failed", several: "{n} reads, the largest {shape}",
     nothing: "Select a part of the graph: its shapes, figures and neighbours stand here.", legendLeaf: "module, coloured by type", legendOpen: "module with modules inside", legendOperator: "operator of a module", legendFold: "equal neighbours, folded",
     legendFailed: "failed", legendSelected: "selected", noRun: "The model was not run, so nothing flowed. Give an input size to see the graph.", loaded: "A saved or measured report holds no graph. Analyze the model again to see it.",
     empty: "No module was called.", failed: "Failed in {path}", rootSelected: "This is the whole graph.", more: "{n} more", hint: "Try",

@@ -66,7 +66,7 @@ class OperatorsView {
     this.phases = h("select", { "aria-label": t("phase"), onchange: () => this.list() }, h("option", { value: "" }, t("allPhases")), ...names.map((name) => h("option", { value: name }, phaseName(name))));
     const together = h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event: Event) => this.group((event.target as HTMLInputElement).checked) }), ` ${t("grouped")}`);
     this.grid = new Grid<Row>({
-      label: t("title"), nameTitle: t("operator"), nameWidth: 210, empty: t("none"),
+      label: t("title"), nameTitle: t("operator"), nameWidth: 210, empty: t("none"), signal: app.signal, printed: 40,
       key: ({ operator, level }) => `${level} ${operator.key}`, level: ({ level }) => level + 1,
       name: ({ operator }) => ({ children: [h("bdi", {}, operatorName(operator.name))], title: operator.name }),
       expanded: ({ operator }) => (operator.places.length > 1 ? this.open.has(operator.key) : null),

@@ -34,6 +34,16 @@ const t = texts(
 /** Rows that are open at first: no more than fill the table's height. */
 const FIRST_ROWS = 20;
 
+/** What a reader arranged: it outlives the views, which another language or a live change makes anew. */
+interface Arranged {
+  open: Set<string>;
+  chosen: Set<ColumnName>;
+  fold: boolean;
+  sorted: { column: string; direction: Direction } | null;
+}
+
+const arranged = new WeakMap<App, Arranged>();
+
 class TableView {
   readonly element: HTMLElement;
   private readonly model: Model;
@@ -42,21 +52,21 @@ class TableView {
   private readonly search: HTMLInputElement;
   private readonly types: HTMLSelectElement;
   private rows: Rows;
-  private chosen: Set<ColumnName>;
-  private open = new Set<string>();
-  private fold = true;
-  private sorted: { column: string; direction: Direction } | null = null;
+  private readonly own: Arranged;
   private shown: Shown[] = [];
 
   constructor(private readonly app: App) {
     this.model = app.model;
-    this.chosen = new Set(defaults(this.model));
+    const before = arranged.get(app);
+    this.own = before ?? { open: new Set(), chosen: new Set(defaults(this.model)), fold: true, sorted: null };
+    arranged.set(app, this.own);
+    if (!offered(this.model).some((column) => column.name === this.own.sorted?.column)) this.own.sorted = null;
     this.rows = this.made();
-    this.openFirst();
+    if (!before) this.openFirst();
     this.search = h("input", { type: "search", placeholder: t("searchHint"), "aria-label": t("search"), oninput: () => this.list() });
     this.types = h("select", { "aria-label": t("type"), onchange: () => this.list() }, h("option", { value: "" }, t("allTypes")), ...this.typeNames().map((name) => h("option", { value: name }, name)));
     this.grid = new Grid<Shown>({
-      label: t("title"), nameTitle: t("layer"), empty: t("empty"),
+      label: t("title"), nameTitle: t("layer"), empty: t("empty"), signal: app.signal, printed: 200,
       key: ({ row }) => row.key, level: ({ level }) => level + 1, name: (shown) => this.name(shown),
       expanded: ({ row, expanded }) => (row.children.length && !this.isFlat ? expanded : null),
       selected: ({ row }) => row.kind === "module" && this.app.state.selected !== null && this.rowOf(this.app.state.selected) === row,
@@ -75,9 +85,9 @@ class TableView {
   private toolbar(): HTMLElement {
     const copy = (what: string, write: (copied: Copied) => string) => h("button", { type: "button", onclick: () => void this.copy(what, write(this.copied())) }, what);
     const boxes = offered(this.model).map((column) =>
-      h("label", {}, h("input", { type: "checkbox", value: column.name, checked: this.chosen.has(column.name), onchange: (event: Event) => this.choose(column, (event.target as HTMLInputElement).checked) }), titleOf(column)));
+      h("label", {}, h("input", { type: "checkbox", value: column.name, checked: this.own.chosen.has(column.name), onchange: (event: Event) => this.choose(column, (event.target as HTMLInputElement).checked) }), titleOf(column)));
     const foldable = this.model.folds.length > 0;
-    const fold = h("label", {}, h("input", { type: "checkbox", checked: true, onchange: (event: Event) => this.refold((event.target as HTMLInputElement).checked) }), ` ${t("fold")}`);
+    const fold = h("label", {}, h("input", { type: "checkbox", checked: this.own.fold, onchange: (event: Event) => this.refold((event.target as HTMLInputElement).checked) }), ` ${t("fold")}`);
     return h(
       "div", { class: "tools" },
       this.search, this.types, menu(this.app, t("columns"), ...boxes), menu(this.app, t("copy"), copy("CSV", csv), copy("Markdown", markdown), copy("LaTeX", latex)),
@@ -87,15 +97,15 @@ class TableView {
   }
 
   private get columns(): Column[] {
-    return offered(this.model).filter((column) => this.chosen.has(column.name));
+    return offered(this.model).filter((column) => this.own.chosen.has(column.name));
   }
 
   private get isFlat(): boolean {
-    return this.sorted !== null && this.sorted.column !== "name";
+    return this.own.sorted !== null && this.own.sorted.column !== "name";
   }
 
   private made(): Rows {
-    return new Rows(this.model, { fold: this.fold, fields: this.columns.flatMap((column) => column.field ?? []) });
+    return new Rows(this.model, { fold: this.own.fold, fields: this.columns.flatMap((column) => column.field ?? []) });
   }
 
   private typeNames(): string[] {
@@ -123,7 +133,7 @@ class TableView {
         id: column.name, title: titleOf(column), width: column.width, number: column.number, mono: ["input", "output", "dtype"].includes(column.name),
         cell: (shown: Shown) => cellOf(column, shown.row, this.rows, this.model, shown.expanded && shown.row !== this.rows.root),
       })),
-      this.sorted,
+      this.own.sorted,
     );
     this.list();
   }
@@ -154,7 +164,7 @@ class TableView {
       const place = found.length;
       const shown = { row, level: row.level - 1, expanded: false, name: row.name };
       found.push(shown);
-      const opens = matches !== null || this.open.has(row.key);
+      const opens = matches !== null || this.own.open.has(row.key);
       let any = false;
       if (opens) for (const child of row.children) any = walk(child) || any;
       shown.expanded = row.children.length > 0 && opens && (matches === null || any);
@@ -164,7 +174,7 @@ class TableView {
     };
     if (!root.children.length) walk(root);
     else for (const child of root.children) walk(child);
-    if (this.sorted?.direction === "descending") this.turned(found);
+    if (this.own.sorted?.direction === "descending") this.turned(found);
     return root.children.length ? found : found.map((shown) => ({ ...shown, level: 0 }));
   }
 
@@ -183,8 +193,8 @@ class TableView {
   }
 
   private ordered(rows: Row[]): Shown[] {
-    const column = offered(this.model).find((one) => one.name === this.sorted!.column)!;
-    const sign = this.sorted!.direction === "descending" ? -1 : 1;
+    const column = offered(this.model).find((one) => one.name === this.own.sorted!.column)!;
+    const sign = this.own.sorted!.direction === "descending" ? -1 : 1;
     const keyed = rows.map((row) => ({ row, key: rawValue(column, row, this.rows, this.model) }));
     const numeric = column.number;
     keyed.sort((a, b) => sign * (numeric ? Number(a.key ?? 0) - Number(b.key ?? 0) : String(a.key ?? "").localeCompare(String(b.key ?? ""))));
@@ -194,36 +204,36 @@ class TableView {
   private sort(column: string): void {
     const isText = column === "name" || !offered(this.model).find((one) => one.name === column)?.number;
     const [first, second]: Direction[] = column === "name" ? ["descending", "descending"] : isText ? ["ascending", "descending"] : ["descending", "ascending"];
-    if (this.sorted?.column !== column) this.sorted = { column, direction: first! };
-    else this.sorted = this.sorted.direction === first && second !== first ? { column, direction: second! } : null;
+    if (this.own.sorted?.column !== column) this.own.sorted = { column, direction: first! };
+    else this.own.sorted = this.own.sorted.direction === first && second !== first ? { column, direction: second! } : null;
     this.columnsChanged();
   }
 
   private choose(column: Column, on: boolean): void {
-    if (on) this.chosen.add(column.name);
-    else this.chosen.delete(column.name);
-    if (this.sorted && !this.chosen.has(this.sorted.column as ColumnName)) this.sorted = null;
+    if (on) this.own.chosen.add(column.name);
+    else this.own.chosen.delete(column.name);
+    if (this.own.sorted && !this.own.chosen.has(this.own.sorted.column as ColumnName)) this.own.sorted = null;
     this.rows = this.made();
     this.columnsChanged();
   }
 
   private refold(on: boolean): void {
-    this.fold = on;
+    this.own.fold = on;
     this.rows = this.made();
     this.columnsChanged();
     if (this.app.state.selected !== null) this.selected();
   }
 
   private toggle(row: Row): void {
-    if (this.open.has(row.key)) this.open.delete(row.key);
-    else this.open.add(row.key);
+    if (this.own.open.has(row.key)) this.own.open.delete(row.key);
+    else this.own.open.add(row.key);
     this.list();
   }
 
   private openAll(on: boolean): void {
-    this.open.clear();
+    this.own.open.clear();
     const walk = (row: Row) => {
-      if (row.children.length) this.open.add(row.key);
+      if (row.children.length) this.own.open.add(row.key);
       row.children.forEach(walk);
     };
     if (on) walk(this.rows.root);
@@ -237,7 +247,7 @@ class TableView {
     for (;;) {
       const below = level.flatMap((row) => row.children);
       if (!below.length || count + below.length > FIRST_ROWS) return;
-      for (const row of level) if (row.children.length) this.open.add(row.key);
+      for (const row of level) if (row.children.length) this.own.open.add(row.key);
       count += below.length;
       level = below;
     }
@@ -249,8 +259,8 @@ class TableView {
     if (!row) return this.grid.refresh();
     let added = false;
     for (let above = row.parent; above; above = above.parent) {
-      if (!this.open.has(above.key)) {
-        this.open.add(above.key);
+      if (!this.own.open.has(above.key)) {
+        this.own.open.add(above.key);
         added = true;
       }
     }

@@ -1,4 +1,4 @@
-// The picture: areas by role, phases as bands, the peak pinned, the selected layer below.
+// The picture: areas by role, phases as bands, the peak pinned.
 
 import { LineChart } from "echarts/charts";
 import { GridComponent, MarkAreaComponent, MarkLineComponent } from "echarts/components";
@@ -10,6 +10,7 @@ import { texts } from "../../language";
 import { operatorName, phaseName, roleName } from "../../words";
 import { brush } from "./brush";
 import { stretchesOf } from "./layers";
+import { overlay } from "./overlay";
 import type { Axis, Band, Points } from "./points";
 import { byteTicks } from "./ticks";
 
@@ -29,7 +30,7 @@ const t = texts(
 /** A capacity much beyond the peak would press the picture flat. */
 const CAPACITY_SHOWN = 1.6;
 /** More marks of a selected layer than this are not told apart. */
-const MOST_MARKS = 400;
+const MOST_MARKS = 1000;
 /** A narrower band has no room for the name of its phase. */
 const LABEL_PX = 75;
 
@@ -53,6 +54,9 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
   const series = () => {
     const axis = axisOf();
     drawn = points.drawn(axis);
+    // What is drawn, for who cannot look at a canvas: tests.
+    element.dataset["points"] = String(drawn.length);
+    element.dataset["highest"] = String(drawn.reduce((most, index) => Math.max(most, points.total(index)), 0));
     const line = (name: string, tone: string, value: (index: number) => number) => {
       const data = drawn.map((index) => [points.x(index, axis), value(index)]);
       data.push([points.end(axis), value(points.length - 1)]);
@@ -74,18 +78,6 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
       { xAxis: band.from, name: phaseName(band.phase), itemStyle: { color: color("text"), opacity: index % 2 ? 0.05 : 0 }, label: { show: named(band), position: "insideTop", color: color("dim"), fontSize: 12 } },
       { xAxis: band.to },
     ]);
-    const { selected, range } = app.state;
-    const toX = (op: number) => (axis === "operators" ? op : points.x(points.at(op, "operators"), axis));
-    if (range) {
-      const shade = { itemStyle: { color: color("back"), opacity: 0.72 }, label: { show: false } };
-      areas.push([{ ...shade, xAxis: points.x(0, axis) }, { xAxis: toX(range[0]) }], [{ ...shade, xAxis: toX(range[1] + 1) }, { xAxis: end }]);
-    }
-    const lane = selected === null || !model.step ? [] : stretchesOf(model, selected).slice(0, MOST_MARKS);
-    const ticks = byteTicks(highest);
-    areas.push(...lane.map(([from, to]) => [
-      { coord: [toX(from), 0], itemStyle: { color: color("text"), opacity: 1 }, label: { show: false } },
-      { coord: [Math.max(toX(to), toX(from) + end / 500), ticks.max * 0.022] },
-    ]));
     const across = (points.x(points.peak, axis) - points.x(0, axis)) / (end - points.x(0, axis) || 1);
     const side = across > 0.9 ? "right" : across < 0.1 ? "left" : "center";
     const lines: unknown[] = [{
@@ -98,7 +90,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
         label: { formatter: t("capacity", { device, size: bytes(capacity) }), color: color("bad"), fontSize: 12, position: "insideStartTop" },
       });
     }
-    return { id: "marks", type: "line", data: [], silent: true, markArea: { silent: true, animation: false, data: areas }, markLine: { silent: true, symbol: "none", animation: false, data: lines } };
+    return { id: "marks", type: "line", data: [], silent: true, markArea: { silent: true, z: 5, animation: false, data: areas }, markLine: { silent: true, z: 6, symbol: "none", animation: false, data: lines } };
   };
 
   const option = () => {
@@ -107,7 +99,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     return {
       animation: false,
       grid: { left: 8, right: 16, top: 30, bottom: 6, containLabel: true },
-      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, hideOverlap: true, formatter: (value: number) => (axis === "time" ? round(milliseconds(value)) : integer(value)) } },
+      xAxis: { type: "value", min: points.x(0, axis), max: points.end(axis), ...axisStyle(), splitLine: { show: false }, axisLabel: { color: color("dim"), fontSize: 12, showMinLabel: false, showMaxLabel: axis === "operators", hideOverlap: true, formatter: (value: number) => (axis === "time" ? round(milliseconds(value)) : integer(value)) } },
       yAxis: { type: "value", min: 0, ...ticks, ...axisStyle(), axisLabel: { color: color("dim"), fontSize: 12, formatter: (value: number) => round(bytes(value)) } },
       tooltip: { trigger: "axis", ...tooltipStyle(), axisPointer: { type: "line", lineStyle: { color: color("text") } }, formatter: (found: { dataIndex: number }[]) => tip(drawn[Math.min(found[0]!.dataIndex, drawn.length - 1)]!) },
       series: [...series(), marks()],
@@ -119,7 +111,7 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     const at = operatorAt(app, point.op);
     return h(
       "div", { class: "tip" },
-      h("strong", {}, bytes(points.total(index))), ` · ${phaseName(point.phase)} · ${point.op < 0 ? t("start") : t("operator", { op: integer(point.op) })}`,
+      h("div", {}, h("strong", {}, bytes(points.total(index))), ` · ${phaseName(point.phase)} · ${point.op < 0 ? t("start") : t("operator", { op: integer(point.op) })}`),
       at && h("div", {}, h("code", {}, operatorName(at.name)), " ", h("bdi", {}, at.module.slice(0, 120))),
       ...points.roles.filter((role) => points.bytes(index, role) > 0).reverse().map((role) =>
         h("div", { class: "tip-role" }, h("span", { class: "swatch", style: `background:var(--role-${role})` }), roleName(role), h("span", {}, bytes(points.bytes(index, role))))),
@@ -130,7 +122,12 @@ export function memoryChart(element: HTMLElement, app: App, points: Points, axis
     caption: t("table"), head: [t("phase"), t("most")],
     rows: points.bands("operators").map((band) => [phaseName(band.phase), bytes(mostIn(points, band.from, band.to))]),
   }));
-  const mark = () => drawing.instance.setOption({ series: [marks()] });
+  const toX = (op: number) => (axisOf() === "operators" ? op : points.x(points.at(op, "operators"), axisOf()));
+  const mark = overlay(element, drawing.instance, () => {
+    const { selected, range } = app.state;
+    const stretches = selected === null || !model.step ? [] : stretchesOf(model, selected).slice(0, MOST_MARKS);
+    return { range: range && [toX(range[0]), toX(range[1] + 1)], lane: stretches.map(([from, to]) => [toX(from), toX(to)]) };
+  });
   app.on((changed) => (changed.has("selected") || changed.has("range")) && mark());
   brush(element, drawing.instance, {
     enabled: model.step !== null,

@@ -8,8 +8,12 @@ export type Axis = "operators" | "time";
 
 export interface Band {
   phase: string;
+  /** On the axis. */
   from: number;
   to: number;
+  /** Its first and last operator. */
+  first: number;
+  last: number;
 }
 
 const COLUMNS = 700;
@@ -94,15 +98,39 @@ export class Points {
     return found;
   }
 
+  /** Where each phase begins and ends, by the operators themselves where they are known. */
   bands(axis: Axis): Band[] {
+    const operators = this.model.step?.operators;
+    if (!operators?.op.length) return this.roughBands(axis);
+    const found: Band[] = [];
+    const from = this.x(0, axis);
+    operators.phase.forEach((phase, index) => {
+      const name = this.model.step!.texts[phase]!;
+      const last = found.at(-1);
+      if (last?.phase === name) {
+        last.last = operators.op[index]!;
+        return;
+      }
+      const x = !found.length ? from : axis === "time" ? operators.start_ms[index]! : operators.op[index]!;
+      if (last) last.to = x;
+      found.push({ phase: name, from: x, to: x, first: operators.op[index]!, last: operators.op[index]! });
+    });
+    found.at(-1)!.to = this.end(axis);
+    return found;
+  }
+
+  /** By the points alone: a phase begins where memory first changes in it. */
+  private roughBands(axis: Axis): Band[] {
     const found: Band[] = [];
     this.timeline.forEach((point, index) => {
       const last = found.at(-1);
       const x = this.x(index, axis);
-      if (last?.phase === point.phase) last.to = x;
-      else {
+      if (last?.phase === point.phase) {
+        last.to = x;
+        last.last = point.op;
+      } else {
         if (last) last.to = x;
-        found.push({ phase: point.phase, from: x, to: x });
+        found.push({ phase: point.phase, from: x, to: x, first: point.op, last: point.op });
       }
     });
     const last = found.at(-1);

@@ -37,10 +37,7 @@ export function rangeControls(app: App, points: Points): HTMLElement {
   to.addEventListener("change", typed);
   const clear = h("button", { type: "button", onclick: () => app.set({ range: null }) }, t("clear"));
   const bands = points.bands("operators");
-  const phases = bands.map((band, index) => {
-    const range: [number, number] = [Math.max(first, band.from), index + 1 < bands.length ? band.to - 1 : band.to];
-    return h("button", { type: "button", onclick: () => app.set({ range }) }, phaseName(band.phase));
-  });
+  const phases = bands.map((band) => h("button", { type: "button", onclick: () => app.set({ range: [band.first, band.last] }) }, phaseName(band.phase)));
   const show = () => {
     const { range } = app.state;
     from.value = String(range?.[0] ?? first);

@@ -24,9 +24,12 @@ const t = texts(
 );
 
 const NARROWEST_PX = 3;
-const TEXT_PX = 38;
+const TEXT_PX = 46;
 const ROW_PX = 46;
 const FALLBACK_PX = 1200;
+
+/** The view is made anew in another language or for another answer, and stays where it was. */
+const kept = new WeakMap<App, { path: string; open: boolean }>();
 
 export class Icicle {
   readonly element: HTMLElement;
@@ -41,7 +44,10 @@ export class Icicle {
   private focused = "";
 
   constructor(private readonly app: App, private readonly say: (text: string) => void, private readonly zoomed: () => void) {
-    this.zoom = app.model.root;
+    const { path, open } = kept.get(app) ?? { path: "", open: false };
+    const part = app.model.byPath.get(path);
+    this.zoom = part ?? app.model.root;
+    this.open = part !== undefined && open;
     this.area = h("div", { class: "icicle", role: "group", onkeydown: (event: KeyboardEvent) => this.key(event), onpointerleave: () => this.sayZoomed() });
     this.element = h("div", {}, this.area, this.readable);
     const size = new ResizeObserver(() => {
@@ -54,6 +60,7 @@ export class Icicle {
   zoomTo(part: Part, open = part !== this.app.model.root): void {
     this.zoom = part;
     this.open = open;
+    kept.set(this.app, { path: part.path, open });
     this.draw();
     this.zoomed();
   }
@@ -111,8 +118,7 @@ export class Icicle {
     element.dataset["count"] = String(merged || box.parts.length);
     element.classList.toggle("merged", merged > 0);
     const text = describe(cell, measure, whole);
-    element.setAttribute("aria-label", cell.row === 0 && this.zoom.parent ? `${text}; ${t("zoomOut")}` : text);
-    element.title = text;
+    element.title = cell.row === 0 && this.zoom.parent ? `${text} · ${t("zoomOut")}` : text;
     element.onclick = () => this.click(cell);
     element.onpointerenter = () => this.say(text);
     element.onfocus = () => {
@@ -121,8 +127,12 @@ export class Icicle {
       this.say(text);
     };
     const room = cell.width * width;
-    element.classList.toggle("bare", merged > 0 || room < TEXT_PX);
-    if (merged || room < TEXT_PX) return replace(element);
+    const bare = merged > 0 || room < TEXT_PX;
+    element.classList.toggle("bare", bare);
+    // What is written in a box names it, and its title describes it.
+    if (bare) element.setAttribute("aria-label", text);
+    else element.removeAttribute("aria-label");
+    if (bare) return replace(element);
     const name = box.fold > 1 ? first.module.type : first === this.app.model.root ? first.name : localName(box.name, cell.parent);
     replace(
       element,

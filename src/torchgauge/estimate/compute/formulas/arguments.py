@@ -117,4 +117,16 @@ def dot_products(
         gradients = 1 if mask_at is None else sum(mask(op, mask_at)[:2] or (True, True))
         return times * prod(dense) * prod(shape(op, factor)[dims]) * gradients
 
+    formula.__doc__ = _told(factor, dims, of, times, has_mask=mask_at is not None)
     return formula
+
+
+def _told(factor: int, dims: slice, of: int, times: int, *, has_mask: bool) -> str:
+    """Return what ``dot_products`` computes, for ``torchgauge explain``."""
+    dense = "the output" if of == RESULT else f"argument {of}"
+    which = {
+        (-1, None): "last dimension", (1, None): "dimensions from the second on",
+        (-2, -1): "last but one dimension", (0, 2): "first two dimensions",
+    }.get((dims.start, dims.stop), "first and last dimension")  # fmt: skip
+    each = ", for each gradient asked for" if has_mask else ""
+    return f"``{times} · elements of {dense} · {which} of argument {factor}{each}``"

@@ -12,7 +12,7 @@ from typing import Any
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.report import Report
-from torchgauge.integrations.optimizers import optimizer_fields
+from torchgauge.integrations.step.optimizers import optimizer_fields
 from torchgauge.units import format_bytes
 
 _PRECISIONS = {
@@ -136,9 +136,10 @@ def verdict_text(report: Report) -> str | None:
 
 
 def print_report(report: Report, *, depth: int | None) -> None:
-    """Print the calm view of a report to stdout, as the summary that it takes the place of."""
+    """Show the calm view of a report, as the summary that it takes the place of."""
     from torchgauge.api import show
+    from torchgauge.render.shell import notebook_shell
 
-    width = None if sys.stdout.isatty() else _WIDTH
+    is_log = notebook_shell() is None and not sys.stdout.isatty()
     with suppress(UnicodeEncodeError):
-        show(report, depth=depth, details=False, width=width, file=sys.stdout)
+        show(report, depth=depth, details=False, width=_WIDTH if is_log else None)

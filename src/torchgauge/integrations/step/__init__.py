@@ -1,0 +1,1 @@
+"""What the callbacks and the loop share: a step before it runs, and its first runs."""

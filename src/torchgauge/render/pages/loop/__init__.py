@@ -1,0 +1,1 @@
+"""Pages of answers about a model that changes."""
