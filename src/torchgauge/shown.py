@@ -17,6 +17,7 @@ _DOORS: Final = {
     "figures": "torchgauge.figures.plot:Plot",
     "graph": "torchgauge.figures.graph:graph_text",
     "is shown": "torchgauge.render.shell:is_shown",
+    "page as HTML": "torchgauge.web.page:answer_html",
     "lines of an error": "torchgauge.notebook.failures:lines_of",
     "view": "torchgauge.notebook.views:view",
 }

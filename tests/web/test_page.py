@@ -125,6 +125,16 @@ def test_further_devices_have_their_verdicts() -> None:
         report_html(trained(nn.Linear(8, 2)), devices=["A100-SXM4-40GB"])
 
 
+def test_save_writes_it_by_the_name_of_the_file(tmp_path: Path) -> None:
+    report = trained(nn.Linear(8, 2))
+    report.save(tmp_path / "x.html")
+    assert (tmp_path / "x.html").read_text(encoding="utf-8") == report_html(report) + "\n"
+    tg.compare(report, report).save(tmp_path / "y.HTML")
+    assert "no difference" in (tmp_path / "y.HTML").read_text(encoding="utf-8")
+    report.save(tmp_path / "z")
+    assert json.loads((tmp_path / "z").read_text(encoding="utf-8"))["schema_version"] == 1
+
+
 def test_the_command_line_writes_it(tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     model = "examples/simple_cnn.py:SimpleCNN"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any, ClassVar, Final, Literal, Protocol
 
 from torchgauge.facts.codec.files import write_atomically
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import to_dict, to_json
 from torchgauge.facts.guess import guesses
-from torchgauge.shown import Shown
+from torchgauge.shown import Shown, door
 
 SCHEMA_VERSION: Final = 1
 
@@ -31,10 +31,14 @@ class Saved:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the facts to a JSON file, which is then whole or as it was before.
 
+        ``report.html`` is a page for people instead: of a report the interactive one.
+
         Raises:
             OSError: the file cannot be written.
         """
-        write_atomically(path, self.to_json() + "\n")
+        is_page = fspath(path).lower().endswith((".html", ".htm"))
+        text = door("page as HTML")(self) if is_page else self.to_json()
+        write_atomically(path, text + "\n")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

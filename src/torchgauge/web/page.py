@@ -17,6 +17,7 @@ from typing import Any
 from torchgauge.facts.report import Report
 from torchgauge.language import ENGLISH, current
 from torchgauge.render.formats.html import HtmlFormat
+from torchgauge.render.pages import page_of
 from torchgauge.render.pages.report import report_page
 from torchgauge.web.data import page_data
 
@@ -35,6 +36,17 @@ def report_html(*reports: Report, **options: Any) -> str:
     language = None if current() == ENGLISH else current()  # else the browser's
     data = page_data(*reports, **{"language": language, **options})
     return filled(data, title=title, static=_static(report))
+
+
+def answer_html(answer: object) -> str:
+    """Return the page of any answer: of a report the interactive one, else the static one.
+
+    Raises:
+        UsageError: it has no page.
+    """
+    if isinstance(answer, Report):
+        return report_html(answer)
+    return HtmlFormat().render(page_of(answer))
 
 
 def filled(data: Mapping[str, Any], *, title: str, static: str = "") -> str:
