@@ -158,13 +158,13 @@ def as_it_is(text: str) -> Found:
     return Found(text, len(_WORD.findall(text)) + _LINE * text.count("\n"))
 
 
-def fields(text: str) -> set[str]:
-    """Return the numbers of the values that a template has.
+def fields(text: str) -> list[str]:
+    """Return the numbers of the values that a template has, in their order.
 
-    >>> sorted(fields("{2} of {1:text}"))
+    >>> fields("{2} of {1:text}")
     ['1', '2']
     """
-    return {match[1] for match in _FIELD.finditer(text)}
+    return sorted(match[1] for match in _FIELD.finditer(text))
 
 
 def _is_a_name(value: str) -> bool:
