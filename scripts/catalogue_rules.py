@@ -148,7 +148,7 @@ VOCABULARY = (
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
-    "ok", "over", "; grew most since the baseline:", "; largest at the peak:",
+    "{1}. {2}", "ok", "over", "; grew most since the baseline:", "; largest at the peak:",
     "; heaviest layers:", "grew most since the baseline: {1}", "largest at the peak: {1}",
     "heaviest layers: {1}",
     "Samples/s", "changed", "added", "removed", "renamed", "{1} changed", "{1} added",
