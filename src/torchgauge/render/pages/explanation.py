@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import fsum
 
-from torchgauge.facts.explanation import Contribution, Explanation
+from torchgauge.facts.explanation import Contribution, Explanation, Rule
 from torchgauge.facts.guess import guesses
 from torchgauge.render.page import (
     Block,
@@ -64,14 +64,14 @@ def _title(explanation: Explanation) -> Iterator[str]:
 
 
 def _facts(explanation: Explanation) -> Iterator[Fact]:
-    yield fact("Is", explanation.definition)
+    yield fact("What it is", explanation.definition)
     value = explanation.value
     if value is None:
         yield fact("Value", "name a model to see its parts: torchgauge explain FIGURE MODEL")
     else:
         below = f" in {explanation.module}" if explanation.module is not None else ""
         yield fact("Value", f"{_amount(value, explanation.unit)}{below}")
-    yield fact("In a report", explanation.place)
+    yield fact("Field in JSON", explanation.place)
 
 
 def _parts(explanation: Explanation, top: int | None) -> Table:
@@ -90,7 +90,7 @@ def _parts(explanation: Explanation, top: int | None) -> Table:
         made = tuple(Cell((text,)) for text in cells)
         rows.append(Row(cells=made, weight=Weight.QUIET))
     columns = (
-        Column("Part", is_number=False, is_code=True, wraps=True),
+        Column("Part", is_number=False, wraps=True),
         Column("Module", is_number=False, is_code=True, keep=80),
         Column("Phase or role", is_number=False, keep=60),
         Column("Count", keep=50),
@@ -116,10 +116,16 @@ def _row(part: Contribution, unit: str, total: float) -> Row:
 
 def _rules(explanation: Explanation) -> Block:
     lines = tuple(
-        f"{rule.name}: {rule.formula}" + (f" (source: {rule.source})" if rule.source else "")
+        _formula(rule) + (f" (source: {rule.source})" if rule.source else "")
         for rule in explanation.rules
     )
     return Notes(heading="How it is worked out", lines=lines, calm=len(lines))
+
+
+def _formula(rule: Rule) -> str:
+    if "." in rule.name:  # an operator, whose formula is a docstring and stays English
+        return f"formula of {rule.name}: {rule.formula}"
+    return f"{rule.name}: {rule.formula}"
 
 
 def _amount(value: float, unit: str) -> str:
