@@ -44,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="run the first one for real: predicted | measured by phase, module and operator",
     )
     output.add_output_options(
-        parser, details=True, strict="exit 4 when anything on either side was not counted, guessed or warned about"
+        parser,
+        details=True,
+        strict="exit 4 when anything on either side was not counted, guessed or warned about",
     )
     parser.set_defaults(parse=parser.parse_args, default_of=parser.get_default)
 

@@ -115,17 +115,14 @@ def _row(part: Contribution, unit: str, total: float) -> Row:
 
 
 def _rules(explanation: Explanation) -> Block:
-    lines = tuple(
-        _formula(rule) + (f" (source: {rule.source})" if rule.source else "")
-        for rule in explanation.rules
-    )
+    lines = tuple(map(_rule, explanation.rules))
     return Notes(heading="How it is worked out", lines=lines, calm=len(lines))
 
 
-def _formula(rule: Rule) -> str:
-    if "." in rule.name:  # an operator, whose formula is a docstring and stays English
-        return f"formula of {rule.name}: {rule.formula}"
-    return f"{rule.name}: {rule.formula}"
+def _rule(rule: Rule) -> str:
+    if "." in rule.name and rule.source:  # an operator: its formula is a docstring, in English
+        return f"formula of {rule.name}, from {rule.source}: {rule.formula}"
+    return f"{rule.name}: {rule.formula}" + (f" (source: {rule.source})" if rule.source else "")
 
 
 def _amount(value: float, unit: str) -> str:

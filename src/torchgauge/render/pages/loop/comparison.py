@@ -77,7 +77,9 @@ def comparison_page(comparison: Comparison, *, top: int | None = _TOP) -> Page:
             f"{item.name}, {'no longer' if item.before else 'new'}: {item.before or item.after}"
             for item in comparison.notes
         )
-        blocks.append(Notes(heading="Notes on one side only", lines=lines, tone=Tone.WARNING, calm=3))
+        blocks.append(
+            Notes(heading="Notes on one side only", lines=lines, tone=Tone.WARNING, calm=3)
+        )
     return Page(title=title, blocks=(*blocks, _data(comparison)), is_about_a_gpu=on_gpu)
 
 
