@@ -42,7 +42,8 @@ def _block(block: Block, is_of_a_gpu: bool) -> Block:
         )
         return replace(block, heading=_label(block.heading, is_of_a_gpu), facts=tuple(facts))
     if isinstance(block, Notes):
-        return replace(block, heading=translated(block.heading), lines=_all(block.lines))
+        lines = block.lines if block.is_quoted else _all(block.lines)
+        return replace(block, heading=translated(block.heading), lines=lines)
     if isinstance(block, Table):
         return _table(block, is_of_a_gpu)
     return _problem(block) if isinstance(block, Problem) else block

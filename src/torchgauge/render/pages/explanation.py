@@ -41,7 +41,7 @@ def explanation_page(explanation: Explanation, *, top: int | None = TOP) -> Page
     blocks: list[Block] = [Facts(facts=tuple(_facts(explanation)))]
     if explanation.contributions:
         blocks.append(_parts(explanation, top))
-    blocks.append(_rules(explanation))
+    blocks += _rules(explanation)
     blocks += notes_of(("Not counted", explanation.not_counted), tone=Tone.WARNING, calm=3)
     doubts = guesses(explanation.assumptions)
     blocks += notes_of(("Guessed", doubts), tone=Tone.WARNING, calm=3)
@@ -114,14 +114,18 @@ def _row(part: Contribution, unit: str, total: float) -> Row:
     return Row(cells=tuple(Cell((text,)) for text in cells))
 
 
-def _rules(explanation: Explanation) -> Block:
-    lines = tuple(map(_rule, explanation.rules))
-    return Notes(heading="How it is worked out", lines=lines, calm=len(lines))
+def _rules(explanation: Explanation) -> Iterator[Block]:
+    operators = [rule for rule in explanation.rules if "." in rule.name]
+    others = [rule for rule in explanation.rules if rule not in operators]
+    yield from notes_of(("How it is worked out", map(_rule, others)), calm=len(others))
+    if operators:
+        lines = tuple(map(_rule, operators))
+        yield Notes(
+            heading="Formulas of the operators", lines=lines, calm=len(lines), is_quoted=True
+        )
 
 
 def _rule(rule: Rule) -> str:
-    if "." in rule.name and rule.source:  # an operator: its formula is a docstring, in English
-        return f"formula of {rule.name}, from {rule.source}: {rule.formula}"
     return f"{rule.name}: {rule.formula}" + (f" (source: {rule.source})" if rule.source else "")
 
 

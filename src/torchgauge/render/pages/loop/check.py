@@ -118,7 +118,7 @@ def _said(limit: LimitCheck) -> str:
     if limit.key == "fits":
         return f"{limit.detail}: {form(limit.value)} needed, {most} usable"
     if limit.outcome is Outcome.OK:
-        return f"{form(limit.value)} of {most}"
+        return f"{form(limit.value)}, limit {most}"
     assert limit.excess is not None
     share = f" (+{limit.excess / limit.limit * 100:,.2f} %)" if limit.limit else ""
     return f"{form(limit.value)}, {form(limit.excess)} over the limit of {most}{share}"
