@@ -75,7 +75,9 @@ def check_page(report: CheckReport) -> Page:
     notes = [f"{model.name}: {note}" for model in report.models for note in model.notes]
     if notes:
         blocks.append(Notes(lines=tuple(notes), calm=len(notes)))
-    return Page(title=("Budgets", report.config), blocks=(*blocks, _data(report)))
+    return Page(
+        title=("Budgets", report.config), blocks=(*blocks, _data(report)), is_about_a_model=False
+    )
 
 
 def headline(report: CheckReport) -> str:
