@@ -100,8 +100,6 @@ def test_an_answer_is_rendered_without_torch():
         "from torchgauge.api import show; "
         "show(fit_builder.report()); assert 'torch' not in sys.modules"
     )
-    from conftest import GOLDEN
-
     root = GOLDEN.parent.parent
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 

@@ -30,9 +30,7 @@ _SAME_GPU = 0.05
 """How far the memory of the message's GPU may lie from the device's, as a share."""
 
 
-def explain_message(
-    request: Request, text: str, *, changes: bool = True
-) -> OomExplanation:
+def explain_message(request: Request, text: str, *, changes: bool = True) -> OomExplanation:
     """Return where a step ran out of memory; see ``torchgauge.explain_oom``.
 
     Raises:
@@ -82,9 +80,7 @@ def _answer(
 ) -> OomExplanation:
     memory, available = report.memory, message.available
     assert memory is not None
-    limits = [
-        stated.middle for stated in (available, message.allowed) if stated is not None
-    ]
+    limits = [stated.middle for stated in (available, message.allowed) if stated is not None]
     return OomExplanation(
         tool_version=__version__,
         torch_version=report.torch_version,

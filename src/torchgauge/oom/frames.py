@@ -8,7 +8,9 @@ from typing import Final
 
 from torchgauge.facts.trace import Phase
 
-_FRAME: Final = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.M)
+_FRAME: Final = re.compile(
+    r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.M
+)
 _CALL: Final = re.compile(r"(?:\bF|\btorch(?:\.\w+)*|\bself|\b\w+)\.(\w+)\s*\(")
 _BACKWARD: Final = ("torch/autograd/", "torch/_tensor.py")
 _HEAD: Final = "Traceback (most recent call last)"

@@ -73,9 +73,7 @@ def find_places(
     return Places(found=tuple(named or best))
 
 
-def _of_that_size(
-    loop: Loop, settings: AllocatorSettings, message: OomMessage
-) -> Iterator[Place]:
+def _of_that_size(loop: Loop, settings: AllocatorSettings, message: OomMessage) -> Iterator[Place]:
     """Yield the allocations that ask the device for what the message says."""
     allocator = CachingAllocator(settings)
     after = replay(loop.events, settings, record=True).allocated_after
@@ -102,9 +100,7 @@ def _is_near(place: Place, message: OomMessage, settings: AllocatorSettings) -> 
     stated, common = message.allocated, (SMALL_SEGMENT, settings.large_segment_bytes)
     is_common = place.segment_bytes in common and not message.asks_exactly
     share = COMMON_TOLERANCE if is_common else TOLERANCE
-    return (
-        stated.least * (1 - share) <= place.allocated_bytes <= stated.most * (1 + share)
-    )
+    return stated.least * (1 - share) <= place.allocated_bytes <= stated.most * (1 + share)
 
 
 def _fails(loop: Loop, settings: AllocatorSettings, message: OomMessage, place: Place) -> bool:
