@@ -100,7 +100,7 @@ def test_an_answer_is_rendered_without_torch():
         "from torchgauge.api import show; "
         "show(fit_builder.report()); assert 'torch' not in sys.modules"
     )
-    root = GOLDEN.parent.parent
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 
