@@ -11,6 +11,16 @@ from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
 
 _PLACES: Final = {
+    # faults
+    "missing-activation": "missing_activation:MissingActivation",
+    "double-softmax": "double_softmax:DoubleSoftmax",
+    "batch-of-one": "batch_of_one:BatchOfOne",
+    "frozen-batchnorm": "frozen_batchnorm:FrozenBatchNorm",
+    "wrong-mode": "wrong_mode:WrongMode",
+    "layernorm-axis": "layernorm_axis:LayerNormAxis",
+    "double-norm": "double_norm:DoubleNorm",
+    "hidden-modules": "hidden_modules:HiddenModules",
+    "untied-copy": "untied_copy:UntiedCopy",
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
