@@ -207,6 +207,18 @@ def test_watch_says_what_each_save_changed(
     assert "178 → 90" in back
 
 
+def test_watch_goes_on_after_code_that_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = tmp_path / "ends_of_test.py"
+    net.write_text("import os\nos._exit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch", "ends_of_test.py:Net", *SIZE, "--times", "1"]) == 0
+    said = capsys.readouterr()
+    assert "the model's code ended the process" in said.out
+    assert "nothing to watch" not in said.err
+
+
 def test_watch_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["watch", "torch.nn:Linear(8, 2)", *SIZE, "--times", "2"]) == 2
     assert "nothing to watch" in capsys.readouterr().err
