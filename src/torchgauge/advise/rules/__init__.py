@@ -26,6 +26,11 @@ _PLACES: Final = {
     "depthwise-separable": "depthwise:DepthwiseSeparable",
     # free of effect on what the model computes
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
+    "attention": "attention:FusedAttention",
+    "bias-before-norm": "bias_before_norm:BiasBeforeNorm",
+    "dead-output": "dead_output:DeadOutput",
+    "in-place": "in_place:InPlace",
+    "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
     # how it runs
     "scenario": "scenario:HowItRuns",
