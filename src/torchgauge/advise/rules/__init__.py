@@ -24,6 +24,9 @@ _PLACES: Final = {
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
+    "large-kernel": "large_kernel:LargeKernel",
+    "low-rank": "low_rank:LowRank",
+    "prune": "prune:Prune",
     # free of effect on what the model computes
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
     "attention": "attention:FusedAttention",
@@ -37,7 +40,9 @@ _PLACES: Final = {
 }
 """The class of each rule, in a module of this package."""
 
-RULES: Final = tuple(_PLACES)
+ON_REQUEST: Final = ("prune",)
+"""Rules that take long: they look only where they are named."""
+RULES: Final = tuple(name for name in _PLACES if name not in ON_REQUEST)
 
 
 @cache
