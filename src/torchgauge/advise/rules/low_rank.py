@@ -43,9 +43,8 @@ class LowRank:
         if not found:
             yield "no linear layer of its own holds 2 % of the parameters"
             return
-        path, rank = found[0]
-        layer = subject.modules[path]
-        assert isinstance(layer, nn.Linear)
+        (path, rank), *_ = found
+        layer = dict(subject.of_type(nn.Linear))[path]
         yield Change(
             rule=self.name,
             text=f"replace {format_number_of(len(found), 'linear layer')} by two narrow ones each",
