@@ -40,8 +40,10 @@ def entry(subject: Subject, call: ModuleCall) -> tuple[OpRecord, int] | None:
     return None
 
 
-def source_of(subject: Subject, reader: OpRecord, storage: int) -> Source | None:
-    """Return what wrote a storage last before an operator reads it, and look through dropout."""
+def source_of(
+    subject: Subject, reader: OpRecord, storage: int, *, through_dropout: bool = True
+) -> Source | None:
+    """Return what wrote a storage last before an operator reads it."""
     trace = subject.trace
     alone = True
     while True:
@@ -53,7 +55,8 @@ def source_of(subject: Subject, reader: OpRecord, storage: int) -> Source | None
         } - {reader.call}  # fmt: skip
         returned = bool(trace.calls) and storage in trace.calls[0].output_storages
         alone = alone and not others and not returned
-        if not isinstance(subject.modules.get(subject.path_of(writer)), _DropoutNd):
+        is_dropout = isinstance(subject.modules.get(subject.path_of(writer)), _DropoutNd)
+        if not (is_dropout and through_dropout):
             return Source(writer, alone)
         found = entry(subject, trace.calls[writer.call])
         if found is None:
@@ -61,18 +64,17 @@ def source_of(subject: Subject, reader: OpRecord, storage: int) -> Source | None
         reader, storage = found
 
 
-def source_of_call(subject: Subject, call: ModuleCall) -> Source | None:
-    """Return what made the data that a call reads first."""
-    found = entry(subject, call)
-    return None if found is None else source_of(subject, *found)
-
-
-def call_before(subject: Subject, call: ModuleCall) -> tuple[str, nn.Module] | None:
+def call_before(
+    subject: Subject, call: ModuleCall, *, through_dropout: bool = True
+) -> tuple[str, nn.Module] | None:
     """Return the module whose output a call reads, where that call is the only reader.
 
-    Dropout between them is looked through. The tensor has the same shape at both ends.
+    The tensor has the same shape at both ends.
     """
-    source = source_of_call(subject, call)
+    found = entry(subject, call)
+    if found is None:
+        return None
+    source = source_of(subject, *found, through_dropout=through_dropout)
     if source is None or not source.alone or source.op.call < 0:
         return None
     before = subject.trace.calls[source.op.call]

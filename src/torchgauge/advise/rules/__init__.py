@@ -24,15 +24,25 @@ _PLACES: Final = {
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
+    "large-kernel": "large_kernel:LargeKernel",
+    "low-rank": "low_rank:LowRank",
+    "prune": "prune:Prune",
     # free of effect on what the model computes
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
+    "attention": "attention:FusedAttention",
+    "bias-before-norm": "bias_before_norm:BiasBeforeNorm",
+    "dead-output": "dead_output:DeadOutput",
+    "in-place": "in_place:InPlace",
+    "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
     # how it runs
     "scenario": "scenario:HowItRuns",
 }
 """The class of each rule, in a module of this package."""
 
-RULES: Final = tuple(_PLACES)
+ON_REQUEST: Final = ("prune",)
+"""Rules that take long: they look only where they are named."""
+RULES: Final = tuple(name for name in _PLACES if name not in ON_REQUEST)
 
 
 @cache
