@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 
 def _print(explanation: OomExplanation) -> None:
-    from torchgauge.render import render
+    from torchgauge.render import get_format
+    from torchgauge.render.pages import page_of
 
-    print(render(explanation), file=sys.stderr)
+    print(get_format("text").render(page_of(explanation)), file=sys.stderr)
 
 
 @contextmanager
@@ -46,8 +47,8 @@ def explaining(
     """
     try:
         yield
-    except RuntimeError as error:  # torch's OutOfMemoryError is one, and older ones nothing else
-        if "out of memory" in str(error):
+    except RuntimeError as error:  # torch's OutOfMemoryError is one
+        if "out of memory" in str(error).lower():
             _explain(error, model, input_size, to, options)
         raise
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import PureWindowsPath
 from typing import Final
 
 from torchgauge.facts.trace import Phase
 
-_FRAME: Final = re.compile(r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.M)
+_FRAME: Final = re.compile(
+    r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.MULTILINE
+)
 _CALL: Final = re.compile(r"(?:\bF|\btorch(?:\.\w+)*|\bself|\b\w+)\.(\w+)\s*\(")
 _BACKWARD: Final = ("torch/autograd/", "torch/_tensor.py")
 _HEAD: Final = "Traceback (most recent call last)"
@@ -16,7 +17,7 @@ _OPTIMIZER: Final = "torch/optim/"
 
 
 def frames_of(text: str) -> tuple[Phase | None, str, tuple[str, ...]]:
-    """Return the phase, the function that the innermost line calls, and ``file.py:12`` per frame.
+    """Return the phase, the function that the innermost line calls, and ``path/file.py:12`` per frame.
 
     All are empty where the text holds no traceback.
 
@@ -28,7 +29,7 @@ def frames_of(text: str) -> tuple[Phase | None, str, tuple[str, ...]]:
     if not frames:
         return None, "", ()
     paths = [path.replace("\\", "/") for path, *_ in frames]
-    lines = tuple(f"{PureWindowsPath(path).name}:{line}" for path, line, *_ in frames)
+    lines = tuple(f"{path}:{frame[1]}" for path, frame in zip(paths, frames, strict=True))
     call = _CALL.search(frames[-1][3])
     return _phase(paths, [frame[2] for frame in frames]), call[1] if call else "", lines
 

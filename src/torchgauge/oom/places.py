@@ -158,7 +158,7 @@ def _is_named(trace: Trace, loop: Loop, place: Place, message: OomMessage) -> bo
     storage, op = loop.storages[place.event], loop.origins[place.event]
     code = trace.storages[storage].code if storage >= 0 else ""
     if code and message.lines:
-        return code in message.lines
+        return any(line == code or line.endswith(f"/{code}") for line in message.lines)
     if not message.operator or not 0 <= op < len(trace.ops):
         return False
     name = trace.ops[op].name.split(".")[1].strip("_")
