@@ -91,9 +91,7 @@ def run_torch(case: Case, built: Path) -> list[Row]:
     return [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
 
 
-def run_program(
-    case: Case, steps: Sequence[Step], built: Path
-) -> subprocess.CompletedProcess[str]:
+def run_program(case: Case, steps: Sequence[Step], built: Path) -> subprocess.CompletedProcess[str]:
     """Run a program on a case's device: counters on its output, messages of errors beside it."""
     fakes = built / str(CUDA_MAJOR.get(case.release, 12))
     done = subprocess.run(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from torchgauge.cli.commands import COMMANDS, module_of
+from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.main import BROKEN_PIPE_STATUS, INTERNAL_ERROR_STATUS, INTERRUPTED_STATUS
+from torchgauge.cli.modules import module_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 

@@ -113,7 +113,7 @@ def test_another_configuration_is_refused_and_the_right_one_named(text):
     explained = tg.explain_oom(text, Net(), (16, *SIZE[1:]), **OPTIONS)
     assert not explained.matches
     assert explained.reason
-    assert explained.others == ("batch size 8",)
+    assert explained.others[0] == "batch size 8"  # in bfloat16 the sizes are the same as well
 
 
 def test_a_gpu_has_to_be_named(text):

@@ -111,8 +111,8 @@ def test_a_message_that_a_log_has_broken_into_lines_is_read():
 )  # fmt: skip
 def test_the_processes_that_a_message_lists_are_kept(text, pids):
     whole = MESSAGES["2.2 and newer"][0].replace("Of the allocated", f"{text}Of the allocated")
-    whole = whole.replace("Including non-PyTorch memory, this process has 11.79 GiB memory in use. ",
-                          "", 1)  # fmt: skip
+    own = "Including non-PyTorch memory, this process has 11.79 GiB memory in use. "
+    whole = whole.replace(own, "", 1)
     assert [item.pid for item in read_message(whole).processes] == pids
 
 

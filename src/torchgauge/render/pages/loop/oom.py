@@ -111,8 +111,10 @@ def _outside(outside: Outside) -> Iterator[str]:
 def _missing(answer: OomExplanation) -> Iterator[str]:
     available, missing = answer.available_bytes, answer.missing_bytes
     assert available is not None and missing is not None
-    yield f"{format_bytes(missing)} more would have been enough" if missing else (
-        "nothing by the prediction: the step just fits"
+    yield (
+        f"{format_bytes(missing)} more would have been enough"
+        if missing
+        else ("nothing by the prediction: the step just fits")
     )
     yield f"the step runs in {format_bytes(answer.minimum_bytes)}"
     yield f"{format_bytes(available)} could be had"
