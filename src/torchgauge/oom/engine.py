@@ -118,12 +118,11 @@ def _outside(message: OomMessage, gpu: Gpu) -> Outside | None:
 def _doubts(message: OomMessage, gpu: Gpu) -> tuple[str, ...]:
     capacity, usable = message.capacity, gpu.usable_bytes
     found = []
-    if capacity is not None and usable is not None:
-        if not isclose(capacity.middle, usable, rel_tol=_SAME_GPU):
-            found.append(
-                f"the message is of a GPU with {format_bytes(capacity.middle)}, "
-                f"the device that was named has {format_bytes(usable)}"
-            )
+    if capacity and usable and not isclose(capacity.middle, usable, rel_tol=_SAME_GPU):
+        found.append(
+            f"the message is of a GPU with {format_bytes(capacity.middle)}, "
+            f"the device that was named has {format_bytes(usable)}"
+        )
     if message.messages > 1:
         found.append(f"the text holds {message.messages} such errors; the first is explained")
     if message.private is not None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import PureWindowsPath
 from typing import Final
 
 from torchgauge.facts.trace import Phase
 
 _FRAME: Final = re.compile(
-    r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.M
+    r'^\s*File "([^"\n]+)", line (\d+), in (\S+)[^\n]*\n(?:\s*([^\n]*))?', re.MULTILINE
 )
 _CALL: Final = re.compile(r"(?:\bF|\btorch(?:\.\w+)*|\bself|\b\w+)\.(\w+)\s*\(")
 _BACKWARD: Final = ("torch/autograd/", "torch/_tensor.py")
@@ -18,11 +17,11 @@ _OPTIMIZER: Final = "torch/optim/"
 
 
 def frames_of(text: str) -> tuple[Phase | None, str, tuple[str, ...]]:
-    """Return the phase, the function that the innermost line calls, and ``file.py:12`` per frame.
+    r"""Return the phase, the function that the innermost line calls, and ``path/file.py:12``s.
 
     All are empty where the text holds no traceback.
 
-    >>> frames_of('  File "net.py", line 7, in forward\\n    return F.relu(x)\\n')
+    >>> frames_of('  File "net.py", line 7, in forward\n    return F.relu(x)\n')
     (<Phase.FORWARD: 'forward'>, 'relu', ('net.py:7',))
     """
     # A log may hold older ones; an error that was raised while handling it comes after.
@@ -30,7 +29,7 @@ def frames_of(text: str) -> tuple[Phase | None, str, tuple[str, ...]]:
     if not frames:
         return None, "", ()
     paths = [path.replace("\\", "/") for path, *_ in frames]
-    lines = tuple(f"{PureWindowsPath(path).name}:{line}" for path, line, *_ in frames)
+    lines = tuple(f"{path}:{frame[1]}" for path, frame in zip(paths, frames, strict=True))
     call = _CALL.search(frames[-1][3])
     return _phase(paths, [frame[2] for frame in frames]), call[1] if call else "", lines
 

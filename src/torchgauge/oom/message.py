@@ -23,7 +23,7 @@ _START: Final = re.compile(
 _FIGURES: Final = {
     "tried": (rf"Tried to allocate {_SIZE}", rf"Requested\s*: {_SIZE}"),
     "capacity": (
-        rf"{_SIZE} total capacity", rf"total capac?ity of {_SIZE}", rf"Device limit\s*: {_SIZE}",
+        rf"{_SIZE} total capacity", rf"total capaci?ty of {_SIZE}", rf"Device limit\s*: {_SIZE}",
     ),
     "allocated": (
         rf"{_SIZE} already allocated", rf"Of the allocated memory {_SIZE} is allocated",

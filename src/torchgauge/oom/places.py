@@ -8,10 +8,15 @@ memory that the message states, fails there and nowhere before.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from torchgauge.estimate.memory.allocator import AllocatorSettings, CachingAllocator, replay
+from torchgauge.estimate.memory.allocator import (
+    AllocatorSettings,
+    CachingAllocator,
+    OutOfMemory,
+    replay,
+)
 from torchgauge.estimate.memory.allocator.blocks import SMALL_SEGMENT
 from torchgauge.estimate.memory.loop import Loop
 from torchgauge.facts.loop.oom import OomMessage, StatedBytes
@@ -21,6 +26,8 @@ TOLERANCE: Final = 0.03
 """How far what is allocated may lie from the message's figure, as a share."""
 COMMON_TOLERANCE: Final = 0.005
 """The same for a segment of 2 or 20 MiB, which all small requests share and which says little."""
+UNALLOCATED_TOLERANCE: Final = 0.01
+"""How far what is reserved and not allocated may lie from the message's, as a share of reserved."""
 MOST_TRIED: Final = 64
 """Candidates that are replayed, the nearest first."""
 
@@ -62,7 +69,8 @@ def find_places(
         if not near:
             return Places(found=(), reason=f"it asks for that much, but not in the {message.phase}")
     near.sort(key=lambda place: abs(place.allocated_bytes - message.allocated.middle))
-    failing = [place for place in near[:MOST_TRIED] if _fails(loop, settings, message, place)]
+    tried = [_failing(loop, settings, message, place) for place in near[:MOST_TRIED]]
+    failing = [place for place in tried if place is not None]
     if not failing:
         return Places(
             found=(), reason="under the memory that the message states, it fails elsewhere or runs"
@@ -103,33 +111,52 @@ def _is_near(place: Place, message: OomMessage, settings: AllocatorSettings) -> 
     return stated.least * (1 - share) <= place.allocated_bytes <= stated.most * (1 + share)
 
 
-def _fails(loop: Loop, settings: AllocatorSettings, message: OomMessage, place: Place) -> bool:
-    """Return whether the allocator fails there, given the memory that the message states.
+def _failing(
+    loop: Loop, settings: AllocatorSettings, message: OomMessage, place: Place
+) -> Place | None:
+    """Return the place as the allocator fails there, given the memory that the message states.
 
-    The memory is moved by what the prediction of the allocated bytes is off, so that an operator
-    whose scratch memory is not quite known does not move the place.
+    Where it does not, the memory is moved by what the prediction of the allocated bytes is off, so
+    that an operator whose scratch memory is not quite known does not move the place.
     """
-    off = 0 if place.is_exact else place.allocated_bytes - message.allocated.middle
-    events = loop.events[: place.event + 1]
+    off = place.allocated_bytes - message.allocated.middle
     if message.asks_exactly:
-        return _exceeds(loop, settings, message, place, off)
+        return place if _exceeds(loop, settings, message, place, off) else None
     available = message.available
     if available is None and message.allowed is None:
-        return True  # the message does not say under which limit
-    for capacity in _limits(available, off):
-        allowed = None if message.allowed is None else message.allowed.middle + off
+        return place  # the message does not say under which limit
+    events = loop.events[: place.event + 1]
+    for capacity, moved in _limits(available, off):
+        allowed = None if message.allowed is None else message.allowed.middle + moved
         failed = replay(events, settings, capacity, allowed_bytes=allowed).out_of_memory
-        if failed is not None and failed.event == place.event:
-            return True
-    return False
+        if failed is None or failed.event != place.event:
+            continue
+        allocated, reserved = failed.allocated_bytes, message.reserved
+        is_exact = message.allocated.holds(allocated) and (
+            reserved is None or reserved.holds(failed.reserved_bytes)
+        )
+        if is_exact or _is_as_cut_up(failed, message):
+            return replace(place, allocated_bytes=allocated, is_exact=is_exact)
+    return None
 
 
-def _limits(available: StatedBytes | None, off: int) -> Iterator[int | None]:
-    if available is None:
-        yield None
-        return
-    for nbytes in (available.middle, available.least, available.most):
-        yield max(nbytes + off, 0)
+def _is_as_cut_up(failed: OutOfMemory, message: OomMessage) -> bool:
+    """Return whether about as much lies between the tensors as the message says."""
+    if message.reserved is None:
+        return True
+    stated = message.reserved.middle - message.allocated.middle
+    unallocated = failed.reserved_bytes - failed.allocated_bytes
+    return abs(unallocated - stated) <= UNALLOCATED_TOLERANCE * message.reserved.middle
+
+
+def _limits(available: StatedBytes | None, off: int) -> Iterator[tuple[int | None, int]]:
+    """Yield the memory to try, and by how much it was moved."""
+    for moved in (0, off) if off else (0,):
+        if available is None:
+            yield None, moved
+            continue
+        for nbytes in (available.middle, available.least, available.most):
+            yield max(nbytes + moved, 0), moved
 
 
 def _exceeds(
@@ -154,7 +181,7 @@ def _is_named(trace: Trace, loop: Loop, place: Place, message: OomMessage) -> bo
     storage, op = loop.storages[place.event], loop.origins[place.event]
     code = trace.storages[storage].code if storage >= 0 else ""
     if code and message.lines:
-        return code in message.lines
+        return any(line == code or line.endswith(f"/{code}") for line in message.lines)
     if not message.operator or not 0 <= op < len(trace.ops):
         return False
     name = trace.ops[op].name.split(".")[1].strip("_")

@@ -68,7 +68,7 @@ class OomMessage:
     operator: str = ""
     """The function that the innermost line calls: ``"conv2d"``."""
     lines: tuple[str, ...] = ()
-    """``file.py:12`` of each frame, the innermost last."""
+    """``path/file.py:12`` of each frame, the innermost last."""
 
     @property
     def available(self) -> StatedBytes | None:
