@@ -130,10 +130,13 @@ def test_a_model_that_fails_is_compared_up_to_there(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = ["net_of_test.py:Net", "net_of_test.py:Net", "--input-size", "2,9"]
-    assert main(["compare", *broken]) == 0
+    assert main(["compare", *broken]) == 3
     assert "no difference" in capsys.readouterr().out, "both fail at the same layer"
-    found = compared(capsys, "net_of_test.py:Net", *SIZE, "--change", "input-size=2,9")
-    assert [note["name"] for note in found["notes"]] == ["failed"]
+    changed = ["net_of_test.py:Net", *SIZE, "--change", "input-size=2,9", "--format", "json"]
+    assert main(["compare", *changed]) == 3
+    shown = capsys.readouterr()
+    assert [note["name"] for note in json.loads(shown.out)["notes"]] == ["failed"]
+    assert "Net failed in 0, so it was compared up to there" in shown.err
 
 
 @pytest.mark.parametrize(
@@ -142,6 +145,7 @@ def test_a_model_that_fails_is_compared_up_to_there(
         (["net_of_test.py:Net"], "there is nothing to compare with"),
         (["net_of_test.py:Net", "--change", "precison=bf16"], "--precison"),
         (["net_of_test.py:Net", "missing.json"], "cannot read missing.json"),
+        (["torchvision:resnet18@main", "net_of_test.py:Net"], "is not a file of a repository"),
         (["net_of_test.py:Net", "--measured", "--change", "compiled"], "--measured compares one"),
     ],
 )

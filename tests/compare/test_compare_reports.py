@@ -155,6 +155,7 @@ def test_what_only_one_says() -> None:
 def test_a_comparison_of_a_structure_alone() -> None:
     found = compare_reports(tg.analyze(chain(8, 8)), report_of(chain(8, 8)))
     assert found.figure("totals.params").difference == 0
+    assert found.figure("totals.forward_macs").before is None, "nobody ran it"
     assert found.figure("memory.peak_allocated_bytes").before is None
     assert found.figure("memory.peak_allocated_bytes").difference is None
     page_of(found)

@@ -15,7 +15,7 @@ from torchgauge.facts.loop.comparison import (
     Setting,
     VerdictChange,
 )
-from torchgauge.facts.query import Cost, own_costs, parent_path
+from torchgauge.facts.query import Cost, has_run, own_costs, parent_path
 from torchgauge.facts.report import Report
 from torchgauge.version import __version__
 
@@ -60,11 +60,18 @@ def compare_reports(before: Report, after: Report) -> Comparison:
 
 def _figures(before: Report, after: Report) -> Iterator[Figure]:
     for part, names in (("totals", _TOTALS), ("memory", _MEMORY), ("time", _TIME)):
-        one, other = getattr(before, part), getattr(after, part)
         for name in names:
-            pair = getattr(one, name, None), getattr(other, name, None)
+            pair = _figure(before, part, name), _figure(after, part, name)
             if pair != (None, None):
                 yield Figure(name=f"{part}.{name}", before=pair[0], after=pair[1])
+
+
+def _figure(report: Report, part: str, name: str) -> float | None:
+    """Return a figure of a report; work that nobody ran is not known."""
+    if name.endswith(("macs", "flops")) and not has_run(report):
+        return None
+    value: float | None = getattr(getattr(report, part), name, None)
+    return value
 
 
 def _settings(before: Report, after: Report) -> Iterator[Setting]:

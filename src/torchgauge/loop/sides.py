@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torchgauge.compare.reports import compare_reports
-from torchgauge.errors import ModelError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.io import load_answer
 from torchgauge.facts.loop.comparison import Comparison
@@ -17,6 +17,7 @@ from torchgauge.facts.trace import Trace
 from torchgauge.request import Progress, Request
 
 _SAVED = (".json", ".gauge")
+_LIBRARIES = ("torchvision:", "timm:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +55,16 @@ def side_of(text: str, request_for: Callable[[str, bool], Request]) -> Side:
 
     Raises:
         ModelSpecError: it is not a saved report, and not a model spec.
+        UsageError: a revision of what is not in a repository.
     """
     if is_saved(text):
         return Side(text=text, request=None)
     spec, revision = split_revision(text)
+    if revision and spec.startswith(_LIBRARIES):
+        raise UsageError(
+            f"{spec} is not a file of a repository, so it has no revision {revision}",
+            hint="leave the revision out, or name a file: model.py:Net@main",
+        )
     return Side(text=text, request=request_for(spec, not revision), revision=revision)
 
 

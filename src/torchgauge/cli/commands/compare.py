@@ -9,7 +9,7 @@ from functools import partial
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import request_from, user_code_prints_to_stderr
 from torchgauge.cli.progress import Progress
-from torchgauge.errors import UsageError
+from torchgauge.errors import ModelError, UsageError
 from torchgauge.facts.loop.comparison import Comparison
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
@@ -73,6 +73,12 @@ def run(arguments: argparse.Namespace) -> int:
         after = side_of(arguments.after or arguments.model, partial(_request, changed))
         first, second, comparison = compare_sides(before, after, progress.update)
     deliver_comparison(first, second, comparison, target)
+    for report in (first, second):
+        if report.failure is not None:
+            raise ModelError(
+                f"{report.model_name} failed in {report.failure.path or 'the model itself'}, "
+                "so it was compared up to there"
+            )
     if arguments.strict:
         output.check_doubts(f"{note.name}: {note.after}" for note in comparison.notes if note.after)
     return 0
