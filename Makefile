@@ -42,6 +42,7 @@ SERVING := $(VENV)/.stamp-serving
 BROWSER := $(VENV)/.stamp-browser
 TORCH26 := $(VENV26)/.stamp
 INTEGRATIONS := $(VENV_INTEGRATIONS)/.stamp
+WEB := web/node_modules/.stamp
 
 .PHONY: help
 help: ## list the targets
@@ -132,7 +133,7 @@ test-serving: $(SERVING) ## servers under load, with a killed replica, and asked
 	@$(PYTEST) -m "slow or models" $(SERVED) \
 		tests/models/test_served_models.py::test_a_llama_as_onnx
 
-test-browser: $(BROWSER) ## the page and JupyterLab in Chromium, by mouse and by keyboard (root installs Chromium)
+test-browser: $(BROWSER) $(WEB) ## the page and JupyterLab in Chromium, by mouse and by keyboard (root installs Chromium)
 	@scripts/with_chromium.sh $@ $(PYTEST) -m browser tests/web tests/notebook
 
 test-torch26: $(TORCH26) ## run the test suite with torch 2.6.0 in an environment of its own
@@ -165,8 +166,6 @@ check: lint types imports test ## lint, types, imports and test
 
 # The page's program: npm takes exactly what web/package-lock.json names. Byte for byte the same
 # source gives the same file, which is checked in, so that the package is built without Node.js.
-WEB := web/node_modules/.stamp
-
 $(WEB): web/package.json web/package-lock.json
 	@cd web && npm ci --no-audit --no-fund --silent
 	@touch $@

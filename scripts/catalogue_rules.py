@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 LEFT_OUT = {
+    "cli/completion/": "scripts for shells",
     "compat/": "the texts of the tools that it stands for; programs compare them",
     "deploy/contents/card.py": "a file of a package: the model card",
     "deploy/contents/dockerfile.py": "a file of a package: the Dockerfile",
@@ -64,7 +65,8 @@ _NAMES = """
     float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
     lang serve ONNX dtype width
-    color against details spec set optimizer-option
+    color against details spec set optimizer-option GITHUB_WORKSPACE bash
+    zsh fish mcp
 """
 NAMES = frozenset(_NAMES.split())
 """Words of the labelled files that are names of options, of fields, of dtypes: they stay."""
@@ -146,6 +148,9 @@ VOCABULARY = (
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",
+    "{1}. {2}", "ok", "over", "; grew most since the baseline:", "; largest at the peak:",
+    "; heaviest layers:", "grew most since the baseline: {1}", "largest at the peak: {1}",
+    "heaviest layers: {1}",
     "Samples/s", "changed", "added", "removed", "renamed", "{1} changed", "{1} added",
     "{1} removed", "{1} renamed", "{1}, new: {2}", "{1}, no longer: {2}", "context {1}",
     "{1} params", "{1} memory", "{1}iB tensors", "{1} % tensors", "{1} ms time",
@@ -190,7 +195,7 @@ NO_LABEL = re.compile(
     r"|^(INSERT|SELECT|CREATE|UPDATE|DELETE) "
     r"|^from \w[\w.]* import|^model\.\s*=|^del |^Bearer |^ ?\.json$"
     r"|^git (fetch|submodule)|^connect-src|^[;: -]*font|^nowrap$|^ open$"
-    r"|^([a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
+    r"|^([A-Z]+(_[A-Z]+)+|[a-z]+(_[a-z]+)+|[a-z_.:]+\.[A-Za-z_.:]+|--[a-z-]+|\w+/\w+)$"
 )
 """HTML, styles, queries, patterns, names and options."""
 NO_SENTENCE = re.compile(

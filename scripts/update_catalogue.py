@@ -21,7 +21,8 @@ FOLDER = SOURCE / "language"
 
 def current_entries(known: list[Entry], texts: dict[str, list[str]]) -> list[Entry]:
     """Return an entry for each text of the source, with the translation that it has."""
-    translations = {entry.msgid: entry.msgstr for entry in known}
+    # A merge may leave a text twice, once without its translation.
+    translations = {entry.msgid: entry.msgstr for entry in known if entry.msgstr}
     return [
         Entry(text, translations.get(text, ""), tuple(places)) for text, places in texts.items()
     ]

@@ -129,9 +129,14 @@ def loop(seed: int, *, benchmark: bool = True) -> Loop:
 
 def program(seed: int) -> list[Step]:
     """Return the steps of :func:`loop` as ``programs.py`` writes them."""
+    return program_of(loop(seed))
+
+
+def program_of(made: Loop) -> list[Step]:
+    """Return the steps of a loop as ``programs.py`` writes them."""
     names: dict[int, int] = {}
     steps: list[Step] = []
-    for is_free, key, nbytes in loop(seed).events:
+    for is_free, key, nbytes in made.events:
         if key == EMPTY_CACHE:
             steps.append(("e", 0, 0, 0))
         elif is_free:

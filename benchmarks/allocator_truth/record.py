@@ -29,6 +29,7 @@ from benchmarks.allocator_truth.programs import (
     RELEASES,
     Case,
     Row,
+    Step,
     cases,
     loop_cases,
     run_model,
@@ -86,10 +87,16 @@ def _compile(*arguments: object) -> None:
 
 def run_torch(case: Case, built: Path) -> list[Row]:
     """Return what torch's allocator counts after each step."""
+    done = run_program(case, case.steps(), built)
+    return [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+
+
+def run_program(case: Case, steps: Sequence[Step], built: Path) -> subprocess.CompletedProcess[str]:
+    """Run a program on a case's device: counters on its output, messages of errors beside it."""
     fakes = built / str(CUDA_MAJOR.get(case.release, 12))
     done = subprocess.run(
         [str(built / case.release), str(case.fraction)],
-        input="".join(f"{' '.join(map(str, step))}\n" for step in case.steps()),
+        input="".join(f"{' '.join(map(str, step))}\n" for step in steps),
         env=os.environ
         | {
             "PYTORCH_CUDA_ALLOC_CONF": case.settings,
@@ -103,7 +110,7 @@ def run_torch(case: Case, built: Path) -> list[Row]:
     )
     if done.returncode:
         raise SystemExit(f"{case} failed:\n{done.stderr[:2000]}")
-    return [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
+    return done
 
 
 def summary(rows: list[Row]) -> dict[str, object]:

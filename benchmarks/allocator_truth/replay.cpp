@@ -65,8 +65,9 @@ int main(int, char** arguments) {
     if (what == 'a') {
       try {
         live[key] = get()->raw_alloc_with_stream(bytes, stream_of(stream));
-      } catch (const c10::OutOfMemoryError&) {
+      } catch (const c10::OutOfMemoryError& error) {
         failed = true;
+        fprintf(stderr, "%s\n", error.what_without_backtrace());
       }
     } else if (what == 'f' && block != live.end()) {
       get()->raw_delete(block->second);

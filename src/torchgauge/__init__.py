@@ -25,6 +25,7 @@ _HOME = {
     "analyze": "torchgauge.api",
     "calibrate": "torchgauge.api",
     "compare": "torchgauge.loop.compare",
+    "explain_oom": "torchgauge.oom.public",
     "fits": "torchgauge.api",
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
@@ -52,6 +53,7 @@ __all__ = [
     "compare",
     "devices",
     "estimate",
+    "explain_oom",
     "fits",
     "load",
     "measure",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from torchgauge.facts.scenario import Scenario
     from torchgauge.facts.trace import Trace
     from torchgauge.loop.compare import compare
+    from torchgauge.oom.public import explain_oom
     from torchgauge.trace.copy.build import meta_construction
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
 from budget_project import PARAMS, Project
 from torchgauge.cli.main import main
+from torchgauge.loop.workers import usable_cpus
 
 SMALL = """\
 [tool.torchgauge.models.small]
@@ -197,7 +200,7 @@ def test_against_the_base_branch(tmp_path):
     assert "small: 0 Linear changed, +144 parameters" in done.stdout
     assert "new: nothing to compare with at main: " in done.stdout
     assert "there is no file new.py" in done.stdout
-    assert "small: asked differently at main: batch size 4 → 8, inputs " in done.stdout
+    assert "small: different settings at main: batch size 4 → 8, inputs " in done.stdout
     assert project.git("status", "--porcelain") == before
 
     wrong = project.check("--base", "mian")
@@ -231,3 +234,33 @@ def test_importing_the_command_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.timed
+def test_ten_models_take_at_most_twice_as_long_as_the_slowest(tmp_path):
+    if os.getloadavg()[0] > 1.5 * usable_cpus():
+        pytest.skip("other programs use the CPUs, so that times say nothing")
+    table = """\
+[tool.torchgauge.models.m{number}]
+spec = "deep.py:deep"
+set = {{ layers = {layers} }}
+input-size = [8, 32, 32]
+batch-size = 4
+mode = "training"
+device = "T4"
+max-params = "1 M"
+"""
+    sizes = [300, *([100] * 9)]
+    tables = (table.format(number=number, layers=layers) for number, layers in enumerate(sizes))
+    project = Project(tmp_path, "".join(tables))
+    project.write(
+        "deep.py",
+        "from torch import nn\n"
+        "def deep(layers):\n    return nn.Sequential(*(nn.Conv2d(8, 8, 3, padding=1)"
+        " for _ in range(layers)))\n",
+    )
+    started = time.monotonic()
+    assert project.check("m0").returncode == 0
+    alone = time.monotonic() - started
+    assert project.check().returncode == 0
+    assert time.monotonic() - started - alone <= 2 * alone

@@ -10,6 +10,7 @@ import pytest
 
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.main import BROKEN_PIPE_STATUS, INTERNAL_ERROR_STATUS, INTERRUPTED_STATUS
+from torchgauge.cli.modules import module_of
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
 
@@ -28,7 +29,7 @@ def table(first: str) -> dict[str, list[str]]:
 
 def options_of(name: str) -> set[str]:
     parser = argparse.ArgumentParser()
-    importlib.import_module(f"torchgauge.cli.commands.{name}").configure(parser)
+    importlib.import_module(module_of(name)).configure(parser)
     return {flag for action in parser._actions for flag in action.option_strings}
 
 

@@ -27,8 +27,18 @@ class Tokens(torch.utils.data.Dataset):
         return {"input_ids": ids, "labels": ids}
 
 
-def train(tmp_path: Any, *callbacks: Any, **options: Any) -> Any:
-    transformers = library("transformers")
+@pytest.fixture
+def transformers() -> Any:
+    library("accelerate")
+    found = library("transformers")
+    try:
+        found.Trainer  # noqa: B018
+    except (ImportError, RuntimeError) as error:  # a torchvision of another build of torch
+        pytest.skip(f"transformers' Trainer cannot be imported: {error}")
+    return found
+
+
+def train(transformers: Any, tmp_path: Any, *callbacks: Any, **options: Any) -> Any:
     torch.manual_seed(0)
     config = transformers.GPT2Config(
         vocab_size=100, n_positions=32, n_embd=16, n_layer=2, n_head=2, resid_pdrop=0,
@@ -46,12 +56,11 @@ def train(tmp_path: Any, *callbacks: Any, **options: Any) -> Any:
     return trainer
 
 
-def test_transformers(tmp_path, capsys):
-    library("transformers")
+def test_transformers(transformers, tmp_path, capsys):
     from torchgauge.integrations.transformers import GaugeCallback
 
     callback = GaugeCallback()
-    trainer = train(tmp_path, callback, gradient_accumulation_steps=2)
+    trainer = train(transformers, tmp_path, callback, gradient_accumulation_steps=2)
     report, model = callback.report, trainer.model
     assert report.totals.params == sum(p.numel() for p in model.parameters())
     assert report.inputs[0].tensor.shape == (4, 12)
@@ -62,24 +71,22 @@ def test_transformers(tmp_path, capsys):
     assert "GPT2LMHeadModel" in capsys.readouterr().out
 
 
-def test_transformers_trains_the_same_with_it(tmp_path):
-    library("transformers")
+def test_transformers_trains_the_same_with_it(transformers, tmp_path):
     from torchgauge.integrations.transformers import GaugeCallback
 
     weights = [
-        nn.utils.parameters_to_vector(train(tmp_path, *callbacks).model.parameters())
+        nn.utils.parameters_to_vector(train(transformers, tmp_path, *callbacks).model.parameters())
         for callbacks in ((), (GaugeCallback(depth=0),))
     ]
     assert torch.equal(*weights)
 
 
-def test_transformers_warns_before_the_first_step(tmp_path):
-    library("transformers")
+def test_transformers_warns_before_the_first_step(transformers, tmp_path):
     from torchgauge.integrations.transformers import GaugeCallback
 
     callback = GaugeCallback(device="T4", depth=0, other_programs_bytes=NEARLY_ALL)
     with pytest.warns(UserWarning, match=r"the training step will not fit: .*; T4 has 14.75 GiB"):
-        train(tmp_path, callback, bf16=True)
+        train(transformers, tmp_path, callback, bf16=True)
     assert callback.report.scenario.precision == "bf16-autocast"
 
 

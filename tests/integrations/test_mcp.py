@@ -67,7 +67,7 @@ def test_the_tools_have_typed_arguments(ask):
         return (await client.list_tools()).tools
 
     tools = {tool.name: tool for tool in ask(conversation)}
-    assert set(tools) == {"summary", "fit", "compare", "devices"}
+    assert set(tools) == {"summary", "fit", "compare", "advise", "devices"}
     schema = tools["summary"].input_schema
     assert schema["required"] == ["model"]
     assert schema["properties"]["mode"]["enum"] == ["inference", "training"]
@@ -85,10 +85,11 @@ def test_answers_equal_those_of_the_library(ask, tmp_path):
             await client.call_tool("fit", {**model, "mode": "training", "devices": ["T4"]}),
             await client.call_tool("compare", {**model, "other": "net.py:Net(width=8)"}),
             await client.call_tool("devices", {"search": "jetson"}),
+            await client.call_tool("advise", {**model, "goal": "params:-10%"}),
         ]  # fmt: skip
 
-    summary, fit, compare, devices = ask(conversation)
-    assert not any(answer.is_error for answer in (summary, fit, compare, devices))
+    summary, fit, compare, devices, advise = ask(conversation)
+    assert not any(answer.is_error for answer in (summary, fit, compare, devices, advise))
     expected = tg.analyze(f"{tmp_path / 'net.py'}:Net", (16, 8), **scenario)
     data = summary.structured_content
     assert data["totals"] == expected.to_dict()["totals"]
@@ -100,6 +101,8 @@ def test_answers_equal_those_of_the_library(ask, tmp_path):
     assert fit.structured_content["devices"][0]["verdict"] == "fits"
     params = {item["name"]: item for item in compare.structured_content["figures"]}
     assert params["totals.params"]["difference"] == 90 - 46
+    assert advise.structured_content["goal"]["figure"] == "totals.params"
+    assert "suggestions" in advise.structured_content
     names = [device["name"] for device in devices.structured_content["devices"]]
     assert names
     assert all("Jetson" in name for name in names)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -175,8 +175,17 @@ def test_names_hold_units_and_nothing_is_made_up():
     ("module", "extra"), [("aim", "aim"), ("mlflow", "mlflow"), ("lightning.pytorch", "lightning")]
 )
 def test_a_missing_library_is_named_with_its_install_line(module, extra, monkeypatch):
-    monkeypatch.setattr("sys.modules", {**os.sys.modules, module: None, module.split(".")[0]: None})
+    monkeypatch.setattr("sys.modules", {**sys.modules, module: None, module.split(".")[0]: None})
     with pytest.raises(MissingExtraError) as caught:
         optional(module)
     assert caught.value.message.startswith(module.split(".")[0])
     assert caught.value.hint == f'pip install "torchgauge[{extra}]"'
+
+
+def test_a_library_that_cannot_be_imported_is_not_called_missing(tmp_path, monkeypatch):
+    (tmp_path / "wandb.py").write_text("raise RuntimeError('of another build')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    with pytest.raises(MissingExtraError, match="cannot be imported: of another build") as caught:
+        optional("wandb")
+    assert 'python -c "import wandb"' in caught.value.hint

@@ -35,6 +35,11 @@ def test_a_damaged_catalogue_names_the_line():
         parse('msgid "a"\nwhat is this\n')
 
 
+def test_what_a_merge_left_is_refused():
+    with pytest.raises(ValueError, match="line 3: msgstr is there twice in one entry"):
+        parse('msgid "a"\nmsgstr "甲"\nmsgstr "乙"\n')
+
+
 # ---------------------------------------------------------------------------- texts
 
 

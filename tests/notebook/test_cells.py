@@ -22,6 +22,8 @@ from torchgauge.compare.times import compare_times
 from torchgauge.environment.facts import Facts as Environment
 from torchgauge.environment.findings import Diagnosis, Finding, Severity
 from torchgauge.errors import UsageError
+from torchgauge.facts.answer import Model
+from torchgauge.facts.explanation import Contribution, Explanation
 from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.facts.loop.advice import Advice, Quiet
 from torchgauge.facts.loop.history import Analysis, History
@@ -84,6 +86,17 @@ def advice() -> Advice:
     )  # fmt: skip
 
 
+def explanation() -> Explanation:
+    part = Contribution(
+        name="aten.mm", module="fc", phase="forward", count=1, value=32.0, detail="[1, 8] × [8, 4]"
+    )
+    return Explanation(
+        tool_version="0.1.0", figure="macs", place="totals.forward_macs", unit="MACs",
+        definition="multiply-accumulates of the forward", value=32.0, contributions=(part,),
+        model=Model(name="Net", spec=None), scenario=Scenario(),
+    )  # fmt: skip
+
+
 def history() -> History:
     analyses = tuple(
         Analysis(
@@ -99,6 +112,7 @@ def answers() -> dict[str, Any]:
     """One answer of each type that says what it shows."""
     problem = Finding(name="no-gpu", severity=Severity.WARNING, problem="no GPU", commands=("ls",))
     found = [
+        explanation(),
         advice(), check_builder.everything(), history(),
         compare_reports(build.transformer(2), build.transformer(3)),
         build.transformer(2), fit_builder.report(), curve(), calibrated(),

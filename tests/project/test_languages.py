@@ -34,10 +34,12 @@ def test_options_names_and_figures_are_kept(language, path):
 
 def test_a_missing_translation_and_a_lost_value_are_found():
     entries = [
-        Entry("{1} of {2}", "{2} 的 {1:text}"), Entry("{1} is gone", "没有了"), Entry("new", "")
+        Entry("{1} of {2}", "{2} 的 {1:text}"), Entry("{1} is gone", "没有了"),
+        Entry("{1} here", "{1}{1}"), Entry("new", ""),
     ]  # fmt: skip
     assert list(faults(entries)) == [
-        "not the same values: '{1} is gone' and '没有了'", "not translated: 'new'"
+        "not the same values: '{1} is gone' and '没有了'",
+        "not the same values: '{1} here' and '{1}{1}'", "not translated: 'new'",
     ]  # fmt: skip
 
 

@@ -26,6 +26,7 @@ PUBLIC = [
     "compare",
     "devices",
     "estimate",
+    "explain_oom",
     "fits",
     "load",
     "measure",

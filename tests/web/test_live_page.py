@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from live_server import MODELS, Live, live, until
+from test_accessible import violations
 
 from torchgauge.cli.main import main
 from torchgauge.facts.scenario import Scenario
@@ -135,7 +136,7 @@ def test_layers_differ_by_what_the_model_differs(opened: Callable[..., Page]) ->
     assert (sum(ends[0]), sum(ends[1])) == (before, after)
     rows.first.locator("button").click()
     assert page.locator("footer.selection").is_visible()
-    assert rows.first.get_attribute("aria-selected") == "true"
+    assert rows.first.get_attribute("aria-current") == "true"
 
 
 def test_pin_and_reset(opened: Callable[..., Page]) -> None:
@@ -297,3 +298,12 @@ def test_views_that_are_made_anew_leave_nothing(opened: Callable[..., Page]) -> 
     assert after["Nodes"] <= before["Nodes"] * 1.1
     assert after["JSEventListeners"] <= before["JSEventListeners"] * 1.1
     assert after["JSHeapUsedSize"] - before["JSHeapUsedSize"] < 8 * 2**20
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_bar_and_what_changed_are_accessible(opened: Callable[..., Page], dark: bool) -> None:
+    page = opened(color_scheme="dark" if dark else "light", viewport={"width": 1200, "height": 800})
+    change(page, "batch-size", "16")
+    change(page, "device", "no such card")
+    assert page.locator(".what-if .failed").is_visible()
+    assert violations(page) == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -43,6 +44,7 @@ def server(models: Path) -> Iterator[Live]:
         ),
         Request(spec=f"{models}:Tokens", inputs=Inputs(size=(2, 16), dtypes=["int64"])),
         Request(spec=f"{models}:Broken", inputs=Inputs(size=(1, 8))),
+        Request(spec=f"{models}:Net"),
     ]  # fmt: skip
     with live(requests, Limits(cancel_seconds=0.5)) as running:
         yield running
@@ -197,6 +199,18 @@ def test_a_change_of_batch_and_context_is_one_of_the_shape(server: Live) -> None
     assert "--input-size 4,32" in result["command"]
     _, result = server.ask({"batch-size": 4})
     assert result["answer"]["report"]["inputs"][0]["shape"] == [4, 8]
+
+
+def test_a_model_without_an_input_gets_one(server: Live) -> None:
+    data = re.search(r'"workbench":(.*?)</script>', httpx.get(server.page).text, re.DOTALL)
+    assert data is not None
+    models = json.loads(data[1][: data[1].rindex("}")])["models"]
+    assert models[3]["values"]["input-size"] == [""]
+    assert models[3]["values"]["batch-size"] is None
+    assert models[3]["first"]["answer"]["report"]["memory"] is None
+    _, result = server.ask({"input-size": ["4,8"]}, model=3)
+    assert result["answer"]["report"]["inputs"][0]["shape"] == [4, 8]
+    assert result["command"].endswith("--input-size 4,8")
 
 
 def test_progress_is_told(server: Live) -> None:

@@ -26,6 +26,7 @@ from torchgauge import language
 from torchgauge.cli.commands import COMMANDS
 from torchgauge.cli.help import Parser, wrapped
 from torchgauge.cli.messages import PROGRAM, language_of, say, say_error
+from torchgauge.cli.modules import module_of
 from torchgauge.cli.options import one_of
 from torchgauge.cli.output import close_stdout
 from torchgauge.cli.streams import forgiving_stderr, give_stdout_up
@@ -42,15 +43,26 @@ _MODEL_STATUSES = (
     "exit status: 0 fine, 1 does not fit, over budget or a check failed, 2 bad usage or input, "
     "3 the model itself failed, 4 --strict and something was not counted or guessed"
 )
+_RUN_STATUSES = (
+    "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
+    "and something was not counted or guessed"
+)
+_INPUT_STATUSES = "exit status: 0 fine, 2 bad usage or input"
 _EXIT_STATUSES = {
+    "summary": _RUN_STATUSES,
+    "measure": _RUN_STATUSES,
+    "compare": _RUN_STATUSES,
+    "explain": _RUN_STATUSES,
+    "watch": _INPUT_STATUSES,
+    "history": _INPUT_STATUSES,
     "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
     "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",
     "serve": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input",
     "mcp": "exit status: 0 the client went away, 2 bad usage, or the SDK is not installed",
     "completion": "exit status: 0 fine, 2 bad usage",
-    "explain": "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
-    "and something was not counted or guessed",
+    "explain-oom": "exit status: 0 explained, 1 the error is of another step, 2 bad usage or "
+    "input, 3 the model itself failed, 4 --strict and something was not counted or guessed",
 }
 
 
@@ -113,7 +125,7 @@ def _dispatch(arguments: list[str]) -> int:
     name, *rest = arguments
     if name not in COMMANDS:
         raise UsageError(f"unknown command {name!r}", hint=_command_hint(name, rest))
-    command = importlib.import_module(f"torchgauge.cli.commands.{name}")
+    command = importlib.import_module(module_of(name))
     parser = Parser(
         prog=f"{PROGRAM} {name}",
         description=wrapped(translated(COMMANDS[name])),

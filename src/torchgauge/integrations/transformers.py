@@ -10,7 +10,7 @@ from torchgauge.integrations.step.first_forward import FirstForward
 from torchgauge.integrations.step.prediction import TrainingStep, predicted_or_warned, print_report
 from torchgauge.integrations.trackers import log
 
-_TrainerCallback: Any = optional("transformers").TrainerCallback
+_TrainerCallback: Any = optional("transformers.trainer_callback").TrainerCallback
 
 
 class GaugeCallback(_TrainerCallback):  # type: ignore[misc]  # optional, so Any

@@ -29,7 +29,7 @@ def parse(text: str) -> list[Entry]:
     r"""Return the entries of a catalogue without its header.
 
     Raises:
-        ValueError: for a line that is no part of an entry.
+        ValueError: for a line that is no part of an entry, or a part that is there twice.
 
     >>> parse('#: a.py\nmsgid "size {1}"\nmsgstr ""\n"大小 "\n"{1}"\n')
     [Entry(msgid='size {1}', msgstr='大小 {1}', places=('a.py',))]
@@ -40,6 +40,8 @@ def parse(text: str) -> list[Entry]:
     keyword = ""
     for number, line in enumerate([*text.splitlines(), ""], 1):
         if match := re.fullmatch(r'(msgid|msgstr)? ?"(.*)"', line):
+            if match[1] in parts:  # what a merge may leave
+                raise ValueError(f"line {number}: {match[1]} is there twice in one entry")
             keyword = match[1] or keyword
             parts[keyword] = parts.get(keyword, "") + _unescaped(match[2])
         elif line.startswith("#"):

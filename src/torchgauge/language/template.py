@@ -104,12 +104,13 @@ class Template:
                 yield self._found(values, known, rest, find)
 
     def _is_meant(self, values: Sequence[str], known: Sequence[Found | None]) -> bool:
-        """Return whether a text that has the same few words can be this template's."""
+        """Return whether a text that has the same words can be this template's."""
+        numbered = list(enumerate(zip(values, known, strict=True), 1))
+        if not all(_is_closed(value) for n, (value, _) in numbered if self._kinds.get(n) != "name"):
+            return False
         if self._is_strong:
             return True
-        numbered = list(enumerate(zip(values, known, strict=True), 1))
-        is_said = self._has_letters or any(self._is_text(n, *both) for n, both in numbered)
-        if not is_said or not all(map(_is_closed, values)):
+        if not self._has_letters and not any(self._is_text(n, *both) for n, both in numbered):
             return False
         return all(
             other is not None or self._kinds.get(number) == "name" or _is_a_name(value)
@@ -157,13 +158,13 @@ def as_it_is(text: str) -> Found:
     return Found(text, len(_WORD.findall(text)) + _LINE * text.count("\n"))
 
 
-def fields(text: str) -> set[str]:
-    """Return the numbers of the values that a template has.
+def fields(text: str) -> list[str]:
+    """Return the numbers of the values that a template has, in their order.
 
-    >>> sorted(fields("{2} of {1:text}"))
+    >>> fields("{2} of {1:text}")
     ['1', '2']
     """
-    return {match[1] for match in _FIELD.finditer(text)}
+    return sorted(match[1] for match in _FIELD.finditer(text))
 
 
 def _is_a_name(value: str) -> bool:

@@ -12,21 +12,21 @@ const t = texts(
   {
     label: "What if", mode: "Mode", "batch-size": "Batch size", "input-size": "Input size", context: "Context length",
     precision: "Precision", optimizer: "Optimizer", checkpointing: "Activation checkpointing", accumulation: "Gradient accumulation", device: "Device",
-    half: "Half of it", double: "Twice as much", off: "off", asBuilt: "as built",
+    half: "Halve", double: "Double", off: "off", asBuilt: "as built",
     pin: "Pin as baseline", pinTitle: "Compare what follows with what is shown now", reset: "Reset", resetTitle: "Go back to what the command asked",
     cancel: "Cancel", command: "The same in a terminal", copy: "Copy the command", analysing: "Analysing", waiting: "Waiting for another tab",
     starting: "Starting", drawing: "Preparing the page", seconds: "{n} s", building: "Building the model",
-    gone: "The server does not answer", goneHint: "start torchgauge ui again; this address then needs the new token", tryThis: "Try: {hint}",
+    gone: "The server does not answer", goneHint: "start torchgauge ui again and open the address that it prints", tryThis: "Try: {hint}",
     whole: "Write a whole number of 1 or more", changedFrom: "was {value}", deviceHint: "Type to search",
   },
   {
-    label: "假设分析", mode: "模式", "batch-size": "批大小", "input-size": "输入大小", context: "上下文长度",
+    label: "假设分析", mode: "模式", "batch-size": "批大小", "input-size": "输入尺寸", context: "上下文长度",
     precision: "精度", optimizer: "优化器", checkpointing: "梯度检查点", accumulation: "梯度累积", device: "设备",
     half: "减半", double: "加倍", off: "关闭", asBuilt: "按模型原样",
     pin: "固定为基线", pinTitle: "之后的结果都与当前结果比较", reset: "重置", resetTitle: "恢复到命令行最初的设置",
     cancel: "取消", command: "对应的终端命令", copy: "复制命令", analysing: "正在分析", waiting: "等待另一个标签页",
     starting: "正在启动", drawing: "正在准备页面", seconds: "{n} 秒", building: "正在构建模型",
-    gone: "服务器没有响应", goneHint: "请重新运行 torchgauge ui；新地址带有新的令牌", tryThis: "建议：{hint}",
+    gone: "服务器没有响应", goneHint: "请重新运行 torchgauge ui，并打开它给出的新地址", tryThis: "建议：{hint}",
     whole: "请输入不小于 1 的整数", changedFrom: "原为 {value}", deviceHint: "输入以搜索",
   },
 );
@@ -153,8 +153,8 @@ function numberControl(session: Session, name: "batch-size" | "context" | "accum
     input.value = String(Math.max(1, Math.floor((session.values[name] ?? 1) * factor)));
     take();
   };
-  const half = h("button", { type: "button", "aria-label": `${t(name)}: ${t("half")}`, title: t("half"), onclick: scale(0.5) }, "÷2");
-  const double = h("button", { type: "button", "aria-label": `${t(name)}: ${t("double")}`, title: t("double"), onclick: scale(2) }, "×2");
+  const half = h("button", { type: "button", "aria-label": `÷2 ${t(name)}`, title: t("half"), onclick: scale(0.5) }, "÷2");
+  const double = h("button", { type: "button", "aria-label": `×2 ${t(name)}`, title: t("double"), onclick: scale(2) }, "×2");
   const element = labelled(name, input, h("div", { class: "number" }, input, half, double));
   return {
     element,
@@ -180,7 +180,7 @@ function sizeControl(session: Session): Control {
       const inputs = [...fields.querySelectorAll("input")];
       if (inputs.length !== sizes.length) {
         const label = (index: number) => (sizes.length > 1 ? `${t("input-size")} ${index + 1}` : t("input-size"));
-        replace(fields, ...sizes.map((_, index) => h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", spellcheck: "false", autocomplete: "off", onchange: take })));
+        replace(fields, ...sizes.map((_, index) => h("input", { class: "size", type: "text", "aria-label": label(index), "data-name": "input-size", placeholder: "3,224,224", spellcheck: "false", autocomplete: "off", onchange: take })));
       }
       fields.querySelectorAll("input").forEach((input, index) => {
         if (document.activeElement !== input) input.value = sizes[index]!;

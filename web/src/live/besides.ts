@@ -24,7 +24,7 @@ const t = texts(
 const FIELDS = ["totals.params", "totals.forward_macs", "memory.device_bytes", "memory.peak_allocated_bytes", "time.total_ms", "time.predicted.samples_per_second"];
 
 export function besides(session: Session): HTMLElement {
-  const place = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("title") });
+  const place = h("div", { class: "scroll", tabindex: 0, role: "group", "aria-label": t("title") });
   const { element, body } = block("models", t("title"), t("reading"));
   element.classList.add("besides");
   element.hidden = session.bench.models.length < 2;

@@ -1,7 +1,7 @@
 """One file per command; this table is all that ``torchgauge --help`` needs to know of them.
 
-The module of a command's name has ``configure(parser)``, which declares its arguments, and
-``run(arguments) -> int``, which does the work and returns the exit status. It is imported only
+The module of a command (``cli.modules``) has ``configure(parser)``, which declares its arguments,
+and ``run(arguments) -> int``, which does the work and returns the exit status. It is imported only
 when its command is the one that was called.
 """
 
@@ -17,6 +17,7 @@ COMMANDS = {
     "check": "hold models against the budgets of a project; exit status 1 over budget",
     "measure": "run a step for real and time it, by layer and operator",
     "explain": "say how a figure came about: its parts, the formula and the sources",
+    "explain-oom": "find the layer that ran out of memory, from the error's message",
     "ui": "show the report in the browser and answer what-if questions there",
     "package": "export a model to a folder that can be served",
     "mcp": "answer an assistant in an editor (Model Context Protocol, stdin and stdout)",

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from torchgauge.cli.modules import module_of
 from torchgauge.cli.options import DTYPES, OneOf
 from torchgauge.cli.output import FORMATS
 from torchgauge.devices import all_devices
@@ -58,7 +59,7 @@ def described(table: Mapping[str, str]) -> tuple[Command, ...]:
 
 def _command(name: str, text: str) -> Command:
     parser = argparse.ArgumentParser(prog=name, allow_abbrev=False)
-    importlib.import_module(f"torchgauge.cli.commands.{name}").configure(parser)
+    importlib.import_module(module_of(name)).configure(parser)
     parser.add_argument("--lang", type=OneOf(LANGUAGES), metavar="NAME", help="language of texts")
     positional = [action for action in parser._actions if not action.option_strings]
     values = dict.fromkeys(value for action in positional for value in _positional(name, action))

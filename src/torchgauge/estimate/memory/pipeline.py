@@ -100,7 +100,7 @@ def estimate_on_gpu(
     free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
     allocated = free_run.allocated_after
     peak = max(range(last, len(allocated)), key=allocated.__getitem__)
-    at_peak, alive = _alive_at(trace, loop, peak, allocated[peak])
+    at_peak, alive = alive_at(trace, loop, peak, allocated[peak])
     capped = under_the_limit(loop, gpu, free_run)
     reserved = capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes
     free = max(free_run.reserved_after, default=0)
@@ -134,7 +134,7 @@ def estimate_on_gpu(
     )
 
 
-def _alive_at(
+def alive_at(
     trace: Trace, loop: Loop, event: int, allocated: int
 ) -> tuple[dict[Role, int], list[int]]:
     """Return the bytes alive per role, and the storages.

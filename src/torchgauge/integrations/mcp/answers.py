@@ -69,6 +69,20 @@ def compare(question: Mapping[str, Any]) -> Answered:
     return Answered(text=_text(comparison_page(found)), data=data)
 
 
+def advise(question: Mapping[str, Any]) -> Answered:
+    """Answer what is wrong with a model, and which changes reach a goal."""
+    from torchgauge.advise.engine import AdviceOptions, advise_model
+    from torchgauge.facts.loop.advice import Accuracy
+    from torchgauge.models.requests import build_for, with_build
+    from torchgauge.render.pages.loop.advice import advice_page
+
+    request = _request(question)
+    allow = Accuracy(question.get("accuracy") or Accuracy.RETRAIN)
+    options = AdviceOptions(goal=question.get("goal"), allow=allow, prove=False)
+    found = advise_model(with_build(request, build_for(request)), options)
+    return Answered(text=_text(advice_page(found)), data=found.to_dict())
+
+
 def devices(question: Mapping[str, Any]) -> Answered:
     """Answer which devices there are to predict for."""
     from torchgauge.devices import all_devices, search_devices
@@ -88,6 +102,7 @@ ANSWERS: dict[str, Callable[[Mapping[str, Any]], Answered]] = {
     "summary": summary,
     "fit": fit,
     "compare": compare,
+    "advise": advise,
     "devices": devices,
 }
 

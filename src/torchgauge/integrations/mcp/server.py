@@ -30,6 +30,7 @@ timm:NAME, hf:PATH/config.json. Ask `summary` or `fit` before and after a change
 InputSize = list[int] | list[list[int]] | dict[str, list[int]]
 Mode = Literal["inference", "training"]
 Precision = Literal["as-built", "fp32", "tf32", "bf16", "fp16", "bf16-autocast", "fp16-autocast"]
+Accuracy = Literal["none", "small", "retrain"]
 Optimizer = Literal[OPTIMIZERS]  # type: ignore[valid-type]  # the names are a tuple
 
 
@@ -138,6 +139,31 @@ class Tools:
             device=device, precision=precision, optimizer=optimizer, changes=changes,
         ))  # fmt: skip
 
+    async def advise(
+        self,
+        model: str,
+        input_size: InputSize | None = None,
+        batch_size: int | None = None,
+        mode: Mode = "inference",
+        device: str = "cpu",
+        precision: Precision = "as-built",
+        optimizer: Optimizer | None = None,
+        settings: dict[str, Any] | None = None,
+        goal: str | None = None,
+        accuracy: Accuracy = "retrain",
+    ) -> CallToolResult:
+        """What is wrong with a model and what can be slimmed: each change applied and measured.
+
+        `goal` is what to reach, such as `fit:RTX 3060 12GB`, `params:-50%`, `macs:600M`,
+        `memory:8GB` or `latency:20ms`. `accuracy` says how far changes may go: `none` keeps the
+        function, `retrain` needs training again.
+        """
+        return await self._ask("advise", dict(
+            model=model, input_size=input_size, batch_size=batch_size, mode=mode, device=device,
+            precision=precision, optimizer=optimizer, settings=settings, goal=goal,
+            accuracy=accuracy,
+        ))  # fmt: skip
+
     async def devices(self, search: str = "") -> CallToolResult:
         """GPUs and boards that can be named as `device`, with their memory; and the GPUs here.
 
@@ -151,6 +177,6 @@ def serve(seconds: float = SECONDS) -> None:
     server = MCPServer("torchgauge", version=__version__, instructions=_INSTRUCTIONS)
     tools = Tools(seconds)
     reads = ToolAnnotations(read_only_hint=True, open_world_hint=False)
-    for tool in (tools.summary, tools.fit, tools.compare, tools.devices):
+    for tool in (tools.summary, tools.fit, tools.compare, tools.advise, tools.devices):
         server.add_tool(tool, annotations=reads)
     server.run("stdio")

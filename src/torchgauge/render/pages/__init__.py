@@ -26,6 +26,7 @@ _PAGES: Final = {
         "torchgauge.render.pages.loop.comparison:comparison_page"
     ),
     "torchgauge.facts.loop.history:History": "torchgauge.render.pages.loop.history:history_page",
+    "torchgauge.facts.loop.oom:OomExplanation": "torchgauge.render.pages.loop.oom:oom_page",
     "torchgauge.facts.report:Report": "torchgauge.render.pages.report:report_page",
     "torchgauge.facts.time:TimeComparison": "torchgauge.render.pages.times:times_page",
     "torchgauge.measure.calibration.run:Calibrated": (

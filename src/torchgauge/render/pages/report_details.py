@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from torchgauge.facts.guess import guesses
-from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
+from torchgauge.facts.memory import AliveTensor, MemoryEstimate, PhaseMemory
 from torchgauge.facts.query import has_run, never_called, own_costs
 from torchgauge.facts.report import Report
 from torchgauge.facts.time import Interval, StepTime, TimePrediction
@@ -293,16 +293,21 @@ def _alive(report: Report) -> Iterator[str]:
     if report.memory is None or not (report.scenario.is_training or report.memory.device_bytes):
         return
     for tensor in report.memory.alive_at_peak:
-        parts = [format_bytes(tensor.nbytes), str(tensor.role).replace("_", " ")]
-        if tensor.shape is not None:
-            sizes = ", ".join(map(str, tensor.shape))
-            parts.append(f"[{sizes}] {tensor.dtype}")
-        parts.append(without_overloads(tensor.label))
-        if tensor.module and tensor.role not in _NAMED_ROLES:
-            parts.append(f"in {tensor.module}")
-        if tensor.code:
-            parts.append(f"at {tensor.code}")
-        yield " ".join(part for part in parts if part)
+        yield tensor_text(tensor)
+
+
+def tensor_text(tensor: AliveTensor) -> str:
+    """Return a block in words: size, role, tensor, and who made it where."""
+    parts = [format_bytes(tensor.nbytes), str(tensor.role).replace("_", " ")]
+    if tensor.shape is not None:
+        sizes = ", ".join(map(str, tensor.shape))
+        parts.append(f"[{sizes}] {tensor.dtype}")
+    parts.append(without_overloads(tensor.label))
+    if tensor.module and tensor.role not in _NAMED_ROLES:
+        parts.append(f"in {tensor.module}")
+    if tensor.code:
+        parts.append(f"at {tensor.code}")
+    return " ".join(part for part in parts if part)
 
 
 def _never_called(report: Report) -> Iterator[str]:

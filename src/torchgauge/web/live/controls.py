@@ -55,7 +55,7 @@ def values_of(request: Request, ran: Ran) -> dict[str, Any]:
 def _sizes(request: Request, ran: Ran) -> list[str]:
     """Return the sizes as the command line takes them; those of the first run where none is given.
 
-    Without a batch where one is added to them.
+    Without a batch where one is added to them; an empty one to be filled where nothing has run.
     """
     inputs = request.inputs
     if inputs.data is not None:
@@ -67,6 +67,8 @@ def _sizes(request: Request, ran: Ran) -> list[str]:
             (f"{name}=" if is_named else "") + ",".join(map(str, size))
             for name, size in given.items()
         ]
+    if not ran.inputs:
+        return [""]
     first = 1 if ran.batch_size is not None and not has_batch(inputs, ran) else 0
     return [
         f"{one.name}=" + ",".join(map(str, one.shape[first:])) for one in ran.inputs if one.shape
