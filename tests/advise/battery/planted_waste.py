@@ -89,6 +89,20 @@ class WithOptionalMask(nn.Module):
         return torch.bmm(torch.softmax(scores, -1), self.v(x))
 
 
+class KeepsItsBias(WithOptionalMask):
+    """Keeps what it has computed from a parameter, as LeViT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.randn(64))
+        self.kept: dict[str, Tensor] = {}
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        bias = self.kept.setdefault("bias", self.bias * 2.0)
+        scores = torch.bmm(self.q(x), self.k(x).transpose(1, 2)) + bias
+        return torch.bmm(torch.softmax(scores, -1), self.v(x))
+
+
 class WithAux(nn.Module):
     """Computes a second head and drops it."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from planted_faults import Planted
-from planted_waste import HOW_IT_RUNS, WASTE
+from planted_waste import HOW_IT_RUNS, WASTE, KeepsItsBias
 from torch import Tensor, nn
 
 import torchgauge as tg
@@ -77,3 +77,12 @@ def test_the_same_outputs_and_gradients(case: Planted) -> None:
         if case.rule in ("fold-batchnorm", "untied-copy") or known is None:
             continue
         torch.testing.assert_close(parameter.grad, known, rtol=1e-2, atol=1e-2)
+
+
+def test_tracing_the_code_leaves_nothing_in_the_model() -> None:
+    """A module that keeps what it computes would keep a proxy, and never run again."""
+    model = KeepsItsBias()
+    advice = tg.advise(model, (2, 64, 32), rules=("attention",), prove=False)
+    assert not model.kept
+    assert "saves nothing" in advice.quiet[0].why, "it was traced and could be changed"
+    assert model(torch.randn(2, 64, 32)).shape == (2, 64, 32)

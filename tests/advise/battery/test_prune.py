@@ -58,7 +58,7 @@ def test_channels_leave_and_the_model_stays() -> None:
 def test_half_of_the_parameters(name: str) -> None:
     model = torchvision_model(name).eval()
     rules = ("prune", "low-rank")
-    advice = tg.advise(model, (3, 224, 224), rules=rules, goal="params:-50%")
+    advice = tg.advise(model, (3, 224, 224), rules=rules, goal="params:-50%", prove=False)
     assert advice.reached, advice.path
     assert advice.path[-1].figures[0].ratio is not None
     assert advice.path[-1].figures[0].ratio <= 0.5

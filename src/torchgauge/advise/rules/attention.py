@@ -6,6 +6,7 @@ returns its weights, is left alone.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 from collections.abc import Iterator
@@ -93,7 +94,10 @@ class FusedAttention:
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module | None:
         """Put the traced modules, with one operator in them, into the places of the old ones."""
         for path, given in zip(change.where, change.settings["given"], strict=True):
-            new = _fused(model.get_submodule(path), tuple(given))
+            try:
+                new = _fused(model.get_submodule(path), tuple(given))
+            except Exception as error:  # whatever the module's code does with a proxy
+                raise ValueError(f"{path} cannot be traced") from error
             if not path:
                 return new
             put(model, path, new)
@@ -154,7 +158,7 @@ def _fused(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
             raise ValueError("its forward takes any arguments")
         if parameter.default is not parameter.empty and name not in given:
             concrete[name] = parameter.default
-    graph = _Tracer().trace(module, concrete)
+    graph = _Tracer().trace(_copied(module), concrete)
     children = dict(module.named_modules())
     fused: dict[str, Attention] = {}
     for node in list(graph.nodes):
@@ -174,6 +178,12 @@ def _fused(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
     if set(made.state_dict()) != set(module.state_dict()):
         raise ValueError("its parameters would have other names")
     return made.train(module.training)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """Return a copy with the same tensors: code that keeps what it computes would keep proxies."""
+    tensors = (*module.parameters(), *module.buffers())
+    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
 def _is_softmax(node: fx.Node, children: dict[str, nn.Module]) -> bool:
