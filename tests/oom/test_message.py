@@ -136,7 +136,7 @@ def test_private_pools_are_read():
 
 
 def test_a_log_with_several_errors_gives_the_first_and_their_number():
-    text = f"rank 0: {MESSAGES['1.3'][0]}\nrank 1: {MESSAGES['1.4 to 1.9'][0]}"
+    text = f"rank 0: {MESSAGES['1.3'][0]}\nrank 1: {MESSAGES['1.4–1.9'][0]}"
     message = read_message(text)
     assert message.messages == 2
     assert message.wording == "1.3"
