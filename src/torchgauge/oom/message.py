@@ -75,7 +75,7 @@ def stated(number: str, unit: str) -> StatedBytes:
     """Return between which bytes a size lies that is written like this.
 
     >>> stated("2.00", "MiB")
-    StatedBytes(least=2091909, most=2102395)
+    StatedBytes(least=2091909, most=2102394)
     """
     size = UNITS[unit]
     decimals = len(number.partition(".")[2])
