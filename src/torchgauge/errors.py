@@ -98,6 +98,13 @@ class ModelError(TorchGaugeError):
         self.report = report
 
 
+def raised_past(stop: BaseException) -> ModelError:
+    """Return the error for what a model's code raises that is not an ``Exception``."""
+    return ModelError(
+        f"the model's code raised {type(stop).__name__}: {stop}", hint="raise an Exception"
+    )
+
+
 class SimulatedOutOfMemoryError(TorchGaugeError):
     """The simulated caching allocator found no memory, as torch's would not have.
 

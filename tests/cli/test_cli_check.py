@@ -200,7 +200,7 @@ def test_against_the_base_branch(tmp_path):
     assert "small: 0 Linear changed, +144 parameters" in done.stdout
     assert "new: nothing to compare with at main: " in done.stdout
     assert "there is no file new.py" in done.stdout
-    assert "small: asked differently at main: batch size 4 → 8, inputs " in done.stdout
+    assert "small: different settings at main: batch size 4 → 8, inputs " in done.stdout
     assert project.git("status", "--porcelain") == before
 
     wrong = project.check("--base", "mian")

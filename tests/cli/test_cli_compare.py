@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 import time
@@ -90,6 +91,30 @@ def test_a_saved_report_is_a_side(project: Path, capsys: pytest.CaptureFixture[s
     assert main(["summary", "net_of_test.py:Net", *SIZE, "--output", "before.json"]) == 0
     found = compared(capsys, "before.json", "net_of_test.py:Net", *SIZE)
     assert found["is_equal"] is True
+
+
+def test_a_revision_is_a_side_and_the_work_tree_stays(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def git(*arguments: str) -> str:
+        names = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", "-C", str(project), *names, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+    git("init", "-q", "-b", "main")
+    (project / "gone.py").write_text(NET, encoding="utf-8")
+    git("add", ".")
+    git("commit", "-q", "-m", "a")
+    (project / "width.py").write_text("WIDTH = 16\n", encoding="utf-8")
+    (project / "gone.py").unlink()
+    before = git("status", "--porcelain")
+    found = compared(capsys, "net_of_test.py:Net@main", "net_of_test.py:Net", *SIZE)
+    assert found["figures"][0]["before"] == 90 and found["figures"][0]["after"] == 178
+    found = compared(capsys, "gone.py:Net@main", "net_of_test.py:Net", *SIZE)
+    assert found["figures"][0]["before"] == 90, "a file that is there at the revision alone"
+    assert git("status", "--porcelain") == before
+    assert main(["compare", "net_of_test.py:Net@nope", "net_of_test.py:Net", *SIZE]) == 2
+    assert "there is no revision 'nope'" in capsys.readouterr().err
 
 
 def test_as_html_it_is_the_page_of_both(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -180,6 +205,18 @@ def test_watch_says_what_each_save_changed(
     assert "not analysed" in broken and "width.py" in broken and "SyntaxError" in broken
     assert "no difference" in mended and "Since the first version" in mended
     assert "178 → 90" in back
+
+
+def test_watch_goes_on_after_code_that_ends_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net = tmp_path / "ends_of_test.py"
+    net.write_text("import os\nos._exit(7)\n")
+    monkeypatch.chdir(tmp_path)
+    assert main(["watch", "ends_of_test.py:Net", *SIZE, "--times", "1"]) == 0
+    said = capsys.readouterr()
+    assert "the model's code ended the process" in said.out
+    assert "nothing to watch" not in said.err
 
 
 def test_watch_needs_a_file(capsys: pytest.CaptureFixture[str]) -> None:

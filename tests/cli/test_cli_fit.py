@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,9 +101,7 @@ def test_an_answer_is_rendered_without_torch():
         "from torchgauge.api import show; "
         "show(fit_builder.report()); assert 'torch' not in sys.modules"
     )
-    from conftest import GOLDEN
-
-    root = GOLDEN.parent.parent
+    root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, cwd=root)
 
 

@@ -90,6 +90,11 @@ class Stops(Net):
 class Endless(Net):
     def forward(self, x):
         return self.forward(x)
+
+
+class Colours(Net):
+    def forward(self, x):
+        raise ValueError("\\x1b]0;title\\x07 \\u202e\\nsecond line")
 """
 
 
@@ -209,3 +214,10 @@ def test_what_a_forward_cannot_have_is_said(folder, capfd, monkeypatch, name, er
     assert summary(name, "--output", "report.json") == 3
     said = capfd.readouterr().err
     assert error in said and hint in said
+
+
+def test_a_message_does_not_steer_the_terminal(folder, capfd):
+    assert summary("Colours", "--output", "report.json") == 3
+    said = capfd.readouterr().err
+    assert r"\x1b]0;title\x07 \u202e" in said
+    assert all(char.isprintable() or char == "\n" for char in said)

@@ -64,6 +64,7 @@ def test_the_step_is_the_trainers(lightning, capsys):
     assert callback.report.memory.optimizer_bytes == 4 * callback.report.totals.params
     assert callback.report.inputs[0].tensor.shape == (8, 16)
     assert model.trainer is trainer
+    assert callback.report.warnings == ()  # the trainer was not copied with the model
     assert capsys.readouterr().out.count("Net · ") == 1
 
 

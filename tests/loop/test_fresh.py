@@ -48,6 +48,20 @@ def test_what_failed_still_names_its_files(tmp_path: Path) -> None:
     assert (tmp_path / "part_of_fresh.py").resolve() in found.files
 
 
+def test_what_is_no_exception_is_told_without_a_traceback(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("KeyboardInterrupt", "BaseException"):
+        found = Fresh().analysed(request(tmp_path, f"raise {name}('no')\n"))
+        assert f"the model's code raised {name}: no" in found.error
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_thread_that_never_ends_holds_nothing_up(tmp_path: Path) -> None:
+    endless = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    assert Fresh().analysed(request(tmp_path, PRINTS + endless)).error == ""
+
+
 def test_whose_file_it_is(tmp_path: Path) -> None:
     import pytest as installed
 

@@ -25,10 +25,10 @@ class Net(nn.Sequential):
 
 
 class Repository:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, names: str = "sha1") -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.git("init", "-q", "-b", "main")
+        self.git("init", "-q", "-b", "main", f"--object-format={names}")
 
     def git(self, *arguments: str) -> str:
         setting = ["-c", "user.name=t", "-c", "user.email=t@t", "-c", "protocol.file.allow=always"]
@@ -60,6 +60,14 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     made.commit()
     monkeypatch.chdir(made.folder)
     return made
+
+
+def test_the_files_of_a_repository_with_longer_names(tmp_path: Path) -> None:
+    made = Repository(tmp_path / "project", names="sha256")
+    made.write("net.py", NET.format(width=4, extra=""))
+    made.commit()
+    with checkout("HEAD", made.folder) as there:
+        assert (there.top / "net.py").is_file()
 
 
 def test_a_dirty_work_tree_is_left_as_it_is(repository: Repository) -> None:

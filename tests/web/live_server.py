@@ -132,8 +132,7 @@ def live(requests: Sequence[Request], limits: Limits | None = None) -> Iterator[
             server.should_exit = True
             thread.join()
     finally:
-        worker.kill()
-        worker.end()
+        worker.kill()  # its listener sees that it is gone
         listener.close()
 
 

@@ -14,7 +14,7 @@ const ROLES: Names = {
   output: ["outputs", "输出"],
   temporary: ["temporaries", "临时张量"],
   workspace: ["workspaces", "工作区"],
-  rounding: ["rounding", "分配对齐"],
+  rounding: ["rounding", "对齐"],
   context: ["CUDA context", "CUDA 上下文"],
 };
 

@@ -76,6 +76,11 @@ class Subject:
                     found[storage].append(op)
         return found
 
+    @cached_property
+    def last_view(self) -> dict[int, int]:
+        """Return the index of the last operator that made a view of each storage."""
+        return {storage: op.index for op in self.trace.ops if op.is_view for storage in op.reads}
+
     def of_type(self, *kinds: type[M]) -> Iterator[tuple[str, M]]:
         """Yield the modules of exactly these types, or of subclasses with the same forward."""
         for path, module in self.modules.items():

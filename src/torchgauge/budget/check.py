@@ -124,7 +124,7 @@ def _comparison(
     if base.error or base.report is None:
         return None, (f"nothing to compare with at {revision}: {base.error}",)
     changed = ", ".join(settings_changed(base.report, report))
-    notes = (f"asked differently at {revision}: {changed}",) if changed else ()
+    notes = (f"different settings at {revision}: {changed}",) if changed else ()
     return compare_reports(base.report, report), notes
 
 

@@ -43,7 +43,18 @@ _MODEL_STATUSES = (
     "exit status: 0 fine, 1 does not fit, over budget or a check failed, 2 bad usage or input, "
     "3 the model itself failed, 4 --strict and something was not counted or guessed"
 )
+_RUN_STATUSES = (
+    "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
+    "and something was not counted or guessed"
+)
+_INPUT_STATUSES = "exit status: 0 fine, 2 bad usage or input"
 _EXIT_STATUSES = {
+    "summary": _RUN_STATUSES,
+    "measure": _RUN_STATUSES,
+    "compare": _RUN_STATUSES,
+    "explain": _RUN_STATUSES,
+    "watch": _INPUT_STATUSES,
+    "history": _INPUT_STATUSES,
     "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
     "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",
@@ -52,8 +63,6 @@ _EXIT_STATUSES = {
     "completion": "exit status: 0 fine, 2 bad usage",
     "explain-oom": "exit status: 0 explained, 1 the error is of another step, 2 bad usage or "
     "input, 3 the model itself failed, 4 --strict and something was not counted or guessed",
-    "explain": "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
-    "and something was not counted or guessed",
 }
 
 

@@ -15,19 +15,38 @@ _SAMPLE = "中"
 
 def say(text: str) -> None:
     """Print a message of the program."""
-    print(f"{PROGRAM}: {translated(text)}", file=sys.stderr, flush=True)
+    _print(f"{PROGRAM}: {translated(text)}")
 
 
 def say_error(error: TorchGaugeError) -> None:
     """Print an error, then what to do next."""
     text = translated("error: ") + translated(error.message)
     hint = "\n" + translated("  try: ") + translated(error.hint) if error.hint else ""
-    print(f"{PROGRAM}: {text}{hint}", file=sys.stderr)
+    _print(f"{PROGRAM}: {text}{hint}")
 
 
 def note(text: str) -> None:
     """Print what a user should know besides the result."""
-    print(translated("note: ") + translated(text), file=sys.stderr)
+    _print(translated("note: ") + translated(text))
+
+
+def visible(text: str) -> str:
+    r"""Return text with what would steer a terminal written as an escape; lines stay lines.
+
+    A model's code can put anything into its names and errors: colours, a title of the window,
+    letters that run backwards.
+
+    >>> visible("boom \x1b[31m\nhow")
+    'boom \\x1b[31m\nhow'
+    """
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def _print(text: str) -> None:
+    print(visible(text), file=sys.stderr, flush=True)
 
 
 def language_of(arguments: Sequence[str], environment: Mapping[str, str]) -> str:

@@ -22,16 +22,18 @@ from torchgauge.models.spec import parse_model_spec
 from torchgauge.request import Request
 
 
-def request_from(arguments: argparse.Namespace) -> Request:
+def request_from(arguments: argparse.Namespace, *, is_here: bool = True) -> Request:
     """Return the request that the options make; its model is still to be built.
 
-    Everything that can be wrong with it is found before torch is imported.
+    Everything that can be wrong with it is found before torch is imported. Where the model is not
+    here, but at a git revision, its spec is looked at there.
 
     Raises:
         TorchGaugeError: whatever is wrong with the options.
     """
     settings = options.settings_from(arguments)
-    parse_model_spec(arguments.model, settings)
+    if is_here:
+        parse_model_spec(arguments.model, settings)
     if hasattr(arguments, "mode"):
         scenario = scenario_options.scenario_from(arguments)
     else:

@@ -33,7 +33,7 @@ _PRODUCTS = _rule(
 _ALLOCATOR = _rule(
     "caching allocator",
     "the recorded allocations and frees, replayed over three steps: rounding, pools, segments",
-    "DeviceCachingAllocator in c10/cuda/CUDACachingAllocator.cpp of pytorch/pytorch",
+    "pytorch/pytorch, c10/cuda/CUDACachingAllocator.cpp: DeviceCachingAllocator",
 )
 _LIFETIMES = _rule(
     "lifetimes",

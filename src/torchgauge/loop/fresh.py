@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
+import signal
 import sys
 import sysconfig
 from contextlib import suppress
@@ -18,7 +19,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
-from torchgauge.errors import ModelError, TorchGaugeError
+from torchgauge.errors import ModelError, TorchGaugeError, raised_past
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
@@ -62,6 +63,7 @@ class Fresh:
             found = Analysed(report=None, error=f"error: {_CRASHED}")
         finally:
             mine.close()
+            process.kill()  # threads that the model's code has left may never end
             process.join()
         if self._context.get_start_method() == "fork":
             _import_packages(found.packages)
@@ -91,6 +93,8 @@ def _import_packages(names: tuple[str, ...]) -> None:
 
 def _answer(request: Request, out: Connection, path: list[str]) -> None:
     """Analyse in this process, and send what came of it."""
+    # Ctrl-C in the terminal reaches this process as well; the one that asks ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.path[:] = path
     importlib.invalidate_caches()
     before = set(sys.modules)
@@ -112,6 +116,10 @@ def _tried(request: Request) -> tuple[Report | None, str]:
         return error.report, f"error: {error}"
     except TorchGaugeError as error:
         return None, f"error: {error}"
+    except Exception as error:
+        return None, f"internal error: {type(error).__name__}: {error}"
+    except BaseException as stop:
+        return None, f"error: {raised_past(stop)}"
 
 
 def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:

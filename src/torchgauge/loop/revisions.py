@@ -24,6 +24,7 @@ from torchgauge.models.spec import SpecKind, parse_model_spec
 from torchgauge.request import Request
 
 _FILES = (SpecKind.PYTHON_FILE, SpecKind.SAFETENSORS, SpecKind.CHECKPOINT, SpecKind.EXPORTED)
+_SHA256_DIGITS = 64
 _OF_A_HOOK = (
     "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_PREFIX", "GIT_NAMESPACE",
@@ -172,7 +173,9 @@ def _git_folders(source: Path) -> list[Path]:
 
 def _check_out(git_folders: Sequence[Path], commit: str, top: Path) -> None:
     """Write the files of a commit of another repository, whose objects are borrowed."""
-    _git(["init", "--quiet", str(top)], top.parent)
+    # Objects can be borrowed by a repository with names of the same kind alone.
+    names = "sha256" if len(commit) == _SHA256_DIGITS else "sha1"
+    _git(["init", "--quiet", f"--object-format={names}", str(top)], top.parent)
     common = git_folders[-1]
     own = top / ".git"
     (own / "objects" / "info" / "alternates").write_text(f"{common / 'objects'}\n")

@@ -49,8 +49,8 @@ def split_revision(text: str) -> tuple[str, str]:
     return (match[1], match[2]) if match else (text, "")
 
 
-def side_of(text: str, request_for: Callable[[str], Request]) -> Side:
-    """Return a side; ``request_for`` makes the request of a model spec.
+def side_of(text: str, request_for: Callable[[str, bool], Request]) -> Side:
+    """Return a side; ``request_for`` makes the request of a spec, and is told whether it is here.
 
     Raises:
         ModelSpecError: it is not a saved report, and not a model spec.
@@ -58,7 +58,7 @@ def side_of(text: str, request_for: Callable[[str], Request]) -> Side:
     if is_saved(text):
         return Side(text=text, request=None)
     spec, revision = split_revision(text)
-    return Side(text=text, request=request_for(spec), revision=revision)
+    return Side(text=text, request=request_for(spec, not revision), revision=revision)
 
 
 def compare_sides(

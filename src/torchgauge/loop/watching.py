@@ -34,6 +34,8 @@ class Version:
     """The first version that could be analysed; ``None`` where this is it, or there is none."""
     last: Report | None
     """The one before this."""
+    watched: int
+    """How many files are looked at."""
 
 
 def versions(
@@ -62,7 +64,7 @@ def versions(
         files |= set(analysed.files)
         yield Version(
             number=number, changed=changed, analysed=analysed, seconds=clock() - begun,
-            first=first, last=last,
+            first=first, last=last, watched=len(files),
         )  # fmt: skip
         if analysed.report is not None and not analysed.error:
             first, last = first or analysed.report, analysed.report

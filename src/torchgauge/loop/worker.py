@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from sysconfig import get_path
 
-from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.errors import ModelError, TorchGaugeError, UsageError, raised_past
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
@@ -68,6 +68,9 @@ def answer(task: Task) -> Answered:
     except (Exception, SystemExit) as error:  # the model's code
         text = f"{type(error).__name__}: {error}"
         return Answered(error=text, exit_status=ModelError.exit_status)
+    except BaseException as stop:  # the model's code too: Ctrl-C does not reach this process
+        past = raised_past(stop)
+        return Answered(error=past.message, hint=past.hint, exit_status=past.exit_status)
 
 
 def _answer(task: Task) -> Answered:

@@ -140,6 +140,8 @@ class Notes:
     tone: Tone = Tone.PLAIN
     calm: int = 0
     """How many of them the calm view shows."""
+    is_quoted: bool = False
+    """Whether the lines are docstrings or another program's words, which stay English."""
 
     @property
     def detail(self) -> bool:

@@ -8,6 +8,7 @@ from torchgauge import language
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
+    Cell,
     Column,
     Facts,
     Notes,
@@ -41,7 +42,8 @@ def _block(block: Block, is_of_a_gpu: bool) -> Block:
         )
         return replace(block, heading=_label(block.heading, is_of_a_gpu), facts=tuple(facts))
     if isinstance(block, Notes):
-        return replace(block, heading=translated(block.heading), lines=_all(block.lines))
+        lines = block.lines if block.is_quoted else _all(block.lines)
+        return replace(block, heading=translated(block.heading), lines=lines)
     if isinstance(block, Table):
         return _table(block, is_of_a_gpu)
     return _problem(block) if isinstance(block, Problem) else block
@@ -65,7 +67,9 @@ def _table(table: Table, is_of_a_gpu: bool) -> Table:
 
 def _row(row: Row, columns: tuple[Column, ...]) -> Row:
     cells = (
-        cell if column.is_code else replace(cell, variants=_all(cell.variants))
+        cell
+        if column.is_code and not _is_ours(cell)
+        else replace(cell, variants=_all(cell.variants))
         for cell, column in zip(row.cells, columns, strict=True)
     )
     remarks = (
@@ -73,6 +77,11 @@ def _row(row: Row, columns: tuple[Column, ...]) -> Row:
         for item in row.remarks
     )
     return replace(row, cells=tuple(cells), remarks=tuple(remarks))
+
+
+def _is_ours(cell: Cell) -> bool:
+    """Return whether a cell among names holds a word of ours: ``(outside of layers)``."""
+    return all(text.startswith("(") and text.endswith(")") for text in cell.variants)
 
 
 def _problem(problem: Problem) -> Problem:

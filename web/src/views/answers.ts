@@ -15,7 +15,7 @@ import type { View } from "./index";
 
 const t = texts(
   { title: "Answers", reading: "Whether it fits, how long a step takes, how big it is, and where. Hover a figure for the exact number.", copy: "Copy the answers as text", copyShort: "Copy" },
-  { title: "结论", reading: "显存够不够、一步要多久、模型有多大、重在哪里。悬停可看精确数值。", copy: "把结论复制为文本", copyShort: "复制" },
+  { title: "结论", reading: "显存够不够、一步要多久、模型有多大、开销集中在哪里。悬停可看精确数值。", copy: "把结论复制为文本", copyShort: "复制" },
 );
 
 export const answers: View = {

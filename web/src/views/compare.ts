@@ -16,14 +16,14 @@ const t = texts(
   {
     title: "What changed", reading: "From the baseline to what is shown: the whole model first, then the layers, the largest difference first.",
     equal: "No difference: every figure and every layer is the same.", same: "the same", more: "more", less: "less", fresh: "not in the baseline", gone: "only in the baseline",
-    asked: "Asked differently", layers: "Layers", rank: "Rank layers by", layer: "Layer", kind: "What", before: "Before", after: "After", change: "Change",
+    asked: "Different settings", layers: "Layers", rank: "Rank layers by", layer: "Layer", kind: "What", before: "Before", after: "After", change: "Change",
     added: "added", removed: "removed", changed: "changed", params: "Parameters", macs: "MACs", activation: "Activations", time: "Time",
     none: "No layer differs in this measure.", show: "Show {n} more", became: "was {type}", times: "× {n}", equalLayers: "{n} equal layers, each", fits: "Fits", equalFigures: "The same:",
   },
   {
     title: "变化", reading: "从基线到当前结果：先看整个模型，再看各层，差异最大的在前。",
     equal: "没有差异：所有数值和所有层都相同。", same: "相同", more: "增加", less: "减少", fresh: "基线中没有", gone: "仅基线中有",
-    asked: "设置的不同", layers: "各层", rank: "各层排序依据", layer: "层", kind: "情况", before: "之前", after: "之后", change: "变化",
+    asked: "设置不同", layers: "各层", rank: "各层排序依据", layer: "层", kind: "情况", before: "之前", after: "之后", change: "变化",
     added: "新增", removed: "移除", changed: "改变", params: "参数量", macs: "乘加次数", activation: "激活值", time: "时间",
     none: "按此指标，各层没有差异。", show: "再显示 {n} 行", became: "原为 {type}", times: "× {n}", equalLayers: "{n} 个相同的层，每个", fits: "能否放下", equalFigures: "相同：",
   },

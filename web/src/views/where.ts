@@ -17,7 +17,7 @@ const t = texts(
   {
     title: "Where", reading: "Each box is a module, as wide as its share; below it is what it holds. Click to zoom in, click the top box to zoom out.",
     measure: "Measure", path: "Zoomed to", why: "How the parts are summed", outside: "{time} belongs to no module: the loss, the optimizer and autograd's own work.",
-    none: "No module costs anything by this measure.", whole: "whole model",
+    none: "No module has a cost by this measure.", whole: "whole model",
   },
   {
     title: "在哪里", reading: "每个方框是一个模块，越宽占比越大；下方是它包含的模块。点击放大，点击最上方的方框缩小。",

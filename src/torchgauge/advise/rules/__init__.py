@@ -11,18 +11,38 @@ from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
 
 _PLACES: Final = {
+    # faults
+    "missing-activation": "missing_activation:MissingActivation",
+    "double-softmax": "double_softmax:DoubleSoftmax",
+    "batch-of-one": "batch_of_one:BatchOfOne",
+    "frozen-batchnorm": "frozen_batchnorm:FrozenBatchNorm",
+    "wrong-mode": "wrong_mode:WrongMode",
+    "layernorm-axis": "layernorm_axis:LayerNormAxis",
+    "double-norm": "double_norm:DoubleNorm",
+    "hidden-modules": "hidden_modules:HiddenModules",
+    "untied-copy": "untied_copy:UntiedCopy",
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
+    "large-kernel": "large_kernel:LargeKernel",
+    "low-rank": "low_rank:LowRank",
+    "prune": "prune:Prune",
     # free of effect on what the model computes
     "fold-batchnorm": "fold_batchnorm:FoldBatchNorm",
+    "attention": "attention:FusedAttention",
+    "bias-before-norm": "bias_before_norm:BiasBeforeNorm",
+    "dead-output": "dead_output:DeadOutput",
+    "in-place": "in_place:InPlace",
+    "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
     # how it runs
     "scenario": "scenario:HowItRuns",
 }
 """The class of each rule, in a module of this package."""
 
-RULES: Final = tuple(_PLACES)
+ON_REQUEST: Final = ("prune",)
+"""Rules that take long: they look only where they are named."""
+RULES: Final = tuple(name for name in _PLACES if name not in ON_REQUEST)
 
 
 @cache

@@ -86,8 +86,10 @@ def _rest(norm: _BatchNorm) -> nn.Module:
     return parts[0] if len(parts) == 1 else nn.Sequential(*parts)
 
 
-def _can_fold(norm: nn.Module) -> bool:
-    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.training:
+def _can_fold(subject: Subject, norm: nn.Module) -> bool:
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None:
+        return False
+    if norm.training and not subject.model.training:  # else the trace puts all in eval mode
         return False
     plain = type(norm).forward is _BatchNorm.forward
     known = all(hasattr(norm, name) for name in _AFTER)  # timm
@@ -99,7 +101,7 @@ def _pairs(subject: Subject) -> dict[str, str]:
     found: dict[str, str] = {}
     for path, norm in subject.modules.items():
         call = subject.only_call(path)
-        if call is None or not isinstance(norm, _BatchNorm) or not _can_fold(norm):
+        if call is None or not isinstance(norm, _BatchNorm) or not _can_fold(subject, norm):
             continue
         layer_path = _only_source(subject, call)
         layer = subject.modules.get(layer_path) if layer_path is not None else None

@@ -40,7 +40,7 @@ class GlobalPooling:
                 where=(path,),
                 settings={"channels": channels, "height": height, "width": width},
                 accuracy=Accuracy.RETRAIN,
-                cost="where something is in the image no longer reaches the classifier",
+                cost="the classifier no longer sees where something is in the image",
                 source="Lin, Chen, Yan, Network In Network, ICLR 2014, section 3.2",
                 snippet=(
                     "x = torch.nn.functional.adaptive_avg_pool2d(x, 1)  # before flatten",

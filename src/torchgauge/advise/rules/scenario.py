@@ -29,7 +29,27 @@ class HowItRuns:
         scenario = subject.report.scenario
         device = None if scenario.device == "cpu" else find_device(scenario.device)
         yield from self._precision(subject, device)
+        if device is not None and not scenario.channels_last and _has_maps(subject):
+            yield self._change(
+                "channels-last",
+                "keep maps with their channels last",
+                "tensor cores read them so; in the other order each convolution turns them",
+                source="PyTorch tutorial, Channels Last Memory Format in PyTorch",
+                snippet=(
+                    "model = model.to(memory_format=torch.channels_last)",
+                    "x = x.to(memory_format=torch.channels_last)",
+                ),
+                channels_last=True,
+            )
         if not scenario.is_training:
+            if scenario.grad_enabled:
+                yield self._change(
+                    "no-grad",
+                    "run the forward without gradients",
+                    "nothing is trained, and each layer keeps what a backward would read",
+                    snippet=("with torch.inference_mode():",),
+                    grad_enabled=False,
+                )
             return
         if scenario.optimizer in FUSED_OPTIMIZERS and not scenario.optimizer_implementation:
             yield self._change(
@@ -98,6 +118,10 @@ class HowItRuns:
             snippet=snippet,
             scenario=fields,
         )
+
+
+def _has_maps(subject: Subject) -> bool:
+    return any(isinstance(module, nn.Conv2d) for module in subject.modules.values())
 
 
 def _class_of(optimizer: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from copy import copy
+from functools import partial
 
 from torchgauge.cli import options, output, scenario_options
 from torchgauge.cli.model_run import request_from, user_code_prints_to_stderr
@@ -43,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="run the first one for real: predicted | measured by phase, module and operator",
     )
     output.add_output_options(
-        parser, details=True, strict="exit 4 when either was not counted, guessed or warned about"
+        parser,
+        details=True,
+        strict="exit 4 when anything on either side was not counted, guessed or warned about",
     )
     parser.set_defaults(parse=parser.parse_args, default_of=parser.get_default)
 
@@ -66,8 +69,8 @@ def run(arguments: argparse.Namespace) -> int:
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.loop.sides import compare_sides, side_of
 
-        before = side_of(arguments.model, lambda spec: _request(arguments, spec))
-        after = side_of(arguments.after or arguments.model, lambda spec: _request(changed, spec))
+        before = side_of(arguments.model, partial(_request, arguments))
+        after = side_of(arguments.after or arguments.model, partial(_request, changed))
         first, second, comparison = compare_sides(before, after, progress.update)
     deliver_comparison(first, second, comparison, target)
     if arguments.strict:
@@ -90,10 +93,10 @@ def deliver_comparison(
     target.deliver(lambda: comparison_page(comparison), comparison.to_json)
 
 
-def _request(arguments: argparse.Namespace, spec: str) -> Request:
+def _request(arguments: argparse.Namespace, spec: str, is_here: bool) -> Request:
     made = copy(arguments)
     made.model = spec
-    return request_from(made)
+    return request_from(made, is_here=is_here)
 
 
 def _changed(arguments: argparse.Namespace) -> argparse.Namespace:

@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--start",
         action="store_true",
-        help="begin a history in this folder: summary, measure, compare and watch then add to it",
+        help="begin a history in this folder: summary, measure and watch then add to it",
     )
     parser.add_argument(
         "--figure",

@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(format.render(page_of(named(version))), flush=True)
         if version.analysed.report is not None and not version.analysed.error:
             record(version.analysed.report)
-        if version.number == 1 and not version.analysed.files:
+        if version.number == 1 and not version.watched:
             raise UsageError(
                 f"nothing to watch: {arguments.model} reads no file of yours",
                 hint="name a model in a file: torchgauge watch model.py:Net",
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _watching(version: Version) -> str:
-    count = len(version.analysed.files)
+    count = version.watched
     return f"watching {count} file{'' if count == 1 else 's'}; Ctrl-C ends it"
 
 

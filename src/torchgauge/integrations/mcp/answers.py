@@ -74,7 +74,7 @@ def advise(question: Mapping[str, Any]) -> Answered:
     from torchgauge.advise.engine import AdviceOptions, advise_model
     from torchgauge.facts.loop.advice import Accuracy
     from torchgauge.models.requests import build_for, with_build
-    from torchgauge.render.pages.advice import advice_page
+    from torchgauge.render.pages.loop.advice import advice_page
 
     request = _request(question)
     allow = Accuracy(question.get("accuracy") or Accuracy.RETRAIN)

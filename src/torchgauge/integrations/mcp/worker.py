@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
-from torchgauge.errors import TorchGaugeError
+from torchgauge.errors import TorchGaugeError, raised_past
 from torchgauge.integrations.mcp.answers import ANSWERS, Answered
 
 _PRELOADED = ["torch", "torchgauge.api", "torchgauge.analyze", "torchgauge.integrations.mcp.worker"]
@@ -89,5 +89,7 @@ def _answer(sender: Connection, tool: str, question: Mapping[str, Any]) -> None:
     except Exception as error:
         traceback.print_exc()
         answer = f"internal error of torchgauge: {type(error).__name__}: {error}"
+    except BaseException as stop:
+        answer = f"error: {raised_past(stop)}"
     sender.send(answer)
     sender.close()

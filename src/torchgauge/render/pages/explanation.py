@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import fsum
 
-from torchgauge.facts.explanation import Contribution, Explanation
+from torchgauge.facts.explanation import Contribution, Explanation, Rule
 from torchgauge.facts.guess import guesses
 from torchgauge.render.page import (
     Block,
@@ -41,7 +41,7 @@ def explanation_page(explanation: Explanation, *, top: int | None = TOP) -> Page
     blocks: list[Block] = [Facts(facts=tuple(_facts(explanation)))]
     if explanation.contributions:
         blocks.append(_parts(explanation, top))
-    blocks.append(_rules(explanation))
+    blocks += _rules(explanation)
     blocks += notes_of(("Not counted", explanation.not_counted), tone=Tone.WARNING, calm=3)
     doubts = guesses(explanation.assumptions)
     blocks += notes_of(("Guessed", doubts), tone=Tone.WARNING, calm=3)
@@ -64,14 +64,14 @@ def _title(explanation: Explanation) -> Iterator[str]:
 
 
 def _facts(explanation: Explanation) -> Iterator[Fact]:
-    yield fact("Is", explanation.definition)
+    yield fact("What it is", explanation.definition)
     value = explanation.value
     if value is None:
         yield fact("Value", "name a model to see its parts: torchgauge explain FIGURE MODEL")
     else:
         below = f" in {explanation.module}" if explanation.module is not None else ""
         yield fact("Value", f"{_amount(value, explanation.unit)}{below}")
-    yield fact("In a report", explanation.place)
+    yield fact("Field in JSON", explanation.place)
 
 
 def _parts(explanation: Explanation, top: int | None) -> Table:
@@ -90,7 +90,7 @@ def _parts(explanation: Explanation, top: int | None) -> Table:
         made = tuple(Cell((text,)) for text in cells)
         rows.append(Row(cells=made, weight=Weight.QUIET))
     columns = (
-        Column("Part", is_number=False, is_code=True, wraps=True),
+        Column("Part", is_number=False, wraps=True),
         Column("Module", is_number=False, is_code=True, keep=80),
         Column("Phase or role", is_number=False, keep=60),
         Column("Count", keep=50),
@@ -114,12 +114,19 @@ def _row(part: Contribution, unit: str, total: float) -> Row:
     return Row(cells=tuple(Cell((text,)) for text in cells))
 
 
-def _rules(explanation: Explanation) -> Block:
-    lines = tuple(
-        f"{rule.name}: {rule.formula}" + (f" (source: {rule.source})" if rule.source else "")
-        for rule in explanation.rules
-    )
-    return Notes(heading="How it is worked out", lines=lines, calm=len(lines))
+def _rules(explanation: Explanation) -> Iterator[Block]:
+    operators = [rule for rule in explanation.rules if "." in rule.name]
+    others = [rule for rule in explanation.rules if rule not in operators]
+    yield from notes_of(("How it is worked out", map(_rule, others)), calm=len(others))
+    if operators:
+        lines = tuple(map(_rule, operators))
+        yield Notes(
+            heading="Formulas of the operators", lines=lines, calm=len(lines), is_quoted=True
+        )
+
+
+def _rule(rule: Rule) -> str:
+    return f"{rule.name}: {rule.formula}" + (f" (source: {rule.source})" if rule.source else "")
 
 
 def _amount(value: float, unit: str) -> str:

@@ -271,7 +271,10 @@ def _notes(report: FitReport) -> Iterator[Notes]:
         ("About these changes", (f"{name}: {item.note}" for name, item in named if item.note)),
         (
             "Changes without a saving",
-            (f"{name} needs {format_bytes(more)} more" for name, more in useless),
+            (
+                f"{name} needs {format_bytes(more)} more" if more else f"{name}: no change"
+                for name, more in useless
+            ),
         ),
         ("Changes not tried", (f"{item.name}: {item.why}" for item in report.not_tried)),
         ("Assumptions", (text for text in report.assumptions if text not in guessed)),

@@ -59,7 +59,10 @@ class WorkerProcess:
         self._process.kill()
 
     def end(self) -> str:
-        """Wait until it is gone and return how it ended, as a clause."""
+        """Wait until it is gone and return how it ended, as a clause.
+
+        Only for the thread that receives: the pipe is closed.
+        """
         self._process.join(_END_SECONDS)
         self._connection.close()
         code = self._process.exitcode

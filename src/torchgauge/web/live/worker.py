@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError
+from torchgauge.errors import ModelError, ScenarioError, TorchGaugeError, raised_past
 from torchgauge.language import ENGLISH, translated, use
 from torchgauge.request import Request
 
@@ -90,8 +90,7 @@ def _answer(job: Job, models: _Models, connection: Connection) -> tuple[Kind, An
     except Exception as error:
         return "failed", failure_data(error)
     except BaseException as stop:  # SystemExit and the like, raised by the model's code
-        message = f"the model's code raised {type(stop).__name__}: {stop}"
-        return "failed", failure_data(ModelError(message, hint="raise an Exception"))
+        return "failed", failure_data(raised_past(stop))
     finally:
         os.chdir(folder)
 

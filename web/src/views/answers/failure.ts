@@ -9,7 +9,7 @@ import type { Failure } from "../../types";
 import { phaseName } from "../../words";
 
 const t = texts(
-  { title: "{layer} failed in the {phase}", whole: "The model", got: "It got", error: "Error", hint: "Try", copy: "Copy the error", show: "Show the layer", until: "What follows is what ran until then." },
+  { title: "{layer} failed in the {phase}", whole: "The model", got: "Inputs", error: "Error", hint: "Try", copy: "Copy the error", show: "Show the layer", until: "Below is what ran before the failure." },
   { title: "{layer} 在{phase}中失败", whole: "模型", got: "输入", error: "错误", hint: "建议", copy: "复制错误", show: "查看该层", until: "下面是失败之前的结果。" },
 );
 

@@ -20,9 +20,9 @@ const t = texts(
     structure: "The model did not run: give it an input size.", stopped: "It failed before the step ended, so there is no verdict.",
   },
   {
-    title: "放得下吗？", fits: "放得下", fragmented: "归还缓存后才放得下", close: "难以断定", not: "放不下",
+    title: "放得下吗？", fits: "放得下", fragmented: "释放缓存后才放得下", close: "太接近，无法判断", not: "放不下",
     needs: "需要", of: "，共有", between: "五次中有四次在 {low} 到 {high} 之间", free: "剩余 {free}", lacking: "还差 {lacking}", used: "占用 {share}",
-    why: "峰值时设备显示的已用显存：张量、分配器的缓存、CUDA 上下文。须线涵盖五分之四的情况，黑色刻度是设备的显存容量。",
+    why: "峰值时设备显示的已用显存：张量、分配器的缓存、CUDA 上下文。误差线涵盖五分之四的情况，黑色刻度是设备的显存容量。",
     whyLabel: "如何看这个条形", bar: "{capacity} 中的 {needed}；五次中有四次在 {low} 到 {high} 之间",
     step: "一步 {time}",
     none: "没有指定设备，因此没有结论。", peak: "张量峰值占用 {peak}。", add: "指定一块 GPU，就能知道放不放得下、一步要多久：", copy: "复制 {option}", list: "列出所有 GPU", copyList: "复制列出所有 GPU 的命令",

@@ -10,8 +10,8 @@ import { measured, measuresOf } from "../../measures";
 import { switcher } from "../../switcher";
 
 const t = texts(
-  { title: "Heaviest", measure: "Measure", none: "Nothing costs anything by this measure." },
-  { title: "最重的模块", measure: "度量", none: "按这个度量没有开销。" },
+  { title: "Heaviest", measure: "Measure", none: "No module has a cost by this measure." },
+  { title: "开销最大的模块", measure: "度量", none: "按这个度量没有开销。" },
 );
 
 const SHOWN = 5;

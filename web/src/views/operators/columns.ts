@@ -11,7 +11,7 @@ const t = texts(
   {
     module: "Module", phase: "Phase", calls: "Calls", inputs: "Inputs", outputs: "Outputs", flops: "FLOPs", elementwise: "Element-wise", bytes: "Bytes", intensity: "FLOPs/byte",
     time: "Time", percent: "Time %", roof: "Best time", bound: "Bound by", kind: "Kernel", different: "several shapes", again: "{phase}, again", outside: "outside",
-    bytesHint: "Bytes of the tensors that it takes and makes", roofHint: "At the datasheet's rate or bandwidth, whichever takes longer", timeHint: "With the time that a GPU waits for it",
+    bytesHint: "Bytes of its input and output tensors", roofHint: "At the datasheet's rate or bandwidth, whichever takes longer", timeHint: "Includes the time that the GPU waits for it",
   },
   {
     module: "模块", phase: "阶段", calls: "次数", inputs: "输入", outputs: "输出", flops: "FLOPs", elementwise: "逐元素运算", bytes: "字节数", intensity: "FLOPs/字节",

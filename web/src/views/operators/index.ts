@@ -16,15 +16,15 @@ import { Roofline } from "./roofline";
 
 const t = texts(
   {
-    title: "Operators", reading: "What the step really ran. The list follows the range that is brushed in the timeline and the module that is selected elsewhere.",
-    why: "FLOPs are matmul-like operations (1 MAC = 2 FLOPs); element-wise ones stand apart. Bytes are those of the tensors that an operator takes and makes, each once. In the picture both kinds of FLOPs count. Views, which do nothing, are left out.",
+    title: "Operators", reading: "The operators that the step runs. The list follows the range dragged in the timeline and the module selected in another view.",
+    why: "FLOPs are matmul-like operations (1 MAC = 2 FLOPs). Element-wise ones have their own column. Bytes are those of the input and output tensors of an operator, each once. The picture adds both kinds of FLOPs. Views move no data and are left out.",
     whyLabel: "What the figures are", operator: "Operator", search: "Search operators and modules", allPhases: "All phases", phase: "Phase", grouped: "Group by operator and module",
     shown: "{n} operators in {rows} rows", timed: "{n} operators in {rows} rows · {time}", range: "operators {from}–{to}", module: "in {path}", lift: "Show all again: {what}",
-    none: "No operator matches. Clear the search, the range or the module.", loaded: "A saved or measured report holds no operators. Analyze the model again to see them.", noRun: "The model was not run, so there are no operators. Give an input size to see them.", root: "the model",
+    none: "No operator matches. Clear the search, the range or the module.", loaded: "A saved or measured report holds no operators. Analyze the model again to see them.", noRun: "The model did not run, so there are no operators. Give an input size to see them.", root: "the model",
   },
   {
     title: "算子", reading: "这一步实际执行的内容。列表随时间线上框选的范围和在别处选择的模块而变化。",
-    why: "FLOPs 是矩阵乘类运算（1 次乘加 = 2 FLOPs），逐元素运算单列。字节数是算子读入和产生的张量之和，每个只算一次。图中两种运算都计入。视图操作不做任何计算，不列出。",
+    why: "FLOPs 是矩阵乘类运算（1 次乘加 = 2 FLOPs），逐元素运算单列。字节数是算子读入和产生的张量之和，每个只算一次。图中两种运算都计入。视图操作不搬运数据，不列出。",
     whyLabel: "各数字的含义", operator: "算子", search: "搜索算子和模块", allPhases: "全部阶段", phase: "阶段", grouped: "按算子和模块合并",
     shown: "{n} 个算子，{rows} 行", timed: "{n} 个算子，{rows} 行 · {time}", range: "算子 {from}–{to}", module: "位于 {path}", lift: "恢复显示全部：{what}",
     none: "没有匹配的算子。请清空搜索、范围或模块。", loaded: "保存的或实测的报告不含算子。重新分析模型即可看到。", noRun: "模型没有运行，因此没有算子。给出输入尺寸即可看到。", root: "整个模型",

@@ -17,9 +17,9 @@ const t = texts(
   {
     label: "Roofline of {device}: {n} operators by FLOPs per byte and FLOP/s reached.", plain: "{n} operators by FLOPs per byte and FLOPs.", table: "Operators in the picture", operator: "Operator", module: "Module",
     x: "FLOPs per byte", y: "FLOP/s reached", work: "FLOPs", compute: "{rate}FLOP/s: {device} at its best", memory: "{rate}B/s", time: "Time", others: "others",
-    reading: "Each dot is one operator in one module; its area is its time. On the slanted line memory bandwidth is the limit, on the level one arithmetic. The further below, the more is lost. A click selects the module.",
-    readingPlain: "No GPU is named, so nothing says how fast these run: name one with --device. Left: operators that mostly move bytes. Right: operators that mostly compute.",
-    none: "No operator here does arithmetic.", most: "{n} of {all} are drawn, which take nearly everything.",
+    reading: "Each dot is one operator in one module; its area is its time. Memory bandwidth limits operators under the slope, arithmetic those under the flat line. The further below a line, the more time is lost. Click a dot to select its module.",
+    readingPlain: "No GPU was named, so their speed is unknown. Name one with --device. Left: operators that mostly move bytes. Right: operators that mostly compute.",
+    none: "No operator here does arithmetic.", most: "{n} of {all} are drawn. The rest adds almost nothing.",
   },
   {
     label: "{device} 的屋顶线图：{n} 个算子的计算强度和达到的算力。", plain: "{n} 个算子的计算强度和计算量。", table: "图中的算子", operator: "算子", module: "模块",

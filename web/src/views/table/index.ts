@@ -17,7 +17,7 @@ import { Rows, type Row } from "./rows";
 const t = texts(
   {
     title: "Table", reading: "Every layer and what it costs. Open rows with ▸. Sorting by a column lists the layers without the tree; a third click brings the tree back.",
-    why: "A row's figures are those of everything below it, of all N modules in a row marked × N. The rows that nothing is shown below add up to the totals. (functional) is what a module computes itself, outside its sub-modules. Figures in parentheses are shared parameters, counted in another row.",
+    why: "A row's figures are those of everything below it, of all N modules in a row marked × N. Rows without rows below them add up to the totals. (functional) is what a module computes itself, outside its sub-modules. Figures in parentheses are shared parameters, counted in another row.",
     whyLabel: "How the rows add up", layer: "Layer", total: "Whole model", search: "Search layers and types", searchHint: "Search layers and types ( / )", allTypes: "All types", type: "Type",
     columns: "Columns", copy: "Copy", fold: "Fold equal layers", openAll: "Open all", closeAll: "Close all", shown: "{n} of {all} rows", copied: "{n} rows copied as {what}", notCopied: "The browser did not let the page copy",
     empty: "No layer matches. Clear the search or choose all types.",

@@ -8,8 +8,8 @@ import { texts } from "../../language";
 import { kindName, operatorName, phaseName } from "../../words";
 
 const t = texts(
-  { title: "Time by kind of kernel", measured: "Time by operator", none: "No time: name a GPU (--device) or calibrate this CPU (torchgauge calibrate).", rest: "others", between: "between operators", reading: "Bars: forward, loss, backward, optimizer from left to right." },
-  { title: "各类内核的时间", measured: "各算子的时间", none: "没有时间：请指定 GPU（--device）或校准本机 CPU（torchgauge calibrate）。", rest: "其他", between: "算子之间", reading: "条形从左到右：前向、损失、反向、优化器。" },
+  { title: "Time by kind of kernel", measured: "Time by operator", none: "No time is predicted. Name a GPU (--device) or calibrate this CPU (torchgauge measure --calibrate).", rest: "others", between: "between operators", reading: "Bars: forward, loss, backward, optimizer from left to right." },
+  { title: "各类内核的时间", measured: "各算子的时间", none: "没有预测时间：请指定 GPU（--device）或校准本机 CPU（torchgauge measure --calibrate）。", rest: "其他", between: "算子之间", reading: "条形从左到右：前向、损失、反向、优化器。" },
 );
 
 const MOST = 10;

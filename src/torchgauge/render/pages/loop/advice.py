@@ -57,7 +57,7 @@ def advice_page(advice: Advice) -> Page:
         blocks.append(_table(advice))
         blocks += [_suggestion(item) for item in advice.suggestions]
     for heading, lines in (
-        ("Looked for in vain", [f"{item.rule}: {item.why}" for item in advice.quiet]),
+        ("Rules that found nothing", [f"{item.rule}: {item.why}" for item in advice.quiet]),
         ("Warnings", list(advice.warnings)),
         ("Assumptions", list(advice.assumptions)),
     ):
@@ -144,13 +144,13 @@ def _columns(advice: Advice) -> list[tuple[str, str, _Format]]:
 
 def _path(advice: Advice) -> Table:
     columns = (
-        Column("Step", is_number=False, wraps=True),
+        Column("Changes so far", is_number=False, wraps=True),
         *(Column(label) for label, _, _ in _columns(advice)),
     )
     start = ["as it is", *(form(advice.figures[name]) for _, name, form in _columns(advice))]
     rows = [tuple(start), *(_step(number, step, advice) for number, step in
                             enumerate(advice.path, 1))]  # fmt: skip
-    return table_of(columns, rows, heading="The way to the goal, each step with those before it")
+    return table_of(columns, rows, heading="Steps to the goal, each on top of those before it")
 
 
 def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
@@ -167,7 +167,7 @@ def _table(advice: Advice) -> Table:
         (item.text, *_cells(item.figures, advice), _ACCURACY[item.accuracy])
         for item in advice.suggestions
     ]
-    return table_of(columns, rows, heading="Each applied to a copy and traced")
+    return table_of(columns, rows, heading="Changes, each applied to a copy and traced")
 
 
 def _suggestion(item: Suggestion) -> Problem:

@@ -75,7 +75,9 @@ def check_page(report: CheckReport) -> Page:
     notes = [f"{model.name}: {note}" for model in report.models for note in model.notes]
     if notes:
         blocks.append(Notes(lines=tuple(notes), calm=len(notes)))
-    return Page(title=("Budgets", report.config), blocks=(*blocks, _data(report)))
+    return Page(
+        title=("Budgets", report.config), blocks=(*blocks, _data(report)), is_about_a_model=False
+    )
 
 
 def headline(report: CheckReport) -> str:
@@ -116,7 +118,7 @@ def _said(limit: LimitCheck) -> str:
     if limit.key == "fits":
         return f"{limit.detail}: {form(limit.value)} needed, {most} usable"
     if limit.outcome is Outcome.OK:
-        return f"{form(limit.value)} of {most}"
+        return f"{form(limit.value)}, limit {most}"
     assert limit.excess is not None
     share = f" (+{limit.excess / limit.limit * 100:,.2f} %)" if limit.limit else ""
     return f"{form(limit.value)}, {form(limit.excess)} over the limit of {most}{share}"

@@ -56,6 +56,7 @@ def comparison_page(comparison: Comparison, *, top: int | None = _TOP) -> Page:
     """Return what is shown of a comparison: the ``top`` rows of layers, all for ``None``."""
     before, after = comparison.model_before.name, comparison.model_after.name
     title = (before if before == after else f"{before} → {after}", "comparison")
+    on_gpu = any(figure.name == "memory.device_bytes" for figure in comparison.figures)
     if comparison.is_equal:
         same = Facts(facts=(fact("Equal", NOTHING, tone=Tone.GOOD),))
         return Page(title=title, blocks=(same, _data(comparison)))
@@ -64,7 +65,7 @@ def comparison_page(comparison: Comparison, *, top: int | None = _TOP) -> Page:
         settings = (
             fact(item.name, f"{item.before} → {item.after}") for item in comparison.settings
         )
-        blocks.append(Facts(facts=tuple(settings), heading="Asked differently"))
+        blocks.append(Facts(facts=tuple(settings), heading="Different settings"))
     rows = list(_rows(comparison.layers))
     if rows:
         blocks.append(_table(comparison, rows[:top]))
@@ -76,8 +77,10 @@ def comparison_page(comparison: Comparison, *, top: int | None = _TOP) -> Page:
             f"{item.name}, {'no longer' if item.before else 'new'}: {item.before or item.after}"
             for item in comparison.notes
         )
-        blocks.append(Notes(heading="Said of one alone", lines=lines, tone=Tone.WARNING, calm=3))
-    return Page(title=title, blocks=(*blocks, _data(comparison)))
+        blocks.append(
+            Notes(heading="Notes on one side only", lines=lines, tone=Tone.WARNING, calm=3)
+        )
+    return Page(title=title, blocks=(*blocks, _data(comparison)), is_about_a_gpu=on_gpu)
 
 
 # ---------------------------------------------------------------------------- answers

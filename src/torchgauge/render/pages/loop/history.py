@@ -25,7 +25,11 @@ def history_page(history: History) -> Page:
     form = format_of(history.figure)
     title = ("history", *(specs if len(specs) == 1 else ()))
     if not analyses:
-        return Page(title=title, blocks=(Facts(facts=(fact("Empty", _EMPTY),)), _data(history)))
+        return Page(
+            title=title,
+            blocks=(Facts(facts=(fact("Empty", _EMPTY),)), _data(history)),
+            is_about_a_model=False,
+        )
     alike: dict[tuple[str, str], list[Analysis]] = {}
     for item in analyses:
         alike.setdefault((item.spec, _settings(item)), []).append(item)
@@ -41,7 +45,7 @@ def history_page(history: History) -> Page:
     blocks: tuple[Block, ...] = (
         Facts(facts=tuple(trends)), table_of(columns, rows), _data(history),
     )  # fmt: skip
-    return Page(title=title, blocks=blocks)
+    return Page(title=title, blocks=blocks, is_about_a_model=False)
 
 
 def format_of(figure: str) -> Callable[[float], str]:

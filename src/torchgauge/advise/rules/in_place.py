@@ -1,0 +1,77 @@
+"""Activations that could write their result over their input, which nothing else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from torchgauge.advise.change import Change
+from torchgauge.advise.flow import entry
+from torchgauge.advise.subject import Subject
+from torchgauge.facts.trace import ModuleCall, Role
+from torchgauge.units import format_number_of
+
+_KINDS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.Hardtanh, nn.Hardswish, nn.SiLU)
+_KEPT = (Role.PARAMETER, Role.BUFFER, Role.INPUT)
+
+
+class InPlace:
+    """Find activations with ``inplace=False`` whose input has no other reader."""
+
+    name = "in-place"
+    about = "activations that could write over their input, which nothing else reads"
+
+    def look(self, subject: Subject) -> Iterator[Change | str]:
+        """Yield one change for all of them."""
+        others = 0
+        found = []
+        for path, module in subject.of_type(*_KINDS):
+            if getattr(module, "inplace", True) or path not in subject.calls:
+                continue
+            if all(_is_free(subject, call) for call in subject.calls[path]):
+                found.append(path)
+            else:
+                others += 1
+        if not found:
+            yield (
+                f"the input of {format_number_of(others, 'activation')} is read again"
+                if others
+                else "no activation has inplace=False"
+            )
+            return
+        yield Change(
+            rule=self.name,
+            text=f"let {format_number_of(len(found), 'activation')} write over its input",
+            why="nothing reads the input afterwards, neither forward nor backward",
+            where=tuple(found),
+            cost="a hook or a later change that reads the input finds the result there",
+            snippet=tuple(f"model.{path}.inplace = True" for path in found[:3]),
+        )
+
+    def rewrite(self, model: nn.Module, change: Change) -> None:
+        """Set the flag."""
+        for path in change.where:
+            module = model.get_submodule(path)
+            if not isinstance(module, _KINDS):
+                raise ValueError(f"{path} is not an activation")
+            module.inplace = True
+
+
+def _is_free(subject: Subject, call: ModuleCall) -> bool:
+    """Return whether nothing reads the input of an activation after it."""
+    found = entry(subject, call)
+    if found is None:
+        return False
+    op, storage = found
+    record = subject.trace.storages[storage]
+    returned = storage in subject.trace.calls[0].output_storages
+    if record.role in _KEPT or returned or storage in op.writes:
+        return False
+    later = [reader for reader in subject.readers.get(storage, ()) if reader.index > op.index]
+    return not later and not _is_viewed_later(subject, storage, op.index)
+
+
+def _is_viewed_later(subject: Subject, storage: int, index: int) -> bool:
+    """Return whether a view of a storage is made after an operator: its reader may be Python."""
+    return storage in subject.last_view and subject.last_view[storage] > index
