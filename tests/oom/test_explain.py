@@ -180,7 +180,9 @@ def test_status_0_and_the_place_for_a_message_in_a_file(resnet_text, tmp_path, c
     path = tmp_path / "log.txt"
     path.write_text(resnet_text)
     assert main([*COMMAND, "--message", str(path)]) == 0
-    assert " Place " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert " Place " in out
+    assert " Try " not in out  # no change was tried
 
 
 def test_status_1_for_another_step(resnet_text, monkeypatch, capsys):

@@ -31,7 +31,7 @@ def oom_page(answer: OomExplanation) -> Page:
         answer.model_name,
         *settings(answer.scenario, ()),
         *(() if answer.batch_size is None else (f"B = {answer.batch_size}",)),
-        "out of memory",
+        "why it ran out of memory",
     )
     blocks: list[Block] = [Facts(facts=tuple(_facts(answer)))]
     if answer.remedies:
@@ -66,7 +66,7 @@ def _facts(answer: OomExplanation) -> Iterator[Fact]:
     best = next((item for item in answer.remedies if item.avoids), None)
     if best is not None:
         yield fact("Try", best.text, f"runs in {format_bytes(best.minimum_bytes)}", tone=Tone.GOOD)
-    elif answer.available_bytes is not None:
+    elif answer.traces > 1:
         yield fact("Try", "no change that was tried is enough")
 
 
