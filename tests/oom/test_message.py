@@ -24,7 +24,7 @@ _EXPAND = (
     "(https://pytorch.org/docs/stable/notes/cuda.html#environment-variables)"
 )
 MESSAGES = {
-    "1.0 to 1.2": (
+    "1.0–1.2": (
         "CUDA out of memory. Tried to allocate 12.50 MiB (GPU 0; 10.92 GiB total capacity; "
         "8.57 GiB already allocated; 9.28 MiB free; 4.68 MiB cached)",
         (12.5 * MIB, 10.92 * GIB, 8.57 * GIB, 9.28 * MIB, 8.57 * GIB + 4.68 * MIB),
@@ -34,12 +34,12 @@ MESSAGES = {
         "28.66 GiB already allocated; 1.93 GiB free; 21.30 MiB cached; 0 bytes inactive)",
         (22.79 * GIB, 31.75 * GIB, 28.66 * GIB, 1.93 * GIB, 28.66 * GIB + 21.3 * MIB),
     ),
-    "1.4 to 1.9": (
+    "1.4–1.9": (
         "CUDA out of memory. Tried to allocate 102.00 MiB (GPU 0; 7.93 GiB total capacity; "
         "7.14 GiB already allocated; 6.50 MiB free; 7.32 GiB reserved in total by PyTorch)",
         (102 * MIB, 7.93 * GIB, 7.14 * GIB, 6.5 * MIB, 7.32 * GIB),
     ),
-    "1.10 to 2.0": (
+    "1.10–2.0": (
         "CUDA out of memory. Tried to allocate 96.00 MiB (GPU 3; 39.99 GiB total capacity; "
         "4.06 GiB already allocated; 36.00 MiB free; 4.09 GiB reserved in total by PyTorch)"
         + _SPLIT,
@@ -54,14 +54,14 @@ MESSAGES = {
         "PYTORCH_CUDA_ALLOC_CONF",
         (250 * MIB, 79.15 * GIB, 77.01 * GIB, 16 * MIB, 78.51 * GIB),
     ),
-    "2.2 and newer": (
+    "2.2+": (
         "CUDA out of memory. Tried to allocate 19.68 GiB. GPU 0 has a total capacity of 23.68 GiB "
         "of which 11.88 GiB is free. Including non-PyTorch memory, this process has 11.79 GiB "
         "memory in use. Of the allocated memory 11.44 GiB is allocated by PyTorch, and 43.59 MiB "
         "is reserved by PyTorch but unallocated." + _EXPAND.format("PYTORCH_CUDA_ALLOC_CONF"),
         (19.68 * GIB, 23.68 * GIB, 11.44 * GIB, 11.88 * GIB, 11.44 * GIB + 43.59 * MIB),
     ),
-    "2.10 and newer": (
+    "2.10+": (
         "Out of memory. Tried to allocate 304.00 MiB. GPU 0 has a total capacity of 94.97 GiB of "
         "which 218.81 MiB is free. Including non-PyTorch memory, this process has 93.84 GiB memory "
         "in use. Of the allocated memory 91.19 GiB is allocated by PyTorch, with 118.00 MiB "
@@ -69,7 +69,7 @@ MESSAGES = {
         "unallocated." + _EXPAND.format("PYTORCH_ALLOC_CONF"),
         (304 * MIB, 94.97 * GIB, 91.19 * GIB, 218.81 * MIB, 91.19 * GIB + 744.36 * MIB),
     ),
-    "2.0 and newer, cudaMallocAsync": (
+    "2.0+, cudaMallocAsync": (
         "Allocation on device 0 would exceed allowed memory. (out of memory)\n"
         "Currently allocated     : 9.43 GiB\nRequested               : 640.00 MiB\n"
         "Device limit            : 11.59 GiB\nFree (according to CUDA): 7.12 MiB\n"
@@ -96,7 +96,7 @@ def test_every_figure_of_every_wording_is_read(wording):
 
 
 def test_a_message_that_a_log_has_broken_into_lines_is_read():
-    text, _ = MESSAGES["2.2 and newer"]
+    text, _ = MESSAGES["2.2+"]
     broken = text.replace(" of which", "\n   of\n which").replace("GiB memory", "GiB\nmemory")
     assert read_message(broken) == read_message(text)
 
@@ -110,33 +110,33 @@ def test_a_message_that_a_log_has_broken_into_lines_is_read():
     ],
 )  # fmt: skip
 def test_the_processes_that_a_message_lists_are_kept(text, pids):
-    whole = MESSAGES["2.2 and newer"][0].replace("Of the allocated", f"{text}Of the allocated")
+    whole = MESSAGES["2.2+"][0].replace("Of the allocated", f"{text}Of the allocated")
     own = "Including non-PyTorch memory, this process has 11.79 GiB memory in use. "
     whole = whole.replace(own, "", 1)
     assert [item.pid for item in read_message(whole).processes] == pids
 
 
 def test_the_limit_of_a_process_is_read():
-    old = MESSAGES["1.10 to 2.0"][0].replace("MiB free; ", "MiB free; 20.00 GiB allowed; ")
-    new = MESSAGES["2.2 and newer"][0].replace("Of the", "20.00 GiB allowed; Of the")
+    old = MESSAGES["1.10–2.0"][0].replace("MiB free; ", "MiB free; 20.00 GiB allowed; ")
+    new = MESSAGES["2.2+"][0].replace("Of the", "20.00 GiB allowed; Of the")
     for text in (old, new):
         allowed = read_message(text).allowed
         assert allowed is not None and allowed.holds(20 * GIB)
 
 
 def test_other_backends_and_gpus_are_named():
-    hip = MESSAGES["2.2 and newer"][0].replace("CUDA out", "HIP out")
+    hip = MESSAGES["2.2+"][0].replace("CUDA out", "HIP out")
     assert read_message(hip).backend == "HIP"
-    assert read_message(MESSAGES["1.10 to 2.0"][0]).gpu == 3
+    assert read_message(MESSAGES["1.10–2.0"][0]).gpu == 3
 
 
 def test_private_pools_are_read():
-    private = read_message(MESSAGES["2.10 and newer"][0]).private
+    private = read_message(MESSAGES["2.10+"][0]).private
     assert private is not None and private.holds(118 * MIB)
 
 
 def test_a_log_with_several_errors_gives_the_first_and_their_number():
-    text = f"rank 0: {MESSAGES['1.3'][0]}\nrank 1: {MESSAGES['1.4 to 1.9'][0]}"
+    text = f"rank 0: {MESSAGES['1.3'][0]}\nrank 1: {MESSAGES['1.4–1.9'][0]}"
     message = read_message(text)
     assert message.messages == 2
     assert message.wording == "1.3"

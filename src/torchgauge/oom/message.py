@@ -1,9 +1,4 @@
-"""Read the figures of an out-of-memory error, as every release of torch since 1.0 words it.
-
-Source: the message of ``DeviceCachingAllocator::malloc`` in ``c10/cuda/CUDACachingAllocator.cpp``
-and of ``mallocAsync`` in ``CUDAMallocAsyncAllocator.cpp`` of pytorch/pytorch, release by release.
-Sizes are those of ``format_size``: two decimals of KiB, MiB or GiB, whole bytes below.
-"""
+"""Read the figures of an out-of-memory error, as every release of torch since 1.0 words it."""
 
 from __future__ import annotations
 
@@ -14,45 +9,8 @@ from typing import Final
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.oom import OomMessage, ProcessMemory, StatedBytes
 from torchgauge.oom.frames import frames_of
+from torchgauge.oom.wordings import FIGURES, GPU, PROCESS, START, UNITS, WORDINGS
 
-_SIZE: Final = r"(-?\d+(?:\.\d+)?) (bytes|KiB|MiB|GiB)"
-_UNITS: Final = {"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_START: Final = re.compile(
-    r"(?:(\w+) )?[Oo]ut of memory\. Tried to allocate|Allocation on device \d+ would exceed allowed"
-)
-_FIGURES: Final = {
-    "tried": (rf"Tried to allocate {_SIZE}", rf"Requested\s*: {_SIZE}"),
-    "capacity": (
-        rf"{_SIZE} total capacity", rf"total capaci?ty of {_SIZE}", rf"Device limit\s*: {_SIZE}",
-    ),
-    "allocated": (
-        rf"{_SIZE} already allocated", rf"Of the allocated memory {_SIZE} is allocated",
-        rf"Currently allocated\s*: {_SIZE}",
-    ),
-    "free": (
-        rf"{_SIZE} free;", rf"of which {_SIZE} ?is free", rf"Free \(according to CUDA\)\s*: {_SIZE}"
-    ),
-    "allowed": (rf"{_SIZE} allowed;",),
-    "reserved": (rf"{_SIZE} reserved in total", rf"{_SIZE} reserved by PyTorch\)"),
-    "unallocated": (rf"{_SIZE} is reserved by PyTorch but", rf"{_SIZE} cached"),
-    "private": (rf"{_SIZE} allocated in private pools",),
-}  # fmt: skip
-"""By figure: how the releases write it, the older first."""
-_PROCESS: Final = re.compile(rf"(?:Process (\d+)|this process) has {_SIZE} memory in use")
-_WORDINGS: Final = (
-    ("Currently allocated :", "2.0 and newer, cudaMallocAsync"),
-    ("bytes inactive)", "1.3"),
-    ("iB inactive)", "1.3"),
-    (" cached)", "1.0 to 1.2"),
-    ("PYTORCH_ALLOC_CONF", "2.10 and newer"),
-    ("expandable_segments:True to avoid", "2.2 and newer"),
-    ("total capacty of", "2.1"),
-    ("reserved by PyTorch but unallocated", "2.1 and newer"),
-    ("max_split_size_mb to avoid", "1.10 to 2.0"),
-    ("reserved in total by PyTorch)", "1.4 to 1.9"),
-)
-"""What only some releases write, and which; the first that a message holds counts."""
-_GPU: Final = re.compile(r"\b(?:GPU|NPU|MLU|on device) (\d+)")
 _LONGEST: Final = 2000
 """Characters after its beginning in which a message ends."""
 
@@ -63,7 +21,7 @@ def read_message(text: str) -> OomMessage:
     Raises:
         UsageError: there is none, or it gives no figures.
     """
-    starts = list(_START.finditer(text))
+    starts = list(START.finditer(text))
     if not starts:
         raise UsageError(
             "the text holds no out-of-memory error of torch",
@@ -73,7 +31,7 @@ def read_message(text: str) -> OomMessage:
     end = starts[1].start() if len(starts) > 1 else len(text)
     # A log may have broken the message into lines.
     line = " ".join(text[start.start() : min(end, start.start() + _LONGEST)].split())
-    figures = {name: _figure(line, forms) for name, forms in _FIGURES.items()}
+    figures = {name: _figure(line, forms) for name, forms in FIGURES.items()}
     tried, allocated = figures["tried"], figures["allocated"]
     if tried is None or allocated is None:
         missing = "what was asked for" if tried is None else "what was allocated"
@@ -86,11 +44,11 @@ def read_message(text: str) -> OomMessage:
         reserved = StatedBytes(
             least=allocated.least + unallocated.least, most=allocated.most + unallocated.most
         )
-    gpu = _GPU.search(line)
+    gpu = GPU.search(line)
     phase, operator, lines = frames_of(text[: start.start()])
     return OomMessage(
         backend=start[1] if start[1] not in (None, "Error") else "CUDA",
-        wording=next((releases for mark, releases in _WORDINGS if mark in line), ""),
+        wording=next((releases for mark, releases in WORDINGS if mark in line), ""),
         gpu=int(gpu[1]) if gpu else None,
         tried=tried,
         allocated=allocated,
@@ -119,7 +77,7 @@ def stated(number: str, unit: str) -> StatedBytes:
     >>> stated("2.00", "MiB")
     StatedBytes(least=2091909, most=2102395)
     """
-    size = _UNITS[unit]
+    size = UNITS[unit]
     decimals = len(number.partition(".")[2])
     half = 0.0 if size == 1 else size * 0.5 * 10.0**-decimals
     value = float(number) * size
@@ -127,6 +85,6 @@ def stated(number: str, unit: str) -> StatedBytes:
 
 
 def _processes(line: str) -> Iterator[ProcessMemory]:
-    for found in _PROCESS.finditer(line):
+    for found in PROCESS.finditer(line):
         pid = int(found[1]) if found[1] else None
         yield ProcessMemory(pid=pid, used=stated(found[2], found[3]))

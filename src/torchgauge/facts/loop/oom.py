@@ -46,7 +46,7 @@ class OomMessage:
     backend: str
     """``"CUDA"``, ``"HIP"``, …: the word before *out of memory*."""
     wording: str
-    """The releases of torch that word it like this: ``"2.2 to 2.13"``."""
+    """The releases of torch that word it like this: ``"2.2+"``."""
     gpu: int | None
     tried: StatedBytes
     """The segment that the allocator asked for; with ``asks_exactly`` the request itself."""
