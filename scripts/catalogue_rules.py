@@ -208,5 +208,6 @@ NO_SENTENCE = re.compile(
     r"|Toolkit: https|-m pip |-m venv"
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "
+    r"|^(model|self)\.\{1\}[.\w]* = |^import \w+ as |^nn\.Sequential\(|^tp\.pruner\."
 )
-"""Patterns, lists of operators, commands, and where a fact is from."""
+"""Patterns, lists of operators, commands, code to paste, and where a fact is from."""
