@@ -27,7 +27,7 @@ from catalogue_rules import (
     TOLD,
     VOCABULARY,
 )
-from list_messages import DATA, NO_TEXT, SOURCE, constants
+from list_messages import NO_TEXT, SOURCE, constants, is_data
 
 
 def source_texts() -> dict[str, list[str]]:
@@ -35,7 +35,7 @@ def source_texts() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for path in sorted(SOURCE.rglob("*.py")):
         name = path.relative_to(SOURCE).as_posix()
-        if name.startswith(tuple(LEFT_OUT)) or path.name in DATA:
+        if name.startswith(tuple(LEFT_OUT)) or is_data(path):
             continue
         for text in texts_of(path.read_text(encoding="utf-8"), labels=name.startswith(LABELLED)):
             files = found.setdefault(_with_subject(text) if name.startswith(DAMAGED) else text, [])

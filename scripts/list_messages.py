@@ -32,8 +32,10 @@ DATA = (
     "kinds.py",
     "scalars.py",
     "work.py",
+    "oom/frames.py",
+    "oom/wordings.py",
 )
-"""Files of names and sources, not of messages."""
+"""Files of names, sources and texts of other programs, not of messages."""
 _HEAD = """\
 # Every message
 
@@ -48,7 +50,7 @@ def pages_text() -> str:
     parts = [_HEAD]
     package = ""
     for path in sorted(SOURCE.rglob("*.py"), key=lambda path: (_package(path), str(path))):
-        texts = messages_of(path.read_text(encoding="utf-8")) if path.name not in DATA else {}
+        texts = {} if is_data(path) else messages_of(path.read_text(encoding="utf-8"))
         if not any(texts.values()):
             continue
         if package != (package := _package(path)):
@@ -58,6 +60,15 @@ def pages_text() -> str:
             if found:
                 parts.append(f"\n{kind}:\n\n" + "".join(f"- {_cell(text)}\n" for text in found))
     return "".join(parts)
+
+
+def is_data(path: Path) -> bool:
+    """Return whether no user meets the texts of a file.
+
+    >>> is_data(SOURCE / "oom" / "frames.py"), is_data(SOURCE / "figures" / "frames.py")
+    (True, False)
+    """
+    return any(map(path.match, DATA))
 
 
 def _package(path: Path) -> str:

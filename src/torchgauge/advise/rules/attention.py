@@ -65,17 +65,18 @@ class FusedAttention:
         found, whys = [], []
         for path in _suspects(subject):
             call = subject.only_call(path)
-            why = "is called more than once" if call is None else ""
+            why = f"{path} is called more than once" if call is None else ""
             if call is not None:
                 given = _given(call)
                 try:
                     _fused(subject.modules[path], given)
                 except Exception as error:  # whatever the module's code does with a proxy
-                    why = f"cannot be traced: {next(iter(str(error).splitlines()), '')}"
+                    said = next(iter(str(error).splitlines()), "")
+                    why = f"{path} cannot be traced: {said}"
                 else:
                     found.append((path, given))
             if why:
-                whys.append(f"{path} {why}")
+                whys.append(why)
         yield from whys[:3]
         if not found:
             if not whys:
