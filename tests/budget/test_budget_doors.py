@@ -174,8 +174,7 @@ def test_the_test_of_the_page_runs(tmp_path):
     project = Project(tmp_path)
     project.write("model.py", model)
     project.write("test_model.py", text)
-    plugin = ("-p", "torchgauge.pytest_plugin.plugin", "-p", "no:cacheprovider", "-q")
-    command = (sys.executable, "-m", "pytest", *plugin)
+    command = (sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q")
     path = f"{SOURCE}{os.pathsep}{tmp_path}"
     first = project.run(*command, "--gauge-update", PYTHONPATH=path)
     again = project.run(*command, PYTHONPATH=path)

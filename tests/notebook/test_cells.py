@@ -27,6 +27,7 @@ from torchgauge.facts.explanation import Contribution, Explanation
 from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.facts.loop.advice import Advice, Quiet
 from torchgauge.facts.loop.history import Analysis, History
+from torchgauge.facts.loop.oom import OomExplanation, OomMessage, StatedBytes
 from torchgauge.facts.scenario import Scenario
 from torchgauge.language import spoken
 from torchgauge.render.cells import MOST_ROWS, bundle_of_page, cell_page
@@ -97,6 +98,15 @@ def explanation() -> Explanation:
     )  # fmt: skip
 
 
+def out_of_memory() -> OomExplanation:
+    size = StatedBytes(least=2**20, most=2**20)
+    return OomExplanation(
+        tool_version="0.1.0", torch_version="2.13.0", model_name="Net", model_spec=None,
+        scenario=Scenario(device="T4"), batch_size=1, found=None, places=0, reason="too small",
+        message=OomMessage(backend="CUDA", wording="2.2+", gpu=0, tried=size, allocated=size),
+    )  # fmt: skip
+
+
 def history() -> History:
     analyses = tuple(
         Analysis(
@@ -112,7 +122,7 @@ def answers() -> dict[str, Any]:
     """One answer of each type that says what it shows."""
     problem = Finding(name="no-gpu", severity=Severity.WARNING, problem="no GPU", commands=("ls",))
     found = [
-        explanation(),
+        explanation(), out_of_memory(),
         advice(), check_builder.everything(), history(),
         compare_reports(build.transformer(2), build.transformer(3)),
         build.transformer(2), fit_builder.report(), curve(), calibrated(),
