@@ -43,7 +43,7 @@ def test_without_a_device_it_says_how_to_name_one(page_of: PageOf) -> None:
     button = fits.get_by_role("button", name="Copy --device T4")
     button.click()
     button.get_by_text("Copied").first.wait_for()
-    assert "needs a GPU by name" in page.locator(".card.time").inner_text()
+    assert "Name a GPU" in page.locator(".card.time").inner_text()
 
 
 def test_a_failure_stands_on_top(page_of: PageOf) -> None:

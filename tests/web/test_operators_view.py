@@ -141,7 +141,7 @@ def test_a_dot_of_the_roofline_selects_its_module(page_of: PageOf, data_of: Data
 
 def test_without_a_time_the_picture_shows_intensity_alone(page_of: PageOf) -> None:
     page = page_of(tg.analyze(Blocks(3), (2, 8)))
-    assert "No GPU is named" in page.locator("#operators .roofline").inner_text()
+    assert "No GPU was named" in page.locator("#operators .roofline").inner_text()
     heads = page.locator("#operators .grid [data-column]").evaluate_all(
         "all => all.map(button => button.dataset.column)"
     )
