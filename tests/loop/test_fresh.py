@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from torchgauge.loop.fresh import Fresh, is_users
+from torchgauge.loop.fresh import Fresh
+from torchgauge.loop.worker import is_users
 from torchgauge.request import Inputs, Request
 
 CRASH = "import os\ndef Net():\n    os._exit(3)\n"
@@ -28,7 +29,7 @@ def request(folder: Path, text: str) -> Request:
 
 def test_the_models_code_never_runs_here(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = Fresh().analysed(request(tmp_path, PRINTS))
-    assert found.report is not None and found.report.totals.params == 18
+    assert found.answered.report is not None and found.answered.report.totals.params == 18
     assert found.files == ((tmp_path / "model_of_fresh.py").resolve(),)
     assert "model_of_fresh" not in sys.modules
     assert capfd.readouterr().out == ""
@@ -36,15 +37,15 @@ def test_the_models_code_never_runs_here(tmp_path: Path, capfd: pytest.CaptureFi
 
 def test_a_crash_is_told_and_the_next_one_works(tmp_path: Path) -> None:
     fresh = Fresh()
-    assert "ended the process" in fresh.analysed(request(tmp_path, CRASH)).error
-    assert fresh.analysed(request(tmp_path, PRINTS)).error == ""
+    assert "ended the process" in fresh.analysed(request(tmp_path, CRASH)).answered.error
+    assert fresh.analysed(request(tmp_path, PRINTS)).answered.error == ""
 
 
 def test_what_failed_still_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "part_of_fresh.py").write_text("VALUE = 1\n", encoding="utf-8")
     text = "import part_of_fresh\nraise ValueError('no')\n"
     found = Fresh().analysed(request(tmp_path, text))
-    assert "ValueError: no" in found.error and found.report is None
+    assert "ValueError: no" in found.answered.error and found.answered.report is None
     assert (tmp_path / "part_of_fresh.py").resolve() in found.files
 
 
@@ -53,13 +54,13 @@ def test_what_is_no_exception_is_told_without_a_traceback(
 ) -> None:
     for name in ("KeyboardInterrupt", "BaseException"):
         found = Fresh().analysed(request(tmp_path, f"raise {name}('no')\n"))
-        assert f"the model's code raised {name}: no" in found.error
+        assert f"the model's code raised {name}: no" in found.answered.error
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_thread_that_never_ends_holds_nothing_up(tmp_path: Path) -> None:
     endless = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
-    assert Fresh().analysed(request(tmp_path, PRINTS + endless)).error == ""
+    assert Fresh().analysed(request(tmp_path, PRINTS + endless)).answered.error == ""
 
 
 def test_whose_file_it_is(tmp_path: Path) -> None:

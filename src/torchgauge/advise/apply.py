@@ -30,6 +30,5 @@ def change_of(suggestion: Suggestion) -> Change:
         where=suggestion.where,
         settings=suggestion.settings,
         scenario=suggestion.scenario,
-        batch=suggestion.batch,
         accuracy=suggestion.accuracy,
     )

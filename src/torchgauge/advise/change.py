@@ -105,7 +105,7 @@ def rewritten(
         ) from error
     try:
         return rule.rewrite(made, change) or made
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # a rule meets another model than the one that it looked at
         raise UsageError(
             f"{change.rule} cannot be applied to this {type(model).__name__}: {error}",
             hint="apply it to the model that the advice is about",

@@ -48,7 +48,6 @@ class AdviceOptions:
 class _Tried:
     change: Change
     figures: Mapping[str, float]
-    report: Report
     proof: tuple[str, ...] = ()
 
 
@@ -151,8 +150,7 @@ def _try(advisor: _Advisor, change: Change, figures: Mapping[str, float], prover
         return f"{change.text}: not allowed (accuracy {change.accuracy})"
     rule = rule_of(change.rule)
     try:
-        report = advisor.traced(applied(change, advisor.request, rule), change.text)
-        after = figures_of(report)
+        after = figures_of(advisor.traced(applied(change, advisor.request, rule), change.text))
         if not gains(figures, after):
             return f"{change.text}: saves nothing"
         proof = prover.prove(change, rule) if advisor.options.prove else ()
@@ -160,7 +158,7 @@ def _try(advisor: _Advisor, change: Change, figures: Mapping[str, float], prover
         return f"{change.text}: does not run: {error.message.splitlines()[0]}"
     except TorchGaugeError as error:
         return f"{change.text}: {error.message.splitlines()[0]}"
-    advisor.tried.append(_Tried(change=change, figures=after, report=report, proof=proof))
+    advisor.tried.append(_Tried(change=change, figures=after, proof=proof))
     return ""
 
 
@@ -189,7 +187,6 @@ def _ranked(
             snippet=change.snippet,
             settings=change.settings,
             scenario=change.scenario,
-            batch=change.batch,
         )
 
 

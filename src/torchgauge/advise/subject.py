@@ -143,13 +143,19 @@ def line_that_makes(kind: type, name: str) -> str:
 # ---------------------------------------------------------------------------- changed copies
 
 
-def put(model: nn.Module, path: str, module: nn.Module) -> None:
-    """Set the module at a path, wherever the same module stands."""
+def put(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
+    """Set the module at a path, wherever the same module stands; return the model.
+
+    That is the new module where the path is that of the model itself.
+    """
+    if not path:
+        return module
     old = model.get_submodule(path)
     for parent in list(model.modules()):
-        for name, child in list(parent.named_children()):
+        for name, child in list(parent._modules.items()):  # each name, also of one module twice
             if child is old:
                 setattr(parent, name, module)
+    return model
 
 
 def like(old: nn.Module, new: M) -> M:

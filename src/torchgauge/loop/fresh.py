@@ -12,18 +12,15 @@ import multiprocessing
 import os
 import signal
 import sys
-import sysconfig
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
-from torchgauge.errors import ModelError, TorchGaugeError, raised_past
-from torchgauge.facts.report import Report
+from torchgauge.loop.worker import Answered, Task, attempt, is_users
 from torchgauge.request import Request
 
-_OWN = Path(__file__).resolve().parent.parent
 _CRASHED = "the model's code ended the process that analysed it"
 
 
@@ -31,10 +28,7 @@ _CRASHED = "the model's code ended the process that analysed it"
 class Analysed:
     """What came of one analysis."""
 
-    report: Report | None
-    """That of a model that fails ends at the layer; ``None`` where there is no model."""
-    error: str = ""
-    """What to tell the user where it failed."""
+    answered: Answered
     files: tuple[Path, ...] = ()
     """The user's files that were imported for it."""
     packages: tuple[str, ...] = field(default=(), repr=False)
@@ -60,7 +54,7 @@ class Fresh:
         try:
             found: Analysed = mine.recv()
         except EOFError:
-            found = Analysed(report=None, error=f"error: {_CRASHED}")
+            found = Analysed(answered=Answered(error=_CRASHED, exit_status=3))
         finally:
             mine.close()
             process.kill()  # threads that the model's code has left may never end
@@ -100,26 +94,10 @@ def _answer(request: Request, out: Connection, path: list[str]) -> None:
     before = set(sys.modules)
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     os.dup2(sys.stdout.fileno(), 1)  # what the model's code prints is not part of the answer
-    report, error = _tried(request)
+    answered = attempt(Task(request=request))
     files, packages = _imported(before)
-    out.send(Analysed(report=report, error=error, files=files, packages=packages))
+    out.send(Analysed(answered=answered, files=files, packages=packages))
     out.close()
-
-
-def _tried(request: Request) -> tuple[Report | None, str]:
-    from torchgauge.analyze import analyze_model
-    from torchgauge.models.requests import build_for, with_build
-
-    try:
-        return analyze_model(with_build(request, build_for(request))), ""
-    except ModelError as error:
-        return error.report, f"error: {error}"
-    except TorchGaugeError as error:
-        return None, f"error: {error}"
-    except Exception as error:
-        return None, f"internal error: {type(error).__name__}: {error}"
-    except BaseException as stop:
-        return None, f"error: {raised_past(stop)}"
 
 
 def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
@@ -135,10 +113,3 @@ def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
         elif path.suffix == ".py":
             files.append(path)
     return tuple(files), tuple(dict.fromkeys(packages))
-
-
-def is_users(path: Path) -> bool:
-    """Return whether a file is the user's: neither Python's, nor installed, nor ours."""
-    if path.is_relative_to(_OWN) or {"site-packages", "dist-packages"} & set(path.parts):
-        return False
-    return not path.is_relative_to(Path(sysconfig.get_paths()["stdlib"]).resolve())

@@ -66,8 +66,9 @@ def versions(
             number=number, changed=changed, analysed=analysed, seconds=clock() - begun,
             first=first, last=last, watched=len(files),
         )  # fmt: skip
-        if analysed.report is not None and not analysed.error:
-            first, last = first or analysed.report, analysed.report
+        report = analysed.answered.report
+        if report is not None and not analysed.answered.error:
+            first, last = first or report, report
         seen = {**_stamps(files), **seen}  # what was saved meanwhile is new
         while not (changed := _changed(files, seen)):
             if stopped():

@@ -56,10 +56,15 @@ class Answered:
 
 
 def answer(task: Task) -> Answered:
+    """Return what comes of a task, and forget the code that was imported for it."""
+    with _as_before():
+        return attempt(task)
+
+
+def attempt(task: Task) -> Answered:
     """Return what comes of a task; whatever is wrong with it is part of that."""
     try:
-        with _as_before():
-            return _answer(task)
+        return _answer(task)
     except ModelError as error:
         return Answered(report=error.report, error=error.message, hint=error.hint, exit_status=3)
     except TorchGaugeError as error:
@@ -105,17 +110,15 @@ def _as_before() -> Iterator[None]:
         os.chdir(folder)
         sys.path[:] = path
         for name in set(sys.modules) - modules:
-            if _is_of_a_project(getattr(sys.modules[name], "__file__", None)):
+            file = getattr(sys.modules[name], "__file__", None)
+            if file and is_users(Path(file)):
                 del sys.modules[name]
 
 
-def _is_of_a_project(file: str | None) -> bool:
-    """Return whether a module is neither of Python nor installed, nor torchgauge's own."""
-    if not file:
-        return False
-    place = Path(file).resolve()
-    own = Path(__file__).resolve().parent.parent
-    homes = (Path(get_path("stdlib")).resolve(), own)
+def is_users(path: Path) -> bool:
+    """Return whether a file is the user's: neither Python's, nor installed, nor ours."""
+    place = path.resolve()
+    homes = (Path(get_path("stdlib")).resolve(), Path(__file__).resolve().parent.parent)
     is_installed = {"site-packages", "dist-packages"} & set(place.parts)
     return not is_installed and not any(place.is_relative_to(home) for home in homes)
 

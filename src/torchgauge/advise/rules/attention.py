@@ -92,17 +92,15 @@ class FusedAttention:
             snippet=("x = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=…)",),
         )
 
-    def rewrite(self, model: nn.Module, change: Change) -> nn.Module | None:
+    def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
         """Put the traced modules, with one operator in them, into the places of the old ones."""
         for path, given in zip(change.where, change.settings["given"], strict=True):
             try:
                 new = _fused(model.get_submodule(path), tuple(given))
             except Exception as error:  # whatever the module's code does with a proxy
                 raise ValueError(f"{path} cannot be traced") from error
-            if not path:
-                return new
-            put(model, path, new)
-        return None
+            model = put(model, path, new)
+        return model
 
 
 # ---------------------------------------------------------------------------- where to look

@@ -50,7 +50,7 @@ class DepthwiseSeparable:
                 keeps_state=False,
             )
 
-    def rewrite(self, model: nn.Module, change: Change) -> None:
+    def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
         """Put the two convolutions into the place of the one."""
         (path,) = change.where
         old = model.get_submodule(path)
@@ -68,4 +68,4 @@ class DepthwiseSeparable:
             padding_mode=old.padding_mode,
         )
         pointwise = nn.Conv2d(old.in_channels, old.out_channels, 1, bias=old.bias is not None)
-        put(model, path, nn.Sequential(like(old, depthwise), like(old, pointwise)))
+        return put(model, path, nn.Sequential(like(old, depthwise), like(old, pointwise)))

@@ -51,7 +51,7 @@ class LargeKernel:
                 keeps_state=False,
             )
 
-    def rewrite(self, model: nn.Module, change: Change) -> None:
+    def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
         """Put the small convolutions into the place of the large one."""
         (path,) = change.where
         old = model.get_submodule(path)
@@ -71,7 +71,7 @@ class LargeKernel:
                 padding_mode=old.padding_mode,
             )
             parts += [like(old, made)] if is_last else [like(old, made), nn.ReLU()]
-        put(model, path, nn.Sequential(*parts))
+        return put(model, path, nn.Sequential(*parts))
 
 
 def _fits(layer: nn.Conv2d) -> bool:

@@ -62,13 +62,14 @@ class LowRank:
             keeps_state=False,
         )
 
-    def rewrite(self, model: nn.Module, change: Change) -> None:
+    def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
         """Put the two layers into the place of each."""
         for path, rank in zip(change.where, change.settings["ranks"], strict=True):
             layer = model.get_submodule(path)
             if not isinstance(layer, nn.Linear):
                 raise ValueError(f"{path} is not a linear layer")
-            put(model, path, _decomposed(layer, rank))
+            model = put(model, path, _decomposed(layer, rank))
+        return model
 
 
 def _rank(layer: nn.Linear) -> int:

@@ -47,8 +47,9 @@ def run(arguments: argparse.Namespace) -> int:
     format = output.layout_format(arguments)
     for version in versions(request):
         print(format.render(page_of(named(version))), flush=True)
-        if version.analysed.report is not None and not version.analysed.error:
-            record(version.analysed.report)
+        answered = version.analysed.answered
+        if answered.report is not None and not answered.error:
+            record(answered.report)
         if version.number == 1 and not version.watched:
             raise UsageError(
                 f"nothing to watch: {arguments.model} reads no file of yours",
@@ -68,11 +69,11 @@ def _watching(version: Version) -> str:
 
 def page_of(version: Version) -> Page:
     """Return what is shown of a version: the change against the last and the first one."""
-    report, error = version.analysed.report, version.analysed.error
-    heading = tuple(_heading(version))
-    if error or report is None:
-        text, _, hint = error.removeprefix("error: ").partition("\n  try: ")
-        entries = (("try", hint),) if hint else ()
+    answered, heading = version.analysed.answered, tuple(_heading(version))
+    report = answered.report
+    if answered.error or report is None:
+        entries = (("try", answered.hint),) if answered.hint else ()
+        text = answered.error
         problem = Problem(kind="error", heading="not analysed", text=text, entries=entries)
         return Page(title=("error", *heading), is_about_a_model=False, blocks=(problem,))
     if version.last is None:
