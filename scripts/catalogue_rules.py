@@ -184,7 +184,7 @@ KEYWORDS_OF_NAMES = (
     "mode", "name", "nargs", "source", "newline", "raw_name", "type", "usage", "alternative",
     "field",
 )  # fmt: skip
-NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE")
+NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE", "_OF_SAVED")
 
 
 COMMAND = re.compile(

@@ -103,8 +103,8 @@ FIGURES = (
     ),
     Shown(
         name="time", model="llama",
-        sentence="What the step waits for, by kind of kernel and phase, with the error of the "
-        "prediction beside the total.",
+        sentence="What the step waits for, by kind of kernel and phase, and how far the "
+        "prediction may be off.",
     ),
     Shown(
         name="roofline", model="resnet50",

@@ -141,6 +141,17 @@ def test_a_goal_of_a_device_traces_for_it() -> None:
     assert advice.scenario.device == "RTX 3060 12GB" and advice.reached
 
 
+def test_where_no_way_leads_to_a_device_the_nearest_one_is_named() -> None:
+    wide = nn.Linear(70_000, 70_000, bias=False, device="meta")
+    advice = tg.advise(wide, (2, 70_000), goal="fit:T4", rules=("scenario",), allow="none")
+    assert advice.reached is False and advice.nearest
+    name = advice.nearest.removeprefix("it fits ")
+    assert tg.fits(wide, (2, 70_000), device=name).devices[0].fits
+    assert f"not reached · {advice.nearest}" in get_format("text", width=100).render(
+        advice_page(advice)
+    )
+
+
 @pytest.mark.parametrize(
     ("goal", "message"),
     [

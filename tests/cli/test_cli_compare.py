@@ -156,6 +156,24 @@ def test_what_is_wrong_is_said(
     assert message in capsys.readouterr().err
 
 
+def test_options_that_would_say_nothing_are_refused(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["summary", "net_of_test.py:Net", *SIZE, "--output", "a.json"]) == 0
+    for arguments, message in (
+        (["compare", "a.json", "a.json", "--device", "T4"], "--device has no meaning for two"),
+        (["compare", "a.json", "a.json", *SIZE], "--input-size has no meaning for two"),
+        (["compare", "a.json", "--change", "mode=training"], "--change has no meaning for a.json"),
+        (
+            ["summary", "net_of_test.py:Net", *SIZE, "--against", "a.json", "--depth", "1"],
+            "--depth",
+        ),
+    ):
+        assert main(arguments) == 2
+        assert message in capsys.readouterr().err
+    assert main(["compare", "a.json", "a.json", "--width", "80"]) == 0
+
+
 def test_strict_fails_where_the_second_guesses(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

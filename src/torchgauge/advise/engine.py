@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torchgauge.advise.change import Change, applied
 from torchgauge.advise.figures import best_gain, figures_of, gains, side_by_side
-from torchgauge.advise.goals import device_of, goal_of, is_reached
+from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import RULES, rule_of
 from torchgauge.advise.subject import Subject
@@ -95,7 +95,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
     subject = Subject(request=request, report=report)
     advisor = _Advisor(request=request, options=options, subject=subject)
     _look(advisor, figures)
-    path, reached = _path(advisor, goal, report, figures) if goal else ((), None)
+    way = _way(advisor, goal, report, figures) if goal is not None else _Way(reached=None)
     return Advice(
         tool_version=__version__,
         torch_version=report.torch_version,
@@ -107,8 +107,9 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         faults=tuple(advisor.faults),
         suggestions=tuple(_ranked(advisor, figures, goal)),
         goal=goal,
-        path=path,
-        reached=reached,
+        path=way.steps,
+        reached=way.reached,
+        nearest=way.nearest,
         quiet=tuple(advisor.quiet),
         traces=advisor.traces,
         assumptions=report.assumptions,
@@ -198,15 +199,20 @@ def _saved(name: str, before: Mapping[str, float], after: Mapping[str, float]) -
 # ---------------------------------------------------------------------------- the way to a goal
 
 
-def _path(
-    advisor: _Advisor, goal: Goal, report: Report, figures: Mapping[str, float]
-) -> tuple[tuple[PathStep, ...], bool]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    steps: tuple[PathStep, ...] = ()
+    reached: bool | None
+    nearest: str = ""
+
+
+def _way(advisor: _Advisor, goal: Goal, report: Report, figures: Mapping[str, float]) -> _Way:
     """Take one change after another, each measured with those before it, until it is enough.
 
     Changes that cost less accuracy come first; among them the one that saves most of what is left.
     """
     if is_reached(goal, report, figures):
-        return (), True
+        return _Way(reached=True)
     steps: list[PathStep] = []
     request, now, reached = advisor.request, dict(figures), False
     taken: set[str] = set()
@@ -233,7 +239,10 @@ def _path(
                     reached=reached,
                 )
             )
-    return tuple(steps), reached
+    nearest = ""
+    if goal.device is not None and not reached:
+        nearest = nearest_device(request, now[goal.figure], advisor.traced)
+    return _Way(steps=tuple(steps), reached=reached, nearest=nearest)
 
 
 def _further(

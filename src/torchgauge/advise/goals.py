@@ -6,19 +6,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Final
 
-from torchgauge.devices import find_device
-from torchgauge.errors import UsageError
+from torchgauge.devices import all_devices, find_device
+from torchgauge.errors import TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.models.suggest import did_you_mean
+from torchgauge.request import Request
 from torchgauge.units import parse_bytes, parse_count
 
 _FORMS: Final = "fit:RTX 3060 12GB, params:-50%, macs:600M, memory:8GB or latency:20ms"
 _KINDS: Final = ("fit", "params", "macs", "memory", "latency")
+_MOST_DEVICES: Final = 5
 _MILLISECONDS: Final = {"us": 1e-3, "µs": 1e-3, "ms": 1.0, "s": 1e3}
 
 
@@ -60,7 +63,7 @@ def goal_of(text: str, figures: Mapping[str, float], device: str) -> Goal:
     }[kind]
     if figure not in figures:
         raise UsageError(
-            f"there is no figure for {text!r}: {figure} is not known for {device}",
+            f"{text!r} cannot be checked: {figure} is not known for {device}",
             hint="name an input size and a GPU (--device T4)",
         )
     return Goal(text=text, figure=figure, most=_most(kind, rest, figures[figure], text))
@@ -78,6 +81,29 @@ def _most(kind: str, text: str, now: float, whole: str) -> float:
         return float(parse_bytes(text) if kind == "memory" else parse_count(text))
     except ValueError:
         raise UsageError(f"{whole!r} is not a goal", hint=f"write {_FORMS}") from None
+
+
+def nearest_device(
+    request: Request, needed_bytes: float, traced: Callable[[Request, str], Report]
+) -> str:
+    """Return what to say of the GPU of least memory that a step fits; ``""`` where none is found.
+
+    One GPU of each size that could do is traced, and no more than a few.
+    """
+    larger = {
+        device.usable_memory_bytes: device.name
+        for device in reversed(all_devices())  # the first of a size is the one that is kept
+        if device.compute_capability is not None and device.usable_memory_bytes > needed_bytes
+    }
+    for _, name in sorted(larger.items())[:_MOST_DEVICES]:
+        elsewhere = replace(request, scenario=replace(request.scenario, device=name))
+        try:
+            memory = traced(elsewhere, f"the step on {name}").memory
+        except TorchGaugeError:  # it lacks what the scenario asks for
+            continue
+        if memory is not None and memory.verdict is Verdict.FITS:
+            return f"it fits {name}"
+    return ""
 
 
 def is_reached(goal: Goal, report: Report, figures: Mapping[str, float]) -> bool:

@@ -40,7 +40,7 @@ class Template:
     """A text and its translation; a value is numbered, so that its place may change.
 
     A text that begins with a space, a comma or a colon, or ends in a space, is a part of a larger
-    one: what stands before it, or after it, is translated by itself.
+    one: the rest of that text has its own translation.
     """
 
     def __init__(self, msgid: str, msgstr: str) -> None:

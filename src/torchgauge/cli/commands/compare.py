@@ -16,6 +16,11 @@ from torchgauge.request import Request
 
 _LISTS = {"--input-size": "input_size", "--dtype": "dtype"}
 """Options that may be repeated: a change takes the place of all that were given."""
+_OF_SAVED = (
+    "model", "after", "measured", "details", "ascii", "width", "color", "format", "output",
+    "strict", "quiet", "debug", "lang", "parse", "default_of",
+)  # fmt: skip
+"""What says something where both sides are saved."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
             "there is nothing to compare with",
             hint="name a second model or report, or add --change precision=bf16-autocast",
         )
+    _check_options(arguments)
     target = output.chosen_output(arguments)
     changed = _changed(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
@@ -97,6 +103,29 @@ def deliver_comparison(
         output.deliver(report_html(before, after), target.path)
         return
     target.deliver(lambda: comparison_page(comparison), comparison.to_json)
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    """Refuse options of models where there is no model.
+
+    Raises:
+        UsageError: a saved report is to be changed, or both sides are saved and one is asked.
+    """
+    from torchgauge.loop.sides import is_saved
+
+    after = arguments.after or arguments.model
+    if is_saved(after) and arguments.change:
+        raise UsageError(
+            f"--change has no meaning for {after}, which is saved", hint="name a model instead"
+        )
+    if not (is_saved(arguments.model) and is_saved(after)):
+        return
+    for name, value in vars(arguments).items():
+        if name not in _OF_SAVED and value != arguments.default_of(name):
+            raise UsageError(
+                f"--{name.replace('_', '-')} has no meaning for two saved reports",
+                hint="leave it out, or name a model",
+            )
 
 
 def _request(arguments: argparse.Namespace, spec: str, is_here: bool) -> Request:

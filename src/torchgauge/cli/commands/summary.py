@@ -41,6 +41,10 @@ def run(arguments: argparse.Namespace) -> int:
     # The model's code may change the working directory before it is written.
     timeline = arguments.timeline and arguments.timeline.absolute()
     before = arguments.against and _before(arguments)
+    if before and (arguments.depth or arguments.columns or arguments.expand):
+        raise UsageError(
+            "--depth, --columns and --expand have no meaning with --against", hint="leave them out"
+        )
 
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model

@@ -139,7 +139,7 @@ class Advice(Answer):
     reached: bool | None = None
     """Whether the path ends at the goal; ``None`` without one."""
     nearest: str = ""
-    """Where the goal is not reached: what would be enough."""
+    """Where the step does not fit the goal's GPU: one that it fits after the path."""
     quiet: tuple[Quiet, ...] = ()
     traces: int = 1
     """How many steps were traced for this."""
