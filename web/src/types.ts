@@ -205,6 +205,17 @@ export interface Answer {
   }[];
 }
 
+/** `Comparison.layers`: of a layer that is there only once, with what is below it and so, too. */
+export interface LayerDifference {
+  kind: "added" | "removed" | "changed" | "renamed";
+  path_before: string | null;
+  path_after: string | null;
+  type_before: string | null;
+  type_after: string | null;
+  before: Partial<Record<keyof OwnCosts, number>>;
+  after: Partial<Record<keyof OwnCosts, number>>;
+}
+
 export interface PageData {
   version: 1;
   /** One answer, or two to compare: the first is the baseline. */
@@ -212,6 +223,8 @@ export interface PageData {
   language: "en" | "zh" | null;
   /** Set by the server of `torchgauge ui`. */
   live: boolean;
+  /** Of two reports: which layer is which and what differs, as torchgauge.compare says it. */
+  layers?: LayerDifference[];
   /** What a live page can change. */
   workbench?: Workbench;
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from torchgauge.compare.reports import compare_reports
 from torchgauge.facts.query import COST_FIELDS, own_costs
 from torchgauge.facts.report import Report
 from torchgauge.render.tree.parts import folded_siblings
@@ -31,12 +32,15 @@ def page_data(
         DeviceError: a device is not known.
         ScenarioError: a device runs other kernels than the step was traced with.
     """
-    return {
+    data: dict[str, Any] = {
         "version": VERSION,
         "answers": [answer_data(report, devices) for report in reports],
         "language": language,
         "live": live,
     }
+    if len(reports) == 2:  # which layer is which: renamed and moved ones are recognised
+        data["layers"] = compare_reports(*reports).to_dict()["layers"]
+    return data
 
 
 def answer_data(report: Report, devices: Sequence[str] = ()) -> dict[str, Any]:

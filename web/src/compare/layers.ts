@@ -1,6 +1,8 @@
-// The layers of two models, matched by path: which changed, which are new, which are gone.
+// The layers of two models: which changed, which are new, which are gone. In a file torchgauge has
+// matched them, renamed and moved ones too; live, both are one model and have the same paths.
 
 import type { CostName, Model, Part } from "../model";
+import type { LayerDifference } from "../types";
 
 export interface LayerChange {
   kind: "added" | "removed" | "changed";
@@ -22,7 +24,40 @@ export const difference = ({ before, after, times }: LayerChange): number => (af
  * Those that differ in a cost, the largest difference first. Their differences sum to that of the
  * models' own costs.
  */
-export function layerChanges(before: Model, after: Model, cost: CostName): LayerChange[] {
+export function layerChanges(before: Model, after: Model, cost: CostName, matched?: LayerDifference[]): LayerChange[] {
+  const found = matched ? told(before, after, cost, matched) : walked(before, after, cost);
+  return found
+    .filter((change) => change.kind !== "changed" || difference(change) || change.typeBefore !== change.typeAfter)
+    .sort((one, other) => Math.abs(difference(other)) - Math.abs(difference(one)));
+}
+
+/** What torchgauge has matched; equal layers whose names count up are one. A new name alone is no change. */
+function told(before: Model, after: Model, cost: CostName, matched: LayerDifference[]): LayerChange[] {
+  const found: LayerChange[] = [];
+  let last: LayerDifference | undefined;
+  for (const one of matched) {
+    if (one.kind === "renamed") continue;
+    const part = (one.path_after === null ? before.byPath.get(one.path_before!) : after.byPath.get(one.path_after))!;
+    const change: LayerChange = {
+      kind: one.kind, path: part.path, part, typeBefore: one.type_before, typeAfter: one.type_after, times: 1,
+      before: one.before[cost] ?? 0, after: one.after[cost] ?? 0,
+    };
+    const run = found[found.length - 1];
+    if (run && last && follows(last, one) && run.before === change.before && run.after === change.after) run.times += 1;
+    else found.push(change);
+    last = one;
+  }
+  return found;
+}
+
+function follows(last: LayerDifference, one: LayerDifference): boolean {
+  const number = /^(.*?)(\d+)$/;
+  const [was, is] = [last, one].map((layer) => number.exec(layer.path_after ?? layer.path_before!));
+  const isNext = !!was && !!is && was[1] === is[1] && Number(is[2]) === Number(was[2]) + 1;
+  return isNext && last.kind === one.kind && last.type_before === one.type_before && last.type_after === one.type_after;
+}
+
+function walked(before: Model, after: Model, cost: CostName): LayerChange[] {
   const found: LayerChange[] = [];
   const gone = (parts: Part[], times: number) => {
     for (const [part, number] of grouped(parts)) {
@@ -46,9 +81,7 @@ export function layerChanges(before: Model, after: Model, cost: CostName): Layer
     gone(old.children.filter((child) => !after.byPath.has(child.path)), times);
   };
   walk(after.root, before.root, 1);
-  return found
-    .filter((change) => change.kind !== "changed" || difference(change) || change.typeBefore !== change.typeAfter)
-    .sort((one, other) => Math.abs(difference(other)) - Math.abs(difference(one)));
+  return found;
 }
 
 /** Neighbours that are equal, in this model and by `also` in the other, as one and their number. */

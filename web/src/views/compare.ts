@@ -56,7 +56,7 @@ export const compare: View = {
     const asked = settings(before.report, after.report);
     const found = figures(before.report, after.report);
     const open: Measure[] = (["params", "macs", "activation", "time"] as const).filter(
-      (measure) => layerChanges(before, after, costOf(measure, after).name).length,
+      (measure) => layerChanges(before, after, costOf(measure, after).name, app.data.layers).length,
     );
     if (!asked.length && !open.length && found.every((figure) => figure.before === figure.after)) {
       measures.hidden = true;
@@ -91,7 +91,7 @@ export const compare: View = {
       }, t(one))));
       if (!measure) return replace(rows, h("p", { class: "same" }, t("none")));
       const cost = costOf(measure, after);
-      const changes = layerChanges(before, after, cost.name);
+      const changes = layerChanges(before, after, cost.name, app.data.layers);
       const rest = changes.length - shown;
       replace(
         rows,
