@@ -43,3 +43,9 @@ def test_differences_are_those_of_compare(page_of: Callable[..., Any]) -> None:
     found = rows(page_of(before, after))
     assert found == [["2", 4 * 72]], "four equal layers are one row"
     assert sum(layer.difference["params"] for layer in tg.compare(before, after).layers) == 4 * 72
+
+
+def test_it_is_as_wide_as_a_phone(page_of: Callable[..., Any]) -> None:
+    before, after = (tg.analyze(chain(count), (2, 8), device="T4") for count in (2, 6))
+    page = page_of(before, after, width=360, height=740)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
