@@ -59,19 +59,13 @@ class Model:
     spec: str | None
 
 
-class _Answer(Protocol):
+class _Made(Protocol):
     @property
     def tool_version(self) -> str: ...
-    @property
-    def model_name(self) -> str: ...
-    @property
-    def model_spec(self) -> str | None: ...
-    @property
-    def assumptions(self) -> tuple[str, ...]: ...
 
 
-class Answer(Shown, Saved):
-    """An answer to a question about a model, with the head that the JSON of each begins with."""
+class Headed(Shown, Saved):
+    """An answer with the head that the JSON of each begins with."""
 
     __slots__ = ()
 
@@ -81,9 +75,24 @@ class Answer(Shown, Saved):
         return SCHEMA_VERSION
 
     @property
-    def tool(self: _Answer) -> Tool:
+    def tool(self: _Made) -> Tool:
         """Return the program that made the answer."""
         return Tool(version=self.tool_version)
+
+
+class _Answer(Protocol):
+    @property
+    def model_name(self) -> str: ...
+    @property
+    def model_spec(self) -> str | None: ...
+    @property
+    def assumptions(self) -> tuple[str, ...]: ...
+
+
+class Answer(Headed):
+    """An answer to a question about one model."""
+
+    __slots__ = ()
 
     @property
     def model(self: _Answer) -> Model:

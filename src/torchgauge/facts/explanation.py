@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torchgauge.facts.answer import SCHEMA_VERSION, Model, Saved, Tool
+from torchgauge.facts.answer import Headed, Model
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.scenario import Scenario
-from torchgauge.shown import Shown
 from torchgauge.units import format_integer
 
 
@@ -41,7 +40,7 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Explanation(Shown, Saved):
+class Explanation(Headed):
     """One figure of a report, or, without a model, what that figure is."""
 
     tool_version: str
@@ -71,16 +70,6 @@ class Explanation(Shown, Saved):
             "module", "value", "contributions", "rules", "assumptions", "not_counted",
         ),
     )  # fmt: skip
-
-    @property
-    def schema_version(self) -> Literal[1]:
-        """Return the version of the JSON contract."""
-        return SCHEMA_VERSION
-
-    @property
-    def tool(self) -> Tool:
-        """Return the program that made the explanation."""
-        return Tool(version=self.tool_version)
 
     def __str__(self) -> str:
         """Return the figure and how many parts it has in one line."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torchgauge.facts.answer import SCHEMA_VERSION, Saved, Tool
+from torchgauge.facts.answer import Headed
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Comparison
-from torchgauge.shown import Shown
 from torchgauge.units import format_number_of
 
 
@@ -117,7 +116,7 @@ class ModelCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class CheckReport(Shown, Saved):
+class CheckReport(Headed):
     """All models that were checked, in the order of the file."""
 
     tool_version: str
@@ -131,16 +130,6 @@ class CheckReport(Shown, Saved):
         names=("schema_version", "tool", "exit_status", "config", "base", "models"),
         derived=("exit_status",),
     )
-
-    @property
-    def schema_version(self) -> Literal[1]:
-        """Return the version of the JSON contract."""
-        return SCHEMA_VERSION
-
-    @property
-    def tool(self) -> Tool:
-        """Return the program that made the check."""
-        return Tool(version=self.tool_version)
 
     @property
     def exit_status(self) -> int:

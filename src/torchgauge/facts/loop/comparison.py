@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torchgauge.facts.answer import SCHEMA_VERSION, Model, Saved, Tool
+from torchgauge.facts.answer import Headed, Model
 from torchgauge.facts.codec.shape import Shape
-from torchgauge.shown import Shown
 from torchgauge.units import format_number_of
 
 LAYER_FIGURES = (
@@ -115,7 +114,7 @@ class VerdictChange:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Comparison(Shown, Saved):
+class Comparison(Headed):
     """Two reports side by side. With ``outside``, the layers' differences sum to the totals'."""
 
     tool_version: str
@@ -140,16 +139,6 @@ class Comparison(Shown, Saved):
         ),
         derived=("is_equal",),
     )  # fmt: skip
-
-    @property
-    def schema_version(self) -> Literal[1]:
-        """Return the version of the JSON contract."""
-        return SCHEMA_VERSION
-
-    @property
-    def tool(self) -> Tool:
-        """Return the program that made the comparison."""
-        return Tool(version=self.tool_version)
 
     @property
     def is_equal(self) -> bool:

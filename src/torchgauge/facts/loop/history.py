@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from torchgauge.facts.answer import SCHEMA_VERSION, Saved, Tool
+from torchgauge.facts.answer import Headed
 from torchgauge.facts.codec.shape import Shape
-from torchgauge.shown import Shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +30,7 @@ class Analysis:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class History(Shown, Saved):
+class History(Headed):
     """Analyses of a project, the oldest first."""
 
     tool_version: str
@@ -40,16 +39,6 @@ class History(Shown, Saved):
     analyses: tuple[Analysis, ...]
 
     json: ClassVar = Shape(names=("schema_version", "tool", "figure", "analyses"))
-
-    @property
-    def schema_version(self) -> Literal[1]:
-        """Return the version of the JSON contract."""
-        return SCHEMA_VERSION
-
-    @property
-    def tool(self) -> Tool:
-        """Return the program that made the answer."""
-        return Tool(version=self.tool_version)
 
     def __str__(self) -> str:
         """Return in one line how the figure has gone."""
