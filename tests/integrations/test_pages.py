@@ -13,10 +13,11 @@ import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
 NEEDED = {
-    "A plain loop": "torch", "Lightning": "lightning.pytorch", "Transformers": "transformers",
+    "A plain loop": "torch", "Lightning": "lightning.pytorch", "Transformers": "accelerate",
     "Accelerate": "accelerate", "Keras": "keras", "Hydra and OmegaConf": "omegaconf",
     "Trackers": "tensorboard", "Model cards": "torch",
 }  # fmt: skip
+"""What a section cannot do without: the Trainer of transformers imports accelerate."""
 PRINTED = {"A plain loop": "peak memory of tensors: ", "Lightning": "fits", "Accelerate": "fits",
            "Keras": str(8 * 16 * 64), "Model cards": "| Parameters | 1,348 "}  # fmt: skip
 
