@@ -151,7 +151,10 @@ def _try(advisor: _Advisor, change: Change, figures: Mapping[str, float], prover
         return f"{change.text}: not allowed (accuracy {change.accuracy})"
     rule = rule_of(change.rule)
     try:
-        after = figures_of(advisor.traced(applied(change, advisor.request, rule), change.text))
+        report = advisor.traced(applied(change, advisor.request, rule), change.text)
+        after = figures_of(report)
+        if change.changes_model and not _returns_alike(advisor.subject.report, report):
+            return f"{change.text}: the output has another shape"
         if not gains(figures, after):
             return f"{change.text}: saves nothing"
         proof = prover.prove(change, rule) if advisor.options.prove else ()
@@ -161,6 +164,15 @@ def _try(advisor: _Advisor, change: Change, figures: Mapping[str, float], prover
         return f"{change.text}: {error.message.splitlines()[0]}"
     advisor.tried.append(_Tried(change=change, figures=after, proof=proof))
     return ""
+
+
+def _returns_alike(before: Report, after: Report) -> bool:
+    """Return whether a changed copy returns tensors of the same shapes."""
+    shapes = [
+        [value.tensor.shape for value in report.outputs if value.tensor is not None]
+        for report in (before, after)
+    ]
+    return shapes[0] == shapes[1]
 
 
 def _ranked(

@@ -29,7 +29,7 @@ class Prover:
 
     def __init__(self, request: Request, param_bytes: int, flops: float) -> None:
         self._request = request
-        self._why_not = _too_large(param_bytes, flops)
+        self._why_not = too_large(param_bytes, flops)
         self._model: nn.Module | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._outputs: list[torch.Tensor] = []
@@ -67,13 +67,8 @@ class Prover:
             if self._request.spec is None:
                 raise ValueError("its weights are not there")
             model = build_for(self._request, with_weights=True).model
-        plan = plan_inputs(model, self._request.inputs)
-        if plan is None:
-            raise ValueError("there is no input")
         torch.manual_seed(0)
-        args = tuple(real_or_made(value, _made) for value in plan.args)
-        kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
-        self._arguments = args, kwargs
+        self._arguments = made_inputs(model, self._request)
         self._outputs = _run(model, self._arguments)
         self._model = model
 
@@ -97,7 +92,21 @@ class Prover:
         )
 
 
-def _too_large(param_bytes: int, flops: float) -> str:
+def made_inputs(model: nn.Module, request: Request) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return random inputs of a request on the CPU, or those that were given.
+
+    Raises:
+        ValueError: it has no input.
+    """
+    plan = plan_inputs(model, request.inputs)
+    if plan is None:
+        raise ValueError("there is no input")
+    args = tuple(real_or_made(value, _made) for value in plan.args)
+    return args, {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
+
+
+def too_large(param_bytes: int, flops: float) -> str:
+    """Return why a model is not run for real, ``""`` where that takes seconds."""
     if param_bytes > _MOST_BYTES:
         return "not run for real: more than 4 GiB of parameters"
     return "not run for real: more than 60 GFLOPs a forward" if flops > _MOST_FLOPS else ""
