@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -50,6 +51,9 @@ class Prover:
             self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
             return (self._why_not,)
         assert self._model is not None
+        if not change.keeps_outputs:
+            changed = rewritten(change, self._model, rule, shares_tensors=False)
+            return (_same_loss(copy.deepcopy(self._model), changed, self._arguments),)
         changed = rewritten(change, self._model, rule)
         try:
             outputs = _run(changed, self._arguments)
@@ -127,6 +131,30 @@ def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) ->
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _same_loss(
+    model: nn.Module, changed: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+) -> str:
+    """Return how far the losses of two copies in train mode are apart, with the same dropout.
+
+    Raises:
+        TorchGaugeError: the changed copy does not run, or its loss is another one.
+    """
+    losses = []
+    for copied in (model, changed):
+        torch.manual_seed(0)
+        try:
+            output = copied.train()(*arguments[0], **arguments[1])
+        except Exception as error:
+            raise TorchGaugeError(
+                f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+        losses.append(next(t.detach() for t in _tensors(output) if t.numel() == 1))
+    apart = _difference(*losses)
+    if apart > _TOLERANCE.get(losses[0].dtype, 0.0):
+        raise TorchGaugeError(f"the changed copy computes another loss ({apart:.1e} off)")
+    return f"run on the CPU in train mode: loss equal within {apart:.0e}"
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

@@ -26,7 +26,27 @@ class HeadInChunks(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return logits; in training, the hidden states that go in."""
-        return input if self.training else super().forward(input)
+        return input if self.training else self.logits(input)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Return ``[…, V]`` for hidden states ``[…, H]``."""
+        return F.linear(hidden, self.weight, self.bias)
+
+
+class OutputOfHead:
+    """A hook of the whole model: hidden states do not leave it as logits."""
+
+    def __init__(self, head: HeadInChunks) -> None:
+        self.head = head
+
+    def __call__(self, module: nn.Module, given: Any, output: Any) -> Any:
+        """Return an output without logits where there is a loss, else with them."""
+        if not self.head.training or not hasattr(output, "logits"):
+            return output
+        has_loss = getattr(output, "loss", None) is not None
+        return type(output)(
+            **{**output, "logits": None if has_loss else self.head.logits(output.logits)}
+        )
 
 
 class LossInChunks:
@@ -64,14 +84,15 @@ class LossInChunks:
             count = (targets != ignore_index).sum()
 
         def part(states: Tensor, wanted: Tensor) -> Tensor:
-            found = F.linear(states, head.weight, head.bias).float()
+            found = head.logits(states).float()
             return F.cross_entropy(found, wanted, ignore_index=ignore_index, reduction="sum")
 
         total = hidden.new_zeros((), dtype=torch.float32)
         pairs = zip(hidden.chunk(self.chunks), targets.chunk(self.chunks), strict=True)
         for states, wanted in pairs:
             total = total + checkpoint(part, states, wanted, use_reentrant=False)
-        return total / count
+        mean: Tensor = total / count
+        return mean
 
 
 class ChunkedLoss:
@@ -82,7 +103,9 @@ class ChunkedLoss:
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield one change."""
-        op = next((op for op in subject.trace.ops if op.name.startswith("aten._log_softmax.")), None)
+        op = next(
+            (op for op in subject.trace.ops if op.name.startswith("aten._log_softmax.")), None
+        )
         memory = subject.report.memory
         if not subject.report.scenario.is_training or op is None or memory is None:
             yield "the step has no cross-entropy"
@@ -106,14 +129,15 @@ class ChunkedLoss:
             "and several copies of them are alive at once",
             where=(path,),
             settings={"chunks": _CHUNKS},
-            cost="the head multiplies again in the backward; in training the output's logits "
-            "are its hidden states",
+            cost="the head multiplies again in the backward; in training the output has a loss "
+            "and no logits",
             source="Wijmans et al., Cut Your Losses, arXiv 2411.09009",
             snippet=(
                 "# pip install liger-kernel does the same in one kernel:",
                 "liger_kernel.transformers.apply_liger_kernel_to_llama("
                 "fused_linear_cross_entropy=True)",
             ),
+            keeps_outputs=False,
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
@@ -129,6 +153,7 @@ class ChunkedLoss:
         model.loss_function = LossInChunks(  # type: ignore[assignment]
             new, whole, change.settings["chunks"]
         )
+        model.register_forward_hook(OutputOfHead(new))
         return put(model, path, new.train(old.training))
 
 

@@ -93,8 +93,13 @@ def _fold(module: nn.Module, path: str) -> None:
         getattr(hook[1], "remove")(module)  # noqa: B009  # each of the two classes has its own
         del module._forward_pre_hooks[hook[0]]
     elif parametrize.is_parametrized(module):
-        for name in list(module.parametrizations):  # type: ignore[union-attr, arg-type]
-            parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        names = list(module.parametrizations)  # type: ignore[arg-type]
+        values = {name: getattr(module, name).detach() for name in names}
+        del module._modules["parametrizations"]
+        # remove_parametrizations would change the class, which the model shares with its copy.
+        module.__class__ = type(module).__mro__[1]
+        for name, value in values.items():
+            module.register_parameter(name, nn.Parameter(value))
     else:
         raise ValueError(f"{path} has no weight that is computed")
 

@@ -43,11 +43,12 @@ class Fp32Islands:
         if not islands:
             yield "every product is computed in 16 bits"
             return
-        layers = [path for path in islands if _is_layer(subject.modules.get(path))]
+        layers = [path for path in sorted(islands) if _is_layer(subject.modules.get(path))]
         if layers:
             yield self._change(
                 f"keep {format_number_of(len(layers), 'layer')} in {dtype} as the others are",
-                "its weights are float32, so what goes in is cast and the tensor cores stay idle",
+                "products with float32 weights take twice the memory and not the 16-bit tensor "
+                "cores",
                 tuple(layers),
                 tuple(f"model.{path}.to(torch.{dtype})" for path in layers[:3]),
                 {"dtype": dtype},
@@ -71,7 +72,7 @@ class Fp32Islands:
         if found:
             yield self._change(
                 f"leave out the casts to float32 in {format_number_of(len(found), 'module')}",
-                "they take products out of 16 bits and away from the tensor cores",
+                "products in float32 take twice the memory and not the 16-bit tensor cores",
                 tuple(found),
                 ("# in forward: no .float(), no autocast(enabled=False) around products",),
                 {"given": given},

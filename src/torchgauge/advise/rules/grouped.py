@@ -45,8 +45,7 @@ class Grouped:
             f"in a group it looks at {first.in_channels // _GROUPS}",
             where=found,
             accuracy=Accuracy.RETRAIN,
-            cost="channels of two groups meet in other layers alone; "
-            "ResNeXt takes more channels for it",
+            cost="groups exchange nothing within the layer; ResNeXt makes layers wider for it",
             source="Xie et al., Aggregated Residual Transformations, arXiv 1611.05431",
             snippet=(
                 f"nn.Conv2d({first.in_channels}, {first.out_channels}, {first.kernel_size}, "

@@ -32,7 +32,7 @@ class KeptGraph(OnlyFinds):
             yield "without gradients there is no graph to keep"
             return
         if not _keeps(subject):
-            yield "everything that the forward makes is let go, or is returned"
+            yield "the forward keeps nothing that it does not return"
             return
         totals = subject.report.totals
         if why := too_large(totals.param_bytes, totals.forward_flops):
@@ -49,8 +49,7 @@ class KeptGraph(OnlyFinds):
                 subject,
                 (path,),
                 text=f"{named(path)} keeps tensors with their graph, more in each step",
-                why="all that the graph has saved stays alive with them: memory grows until "
-                "none is left",
+                why="a graph keeps all that it has saved, so memory grows with each step",
                 remedy="keep value.detach(), or value.item() of a loss",
             )
         if not growing:
@@ -78,9 +77,7 @@ def _counts(subject: Subject) -> list[dict[str, int]]:
         found = []
         for _ in range(2):
             model(*args, **kwargs)
-            found.append(
-                {path: _on_graph(vars(module)) for path, module in model.named_modules()}
-            )
+            found.append({path: _on_graph(vars(module)) for path, module in model.named_modules()})
     return found
 
 

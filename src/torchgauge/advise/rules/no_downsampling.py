@@ -26,9 +26,13 @@ class NoDownsampling:
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield each row that holds much of the work."""
-        for row in _rows(subject):
+        rows = list(_rows(subject))
+        if not rows:
+            yield "no row of three convolutions works on maps of 16 × 16 pixels or more"
+        for row in rows:
             macs = sum(subject.report.modules[path].macs for path in row)
             if macs < _LEAST_SHARE * subject.report.totals.forward_macs:
+                yield f"the {len(row)} convolutions up to {row[-1]} hold little of the work"
                 continue
             height, width = _size(subject, row[0])
             yield Change(
@@ -66,7 +70,7 @@ def _rows(subject: Subject) -> Iterator[tuple[str, ...]]:
         size = _size(subject, path)
         if size == _size(subject, link.path) and min(size) >= _FEWEST_PIXELS:
             before[path] = link.path
-    for end in before.keys() - set(before.values()):
+    for end in [path for path in before if path not in set(before.values())]:
         row = [end]
         while row[0] in before:
             row.insert(0, before[row[0]])

@@ -66,7 +66,10 @@ class StrideEarlier:
         return put(model, pool, nn.Identity())
 
 
-def _halves(pool: nn.MaxPool2d | nn.AvgPool2d) -> bool:
+def _halves(pool: nn.Module) -> bool:
+    if not isinstance(pool, (nn.MaxPool2d, nn.AvgPool2d)):
+        return False
+
     def both(value: object) -> object:
         return value if isinstance(value, tuple) else (value, value)
 

@@ -33,6 +33,7 @@ class WideEarlyMaps:
             for storage in subject.trace.storages
             if storage.op >= 0 and storage.role in (Role.SAVED_ACTIVATION, Role.TEMPORARY)
         )
+        found = False
         for path, layer in subject.of_type(nn.Conv2d):
             link = convolution_before(subject, path, (*BY_CHANNEL, *POOLS))
             if link is None or layer.groups != 1 or link.layer.groups != 1:
@@ -43,6 +44,7 @@ class WideEarlyMaps:
                 continue
             if output.nbytes < _LEAST_SHARE * made:
                 continue
+            found = True
             channels = link.layer.out_channels
             norms = [p for p in link.between if isinstance(subject.modules[p], _BatchNorm)]
             yield Change(
@@ -61,6 +63,11 @@ class WideEarlyMaps:
                     f"{layer.kernel_size}, …)  # {path}",
                 ),
                 keeps_state=False,
+            )
+        if not found:
+            yield (
+                f"no convolution of {_FEWEST_CHANNELS} channels or more makes a tenth of all "
+                "activations for one other convolution"
             )
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
@@ -112,6 +119,6 @@ def _cut_norm(norm: nn.Module, kept: Tensor) -> nn.Module:
     new = like(norm, new)
     for name, tensor in norm.named_parameters(recurse=False):
         setattr(new, name, nn.Parameter(tensor.detach().index_select(0, kept)))
-    for name, tensor in norm.named_buffers(recurse=False):
-        setattr(new, name, tensor.index_select(0, kept) if tensor.dim() else tensor.clone())
+    for name, buffer in norm.named_buffers(recurse=False):
+        setattr(new, name, buffer.index_select(0, kept) if buffer.dim() else buffer.clone())
     return new
