@@ -113,11 +113,13 @@ class OneLayerIn32(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.a(x)
-        if self.island:
-            out: Tensor = self.c(self.b(x.float()).bfloat16())
-            return out
-        x = self.b(x.float().to(torch.bfloat16)).float()  # what hooks around the layer do
-        out = self.c(x.bfloat16())
+        layer = self.b if self.island else self._cast
+        out: Tensor = self.c(layer(x.float()).bfloat16())
+        return out
+
+    def _cast(self, x: Tensor) -> Tensor:
+        """Do what hooks around the layer do."""
+        out: Tensor = self.b(x.bfloat16()).float()
         return out
 
 
