@@ -106,9 +106,8 @@ def nearest_device(
     return ""
 
 
-def is_reached(goal: Goal, report: Report, figures: Mapping[str, float]) -> bool:
-    """Return whether a report meets a goal."""
+def is_reached(goal: Goal, figures: Mapping[str, float], fits: bool) -> bool:
+    """Return whether a step meets a goal; ``fits`` is whether it fits its device."""
     if goal.device is not None:
-        memory = report.memory
-        return memory is not None and memory.verdict is Verdict.FITS
+        return fits
     return figures.get(goal.figure, float("inf")) <= goal.most
