@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from torchgauge.advise.figures import figures_of
+from torchgauge.advise.measured import Measured
 from torchgauge.advise.rules import rule_of
 from torchgauge.changes.change import Change, applied
 from torchgauge.changes.inputs import Ran
 from torchgauge.errors import TorchGaugeError
-from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import Accuracy
-from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
 
@@ -41,15 +39,9 @@ def _rank(accuracy: Accuracy) -> int:
     return accuracy.rank
 
 
-def state_of(changes: tuple[Change, ...], request: Request, report: Report) -> State:
-    """Return what a report says of a step with some changes."""
-    memory = report.memory
-    return State(
-        changes=changes,
-        request=request,
-        figures=figures_of(report),
-        fits=memory is not None and memory.verdict is Verdict.FITS,
-    )
+def state_of(changes: tuple[Change, ...], request: Request, found: Measured) -> State:
+    """Return a step with some changes and what it came to."""
+    return State(changes=changes, request=request, figures=found.figures, fits=found.fits)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,7 +50,7 @@ class Combinations:
 
     base: State
     ran: Ran
-    traced: Callable[[Request, str], Report]
+    traced: Callable[[Request, str], Measured]
     limit: int
     """Combinations that are traced at most."""
     count: int = 0
@@ -111,10 +103,10 @@ class Combinations:
         try:
             for change in more:
                 request = applied(change, request, rule_of(change.rule), self.ran)
-            report = self.traced(request, " + ".join(change.name for change in changes))
+            found = self.traced(request, " + ".join(change.name for change in changes))
         except TorchGaugeError:  # one change has taken away what another is about
             return None
-        return state_of(changes, request, report)
+        return state_of(changes, request, found)
 
 
 def _key(changes: Sequence[Change]) -> frozenset[int]:

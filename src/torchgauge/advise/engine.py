@@ -11,6 +11,7 @@ from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_
 from torchgauge.advise.front import LIMIT as FRONT_LIMIT
 from torchgauge.advise.front import Front, axes_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
+from torchgauge.advise.measured import Measured, measured
 from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
@@ -19,6 +20,7 @@ from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.change import Change, applied
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
     Accuracy,
     Advice,
@@ -78,17 +80,17 @@ class _Advisor:
         report = self.subject.report
         self.prover = Prover(self.request, report.totals.param_bytes, report.totals.forward_flops)
         self.made = Combinations(
-            base=state_of((), self.request, report),
+            base=State(request=self.request, figures=figures_of(report), fits=_fits(report)),
             ran=self.subject.ran,
             traced=self.traced,
             limit=FRONT_LIMIT if self.subject.goal is None else SEARCH_LIMIT,
         )
 
-    def traced(self, request: Request, what: str) -> Report:
+    def traced(self, request: Request, what: str) -> Measured:
         """Trace a step, and tell of it."""
         self.traces += 1
         self.request.tell(f"trace {self.traces}: {what}")
-        return analyze_model(request)
+        return measured(request)
 
     def look(self, rules: Sequence[str]) -> bool:
         """Ask the rules and try what they find; return whether anything could be tried."""
@@ -187,6 +189,10 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         assumptions=report.assumptions,
         warnings=report.warnings,
     )
+
+
+def _fits(report: Report) -> bool:
+    return report.memory is not None and report.memory.verdict is Verdict.FITS
 
 
 def _on(request: Request, device: str) -> Request:
