@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import torchgauge as tg
-from torchgauge.advise.change import Change, with_batch
 from torchgauge.advise.rules import RULES, rule_of
+from torchgauge.changes.change import Change, rewritten
+from torchgauge.changes.inputs import ran_of, with_batch
 from torchgauge.cli.main import main
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Advice
@@ -173,14 +174,27 @@ def test_it_needs_an_input() -> None:
         tg.advise(Wide())
 
 
-def test_a_changed_batch() -> None:
-    request = request_of(Wide(), (3, 8, 8), {"batch_size": 8})
-    assert with_batch(request, 4).inputs.batch_size == 4
-    request = request_of(Wide(), (8, 3, 8, 8), {})
-    assert with_batch(request, 4).inputs.size == (4, 3, 8, 8)
-    request = request_of(Wide(), None, {"input_data": torch.zeros(8, 3, 8, 8)})
-    with pytest.raises(UsageError, match="which dimension is the batch"):
-        with_batch(request, 4)
+@pytest.mark.parametrize(
+    ("size", "options", "expected"),
+    [
+        ((3, 8, 8), {"batch_size": 8}, {"size": (3, 8, 8), "batch_size": 4}),
+        ((8, 3, 8, 8), {}, {"size": (4, 3, 8, 8), "batch_size": None}),
+        # a size without a batch, which the first layer tells
+        ((3, 8, 8), {}, {"size": (3, 8, 8), "batch_size": 4}),
+    ],
+)
+def test_a_changed_batch(size: Any, options: Any, expected: Any) -> None:
+    request = request_of(Wide(), size, options)
+    ran = ran_of(tg.analyze(Wide(), size, **options))
+    changed = with_batch(request.inputs, 4, ran)
+    assert {name: getattr(changed, name) for name in expected} == expected
+
+
+def test_the_batch_of_given_data_stays() -> None:
+    data = torch.zeros(8, 3, 8, 8)
+    request = request_of(Wide(), None, {"input_data": data})
+    with pytest.raises(UsageError, match="which dimension of the inputs is the batch"):
+        with_batch(request.inputs, 4, ran_of(tg.analyze(Wide(), input_data=data)))
 
 
 def test_it_is_saved_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,6 +232,4 @@ def test_exit_status_and_messages(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_change_that_does_not_run_is_not_shown() -> None:
     change = Change(rule="global-pooling", text="x", why="y", where=("nowhere",))
     with pytest.raises(UsageError, match="cannot be applied"):
-        from torchgauge.advise.change import rewritten
-
         rewritten(change, Wide(), rule_of("global-pooling"))

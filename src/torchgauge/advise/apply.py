@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Suggestion
 

@@ -49,6 +49,7 @@ _PLACES: Final = {
     "compile": "compile:Compile",
     "int8-weights": "int8_weights:Int8Weights",
     "scenario": "scenario:HowItRuns",
+    "lora": "lora:Lora",
 }
 """The class of each rule, in a module of this package."""
 

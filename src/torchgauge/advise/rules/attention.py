@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import is_forward, source_of
-from torchgauge.advise.retraced import given_tensors, graph_of, module_of
+from torchgauge.advise.rules.retraced import given_tensors, graph_of, module_of
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
 _MATMULS: Final = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.trace import OpRecord
 from torchgauge.units import format_bytes
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall, Role
 from torchgauge.units import format_number_of
 

@@ -8,11 +8,11 @@ from typing import Any, Final
 import torch
 from torch import Tensor, fx, nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import is_forward
-from torchgauge.advise.retraced import given_tensors, graph_of, module_of
 from torchgauge.advise.rules.only_finds import named
+from torchgauge.advise.rules.retraced import given_tensors, graph_of, module_of
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Precision

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.units import format_number_of
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchgauge.advise.chain import BY_CHANNEL, convolution_before
-from torchgauge.advise.change import Change
+from torchgauge.advise.rules.chain import BY_CHANNEL, convolution_before
 from torchgauge.advise.subject import Subject, input_of, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 
 _LEAST_SHARE = 0.05

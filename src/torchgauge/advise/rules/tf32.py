@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.rules.how_it_runs import ScenarioOnly, gpu_of
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.precision import arithmetic_of, dtypes_of
 from torchgauge.facts.scenario import Precision

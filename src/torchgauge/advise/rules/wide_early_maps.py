@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from torchgauge.advise.chain import BY_CHANNEL, POOLS, convolution_before
-from torchgauge.advise.change import Change
+from torchgauge.advise.rules.chain import BY_CHANNEL, POOLS, convolution_before
 from torchgauge.advise.subject import Subject, like, output_of, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.trace import Role
 from torchgauge.units import format_bytes
