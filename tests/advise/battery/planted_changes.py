@@ -119,7 +119,8 @@ class OneLayerIn32(nn.Module):
 
     def _cast(self, x: Tensor) -> Tensor:
         """Do what hooks around the layer do."""
-        out: Tensor = self.b(x.bfloat16()).float()
+        narrow = x.bfloat16()
+        out: Tensor = self.b(narrow).float()
         return out
 
 
