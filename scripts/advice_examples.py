@@ -76,7 +76,7 @@ EXAMPLES: Final = (
     Example(habit="8-bit weights", model=ENCODER, step="inference", rule="int8-weights"),
     Example(habit="Mixed precision", model=RESNET, step="training, batch 32",
             options=TRAINING | {"batch_size": 32}, rule="scenario", words="autocast"),
-    Example(habit="TF32", model=RESNET, step="training, batch 32",
+    Example(habit="TF32", model=VIT, step="training, batch 32",
             options=TRAINING | {"batch_size": 32}, rule="tf32"),
     Example(habit="Half of the batch", model=RESNET, step="training, batch 32",
             options=TRAINING | {"batch_size": 32}, after={"batch_size": 16}),

@@ -141,6 +141,20 @@ class CastsBefore(nn.Module):
         return q.float() @ q.float().transpose(-2, -1)
 
 
+class Scaled(nn.Module):
+    """Has a scale and a table that its forward has forgotten."""
+
+    def __init__(self, *, forgotten: bool = True) -> None:
+        super().__init__()
+        self.fc = nn.Linear(64, 64)
+        if forgotten:
+            self.scale, self.table = nn.Parameter(torch.ones(64)), nn.Parameter(torch.ones(64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.fc(x)
+        return out
+
+
 MAP = {"size": (2, 3, 32, 32)}
 WORDS = {"size": (4, 16, 64)}
 BF16 = {"precision": "bf16"}
@@ -168,6 +182,11 @@ REWRITTEN = (
               after=weight_normed, **WORDS),
     rewritten("constant-folding", "table", lambda: WithPositions(Positions()), "positions",
               after=lambda: WithPositions(Kept()), **WORDS),
+    rewritten("unused-parameter", "two", Scaled, "scale", "table",
+              after=lambda: Scaled(forgotten=False), **WORDS),
+    rewritten("unused-parameter", "in a block, in training", lambda: nn.Sequential(Scaled()),
+              "0.scale", "0.table", after=lambda: nn.Sequential(Scaled(forgotten=False)),
+              **WORDS, options=TRAINING),
     rewritten("fp32-islands", "one layer", OneLayerIn32, "b",
               after=lambda: OneLayerIn32(island=False), **WORDS,
               options={"dtypes": ["bfloat16"]}),

@@ -81,6 +81,7 @@ QUIET: tuple[tuple[str, nn.Module, tuple[int, ...], dict[str, Any], str], ...] =
     ("wide-early-maps", wide(16), MAP["size"], {}, "no convolution of 32 channels"),
     ("constant-folding", nn.Linear(4, 4), (2, 4), {}, "depends on parameters alone"),
     ("constant-folding", nn.Linear(4, 4), (2, 4), {"mode": "training"}, "in training"),
+    ("unused-parameter", nn.Linear(4, 4), (2, 4), {}, "in use is read"),
     ("fp32-islands", nn.Linear(4, 4), (2, 4), {}, "does not compute in 16 bits"),
     ("fp32-islands", nn.Linear(4, 4), (2, 4), {"precision": "bf16"}, "computed in 16 bits"),
     ("fp32-islands", CastsBefore(casts=False), (2, 4, 64), {"precision": "bf16-autocast"},

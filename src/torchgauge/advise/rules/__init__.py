@@ -41,6 +41,7 @@ _PLACES: Final = {
     "in-place": "in_place:InPlace",
     "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
+    "unused-parameter": "unused_parameter:UnusedParameter",
     "constant-folding": "constant_folding:ConstantFolding",
     "chunked-loss": "chunked_loss:ChunkedLoss",
     # how it runs
