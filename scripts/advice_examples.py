@@ -10,6 +10,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ import torch
 
 import torchgauge as tg
 from torchgauge.advise.figures import figures_of
+from torchgauge.facts.loop.advice import Suggestion
 from torchgauge.models.torchvision_operators import define_missing_operators
 from torchgauge.units import format_bytes, format_count, format_milliseconds
 
@@ -101,12 +103,25 @@ EXAMPLES: Final = (
 DEVICE: Final = "A100-SXM4-40GB"
 
 
-def with_weights(example: Example) -> Any:
+@cache
+def _suggestions(
+    model: tuple[str, tuple[int, ...]], rule: str, options: tuple[tuple[str, Any], ...]
+) -> tuple[Suggestion, ...]:
+    size: Any = model[1]
+    more = dict(options)
+    if model is LLAMA:
+        words = torch.zeros(size, dtype=torch.int64)
+        size, more["input_data"] = None, {"input_ids": words, "labels": words}
+    made = _made(model, rule)
+    return tg.advise(made, size, rules=(rule,), prove=False, **more).suggestions
+
+
+def _made(model: tuple[str, tuple[int, ...]], rule: str) -> Any:
     """Return the model, or its spec where its structure is enough."""
-    spec, _ = example.model
-    if example.model is LLAMA:
+    spec, _ = model
+    if model is LLAMA:
         return _llama()
-    if example.rule != "prune":
+    if rule != "prune":
         return spec
     define_missing_operators()
     from torchvision.models import get_model
@@ -136,25 +151,21 @@ def measured(example: Example) -> tuple[Mapping[str, float], Mapping[str, float]
     Raises:
         LookupError: the rule does not find the change any more.
     """
-    spec, size = with_weights(example), example.model[1]
+    spec, size = example.model
     options: dict[str, Any] = {"device": DEVICE, **example.options}
     if example.after is not None:
         before = tg.analyze(spec, size, **options)
         changed = {"input_size": size, **options, **example.after}
         return figures_of(before), figures_of(tg.analyze(spec, **changed))
-    given: Any = size
-    if example.model is LLAMA:
-        words = torch.zeros(size, dtype=torch.int64)
-        given, options["input_data"] = None, {"input_ids": words, "labels": words}
-    advice = tg.advise(spec, given, rules=(example.rule,), prove=False, **options)
-    for found in advice.suggestions:
+    suggestions = _suggestions(example.model, example.rule, tuple(sorted(options.items())))
+    for found in suggestions:
         if example.words in found.text:
             known = {f.name: (f.before, f.after) for f in found.figures}
             return (
                 {name: pair[0] for name, pair in known.items() if pair[0] is not None},
                 {name: pair[1] for name, pair in known.items() if pair[1] is not None},
             )
-    raise LookupError(f"{example.habit}: {[item.text for item in advice.suggestions]}")
+    raise LookupError(f"{example.habit}: {[item.text for item in suggestions]}")
 
 
 def row(example: Example) -> str:
