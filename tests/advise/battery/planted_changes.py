@@ -141,6 +141,18 @@ class CastsBefore(nn.Module):
         return q.float() @ q.float().transpose(-2, -1)
 
 
+class Logits(nn.Module):
+    """Casts what its head returns, which no product needs."""
+
+    def __init__(self, *, casts: bool = True) -> None:
+        super().__init__()
+        self.head, self.casts = nn.Linear(64, 512), casts
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(x)
+        return (y.float() if self.casts else y).log_softmax(-1)
+
+
 class Scaled(nn.Module):
     """Has a scale and a table that its forward has forgotten."""
 
@@ -192,6 +204,10 @@ REWRITTEN = (
               options={"dtypes": ["bfloat16"]}),
     rewritten("fp32-islands", "casts", CastsBefore, "", after=lambda: CastsBefore(casts=False),
               **WORDS, options=BF16),
+    rewritten("fp32-islands", "logits", Logits, "", after=lambda: Logits(casts=False),
+              **WORDS, options=BF16),
+    rewritten("fp32-islands", "logits in training", Logits, "",
+              after=lambda: Logits(casts=False), **WORDS, options=BF16 | TRAINING),
     rewritten("fp32-islands", "autocast switched off", lambda: CastsBefore(region=True), "",
               after=lambda: CastsBefore(casts=False), **WORDS, options=AUTOCAST),
 )  # fmt: skip

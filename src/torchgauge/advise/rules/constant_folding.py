@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall, Role
 from torchgauge.units import format_number_of
@@ -55,8 +55,8 @@ class ConstantFolding:
                 where=weights,
                 source="PyTorch documentation, torch.nn.utils.parametrize.remove_parametrizations",
                 snippet=tuple(
-                    f"torch.nn.utils.parametrize.remove_parametrizations(model.{path}, 'weight')"
-                    for path in weights[:3]
+                    f"torch.nn.utils.parametrize.remove_parametrizations({code}, 'weight')"
+                    for code in map(in_code, weights[:3])
                 ),
                 keeps_state=False,
             )
