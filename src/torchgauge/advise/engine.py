@@ -224,6 +224,7 @@ def _ranked(
             snippet=change.snippet,
             settings=change.settings,
             scenario=change.scenario,
+            batch=change.batch,
         )
 
 
