@@ -174,7 +174,9 @@ def test_the_best_combinations_are_traced_together() -> None:
     assert [tuple(item["changes"]) for item in written["front"]] == [
         item.changes for item in advice.front
     ]
-    assert written["combinations"] == advice.combinations and written["exhausted"] is advice.exhausted
+    assert (
+        written["combinations"] == advice.combinations and written["exhausted"] is advice.exhausted
+    )
 
 
 def _changes_of(advice: Advice) -> dict[str, Suggestion]:
