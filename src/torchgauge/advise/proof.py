@@ -8,7 +8,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from torchgauge.advise.change import Change, Rule, rewritten
+from torchgauge.changes.change import Change, Rewriter, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.models.requests import build_for
@@ -34,7 +34,7 @@ class Prover:
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._outputs: list[torch.Tensor] = []
 
-    def prove(self, change: Change, rule: Rule) -> tuple[str, ...]:
+    def prove(self, change: Change, rule: Rewriter) -> tuple[str, ...]:
         """Return what was tried and what came of it.
 
         Raises:

@@ -12,10 +12,10 @@ from planted_waste import WASTE
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.models.requests import request_of
 
 pytestmark = [

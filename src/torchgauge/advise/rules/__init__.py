@@ -37,6 +37,7 @@ _PLACES: Final = {
     "never-called": "never_called:NeverCalled",
     # how it runs
     "scenario": "scenario:HowItRuns",
+    "lora": "lora:Lora",
 }
 """The class of each rule, in a module of this package."""
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import is_forward, source_of
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.units import format_number_of
 
