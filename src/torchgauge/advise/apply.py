@@ -30,5 +30,6 @@ def change_of(suggestion: Suggestion) -> Change:
         where=suggestion.where,
         settings=suggestion.settings,
         scenario=suggestion.scenario,
+        batch=suggestion.batch,
         accuracy=suggestion.accuracy,
     )

@@ -234,6 +234,7 @@ def _ranked(
             snippet=change.snippet,
             settings=change.settings,
             scenario=change.scenario,
+            batch=change.batch,
         )
 
 

@@ -30,7 +30,7 @@ _CHECKPOINTING: Final = (
     "Chen et al., Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174"
 )
 _EIGHT_BIT: Final = "Dettmers et al., 8-bit Optimizers, arXiv 2110.02861"
-_ADAFACTOR: Final = "Shazeer and Stern, Adafactor, arXiv 1804.04235"
+_ADAFACTOR: Final = "Shazeer et al., Adafactor, arXiv 1804.04235"
 _LORA: Final = "Hu et al., LoRA, arXiv 2106.09685"
 _STATE_FREE: Final = ("sgd", "none")
 _ADAMS: Final = ("adam", "adamw", "nadam", "radam", "adamax")

@@ -18,8 +18,6 @@ from torchgauge.request import Request
 
 _LISTS = {"--input-size": "input_size", "--dtype": "dtype"}
 """Options that may be repeated: a change takes the place of all that were given."""
-_RULE = "rule="
-"""What a change begins with that a rule of the advisor makes."""
 _OF_SAVED = (
     "model", "after", "measured", "details", "ascii", "width", "color", "format", "output",
     "strict", "quiet", "debug", "lang", "parse", "default_of",
@@ -148,7 +146,7 @@ def _changed(arguments: argparse.Namespace) -> argparse.Namespace:
     made = copy(arguments)
     tokens = [arguments.model]
     for change in arguments.change:
-        if change.startswith(_RULE):
+        if change.startswith("rule="):
             continue
         name, has_value, value = change.removeprefix("--").partition("=")
         option = f"--{name}"
@@ -162,8 +160,8 @@ def _changed(arguments: argparse.Namespace) -> argparse.Namespace:
 
 def _rules(arguments: argparse.Namespace) -> Iterator[str]:
     for change in arguments.change:
-        if change.startswith(_RULE):
-            yield change.removeprefix(_RULE)
+        if change.startswith("rule="):
+            yield change.removeprefix("rule=")
 
 
 def _measured(arguments: argparse.Namespace) -> int:

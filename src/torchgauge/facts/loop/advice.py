@@ -57,6 +57,10 @@ class Suggestion:
     """What the rule needs to make the change again."""
     scenario: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the scenario that it changes."""
+    batch: int | None = None
+    """The batch size that it changes to."""
+
+    json: ClassVar = Shape(later=("batch",))
 
     def apply(self, model: Any) -> Any:
         """Return a changed copy of a model; the model stays as it is.

@@ -81,9 +81,7 @@ def changed_request(request: Request, ran: Ran, changes: Changes) -> Request:
     request = replace(request, inputs=inputs, scenario=scenario)
     if not fields and changes.batch_size is None:
         return request
-    change = Change(
-        rule=SCENARIO, text="what if", why="", batch=changes.batch_size, scenario=fields
-    )
+    change = Change(rule=SCENARIO, text="", why="", batch=changes.batch_size, scenario=fields)
     return applied(change, request, ran=ran)
 
 

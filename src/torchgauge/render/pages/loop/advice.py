@@ -86,6 +86,8 @@ def _answers(advice: Advice) -> Iterator[Fact]:
         return
     best = advice.suggestions[0]
     yield fact("Try", best.text, *gains_of(best))
+    if advice.front:
+        yield fact("Together", *_combinations(advice))
 
 
 def _reached(advice: Advice) -> Iterator[str]:
@@ -98,6 +100,10 @@ def _reached(advice: Advice) -> Iterator[str]:
         yield "not reached"
         if advice.nearest:
             yield advice.nearest
+    yield from _combinations(advice)
+
+
+def _combinations(advice: Advice) -> Iterator[str]:
     if advice.combinations:
         searched = f"{format_number_of(advice.combinations, 'combination')} traced"
         yield f"{searched}, as many as are tried" if advice.exhausted else searched
