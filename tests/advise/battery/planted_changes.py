@@ -171,6 +171,7 @@ MAP = {"size": (2, 3, 32, 32)}
 WORDS = {"size": (4, 16, 64)}
 BF16 = {"precision": "bf16"}
 AUTOCAST = {"precision": "bf16-autocast"}
+SPECTRAL = nn.utils.parametrizations.spectral_norm
 PARAMETRIZED = nn.utils.parametrizations.weight_norm
 REWRITTEN = (
     rewritten("grouped-convolution", "dense", dense, "0", after=lambda: dense(4),
@@ -191,6 +192,10 @@ REWRITTEN = (
     rewritten("wide-early-maps", "norm, in training", lambda: wide(norm=True), "0", "4", "1",
               after=lambda: wide(32, norm=True), **MAP, options=TRAINING),
     rewritten("constant-folding", "weight norm", lambda: weight_normed(PARAMETRIZED), "0", "2",
+              after=weight_normed, **WORDS),
+    rewritten("constant-folding", "weight norm by a hook",
+              lambda: weight_normed(nn.utils.weight_norm), "0", "2", after=weight_normed, **WORDS),
+    rewritten("constant-folding", "spectral norm", lambda: weight_normed(SPECTRAL), "0", "2",
               after=weight_normed, **WORDS),
     rewritten("constant-folding", "table", lambda: WithPositions(Positions()), "positions",
               after=lambda: WithPositions(Kept()), **WORDS),

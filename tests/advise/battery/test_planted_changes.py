@@ -13,6 +13,7 @@ import torchgauge as tg
 from real_memory import real_peak
 from torchgauge.facts.loop.advice import Suggestion
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 MEASURED = tuple(c for c in REWRITTEN if not {"precision", "dtypes"} & set(c.case.options))
 """Products of 16 bits take scratch memory that depends on the processor."""
 
