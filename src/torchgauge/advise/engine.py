@@ -276,6 +276,8 @@ def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]
     if axes is None or len(singles) < 2:
         return (), ()
     found = Front(axes=axes, made=made, singles=singles).run()
+    if not any(state.changes for state in found):
+        return (), ()
     return tuple(
         Combination(
             changes=tuple(change.name for change in state.changes),

@@ -53,8 +53,8 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Return what is different afterwards, in as few words as there are."""
-        return self.label or self.text
+        """Return what is different afterwards in a few words; without them, the rule's name."""
+        return self.label or self.rule
 
 
 class Rewriter(Protocol):
