@@ -18,7 +18,7 @@ from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
-from torchgauge.changes.change import Change, applied
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -120,7 +120,7 @@ class _Advisor:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
         try:
-            request = applied(change, self.request, rule, self.subject.ran)
+            request = applied(in_shape(change), self.request, rule, self.subject.ran)
             state = state_of((change,), request, self.traced(request, change.text))
             shows = gains(figures, state.figures)
             proof = self.prover.prove(change, rule) if self.options.prove and shows else ()
