@@ -18,7 +18,7 @@ from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
-from torchgauge.changes.change import Change, applied
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -120,7 +120,7 @@ class _Advisor:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
         try:
-            request = applied(change, self.request, rule, self.subject.ran)
+            request = applied(in_shape(change), self.request, rule, self.subject.ran)
             found = self.traced(request, change.text)
             if _returns_something_else(change, self.subject.report, found):
                 return f"{change.text}: the output has another shape"
@@ -286,6 +286,8 @@ def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]
     if axes is None or len(singles) < 2:
         return (), ()
     found = Front(axes=axes, made=made, singles=singles).run()
+    if not any(state.changes for state in found):
+        return (), ()
     return tuple(
         Combination(
             changes=tuple(change.name for change in state.changes),
