@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from torchgauge.advise.change import Change, applied
-from torchgauge.advise.figures import best_gain, figures_of, gains, side_by_side
+from torchgauge.advise.figures import best_gain, figures_of, gains, side_by_side, suggested
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import RULES, rule_of
@@ -114,6 +114,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         traces=advisor.traces,
         assumptions=report.assumptions,
         warnings=report.warnings,
+        report=report,
     )
 
 
@@ -173,21 +174,8 @@ def _ranked(
         return best_gain(figures, tried.figures) / price
 
     for tried in sorted(advisor.tried, key=worth, reverse=True):
-        change = tried.change
-        yield Suggestion(
-            rule=change.rule,
-            text=change.text,
-            where=change.where,
-            code=advisor.subject.code_of(change.where[0]) if change.where else "",
-            why=change.why,
-            accuracy=change.accuracy,
-            cost=change.cost,
-            source=change.source,
-            figures=side_by_side(figures, tried.figures),
-            proof=tried.proof,
-            snippet=change.snippet,
-            settings=change.settings,
-            scenario=change.scenario,
+        yield suggested(
+            tried.change, advisor.subject, side_by_side(figures, tried.figures), tried.proof
         )
 
 

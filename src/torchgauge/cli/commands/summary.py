@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from torchgauge.cli import options, output, scenario_options
@@ -28,6 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="REPORT",
         help="say what changed since a saved report, or since the last one in the history (last)",
     )
+    parser.add_argument(
+        "--advise", action=argparse.BooleanOptionalAction,
+        help="look for the one best change and measure it; the default, except in JSON and CSV",
+    )  # fmt: skip
     output.add_output_options(parser, tree=True, details=True, figures=True)
 
 
@@ -49,7 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model
 
-        return analyze_model(request, batch_names=True, timeline=timeline)
+        report = analyze_model(request, batch_names=True, timeline=timeline)
+        if not _wants_advice(arguments):
+            return report
+        from torchgauge.advise.best import best_suggestion
+
+        return replace(report, suggestion=best_suggestion(request, report))
 
     def changes(report: Report, target: output.Output) -> None:
         from torchgauge.cli.commands.compare import deliver_comparison
@@ -58,6 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
         deliver_comparison(before, report, compare_reports(before, report), target)
 
     return report_model(arguments, execute, present=changes if before else None)
+
+
+def _wants_advice(arguments: argparse.Namespace) -> bool:
+    if arguments.advise is not None:
+        return bool(arguments.advise)
+    return not arguments.against and output.is_for_people(arguments)
 
 
 def _before(arguments: argparse.Namespace) -> Report:
