@@ -67,7 +67,7 @@ export function snippet(lines: string[]): HTMLElement | null {
   const text = lines.join("\n");
   return h(
     "div", { class: "snippet" },
-    h("pre", { tabindex: 0, role: "region", "aria-label": t("code") }, h("code", {}, text)),
+    h("pre", { tabindex: 0, role: "group", "aria-label": t("code") }, h("code", {}, text)),
     copyButton(() => text, t("copy")),
   );
 }
