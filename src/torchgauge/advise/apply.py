@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Suggestion
 
@@ -43,5 +43,6 @@ def change_of(suggestion: Suggestion) -> Change:
         where=suggestion.where,
         settings=suggestion.settings,
         scenario=suggestion.scenario,
+        batch=suggestion.batch,
         accuracy=suggestion.accuracy,
     )

@@ -14,11 +14,11 @@ from typing import Final
 
 from torch import nn
 
-from torchgauge.advise.change import Change, applied
 from torchgauge.advise.figures import best_gain, figures_of, side_by_side, suggested
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject, input_of, output_of
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change, applied
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import Accuracy, Suggestion
 from torchgauge.facts.report import Report

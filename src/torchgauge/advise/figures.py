@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Suggestion
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.report import Report
@@ -86,4 +86,23 @@ def suggested(
         snippet=change.snippet,
         settings=change.settings,
         scenario=change.scenario,
+        batch=change.batch,
     )
+
+
+def saved(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return the share of a figure that is saved; negative where it grows."""
+    now = before.get(name)
+    return 1.0 - after.get(name, now) / now if now else 0.0
+
+
+def price_of(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return how many times as long a step takes, or its work where no time is known; 1.0 or more.
+
+    >>> price_of({"time.total_ms": 10.0}, {"time.total_ms": 15.0})
+    1.5
+    """
+    for name in ("time.total_ms", "totals.total_flops"):
+        if before.get(name) and name in after:
+            return max(after[name] / before[name], 1.0)
+    return 1.0

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, Literal
 
 import msgspec
 
+from torchgauge.changes.change import Change, applied
+from torchgauge.changes.inputs import Ran
 from torchgauge.errors import UsageError
-from torchgauge.request import Request, changed
+from torchgauge.request import Request
 from torchgauge.web.data import VERSION
-from torchgauge.web.live.changes import Changes, Question, Ran, changed_request
+from torchgauge.web.live.changes import Changes, Question, changed_request
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.controls import choices, values_of
 from torchgauge.web.live.process import WorkerProcess
@@ -62,9 +64,9 @@ class Bench:
         return [self.offered[key] for key in keys]
 
     def _controls(self, request: Request, suggestion: Mapping[str, Any]) -> dict[str, Any] | None:
-        if not suggestion["scenario"]:
+        if not _runs_otherwise(suggestion):
             return None
-        wanted = replace(request, scenario=changed(request.scenario, suggestion["scenario"]))
+        wanted = _run_otherwise(request, self.ran, suggestion)
         before, after = values_of(request, self.ran), values_of(wanted, self.ran)
         controls = {name: value for name, value in after.items() if value != before[name]}
         plain = json.loads(json.dumps(controls))
@@ -126,14 +128,25 @@ def asked_job(
     request = changed_request(bench.request, bench.ran, question.changes)
     rewrites = []
     for suggestion in bench.applied(question.applied):
-        if suggestion["scenario"]:
-            request = replace(request, scenario=changed(request.scenario, suggestion["scenario"]))
+        if _runs_otherwise(suggestion):
+            request = _run_otherwise(request, bench.ran, suggestion)
         else:
             rewrites.append(suggestion)
     return bench, Job(0, request, question.language, tuple(rewrites), asks)
 
 
+def _runs_otherwise(suggestion: Mapping[str, Any]) -> bool:
+    """Return whether a suggestion leaves the model as it is."""
+    return bool(suggestion["scenario"]) or suggestion["batch"] is not None
+
+
+def _run_otherwise(request: Request, ran: Ran, suggestion: Mapping[str, Any]) -> Request:
+    names = ("rule", "text", "why", "scenario", "batch")
+    change = Change(**{name: suggestion[name] for name in names})
+    return applied(change, request, ran=ran)
+
+
 def _key(suggestion: Mapping[str, Any]) -> str:
     """Return what names a suggestion: the same one has the same key, also in another server."""
-    named = [suggestion[name] for name in ("rule", "where", "settings", "scenario")]
+    named = [suggestion[name] for name in ("rule", "where", "settings", "scenario", "batch")]
     return sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]
