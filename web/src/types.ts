@@ -184,15 +184,35 @@ export interface Suggestion {
   proof: string[];
   snippet: string[];
   scenario: Record<string, unknown>;
+  /** Where patches were asked for: the change in the user's source. */
+  patched?: Patch | null;
+  /** Where the user's data were given. */
+  check?: Checked | null;
+}
+
+export interface Patch {
+  diff: string;
+  proof: string[];
+  why_not: string;
+}
+
+export interface Checked {
+  before: number;
+  after: number | null;
+  note: string;
 }
 
 export interface Advice {
-  faults: { rule: string; text: string; where: string[]; code: string; why: string; remedy: string }[];
+  faults: { rule: string; text: string; where: string[]; code: string; why: string; remedy: string; patched?: Patch | null }[];
   suggestions: Suggestion[];
   goal: null | { text: string; figure: string; most: number; device: string | null };
   path: { text: string; rule: string; figures: Shift[]; reached: boolean }[];
   reached: boolean | null;
   nearest: string;
+  front?: { changes: string[]; accuracy: Suggestion["accuracy"]; figures: Shift[] }[];
+  /** Names of the two figures that the front weighs. */
+  front_axes?: string[];
+  data_check?: null | { metric: string; samples: number };
   quiet: { rule: string; why: string }[];
   traces: number;
 }

@@ -74,7 +74,8 @@ def advice_data(advice: Advice) -> dict[str, Any]:
     faults = (text for fault in advice.faults for text in (fault.text, fault.why, fault.remedy))
     steps = (step.text for step in advice.path)
     quiet = (item.why for item in advice.quiet)
-    texts = (*_texts(advice.suggestions), *faults, *steps, *quiet, advice.nearest)
+    together = (text for item in advice.front for text in item.changes)
+    texts = (*_texts(advice.suggestions), *faults, *steps, *quiet, *together, advice.nearest)
     return {"advice": advice.to_dict(), "chinese": chinese(texts)}
 
 

@@ -4,7 +4,7 @@ import type { App } from "../../app";
 import { copyButton } from "../../copy";
 import { h, type Child } from "../../dom";
 import { texts, told } from "../../language";
-import type { Suggestion } from "../../types";
+import type { Advised, Patch, Suggestion } from "../../types";
 import { shifts } from "./shifts";
 
 const t = texts(
@@ -12,36 +12,38 @@ const t = texts(
     none: "same function", small: "nearly the same", retrain: "to train again",
     noneTitle: "It computes the same, up to rounding.", smallTitle: "It computes nearly the same with the same weights.", retrainTitle: "It is another model: it has to be trained.",
     more: "Why, proof and code", where: "Where", why: "Why", cost: "Costs", source: "Source", proof: "Tried", code: "Code to paste", copy: "Copy the code", others: "and {n} more", show: "Show {path} in the page",
-    step: "the whole step",
+    step: "the whole step", check: "On your data", checked: "{metric} {before} → {after} on {n} samples", patch: "Patch", noPatch: "No patch: {why}",
   },
   {
     none: "结果不变", small: "几乎不变", retrain: "需要重新训练",
     noneTitle: "计算结果相同，只有舍入误差。", smallTitle: "权重不变，计算结果几乎相同。", retrainTitle: "这是另一个模型，必须重新训练。",
     more: "原因、验证与代码", where: "位置", why: "原因", cost: "代价", source: "来源", proof: "验证", code: "可粘贴的代码", copy: "复制代码", others: "另有 {n} 处", show: "在页面中显示 {path}",
-    step: "整个一步",
+    step: "整个一步", check: "在你的数据上", checked: "{metric} {before} → {after}，{n} 个样本", patch: "补丁", noPatch: "没有补丁：{why}",
   },
 );
 
 /** Paths that are named before the rest is counted. */
 const NAMED = 6;
 
-/** `field` names the suggestion in the data; `actions` stand at its right. */
-export function suggestionCard(app: App, item: Suggestion, chinese: Record<string, string>, field: string, isOpen: boolean, ...actions: Child[]): HTMLElement {
+/** The first is unfolded; `actions` stand at its right. */
+export function suggestionCard(app: App, advised: Advised, index: number, ...actions: Child[]): HTMLElement {
+  const { advice, chinese } = advised;
+  const item = advice.suggestions[index]!;
   return h(
     "article", { class: "suggestion", "data-rule": item.rule },
     h("header", {},
       h("h3", {}, h("bdi", {}, told(item.text, chinese))),
       badge(item.accuracy),
       ...actions),
-    shifts(item.figures, `${field}.figures`),
-    h("details", { class: "more", open: isOpen }, h("summary", {}, t("more")), reasons(app, item, chinese), snippet(item.snippet)),
+    shifts(item.figures, `advice.suggestions.${index}.figures`),
+    h("details", { class: "more", open: index === 0 }, h("summary", {}, t("more")), reasons(app, item, advised), snippet(item.snippet), patch(item.patched, chinese)),
   );
 }
 
 /** What a change does to what the model computes. */
 export const badge = (accuracy: Suggestion["accuracy"]): HTMLElement => h("span", { class: `badge ${accuracy}`, title: t(`${accuracy}Title`) }, t(accuracy));
 
-function reasons(app: App, item: Suggestion, chinese: Record<string, string>): HTMLElement {
+function reasons(app: App, item: Suggestion, { advice: { data_check: data }, chinese }: Advised): HTMLElement {
   const rows: Child[] = [];
   const row = (name: string, ...values: Child[]) => rows.push(h("dt", {}, name), h("dd", {}, ...values));
   row(t("where"), ...places(app, item.where, item.code));
@@ -49,7 +51,20 @@ function reasons(app: App, item: Suggestion, chinese: Record<string, string>): H
   if (item.cost) row(t("cost"), told(item.cost, chinese));
   if (item.source) row(t("source"), h("bdi", {}, item.source));
   for (const line of item.proof) row(t("proof"), told(line, chinese));
+  if (item.check && data) {
+    const { before, after, note } = item.check;
+    row(t("check"), after === null ? told(note, chinese) : t("checked", { metric: data.metric, before: measure(before), after: measure(after), n: data.samples }), after !== null && note ? ` (${told(note, chinese)})` : null);
+  }
   return h("dl", {}, ...rows);
+}
+
+const measure = (value: number): string => String(Number(value.toPrecision(4)));
+
+/** The change in the user's own source, or why there is none. */
+export function patch(patched: Patch | null | undefined, chinese: Record<string, string>): HTMLElement | null {
+  if (!patched) return null;
+  if (!patched.diff) return h("p", { class: "dim" }, t("noPatch", { why: told(patched.why_not, chinese) }));
+  return h("div", { class: "patch" }, h("p", {}, t("patch"), ...patched.proof.map((line) => h("span", { class: "dim" }, ` · ${told(line, chinese)}`))), snippet(patched.diff.trimEnd().split("\n")));
 }
 
 /** The modules, each to be selected in the page, and the line of source. */

@@ -8,6 +8,7 @@ import type { Advised } from "../../types";
 import { block } from "../../view";
 import type { View } from "../index";
 import { suggestionCard } from "./card";
+import { frontBlock } from "./front";
 import { goalBlock } from "./path";
 import { faultCards, quietRules } from "./rest";
 
@@ -38,12 +39,13 @@ export const adviceReading = ({ advice: { traces } }: Advised): string => t("rea
 /** `actions` gives what stands at the right of a suggestion. */
 export function adviceParts(app: App, advised: Advised, actions: (index: number) => Child[] = () => []): HTMLElement[] {
   const { suggestions } = advised.advice;
-  const cards = suggestions.map((item, index) =>
-    h("li", {}, suggestionCard(app, item, advised.chinese, `advice.suggestions.${index}`, index === 0, ...actions(index))));
+  const cards = suggestions.map((_, index) =>
+    h("li", {}, suggestionCard(app, advised, index, ...actions(index))));
   return [
     goalBlock(app, advised),
     ...faultCards(app, advised),
     cards.length ? h("ol", { class: "suggestions" }, ...cards) : h("p", { class: "empty" }, t("nothing")),
+    frontBlock(advised),
     quietRules(advised),
   ].filter((part) => part !== null);
 }

@@ -4,7 +4,7 @@ import type { App } from "../../app";
 import { h } from "../../dom";
 import { texts, told } from "../../language";
 import type { Advised } from "../../types";
-import { places } from "./card";
+import { patch, places } from "./card";
 
 const t = texts(
   { fault: "Fault", where: "Where", why: "Why", remedy: "Try", quiet: "{n} rules found nothing", quietOne: "1 rule found nothing" },
@@ -19,6 +19,7 @@ export function faultCards(app: App, { advice, chinese }: Advised): HTMLElement[
       h("dt", {}, t("where")), h("dd", {}, ...places(app, fault.where, fault.code)),
       h("dt", {}, t("why")), h("dd", {}, told(fault.why, chinese)),
       h("dt", {}, t("remedy")), h("dd", {}, told(fault.remedy, chinese))),
+    patch(fault.patched, chinese),
   ));
 }
 

@@ -40,12 +40,13 @@ function known(figures: Shift[]): { shift: Shift; index: number }[] {
 }
 
 const change = ({ before, after }: Shift): number => (before ? after! / before - 1 : 0);
+export const isChanged = (shift: Shift): boolean => Math.abs(change(shift)) >= LEAST;
 
 /** `field` names the list in the data: "advice.suggestions.0.figures". */
 export function shifts(figures: Shift[], field: string): HTMLElement {
   const found = known(figures);
-  const changed = found.filter(({ shift }) => Math.abs(change(shift)) >= LEAST).sort((a, b) => Math.abs(change(b.shift)) - Math.abs(change(a.shift)));
-  const same = found.filter(({ shift }) => Math.abs(change(shift)) < LEAST);
+  const changed = found.filter(({ shift }) => isChanged(shift)).sort((a, b) => Math.abs(change(b.shift)) - Math.abs(change(a.shift)));
+  const same = found.filter(({ shift }) => !isChanged(shift));
   return h(
     "div", { class: "shifts" },
     changed.length ? h("ul", {}, ...changed.map(({ shift, index }) => row(shift, `${field}.${index}`))) : h("p", { class: "dim" }, t("none")),
