@@ -206,6 +206,18 @@ def test_a_history_keeps_figures_alone(
     assert history.last(path, spec).suggestion is None
 
 
+def test_where_it_cannot_be_shown_it_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words, where in (
+        (["--format", "csv"], "csv"),
+        (["--output", str(tmp_path / "net.svg"), "--figure", "graph"], "figure"),
+        (["--against", "last"], "a comparison"),
+    ):
+        assert main([*ASKED, "--advise", *words]) == 2
+        assert f"--advise has no meaning in {where}" in capsys.readouterr().err
+
+
 def test_it_is_left_out_where_something_else_is_asked(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -100,8 +100,8 @@ def test_a_change_of_the_model_is_applied_shown_and_undone(
 def test_a_change_of_how_it_runs_is_that_of_the_controls(opened: Callable[..., Page]) -> None:
     page = opened()
     find(page)
-    apply(page, "run the forward under autocast in float16")
-    assert page.locator(".what-if [data-name=precision]").input_value() == "fp16-autocast"
+    apply(page, "keep and compute everything in fp16")
+    assert page.locator(".what-if [data-name=precision]").input_value() == "fp16"
     assert page.locator("#advice .applied").inner_text() == ""
     assert page.locator("#compare").count() == 1
     page.locator("#advice .undo").click()

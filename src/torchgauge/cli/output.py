@@ -256,12 +256,12 @@ def _made(
     return get_format("text", **terminal_options(target, **given))
 
 
-def is_for_people(arguments: argparse.Namespace) -> bool:
-    """Return whether a page is asked for: no figure, and neither JSON nor CSV."""
+def format_of(arguments: argparse.Namespace) -> str:
+    """Return the name of the format that is asked for; ``"figure"`` for a picture."""
     path: Path | None = arguments.output
     if chosen_figure(arguments, path) is not None:
-        return False
-    return _chosen_format(arguments.format, path) not in ("json", "csv")
+        return "figure"
+    return _chosen_format(arguments.format, path)
 
 
 def _chosen_format(name: str | None, path: Path | None) -> str:

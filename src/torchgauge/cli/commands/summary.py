@@ -51,11 +51,13 @@ def run(arguments: argparse.Namespace) -> int:
             "--depth, --columns and --expand have no meaning with --against", hint="leave them out"
         )
 
+    wants_advice = _wants_advice(arguments)
+
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model
 
         report = analyze_model(request, batch_names=True, timeline=timeline)
-        if not _wants_advice(arguments):
+        if not wants_advice:
             return report
         from torchgauge.advise.best import best_suggestion
 
@@ -71,9 +73,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _wants_advice(arguments: argparse.Namespace) -> bool:
-    if arguments.advise is not None:
-        return bool(arguments.advise)
-    return not arguments.against and output.is_for_people(arguments)
+    """Return whether the one best change is looked for.
+
+    Raises:
+        UsageError: it is asked for where it cannot be shown.
+    """
+    name = "a comparison" if arguments.against else output.format_of(arguments)
+    is_shown = name not in ("a comparison", "csv", "figure")
+    if arguments.advise and not is_shown:
+        raise UsageError(f"--advise has no meaning in {name}", hint="leave it out")
+    return is_shown and (name != "json" if arguments.advise is None else bool(arguments.advise))
 
 
 def _before(arguments: argparse.Namespace) -> Report:
