@@ -138,12 +138,12 @@ def line_that_makes(kind: type, name: str) -> str:
     ``""`` for what Python or an installed package makes, and where the source is not there.
     """
     try:
-        lines, first = inspect.getsourcelines(kind)
         file = inspect.getsourcefile(kind)
+        if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
+            return ""
+        lines, first = inspect.getsourcelines(kind)
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
-        return ""
-    if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
         return ""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign):

@@ -44,6 +44,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which tab asks: a new question of a tab ends its last one."""
     model: Annotated[int, msgspec.Meta(ge=0)] = 0
     changes: Changes = Changes()
+    applied: Annotated[list[Text], msgspec.Meta(max_length=32)] = []
+    """Keys of suggestions, in the order in which they are made."""
     language: Literal["en", "zh"] = "en"
     """Of the messages; figures and reports have none."""
 
