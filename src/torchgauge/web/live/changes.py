@@ -114,6 +114,8 @@ def _scenario(scenario: Scenario, changes: Changes) -> Scenario:
         also_offloads = scenario.offload_activations and scenario.checkpointing_kind is not None
         given["offload_activations"] = also_offloads or kind == Checkpointing.OFFLOAD
         given["checkpointing"] = False if kind == OFF else kind
+        if kind == OFF:
+            given["checkpointed"] = ()
     return changed(scenario, given) if given else scenario
 
 
