@@ -23,6 +23,7 @@ from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, MemoryGoal, Recomputed
 from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.memory import Peak
 from torchgauge.facts.query import has_run
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import OpRecord
@@ -110,7 +111,7 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
     candidates = candidates_of(report.trace, sequentials)
     target = calibrated(target_of(request.scenario), report.trace)
     live = live_bytes(report.trace, workspaces_for(platform_of(target, report.trace)))
-    model = StepModel(report.trace, live)
+    model = StepModel(report.trace, live, on_cpu=target.gpu is None)
     request.tell("weighing what could be computed again")
     worth = _worthwhile(model.options(candidates.found, price), report)
     planner = _Planner(
@@ -134,6 +135,7 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
         figures=_side_by_side(report, found.report),
         blocks=_with_blocks(planner) if chosen else {},
         is_proven=found.solution.is_proven,
+        peak_at=_peak_of(found.report),
         candidates=len(worth),
         refused=candidates.refused,
         traces=planner.traces,
@@ -141,6 +143,11 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
         assumptions=found.report.assumptions,
         warnings=found.report.warnings,
     )
+
+
+def _peak_of(report: Report) -> Peak:
+    assert report.memory is not None
+    return report.memory.peak_at
 
 
 def _is_plain(module: nn.Module) -> bool:

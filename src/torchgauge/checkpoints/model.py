@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torchgauge.checkpoints.candidates import Candidate, Span
@@ -21,6 +21,8 @@ from torchgauge.checkpoints.saved import Kept, Times, kept_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes
 from torchgauge.facts.trace import OpRecord, Phase, Trace
 
+RANDOM_STATE_BYTES = 5056
+"""``torch.get_rng_state()`` of the CPU, which each checkpointed call keeps in host memory."""
 _CONSTANT = -1
 """Stands among columns for a number that no choice changes."""
 
@@ -33,6 +35,8 @@ class Again:
     """What it makes for its own backward, each with the time from which that needs it no more."""
     end_op: int
     """The second forward ends before this operator."""
+    begin: int
+    """The time just before its forward begins."""
     start: int
     """The time just before its backward begins."""
     end: int
@@ -64,8 +68,9 @@ class Option:
 class StepModel:
     """A traced step, and the programs over what to compute again in it."""
 
-    def __init__(self, trace: Trace, live: LiveBytes) -> None:
+    def __init__(self, trace: Trace, live: LiveBytes, *, on_cpu: bool = False) -> None:
         self.trace = trace
+        self.state_bytes = RANDOM_STATE_BYTES if on_cpu else 0
         self.live = live
         self.times = Times(trace)
         self.kept = kept_of(trace, self.times)
@@ -122,6 +127,7 @@ class StepModel:
         return Again(
             dropped=tuple(dropped),
             end_op=end_op,
+            begin=self.times.before(span.first_op),
             start=self.times.before(min(backward)),
             end=self.times.after(max(backward)),
             peak_bytes=self._own_peak(span, end_op),
@@ -169,7 +175,8 @@ class _Builder:
         self._cover()
         for block in model.kept:
             self._block(block, list(self._inputs(block)))
-        rows, sums = self._rows()
+        copies = self._copies()
+        rows, sums = self._rows(copies)
         return Program(
             choices=len(options),
             costs=tuple(option.cost for option in options),
@@ -285,8 +292,9 @@ class _Builder:
 
     # ------------------------------------------------------------------ moments
 
-    def _rows(self) -> tuple[tuple[MomentRow, ...], tuple[tuple[int, int, Terms], ...]]:
-        copies = self._copies()
+    def _rows(
+        self, copies: Mapping[int, Terms]
+    ) -> tuple[tuple[MomentRow, ...], tuple[tuple[int, int, Terms], ...]]:
         rows: list[MomentRow] = []
         sums: list[tuple[int, int, Terms]] = []
         before, constant = -1, 0.0
@@ -304,14 +312,22 @@ class _Builder:
         return tuple(rows), tuple(sums)
 
     def _copies(self) -> dict[int, Terms]:
-        """Return by moment what the second copies of each option take."""
+        """Return by moment what the second copies of each option take.
+
+        While the forward runs again, the state of the random numbers is kept once more.
+        """
         found: defaultdict[int, Terms] = defaultdict(dict)
+        state = self.model.state_bytes
         for number, option in enumerate(self.options):
             for again in option.again:
                 first = self._at(again.start)
                 ends = sorted(((self._at(time), block.nbytes) for block, time in again.dropped))
                 left = again.nbytes
-                found[first][number] = found[first].get(number, 0.0) + again.peak_bytes
+                peak = again.peak_bytes + state
+                found[first][number] = found[first].get(number, 0.0) + peak
+                if state:
+                    self._change(self._at(again.begin + 1), number, state)
+                    self._change(self._at(again.end), number, -state)
                 for moment in range(first + 1, ends[-1][0]):
                     while ends and ends[0][0] <= moment:
                         left -= ends.pop(0)[1]

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from torchgauge.facts.answer import Answer
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.memory import Peak
 from torchgauge.facts.scenario import Scenario
 from torchgauge.shown import door
 
@@ -67,6 +68,8 @@ class CheckpointPlan(Answer):
     """In the order of the forward; empty where the step meets the goal as it is."""
     figures: tuple[Figure, ...]
     """Of the step before and after, both traced."""
+    peak_at: Peak
+    """Where the peak is with the plan."""
     blocks: Mapping[str, float] = field(default_factory=dict)
     """The figures with all repeated blocks checkpointed, to compare; empty where there are none."""
     is_proven: bool = True
@@ -84,7 +87,7 @@ class CheckpointPlan(Answer):
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size", "goal",
-            "fits", "least", "recomputed", "figures", "blocks", "is_proven", "candidates",
+            "fits", "least", "recomputed", "figures", "peak_at", "blocks", "is_proven", "candidates",
             "refused", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip
