@@ -38,8 +38,6 @@ FIGURES: Final = (
 )  # fmt: skip
 _ROUNDS: Final = 6
 """Plans that are traced at most."""
-_SECONDS: Final = 60.0
-"""What the solver may take for one plan, however busy the machine is."""
 _MOST: Final = 4000
 """Options among which the solver chooses."""
 _SMALLEST: Final = 1e-4
@@ -134,7 +132,7 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
         recomputed=tuple(map(_described, chosen)),
         figures=_side_by_side(report, found.report),
         blocks=_with_blocks(planner) if chosen else {},
-        is_proven=found.solution.is_proven,
+        gap=found.solution.gap,
         peak_at=_peak_of(found.report),
         candidates=len(worth),
         refused=candidates.refused,
@@ -223,7 +221,7 @@ def _search(planner: _Planner) -> _Found:
     lies above the program is added to the next round's.
     """
     program, goal = planner.program, planner.goal
-    nothing = Solution(chosen=frozenset(), is_proven=True)
+    nothing = Solution(chosen=frozenset(), gap=0.0)
     if is_met(goal, planner.report):
         return _Found(solution=nothing, report=planner.report, fits=True)
     above = figure_of(goal, planner.report) - program.peak_bytes(frozenset())
@@ -232,7 +230,7 @@ def _search(planner: _Planner) -> _Found:
     seen: set[frozenset[int]] = set()
     for _ in range(_ROUNDS):
         planner.request.tell("choosing what to compute again")
-        solution = least_cost(program, limit, _SECONDS)
+        solution = least_cost(program, limit)
         if solution is None or solution.chosen in seen:
             break
         seen.add(solution.chosen)
@@ -258,10 +256,10 @@ def _smallest(planner: _Planner, seen: set[frozenset[int]]) -> _Found:
     """Return the plan of least memory, of those the cheapest."""
     program, goal = planner.program, planner.goal
     planner.request.tell("looking for the least memory")
-    solution = least_memory(program, _SECONDS)
-    cheapest = least_cost(program, program.peak_bytes(solution.chosen), _SECONDS)
+    solution = least_memory(program)
+    cheapest = least_cost(program, program.peak_bytes(solution.chosen))
     if cheapest is not None:
-        solution = replace(cheapest, is_proven=cheapest.is_proven and solution.is_proven)
+        solution = cheapest
     report = planner.traced(solution.chosen)
     return _Found(solution=solution, report=report, fits=is_met(goal, report))
 

@@ -263,7 +263,7 @@ class _Builder:
         that level are no more.
         """
         if len(ends) == 1 and len(levels[ends[0]]) == 1 and ends[0] == death:
-            (_, terms), = levels[ends[0]]
+            ((_, terms),) = levels[ends[0]]
             for column, factor in terms.items():  # kept unless it is computed again
                 self._change(start, column, factor * nbytes)
                 self._change(death, column, -factor * nbytes)

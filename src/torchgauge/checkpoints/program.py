@@ -10,6 +10,7 @@ modules, because that is what can be written down in a training script.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 Terms = dict[int, float]
@@ -52,12 +53,36 @@ class Program:
             values[column] = (values[before] if before >= 0 else 0.0) + _sum(terms, values)
         return values
 
+    def heights(self, chosen: frozenset[int]) -> list[int]:
+        """Return the bytes that are alive at each moment under a choice."""
+        values = self.values(chosen)
+        return [round(m.live_bytes + _sum(m.terms, values)) for m in self.moments]
+
     def peak_bytes(self, chosen: frozenset[int]) -> int:
         """Return the most bytes that are alive at any moment under a choice."""
-        values = self.values(chosen)
-        return round(
-            max((m.live_bytes + _sum(m.terms, values) for m in self.moments), default=0.0)
-        )
+        return max(self.heights(chosen), default=0)
+
+    def spelled_out(self, moments: Collection[int]) -> dict[int, Terms]:
+        """Return what the columns add at some moments, without running sums."""
+        found: dict[int, Terms] = {}
+        wanted = set(moments)
+        rows = iter(enumerate(self.moments))
+        total: Terms = {}
+        by_sum = {column: terms for column, _, terms in self.sums}
+        reached = -1
+        for number, row in rows:
+            own = dict(row.terms)
+            column = max((c for c in own if c in by_sum), default=-1)
+            if column > reached:
+                for c, v in by_sum[column].items():
+                    total[c] = total.get(c, 0.0) + v
+                reached = column
+            if number in wanted:
+                own.pop(column, None)
+                for c, v in total.items():
+                    own[c] = own.get(c, 0.0) + v
+                found[number] = {c: v for c, v in own.items() if v}
+        return found
 
     def cost(self, chosen: frozenset[int]) -> float:
         """Return what a choice costs."""

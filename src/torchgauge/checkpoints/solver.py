@@ -1,19 +1,41 @@
-"""Solve a program with HiGHS, through its own package ``highspy``."""
+"""Solve a program with HiGHS, through its own package ``highspy``.
+
+Only few moments of a step limit a plan. So the solver gets few rows, its answer is held against
+all moments, and those that it exceeds are added, until there are none. The last answer then is the
+best for all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from torchgauge.checkpoints.program import Program, Row, Terms
 from torchgauge.errors import MissingExtraError
 
-GAP: Final = 0.005
-"""How far the cost of what is returned may lie above the least, as a share."""
-NODES: Final = 2000
-"""Most nodes of the search: a bound that is the same on every machine, unlike the time."""
+SECONDS: Final = 30.0
+"""Most time of a search, however busy the machine is."""
+_ROUNDS: Final = 60
+_ADDED: Final = 4
+"""Stretches of the step, each of which adds a moment at a time."""
 _MIB: Final = float(1 << 20)
 """Bytes are given to the solver in MiB: its tolerances are absolute."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effort:
+    """How long the solver searches."""
+
+    gap: float
+    """How far the cost of what is returned may lie above the least, as a share."""
+    nodes: int
+    """Most nodes of a search: a bound that is the same on every machine, unlike the time."""
+
+
+_ROUGH: Final = _Effort(gap=0.05, nodes=50)
+"""While it is not known yet which moments matter."""
+_FINE: Final = _Effort(gap=0.005, nodes=1000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,95 +43,147 @@ class Solution:
     """What was chosen."""
 
     chosen: frozenset[int]
-    is_proven: bool
-    """Whether it is known to be within ``GAP`` of the best; the time ran out otherwise."""
+    gap: float
+    """How far its cost may lie above the least, as a share, by what the solver proved."""
 
 
-def least_cost(program: Program, limit_bytes: int, seconds: float) -> Solution | None:
+def least_cost(program: Program, limit_bytes: int) -> Solution | None:
     """Return the cheapest choice whose every moment stays under a limit; ``None`` where none does.
 
     Raises:
         MissingExtraError: highspy is not installed.
     """
-    costs = [*program.costs] + [0.0] * (program.columns - program.choices)
-    top = max(costs, default=0.0) or 1.0
-    rows = [*_fixed(program)]
-    for moment in program.moments:
-        rows.append(Row(terms=_in_mib(moment.terms), upper=(limit_bytes - moment.live_bytes) / _MIB))
-    return _solved(program, [cost / top for cost in costs], rows, seconds)
+    top = max(program.costs, default=0.0) or 1.0
+    costs = [cost / top for cost in program.costs]
+    costs += [0.0] * (program.columns - program.choices)
+
+    def row(moment: int, terms: Terms) -> Row:
+        live = program.moments[moment].live_bytes
+        return Row(terms=_in_mib(terms), upper=(limit_bytes - live) / _MIB)
+
+    return _lazily(program, costs, row, lambda _: limit_bytes)
 
 
-def least_memory(program: Program, seconds: float) -> Solution:
+def least_memory(program: Program) -> Solution:
     """Return the choice whose highest moment is lowest.
 
     Raises:
         MissingExtraError: highspy is not installed.
     """
-    column = program.columns
-    costs = [0.0] * column + [1.0]
-    rows = [*_fixed(program)]
-    for moment in program.moments:
-        terms = _in_mib(moment.terms) | {column: -1.0}
-        rows.append(Row(terms=terms, upper=-moment.live_bytes / _MIB))
-    found = _solved(program, costs, rows, seconds)
-    return found or Solution(chosen=frozenset(), is_proven=False)
+    highest = program.columns
+    costs = [0.0] * highest + [1.0]
+
+    def row(moment: int, terms: Terms) -> Row:
+        live = program.moments[moment].live_bytes
+        return Row(terms=_in_mib(terms) | {highest: -1.0}, upper=-live / _MIB)
+
+    found = _lazily(program, costs, row, lambda value: round(value * _MIB))
+    return found or Solution(chosen=frozenset(), gap=1.0)
+
+
+def _lazily(
+    program: Program,
+    costs: list[float],
+    row: Callable[[int, Terms], Row],
+    limit: Callable[[float], int],
+) -> Solution | None:
+    """Solve, add the moments that are too high, and solve again until none is.
+
+    ``limit`` returns the most bytes of a moment, given the value of the objective.
+    """
+    known: dict[int, Row] = {}
+    added = _highest(program.heights(frozenset()), -1)
+    best: Solution | None = None
+    effort, bound = _ROUGH, 0.0
+    for _ in range(_ROUNDS):
+        known |= {m: row(m, terms) for m, terms in program.spelled_out(added).items()}
+        rows = [*program.rules, *known.values()]
+        solved = _solved(costs, [*rows, *_needs(program, rows)], program.choices, effort)
+        if solved is None and effort is _FINE:
+            return None
+        if solved is None:  # perhaps only not with so little effort
+            added, effort = [], _FINE
+            continue
+        value, least, chosen = solved
+        bound = max(bound, least)  # with fewer moments the least is no larger
+        best = Solution(chosen=chosen, gap=max(1.0 - bound / value, 0.0) if value > 0 else 0.0)
+        most = limit(value) + (1 << 10)  # the solver's tolerance
+        heights = program.heights(best.chosen)
+        added = [m for m in _highest(heights, most) if m not in known]
+        if not added and effort is _FINE:
+            break
+        effort = _ROUGH if added else _FINE
+    return best
+
+
+def _highest(heights: list[int], above: int) -> list[int]:
+    """Return the highest moment of each of some stretches of the step, those above a limit."""
+    size = max(len(heights) // _ADDED, 1)
+    found = []
+    for start in range(0, len(heights), size):
+        part = heights[start : start + size]
+        number = start + max(range(len(part)), key=part.__getitem__)
+        if heights[number] > above:
+            found.append(number)
+    return found
 
 
 def _in_mib(terms: Terms) -> Terms:
-    """Return the terms of a moment, whose running sums are in MiB already."""
-    return {c: v if v == 1.0 else v / _MIB for c, v in terms.items()}
+    return {column: value / _MIB for column, value in terms.items()}
 
 
-def _fixed(program: Program) -> list[Row]:
-    """Return the rows that no limit changes."""
-    rows = list(program.rules)
-    for column, constant, terms in program.needs:
-        rows.append(Row(terms={column: 1.0} | {c: -v for c, v in terms.items()}, lower=constant))
-    for column, before, terms in program.sums:
-        row = {c: -v / _MIB for c, v in terms.items()} | {column: 1.0}
-        if before >= 0:
-            row[before] = -1.0
-        rows.append(Row(terms=row, lower=0.0, upper=0.0))
-    return rows
+def _needs(program: Program, rows: list[Row]) -> list[Row]:
+    """Return what the columns of the rows have to be at least."""
+    used = {column for row in rows for column in row.terms}
+    found = []
+    for column, constant, terms in reversed(program.needs):  # each names columns before it
+        if column in used:
+            used |= terms.keys()
+            least = {column: 1.0} | {other: -value for other, value in terms.items()}
+            found.append(Row(terms=least, lower=constant))
+    return found
 
 
 def _solved(
-    program: Program, costs: list[float], rows: list[Row], seconds: float
-) -> Solution | None:
+    costs: list[float], rows: list[Row], binaries: int, effort: _Effort
+) -> tuple[float, float, frozenset[int]] | None:
+    """Return the value of the objective, what it is at least, and a choice.
+
+    ``None`` where no choice keeps the rows.
+
+    Columns that no row names are left out of what the solver gets.
+    """
+    used = sorted({column for row in rows for column in row.terms} | set(range(binaries)))
+    place = {column: number for number, column in enumerate(used)}
     highs, inf = _highs()
-    sums = {column for column, _, _ in program.sums}
-    free = [-inf if column in sums else 0.0 for column in range(len(costs))]
-    tops = [1.0 if column < program.columns and column not in sums else inf
-            for column in range(len(costs))]  # fmt: skip
     highs.setOptionValue("output_flag", False)
-    highs.setOptionValue("mip_rel_gap", GAP)
-    highs.setOptionValue("mip_max_nodes", NODES)
-    highs.setOptionValue("time_limit", seconds)
+    highs.setOptionValue("mip_rel_gap", effort.gap)
+    highs.setOptionValue("mip_max_nodes", effort.nodes)
+    highs.setOptionValue("time_limit", SECONDS)
     highs.setOptionValue("threads", 1)  # the same choice on every machine
-    highs.passModel(_model(costs, free, tops, rows, program.choices, inf))
+    placed = [
+        Row(terms={place[c]: v for c, v in row.terms.items()}, lower=row.lower, upper=row.upper)
+        for row in rows
+    ]
+    highs.passModel(_model([costs[column] for column in used], placed, binaries, inf))
     highs.run()
-    status = highs.modelStatusToString(highs.getModelStatus())
+    info = highs.getInfo()
     values = list(highs.getSolution().col_value)
-    if status == "Infeasible" or not values or highs.getInfo().primal_solution_status != 2:
+    if not values or info.primal_solution_status != 2:
         return None
-    chosen = frozenset(column for column in range(program.choices) if values[column] > 0.5)
-    return Solution(chosen=chosen, is_proven=status == "Optimal")
+    chosen = frozenset(column for column in range(binaries) if values[column] > 0.5)
+    return info.objective_function_value, info.mip_dual_bound, chosen
 
 
-def _model(
-    costs: list[float],
-    lowers: list[float],
-    uppers: list[float],
-    rows: list[Row],
-    binaries: int,
-    inf: float,
-) -> Any:
+def _model(costs: list[float], rows: list[Row], binaries: int, inf: float) -> Any:
     """Return the program as highspy takes it: the rows one after the other."""
     import highspy
 
     model = highspy.HighsLp()
     model.num_col_, model.num_row_ = len(costs), len(rows)
-    model.col_cost_, model.col_lower_, model.col_upper_ = costs, lowers, uppers
+    model.col_cost_ = costs
+    model.col_lower_ = [0.0] * len(costs)
+    model.col_upper_ = [1.0 if column < binaries else inf for column in range(len(costs))]
     model.row_lower_ = [-inf if row.lower is None else row.lower for row in rows]
     model.row_upper_ = [inf if row.upper is None else row.upper for row in rows]
     starts, columns, factors = [0], [], []

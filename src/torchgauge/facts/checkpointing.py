@@ -57,7 +57,9 @@ class Place:
             return cls(text)
         first, end = int(found[2]), int(found[3])
         if first >= end:
-            raise ScenarioError(f"checkpointed={text!r} holds no module", hint="write features[0:5]")
+            raise ScenarioError(
+                f"checkpointed={text!r} holds no module", hint="write features[0:5]"
+            )
         return cls(found[1], first, end)
 
     @property

@@ -72,8 +72,8 @@ class CheckpointPlan(Answer):
     """Where the peak is with the plan."""
     blocks: Mapping[str, float] = field(default_factory=dict)
     """The figures with all repeated blocks checkpointed, to compare; empty where there are none."""
-    is_proven: bool = True
-    """Whether the solver proved that no plan of its model takes 0.5 % less."""
+    gap: float = 0.0
+    """How far the extra work may lie above the least, as a share, by what the solver proved."""
     candidates: int = 0
     """How many places could have been chosen."""
     refused: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ class CheckpointPlan(Answer):
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size", "goal",
-            "fits", "least", "recomputed", "figures", "peak_at", "blocks", "is_proven", "candidates",
+            "fits", "least", "recomputed", "figures", "peak_at", "blocks", "gap", "candidates",
             "refused", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip

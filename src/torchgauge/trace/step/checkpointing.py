@@ -36,9 +36,7 @@ Source: ``_op_sac_save_list`` and the policy of the option ``op`` in torchtitan'
 CPU's attention for the GPU's."""
 
 
-def checkpoint_blocks(
-    root: nn.Module, kind: Checkpointing, places: tuple[Place, ...] = ()
-) -> int:
+def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...] = ()) -> int:
     """Checkpoint modules of a copied model, its repeated blocks by default; return how many.
 
     A block is a child of a ``ModuleList`` or ``Sequential`` that has siblings of its class,

@@ -79,11 +79,7 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
 
 def _proof(plan: CheckpointPlan) -> str:
     what = "time" if plan.least is Least.TIME else "work"
-    if not plan.fits:
-        return "proven to be the least" if plan.is_proven else "less may be possible"
-    if plan.is_proven:
-        return f"at most 0.5 % more {what} than the least"
-    return f"the least {what} that was found in time"
+    return f"at most {plan.gap * 100:.1f} % more extra {what} than the least"
 
 
 def _work(plan: CheckpointPlan) -> Iterator[Fact]:
