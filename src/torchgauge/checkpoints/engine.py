@@ -1,86 +1,38 @@
-"""Request + goal → plan: trace the step, solve, trace the plan, correct what was off, again."""
+"""Request + goal → plan: trace the step, choose what to compute again, tell what it comes to."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Final
 
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchgauge.analyze import analyze_model
-from torchgauge.checkpoints.candidates import candidates_of
-from torchgauge.checkpoints.goal import PlanOptions, figure_of, goal_of, is_met
+from torchgauge.checkpoints.candidates import Candidates, candidates_of
+from torchgauge.checkpoints.goal import PlanOptions, goal_of
 from torchgauge.checkpoints.model import Option, StepModel
-from torchgauge.checkpoints.program import Program
-from torchgauge.checkpoints.snippet import snippet_of
-from torchgauge.checkpoints.solver import Solution, least_cost, least_memory
+from torchgauge.checkpoints.price import price_of
+from torchgauge.checkpoints.search import Found, Planner, search
+from torchgauge.checkpoints.snippet import has_norms, snippet_of
 from torchgauge.errors import ModelError, UsageError
-from torchgauge.estimate.compute.flops import op_cost
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
-from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, MemoryGoal, Recomputed
+from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, Recomputed
 from torchgauge.facts.loop.comparison import Figure
-from torchgauge.facts.memory import Peak
 from torchgauge.facts.query import has_run
 from torchgauge.facts.report import Report
-from torchgauge.facts.trace import OpRecord
-from torchgauge.reports import prediction_of
 from torchgauge.request import Request, in_mode
-from torchgauge.target import calibrated, platform_of, target_of
+from torchgauge.target import platform_of, target_of
 from torchgauge.version import __version__
 
 FIGURES: Final = (
     "memory.peak_allocated_bytes", "memory.device_bytes", "memory.saved_activation_bytes",
     "totals.total_flops", "time.total_ms",
 )  # fmt: skip
-_ROUNDS: Final = 6
-"""Plans that are traced at most."""
 _MOST: Final = 4000
 """Options among which the solver chooses."""
 _SMALLEST: Final = 1e-4
 """Share of the saved activations that an option drops at least."""
-_NEAR: Final = 0.02
-"""Share of the goal that may be left over without trying for a cheaper plan."""
-
-
-@dataclass(slots=True, kw_only=True)
-class _Planner:
-    request: Request
-    report: Report
-    goal: MemoryGoal
-    options: list[Option]
-    program: Program
-    traces: int = 1
-    broken: set[int] = field(default_factory=set)
-    """Options that failed when they were run again."""
-
-    def traced(self, chosen: frozenset[int]) -> Report:
-        """Trace a plan.
-
-        Raises:
-            ModelError: it does not run.
-        """
-        self.traces += 1
-        places = self.places(chosen)
-        self.request.tell(f"trace {self.traces}: {len(places)} places computed again")
-        scenario = replace(self.request.scenario, checkpointed=places)
-        return analyze_model(replace(self.request, scenario=scenario))
-
-    def places(self, chosen: frozenset[int]) -> tuple[str, ...]:
-        """Return the places of a choice, in the order of the forward."""
-        options = [self.options[number] for number in chosen]
-        options.sort(key=lambda option: option.candidate.spans[0].first_call)
-        return tuple(str(option.candidate.place) for option in options)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
-    solution: Solution
-    report: Report
-    fits: bool
 
 
 def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
@@ -91,6 +43,21 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
             checkpoints already.
     """
     request = replace(request, scenario=in_mode(request.scenario, "training"))
+    report = _as_it_is(request)
+    goal = goal_of(report, options)
+    price, least = price_of(report, options.least)
+    request.tell("weighing what could be computed again")
+    model, candidates = _model_of(request, report)
+    worth = _worthwhile(model.options(candidates.found, price), report)
+    planner = Planner(
+        request=request, report=report, goal=goal, options=worth, program=model.program(worth)
+    )
+    found = search(planner)
+    return _answer(planner, found, candidates, least)
+
+
+def _as_it_is(request: Request) -> Report:
+    """Return the report of the step without checkpoints."""
     if request.scenario.checkpointing:
         raise UsageError(
             "the scenario checkpoints already, and the plan decides what is checkpointed",
@@ -98,107 +65,26 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
         )
     request.tell("trace 1: the step as it is")
     report = analyze_model(request)
-    if not has_run(report) or report.memory is None or report.trace is None:
+    if not has_run(report):
         raise UsageError(
             "a plan needs a step that runs, and no input was given",
             hint="add a size: (3, 224, 224), --input-size 3,224,224",
         )
-    goal = goal_of(report, options)
-    price, least = _price(report, options.least)
+    return report
+
+
+def _model_of(request: Request, report: Report) -> tuple[StepModel, Candidates]:
+    trace = report.trace
+    assert trace is not None
     sequentials = [path for path, module in request.model.named_modules() if _is_plain(module)]
-    candidates = candidates_of(report.trace, sequentials)
-    target = calibrated(target_of(request.scenario), report.trace)
-    live = live_bytes(report.trace, workspaces_for(platform_of(target, report.trace)))
-    model = StepModel(report.trace, live, on_cpu=target.gpu is None)
-    request.tell("weighing what could be computed again")
-    worth = _worthwhile(model.options(candidates.found, price), report)
-    planner = _Planner(
-        request=request, report=report, goal=goal, options=worth, program=model.program(worth)
-    )
-    found = _search(planner)
-    chosen = [worth[number] for number in found.solution.chosen]
-    chosen.sort(key=lambda option: option.candidate.spans[0].first_call)
-    places = [option.candidate.place for option in chosen]
-    return CheckpointPlan(
-        tool_version=__version__,
-        torch_version=report.torch_version,
-        model_name=report.model_name,
-        model_spec=request.spec,
-        scenario=report.scenario,
-        batch_size=report.batch_size,
-        goal=goal,
-        fits=found.fits,
-        least=least,
-        recomputed=tuple(map(_described, chosen)),
-        figures=_side_by_side(report, found.report),
-        blocks=_with_blocks(planner) if chosen else {},
-        gap=found.solution.gap,
-        peak_at=_peak_of(found.report),
-        candidates=len(worth),
-        refused=candidates.refused,
-        traces=planner.traces,
-        snippet=snippet_of(places, has_norms=_has_norms(request.model, places)),
-        assumptions=found.report.assumptions,
-        warnings=found.report.warnings,
-    )
-
-
-def _peak_of(report: Report) -> Peak:
-    assert report.memory is not None
-    return report.memory.peak_at
+    target = target_of(request.scenario)
+    live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
+    model = StepModel(trace, live, on_cpu=target.gpu is None)
+    return model, candidates_of(trace, sequentials)
 
 
 def _is_plain(module: nn.Module) -> bool:
     return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
-
-
-def _has_norms(model: nn.Module, places: list) -> bool:
-    for place in places:
-        part = model.get_submodule(place.path)
-        parts = list(part.children())[place.first : place.end] if place.is_stretch else [part]
-        if any(isinstance(m, _BatchNorm) for item in parts for m in item.modules()):
-            return True
-    return False
-
-
-def _described(option: Option) -> Recomputed:
-    return Recomputed(
-        place=str(option.candidate.place),
-        type=option.candidate.type,
-        dropped_bytes=option.nbytes,
-        flops=option.flops,
-        calls=len(option.again),
-    )
-
-
-def _price(
-    report: Report, asked: Least | None
-) -> tuple[Callable[[OpRecord], tuple[float, int]], Least]:
-    """Return what running an operator again costs, and in what that is counted.
-
-    Raises:
-        UsageError: time is asked for and cannot be predicted.
-    """
-    seconds: defaultdict[int, float] = defaultdict(float)
-    if asked is not Least.FLOPS and report.trace is not None:
-        target = calibrated(target_of(report.scenario), report.trace)
-        prediction = prediction_of(report.trace, target)
-        for kernel in prediction.kernels if prediction is not None else ():
-            seconds[kernel.op] += kernel.seconds + kernel.idle
-        if asked is Least.TIME and not seconds:
-            raise UsageError(
-                f"no time can be predicted for {report.scenario.device}",
-                hint="name a GPU (--device T4), or plan for the least FLOPs",
-            )
-
-    def price(op: OpRecord) -> tuple[float, int]:
-        cost = op_cost(op)
-        flops = 0 if cost is None else cost.flops
-        if seconds:
-            return seconds[op.index], flops
-        return flops + (0 if cost is None else cost.elementwise), flops
-
-    return price, Least.TIME if seconds else Least.FLOPS
 
 
 def _worthwhile(options: list[Option], report: Report) -> list[Option]:
@@ -211,60 +97,50 @@ def _worthwhile(options: list[Option], report: Report) -> list[Option]:
     return found
 
 
-# ---------------------------------------------------------------------------- the search
+# ---------------------------------------------------------------------------- the answer
 
 
-def _search(planner: _Planner) -> _Found:
-    """Solve and trace until a plan meets the goal and none that is cheaper is to be expected.
-
-    The program knows tensors; allocators round, and kernels take scratch memory. How far the trace
-    lies above the program is added to the next round's.
-    """
-    program, goal = planner.program, planner.goal
-    nothing = Solution(chosen=frozenset(), gap=0.0)
-    if is_met(goal, planner.report):
-        return _Found(solution=nothing, report=planner.report, fits=True)
-    above = figure_of(goal, planner.report) - program.peak_bytes(frozenset())
-    limit = goal.most_bytes - above
-    best: _Found | None = None
-    seen: set[frozenset[int]] = set()
-    for _ in range(_ROUNDS):
-        planner.request.tell("choosing what to compute again")
-        solution = least_cost(program, limit)
-        if solution is None or solution.chosen in seen:
-            break
-        seen.add(solution.chosen)
-        report = planner.traced(solution.chosen)
-        got = figure_of(goal, report)
-        peak = program.peak_bytes(solution.chosen)
-        if is_met(goal, report):
-            cheaper = best is None or program.cost(solution.chosen) < program.cost(
-                best.solution.chosen
-            )
-            if cheaper:
-                best = _Found(solution=solution, report=report, fits=True)
-            room = goal.most_bytes - (got - peak)
-            if room <= limit:
-                break
-            limit = room
-        else:
-            limit = min(goal.most_bytes - (got - peak), peak - 1)
-    return best or _smallest(planner, seen)
+def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least) -> CheckpointPlan:
+    request, report = planner.request, planner.report
+    assert found.report.memory is not None
+    chosen = planner.chosen(found.solution.chosen)
+    places = [option.candidate.place for option in chosen]
+    blocks = _with_blocks(planner) if chosen else {}
+    return CheckpointPlan(
+        tool_version=__version__,
+        torch_version=report.torch_version,
+        model_name=report.model_name,
+        model_spec=request.spec,
+        scenario=report.scenario,
+        batch_size=report.batch_size,
+        goal=planner.goal,
+        fits=found.fits,
+        least=least,
+        recomputed=tuple(map(_described, chosen)),
+        figures=_side_by_side(report, found.report),
+        peak_at=found.report.memory.peak_at,
+        blocks=blocks,
+        gap=found.solution.gap,
+        candidates=len(planner.options),
+        refused=candidates.refused,
+        traces=planner.traces,
+        snippet=snippet_of(places, has_norms=has_norms(request.model, places)),
+        assumptions=found.report.assumptions,
+        warnings=found.report.warnings,
+    )
 
 
-def _smallest(planner: _Planner, seen: set[frozenset[int]]) -> _Found:
-    """Return the plan of least memory, of those the cheapest."""
-    program, goal = planner.program, planner.goal
-    planner.request.tell("looking for the least memory")
-    solution = least_memory(program)
-    cheapest = least_cost(program, program.peak_bytes(solution.chosen))
-    if cheapest is not None:
-        solution = cheapest
-    report = planner.traced(solution.chosen)
-    return _Found(solution=solution, report=report, fits=is_met(goal, report))
+def _described(option: Option) -> Recomputed:
+    return Recomputed(
+        place=str(option.candidate.place),
+        type=option.candidate.type,
+        dropped_bytes=option.nbytes,
+        flops=option.flops,
+        calls=len(option.again),
+    )
 
 
-def _with_blocks(planner: _Planner) -> dict[str, float]:
+def _with_blocks(planner: Planner) -> dict[str, float]:
     """Return the figures with the repeated blocks checkpointed, as most recipes do it."""
     planner.traces += 1
     planner.request.tell(f"trace {planner.traces}: all repeated blocks computed again")

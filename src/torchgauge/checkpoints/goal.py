@@ -58,6 +58,7 @@ def goal_of(report: Report, options: PlanOptions) -> MemoryGoal:
         text=f"fit {report.scenario.device}",
         figure=figure,
         most_bytes=memory.capacity_bytes - report.scenario.other_programs_bytes,
+        device=report.scenario.device,
     )
 
 
@@ -69,7 +70,7 @@ def figure_of(goal: MemoryGoal, report: Report) -> int:
 
 
 def is_met(goal: MemoryGoal, report: Report) -> bool:
-    """Return whether a step stays under a goal; a GPU is met where the verdict says that it fits."""
-    if goal.text.startswith("fit "):
+    """Return whether a step stays under a goal, on a GPU that has to fit also by its verdict."""
+    if goal.device is not None:
         return report.memory is not None and report.memory.verdict is Verdict.FITS
     return figure_of(goal, report) <= goal.most_bytes

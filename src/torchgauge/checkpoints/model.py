@@ -213,7 +213,8 @@ class _Builder:
     def _inputs(self, block: Kept) -> Iterator[tuple[int, int]]:
         """Yield the options that a block is an input of, and when each lets it go."""
         own = self.covers.get(block.call, frozenset())
-        ops, found = self.model.trace.ops, {}
+        ops = self.model.trace.ops
+        found: dict[int, int] = {}
         for op in block.readers:
             call = ops[op].call
             for number in self.covers.get(call, frozenset()) - own:

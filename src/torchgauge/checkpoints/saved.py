@@ -59,11 +59,11 @@ def kept_of(trace: Trace, times: Times) -> tuple[Kept, ...]:
     written: dict[int, int] = {}
     for op in trace.ops:
         if op.phase is Phase.BACKWARD:
-            for storage in op.reads:
-                held[storage][op.call] = op.index
+            for read in op.reads:
+                held[read][op.call] = op.index
         elif op.phase is not Phase.OPTIMIZER:
-            for storage in op.reads:
-                readers[storage].append(op.index)
+            for read in op.reads:
+                readers[read].append(op.index)
             if not op.is_view:
                 written.update(dict.fromkeys(op.writes, op.index))
     found = []

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
 from torchgauge.facts.checkpointing import Place
 
 _LONGEST = 88
@@ -55,6 +58,17 @@ for path, cuts in stretches.items():
     owner = model.get_submodule(path)
     owner.forward = in_stretches(list(owner), cuts)
 """
+
+
+def has_norms(model: nn.Module, places: Sequence[Place]) -> bool:
+    """Return whether batch norms that keep statistics are among what is computed again."""
+    for place in places:
+        part = model.get_submodule(place.path)
+        parts = list(part.children())[place.first : place.end] if place.is_stretch else [part]
+        found = (module for item in parts for module in item.modules())
+        if any(isinstance(module, _BatchNorm) for module in found):
+            return True
+    return False
 
 
 def snippet_of(places: Sequence[Place], *, has_norms: bool) -> tuple[str, ...]:

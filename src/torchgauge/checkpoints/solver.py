@@ -186,7 +186,9 @@ def _model(costs: list[float], rows: list[Row], binaries: int, inf: float) -> An
     model.col_upper_ = [1.0 if column < binaries else inf for column in range(len(costs))]
     model.row_lower_ = [-inf if row.lower is None else row.lower for row in rows]
     model.row_upper_ = [inf if row.upper is None else row.upper for row in rows]
-    starts, columns, factors = [0], [], []
+    starts = [0]
+    columns: list[int] = []
+    factors: list[float] = []
     for row in rows:
         columns += row.terms.keys()
         factors += row.terms.values()

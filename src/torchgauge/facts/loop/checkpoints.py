@@ -33,6 +33,8 @@ class MemoryGoal:
     figure: str
     """``"memory.peak_allocated_bytes"``, on a GPU ``"memory.device_bytes"``."""
     most_bytes: int
+    device: str | None = None
+    """The GPU that the step has to fit, where that is the goal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -115,6 +115,7 @@ class Recomputed:
         self.modules = modules
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward under ``torch.utils.checkpoint``."""
         if self.kind is Checkpointing.REENTRANT:
             return _reentrant(self.forward, *args, **kwargs)
         norms = list(_norms_of(self.modules))
@@ -133,6 +134,7 @@ class Stretches:
         self.places = places
 
     def __call__(self, input: Any) -> Any:
+        """Run the children in order."""
         layers, position = list(self.owner.children()), 0
         for place in self.places:
             input = _in_turn(layers[position : place.first], input)
