@@ -21,6 +21,7 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
 from torchgauge.request import Request
+from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,7 +37,7 @@ class Subject:
     @cached_property
     def step(self) -> Step:
         """Return what is known of how it runs."""
-        return step_of(self.report)
+        return step_of(self.report, target_of(self.report.scenario).device)
 
     @cached_property
     def ran(self) -> Ran:
@@ -147,12 +148,12 @@ def line_that_makes(kind: type, name: str) -> str:
     ``""`` for what Python or an installed package makes, and where the source is not there.
     """
     try:
-        lines, first = inspect.getsourcelines(kind)
         file = inspect.getsourcefile(kind)
+        if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
+            return ""
+        lines, first = inspect.getsourcelines(kind)
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
-        return ""
-    if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
         return ""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign):

@@ -19,6 +19,8 @@ from torchgauge.request import Request, changed
 if TYPE_CHECKING:
     from torch import nn
 
+_NEEDS_VALUES = "needs_values"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -55,8 +57,22 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Return what is different afterwards, in as few words as there are."""
-        return self.label or self.text
+        """Return what is different afterwards in a few words; without them, the rule's name."""
+        return self.label or self.rule
+
+
+def in_shape(change: Change) -> Change:
+    """Return a change whose new layers have the right shapes and need no values of the model's.
+
+    That is enough to trace it. A rule that computes weights, which may take a minute, looks at
+    ``needs_values``.
+    """
+    return replace(change, settings={**change.settings, _NEEDS_VALUES: False})
+
+
+def needs_values(change: Change) -> bool:
+    """Return whether the weights that a rule computes will be used."""
+    return bool(change.settings.get(_NEEDS_VALUES, True))
 
 
 class Rewriter(Protocol):
