@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -11,7 +13,7 @@ from torch import nn
 from torchgauge.advise.change import Change, Rule, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
-from torchgauge.models.requests import build_for
+from torchgauge.models.requests import build_for, with_build
 from torchgauge.request import Request
 from torchgauge.trace.inputs.plan import plan_inputs, real_or_made
 
@@ -24,14 +26,24 @@ _TOLERANCE: Final = {
 """Largest difference of outputs, as a share of the largest output."""
 
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model that can run."""
+
+    model: nn.Module
+    arguments: Arguments
+
+
 class Prover:
     """Runs the model and its changed copies on the CPU, on the same random inputs."""
 
     def __init__(self, request: Request, param_bytes: int, flops: float) -> None:
         self._request = request
-        self._why_not = _too_large(param_bytes, flops)
-        self._model: nn.Module | None = None
-        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._why_not = too_large(param_bytes, flops)
+        self._prepared: Prepared | None = None
         self._outputs: list[torch.Tensor] = []
 
     def prove(self, change: Change, rule: Rule) -> tuple[str, ...]:
@@ -45,37 +57,25 @@ class Prover:
         if self._why_not:
             return (self._why_not,)
         try:
-            self._prepare()
+            prepared = self._ready()
         except Exception as error:  # the model's own code
             self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
             return (self._why_not,)
-        assert self._model is not None
-        changed = rewritten(change, self._model, rule)
+        changed = rewritten(change, prepared.model, rule)
         try:
-            outputs = _run(changed, self._arguments)
+            outputs = run(changed, prepared.arguments)
         except Exception as error:
             raise TorchGaugeError(
                 f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
             ) from error
         return tuple(self._compared(change, outputs))
 
-    def _prepare(self) -> None:
-        if self._model is not None:
-            return
-        model = self._request.model
-        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-            if self._request.spec is None:
-                raise ValueError("its weights are not there")
-            model = build_for(self._request, with_weights=True).model
-        plan = plan_inputs(model, self._request.inputs)
-        if plan is None:
-            raise ValueError("there is no input")
-        torch.manual_seed(0)
-        args = tuple(real_or_made(value, _made) for value in plan.args)
-        kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
-        self._arguments = args, kwargs
-        self._outputs = _run(model, self._arguments)
-        self._model = model
+    def _ready(self) -> Prepared:
+        if self._prepared is None:
+            found = prepared(self._request)
+            self._outputs = run(found.model, found.arguments)
+            self._prepared = found
+        return self._prepared
 
     def _compared(self, change: Change, outputs: list[torch.Tensor]) -> Iterator[str]:
         shapes = [list(tensor.shape) for tensor in self._outputs]
@@ -86,9 +86,8 @@ class Prover:
             return
         worst = 0.0
         for before, after in zip(self._outputs, outputs, strict=True):
-            worst = max(worst, _difference(before, after))
-        dtype = next((t.dtype for t in outputs if t.is_floating_point()), torch.float32)
-        if worst > _TOLERANCE.get(dtype, 0.0):
+            worst = max(worst, difference(before, after))
+        if worst > tolerance(outputs):
             raise TorchGaugeError(f"the changed copy computes something else ({worst:.1e} off)")
         yield (
             f"run on the CPU: outputs equal within {worst:.0e} of the largest"
@@ -97,7 +96,33 @@ class Prover:
         )
 
 
-def _too_large(param_bytes: int, flops: float) -> str:
+def prepared(request: Request) -> Prepared:
+    """Return the model of a request with weights, and random inputs for it on the CPU.
+
+    Raises:
+        ValueError: its weights are not there, or no input was given.
+        TorchGaugeError: the model cannot be built.
+    """
+    model = request.model
+    tensors = () if model is None else (*model.parameters(), *model.buffers())
+    if model is None or any(tensor.is_meta for tensor in tensors):
+        if request.spec is None:
+            raise ValueError("its weights are not there")
+        made = build_for(request, with_weights=True)
+        model = made.model
+        if request.model is None:
+            request = with_build(request, made)
+    plan = plan_inputs(model, request.inputs)
+    if plan is None:
+        raise ValueError("there is no input")
+    torch.manual_seed(0)
+    args = tuple(real_or_made(value, _made) for value in plan.args)
+    kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
+    return Prepared(model=model, arguments=(args, kwargs))
+
+
+def too_large(param_bytes: int, flops: float) -> str:
+    """Return why a model is not run for real; ``""`` where it is small enough."""
     if param_bytes > _MOST_BYTES:
         return "not run for real: more than 4 GiB of parameters"
     return "not run for real: more than 60 GFLOPs a forward" if flops > _MOST_FLOPS else ""
@@ -108,30 +133,44 @@ def _made(value: Any) -> torch.Tensor:
     return tensor
 
 
-def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[torch.Tensor]:
-    """Return the tensors that a model returns in eval mode; its modes are left as they are."""
+def run(model: nn.Module, arguments: Arguments, *, training: bool = False) -> list[torch.Tensor]:
+    """Return the tensors that a model returns, in eval mode; its modes are left as they are.
+
+    In train mode its random numbers are the same each time, and its buffers stay as they are.
+    """
     modes = {module: module.training for module in model.modules()}
+    if training:
+        model = copy.deepcopy(model)
     try:
-        model.eval()
+        model.train(training)
+        torch.manual_seed(0)
         with torch.no_grad():
-            return list(_tensors(model(*arguments[0], **arguments[1])))
+            return list(tensors_in(model(*arguments[0], **arguments[1])))
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors that an output holds, in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
-def _difference(before: torch.Tensor, after: torch.Tensor) -> float:
+def tolerance(outputs: list[torch.Tensor]) -> float:
+    """Return the largest difference that rounding explains."""
+    dtype = next((t.dtype for t in outputs if t.is_floating_point()), torch.float32)
+    return _TOLERANCE.get(dtype, 0.0)
+
+
+def difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Return the largest difference of two outputs, as a share of the largest value."""
     if not before.is_floating_point():
         return 0.0 if torch.equal(before, after) else 1.0
     scale = before.abs().max().item() if before.numel() else 1.0

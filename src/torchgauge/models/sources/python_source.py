@@ -45,6 +45,31 @@ def build(spec: ModelSpec) -> ModelBuild:
     return ModelBuild(model=model, name=type(model).__name__, spec=spec.text, warnings=warnings)
 
 
+def load(text: str) -> Any:
+    """Return what ``file.py:name`` or ``package.module:name`` names, a model or anything else.
+
+    Arguments, as in ``file.py:name(size=8)``, call it.
+
+    Raises:
+        ModelSpecError: the code does not import, has no such name, or the call fails.
+    """
+    from torchgauge.models.spec import SpecKind, parse_model_spec
+
+    spec = parse_model_spec(text)
+    if spec.kind not in (SpecKind.PYTHON_FILE, SpecKind.PYTHON_MODULE):
+        raise ModelSpecError(
+            f"{text!r} names nothing in Python code",
+            hint="write file.py:name or package.module:name",
+        )
+    found = _attribute(_import(spec), spec)
+    if not spec.has_arguments:
+        return found
+    try:
+        return found(*spec.positional, **spec.keywords)
+    except Exception as error:
+        raise failed(spec.text, f"calling {spec.attribute}", error) from error
+
+
 # ---------------------------------------------------------------------------- importing
 
 

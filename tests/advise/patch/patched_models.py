@@ -1,0 +1,104 @@
+"""Models that patches are written for: what is to change, and what must not, stands beside it."""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn import Conv2d, ReLU, Sequential
+
+
+class Course(nn.Module):
+    """As a course writes it: one attribute after the other."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, width, 3, padding=1)
+        self.bn1 = nn.BatchNorm2d(width)  # normalises what conv1 returns
+        self.conv2 = nn.Conv2d(
+            width,
+            width * 2,
+            kernel_size=5,
+            padding=2,  # keeps the size
+        )
+        self.bn2 = nn.BatchNorm2d(width * 2)
+        self.relu = nn.ReLU()
+        self.spare = nn.Linear(width, 10)
+        self.aux = nn.Conv2d(width, 4, 1)
+        self.fc1 = nn.Linear(width * 2 * 8 * 8, 64)
+        self.fc2 = nn.Linear(64, 64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.relu(self.bn1(self.conv1(x)))
+        self.aux(x)
+        x = self.bn2(self.conv2(x))
+        x = x.view(x.size(0), -1)
+        return torch.softmax(self.fc2(self.fc1(x)), dim=1)
+
+
+class InSequence(nn.Module):
+    """All in one literal, with an imported name and a flattening module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = Sequential(
+            Conv2d(3, 64, 3, padding=1),
+            ReLU(),
+            ReLU(),  # once too often
+            Conv2d(64, 64, 3, padding=1, bias=False),
+            ReLU(),
+            nn.Flatten(),
+            nn.Linear(64 * 8 * 8, 32),
+            nn.Linear(32, 10),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)
+
+
+class Block(nn.Sequential):
+    """A class whose one line makes as many layers as there are blocks."""
+
+    def __init__(self, incoming: int, outgoing: int) -> None:
+        super().__init__(
+            nn.Conv2d(incoming, outgoing, 3, padding=1),
+            nn.BatchNorm2d(outgoing),
+            nn.ReLU(),
+        )
+
+
+class Blocks(nn.Module):
+    """The same class three times: a change of all is one line, a change of one is none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(Block(3, 32), Block(32, 64), Block(64, 64))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.blocks(x).mean((2, 3))
+
+
+class Loop(nn.Module):
+    """Layers from a loop, a comprehension and a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = []
+        for _ in range(2):
+            layers += [nn.Conv2d(8, 8, 3, padding=1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers)
+        self.listed = nn.ModuleList([nn.ReLU() for _ in range(2)])
+        self.head = made(8 * 8 * 8)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.listed:
+            x = layer(x + 1)
+        x = self.layers(x)
+        return self.head(F.dropout(x.flatten(1), training=self.training))
+
+
+def made(width: int) -> nn.Linear:
+    return nn.Linear(width, 10)
+
+
+def plain() -> nn.Sequential:
+    """A model that a function returns."""
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 6 * 6, 4))
