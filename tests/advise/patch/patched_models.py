@@ -95,6 +95,61 @@ class Loop(nn.Module):
         return self.head(F.dropout(x.flatten(1), training=self.training))
 
 
+class Attention(nn.Module):
+    """Attention of several heads, written by hand over several lines."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heads = 4
+        self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+        self.drop = nn.Dropout(0.1)
+        self.scale = 8**-0.5
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, d // self.heads).permute(2, 0, 3, 1, 4)
+        # Every token looks at every other one.
+        weights = q @ k.transpose(-2, -1)
+        weights *= self.scale
+        if mask is not None:
+            weights = weights + mask
+        weights = self.drop(weights.softmax(dim=-1))
+        y = (weights @ v).transpose(1, 2).reshape(b, n, d)
+        return self.out(y)
+
+
+class OneHead(nn.Module):
+    """Attention of one head, in one line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(32, 32), nn.Linear(32, 32), nn.Linear(32, 32)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scores = torch.bmm(self.q(x), self.k(x).transpose(1, 2)) / 32**0.5
+        return torch.bmm(torch.softmax(scores, -1), self.v(x))
+
+
+class KeepsWeights(OneHead):
+    """The weights are read a second time."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weights = torch.softmax(self.q(x) @ self.k(x).transpose(1, 2), -1)
+        self.entropy = (weights * weights.log()).sum()
+        return weights @ self.v(x)
+
+
+class Large(nn.Module):
+    """A large kernel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(16, 16, 7, 2, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.conv(x)
+
+
 def made(width: int) -> nn.Linear:
     return nn.Linear(width, 10)
 

@@ -45,11 +45,7 @@ def with_argument(call: cst.Call, kind: type, name: str, value: str) -> cst.Call
         args = list(call.args)
         args[index] = args[index].with_changes(value=new)
         return call.with_changes(args=args)
-    added = cst.Arg(
-        value=new,
-        keyword=cst.Name(name),
-        equal=cst.AssignEqual(whitespace_before=_NONE, whitespace_after=_NONE),
-    )
+    added = keyword(name, new)
     if not call.args:
         return call.with_changes(args=[added])
     *before, last = call.args
@@ -65,22 +61,33 @@ def with_argument(call: cst.Call, kind: type, name: str, value: str) -> cst.Call
 
 
 def made_call(
-    function: cst.BaseExpression, parts: Sequence[cst.BaseExpression], file: SourceFile,
+    function: cst.BaseExpression,
+    parts: Sequence[cst.BaseExpression | cst.Arg],
+    file: SourceFile,
     place: cst.CSTNode,
-) -> cst.Call:  # fmt: skip
+) -> cst.Call:
     """Return a call with these arguments, on one line where it fits at a place in a file."""
-    args = [cst.Arg(value=part) for part in parts]
-    for index in range(len(args) - 1):
-        args[index] = args[index].with_changes(comma=cst.Comma(whitespace_after=_ONE))
-    call = cst.Call(func=function, args=args)
+    args = [part if isinstance(part, cst.Arg) else cst.Arg(part) for part in parts]
+    call = cst.Call(func=function, args=_separated(args, _ONE))
     if fits(call, file, place):
         return call
     indent = _around(file, place)[1]
     inner, outer = _line(f"{indent}    "), _line(indent)
-    deeper = [cast("cst.BaseExpression", part.visit(_Deeper())) for part in parts]
-    args = [cst.Arg(value=part, comma=cst.Comma(whitespace_after=inner)) for part in deeper]
-    args[-1] = args[-1].with_changes(comma=cst.Comma(whitespace_after=outer))
-    return cst.Call(func=function, args=args, whitespace_before_args=inner)
+    deeper = [cast("cst.Arg", argument.visit(_Deeper())) for argument in args]
+    deeper = _separated(deeper, inner)
+    deeper[-1] = deeper[-1].with_changes(comma=cst.Comma(whitespace_after=outer))
+    return cst.Call(func=function, args=deeper, whitespace_before_args=inner)
+
+
+def keyword(name: str, value: cst.BaseExpression) -> cst.Arg:
+    """Return an argument that is passed by name."""
+    equal = cst.AssignEqual(whitespace_before=_NONE, whitespace_after=_NONE)
+    return cst.Arg(value=value, keyword=cst.Name(name), equal=equal)
+
+
+def _separated(args: list[cst.Arg], blank: cst.BaseParenthesizableWhitespace) -> list[cst.Arg]:
+    comma = cst.Comma(whitespace_after=blank)
+    return [*(argument.with_changes(comma=comma) for argument in args[:-1]), args[-1]]
 
 
 def fits(new: cst.CSTNode, file: SourceFile, place: cst.CSTNode) -> bool:

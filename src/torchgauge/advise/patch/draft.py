@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from torchgauge.advise.change import Change
+from torchgauge.advise.patch.attention import fuse_attention
 from torchgauge.advise.patch.constructors import edits_of, replace
 from torchgauge.advise.patch.files import Files
 from torchgauge.advise.patch.pooling import pool
@@ -19,6 +20,7 @@ from torchgauge.facts.loop.advice import Fault, Suggestion
 Writer = Callable[[Subject, Sites, tuple[str, ...], Mapping[str, Any]], None]
 
 _WRITERS: Final[dict[str, Writer]] = {
+    "attention": fuse_attention,
     "dead-output": drop_dead,
     "global-pooling": pool,
     "never-called": drop_uncalled,

@@ -55,9 +55,10 @@ def _before_module(sites: Sites, path: str) -> None:
 
 def _before_call(sites: Sites, forward: Forward) -> None:
     found = list(_flattenings(forward))
-    if len(found) != 1:
-        how = "flattens nothing in a known way" if not found else "flattens several times"
-        raise NoPatch(f"{forward.name} {how}")
+    if not found:
+        raise NoPatch(f"{forward.name} flattens nothing in a known way")
+    if len(found) > 1:
+        raise NoPatch(f"{forward.name} flattens several times")
     ((call, flat, has_size),) = found
     average = function("adaptive_avg_pool2d", forward.names)
     pooled = cst.Call(average, [

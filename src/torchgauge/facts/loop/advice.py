@@ -41,7 +41,7 @@ class Patch:
     """What it changes, as the diff names them."""
     folder: str = ""
     """Where to apply it."""
-    proof: str = ""
+    proof: tuple[str, ...] = ()
     """What was done with the patched files, and what came of it."""
     why_not: str = ""
     """Why there is no patch."""

@@ -121,17 +121,19 @@ def _data_check(check: DataCheck) -> Iterator[str]:
 
 
 def _measure(value: float, metric: str) -> str:
-    return f"{value:.2%}" if metric == "accuracy" else f"{value:.4g}"
+    return f"{value * 100:.2f} %" if metric == "accuracy" else f"{value:.4g}"
 
 
-def _check_text(check: Checked, data: DataCheck) -> str:
-    """Return a measure before and after a change, with the samples that it is of."""
-    if check.after is None:
-        return check.note
-    before, after = _measure(check.before, data.metric), _measure(check.after, data.metric)
-    samples = format_number_of(data.samples, "sample")
-    note = f", {check.note}" if check.note else ""
-    return f"{data.metric} {before} → {after} on {samples}{note}"
+def _check_entries(check: Checked | None, data: DataCheck | None) -> Iterator[tuple[str, str]]:
+    """Yield a measure before and after a change, with the samples that it is of."""
+    if check is None or data is None:
+        return
+    if check.after is not None:
+        before, after = _measure(check.before, data.metric), _measure(check.after, data.metric)
+        samples = format_number_of(data.samples, "sample")
+        yield "check", f"{data.metric} {before} → {after} on {samples}"
+    if check.note:
+        yield "note", check.note
 
 
 def _check_cell(check: Checked | None, advice: Advice) -> tuple[str, ...]:
@@ -237,7 +239,8 @@ def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
     if patch is None:
         return
     if patch.diff:
-        yield "patch", ", ".join((*patch.files, patch.proof))
+        yield "patch", ", ".join(patch.files)
+        yield from (("proof", text) for text in patch.proof)
     else:
         yield "no patch", patch.why_not
 
@@ -251,9 +254,9 @@ def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     if item.source:
         entries.append(("source", item.source))
     entries += [("proof", text) for text in item.proof]
-    if item.check is not None and data is not None:
-        entries.append(("check", _check_text(item.check, data)))
-    entries += _patch(item.patched)
+    entries += _check_entries(item.check, data)
+    if not item.scenario:  # the snippet says how it runs
+        entries += _patch(item.patched)
     return Problem(
         heading=item.text,
         tone=Tone.NOTICE,
