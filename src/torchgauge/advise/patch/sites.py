@@ -21,6 +21,7 @@ from torchgauge.advise.patch.names import called, names_of
 from torchgauge.advise.patch.refusal import NoPatch
 from torchgauge.models.spec import ModelSpec, SpecKind, parse_model_spec
 
+_Defined = tuple[SourceFile, cst.BaseExpression, cst.CSTNode | None, type, cst.ClassDef]
 _CONTAINERS: Final = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -58,6 +59,7 @@ class Sites:
         self.files = files
         self._spec = spec
         self._found: dict[str, Site | NoPatch] = {}
+        self._defined: dict[tuple[type, str], _Defined | None] = {}
 
     def module(self, path: str) -> nn.Module:
         """Return the module at a path."""
@@ -66,6 +68,7 @@ class Sites:
     def forget(self) -> None:
         """Look again: the files have changed."""
         self._found = {}
+        self._defined = {}
 
     def of(self, path: str, among: Sequence[str] = ()) -> Site:
         """Return the site of a module.
@@ -102,7 +105,10 @@ class Sites:
             owner = type(self._model.get_submodule(".".join(parts[:count])))
             if owner in _CONTAINERS:
                 continue
-            defining = self._defining(owner, parts[count])
+            key = (owner, parts[count])  # blocks of one class share what is found
+            if key not in self._defined:
+                self._defined[key] = self._defining(*key)
+            defining = self._defined[key]
             if defining is not None:
                 return self._below(*defining, parts[count + 1 :])
             if users_file(owner) is None:
@@ -110,9 +116,7 @@ class Sites:
             raise NoPatch(f"{owner.__name__} does not set {parts[count]} in one plain line")
         return self._of_function(parts)
 
-    def _defining(
-        self, owner: type, name: str
-    ) -> tuple[SourceFile, cst.BaseExpression, cst.CSTNode | None, type, cst.ClassDef] | None:
+    def _defining(self, owner: type, name: str) -> _Defined | None:
         """Return where a class or one that it inherits from makes an attribute."""
         for kind in owner.__mro__:
             if users_file(kind) is None:

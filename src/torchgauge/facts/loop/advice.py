@@ -122,6 +122,8 @@ class Suggestion:
     check: Checked | None = None
     """Where the user's data were given."""
 
+    json: ClassVar = Shape(later=("patched", "check"), left_out=("patched", "check"))
+
     def patch(self) -> str:
         """Return the change as a unified diff of the user's source.
 
@@ -159,6 +161,8 @@ class Fault:
     remedy: str
     patched: Patch | None = None
     """Where patches were asked for: the repair in the user's source, or why there is none."""
+
+    json: ClassVar = Shape(later=("patched",), left_out=("patched",))
 
     def patch(self) -> str:
         """Return the repair as a unified diff of the user's source.
@@ -202,6 +206,8 @@ class PathStep:
     check: Checked | None = None
     """Where the user's data were given: with everything before it changed too."""
 
+    json: ClassVar = Shape(later=("check",), left_out=("check",))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Advice(Answer):
@@ -240,6 +246,8 @@ class Advice(Answer):
             "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "quiet",
             "traces", "assumptions", "warnings", "path_patch", "data_check",
         ),
+        later=("path_patch", "data_check"),
+        left_out=("path_patch", "data_check"),
     )  # fmt: skip
 
     def __str__(self) -> str:
