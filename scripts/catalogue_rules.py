@@ -182,8 +182,8 @@ OF_NAMES = (
 """Functions whose arguments are names."""
 KEYWORDS_OF_NAMES = (
     "action", "commands", "default", "dest", "encoding", "errors", "instead_of", "kind", "metavar",
-    "mode", "name", "nargs", "source", "newline", "raw_name", "type", "usage", "alternative",
-    "field",
+    "mode", "name", "nargs", "snippet", "source", "newline", "raw_name", "type", "usage",
+    "alternative", "field",
 )  # fmt: skip
 NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE", "_OF_SAVED")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Suggestion
 
@@ -30,5 +30,6 @@ def change_of(suggestion: Suggestion) -> Change:
         where=suggestion.where,
         settings=suggestion.settings,
         scenario=suggestion.scenario,
+        batch=suggestion.batch,
         accuracy=suggestion.accuracy,
     )

@@ -54,3 +54,21 @@ def best_gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:
 def gains(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
     """Return whether a change saves anything worth showing."""
     return best_gain(before, after) >= _LEAST_GAIN
+
+
+def saved(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return the share of a figure that is saved; negative where it grows."""
+    now = before.get(name)
+    return 1.0 - after.get(name, now) / now if now else 0.0
+
+
+def price_of(before: Mapping[str, float], after: Mapping[str, float]) -> float:
+    """Return how many times as long a step takes, or its work where no time is known; 1.0 or more.
+
+    >>> price_of({"time.total_ms": 10.0}, {"time.total_ms": 15.0})
+    1.5
+    """
+    for name in ("time.total_ms", "totals.total_flops"):
+        if before.get(name) and name in after:
+            return max(after[name] / before[name], 1.0)
+    return 1.0

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from torchgauge.advise.change import Change, Rule, rewritten
+from torchgauge.changes.change import Change, Rewriter, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.models.requests import build_for, with_build
@@ -46,7 +46,7 @@ class Prover:
         self._prepared: Prepared | None = None
         self._outputs: list[torch.Tensor] = []
 
-    def prove(self, change: Change, rule: Rule) -> tuple[str, ...]:
+    def prove(self, change: Change, rule: Rewriter) -> tuple[str, ...]:
         """Return what was tried and what came of it.
 
         Raises:
@@ -61,6 +61,9 @@ class Prover:
         except Exception as error:  # the model's own code
             self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
             return (self._why_not,)
+        if not change.keeps_outputs:
+            changed = rewritten(change, prepared.model, rule, shares_tensors=False)
+            return (_same_loss(copy.deepcopy(prepared.model), changed, prepared.arguments),)
         changed = rewritten(change, prepared.model, rule)
         try:
             outputs = run(changed, prepared.arguments)
@@ -112,17 +115,25 @@ def prepared(request: Request) -> Prepared:
         model = made.model
         if request.model is None:
             request = with_build(request, made)
+    torch.manual_seed(0)
+    return Prepared(model=model, arguments=made_inputs(model, request))
+
+
+def made_inputs(model: nn.Module, request: Request) -> Arguments:
+    """Return random inputs of a request on the CPU, or those that were given.
+
+    Raises:
+        ValueError: it has no input.
+    """
     plan = plan_inputs(model, request.inputs)
     if plan is None:
         raise ValueError("there is no input")
-    torch.manual_seed(0)
     args = tuple(real_or_made(value, _made) for value in plan.args)
-    kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
-    return Prepared(model=model, arguments=(args, kwargs))
+    return args, {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
 
 
 def too_large(param_bytes: int, flops: float) -> str:
-    """Return why a model is not run for real; ``""`` where it is small enough."""
+    """Return why a model is not run for real, ``""`` where that takes seconds."""
     if param_bytes > _MOST_BYTES:
         return "not run for real: more than 4 GiB of parameters"
     return "not run for real: more than 60 GFLOPs a forward" if flops > _MOST_FLOPS else ""
@@ -149,6 +160,28 @@ def run(model: nn.Module, arguments: Arguments, *, training: bool = False) -> li
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _same_loss(model: nn.Module, changed: nn.Module, arguments: Arguments) -> str:
+    """Return how far the losses of two copies in train mode are apart, with the same dropout.
+
+    Raises:
+        TorchGaugeError: the changed copy does not run, or its loss is another one.
+    """
+    losses = []
+    for copied in (model, changed):
+        torch.manual_seed(0)
+        try:
+            output = copied.train()(*arguments[0], **arguments[1])
+        except Exception as error:
+            raise TorchGaugeError(
+                f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+        losses.append(next(t.detach() for t in tensors_in(output) if t.numel() == 1))
+    apart = difference(*losses)
+    if apart > tolerance(losses):
+        raise TorchGaugeError(f"the changed copy computes another loss ({apart:.1e} off)")
+    return f"run on the CPU in train mode: loss equal within {apart:.0e}"
 
 
 def tensors_in(value: Any) -> Iterator[torch.Tensor]:

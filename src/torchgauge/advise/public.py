@@ -42,7 +42,8 @@ def advise(
             ``"latency:20ms"``: the advice then holds the way there, measured step by step.
         allow: how far changes may go: ``"none"`` keeps what the model computes, ``"small"`` nearly
             keeps it, ``"retrain"`` makes another model.
-        rules: names of rules; all by default.
+        rules: names of rules; all but those that take long by default, and those too where a goal
+            is not reached without them.
         prove: run changed copies for real on the CPU, up to 4 GiB of parameters and 60 GFLOPs.
         patch: write each change as a diff of your own source too, where that can be done
             honestly: ``suggestion.patch()``. The model has to be named: ``"model.py:Net"``.
@@ -65,11 +66,8 @@ def advise(
     62
     """
     from torchgauge.advise.engine import AdviceOptions, advise_model
-    from torchgauge.advise.rules import RULES
 
-    asked = AdviceOptions(
-        goal=goal, allow=Accuracy(allow), rules=RULES if rules is None else rules, prove=prove
-    )
+    asked = AdviceOptions(goal=goal, allow=Accuracy(allow), rules=rules, prove=prove)
     if patch:
         from torchgauge.advise.patch.made import require_libcst
 

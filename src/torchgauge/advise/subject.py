@@ -14,6 +14,9 @@ from typing import TypeVar
 
 from torch import nn
 
+from torchgauge.changes.ideas import Step, step_of
+from torchgauge.changes.inputs import Ran, ran_of
+from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
@@ -28,6 +31,17 @@ class Subject:
 
     request: Request
     report: Report
+    goal: Goal | None = None
+
+    @cached_property
+    def step(self) -> Step:
+        """Return what is known of how it runs."""
+        return step_of(self.report)
+
+    @cached_property
+    def ran(self) -> Ran:
+        """Return what the run said of the inputs."""
+        return ran_of(self.report)
 
     @property
     def model(self) -> nn.Module:

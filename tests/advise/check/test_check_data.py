@@ -227,7 +227,7 @@ def test_the_command_says_what_it_found(
 
 
 def test_a_process_that_takes_too_long_is_ended() -> None:
-    from torchgauge.advise.apart import run_apart
+    from torchgauge.apart import run_apart
 
     with pytest.raises(UsageError, match="it took longer than 1 s"):
         run_apart("time:sleep", [600], limit_s=1)

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Fault
 from torchgauge.models.requests import request_of
 

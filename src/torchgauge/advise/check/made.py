@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from torchgauge.advise.apart import run_apart
 from torchgauge.advise.check.run import CHECK, Check, CheckTask, Measured, never_trained
+from torchgauge.apart import run_apart
 from torchgauge.errors import TorchGaugeError, UsageError
 from torchgauge.facts.loop.advice import Accuracy, Advice, Checked, DataCheck, Suggestion
 from torchgauge.models.requests import build_for
@@ -93,7 +93,7 @@ def _key(changes: tuple[Suggestion, ...]) -> tuple[str, ...]:
 
 def _can_differ(changes: tuple[Suggestion, ...]) -> bool:
     """Return whether there is anything to measure: not where only the way of running changes."""
-    return any(not item.scenario or "precision" in item.scenario for item in changes)
+    return any(item.changes_model or "precision" in item.scenario for item in changes)
 
 
 def _apart(

@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchgauge.advise.apply import change_of
-from torchgauge.advise.change import rewritten
 from torchgauge.advise.check.batches import Batch, batches_of
 from torchgauge.advise.check.metrics import Metric, chosen_metric
 from torchgauge.advise.rules import rule_of
+from torchgauge.changes.change import rewritten
 from torchgauge.errors import TorchGaugeError, UsageError
 from torchgauge.facts.loop.advice import Suggestion
 from torchgauge.facts.scenario import Precision
@@ -175,7 +175,7 @@ def _changed(base: nn.Module, changes: Sequence[Suggestion]) -> _Runner:
     model, autocast = base, None
     try:
         for change in changes:
-            if not change.scenario:
+            if change.changes_model:
                 model = rewritten(change_of(change), model, rule_of(change.rule))
             elif (name := change.scenario.get("precision")) is not None:
                 dtype = Precision(name).autocast_dtype

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.patch.attention import fuse_attention
 from torchgauge.advise.patch.constructors import edits_of, replace
 from torchgauge.advise.patch.files import Files
@@ -15,6 +14,7 @@ from torchgauge.advise.patch.removal import drop_dead, drop_uncalled
 from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax
 from torchgauge.advise.patch.sites import Sites
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Fault, Suggestion
 
 Writer = Callable[[Subject, Sites, tuple[str, ...], Mapping[str, Any]], None]

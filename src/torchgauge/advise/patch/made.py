@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from torchgauge.advise.apart import run_apart
+from torchgauge.advise.apply import change_of
 from torchgauge.advise.patch.refusal import NoPatch
 from torchgauge.advise.patch.verify import VERIFY, PatchTask, Verified, shapes_of
 from torchgauge.advise.proof import too_large
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.apart import run_apart
+from torchgauge.changes.change import applied
 from torchgauge.errors import MissingExtraError, TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy, Advice, Fault, Patch, Suggestion
 from torchgauge.facts.loop.comparison import Figure
@@ -96,7 +98,8 @@ def _steps(advice: Advice) -> list[Suggestion]:
     """Return the suggestions that the path is made of, where it changes the model."""
     by_text = {item.text: item for item in advice.suggestions}
     steps = [by_text[step.text] for step in advice.path if step.text in by_text]
-    return steps if any(not step.scenario for step in steps) else []
+    is_known = len(steps) == len(advice.path)
+    return steps if is_known and any(step.changes_model for step in steps) else []
 
 
 # ---------------------------------------------------------------------------- writing
@@ -126,7 +129,7 @@ def drafted(
             raise NoPatch(f"the source of {spec.without_arguments} is not yours")
         draft = Draft(subject)
         for item in items:
-            if isinstance(item, Fault) or not item.scenario:
+            if isinstance(item, Fault) or item.changes_model:
                 draft.write(item)
         if not draft.files.texts():
             raise NoPatch("it changes how the model runs, not its source")
@@ -142,16 +145,13 @@ def drafted(
 
 def _task(subject: Subject, items: Sequence[Suggestion | Fault], draft: Draft) -> PatchTask:
     request = subject.request
-    scenario = request.scenario
     for item in items:
-        if isinstance(item, Suggestion):
-            scenario = replace(scenario, **item.scenario)
+        if isinstance(item, Suggestion) and not item.changes_model:
+            request = applied(change_of(item), request)
     totals = subject.report.totals
     fault = items[0] if isinstance(items[0], Fault) else None
     return PatchTask(
-        request=replace(
-            request, model=None, on_progress=None, scenario=scenario, assumptions=(), warnings=()
-        ),
+        request=replace(request, model=None, on_progress=None, assumptions=(), warnings=()),
         texts=draft.files.texts(),
         shapes=shapes_of(subject.report),
         compares=_compares(items),
@@ -162,7 +162,7 @@ def _task(subject: Subject, items: Sequence[Suggestion | Fault], draft: Draft) -
 
 
 def _compares(items: Sequence[Suggestion | Fault]) -> str:
-    changes = [item for item in items if isinstance(item, Suggestion) and not item.scenario]
+    changes = [item for item in items if isinstance(item, Suggestion) and item.changes_model]
     if len(changes) < len(items) or any(c.accuracy is not Accuracy.NONE for c in changes):
         return "shapes"
     return "training" if any(c.rule in _IN_TRAINING for c in changes) else "values"

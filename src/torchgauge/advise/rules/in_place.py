@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import entry
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall, Role
 from torchgauge.units import format_number_of
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, like, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.units import format_number_of
 

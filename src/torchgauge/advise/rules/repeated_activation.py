@@ -7,9 +7,9 @@ from typing import Final
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import entry, source_of
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
 _NOTHING_TO_DO: Final[dict[type[nn.Module], tuple[type[nn.Module], ...]]] = {

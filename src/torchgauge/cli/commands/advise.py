@@ -91,13 +91,13 @@ def run(arguments: argparse.Namespace) -> int:
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.advise.engine import AdviceOptions, advise_model
         from torchgauge.advise.public import completed
-        from torchgauge.advise.rules import RULES, rule_of
+        from torchgauge.advise.rules import rule_of
         from torchgauge.models.requests import build_for, with_build
 
         if arguments.explain is not None:
             arguments.rule = [arguments.explain]
-        rules = tuple(arguments.rule or RULES)
-        for name in rules:
+        rules = tuple(arguments.rule) if arguments.rule else None
+        for name in rules or ():
             rule_of(name)
         request = replace(request, on_progress=progress.update)
         request = with_build(request, build_for(request))

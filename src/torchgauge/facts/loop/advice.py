@@ -117,12 +117,19 @@ class Suggestion:
     """What the rule needs to make the change again."""
     scenario: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the scenario that it changes."""
+    batch: int | None = None
+    """The batch size that it changes to."""
     patched: Patch | None = None
     """Where patches were asked for: the change in the user's source, or why there is none."""
     check: Checked | None = None
     """Where the user's data were given."""
 
-    json: ClassVar = Shape(later=("patched", "check"), left_out=("patched", "check"))
+    json: ClassVar = Shape(later=("batch", "patched", "check"), left_out=("patched", "check"))
+
+    @property
+    def changes_model(self) -> bool:
+        """Return whether it touches the model, and not only how it runs."""
+        return not self.scenario and self.batch is None
 
     def patch(self) -> str:
         """Return the change as a unified diff of the user's source.
@@ -209,6 +216,19 @@ class PathStep:
     json: ClassVar = Shape(later=("check",), left_out=("check",))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combination:
+    """Changes that were made and traced together, of which no other is better in every respect."""
+
+    changes: tuple[str, ...]
+    """What is different, one each; empty for the step as it is."""
+    rules: tuple[str, ...]
+    accuracy: Accuracy
+    """How far the one that goes furthest goes."""
+    figures: tuple[Figure, ...]
+    """Before any change, and after all of these; traced, not added up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Advice(Answer):
     """What is wrong with a model, what it could do without, and the way to a goal."""
@@ -234,6 +254,16 @@ class Advice(Answer):
     """Where patches were asked for: all steps of the path that change the model, as one."""
     data_check: DataCheck | None = None
     """What suggestions and steps were checked on, where data were given."""
+    front: tuple[Combination, ...] = ()
+    """Without a goal: none that was traced is better in both axes without losing more accuracy.
+
+    Least memory first; empty where nothing can be combined."""
+    front_axes: tuple[str, ...] = ()
+    """The two figures that are weighed against each other."""
+    combinations: int = 0
+    """How many combinations of several changes were traced."""
+    exhausted: bool = False
+    """Whether there were more to trace than a search may."""
     quiet: tuple[Quiet, ...] = ()
     traces: int = 1
     """How many steps were traced for this."""
@@ -243,10 +273,11 @@ class Advice(Answer):
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
-            "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "quiet",
-            "traces", "assumptions", "warnings", "path_patch", "data_check",
+            "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "front",
+            "front_axes", "combinations", "exhausted", "quiet", "traces", "assumptions",
+            "warnings", "path_patch", "data_check",
         ),
-        later=("path_patch", "data_check"),
+        later=("front", "front_axes", "combinations", "exhausted", "path_patch", "data_check"),
         left_out=("path_patch", "data_check"),
     )  # fmt: skip
 

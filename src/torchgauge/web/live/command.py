@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from torchgauge.changes.inputs import sizes_of
 from torchgauge.facts.scenario import Checkpointing, Scenario, ZeroGrad
 from torchgauge.request import Request
-from torchgauge.web.live.changes import sizes_of
 
 _VALUES = {
     "precision": ("--precision", "as-built"),

@@ -9,10 +9,11 @@ from typing import Any
 
 import msgspec
 
+from torchgauge.changes.inputs import Ran
 from torchgauge.errors import UsageError
 from torchgauge.request import Request
 from torchgauge.web.data import VERSION
-from torchgauge.web.live.changes import Question, Ran, changed_request
+from torchgauge.web.live.changes import Question, changed_request
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.controls import choices, values_of
 from torchgauge.web.live.process import WorkerProcess

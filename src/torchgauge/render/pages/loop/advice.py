@@ -65,6 +65,8 @@ def advice_page(advice: Advice) -> Page:
             entries = tuple(_patch(advice.path_patch))
             blocks.append(Problem(heading="All steps as a patch", tone=Tone.NOTICE,
                                   entries=entries, detail=True))  # fmt: skip
+    if advice.front:
+        blocks.append(_front(advice))
     if advice.suggestions:
         blocks.append(_table(advice))
         blocks += [_suggestion(item, advice.data_check) for item in advice.suggestions]
@@ -98,17 +100,27 @@ def _answers(advice: Advice) -> Iterator[Fact]:
         return
     best = advice.suggestions[0]
     yield fact("Try", best.text, *gains_of(best))
+    if advice.front:
+        yield fact("Together", *_combinations(advice))
 
 
 def _reached(advice: Advice) -> Iterator[str]:
-    if not advice.reached:
+    if advice.reached and not advice.path:
+        yield "reached already"
+        return
+    if advice.reached:
+        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    else:
         yield "not reached"
         if advice.nearest:
             yield advice.nearest
-    elif not advice.path:
-        yield "reached already"
-    else:
-        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    yield from _combinations(advice)
+
+
+def _combinations(advice: Advice) -> Iterator[str]:
+    if advice.combinations:
+        searched = f"{format_number_of(advice.combinations, 'combination')} traced"
+        yield f"{searched}, as many as are tried" if advice.exhausted else searched
 
 
 def _data_check(check: DataCheck) -> Iterator[str]:
@@ -215,6 +227,27 @@ def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
     return (f"{number}. {step.text}", *cells, *_check_cell(step.check, advice))
 
 
+def _front(advice: Advice) -> Table:
+    shown = [item for item in _SHOWN if item[1] in advice.front_axes]
+    columns = (
+        Column("Changes together", is_number=False, wraps=True),
+        *(Column(label) for label, _, _ in shown),
+        Column("Function", is_number=False, keep=95),
+    )
+    rows = []
+    for item in advice.front:
+        by_name = {figure.name: figure for figure in item.figures}
+        cells = (
+            _change(by_name[name], form) if item.changes else form(advice.figures[name])
+            for _, name, form in shown
+        )
+        name = " + ".join(item.changes) or "as it is"
+        rows.append((name, *cells, _ACCURACY[item.accuracy]))
+    speed = "time" if "time.total_ms" in advice.front_axes else "MACs"
+    heading = f"Combinations that nothing traced beats in memory and {speed}"
+    return table_of(columns, rows, heading=heading)
+
+
 def _table(advice: Advice) -> Table:
     columns = (
         Column("Change", is_number=False, wraps=True),
@@ -255,7 +288,7 @@ def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
         entries.append(("source", item.source))
     entries += [("proof", text) for text in item.proof]
     entries += _check_entries(item.check, data)
-    if not item.scenario:  # the snippet says how it runs
+    if item.changes_model:  # the snippet says how it runs
         entries += _patch(item.patched)
     return Problem(
         heading=item.text,

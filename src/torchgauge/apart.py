@@ -1,4 +1,4 @@
-"""Work in a process of its own: ``python -m torchgauge.advise.apart``.
+"""Work in a process of its own: ``python -m torchgauge.apart``.
 
 A patched file is imported where the file as it is has never been, and a loader of the user's runs
 under a time limit. Not by ``multiprocessing``: that would run the user's script once more.
@@ -50,7 +50,7 @@ def _answered(function: str, payloads: list[bytes], limit_s: float) -> list[Any]
     own = str(Path(torchgauge.__file__).resolve().parent.parent)
     process = subprocess.Popen(
         # -P: a file of the project called like a module of Python is none of the process's.
-        [sys.executable, "-P", "-m", "torchgauge.advise.apart"],
+        [sys.executable, "-P", "-m", "torchgauge.apart"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -149,6 +149,6 @@ def _done(work: Any, payload: bytes) -> Any:
 
 if __name__ == "__main__":
     # What is pickled names this module, not ``__main__``.
-    from torchgauge.advise.apart import main as run
+    from torchgauge.apart import main as run
 
     run()
