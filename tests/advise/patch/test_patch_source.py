@@ -20,7 +20,7 @@ from torchgauge.models.requests import request_of
 pytest.importorskip("libcst")
 
 from torchgauge.advise.patch.draft import Draft
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.refusal import NoPatch
 
 HERE = Path(__file__).parent
 TRAINING = {"mode": "training", "loss": "cross_entropy"}

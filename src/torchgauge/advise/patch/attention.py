@@ -11,12 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchgauge.advise.patch.calls import code, keyword, made_call
-from torchgauge.advise.patch.forwards import Forward, forward_of_class
-from torchgauge.advise.patch.names import function, meant
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Sites
-from torchgauge.advise.patch.straight import Given, Straight
+from torchgauge.advise.patch.source.calls import code, keyword, made_call
+from torchgauge.advise.patch.source.forwards import Forward, forward_of_class
+from torchgauge.advise.patch.source.names import function, meant
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Sites
+from torchgauge.advise.patch.source.straight import Given, Straight
 from torchgauge.advise.subject import Subject
 
 _LAST_TWO: Final = {("-2", "-1"), ("-1", "-2"), ("2", "3"), ("3", "2"), ("1", "2"), ("2", "1")}

@@ -8,10 +8,10 @@ from typing import Any, Final
 import libcst as cst
 from torch import nn
 
-from torchgauge.advise.patch.calls import argument, arguments, code, made_call, with_argument
-from torchgauge.advise.patch.names import layer
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Site, Sites
+from torchgauge.advise.patch.source.calls import argument, arguments, code, made_call, with_argument
+from torchgauge.advise.patch.source.names import layer
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Site, Sites
 
 Made = Callable[[Site, cst.Call, nn.Module, Mapping[str, Any], int], cst.BaseExpression]
 """What takes the place of a call: of the site, the call, its module, the rule's settings and the

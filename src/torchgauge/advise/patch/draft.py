@@ -7,12 +7,12 @@ from typing import Any, Final
 
 from torchgauge.advise.patch.attention import fuse_attention
 from torchgauge.advise.patch.constructors import edits_of, replace
-from torchgauge.advise.patch.files import Files
+from torchgauge.advise.patch.source.files import Files
 from torchgauge.advise.patch.pooling import pool
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.removal import drop_dead, drop_uncalled
 from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax
-from torchgauge.advise.patch.sites import Sites
+from torchgauge.advise.patch.source.sites import Sites
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Fault, Suggestion

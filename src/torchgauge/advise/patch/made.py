@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from torchgauge.advise.apply import change_of
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.verify import VERIFY, PatchTask, Verified, shapes_of
 from torchgauge.advise.proof import too_large
 from torchgauge.advise.subject import Subject

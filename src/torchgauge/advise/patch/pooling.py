@@ -10,11 +10,11 @@ import libcst as cst
 import torch
 from torch import nn
 
-from torchgauge.advise.patch.calls import argument, code, fits, made_call, with_argument
-from torchgauge.advise.patch.forwards import Forward, forward_of
-from torchgauge.advise.patch.names import function, layer, meant
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Sites
+from torchgauge.advise.patch.source.calls import argument, code, fits, made_call, with_argument
+from torchgauge.advise.patch.source.forwards import Forward, forward_of
+from torchgauge.advise.patch.source.names import function, layer, meant
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Sites
 from torchgauge.advise.subject import Subject, input_of
 
 _NAMES = ("pooled", "pooled_map", "average_of_map", "averaged_over_all_pixels")

@@ -8,9 +8,9 @@ from typing import Any
 import libcst as cst
 
 from torchgauge.advise.patch.constructors import identity
-from torchgauge.advise.patch.forwards import Forward, forward_of_class
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Site, Sites
+from torchgauge.advise.patch.source.forwards import Forward, forward_of_class
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Site, Sites
 from torchgauge.advise.subject import Subject
 
 

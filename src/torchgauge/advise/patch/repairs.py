@@ -11,10 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from torchgauge.advise.patch.constructors import identity, replace
-from torchgauge.advise.patch.forwards import Forward, forward_of, forward_of_class
-from torchgauge.advise.patch.names import function, layer, meant
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Sites
+from torchgauge.advise.patch.source.forwards import Forward, forward_of, forward_of_class
+from torchgauge.advise.patch.source.names import function, layer, meant
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Sites
 from torchgauge.advise.subject import Subject
 
 _PROBABILITIES: Final = (torch.softmax, functional.softmax, torch.sigmoid, functional.sigmoid)

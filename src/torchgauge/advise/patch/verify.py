@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from torchgauge.advise.patch.files import is_users
+from torchgauge.advise.patch.source.files import is_users
 from torchgauge.errors import TorchGaugeError
 from torchgauge.request import Request
 

@@ -9,8 +9,8 @@ from typing import cast
 import libcst as cst
 from libcst.metadata import MetadataWrapper, PositionProvider
 
-from torchgauge.advise.patch.files import SourceFile
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.files import SourceFile
+from torchgauge.advise.patch.source.refusal import NoPatch
 
 _NONE = cst.SimpleWhitespace("")
 _ONE = cst.SimpleWhitespace(" ")

@@ -9,10 +9,10 @@ from typing import Any
 
 import libcst as cst
 
-from torchgauge.advise.patch.files import SourceFile, statements, users_file
-from torchgauge.advise.patch.names import names_of
-from torchgauge.advise.patch.refusal import NoPatch
-from torchgauge.advise.patch.sites import Sites
+from torchgauge.advise.patch.source.files import SourceFile, statements, users_file
+from torchgauge.advise.patch.source.names import names_of
+from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.advise.patch.source.sites import Sites
 from torchgauge.advise.subject import Subject
 
 

@@ -12,7 +12,7 @@ from sysconfig import get_path
 import libcst as cst
 
 import torchgauge
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.refusal import NoPatch
 
 Edit = Callable[[cst.CSTNode], cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel[cst.CSTNode]]
 _LONGEST = 100

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.refusal import NoPatch
 
 
 def names_of(kind: type) -> Mapping[str, Any]:

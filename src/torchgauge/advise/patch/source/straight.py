@@ -8,9 +8,9 @@ from typing import Final
 
 import libcst as cst
 
-from torchgauge.advise.patch.calls import code
-from torchgauge.advise.patch.forwards import Forward
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.calls import code
+from torchgauge.advise.patch.source.forwards import Forward
+from torchgauge.advise.patch.source.refusal import NoPatch
 
 _OPERATORS: Final[dict[type[cst.BaseAugOp], type[cst.BaseBinaryOp]]] = {
     cst.AddAssign: cst.Add, cst.MultiplyAssign: cst.Multiply, cst.DivideAssign: cst.Divide,

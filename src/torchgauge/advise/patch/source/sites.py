@@ -16,9 +16,9 @@ from typing import Any, Final
 import libcst as cst
 from torch import nn
 
-from torchgauge.advise.patch.files import Files, SourceFile, statements, users_file
-from torchgauge.advise.patch.names import called, names_of
-from torchgauge.advise.patch.refusal import NoPatch
+from torchgauge.advise.patch.source.files import Files, SourceFile, statements, users_file
+from torchgauge.advise.patch.source.names import called, names_of
+from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.models.spec import ModelSpec, SpecKind, parse_model_spec
 
 _Defined = tuple[SourceFile, cst.BaseExpression, cst.CSTNode | None, type, cst.ClassDef]
