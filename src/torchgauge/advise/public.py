@@ -55,8 +55,7 @@ def advise(
         **options: those of ``analyze``.
 
     Raises:
-        UsageError: no input, an unknown rule, a goal that makes no sense, or data or a metric that
-            cannot be used.
+        UsageError: no input, an unknown rule, a goal, data or a metric that makes no sense.
         MissingExtraError: ``patch`` is asked for and libcst is not installed.
         TorchGaugeError: what ``analyze`` raises.
 
@@ -68,10 +67,6 @@ def advise(
     from torchgauge.advise.engine import AdviceOptions, advise_model
 
     asked = AdviceOptions(goal=goal, allow=Accuracy(allow), rules=rules, prove=prove)
-    if patch:
-        from torchgauge.advise.patch.made import require_libcst
-
-        require_libcst()
     request = request_of(model, input_size, options)
     advice = advise_model(request, asked)
     return completed(

@@ -1,1 +1,1 @@
-"""How well a model does before a change and after it, on the user's own data."""
+"""What a model and its changed copies do when they run: on random inputs, on the user's data."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from torchgauge.advise.proof import tensors_in
+from torchgauge.advise.check.proof import tensors_in
 from torchgauge.errors import UsageError
 from torchgauge.models.build import error_place, first_line
 

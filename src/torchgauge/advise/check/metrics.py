@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from torchgauge.advise.check.batches import Batch
-from torchgauge.advise.proof import tensors_in
+from torchgauge.advise.check.proof import tensors_in
 from torchgauge.errors import UsageError
 from torchgauge.models.build import error_place, first_line
 

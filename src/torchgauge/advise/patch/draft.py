@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from torchgauge.advise.patch.attention import fuse_attention
 from torchgauge.advise.patch.constructors import edits_of, replace
-from torchgauge.advise.patch.source.files import Files
 from torchgauge.advise.patch.pooling import pool
-from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.removal import drop_dead, drop_uncalled
 from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax
+from torchgauge.advise.patch.source.files import Files
+from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.source.sites import Sites
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change

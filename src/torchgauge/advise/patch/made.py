@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from torchgauge.advise.apply import change_of
+from torchgauge.advise.check.proof import too_large
 from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.verify import VERIFY, PatchTask, Verified, shapes_of
-from torchgauge.advise.proof import too_large
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.apart import run_apart

@@ -18,7 +18,7 @@ from torchgauge.errors import TorchGaugeError
 from torchgauge.request import Request
 
 if TYPE_CHECKING:
-    from torchgauge.advise.proof import Prepared
+    from torchgauge.advise.check.proof import Prepared
     from torchgauge.facts.report import Report
 
 VERIFY: Final = "torchgauge.advise.patch.verify:verify"
@@ -58,8 +58,8 @@ def verify(task: PatchTask) -> Verified:
     Raises:
         TorchGaugeError: it does not import, does not run, or does something else.
     """
+    from torchgauge.advise.check.proof import prepared
     from torchgauge.advise.figures import figures_of
-    from torchgauge.advise.proof import prepared
 
     before: Prepared | None = None
     if task.is_small and task.compares != "shapes":
@@ -86,7 +86,7 @@ def shapes_of(report: Report) -> tuple[tuple[int, ...], ...]:
 
 def _run(task: PatchTask, before: Prepared | None) -> str:
     """Run the patched model for real, beside the one of before where their outputs are equal."""
-    from torchgauge.advise.proof import difference, prepared, run, tolerance
+    from torchgauge.advise.check.proof import difference, prepared, run, tolerance
 
     after = prepared(task.request)
     if before is None:
