@@ -235,6 +235,7 @@ def _ranked(
             settings=change.settings,
             scenario=change.scenario,
             batch=change.batch,
+            keeps_state=change.keeps_state,
         )
 
 

@@ -150,6 +150,25 @@ class Large(nn.Module):
         return self.conv(x)
 
 
+class Early(nn.Module):
+    """Wide maps at the beginning."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, width, 3, 1, 1)
+        self.norm = nn.BatchNorm2d(width)
+        self.body = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(64, 64, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(64, 128, 3, padding=1),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.body(self.norm(self.stem(x)))
+
+
 def made(width: int) -> nn.Linear:
     return nn.Linear(width, 10)
 

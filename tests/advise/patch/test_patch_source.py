@@ -31,6 +31,7 @@ MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "Loop": ((4, 8, 8, 8), {}),
     "Attention": ((2, 64, 32), {}),
     "OneHead": ((2, 64, 32), {}),
+    "Early": ((2, 3, 64, 64), {}),
     "plain": ((4, 3, 8, 8), {}),
     "Large": ((4, 16, 16, 16), {}),
 }
@@ -129,6 +130,20 @@ def lines(diff: str) -> list[str]:
             "+ return F.scaled_dot_product_attention(", "+ self.q(x).unsqueeze(1),",
             "+ self.k(x).unsqueeze(1),", "+ self.v(x).unsqueeze(1),", "+ scale=1.0 / 32**0.5,",
             "+ ).squeeze(1)",
+        ]),
+        ("Early", "grouped-convolution", [
+            "- nn.Conv2d(64, 64, 3, padding=1),", "+ nn.Conv2d(64, 64, 3, padding=1, groups=4),",
+            "- nn.Conv2d(64, 128, 3, padding=1),", "+ nn.Conv2d(64, 128, 3, padding=1, groups=4),",
+        ]),
+        ("Early", "stride-earlier", [
+            "- nn.Conv2d(64, 64, 3, padding=1),", "+ nn.Conv2d(64, 64, 3, padding=1, stride=2),",
+            "- nn.MaxPool2d(2),", "+ nn.Identity(),",
+        ]),
+        ("Early", "wide-early-maps", [
+            "- self.stem = nn.Conv2d(3, width, 3, 1, 1)", "- self.norm = nn.BatchNorm2d(width)",
+            "+ self.stem = nn.Conv2d(3, width // 2, 3, 1, 1)",
+            "+ self.norm = nn.BatchNorm2d(width // 2)",
+            "- nn.Conv2d(64, 64, 3, padding=1),", "+ nn.Conv2d(32, 64, 3, padding=1),",
         ]),
         ("Large", "large-kernel", [
             "- self.conv = nn.Conv2d(16, 16, 7, 2, 3)",

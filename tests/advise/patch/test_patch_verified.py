@@ -39,6 +39,9 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[str, ...]]] = {
     "InSequence": ((4, 3, 8, 8), {}, ("repeated-activation", "in-place", "global-pooling")),
     "Attention": ((2, 64, 32), {}, ("attention",)),
     "OneHead": ((2, 64, 32), {}, ("attention",)),
+    "Early": (
+        (2, 3, 64, 64), {}, ("grouped-convolution", "stride-earlier", "wide-early-maps"),
+    ),
     "Large": ((4, 16, 16, 16), {}, ("large-kernel",)),
 }  # fmt: skip
 
@@ -62,7 +65,7 @@ def all_drafts(*only: str) -> dict[str, Drafted | Patch]:
         request = request_of(f"{FILE}:{name}", size, options)
         subject = Subject(request=request, report=analyze_model(request))
         for rule in rules:
-            (item,) = [x for x in rule_of(rule).look(subject) if not isinstance(x, str)]
+            item, *_ = [x for x in rule_of(rule).look(subject) if not isinstance(x, str)]
             change = item if isinstance(item, Fault) else suggestion_of(subject, item)
             figures = () if isinstance(change, Fault) else change.figures
             found[f"{name}, {rule}"] = drafted(subject, [change], figures)

@@ -12,6 +12,7 @@ from torchgauge.advise.patch.source.calls import argument, arguments, code, made
 from torchgauge.advise.patch.source.names import layer
 from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.source.sites import Site, Sites
+from torchgauge.advise.rules.grouped import GROUPS
 
 Made = Callable[[Site, cst.Call, nn.Module, Mapping[str, Any], int], cst.BaseExpression]
 """What takes the place of a call: of the site, the call, its module, the rule's settings and the
@@ -55,6 +56,37 @@ def without_bias(
 ) -> cst.BaseExpression:
     """Return a layer without bias."""
     return with_argument(call, type(module), "bias", "False")
+
+
+def in_groups(
+    site: Site, call: cst.Call, module: nn.Module, settings: Mapping[str, Any], number: int
+) -> cst.BaseExpression:
+    """Return a convolution whose filters look at a fourth of the channels."""
+    return with_argument(call, nn.Conv2d, "groups", str(GROUPS))
+
+
+def strided(
+    site: Site, call: cst.Call, module: nn.Module, settings: Mapping[str, Any], number: int
+) -> cst.BaseExpression:
+    """Return a convolution with a stride of two, and nothing for the pool after it."""
+    if isinstance(module, nn.Conv2d):
+        return with_argument(call, nn.Conv2d, "stride", "2")
+    return identity(site, call, module, settings, number)
+
+
+def half_as_wide(
+    site: Site, call: cst.Call, module: nn.Module, settings: Mapping[str, Any], number: int
+) -> cst.BaseExpression:
+    """Return the first convolution with half of its filters, and what reads them likewise."""
+    name = ("out_channels", "in_channels")[number] if number < 2 else "num_features"
+    width = argument(call, type(module), name)
+    if width is None:
+        raise NoPatch("its channels are not passed")
+    if isinstance(width, cst.Integer):
+        return with_argument(call, type(module), name, str(width.evaluated_value // 2))
+    is_plain = isinstance(width, (cst.Name, cst.Attribute))
+    text = code(width) if is_plain else f"({code(width)})"
+    return with_argument(call, type(module), name, f"{text} // 2")
 
 
 def depthwise(
@@ -133,13 +165,24 @@ def _plain_call(call: cst.Call, values: list[cst.BaseExpression]) -> cst.Call:
 _CHANGED: Final[dict[str, Made]] = {
     "bias-before-norm": without_bias,
     "depthwise-separable": depthwise,
+    "grouped-convolution": in_groups,
     "in-place": in_place,
     "large-kernel": small_kernels,
     "low-rank": low_rank,
+    "no-downsampling": strided,
     "repeated-activation": identity,
+    "stride-earlier": strided,
+    "wide-early-maps": half_as_wide,
 }
+_FIRST: Final = ("no-downsampling",)
+"""Rules that name a row of layers and change the first of it."""
 
 
 def edits_of(rule: str) -> Made | None:
     """Return how a rule changes a constructor call; ``None`` where it does something else."""
     return _CHANGED.get(rule)
+
+
+def changed_by(rule: str, where: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the modules that a rule changes, of those that it names."""
+    return where[:1] if rule in _FIRST else where

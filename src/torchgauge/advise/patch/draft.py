@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from torchgauge.advise.patch.attention import fuse_attention
-from torchgauge.advise.patch.constructors import edits_of, replace
+from torchgauge.advise.patch.constructors import changed_by, edits_of, replace
 from torchgauge.advise.patch.pooling import pool
 from torchgauge.advise.patch.removal import drop_dead, drop_uncalled
 from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax
@@ -53,8 +53,9 @@ class Draft:
         elif (writer := _WRITERS.get(change.rule)) is not None:
             writer(self._subject, self._sites, change.where, change.settings)
         elif (made := edits_of(change.rule)) is not None:
-            replace(self._sites, change.where, change.settings, made)
+            where = changed_by(change.rule, change.where)
+            replace(self._sites, where, change.settings, made)
         else:
-            raise NoPatch("it changes the model after it is made, not the lines that make it")
+            raise NoPatch("no patch is written for this rule")
         self.files.settle()
         self._sites.forget()

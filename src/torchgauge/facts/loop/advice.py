@@ -119,12 +119,16 @@ class Suggestion:
     """Fields of the scenario that it changes."""
     batch: int | None = None
     """The batch size that it changes to."""
+    keeps_state: bool = True
+    """Whether a ``state_dict`` of the model loads into the changed copy."""
     patched: Patch | None = None
     """Where patches were asked for: the change in the user's source, or why there is none."""
     check: Checked | None = None
     """Where the user's data were given."""
 
-    json: ClassVar = Shape(later=("batch", "patched", "check"), left_out=("patched", "check"))
+    json: ClassVar = Shape(
+        later=("batch", "keeps_state", "patched", "check"), left_out=("patched", "check")
+    )
 
     @property
     def changes_model(self) -> bool:

@@ -287,6 +287,8 @@ def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     if item.source:
         entries.append(("source", item.source))
     entries += [("proof", text) for text in item.proof]
+    if item.changes_model and item.keeps_state:
+        entries.append(("state", "a state_dict of the model still loads"))
     entries += _check_entries(item.check, data)
     if item.changes_model:  # the snippet says how it runs
         entries += _patch(item.patched)
