@@ -7,18 +7,22 @@ under a time limit. Not by ``multiprocessing``: that would run the user's script
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import IO, Any, BinaryIO, Final
 
 import torchgauge
 from torchgauge.errors import TorchGaugeError, UsageError
 
+_TAIL: Final = 4096
+"""Bytes of what a process said that are looked at."""
 _FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
 
 
@@ -48,27 +52,41 @@ def run_apart(function: str, tasks: Sequence[Any], *, limit_s: float) -> list[An
 
 def _answered(function: str, payloads: list[bytes], limit_s: float) -> list[Any]:
     own = str(Path(torchgauge.__file__).resolve().parent.parent)
-    process = subprocess.Popen(
-        # -P: a file of the project called like a module of Python is none of the process's.
-        [sys.executable, "-P", "-m", "torchgauge.apart"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([*_given_path(), own])},
-        start_new_session=True,  # what it starts ends with it
-    )
     asked = pickle.dumps((function, list(sys.path), payloads))
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            # -P: a file of the project called like a module of Python is none of the process's.
+            [sys.executable, "-P", "-m", "torchgauge.apart"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([*_given_path(), own])},
+            start_new_session=True,  # what it starts ends with it
+        )
+        try:
+            out, _ = process.communicate(asked, timeout=limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise UsageError(
+                f"it took longer than {limit_s:.0f} s", hint="give it less to do, or more time"
+            ) from error
+        finally:
+            _end(process)
+        if process.returncode == 0 and out:
+            found: list[Any] = pickle.loads(out)
+            return found
+        crashed = _crashed(process.returncode, errors)
+    return [crashed] * len(payloads)
+
+
+def _crashed(status: int, errors: IO[bytes]) -> UsageError:
+    """Return the error for a process that did not answer, with the last that it said."""
+    errors.seek(0)
+    lines = errors.read()[-_TAIL:].decode("utf-8", "replace").strip().splitlines()
     try:
-        out, _ = process.communicate(asked, timeout=limit_s)
-    except subprocess.TimeoutExpired as error:
-        raise UsageError(
-            f"it took longer than {limit_s:.0f} s", hint="give it less to do, or more time"
-        ) from error
-    finally:
-        _end(process)
-    found: list[Any] = pickle.loads(out) if process.returncode == 0 and out else []
-    crashed = UsageError("its process ended without a word", hint="run it alone to see why")
-    return [*found, *[crashed] * (len(payloads) - len(found))]
+        how = signal.Signals(-status).name if status < 0 else lines[-1]
+    except (ValueError, IndexError):
+        how = f"exit status {status}"
+    return UsageError(f"its process ended: {how}", hint="run it alone to see why")
 
 
 def _given_path() -> list[str]:
@@ -124,8 +142,8 @@ def _forked(work: Any, payload: bytes) -> Any:
     os.close(writes)
     with os.fdopen(reads, "rb") as stream:
         data = stream.read()
-    os.waitpid(child, 0)
-    return pickle.loads(data) if data else UsageError("its process ended without a word")
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return pickle.loads(data) if data else _crashed(status, io.BytesIO())
 
 
 def _write(out: BinaryIO, result: Any) -> None:

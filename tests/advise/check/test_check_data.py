@@ -226,18 +226,11 @@ def test_the_command_says_what_it_found(
     assert message in captured.out + captured.err
 
 
-def test_a_process_that_takes_too_long_is_ended() -> None:
-    from torchgauge.apart import run_apart
-
-    with pytest.raises(UsageError, match="it took longer than 1 s"):
-        run_apart("time:sleep", [600], limit_s=1)
-
-
 def test_the_page_shows_what_was_measured() -> None:
     advice = advised(check=loader, goal="params:-99.9%")
     for width in (80, 120):
         text = get_format("text", width=width).render(advice_page(advice))
-        assert "on 32 samples" in text and "before retraining" in text
+        assert ", 32 samples" in text and "before retraining" in text
         assert max(map(len, text.splitlines())) <= width or "$" in text
     with spoken("zh"):
-        assert "32 个样本" in get_format("text", width=80).render(advice_page(advice))
+        assert ", 32 个样本" in get_format("text", width=80).render(advice_page(advice))

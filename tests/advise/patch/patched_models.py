@@ -150,6 +150,22 @@ class Large(nn.Module):
         return self.conv(x)
 
 
+class Hidden(nn.Module):
+    """Layers in a plain list and in a plain dict."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = [nn.Linear(8, 8) for _ in range(3)]
+        self.heads = {}
+        for name in ("a", "b"):
+            self.heads[name] = nn.Linear(8, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        return self.heads["a"](x) + self.heads["b"](x)
+
+
 class Early(nn.Module):
     """Wide maps at the beginning."""
 

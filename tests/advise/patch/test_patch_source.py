@@ -32,6 +32,7 @@ MODELS: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "Attention": ((2, 64, 32), {}),
     "OneHead": ((2, 64, 32), {}),
     "Early": ((2, 3, 64, 64), {}),
+    "Hidden": ((2, 8), {}),
     "plain": ((4, 3, 8, 8), {}),
     "Large": ((4, 16, 16, 16), {}),
 }
@@ -144,6 +145,11 @@ def lines(diff: str) -> list[str]:
             "+ self.stem = nn.Conv2d(3, width // 2, 3, 1, 1)",
             "+ self.norm = nn.BatchNorm2d(width // 2)",
             "- nn.Conv2d(64, 64, 3, padding=1),", "+ nn.Conv2d(32, 64, 3, padding=1),",
+        ]),
+        ("Hidden", "hidden-modules", [
+            "- self.layers = [nn.Linear(8, 8) for _ in range(3)]", "- self.heads = {}",
+            "+ self.layers = nn.ModuleList([nn.Linear(8, 8) for _ in range(3)])",
+            "+ self.heads = nn.ModuleDict({})",
         ]),
         ("Large", "large-kernel", [
             "- self.conv = nn.Conv2d(16, 16, 7, 2, 3)",

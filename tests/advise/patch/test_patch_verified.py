@@ -42,6 +42,7 @@ CASES: dict[str, tuple[tuple[int, ...], dict[str, Any], tuple[str, ...]]] = {
     "Early": (
         (2, 3, 64, 64), {}, ("grouped-convolution", "stride-earlier", "wide-early-maps"),
     ),
+    "Hidden": ((2, 8), {}, ("hidden-modules",)),
     "Large": ((4, 16, 16, 16), {}, ("large-kernel",)),
 }  # fmt: skip
 
@@ -139,6 +140,18 @@ def test_simple_cnn_patched_by_the_command_runs(
         [sys.executable, "-c", script], check=True, capture_output=True, text=True, cwd=tmp_path
     )
     assert ran.stdout.split(maxsplit=1) == ["204648", "[2, 1000]\n"]
+
+
+def test_what_the_command_refuses(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["advise", f"{FILE}:InSequence", "--input-size", "4,3,8,8", "--no-proof", "--quiet"]
+    assert main([*asked, "--patch", str(FILE)]) == 2
+    assert "would be overwritten by the diff" in capsys.readouterr().err
+    assert main([*asked, "--patch", "no/such/out.diff"]) == 2
+    assert "there is no folder no/such" in capsys.readouterr().err
+    assert main([*asked, "--rule", "lora", "--patch", "out.diff"]) == 1
+    assert "no patch was written" in capsys.readouterr().err
+    assert main([*asked, "--check", "data.json"]) == 2
+    assert "'data.json' names nothing in Python code" in capsys.readouterr().err
 
 
 @pytest.mark.slow

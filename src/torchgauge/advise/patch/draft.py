@@ -9,7 +9,7 @@ from torchgauge.advise.patch.attention import fuse_attention
 from torchgauge.advise.patch.constructors import changed_by, edits_of, replace
 from torchgauge.advise.patch.pooling import pool
 from torchgauge.advise.patch.removal import drop_dead, drop_uncalled
-from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax
+from torchgauge.advise.patch.repairs import add_activation, leave_out_softmax, register
 from torchgauge.advise.patch.source.files import Files
 from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.source.sites import Sites
@@ -27,6 +27,7 @@ _WRITERS: Final[dict[str, Writer]] = {
 }
 _REPAIRS: Final[dict[str, Callable[[Subject, Sites, tuple[str, ...]], None]]] = {
     "double-softmax": leave_out_softmax,
+    "hidden-modules": register,
     "missing-activation": add_activation,
 }
 

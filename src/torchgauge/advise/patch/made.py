@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from torchgauge.advise.apply import change_of
 from torchgauge.advise.check.proof import too_large
+from torchgauge.advise.patch.source.files import base_of
 from torchgauge.advise.patch.source.refusal import NoPatch
 from torchgauge.advise.patch.verify import VERIFY, PatchTask, Verified, shapes_of
 from torchgauge.advise.subject import Subject
@@ -198,7 +198,7 @@ def _patch(draft: Drafted, result: Verified | TorchGaugeError) -> Patch:
             for line in draft.diff.splitlines()
             if line.startswith("+++ b/")
         ),
-        folder=_folder(draft.task),
+        folder=str(base_of(draft.task.texts)),
         proof=tuple(proof),
     )
 
@@ -229,10 +229,3 @@ def _figures_compared(draft: Drafted, figures: Mapping[str, float]) -> Iterator[
         f"imported in a fresh process and traced: {count - len(others)} of {count} figures as told"
     )
     yield f"its forward holds tensors longer than the traced copy: {', '.join(others)}"
-
-
-def _folder(task: PatchTask) -> str:
-    """Return where the diff applies: here, or the folder of a file that lies elsewhere."""
-    path = Path(next(iter(task.texts)))
-    here = Path.cwd().resolve()
-    return str(here if path.is_relative_to(here) else path.parent)

@@ -76,6 +76,25 @@ def add_activation(subject: Subject, sites: Sites, where: tuple[str, ...]) -> No
     forward.file.put(given, made)
 
 
+def register(subject: Subject, sites: Sites, where: tuple[str, ...]) -> None:
+    """Let a ``ModuleList`` or a ``ModuleDict`` hold what a plain list or dict holds.
+
+    Raises:
+        NoPatch: the list is not made in one plain line.
+    """
+    (path,) = where
+    for name, value in vars(subject.modules[path]).items():
+        if name.startswith("_") or not isinstance(value, (list, tuple, dict)):
+            continue
+        parts = list(value.values() if isinstance(value, dict) else value)
+        if len(parts) < 2 or not all(isinstance(part, nn.Module) for part in parts):
+            continue
+        site = sites.attribute(path, name)
+        kind = "ModuleDict" if isinstance(value, dict) else "ModuleList"
+        made = cst.Call(layer(kind, site.names), [cst.Arg(site.node)])
+        site.file.put(site.node, made)
+
+
 def _between_elements(sites: Sites, first: str, second: str, kind: type[nn.Module]) -> None:
     """Insert an element before the second one."""
     site = sites.of(second)

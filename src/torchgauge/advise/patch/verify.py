@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.abc
 import importlib.machinery
+import linecache
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -130,11 +131,15 @@ def overlaid(texts: Mapping[str, str]) -> Iterator[None]:
             return compile(texts[path], path, "exec", dont_inherit=True)
         return original(self, fullname)
 
+    for path, text in texts.items():  # what ``inspect`` and ``torch.jit`` read
+        linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
     loader.get_code = get_code  # type: ignore[method-assign]
     importlib.invalidate_caches()
     try:
         yield
     finally:
+        for path in texts:
+            linecache.cache.pop(path, None)
         loader.get_code = original  # type: ignore[method-assign]
 
 

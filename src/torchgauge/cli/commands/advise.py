@@ -9,8 +9,9 @@ from pathlib import Path
 from torchgauge.cli import messages, options, output, scenario_options
 from torchgauge.cli.model_run import request_from, user_code_prints_to_stderr
 from torchgauge.cli.progress import Progress
-from torchgauge.errors import CheckFailed
+from torchgauge.errors import CheckFailed, UsageError
 from torchgauge.facts.loop.advice import Accuracy, Advice, Fault, Suggestion
+from torchgauge.models.sources.python_source import python_spec
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -83,10 +84,17 @@ def run(arguments: argparse.Namespace) -> int:
     """
     request = request_from(arguments)
     target = output.chosen_output(arguments)
+    for named in (arguments.check, arguments.check_metric):
+        if named is not None:
+            python_spec(named)
     if arguments.patch is not None:
         from torchgauge.advise.patch.made import require_libcst
 
         require_libcst()
+        if arguments.patch.suffix == ".py":
+            raise UsageError(
+                f"{arguments.patch} would be overwritten by the diff", hint="name a file: out.diff"
+            )
         output.check_place(arguments.patch)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.advise.engine import AdviceOptions, advise_model
@@ -154,7 +162,8 @@ def _write_patch(advice: Advice, path: Path, *, is_quiet: bool) -> None:
     output.write(path, patch.diff)
     if is_quiet:
         return
-    messages.note(f"{path} holds: {text}; apply it in {patch.folder} with: patch -p1 < {path}")
+    place = path.resolve()
+    messages.note(f"{path} holds: {text}; apply it in {patch.folder} with: patch -p1 < {place}")
     if others:
         texts = {text for text, _ in others}
         rules = dict.fromkeys(item.rule for item in items if item.text in texts)

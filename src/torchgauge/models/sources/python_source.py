@@ -53,14 +53,7 @@ def load(text: str) -> Any:
     Raises:
         ModelSpecError: the code does not import, has no such name, or the call fails.
     """
-    from torchgauge.models.spec import SpecKind, parse_model_spec
-
-    spec = parse_model_spec(text)
-    if spec.kind not in (SpecKind.PYTHON_FILE, SpecKind.PYTHON_MODULE):
-        raise ModelSpecError(
-            f"{text!r} names nothing in Python code",
-            hint="write file.py:name or package.module:name",
-        )
+    spec = python_spec(text)
     found = _attribute(_import(spec), spec)
     if not spec.has_arguments:
         return found
@@ -68,6 +61,26 @@ def load(text: str) -> Any:
         return found(*spec.positional, **spec.keywords)
     except Exception as error:
         raise failed(spec.text, f"calling {spec.attribute}", error) from error
+
+
+def python_spec(text: str) -> ModelSpec:
+    """Return the name of something in Python code, taken apart; nothing is imported.
+
+    Raises:
+        ModelSpecError: it is none.
+    """
+    from torchgauge.models.spec import SpecKind, parse_model_spec
+
+    try:
+        spec = parse_model_spec(text)
+    except ModelSpecError:
+        spec = None
+    if spec is None or spec.kind not in (SpecKind.PYTHON_FILE, SpecKind.PYTHON_MODULE):
+        raise ModelSpecError(
+            f"{text!r} names nothing in Python code",
+            hint="write file.py:name or package.module:name",
+        )
+    return spec
 
 
 # ---------------------------------------------------------------------------- importing

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from sysconfig import get_path
 
@@ -135,9 +136,11 @@ class Files:
 
     def diff(self) -> str:
         """Return a unified diff of all files, as ``git apply`` and ``patch -p1`` take it."""
+        texts = self.texts()
+        base = base_of(texts)
         return "".join(
-            _diff(Path(path), self._files[Path(path)].before, after)
-            for path, after in sorted(self.texts().items())
+            _diff(Path(path).relative_to(base), self._files[Path(path)].before, after)
+            for path, after in sorted(texts.items())
         )
 
 
@@ -167,14 +170,17 @@ def statements(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
     yield from getattr(body, "body", body)
 
 
-def shown_path(path: Path) -> str:
-    """Return a path as a diff names it: from the current folder, or the bare name."""
+def base_of(paths: Iterable[str]) -> Path:
+    """Return the folder that a diff names its files from: this one, or the one that holds all."""
+    folders = [Path(path).parent for path in paths]
     here = Path.cwd().resolve()
-    return path.relative_to(here).as_posix() if path.is_relative_to(here) else path.name
+    if all(folder.is_relative_to(here) for folder in folders):
+        return here
+    return Path(os.path.commonpath(folders))
 
 
 def _diff(path: Path, before: str, after: str) -> str:
-    name = shown_path(path)
+    name = path.as_posix()
     lines = difflib.unified_diff(_lines(before), _lines(after), f"a/{name}", f"b/{name}")
     return "".join(
         line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines

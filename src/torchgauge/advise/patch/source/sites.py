@@ -91,6 +91,18 @@ class Sites:
                 raise NoPatch(f"{path}: the same line makes {other}")
         return site
 
+    def attribute(self, path: str, name: str) -> Site:
+        """Return the site of an attribute that holds no module by itself, such as a list.
+
+        Raises:
+            NoPatch: the class does not set it in one plain line.
+        """
+        owner = type(self._model.get_submodule(path))
+        defining = self._defining(owner, name)
+        if defining is None:
+            raise NoPatch(f"{owner.__name__} does not set {name} in one plain line")
+        return self._below(*defining, ())
+
     def _site(self, path: str) -> Site | NoPatch:
         if path not in self._found:
             try:

@@ -125,7 +125,8 @@ def _combinations(advice: Advice) -> Iterator[str]:
 
 def _data_check(check: DataCheck) -> Iterator[str]:
     figure = _measure(check.before, check.metric)
-    yield f"{check.metric} {figure} on {format_number_of(check.samples, 'sample')}"
+    yield f"{check.metric} {figure}"
+    yield format_number_of(check.samples, "sample")
     if not check.is_complete:
         yield f"stopped after {check.seconds:.0f} s"
     if check.weights:
@@ -143,7 +144,7 @@ def _check_entries(check: Checked | None, data: DataCheck | None) -> Iterator[tu
     if check.after is not None:
         before, after = _measure(check.before, data.metric), _measure(check.after, data.metric)
         samples = format_number_of(data.samples, "sample")
-        yield "check", f"{data.metric} {before} → {after} on {samples}"
+        yield "check", f"{data.metric} {before} → {after}, {samples}"
     if check.note:
         yield "note", check.note
 
@@ -275,7 +276,7 @@ def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
         yield "patch", ", ".join(patch.files)
         yield from (("proof", text) for text in patch.proof)
     else:
-        yield "no patch", patch.why_not
+        yield "patch", f"none: {patch.why_not}"
 
 
 def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
