@@ -8,7 +8,7 @@ from functools import partial
 
 from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
-from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side
+from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
 from torchgauge.advise.front import LIMIT as FRONT_LIMIT
 from torchgauge.advise.front import Front, axes_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
@@ -18,7 +18,7 @@ from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
-from torchgauge.changes.change import Change, applied
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -120,7 +120,7 @@ class _Advisor:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
         try:
-            request = applied(change, self.request, rule, self.subject.ran)
+            request = applied(in_shape(change), self.request, rule, self.subject.ran)
             found = self.traced(request, change.text)
             if _returns_something_else(change, self.subject.report, found):
                 return f"{change.text}: the output has another shape"
@@ -198,6 +198,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         traces=advisor.traces,
         assumptions=report.assumptions,
         warnings=report.warnings,
+        report=report,
     )
 
 
@@ -219,23 +220,11 @@ def _ranked(
         return best_gain(figures, tried.state.figures) / price
 
     for tried in sorted(advisor.tried, key=worth, reverse=True):
-        change = tried.change
-        yield Suggestion(
-            rule=change.rule,
-            text=change.text,
-            where=change.where,
-            code=advisor.subject.code_of(change.where[0]) if change.where else "",
-            why=change.why,
-            accuracy=change.accuracy,
-            cost=change.cost,
-            source=change.source,
-            figures=side_by_side(figures, tried.state.figures),
-            proof=tried.proof,
-            snippet=change.snippet,
-            settings=change.settings,
-            scenario=change.scenario,
-            batch=change.batch,
-            keeps_state=change.keeps_state,
+        yield suggested(
+            tried.change,
+            advisor.subject,
+            side_by_side(figures, tried.state.figures),
+            tried.proof,
         )
 
 
@@ -287,6 +276,8 @@ def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]
     if axes is None or len(singles) < 2:
         return (), ()
     found = Front(axes=axes, made=made, singles=singles).run()
+    if not any(state.changes for state in found):
+        return (), ()
     return tuple(
         Combination(
             changes=tuple(change.name for change in state.changes),

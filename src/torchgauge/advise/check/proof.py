@@ -10,7 +10,7 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-from torchgauge.changes.change import Change, Rewriter, rewritten
+from torchgauge.changes.change import Change, Rewriter, in_shape, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.models.requests import build_for, with_build
@@ -64,7 +64,9 @@ class Prover:
         if not change.keeps_outputs:
             changed = rewritten(change, prepared.model, rule, shares_tensors=False)
             return (_same_loss(copy.deepcopy(prepared.model), changed, prepared.arguments),)
-        changed = rewritten(change, prepared.model, rule)
+        # Of a model that has to be trained again only the shapes are looked at.
+        made = in_shape(change) if change.accuracy is Accuracy.RETRAIN else change
+        changed = rewritten(made, prepared.model, rule)
         try:
             outputs = run(changed, prepared.arguments)
         except Exception as error:

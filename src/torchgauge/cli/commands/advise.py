@@ -84,18 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     request = request_from(arguments)
     target = output.chosen_output(arguments)
-    for named in (arguments.check, arguments.check_metric):
-        if named is not None:
-            python_spec(named)
-    if arguments.patch is not None:
-        from torchgauge.advise.patch.made import require_libcst
-
-        require_libcst()
-        if arguments.patch.suffix == ".py":
-            raise UsageError(
-                f"{arguments.patch} would be overwritten by the diff", hint="name a file: out.diff"
-            )
-        output.check_place(arguments.patch)
+    _check_asked(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.advise.engine import AdviceOptions, advise_model
         from torchgauge.advise.public import completed
@@ -125,7 +114,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     from torchgauge.render.pages.loop.advice import advice_page
 
-    target.deliver(lambda: advice_page(advice), advice.to_json)
+    target.deliver_interactive(advice, lambda: advice_page(advice), advice.to_json)
     if arguments.explain is not None and not arguments.quiet:
         for item in advice.quiet:
             messages.note(f"{item.rule}: {item.why}")
@@ -139,6 +128,27 @@ def run(arguments: argparse.Namespace) -> int:
     if advice.reached is False:
         raise CheckFailed(f"{arguments.goal} is not reached", hint="see what it comes to above")
     return 0
+
+
+def _check_asked(arguments: argparse.Namespace) -> None:
+    """Find what is wrong with the data and the file of the patch before anything runs.
+
+    Raises:
+        UsageError: a name leads nowhere, or the diff would overwrite code.
+        MissingExtraError: libcst is needed and not installed.
+    """
+    for named in (arguments.check, arguments.check_metric):
+        if named is not None:
+            python_spec(named)
+    if arguments.patch is not None:
+        from torchgauge.advise.patch.made import require_libcst
+
+        require_libcst()
+        if arguments.patch.suffix == ".py":
+            raise UsageError(
+                f"{arguments.patch} would be overwritten by the diff", hint="name a file: out.diff"
+            )
+        output.check_place(arguments.patch)
 
 
 def _write_patch(advice: Advice, path: Path, *, is_quiet: bool) -> None:

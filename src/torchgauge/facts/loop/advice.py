@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.answer import Answer
@@ -13,6 +13,11 @@ from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.scenario import Scenario
 from torchgauge.shown import door
+
+if TYPE_CHECKING:
+    from torchgauge.facts.report import Report
+else:
+    Report = Any  # a report holds a suggestion itself
 
 
 class Accuracy(StrEnum):
@@ -274,6 +279,9 @@ class Advice(Answer):
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    report: Report | None = field(default=None, compare=False, repr=False)
+    """Of the model as it is, for the page; not saved with the advice."""
+
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
@@ -284,6 +292,17 @@ class Advice(Answer):
         later=("front", "front_axes", "combinations", "exhausted", "path_patch", "data_check"),
         left_out=("path_patch", "data_check"),
     )  # fmt: skip
+
+    def view(self, *, height: int = 720) -> None:
+        """Open the interactive page: in the cell of a notebook, elsewhere in the browser.
+
+        Args:
+            height: of the frame in the cell, in pixels.
+
+        Raises:
+            UsageError: for a height below 200.
+        """
+        door("view")(self, height=height)
 
     def __str__(self) -> str:
         """Return in one line how much there is to do; ``torchgauge.show`` prints it all."""
