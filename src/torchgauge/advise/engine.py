@@ -11,7 +11,7 @@ from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_
 from torchgauge.advise.front import LIMIT as FRONT_LIMIT
 from torchgauge.advise.front import Front, axes_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
-from torchgauge.advise.measured import Measured, measured
+from torchgauge.advise.measured import Measured, measured, shapes_of
 from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
@@ -121,7 +121,10 @@ class _Advisor:
         rule, figures = rule_of(change.rule), self.made.base.figures
         try:
             request = applied(in_shape(change), self.request, rule, self.subject.ran)
-            state = state_of((change,), request, self.traced(request, change.text))
+            found = self.traced(request, change.text)
+            if _returns_something_else(change, self.subject.report, found):
+                return f"{change.text}: the output has another shape"
+            state = state_of((change,), request, found)
             shows = gains(figures, state.figures)
             proof = self.prover.prove(change, rule) if self.options.prove and shows else ()
         except ModelError as error:
@@ -134,6 +137,13 @@ class _Advisor:
             return f"{change.text}: saves nothing"
         self.tried.append(_Tried(change=change, state=state, proof=proof))
         return ""
+
+
+def _returns_something_else(change: Change, before: Report, after: Measured) -> bool:
+    """Return whether a changed model returns tensors of other shapes, unless that was said."""
+    if not change.changes_model or not change.keeps_outputs:
+        return False
+    return shapes_of(before.outputs) != after.outputs
 
 
 def advise_model(request: Request, options: AdviceOptions | None = None) -> Advice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from torchgauge.analyze import model_error, run_model
@@ -10,7 +11,7 @@ from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.pipeline import estimate_memory, peak_on_gpu
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.fit import Verdict
-from torchgauge.facts.trace import Trace
+from torchgauge.facts.trace import NamedValue, Trace
 from torchgauge.reports import prediction_of, report_of
 from torchgauge.request import Request
 from torchgauge.target import Target, calibrated, platform_of
@@ -25,6 +26,8 @@ class Measured:
     """By their names in a report: ``"totals.params"``, ``"time.total_ms"``."""
     fits: bool
     """Whether it fits the GPU that it was traced for; false for the CPU."""
+    outputs: tuple[tuple[int, ...], ...] = ()
+    """Shapes of the tensors that the model returned."""
 
 
 def measured(request: Request) -> Measured:
@@ -39,6 +42,11 @@ def measured(request: Request) -> Measured:
         if run.outcome.error is not None:
             raise model_error(run.outcome, report_of(trace, run.target)) from run.outcome.error
         return _figures(trace, calibrated(run.target, trace))
+
+
+def shapes_of(values: Iterable[NamedValue]) -> tuple[tuple[int, ...], ...]:
+    """Return the shapes of the tensors among what a model returned."""
+    return tuple(value.tensor.shape for value in values if value.tensor is not None)
 
 
 def _figures(trace: Trace, target: Target) -> Measured:
@@ -61,4 +69,4 @@ def _figures(trace: Trace, target: Target) -> Measured:
     prediction = prediction_of(trace, target)
     if prediction is not None:
         figures["time.total_ms"] = prediction.total_seconds * 1e3
-    return Measured(figures=figures, fits=fits)
+    return Measured(figures=figures, fits=fits, outputs=shapes_of(trace.outputs))

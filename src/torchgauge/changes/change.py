@@ -47,6 +47,8 @@ class Change:
     """Two changes of the same axis exclude each other; ``""`` for none."""
     keeps_state: bool = True
     """Whether a ``state_dict`` of before still loads."""
+    keeps_outputs: bool = True
+    """Whether a step returns as many tensors as before, of the same shapes."""
 
     @property
     def changes_model(self) -> bool:

@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # what the libraries warn of when they are imported
 ]
 MODELS: Final = clean_models()
-RULES: Final = tuple(dict.fromkeys(case.rule for case in WASTE))
+MORE: Final = ("constant-folding", "unused-parameter", "chunked-loss")
+RULES: Final = (*dict.fromkeys(case.rule for case in WASTE), *MORE)
 SMALL: Final = (
     "torchvision:resnet18", "torchvision:mobilenet_v3_large", "torchvision:shufflenet_v2_x1_0",
     "torchvision:vgg11_bn", "timm:resnet26", "timm:efficientnet_b0", "timm:ghostnet_100",
