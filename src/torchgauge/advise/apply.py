@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from torchgauge.advise.rules import rule_of
@@ -19,6 +21,17 @@ def apply(suggestion: Suggestion, model: nn.Module) -> nn.Module:
             hint="; ".join(suggestion.snippet) or "analyse it again with that scenario",
         )
     return rewritten(change, model, rule_of(suggestion.rule), shares_tensors=False)
+
+
+def changed_copy(suggestions: Iterable[Suggestion], model: nn.Module) -> nn.Module:
+    """Return a copy of a model with several changes, one after another; it shares its tensors.
+
+    Raises:
+        UsageError: one of them cannot be made after those before it.
+    """
+    for suggestion in suggestions:
+        model = rewritten(change_of(suggestion), model, rule_of(suggestion.rule))
+    return model
 
 
 def change_of(suggestion: Suggestion) -> Change:

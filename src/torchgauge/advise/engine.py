@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from torchgauge.advise.combinations import Combinations, State, state_of
-from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side
+from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
 from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.measured import Measured, measured, shapes_of
@@ -199,6 +199,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         traces=advisor.traces,
         assumptions=report.assumptions,
         warnings=report.warnings,
+        report=report,
     )
 
 
@@ -220,22 +221,11 @@ def _ranked(
         return best_gain(figures, tried.state.figures) / price
 
     for tried in sorted(advisor.tried, key=worth, reverse=True):
-        change = tried.change
-        yield Suggestion(
-            rule=change.rule,
-            text=change.text,
-            where=change.where,
-            code=advisor.subject.code_of(change.where[0]) if change.where else "",
-            why=change.why,
-            accuracy=change.accuracy,
-            cost=change.cost,
-            source=change.source,
-            figures=side_by_side(figures, tried.state.figures),
-            proof=tried.proof,
-            snippet=change.snippet,
-            settings=change.settings,
-            scenario=change.scenario,
-            batch=change.batch,
+        yield suggested(
+            tried.change,
+            advisor.subject,
+            side_by_side(figures, tried.state.figures),
+            tried.proof,
         )
 
 

@@ -124,8 +124,9 @@ def rewritten(
         UsageError: the model cannot be copied, or is not the one that the change was found in.
     """
     tensors = (*model.parameters(), *model.buffers()) if shares_tensors else ()
+    shared = {id(tensor): tensor for tensor in tensors} | _computed(model)
     try:
-        made: nn.Module = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+        made: nn.Module = copy.deepcopy(model, shared)
     except Exception as error:  # whatever the model's own __deepcopy__ raises
         raise UsageError(
             f"the model cannot be copied: {type(error).__name__}: {error}",
@@ -138,3 +139,16 @@ def rewritten(
             f"{change.rule} cannot be applied to this {type(model).__name__}: {error}",
             hint="apply it to the model that the advice is about",
         ) from error
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Return what attributes hold on a graph, by identity: only detached can it be copied.
+
+    ``torch.nn.utils.weight_norm`` keeps such a weight, and computes it again in each forward.
+    """
+    return {
+        id(value): value.detach()
+        for module in model.modules()
+        for value in vars(module).values()
+        if getattr(value, "grad_fn", None) is not None
+    }

@@ -141,6 +141,18 @@ class CastsBefore(nn.Module):
         return q.float() @ q.float().transpose(-2, -1)
 
 
+class Logits(nn.Module):
+    """Casts what its head returns, which no product needs."""
+
+    def __init__(self, *, casts: bool = True) -> None:
+        super().__init__()
+        self.head, self.casts = nn.Linear(64, 512), casts
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(x)
+        return (y.float() if self.casts else y).log_softmax(-1)
+
+
 class Scaled(nn.Module):
     """Has a scale and a table that its forward has forgotten."""
 
@@ -159,6 +171,7 @@ MAP = {"size": (2, 3, 32, 32)}
 WORDS = {"size": (4, 16, 64)}
 BF16 = {"precision": "bf16"}
 AUTOCAST = {"precision": "bf16-autocast"}
+SPECTRAL = nn.utils.parametrizations.spectral_norm
 PARAMETRIZED = nn.utils.parametrizations.weight_norm
 REWRITTEN = (
     rewritten("grouped-convolution", "dense", dense, "0", after=lambda: dense(4),
@@ -180,6 +193,10 @@ REWRITTEN = (
               after=lambda: wide(32, norm=True), **MAP, options=TRAINING),
     rewritten("constant-folding", "weight norm", lambda: weight_normed(PARAMETRIZED), "0", "2",
               after=weight_normed, **WORDS),
+    rewritten("constant-folding", "weight norm by a hook",
+              lambda: weight_normed(nn.utils.weight_norm), "0", "2", after=weight_normed, **WORDS),
+    rewritten("constant-folding", "spectral norm", lambda: weight_normed(SPECTRAL), "0", "2",
+              after=weight_normed, **WORDS),
     rewritten("constant-folding", "table", lambda: WithPositions(Positions()), "positions",
               after=lambda: WithPositions(Kept()), **WORDS),
     rewritten("unused-parameter", "two", Scaled, "scale", "table",
@@ -192,6 +209,10 @@ REWRITTEN = (
               options={"dtypes": ["bfloat16"]}),
     rewritten("fp32-islands", "casts", CastsBefore, "", after=lambda: CastsBefore(casts=False),
               **WORDS, options=BF16),
+    rewritten("fp32-islands", "logits", Logits, "", after=lambda: Logits(casts=False),
+              **WORDS, options=BF16),
+    rewritten("fp32-islands", "logits in training", Logits, "",
+              after=lambda: Logits(casts=False), **WORDS, options=BF16 | TRAINING),
     rewritten("fp32-islands", "autocast switched off", lambda: CastsBefore(region=True), "",
               after=lambda: CastsBefore(casts=False), **WORDS, options=AUTOCAST),
 )  # fmt: skip

@@ -13,6 +13,7 @@ import torchgauge as tg
 from real_memory import real_peak
 from torchgauge.facts.loop.advice import Suggestion
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 MEASURED = tuple(c for c in REWRITTEN if not {"precision", "dtypes"} & set(c.case.options))
 """Products of 16 bits take scratch memory that depends on the processor."""
 
@@ -83,9 +84,9 @@ QUIET: tuple[tuple[str, nn.Module, tuple[int, ...], dict[str, Any], str], ...] =
     ("constant-folding", nn.Linear(4, 4), (2, 4), {"mode": "training"}, "in training"),
     ("unused-parameter", nn.Linear(4, 4), (2, 4), {}, "in use is read"),
     ("fp32-islands", nn.Linear(4, 4), (2, 4), {}, "does not compute in 16 bits"),
-    ("fp32-islands", nn.Linear(4, 4), (2, 4), {"precision": "bf16"}, "computed in 16 bits"),
+    ("fp32-islands", nn.Linear(4, 4), (2, 4), {"precision": "bf16"}, "has 16 bits"),
     ("fp32-islands", CastsBefore(casts=False), (2, 4, 64), {"precision": "bf16-autocast"},
-     "computed in 16 bits"),
+     "has 16 bits"),
     ("chunked-loss", nn.Linear(4, 4), (2, 4), {}, "no cross-entropy"),
     ("shared-keys", nn.Linear(4, 4), (2, 4), {}, "no attention of transformers"),
     ("kept-graph", nn.Linear(4, 4), (2, 4), {}, "without gradients"),

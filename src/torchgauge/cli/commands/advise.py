@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     from torchgauge.render.pages.loop.advice import advice_page
 
-    target.deliver(lambda: advice_page(advice), advice.to_json)
+    target.deliver_interactive(advice, lambda: advice_page(advice), advice.to_json)
     if arguments.explain is not None and not arguments.quiet:
         for item in advice.quiet:
             messages.note(f"{item.rule}: {item.why}")

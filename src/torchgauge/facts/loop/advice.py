@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torchgauge.facts.answer import Answer
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.scenario import Scenario
 from torchgauge.shown import door
+
+if TYPE_CHECKING:
+    from torchgauge.facts.report import Report
+else:
+    Report = Any  # a report holds a suggestion itself
 
 
 class Accuracy(StrEnum):
@@ -173,6 +178,9 @@ class Advice(Answer):
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    report: Report | None = field(default=None, compare=False, repr=False)
+    """Of the model as it is, for the page; not saved with the advice."""
+
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
@@ -182,6 +190,17 @@ class Advice(Answer):
         ),
         later=("front", "front_axes", "combinations", "exhausted"),
     )  # fmt: skip
+
+    def view(self, *, height: int = 720) -> None:
+        """Open the interactive page: in the cell of a notebook, elsewhere in the browser.
+
+        Args:
+            height: of the frame in the cell, in pixels.
+
+        Raises:
+            UsageError: for a height below 200.
+        """
+        door("view")(self, height=height)
 
     def __str__(self) -> str:
         """Return in one line how much there is to do; ``torchgauge.show`` prints it all."""

@@ -44,6 +44,8 @@ class Question(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which tab asks: a new question of a tab ends its last one."""
     model: Annotated[int, msgspec.Meta(ge=0)] = 0
     changes: Changes = Changes()
+    applied: Annotated[list[Text], msgspec.Meta(max_length=32)] = []
+    """Keys of suggestions, in the order in which they are made."""
     language: Literal["en", "zh"] = "en"
     """Of the messages; figures and reports have none."""
 
@@ -98,6 +100,8 @@ def _fields(scenario: Scenario, changes: Changes) -> dict[str, Any]:
         also_offloads = scenario.offload_activations and scenario.checkpointing_kind is not None
         given["offload_activations"] = also_offloads or kind == Checkpointing.OFFLOAD
         given["checkpointing"] = False if kind == OFF else kind
+        if kind == OFF:
+            given["checkpointed"] = ()
     return given
 
 
