@@ -39,7 +39,6 @@ class WatchedModules:
 
     def _wrap(self) -> None:
         context = self._context
-        is_inferred = context.is_simulated and not context.scenario.is_training
         for path, module, shared_with in walk(self._root):
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
@@ -51,7 +50,7 @@ class WatchedModules:
                     type(module).forward,
                     counting=Counting.OFF if is_leaf else _counting(module),
                     observe=self._observer(path, module),
-                    layer=repeatable(module) if is_leaf and is_inferred else None,
+                    layer=repeatable(module) if is_leaf and context.is_simulated else None,
                 )
                 module.__dict__["forward"] = forward
 
