@@ -175,4 +175,4 @@ def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made
         return None
     if answer.is_conj() or answer.is_neg():
         return None
-    return View(shape=answer.shape, stride=answer.stride(), offset=answer.storage_offset())
+    return View(shape=answer.shape, stride=answer.stride(), offset=int(answer.storage_offset()))

@@ -81,9 +81,7 @@ class Remembered:
             return None
         return tuple(key)
 
-    def gradient_key(
-        self, gradient: torch.Tensor, storages: list[int]
-    ) -> tuple[Any, ...] | None:
+    def gradient_key(self, gradient: torch.Tensor, storages: list[int]) -> tuple[Any, ...] | None:
         """Return all that decides what a backward node makes of a gradient; as for ``key``."""
         key: list[Any] = [*dispatch_state()]
         if function_mode_count() or type(gradient) is not torch.Tensor:

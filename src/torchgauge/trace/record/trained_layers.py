@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -27,9 +27,8 @@ from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.recording import OpenCall
 from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
 from torchgauge.trace.shapes.rule import Args
-from torchgauge.trace.torch_internals.autograd import StandIn, graph_task, saves_through_hooks
+from torchgauge.trace.torch_internals.autograd import graph_task, saves_through_hooks, stand_in
 from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
-from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
 _TENSORS = (torch.Tensor, nn.Parameter)
@@ -46,8 +45,7 @@ class _Trained:
     """What its arguments look like, and whether they require gradients."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
+class _Call(NamedTuple):
     """One call of a layer that did not run."""
 
     recorder: TrainedLayers
@@ -59,18 +57,18 @@ class _Call:
     storages: list[int]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Stand:
-    """A stand-in for the ``index``-th node of a call."""
+class _Stand(NamedTuple):
+    """A stand-in for a backward node of a call."""
 
     call: _Call
-    index: int
+    position: int
+    """Of the node among those of the layer."""
 
     def made(self) -> torch.Tensor:
         """Return what the operator of the node returned; the layer's output is noted."""
         call, nodes = self.call, self.call.trained.nodes
-        if self.index < len(nodes) - 1:
-            shape, dtype = nodes[self.index].made
+        if self.position < len(nodes) - 1:
+            shape, dtype = nodes[self.position].made
             return torch.empty(shape, dtype=dtype, device="meta")
         output: torch.Tensor = made_as(call.trained.forward[1])
         call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
@@ -80,7 +78,7 @@ class _Stand:
         self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
     ) -> Sequence[torch.Tensor | None]:
         """Return a gradient per edge of the node."""
-        return self.call.recorder._run_node(self.call, self.index, saved, gradient)
+        return self.call.recorder._run_node(self.call, self.position, saved, gradient)
 
 
 class TrainedLayers(ShortWays):
@@ -128,8 +126,7 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         self.stood_in = True
-        one = _Call(recorder=self, trained=trained, layer=layer, inner=inner, held=held, call=call,
-                    storages=storages)  # fmt: skip
+        one = _Call(self, trained, layer, inner, held, call, storages)
         made: list[torch.Tensor] = []
         with without_dispatch():
             for index, node in enumerate(trained.nodes):
@@ -138,7 +135,7 @@ class TrainedLayers(ShortWays):
                     for edge in node.edges
                 ]
                 saved = [tensors[place] for place in node.saved]
-                made.append(StandIn.apply(_Stand(one, index), saved, *edges))  # type: ignore[no-untyped-call]
+                made.append(stand_in(_Stand(one, index), saved, *edges))
         return made[-1]
 
     # ------------------------------------------------------------------ in the backward

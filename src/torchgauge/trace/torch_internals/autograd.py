@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -35,7 +35,7 @@ def is_python_node(node: Any) -> bool:
     A stand-in for one of PyTorch's own nodes is none.
     """
     is_python = isinstance(node, torch.autograd.function.BackwardCFunction)
-    return is_python and type(node) is not StandIn._backward_cls  # type: ignore[attr-defined]
+    return is_python and type(node) is not StandIn._backward_cls
 
 
 class Stand(Protocol):
@@ -69,6 +69,10 @@ class StandIn(torch.autograd.Function):
         if gradient is None:
             return (None,) * len(ctx.needs_input_grad)
         return (None, None, *ctx.stand.backward(ctx.saved_tensors, gradient))
+
+
+stand_in: Callable[..., torch.Tensor] = super(torch.autograd.Function, StandIn).apply
+"""``StandIn.apply`` without what it does about transforms of ``torch.func`` (2.6–2.13)."""
 
 
 def saves_through_hooks() -> bool:
@@ -139,6 +143,44 @@ def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
         handle.remove()
         found.append({} if hooks is None else hooks)
     return found[0], found[1]
+
+
+class _Shown(Exception):
+    """Carries the hooks of a node."""
+
+
+def _look(*_: Any) -> None:
+    """Stand for a hook where the others are only looked at."""
+
+
+def _show(hooks: dict[int, Any] | None, hook: Any) -> Any:
+    if hook is _look:
+        raise _Shown(hooks)
+    return _register_hook(hooks, hook)
+
+
+_register_hook: Callable[..., Any] = torch.autograd.Function._register_hook
+
+
+def hooks_of_nodes(nodes: Iterable[Any]) -> list[list[dict[int, Any]]]:
+    """Return the hooks before and after each of many nodes; nothing is added to the nodes.
+
+    A node hands its dictionary to ``Function._register_hook`` when a hook is added, and adds none
+    when that raises (the same source).
+    """
+    torch.autograd.Function._register_hook = staticmethod(_show)  # type: ignore[method-assign]
+    try:
+        return [[_hooks(node.register_prehook), _hooks(node.register_hook)] for node in nodes]
+    finally:
+        del torch.autograd.Function._register_hook  # a base class has it
+
+
+def _hooks(register: Callable[..., Any]) -> dict[int, Any]:
+    try:
+        register(_look)
+    except _Shown as shown:
+        return shown.args[0] or {}
+    return {}
 
 
 def gradient_node(leaf: torch.Tensor) -> Any:
