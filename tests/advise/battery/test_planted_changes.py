@@ -21,12 +21,17 @@ MEASURED = tuple(
 """Products of 16 bits take scratch memory that depends on the processor."""
 
 
-def the_change(case: Rewritten, **more: Any) -> Suggestion:
-    asked = case.case
-    advice = tg.advise(asked.make(), asked.size, rules=(asked.rule,), **asked.options, **more)
-    assert advice.suggestions, advice.quiet
-    (found,) = advice.suggestions
-    return found
+_found: dict[str, Suggestion] = {}
+
+
+def the_change(case: Rewritten) -> Suggestion:
+    """Return what the rule suggests; asked once for each case."""
+    if str(case) not in _found:
+        asked = case.case
+        advice = tg.advise(asked.make(), asked.size, rules=(asked.rule,), **asked.options)
+        assert advice.suggestions, advice.quiet
+        (_found[str(case)],) = advice.suggestions
+    return _found[str(case)]
 
 
 def inputs_of(case: Rewritten) -> torch.Tensor:
