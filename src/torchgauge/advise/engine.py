@@ -6,12 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
 from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.measured import Measured, measured, shapes_of
-from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
