@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from asked import run_model
+from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.operators.nodes import nodes_of
 from torchgauge.trace.record.trained_layers import TrainedLayers
@@ -256,7 +257,7 @@ def test_other_gradients_make_it_run_again(
 def test_a_failure_is_told_by_a_run_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, *_ = sessions_of(monkeypatch, Calls(in_place_below, nn.Linear(24, 24)))
     assert first.stood_in and not second.stood_in
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(ModelError, match="modified by an inplace operation"):
         tg.analyze(Calls(in_place_below, nn.Linear(24, 24)), (2, 24), mode="training")
 
 
