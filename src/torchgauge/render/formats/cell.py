@@ -15,6 +15,7 @@ from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Cell,
+    Code,
     Column,
     Fact,
     Facts,
@@ -114,7 +115,7 @@ def _holds_something(block: Block) -> bool:
         return bool(block.facts)
     if isinstance(block, Notes):
         return bool(block.lines)
-    return isinstance(block, Table | Problem)
+    return isinstance(block, Table | Problem | Code)
 
 
 def _is_legend(block: Block) -> bool:
@@ -145,6 +146,8 @@ def _block(block: Block) -> Iterator[str]:
         yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><tbody>'
         yield from map(_fact, block.facts)
         yield "</tbody></table></div>"
+    elif isinstance(block, Code):
+        yield f'<pre style="{_CODE}">{escape(chr(10).join(block.lines))}</pre>'
     elif isinstance(block, Table):
         yield from _table(block)
     elif isinstance(block, Notes) and block.heading:

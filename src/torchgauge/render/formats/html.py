@@ -14,6 +14,7 @@ from torchgauge.language import current, translated
 from torchgauge.render.page import (
     Block,
     Cell,
+    Code,
     Column,
     Fact,
     Facts,
@@ -118,6 +119,8 @@ def _block(block: Block) -> Iterator[str]:
         lines = [*_facts(block)] if block.facts else []
     elif isinstance(block, Table):
         lines = list(_table(block))
+    elif isinstance(block, Code):
+        lines = [f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"]
     elif isinstance(block, Notes):
         lines = [f"<li>{escape(text)}</li>" for text in block.lines]
         lines = ["<ul>", *lines, "</ul>"] if lines else []

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
+    Code,
     Facts,
     Notes,
     Page,
@@ -57,6 +58,10 @@ def escape(text: str) -> str:
 def _block(block: Block, title: str) -> Iterator[str]:
     if isinstance(block, Table):
         yield from _table(block, block.heading or title)
+        return
+    if isinstance(block, Code):
+        yield rf"\paragraph{{{escape(block.heading)}}}"
+        yield "\n".join([r"\begin{verbatim}", *block.lines, r"\end{verbatim}"])
         return
     lines = list(_lines(block))
     if not lines:

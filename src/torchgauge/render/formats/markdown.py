@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
+    Code,
     Fact,
     Facts,
     Notes,
@@ -63,11 +64,13 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Problem):
         yield from _problem(block)
         return
-    if isinstance(block, Facts | Notes | Table) and block.heading:
+    if isinstance(block, Facts | Notes | Table | Code) and block.heading:
         yield f"**{escape(block.heading)}**"
         yield ""
     if isinstance(block, Facts):
         yield from map(_fact, block.facts)
+    elif isinstance(block, Code):
+        yield "\n".join(["```python", *block.lines, "```"])
     elif isinstance(block, Notes):
         yield from (f"- {escape(text)}" for text in block.lines)
     elif isinstance(block, Table):

@@ -13,6 +13,7 @@ from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
 from torchgauge.render.page import (
     Block,
+    Code,
     Fact,
     Facts,
     Notes,
@@ -111,6 +112,9 @@ class _Writer:
             yield from self._notes(block)
         elif isinstance(block, Problem):
             yield from self._problem(block)
+        elif isinstance(block, Code):
+            yield from self._heading(block.heading)
+            yield from block.lines
 
     def _heading(self, text: str, style: str = _BOLD) -> Iterator[str]:
         for line in self._wrap((text,), first=" ", indent="   ") if text else ():
@@ -189,7 +193,7 @@ class _Writer:
 def _more(blocks: Sequence[Block]) -> Iterator[str]:
     """Yield what the calm view leaves out, by its heading."""
     for block in blocks:
-        if isinstance(block, Facts | Table) and block.detail and block.heading:
+        if isinstance(block, Facts | Table | Code) and block.detail and block.heading:
             yield block.heading.lower()
         elif isinstance(block, Notes) and block.detail and block.lines:
             yield f"{block.heading.lower()} ({len(block.lines)})"
