@@ -36,6 +36,7 @@ _PLACES: Final = {
     "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
     # how it runs
+    "plan-checkpoints": "plan_checkpoints:PlanCheckpoints",
     "scenario": "scenario:HowItRuns",
 }
 """The class of each rule, in a module of this package."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from torchgauge.facts.answer import Answer
+from torchgauge.facts.answer import Answer, Model, Tool
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.memory import Peak
@@ -31,7 +31,8 @@ class MemoryGoal:
     text: str
     """As it was asked: ``"keep 50% of the activations"``, ``"fit T4"``."""
     figure: str
-    """``"memory.peak_allocated_bytes"``, on a GPU ``"memory.device_bytes"``."""
+    """``"memory.peak_allocated_bytes"``, on a GPU ``"memory.device_bytes"``; a share of the
+    activations is one of tensors on both."""
     most_bytes: int
     device: str | None = None
     """The GPU that the step has to fit, where that is the goal."""
@@ -74,8 +75,9 @@ class CheckpointPlan(Answer):
     """Where the peak is with the plan."""
     blocks: Mapping[str, float] = field(default_factory=dict)
     """The figures with all repeated blocks checkpointed, to compare; empty where there are none."""
-    gap: float = 0.0
-    """How far the extra work may lie above the least, as a share, by what the solver proved."""
+    gap: float | None = None
+    """How far the extra work may lie above the least, as a share, by what the solver proved;
+    ``None`` where it proved nothing for this goal, as where an allocator's fragments decide."""
     candidates: int = 0
     """How many places could have been chosen."""
     refused: tuple[str, ...] = ()
@@ -93,6 +95,12 @@ class CheckpointPlan(Answer):
             "refused", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, *, tool: Tool, model: Model, **given: Any) -> CheckpointPlan:
+        """Return the plan from what its JSON holds."""
+        del given["schema_version"]
+        return cls(tool_version=tool.version, model_name=model.name, model_spec=model.spec, **given)
 
     @property
     def checkpointed(self) -> tuple[str, ...]:
