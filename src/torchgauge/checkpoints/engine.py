@@ -123,6 +123,7 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
         gap=found.gap,
         candidates=len(planner.options),
         refused=candidates.refused,
+        broken=tuple(planner.broken),
         traces=planner.traces,
         snippet=snippet_of(places, has_norms=has_norms(request.model, places)),
         assumptions=found.report.assumptions,

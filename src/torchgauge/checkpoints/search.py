@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from torchgauge.analyze import analyze_model
 from torchgauge.checkpoints.goal import figure_of, is_met
 from torchgauge.checkpoints.model import Option
-from torchgauge.checkpoints.program import Program
+from torchgauge.checkpoints.program import Program, Row
 from torchgauge.checkpoints.solver import Solution, least_cost, least_memory
+from torchgauge.errors import ModelError
 from torchgauge.facts.loop.checkpoints import MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
 _ROUNDS: Final = 8
 """Plans that are traced at most."""
+_FAILURES: Final = 8
+"""Plans that may fail before the planner gives up."""
 _NEAR: Final = 0.005
 """Share of the goal that is not worth another plan."""
 
@@ -30,6 +33,10 @@ class Planner:
     options: list[Option]
     program: Program
     traces: int = 1
+    broken: list[str] = field(default_factory=list)
+    """Places that failed when they were run again."""
+    last: frozenset[int] = frozenset()
+    """What was traced last."""
 
     def traced(self, chosen: frozenset[int]) -> Report:
         """Trace a plan.
@@ -38,15 +45,49 @@ class Planner:
             ModelError: it does not run.
         """
         self.traces += 1
+        self.last = chosen
         places = tuple(str(option.candidate.place) for option in self.chosen(chosen))
         self.request.tell(f"trace {self.traces}: {len(places)} places computed again")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
+    def leave_out(self, error: ModelError) -> bool:
+        """Exclude what failed when it ran again, and all that is of its class.
+
+        Returns whether anything that was chosen holds the layer that failed.
+        """
+        failure = None if error.report is None else error.report.failure
+        if failure is None:
+            return False
+        path = failure.path
+        guilty = [self.options[n].candidate for n in self.last if _holds(self.options[n], path)]
+        kinds = {item.type for item in guilty if not item.place.is_stretch}
+        excluded = [
+            number
+            for number, option in enumerate(self.options)
+            if option.candidate in guilty
+            or (option.candidate.type in kinds and not option.candidate.place.is_stretch)
+        ]
+        rules = (*self.program.rules, *(Row(terms={n: 1.0}, upper=0.0) for n in excluded))
+        self.program = replace(self.program, rules=rules)
+        self.broken += [str(self.options[number].candidate.place) for number in excluded]
+        return bool(guilty)
+
     def chosen(self, numbers: frozenset[int]) -> list[Option]:
         """Return options by their numbers, in the order of the forward."""
         found = [self.options[number] for number in numbers]
         return sorted(found, key=lambda option: option.candidate.spans[0].first_call)
+
+
+def _holds(option: Option, path: str) -> bool:
+    """Return whether a layer is what an option computes again, or inside of it."""
+    place = option.candidate.place
+    if not place.is_stretch:
+        return f"{path}.".startswith(f"{place.path}.")
+    prefix = f"{place.path}." if place.path else ""
+    name = path.removeprefix(prefix).partition(".")[0]
+    is_child = path.startswith(prefix) and name.isdecimal()
+    return is_child and place.first <= int(name) < place.end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +115,24 @@ class _Tried:
 
 
 def search(planner: Planner) -> Found:
+    """Return the cheapest plan that meets the goal, of those that run.
+
+    Where a module does something else when it runs again, as with a list that has grown since, it
+    is left out with all modules of its class, and the search begins anew.
+
+    Raises:
+        ModelError: a plan fails outside of what it computes again.
+    """
+    for _ in range(_FAILURES):
+        try:
+            return _search(planner)
+        except ModelError as error:
+            if not planner.leave_out(error):
+                raise
+    return _search(planner)
+
+
+def _search(planner: Planner) -> Found:
     """Solve and trace until a plan meets the goal and none that is cheaper is to be expected.
 
     The program knows tensors; allocators round and fragment, and kernels take scratch memory. So

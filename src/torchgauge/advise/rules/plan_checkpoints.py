@@ -24,7 +24,7 @@ class PlanCheckpoints:
         """Yield the plan of a training step that does not fit."""
         scenario, memory = subject.report.scenario, subject.report.memory
         if not scenario.is_training or scenario.checkpointing:
-            yield "it is no training step, or it checkpoints already"
+            yield "it is not a training step, or it checkpoints already"
             return
         if memory is None or memory.verdict in (None, Verdict.FITS):
             yield "the step fits, or no GPU is named"

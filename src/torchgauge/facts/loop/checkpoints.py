@@ -82,6 +82,8 @@ class CheckpointPlan(Answer):
     """How many places could have been chosen."""
     refused: tuple[str, ...] = ()
     """Modules that write into a tensor from outside: their forward cannot be run twice."""
+    broken: tuple[str, ...] = ()
+    """Places that failed when they were run again, such as one that gets a list that grows."""
     traces: int = 1
     snippet: tuple[str, ...] = ()
     """Lines of code to paste before the training loop."""
@@ -92,7 +94,7 @@ class CheckpointPlan(Answer):
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size", "goal",
             "fits", "least", "recomputed", "figures", "peak_at", "blocks", "gap", "candidates",
-            "refused", "traces", "snippet", "assumptions", "warnings",
+            "refused", "broken", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip
 

@@ -54,11 +54,19 @@ def checkpoints_page(plan: CheckpointPlan) -> Page:
 
 
 def _refused(plan: CheckpointPlan) -> tuple[str, ...]:
-    if not plan.refused:
-        return ()
-    count = format_number_of(len(plan.refused), "module")
-    names = ", ".join(plan.refused[:3]) + (" …" if len(plan.refused) > 3 else "")
-    return (f"{count} that write into their input: {names}",)
+    """Return what is not computed again on its own, one line for each reason."""
+    found = []
+    if plan.refused:
+        count = format_number_of(len(plan.refused), "module")
+        found.append(f"{count} that write into their input: {_some(plan.refused)}")
+    if plan.broken:
+        count = format_number_of(len(plan.broken), "module")
+        found.append(f"{count} that fail when they run again: {_some(plan.broken)}")
+    return tuple(found)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
