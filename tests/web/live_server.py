@@ -17,7 +17,7 @@ from torchgauge.request import Request
 from torchgauge.web.live.analyst import Analyst, Limits
 from torchgauge.web.live.application import SETTINGS, create_application
 from torchgauge.web.live.process import WorkerProcess
-from torchgauge.web.live.workbench import first_answers
+from torchgauge.web.live.workbench import first_answers, page_html
 
 TOKEN = "the-token"
 
@@ -120,7 +120,8 @@ def live(requests: Sequence[Request], limits: Limits | None = None) -> Iterator[
         benches = first_answers(requests, worker, lambda _: None)
         analyst = Analyst(limits or Limits(), worker)
         port = listener.getsockname()[1]
-        application = create_application(benches, analyst, token=TOKEN, port=port)
+        page = page_html(benches)
+        application = create_application(page, benches, analyst, token=TOKEN, port=port)
         server = server_for(application, SETTINGS)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -227,4 +227,6 @@ export interface PageData {
   layers?: LayerDifference[];
   /** What a live page can change. */
   workbench?: Workbench;
+  /** The page follows the files of a model: its answers come as they are saved (live/follow.ts). */
+  watch?: { spec: string };
 }

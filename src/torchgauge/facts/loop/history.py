@@ -28,6 +28,19 @@ class Analysis:
     value: float | None
     """The figure that the trend is of; ``None`` where that analysis does not hold it."""
 
+    @property
+    def asked(self) -> str:
+        """Return the settings in a line."""
+        batch = () if self.batch_size is None else (f"B = {self.batch_size}",)
+        return " · ".join((*self.settings, *batch))
+
+    @property
+    def place(self) -> str:
+        """Return the revision, with a star where files differed; the number where there is none."""
+        if not self.revision:
+            return f"#{self.number}"
+        return self.revision[:7] + ("*" if self.is_dirty else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class History(Headed):
@@ -39,6 +52,15 @@ class History(Headed):
     analyses: tuple[Analysis, ...]
 
     json: ClassVar = Shape(names=("schema_version", "tool", "figure", "analyses"))
+
+    @property
+    def groups(self) -> dict[tuple[str, str], tuple[Analysis, ...]]:
+        """Return the analyses that can be compared: those of one model in the same settings."""
+        found: dict[tuple[str, str], tuple[Analysis, ...]] = {}
+        for item in self.analyses:
+            key = item.spec, item.asked
+            found[key] = (*found.get(key, ()), item)
+        return found
 
     def __str__(self) -> str:
         """Return in one line how the figure has gone."""

@@ -11,8 +11,10 @@ from torchgauge.errors import UsageError
 from torchgauge.language import ENGLISH, spoken, translated
 from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
+from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
+    Chart,
     Fact,
     Facts,
     Notes,
@@ -111,6 +113,10 @@ class _Writer:
             yield from self._notes(block)
         elif isinstance(block, Problem):
             yield from self._problem(block)
+        elif isinstance(block, Chart):
+            yield from self._heading(block.heading)
+            is_ascii = self._signs is ASCII
+            yield from (f" {line}" for line in chart_lines(block, self._width - 1, ascii=is_ascii))
 
     def _heading(self, text: str, style: str = _BOLD) -> Iterator[str]:
         for line in self._wrap((text,), first=" ", indent="   ") if text else ():

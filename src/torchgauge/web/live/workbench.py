@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from torchgauge.errors import UsageError
+from torchgauge.language import ENGLISH, current
 from torchgauge.request import Request
 from torchgauge.web.data import VERSION
 from torchgauge.web.live.changes import Question, Ran, changed_request
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.controls import choices, values_of
 from torchgauge.web.live.process import WorkerProcess
+from torchgauge.web.page import filled
+
+_NEEDS_SCRIPTS = "<p>This page needs JavaScript. torchgauge summary prints the same figures.</p>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +58,40 @@ def page_of(benches: Sequence[Bench], language: str | None = None) -> dict[str, 
         "workbench": {
             "choices": choices(),
             "models": [
-                {
-                    "spec": bench.request.spec,
-                    "values": values_of(bench.request, bench.ran),
-                    "command": command_of(bench.request),
-                    "first": bench.first if number else {**bench.first, "answer": None},
-                }
+                # The answer of the first one stands in the page's own answers.
+                {**model_data(bench), "first": {**bench.first, "answer": None}}
+                if number == 0
+                else model_data(bench)
                 for number, bench in enumerate(benches)
             ],
         },
     }
+
+
+def model_data(bench: Bench) -> dict[str, Any]:
+    """Return a model as the page takes it: what it was asked, and what came of it."""
+    return {
+        "spec": bench.request.spec,
+        "values": values_of(bench.request, bench.ran),
+        "command": command_of(bench.request),
+        "first": bench.first,
+    }
+
+
+def page_html(benches: Sequence[Bench]) -> str:
+    """Return the page that opens with the first model."""
+    names = " · ".join(bench.first["answer"]["report"]["model"]["name"] for bench in benches)
+    return live_html(page_of(benches, wanted_language()), names)
+
+
+def live_html(data: Mapping[str, Any], names: str) -> str:
+    """Return a page that asks the server; ``names`` are those of the models."""
+    return filled(data, title=f"{names} · torchgauge", static=_NEEDS_SCRIPTS)
+
+
+def wanted_language() -> str | None:
+    """Return the language that was asked for; ``None`` for the browser's."""
+    return None if current() == ENGLISH else current()
 
 
 def asked_request(benches: Sequence[Bench], question: Question) -> Request:
