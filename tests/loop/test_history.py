@@ -159,6 +159,20 @@ def test_figures_have_short_names(file: Path, name: str, place: str) -> None:
     assert trend(file, name).figure == place
 
 
+def test_an_analysis_that_was_not_run_is_a_gap(file: Path) -> None:
+    for size in ((2, 8), None, (2, 8)):
+        history.add(file, tg.analyze(nn.Linear(8, 2), size, model_spec="net.py:Net"))
+    found = trend(file, "peak_memory")
+    ((spec, asked), of), *rest = found.groups.items()
+    assert (spec, asked, rest) == ("net.py:Net", "inference · B = 2", [])
+    assert [item.value is None for item in of] == [False, True, False]
+    assert "not known in 1 of them" in get_format("text").render(history_page(found))
+    assert len(trend(file, "params").groups) == 2
+    with pytest.raises(UsageError) as error:
+        trend(file, "step_time")
+    assert "--device T4" in error.value.hint
+
+
 def test_a_figure_that_is_nearly_a_name_is_offered(file: Path) -> None:
     history.add(file, report(2))
     with pytest.raises(UsageError) as error:

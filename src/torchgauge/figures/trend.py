@@ -116,7 +116,8 @@ def _ticks(analyses: Sequence[Analysis], width: float) -> tuple[list[int], list[
     """Return where a revision begins and its name, as many as there is room for."""
     room = width / (_LETTER * 9)
     step = max(1, -(-len(analyses) // max(1, int(room))))
-    at, names = [], []
+    at: list[int] = []
+    names: list[str] = []
     for place, item in enumerate(analyses):
         begins = place == 0 or item.place != analyses[place - 1].place
         if begins and (not at or place - at[-1] >= step):

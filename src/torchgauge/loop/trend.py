@@ -61,12 +61,17 @@ def trend(path: Path, figure: str, *, spec: str | None = None, most: int | None 
         for row in rows_of(path, spec=spec, most=most)
     )  # fmt: skip
     if analyses and all(item.value is None for item in analyses):
-        known = "totals.params, memory.peak_allocated_bytes, time.total_ms"
         raise UsageError(
-            f"none of these analyses holds a figure {figure!r}",
-            hint=did_you_mean(figure, _names(), otherwise=f"name one as in the JSON: {known}"),
+            f"none of these analyses holds a figure {figure!r}", hint=_hint(figure, place)
         )
     return History(tool_version=__version__, figure=place, analyses=analyses)
+
+
+def _hint(figure: str, place: str) -> str:
+    if place in _names().values():
+        return "choose another figure, or analyse the model with inputs and a GPU: --device T4"
+    known = "totals.params, memory.peak_allocated_bytes, time.total_ms"
+    return did_you_mean(figure, _names(), otherwise=f"name one as in the JSON: {known}")
 
 
 def _value(report: Any, place: str) -> float | None:

@@ -87,9 +87,22 @@ def _joined(start: tuple[int, int], end: tuple[int, int]) -> Iterator[tuple[int,
 
 def _braille_rows(chart: Chart, width: int) -> list[str]:
     letters = [[_EMPTY] * width for _ in range(_HEIGHT)]
-    for column, row in dots_of(chart, 2 * width, 4 * _HEIGHT):
+    columns, lines = 2 * width, 4 * _HEIGHT
+    for column, row in dots_of(chart, columns, lines) | set(_lonely(chart, columns, lines)):
         letters[row // 4][column // 2] |= _DOTS[row % 4][column % 2]
     return ["".join(map(chr, row)).replace(chr(_EMPTY), " ") for row in letters]
+
+
+def _lonely(chart: Chart, columns: int, rows: int) -> Iterator[tuple[int, int]]:
+    """Yield three dots beside each value that nothing is joined to: one alone is hardly seen."""
+    found = [None, *heights(chart), None]
+    for number, (before, height, after) in enumerate(
+        zip(found, found[1:], found[2:], strict=False)
+    ):
+        if height is not None and before is None and after is None:
+            row = round((1 - height) * (rows - 1))
+            column = _place(number, len(chart.points), columns)
+            yield from ((column ^ 1, row), (column, row ^ 1), (column ^ 1, row ^ 1))
 
 
 def _ascii_rows(chart: Chart, width: int) -> list[str]:

@@ -55,12 +55,24 @@ class History(Headed):
 
     @property
     def groups(self) -> dict[tuple[str, str], tuple[Analysis, ...]]:
-        """Return the analyses that can be compared: those of one model in the same settings."""
-        found: dict[tuple[str, str], tuple[Analysis, ...]] = {}
+        """Return the analyses that can be compared: those of one model in the same settings.
+
+        One in which the model was not run, so that the figure is not known, is a gap in every
+        batch of these settings.
+        """
+        gaps = [item for item in self.analyses if item.batch_size is None and item.value is None]
+        found: dict[tuple[str, str], list[Analysis]] = {}
         for item in self.analyses:
-            key = item.spec, item.asked
-            found[key] = (*found.get(key, ()), item)
-        return found
+            if item not in gaps:
+                found.setdefault((item.spec, item.asked), []).append(item)
+        for gap in gaps:
+            alike = [
+                of for of in found.values()
+                if (of[0].spec, of[0].settings) == (gap.spec, gap.settings)
+            ]  # fmt: skip
+            for of in alike or [found.setdefault((gap.spec, gap.asked), [])]:
+                of.append(gap)
+        return {key: tuple(sorted(of, key=lambda item: item.number)) for key, of in found.items()}
 
     def __str__(self) -> str:
         """Return in one line how the figure has gone."""

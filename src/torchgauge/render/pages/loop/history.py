@@ -37,7 +37,7 @@ def history_page(history: History) -> Page:
     analyses = history.analyses
     specs = list(dict.fromkeys(item.spec for item in analyses))
     form = format_of(history.figure)
-    title = ("history", *(specs if len(specs) == 1 else ()))
+    title = ("history", history.figure, *(specs if len(specs) == 1 else ()))
     if not analyses:
         return Page(
             title=title,
@@ -105,10 +105,12 @@ def _trend(
     count = f"analysed {format_number_of(len(analyses), 'time')}"
     if not values:
         return ("–", count)
+    gaps = len(analyses) - len(values)
+    counts = (count, *((f"not known in {gaps} of them",) if gaps else ()))
     if len(values) == 1:
-        return (form(values[0]), count)
+        return (form(values[0]), *counts)
     drawn = (spark([item.value for item in analyses]),) if spark_too else ()
-    return (f"{form(values[0])} → {form(values[-1])}", *drawn, count)
+    return (f"{form(values[0])} → {form(values[-1])}", *drawn, *counts)
 
 
 def spark(values: Sequence[float | None]) -> str:
