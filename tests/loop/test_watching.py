@@ -26,6 +26,9 @@ class Stand:
     def __init__(self, files: tuple[Path, ...], *steps: tuple[Answered, Path | None]) -> None:
         self._files, self._steps = files, iter(steps)
 
+    def warm(self) -> None:
+        """Do nothing: it imports nothing."""
+
     def analysed(self, _: Request) -> Analysed:
         answered, saved = next(self._steps)
         if saved is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -80,22 +81,27 @@ def test_the_page_follows_edits(watch: Watched, opened: Callable[..., Page]) -> 
     shows(page, 1)
     assert shown_params(page) == params(8)
     assert page.locator("#compare").count() == 0 and page.locator("#versions").is_hidden()
-    waits = []
+    waits, drawing = [], []
     for number, width in enumerate((16, 32, 64), 2):
         saved = watch.save(width=f"WIDTH = {width}\n")
         shows(page, number)
         waits.append(time.time() - saved)
-        assert "width_of_watched.py saved" in page.locator(".watch .line").inner_text()
+        line = page.locator(".watch .line").inner_text()
+        assert "width_of_watched.py saved" in line
+        figures = re.search(r"([\d.]+) s from the save", line)
+        assert figures is not None
+        drawing.append(waits[-1] - float(figures[1]))
         assert compared(page) == (params(width // 2), params(width))
     print("seconds from save to page:", [round(wait, 2) for wait in waits])
-    assert min(waits) < 3, "the quickest: other programs of this machine slow the others"
+    print("of these, from figures to page:", [round(part, 2) for part in drawing])
+    assert min(drawing) < 1.5, "the quickest: other programs of this machine slow the others"
 
     saved = watch.save(net=BROKEN)
     broken = page.locator(".watch .broken")
     broken.wait_for(timeout=_WAIT_MS)
     print("seconds from save to error:", round(time.time() - saved, 2))
-    line = len(BROKEN.splitlines())
-    assert f"net_of_watched.py:{line}: SyntaxError" in broken.inner_text()
+    number = len(BROKEN.splitlines())
+    assert f"net_of_watched.py:{number}: SyntaxError" in broken.inner_text()
     assert "Below are the figures of version 4" in broken.inner_text()
     assert page.title().startswith("✕ Net") and page.locator(".watch[data-stale]").count() == 1
     assert compared(page) == (params(32), params(64)), "the last good figures stay"

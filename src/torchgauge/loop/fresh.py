@@ -35,8 +35,8 @@ class Analysed:
     answered: Answered
     files: tuple[Path, ...] = ()
     """The user's files that were imported for it."""
-    packages: tuple[str, ...] = field(default=(), repr=False)
-    """Installed packages that it imported."""
+    modules: tuple[str, ...] = field(default=(), repr=False)
+    """Modules of installed packages that it imported."""
     drawn: bytes = field(default=b"", repr=False)
     """What was drawn of the report; empty where nothing was to be, or the analysis failed."""
 
@@ -50,6 +50,7 @@ class Fresh:
 
     def __init__(self, draw: Draw | None = None) -> None:
         self._draw = draw
+        self._needed: tuple[str, ...] = ()
         self._context = _context()
         if self._context.get_start_method() == "fork":
             _import_torch()
@@ -70,9 +71,17 @@ class Fresh:
             mine.close()
             process.kill()  # threads that the model's code has left may never end
             process.join()
-        if self._context.get_start_method() == "fork":
-            _import_packages(found.packages)
+        self._needed = found.modules
         return found
+
+    def warm(self) -> None:
+        """Import what the last analysis had to, so that the next one finds it; while nobody waits.
+
+        PyTorch imports parts of itself, and sympy, where they are first used: over a second.
+        """
+        if self._context.get_start_method() == "fork":
+            _import_modules(self._needed)
+        self._needed = ()
 
 
 def _context() -> BaseContext:
@@ -88,7 +97,7 @@ def _import_torch() -> None:
     define_missing_operators()
 
 
-def _import_packages(names: tuple[str, ...]) -> None:
+def _import_modules(names: tuple[str, ...]) -> None:
     """Import what the next analysis will need; what fails here is tried again there."""
     for name in names:
         if name not in sys.modules:
@@ -106,24 +115,24 @@ def _answer(request: Request, out: Connection, path: list[str], draw: Draw | Non
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     os.dup2(sys.stdout.fileno(), 1)  # what the model's code prints is not part of the answer
     answered = attempt(Task(request=request, batch_names=draw is not None))
-    files, packages = _imported(before)
+    files, modules = _imported(before)
     drawn = b""
     if draw is not None and answered.report is not None and not answered.error:
         drawn = draw(answered.report)
-    out.send(Analysed(answered=answered, files=files, packages=packages, drawn=drawn))
+    out.send(Analysed(answered=answered, files=files, modules=modules, drawn=drawn))
     out.close()
 
 
 def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return the user's files, and the installed packages, that were imported since."""
-    files, packages = [], []
+    """Return the user's files, and the modules of installed packages, that were imported since."""
+    files, modules = [], []
     for name, module in list(sys.modules.items()):
         place = getattr(module, "__file__", None)
         if name in before or not isinstance(place, str):
             continue
         path = Path(place).resolve()
         if not is_users(path):
-            packages.append(name.partition(".")[0])
+            modules.append(name)
         elif path.suffix == ".py":
             files.append(path)
-    return tuple(files), tuple(dict.fromkeys(packages))
+    return tuple(files), tuple(modules)

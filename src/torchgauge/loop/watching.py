@@ -83,6 +83,7 @@ def versions(
             first=first, last=last, watched=len(files),
         )  # fmt: skip
         yield version
+        fresh.warm()
         if version.report is not None:
             last = Earlier(number, version.report)
             first = first or last

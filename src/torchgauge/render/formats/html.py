@@ -90,12 +90,17 @@ class HtmlFormat:
                 '<head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{escape(' · '.join(cleaned.title))}</title>",
-                f"<style>\n{_STYLE}\n{CHART_STYLE}\n</style></head>",
+                f"<style>\n{_style(cleaned)}\n</style></head>",
                 "<body><main>",
                 *_body(cleaned),
                 "</main></body></html>",
             ]
         )
+
+
+def _style(page: Page) -> str:
+    has_chart = any(isinstance(block, Chart) for block in page.blocks)
+    return f"{_STYLE}\n{CHART_STYLE}" if has_chart else _STYLE
 
 
 def _body(page: Page) -> Iterator[str]:
