@@ -228,7 +228,7 @@ export class Session {
       this.drawn = answers;
       this.show(answers, earlier?.layers);
     }
-    this.tell(outcome.error ? { kind: "failed", problem: outcome.error } : { kind: "idle" });
+    this.tell(outcome.error ? { kind: "failed", problem: outcome.error } : this.running ? this.status : { kind: "idle" });
   }
 
   private write(): void {
