@@ -181,8 +181,8 @@ OF_NAMES = (
 """Functions whose arguments are names."""
 KEYWORDS_OF_NAMES = (
     "action", "commands", "default", "dest", "encoding", "errors", "instead_of", "kind", "metavar",
-    "mode", "name", "nargs", "source", "newline", "raw_name", "type", "usage", "alternative",
-    "field",
+    "mode", "name", "nargs", "snippet", "source", "newline", "raw_name", "type", "usage",
+    "alternative", "field",
 )  # fmt: skip
 NAMES_OF_CODE = (
     "__all__",

@@ -4,6 +4,7 @@ import "./styles.css";
 import { App } from "./app";
 import { h } from "./dom";
 import { choose } from "./language";
+import { advicePanel } from "./live/advice";
 import { whatIf } from "./live/bar";
 import { besides } from "./live/besides";
 import { follow } from "./live/follow";
@@ -71,6 +72,7 @@ function draw(page: Page): void {
   versions?.forget();
   const bars = session ? [whatIf(session, versions && watchLine(versions, false)), besides(session)] : [];
   if (versions) bars.push(sinceBlock(versions));
+  if (session) bars.push(advicePanel(session));
   document.getElementById("app")!.replaceChildren(h("header"), ...bars, h("main"), h("footer"));
   redraw(page);
 }

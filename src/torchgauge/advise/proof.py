@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from torchgauge.advise.change import Change, Rule, rewritten
+from torchgauge.changes.change import Change, Rewriter, in_shape, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.models.requests import build_for
@@ -29,12 +30,12 @@ class Prover:
 
     def __init__(self, request: Request, param_bytes: int, flops: float) -> None:
         self._request = request
-        self._why_not = _too_large(param_bytes, flops)
+        self._why_not = too_large(param_bytes, flops)
         self._model: nn.Module | None = None
         self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
         self._outputs: list[torch.Tensor] = []
 
-    def prove(self, change: Change, rule: Rule) -> tuple[str, ...]:
+    def prove(self, change: Change, rule: Rewriter) -> tuple[str, ...]:
         """Return what was tried and what came of it.
 
         Raises:
@@ -50,7 +51,12 @@ class Prover:
             self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
             return (self._why_not,)
         assert self._model is not None
-        changed = rewritten(change, self._model, rule)
+        if not change.keeps_outputs:
+            changed = rewritten(change, self._model, rule, shares_tensors=False)
+            return (_same_loss(copy.deepcopy(self._model), changed, self._arguments),)
+        # Of a model that has to be trained again only the shapes are looked at.
+        made = in_shape(change) if change.accuracy is Accuracy.RETRAIN else change
+        changed = rewritten(made, self._model, rule)
         try:
             outputs = _run(changed, self._arguments)
         except Exception as error:
@@ -67,13 +73,8 @@ class Prover:
             if self._request.spec is None:
                 raise ValueError("its weights are not there")
             model = build_for(self._request, with_weights=True).model
-        plan = plan_inputs(model, self._request.inputs)
-        if plan is None:
-            raise ValueError("there is no input")
         torch.manual_seed(0)
-        args = tuple(real_or_made(value, _made) for value in plan.args)
-        kwargs = {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
-        self._arguments = args, kwargs
+        self._arguments = made_inputs(model, self._request)
         self._outputs = _run(model, self._arguments)
         self._model = model
 
@@ -97,7 +98,21 @@ class Prover:
         )
 
 
-def _too_large(param_bytes: int, flops: float) -> str:
+def made_inputs(model: nn.Module, request: Request) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return random inputs of a request on the CPU, or those that were given.
+
+    Raises:
+        ValueError: it has no input.
+    """
+    plan = plan_inputs(model, request.inputs)
+    if plan is None:
+        raise ValueError("there is no input")
+    args = tuple(real_or_made(value, _made) for value in plan.args)
+    return args, {name: real_or_made(value, _made) for name, value in plan.kwargs.items()}
+
+
+def too_large(param_bytes: int, flops: float) -> str:
+    """Return why a model is not run for real, ``""`` where that takes seconds."""
     if param_bytes > _MOST_BYTES:
         return "not run for real: more than 4 GiB of parameters"
     return "not run for real: more than 60 GFLOPs a forward" if flops > _MOST_FLOPS else ""
@@ -118,6 +133,30 @@ def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) ->
     finally:
         for module, mode in modes.items():
             module.training = mode
+
+
+def _same_loss(
+    model: nn.Module, changed: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
+) -> str:
+    """Return how far the losses of two copies in train mode are apart, with the same dropout.
+
+    Raises:
+        TorchGaugeError: the changed copy does not run, or its loss is another one.
+    """
+    losses = []
+    for copied in (model, changed):
+        torch.manual_seed(0)
+        try:
+            output = copied.train()(*arguments[0], **arguments[1])
+        except Exception as error:
+            raise TorchGaugeError(
+                f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
+            ) from error
+        losses.append(next(t.detach() for t in _tensors(output) if t.numel() == 1))
+    apart = _difference(*losses)
+    if apart > _TOLERANCE.get(losses[0].dtype, 0.0):
+        raise TorchGaugeError(f"the changed copy computes another loss ({apart:.1e} off)")
+    return f"run on the CPU in train mode: loss equal within {apart:.0e}"
 
 
 def _tensors(value: Any) -> Iterator[torch.Tensor]:

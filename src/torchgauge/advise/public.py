@@ -36,7 +36,8 @@ def advise(
             ``"latency:20ms"``: the advice then holds the way there, measured step by step.
         allow: how far changes may go: ``"none"`` keeps what the model computes, ``"small"`` nearly
             keeps it, ``"retrain"`` makes another model.
-        rules: names of rules; all by default.
+        rules: names of rules; all but those that take long by default, and those too where a goal
+            is not reached without them.
         prove: run changed copies for real on the CPU, up to 4 GiB of parameters and 60 GFLOPs.
         **options: those of ``analyze``.
 
@@ -50,9 +51,6 @@ def advise(
     62
     """
     from torchgauge.advise.engine import AdviceOptions, advise_model
-    from torchgauge.advise.rules import RULES
 
-    asked = AdviceOptions(
-        goal=goal, allow=Accuracy(allow), rules=RULES if rules is None else rules, prove=prove
-    )
+    asked = AdviceOptions(goal=goal, allow=Accuracy(allow), rules=rules, prove=prove)
     return advise_model(request_of(model, input_size, options), asked)

@@ -20,6 +20,7 @@ from torchgauge.facts.guess import guesses
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
+    from torchgauge.facts.loop.advice import Advice
     from torchgauge.facts.report import Report
     from torchgauge.render.page import Page
 
@@ -167,15 +168,26 @@ class Output:
             if content is not None and self.path is not None:
                 write_file(self.path, content)
             return
-        from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
-        if isinstance(self.format, HtmlFormat):
-            from torchgauge.web.page import report_html
+        self.deliver_interactive(report, lambda: report_page(report, **self.tree), report.to_json)
 
-            deliver(report_html(report), self.path)
+    def deliver_interactive(
+        self, answer: Report | Advice, page: Callable[[], Page], json: Callable[[], str]
+    ) -> None:
+        """Write an answer whose page in HTML is the interactive one.
+
+        Raises:
+            UsageError: the file, or the standard output, cannot be written.
+        """
+        from torchgauge.render.formats.html import HtmlFormat
+
+        if not isinstance(self.format, HtmlFormat):
+            self.deliver(page, json)
             return
-        self.deliver(lambda: report_page(report, **self.tree), report.to_json)
+        from torchgauge.web.page import answer_html
+
+        deliver(answer_html(answer), self.path)
 
 
 def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Output:
@@ -242,6 +254,14 @@ def _made(
     named = {key: getattr(arguments, key, None) for key in _LAYOUT}
     given = {key: value for key, value in named.items() if value is not None}
     return get_format("text", **terminal_options(target, **given))
+
+
+def format_of(arguments: argparse.Namespace) -> str:
+    """Return the name of the format that is asked for; ``"figure"`` for a picture."""
+    path: Path | None = arguments.output
+    if chosen_figure(arguments, path) is not None:
+        return "figure"
+    return _chosen_format(arguments.format, path)
 
 
 def _chosen_format(name: str | None, path: Path | None) -> str:

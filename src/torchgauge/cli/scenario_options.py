@@ -156,6 +156,14 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         help="checkpointing of this kind: " + ", ".join(Checkpointing),
     )
     group.add_argument(
+        "--checkpointed",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to checkpoint instead of the repeated blocks, or children of an "
+        "nn.Sequential: features[0:5]; repeatable",
+    )
+    group.add_argument(
         "--offload-activations",
         action="store_true",
         help="keep saved activations in host memory (save_on_cpu)",
@@ -195,6 +203,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
     if arguments.mode != Mode.TRAINING:
         for option, given in (
             ("--checkpointing", arguments.checkpointing),
+            ("--checkpointed", bool(arguments.checkpointed)),
             ("--accumulation", arguments.accumulation is not None),
             ("--zero-grad", arguments.zero_grad is not None),
             ("--checkpointing-kind", arguments.checkpointing_kind is not None),
@@ -211,6 +220,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         optimizer=arguments.optimizer,
         loss=arguments.loss,
         checkpointing=arguments.checkpointing_kind or arguments.checkpointing,
+        checkpointed=arguments.checkpointed,
         accumulation=arguments.accumulation or 1,
         optimizer_options=_options_from(arguments),
         optimizer_implementation=arguments.optimizer_implementation,

@@ -168,6 +168,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Lines of Python to paste: never cut, never wrapped, never indented."""
+
+    lines: tuple[str, ...]
+    heading: str
+    detail: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """The figures for programs: nothing rounded, the unit in the column's name."""
 
@@ -199,7 +208,7 @@ class Chart:
     detail: bool = False
 
 
-Block = Facts | Table | Notes | Problem | Data | Chart
+Block = Facts | Table | Notes | Problem | Code | Data | Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

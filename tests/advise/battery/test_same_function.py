@@ -12,10 +12,10 @@ from planted_waste import WASTE
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.models.requests import request_of
 
 pytestmark = [
@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # what the libraries warn of when they are imported
 ]
 MODELS: Final = clean_models()
-RULES: Final = tuple(dict.fromkeys(case.rule for case in WASTE))
+MORE: Final = ("constant-folding", "unused-parameter", "chunked-loss")
+RULES: Final = (*dict.fromkeys(case.rule for case in WASTE), *MORE)
 SMALL: Final = (
     "torchvision:resnet18", "torchvision:mobilenet_v3_large", "torchvision:shufflenet_v2_x1_0",
     "torchvision:vgg11_bn", "timm:resnet26", "timm:efficientnet_b0", "timm:ghostnet_100",

@@ -1,7 +1,7 @@
 // A difference in words: its sign, its size, its share, and whether it is for the better.
 
-import { integer } from "../format";
 import { texts } from "../language";
+import { signed, signedShare } from "../signed";
 import type { Figure } from "./figures";
 
 const t = texts(
@@ -26,13 +26,4 @@ export function step(before: number, after: number, text: (value: number) => str
   const found = [`${after > before ? "▲" : "▼"} ${signed(after - before, text)}`];
   if (before) found.push(signedShare(before, after));
   return found;
-}
-
-export const signed = (value: number, text: (value: number) => string): string => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${text(Math.abs(value))}`;
-
-function signedShare(before: number, after: number): string {
-  const share = (100 * (after - before)) / before;
-  const size = Math.abs(share);
-  const digits = size >= 1000 ? integer(size) : size >= 0.1 ? size.toFixed(1) : "< 0.1";
-  return `${share > 0 ? "+" : "−"}${digits} %`;
 }

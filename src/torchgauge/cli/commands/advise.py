@@ -58,13 +58,13 @@ def run(arguments: argparse.Namespace) -> int:
     target = output.chosen_output(arguments)
     with user_code_prints_to_stderr(), Progress(enabled=not arguments.quiet) as progress:
         from torchgauge.advise.engine import AdviceOptions, advise_model
-        from torchgauge.advise.rules import RULES, rule_of
+        from torchgauge.advise.rules import rule_of
         from torchgauge.models.requests import build_for, with_build
 
         if arguments.explain is not None:
             arguments.rule = [arguments.explain]
-        rules = tuple(arguments.rule or RULES)
-        for name in rules:
+        rules = tuple(arguments.rule) if arguments.rule else None
+        for name in rules or ():
             rule_of(name)
         request = replace(request, on_progress=progress.update)
         advice = advise_model(
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     from torchgauge.render.pages.loop.advice import advice_page
 
-    target.deliver(lambda: advice_page(advice), advice.to_json)
+    target.deliver_interactive(advice, lambda: advice_page(advice), advice.to_json)
     if arguments.explain is not None and not arguments.quiet:
         for item in advice.quiet:
             messages.note(f"{item.rule}: {item.why}")

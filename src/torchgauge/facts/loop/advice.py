@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torchgauge.facts.answer import Answer
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.scenario import Scenario
 from torchgauge.shown import door
+
+if TYPE_CHECKING:
+    from torchgauge.facts.report import Report
+else:
+    Report = Any  # a report holds a suggestion itself
 
 
 class Accuracy(StrEnum):
@@ -57,6 +62,10 @@ class Suggestion:
     """What the rule needs to make the change again."""
     scenario: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the scenario that it changes."""
+    batch: int | None = None
+    """The batch size that it changes to."""
+
+    json: ClassVar = Shape(later=("batch",))
 
     def apply(self, model: Any) -> Any:
         """Return a changed copy of a model; the model stays as it is.
@@ -119,6 +128,19 @@ class PathStep:
     reached: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Combination:
+    """Changes that were made and traced together, of which no other is better in every respect."""
+
+    changes: tuple[str, ...]
+    """What is different, one each; empty for the step as it is."""
+    rules: tuple[str, ...]
+    accuracy: Accuracy
+    """How far the one that goes furthest goes."""
+    figures: tuple[Figure, ...]
+    """Before any change, and after all of these; traced, not added up."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Advice(Answer):
     """What is wrong with a model, what it could do without, and the way to a goal."""
@@ -140,19 +162,45 @@ class Advice(Answer):
     """Whether the path ends at the goal; ``None`` without one."""
     nearest: str = ""
     """Where the step does not fit the goal's GPU: one that it fits after the path."""
+    front: tuple[Combination, ...] = ()
+    """Without a goal: none that was traced is better in both axes without losing more accuracy.
+
+    Least memory first; empty where nothing can be combined."""
+    front_axes: tuple[str, ...] = ()
+    """The two figures that are weighed against each other."""
+    combinations: int = 0
+    """How many combinations of several changes were traced."""
+    exhausted: bool = False
+    """Whether there were more to trace than a search may."""
     quiet: tuple[Quiet, ...] = ()
     traces: int = 1
     """How many steps were traced for this."""
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    report: Report | None = field(default=None, compare=False, repr=False)
+    """Of the model as it is, for the page; not saved with the advice."""
+
     json: ClassVar = Shape(
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
-            "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "quiet",
-            "traces", "assumptions", "warnings",
+            "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "front",
+            "front_axes", "combinations", "exhausted", "quiet", "traces", "assumptions",
+            "warnings",
         ),
+        later=("front", "front_axes", "combinations", "exhausted"),
     )  # fmt: skip
+
+    def view(self, *, height: int = 720) -> None:
+        """Open the interactive page: in the cell of a notebook, elsewhere in the browser.
+
+        Args:
+            height: of the frame in the cell, in pixels.
+
+        Raises:
+            UsageError: for a height below 200.
+        """
+        door("view")(self, height=height)
 
     def __str__(self) -> str:
         """Return in one line how much there is to do; ``torchgauge.show`` prints it all."""

@@ -17,6 +17,7 @@ from torchgauge.render.page import (
     Block,
     Cell,
     Chart,
+    Code,
     Column,
     Fact,
     Facts,
@@ -118,7 +119,7 @@ def _holds_something(block: Block) -> bool:
         return bool(block.facts)
     if isinstance(block, Notes):
         return bool(block.lines)
-    return isinstance(block, Table | Problem | Chart)
+    return isinstance(block, Table | Problem | Chart | Code)
 
 
 def _is_legend(block: Block) -> bool:
@@ -149,6 +150,8 @@ def _block(block: Block) -> Iterator[str]:
         yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><tbody>'
         yield from map(_fact, block.facts)
         yield "</tbody></table></div>"
+    elif isinstance(block, Code):
+        yield f'<pre style="{_CODE}">{escape(chr(10).join(block.lines))}</pre>'
     elif isinstance(block, Table):
         yield from _table(block)
     elif isinstance(block, Chart):

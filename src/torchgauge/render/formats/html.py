@@ -16,6 +16,7 @@ from torchgauge.render.page import (
     Block,
     Cell,
     Chart,
+    Code,
     Column,
     Fact,
     Facts,
@@ -125,6 +126,8 @@ def _block(block: Block) -> Iterator[str]:
         lines = [*_facts(block)] if block.facts else []
     elif isinstance(block, Table):
         lines = list(_table(block))
+    elif isinstance(block, Code):
+        lines = [f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"]
     elif isinstance(block, Notes):
         lines = [f"<li>{escape(text)}</li>" for text in block.lines]
         lines = ["<ul>", *lines, "</ul>"] if lines else []

@@ -11,6 +11,7 @@ from torchgauge.render.line import ends, heights
 from torchgauge.render.page import (
     Block,
     Chart,
+    Code,
     Facts,
     Notes,
     Page,
@@ -65,6 +66,10 @@ def _block(block: Block, title: str) -> Iterator[str]:
         return
     if isinstance(block, Chart):
         yield from _chart(block)
+        return
+    if isinstance(block, Code):
+        yield rf"\paragraph{{{escape(block.heading)}}}"
+        yield "\n".join([r"\begin{verbatim}", *block.lines, r"\end{verbatim}"])
         return
     lines = list(_lines(block))
     if not lines:

@@ -15,6 +15,7 @@ from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
     Chart,
+    Code,
     Fact,
     Facts,
     Notes,
@@ -117,6 +118,9 @@ class _Writer:
             yield from self._heading(block.heading)
             is_ascii = self._signs is ASCII
             yield from (f" {line}" for line in chart_lines(block, self._width - 1, ascii=is_ascii))
+        elif isinstance(block, Code):
+            yield from self._heading(block.heading)
+            yield from block.lines
 
     def _heading(self, text: str, style: str = _BOLD) -> Iterator[str]:
         for line in self._wrap((text,), first=" ", indent="   ") if text else ():
@@ -195,7 +199,7 @@ class _Writer:
 def _more(blocks: Sequence[Block]) -> Iterator[str]:
     """Yield what the calm view leaves out, by its heading."""
     for block in blocks:
-        if isinstance(block, Facts | Table) and block.detail and block.heading:
+        if isinstance(block, Facts | Table | Code) and block.detail and block.heading:
             yield block.heading.lower()
         elif isinstance(block, Notes) and block.detail and block.lines:
             yield f"{block.heading.lower()} ({len(block.lines)})"

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torchgauge.facts.precision import precision_text
 from torchgauge.facts.scenario import Precision, Scenario, ZeroGrad
+from torchgauge.units import format_number_of
 
 
 def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
@@ -22,7 +23,7 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
         (scenario.is_training, f"{scenario.optimizer}"),
         (not is_usual, precision_text(scenario.precision, dtypes)),
         (scenario.device != "cpu", scenario.device),
-        (bool(checkpointing), f"{kind}checkpointing"),
+        (bool(checkpointing), f"{kind}checkpointing{_places(scenario)}"),
         (scenario.offload_activations, "activations in host memory"),
         (scenario.accumulation > 1, f"{scenario.accumulation} micro-batches"),
         *((True, f"{name}={value}") for name, value in dict(scenario.optimizer_options).items()),
@@ -42,3 +43,8 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
     ):
         if is_on:
             yield text
+
+
+def _places(scenario: Scenario) -> str:
+    count = len(scenario.checkpointed)
+    return f" of {format_number_of(count, 'place')}" if count else ""

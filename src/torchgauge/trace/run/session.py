@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.facts.checkpointing import Place
 from torchgauge.facts.trace import Execution, Failure, Trace
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.copy.restored import plain_means_replicated
@@ -33,7 +34,11 @@ from torchgauge.trace.run.result import failure_of, freeze
 from torchgauge.trace.run.roles import Roles
 from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.watched import WatchedModules
-from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.checkpointing import (
+    check_places,
+    checkpoint_blocks,
+    checkpoint_stretches,
+)
 from torchgauge.trace.step.lost_gradients import LostGradients
 from torchgauge.trace.step.parameter_hooks import ParameterHooks
 from torchgauge.trace.torch_internals.higher_order import (
@@ -158,9 +163,13 @@ class Session:
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, recorder.specs)
-        modules = WatchedModules(context, root)
         kind = scenario.checkpointing_kind
-        if kind is not None and checkpoint_blocks(root, kind) == 0:
+        places = tuple(map(Place.read, scenario.checkpointed))
+        if kind is not None:
+            check_places(root, places)
+            checkpoint_stretches(root, kind, places)
+        modules = WatchedModules(context, root)
+        if kind is not None and checkpoint_blocks(root, kind, places) == 0:
             context.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
         error: Exception | None = None
         failure: Failure | None = None

@@ -59,8 +59,9 @@ def serve_page(
     from torchgauge.web.live.analyst import Analyst, Limits
     from torchgauge.web.live.application import SETTINGS, create_application
     from torchgauge.web.live.guard import TOKEN
+    from torchgauge.web.live.html import page_html
     from torchgauge.web.live.process import WorkerProcess
-    from torchgauge.web.live.workbench import first_answers, page_html
+    from torchgauge.web.live.workbench import first_answers
 
     listener = bind(HOST, request.port)
     try:

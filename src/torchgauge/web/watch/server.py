@@ -25,7 +25,7 @@ from torchgauge.web.data import VERSION
 from torchgauge.web.live.analyst import Analyst, Limits
 from torchgauge.web.live.application import SETTINGS, create_application
 from torchgauge.web.live.controls import choices
-from torchgauge.web.live.workbench import live_html, wanted_language
+from torchgauge.web.live.html import live_html, wanted_language
 from torchgauge.web.watch.messages import Told
 from torchgauge.web.watch.versions import Versions
 

@@ -20,10 +20,10 @@ from typing import Any
 
 import msgspec
 
+from torchgauge.changes.inputs import Ran
 from torchgauge.errors import TorchGaugeError
 from torchgauge.language import LANGUAGES, spoken
 from torchgauge.request import Request
-from torchgauge.web.live.changes import Ran
 from torchgauge.web.live.workbench import Bench, model_data
 from torchgauge.web.live.worker import failure_data
 from torchgauge.web.watch.messages import Broken, Good, Saved, Told

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 from torchgauge.facts.loop.advice import Advice, Fault, PathStep, Suggestion
 from torchgauge.facts.loop.comparison import Figure
@@ -20,25 +20,11 @@ from torchgauge.render.page import (
     fact,
     table_of,
 )
+from torchgauge.render.pages.gains import ACCURACY, SHOWN, Format, gains_of, named
 from torchgauge.render.pages.settings import settings
-from torchgauge.units import (
-    format_bytes,
-    format_count,
-    format_integer,
-    format_milliseconds,
-    format_number_of,
-)
+from torchgauge.units import format_number_of
 
 NOTHING = "nothing that was tried saves anything"
-_Format = Callable[[float], str]
-_SHOWN: tuple[tuple[str, str, _Format], ...] = (
-    ("Params", "totals.params", lambda value: format_integer(int(value))),
-    ("MACs", "totals.forward_macs", format_count),
-    ("Memory", "memory.device_bytes", format_bytes),
-    ("Tensors", "memory.peak_allocated_bytes", format_bytes),
-    ("Time", "time.total_ms", format_milliseconds),
-)
-_ACCURACY = {"none": "same function", "small": "nearly the same", "retrain": "to train again"}
 
 
 def advice_page(advice: Advice) -> Page:
@@ -53,6 +39,8 @@ def advice_page(advice: Advice) -> Page:
     blocks += [_fault(item) for item in advice.faults]
     if advice.path:
         blocks.append(_path(advice))
+    if advice.front:
+        blocks.append(_front(advice))
     if advice.suggestions:
         blocks.append(_table(advice))
         blocks += [_suggestion(item) for item in advice.suggestions]
@@ -71,7 +59,7 @@ def advice_page(advice: Advice) -> Page:
 
 
 def _answers(advice: Advice) -> Iterator[Fact]:
-    now = [f"{form(advice.figures[name])} {_named(label)}" for label, name, form in _SHOWN
+    now = [f"{form(advice.figures[name])} {named(label)}" for label, name, form in SHOWN
            if name in advice.figures]  # fmt: skip
     yield fact("Now", *now)
     if advice.goal is not None:
@@ -84,37 +72,34 @@ def _answers(advice: Advice) -> Iterator[Fact]:
         return
     best = advice.suggestions[0]
     yield fact("Try", best.text, *gains_of(best))
+    if advice.front:
+        yield fact("Together", *_combinations(advice))
 
 
 def _reached(advice: Advice) -> Iterator[str]:
-    if not advice.reached:
+    if advice.reached and not advice.path:
+        yield "reached already"
+        return
+    if advice.reached:
+        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    else:
         yield "not reached"
         if advice.nearest:
             yield advice.nearest
-    elif not advice.path:
-        yield "reached already"
-    else:
-        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    yield from _combinations(advice)
+
+
+def _combinations(advice: Advice) -> Iterator[str]:
+    if advice.combinations:
+        searched = f"{format_number_of(advice.combinations, 'combination')} traced"
+        yield f"{searched}, as many as are tried" if advice.exhausted else searched
 
 
 def _tone(advice: Advice) -> Tone:
     return Tone.GOOD if advice.reached else Tone.BAD
 
 
-def gains_of(suggestion: Suggestion) -> list[str]:
-    """Return what a suggestion changes, the largest share first: ``"−41 % memory"``."""
-    found = []
-    for label, name, _ in _SHOWN:
-        gain = suggestion.gain(name)
-        if label == "Tensors" and any(f.name == "memory.device_bytes" for f in suggestion.figures):
-            continue
-        if abs(gain) >= 0.005:
-            text = f"{'−' if gain > 0 else '+'}{abs(gain) * 100:.0f} % {_named(label)}"
-            found.append((-abs(gain), text))
-    return [text for _, text in sorted(found)]
-
-
-def _change(figure: Figure, form: _Format) -> str:
+def _change(figure: Figure, form: Format) -> str:
     if figure.before is None or figure.after is None:
         return "–"
     if not figure.before or round(figure.after / figure.before, 4) == 1:
@@ -133,10 +118,10 @@ def _cells(figures: Sequence[Figure], advice: Advice) -> list[str]:
     ]
 
 
-def _columns(advice: Advice) -> list[tuple[str, str, _Format]]:
+def _columns(advice: Advice) -> list[tuple[str, str, Format]]:
     return [
         item
-        for item in _SHOWN
+        for item in SHOWN
         if item[1] in advice.figures
         and not (item[0] == "Tensors" and "memory.device_bytes" in advice.figures)
     ]
@@ -157,6 +142,27 @@ def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
     return (f"{number}. {step.text}", *_cells(step.figures, advice))
 
 
+def _front(advice: Advice) -> Table:
+    shown = [item for item in SHOWN if item[1] in advice.front_axes]
+    columns = (
+        Column("Changes together", is_number=False, wraps=True),
+        *(Column(label) for label, _, _ in shown),
+        Column("Function", is_number=False, keep=95),
+    )
+    rows = []
+    for item in advice.front:
+        by_name = {figure.name: figure for figure in item.figures}
+        cells = (
+            _change(by_name[name], form) if item.changes else form(advice.figures[name])
+            for _, name, form in shown
+        )
+        name = " + ".join(item.changes) or "as it is"
+        rows.append((name, *cells, ACCURACY[item.accuracy]))
+    speed = "time" if "time.total_ms" in advice.front_axes else "MACs"
+    heading = f"Combinations that nothing traced beats in memory and {speed}"
+    return table_of(columns, rows, heading=heading)
+
+
 def _table(advice: Advice) -> Table:
     columns = (
         Column("Change", is_number=False, wraps=True),
@@ -164,7 +170,7 @@ def _table(advice: Advice) -> Table:
         Column("Function", is_number=False, keep=95),
     )
     rows = [
-        (item.text, *_cells(item.figures, advice), _ACCURACY[item.accuracy])
+        (item.text, *_cells(item.figures, advice), ACCURACY[item.accuracy])
         for item in advice.suggestions
     ]
     return table_of(columns, rows, heading="Changes, each applied to a copy and traced")
@@ -206,7 +212,3 @@ def _data(advice: Advice) -> Data:
         for figure in item.figures
     )  # fmt: skip
     return Data(columns=columns, rows=rows)
-
-
-def _named(label: str) -> str:
-    return label if label == "MACs" else label.lower()
