@@ -72,7 +72,9 @@ def test_an_applied_change_is_measured_as_was_promised(
             name, content = server.ask(way["controls"])
         else:
             name, content = server.ask({}, applied=[way["key"]])
-            assert content["applied"] == [suggestion]
+            (applied,) = content["applied"]
+            assert {**suggestion, "chinese": applied["chinese"]} == applied
+            assert suggestion["text"] in applied["chinese"]
         assert name == "result"
         report = content["answer"]["report"]
         promised = after(suggestion)

@@ -6,13 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
-from torchgauge.advise.front import LIMIT as FRONT_LIMIT
-from torchgauge.advise.front import Front, axes_of
+from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.measured import Measured, measured, shapes_of
-from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
@@ -83,7 +82,9 @@ class _Advisor:
             base=State(request=self.request, figures=figures_of(report), fits=_fits(report)),
             ran=self.subject.ran,
             traced=self.traced,
-            limit=FRONT_LIMIT if self.subject.goal is None else SEARCH_LIMIT,
+            limit=limit_of(len(self.subject.trace.ops))
+            if self.subject.goal is None
+            else SEARCH_LIMIT,
         )
 
     def traced(self, request: Request, what: str) -> Measured:

@@ -157,7 +157,7 @@ class Search:
         own = next(single for single in self.singles if single.changes[0] is change)
         for single in sorted(self.singles, key=self._figure, reverse=True):
             other = single.changes[0]
-            is_sibling = change.axis and (other.rule, other.axis) == (change.rule, change.axis)
+            is_sibling = change.axis and other.axis == change.axis
             loses_more = other.accuracy.rank > change.accuracy.rank
             if is_sibling and not loses_more and self._figure(single) > self._figure(own):
                 yield other

@@ -166,7 +166,7 @@ class Output:
         if self.figure is not None:
             content = self.figure.content(report)
             if content is not None and self.path is not None:
-                write_file(self.path, content)
+                write(self.path, content)
             return
         from torchgauge.render.pages.report import report_page
 
@@ -301,11 +301,11 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
-    write_file(output, text)
+    write(output, text)
 
 
-def write_file(output: Path, content: str | bytes) -> None:
-    """Write a file so that it is whole or as it was.
+def write(output: Path, content: str | bytes) -> None:
+    """Write a file, which is then whole or as it was.
 
     Raises:
         UsageError: it cannot be written.

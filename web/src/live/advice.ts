@@ -2,7 +2,7 @@
 
 import "./advice.css";
 import { h, replace, type Child } from "../dom";
-import { texts } from "../language";
+import { texts, told } from "../language";
 import { adviceParts, adviceReading, adviceTitle } from "../views/advice";
 import { snippet } from "../views/advice/card";
 import { block } from "../view";
@@ -62,7 +62,8 @@ export function advicePanel(session: Session): HTMLElement {
 }
 
 function applyButton(session: Session, index: number): HTMLElement {
-  const { text } = session.advice!.outcome.advice.suggestions[index]!;
+  const { advice, chinese } = session.advice!.outcome;
+  const text = told(advice.suggestions[index]!.text, chinese);
   return h("button", { type: "button", class: "apply", "data-apply": index, title: t("applyLabel", { text }), onclick: () => session.apply(index) }, t("apply"));
 }
 
@@ -96,12 +97,14 @@ function said(text: string): string {
 function appliedChanges(session: Session): Child[] {
   const { applied } = session.outcome;
   if (!applied.length) return [];
-  const code = applied.flatMap(({ where, snippet: lines }) => (lines.length ? [`# ${where.join(", ") || "the step"}`, ...lines] : []));
+  const code = applied.flatMap(({ where, snippet: lines }) => (lines.length ? [...(where.length ? [`# ${where.join(", ")}`] : []), ...lines] : []));
   return [
     h("h3", {}, t("list")),
-    h("ol", {}, ...applied.map(({ text }, index) => h("li", {},
-      h("bdi", {}, text), " ",
-      h("button", { type: "button", "aria-label": t("removeLabel", { text }), onclick: () => session.remove(index) }, t("remove"))))),
+    h("ol", {}, ...applied.map(({ text: english, chinese }, index) => {
+      const text = told(english, chinese);
+      const remove = h("button", { type: "button", "aria-label": t("removeLabel", { text }), onclick: () => session.remove(index) }, t("remove"));
+      return h("li", {}, h("bdi", {}, text), " ", remove);
+    })),
     code.length > 0 && h("h3", {}, t("code")),
     snippet(code),
   ];

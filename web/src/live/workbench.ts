@@ -30,7 +30,7 @@ export interface Outcome {
   error: Problem | null;
   command: string;
   /** What was applied to the model, in order. */
-  applied: Suggestion[];
+  applied: (Suggestion & { chinese: Record<string, string> })[];
 }
 
 /** Advice on what was asked, and how each suggestion is applied. */

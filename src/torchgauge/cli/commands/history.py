@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         from torchgauge.figures.trend import trend_content
 
         assert picture is not None
-        output.write_file(picture, trend_content(found, picture.suffix.lower()))
+        output.write(picture, trend_content(found, picture.suffix.lower()))
         return 0
     from torchgauge.render.pages.loop.history import history_page
 

@@ -14,7 +14,7 @@ from torchgauge.changes.change import Change, applied
 from torchgauge.changes.inputs import Ran
 from torchgauge.errors import UsageError
 from torchgauge.request import Request
-from torchgauge.web.data import VERSION
+from torchgauge.web.data import VERSION, chinese
 from torchgauge.web.live.changes import Changes, Question, changed_request
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.controls import choices, values_of
@@ -43,14 +43,14 @@ class Bench:
         ways = []
         for suggestion in advice["suggestions"]:
             key = _key(suggestion)
-            self.offered[key] = suggestion
+            self.offered[key] = {**suggestion, "chinese": chinese([suggestion["text"]])}
             ways.append({"key": key, "controls": self._controls(request, suggestion)})
         while len(self.offered) > _MOST_OFFERED:
             del self.offered[next(iter(self.offered))]
         return ways
 
     def applied(self, keys: Sequence[str]) -> list[dict[str, Any]]:
-        """Return the suggestions of keys.
+        """Return the suggestions of keys, each with its text in Chinese.
 
         Raises:
             UsageError: one of them was not shown by this server.
