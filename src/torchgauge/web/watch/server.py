@@ -7,7 +7,7 @@ import signal
 import socket
 import threading
 import webbrowser
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -103,7 +103,7 @@ def _received(told: Connection, watch_pid: int) -> Told | None:
         return None
 
 
-def _streamed(versions: Versions) -> object:
+def _streamed(versions: Versions) -> Callable[[HttpRequest], Awaitable[Response]]:
     async def follow(request: HttpRequest) -> Response:
         since = request.query_params.get("since", "0")
         if not since.isdecimal() or len(since) > 9:
