@@ -7,8 +7,8 @@ from importlib.util import find_spec
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.checkpoints.engine import plan_model
 from torchgauge.checkpoints.goal import PlanOptions
 from torchgauge.facts.fit import Verdict

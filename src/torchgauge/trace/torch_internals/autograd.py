@@ -97,7 +97,7 @@ def shape_of_input(node: Any) -> tuple[torch.Size, torch.dtype] | None:
 
     ``Node._input_metadata``: 2.8–2.13.
     """
-    taken = getattr(node, "_input_metadata", ())
+    taken: Sequence[Any] = getattr(node, "_input_metadata", ())
     return (torch.Size(taken[0].shape), taken[0].dtype) if len(taken) == 1 else None
 
 
