@@ -178,7 +178,7 @@ web-check: web ## check that the file checked in is what web/ builds
 	@git diff --exit-code --stat -- src/torchgauge/web/app.html
 
 .PHONY: format bench bench-smoke gpu-truth-dry accuracy calibrate docs readme messages languages
-.PHONY: gallery notebook-pictures wheel clean
+.PHONY: advice gallery notebook-pictures wheel clean
 format: $(DEV) ## let ruff rewrite what it can
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
@@ -209,6 +209,9 @@ messages: $(DEV) ## list every text that a user can meet: docs/messages.md
 
 languages: $(DEV) ## bring the catalogues of other languages up to date with the source
 	@PYTHONPATH=src $(BIN)/python scripts/update_catalogue.py
+
+advice: $(MODELS) ## measure common advice: the table of docs/advice.md
+	@PYTHONPATH=src $(BIN)/python scripts/advice_examples.py
 
 gallery: $(MODELS) ## draw each figure and each view of the page: docs/gallery.md
 	@PYTHONPATH=src $(BIN)/python scripts/make_gallery.py

@@ -158,6 +158,8 @@ VOCABULARY = (
     "{1} removed", "{1} renamed", "{1}, new: {2}", "{1}, no longer: {2}", "context {1}",
     "{1} params", "{1} memory", "{1}iB tensors", "{1} % tensors", "{1} ms time",
     "{1} s time", "{1} µs time", "{1} % time", "{1} MACs", "{1} thread",
+    "Accuracy", "Loss", "Mean squared error", "accuracy {1}", "accuracy {1} → {2}",
+    "mean squared error {1}", "mean squared error {1} → {2}",
     "{1} threads", "cpu, {1} thread", "cpu, {1} threads", "watching {1} file; Ctrl-C ends it",
     "watching {1} files; Ctrl-C ends it", "failed", "guessed", "not counted", "inputs",
     "error: ", "note: ", "  try: ", ", ", "; ", ": ", ".",
@@ -181,8 +183,8 @@ OF_NAMES = (
 """Functions whose arguments are names."""
 KEYWORDS_OF_NAMES = (
     "action", "commands", "default", "dest", "encoding", "errors", "instead_of", "kind", "metavar",
-    "mode", "name", "nargs", "source", "newline", "raw_name", "type", "usage", "alternative",
-    "field",
+    "mode", "name", "nargs", "snippet", "source", "newline", "raw_name", "type", "usage",
+    "alternative", "field",
 )  # fmt: skip
 NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE", "_OF_SAVED")
 

@@ -36,7 +36,10 @@ def wrong(page: Any, answer: dict[str, Any]) -> Iterator[str]:
 
 
 def look_up(answer: dict[str, Any], field: str) -> float:
-    """Return the number of an answer that ``web/src/figure.ts`` names so."""
+    """Return the number of an answer that ``web/src/figure.ts`` names so.
+
+    Figures of advice are looked up where the answer holds it, as ``answer["advice"]``.
+    """
     kind, _, rest = field.partition(".")
     report = answer["report"]
     if kind in ("own", "modules"):
@@ -45,7 +48,7 @@ def look_up(answer: dict[str, Any], field: str) -> float:
     if kind == "kinds":
         operators = report["time"]["ops"]
         return float(sum(item["time_ms"] for item in operators if item["kernel"] == rest))
-    at: Any = answer if kind in ("devices", "step") else report
+    at: Any = answer if kind in ("devices", "step", "advice") else report
     for key in field.split("."):
         at = at[int(key)] if isinstance(at, list) else at[key]
     return float(at)

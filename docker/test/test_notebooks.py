@@ -25,8 +25,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def printed(cell: dict[str, Any]) -> str:
-    """What a cell printed, as one text."""
-    return "".join("".join(output.get("text", "")) for output in cell["outputs"])
+    """What a cell printed or showed, as one text."""
+    return "".join(
+        "".join(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
+        for output in cell["outputs"]
+    )
 
 
 def test_there_are_no_others() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -117,12 +118,15 @@ def summary(
     width: int | None = None,
     file: IO[str] | None = None,
     unfold: bool = False,
+    advise: bool | None = None,
     **options: Any,
 ) -> Report:
     """Print the answers and the table of a model and return its report; a notebook shows it once.
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
-    (``unfold`` is the former name of ``expand``).
+    (``unfold`` is the former name of ``expand``). Among the answers is the one best change of
+    a layer. ``advise=False`` looks for none; ``advise=True`` may trace the step once more for a
+    change of how it runs, and keeps what it finds in the report that is returned.
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
@@ -133,22 +137,33 @@ def summary(
     }  # fmt: skip
     _format_of(file or sys.stdout, details=details, ascii=ascii, width=width)
     TreeOptions(depth=depth, columns=columns)
-    options.setdefault("name_batch", True)
+    from torchgauge.analyze import analyze_model
+
+    names, timeline = options.pop("name_batch", True), options.pop("timeline", None)
     try:
-        report = analyze(model, input_size, **options)
+        request = request_of(model, input_size, options)
+        report = analyze_model(request, batch_names=names, timeline=timeline)
     except ModelError as error:
         if error.report is not None:
-            _show_once(error.report, shown)
+            _show_once(error.report, error.report, shown)
         raise
-    _show_once(report, shown)
-    return report
+    advised = report
+    if advise is not False:
+        from torchgauge.advise.best import best_suggestion
+
+        advised = replace(
+            report, suggestion=best_suggestion(request, report, may_trace=bool(advise))
+        )
+    returned = advised if advise else report
+    _show_once(advised, returned, shown)
+    return returned
 
 
-def _show_once(report: Report, shown: Mapping[str, Any]) -> None:
-    """Show a report; a cell that ends in it does not show it again."""
+def _show_once(report: Report, returned: Report, shown: Mapping[str, Any]) -> None:
+    """Show a report; a cell that ends in what is returned does not show it again."""
     show(report, **shown)
     if shown["file"] is None:
-        mark_shown(report)
+        mark_shown(returned)
 
 
 def show(

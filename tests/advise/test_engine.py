@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 import torchgauge as tg
-from torchgauge.advise.change import Change, with_batch
+from torchgauge.advise.front import LIMIT as FRONT_LIMIT
 from torchgauge.advise.rules import RULES, rule_of
+from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change, rewritten
+from torchgauge.changes.inputs import ran_of, with_batch
 from torchgauge.cli.main import main
 from torchgauge.errors import UsageError
-from torchgauge.facts.loop.advice import Advice
+from torchgauge.facts.loop.advice import Advice, Suggestion
 from torchgauge.models.requests import request_of
 from torchgauge.render import get_format
 from torchgauge.render.pages.loop.advice import advice_page
@@ -136,6 +139,101 @@ def test_steps_of_a_path_are_measured_together() -> None:
     assert tg.analyze(model, (3, 8, 8)).totals.forward_macs == last["totals.forward_macs"]
 
 
+def test_the_best_combinations_are_traced_together() -> None:
+    asked: dict[str, Any] = {"mode": "training", "optimizer": "adamw", "device": "H100-SXM"}
+    advice = tg.advise(Wide(), (64, 3, 8, 8), **asked)
+    assert advice.front and advice.front_axes == ("memory.device_bytes", "time.total_ms")
+    assert 0 < advice.combinations <= FRONT_LIMIT
+    several = [item for item in advice.front if len(item.changes) > 1]
+    assert several, "no combination is better than its parts"
+    changes = _changes_of(advice)
+    for item in several:
+        model, fields = Wide(), dict(asked)
+        for name in item.changes:
+            suggestion = changes[name]
+            fields |= suggestion.scenario
+            if not suggestion.scenario:
+                model = suggestion.apply(model)
+        report = tg.analyze(model, (64, 3, 8, 8), **fields)
+        for figure in item.figures:
+            part, _, field = figure.name.partition(".")
+            assert getattr(getattr(report, part), field) == figure.after, (item, figure.name)
+    points = [
+        (*(f.after for f in item.figures if f.name in advice.front_axes), item.accuracy.rank)
+        for item in advice.front
+    ]
+    assert points == sorted(points)
+    for one in points:
+        assert not any(
+            other != one and all(a <= b for a, b in zip(other, one, strict=True))
+            for other in points
+        )
+    text = get_format("text", width=80).render(advice_page(advice))
+    assert "Combinations that nothing traced beats in memory and time" in text
+    written = json.loads(advice.to_json())
+    assert [tuple(item["changes"]) for item in written["front"]] == [
+        item.changes for item in advice.front
+    ]
+    assert (
+        written["combinations"] == advice.combinations and written["exhausted"] is advice.exhausted
+    )
+
+
+def _changes_of(advice: Advice) -> dict[str, Suggestion]:
+    """Return the suggestions by what a combination calls them."""
+    subject = Subject(
+        request=request_of(Wide(), (64, 3, 8, 8), {}),
+        report=tg.analyze(Wide(), (64, 3, 8, 8), scenario=advice.scenario),
+    )
+    found = {}
+    for item in advice.suggestions:
+        for change in rule_of(item.rule).look(subject):
+            if isinstance(change, Change) and change.text == item.text:
+                found[change.name] = item
+    return found
+
+
+def test_a_goal_leaves_the_front_out() -> None:
+    assert not advised(goal="params:-50%").front
+
+
+def test_rules_that_take_long_are_asked_where_a_goal_is_not_reached() -> None:
+    def asked(advice: Advice) -> bool:
+        spoke = (*advice.suggestions, *advice.quiet)
+        return any(item.rule == "prune" for item in spoke)
+
+    assert not asked(advised())
+    assert not asked(advised(goal="params:-50%")), "it is reached without them"
+    assert asked(advised(goal="params:-99.99%"))
+    assert not asked(advised(goal="params:-99.99%", rules=("low-rank",)))
+
+
+def test_a_batch_is_accumulated_whole() -> None:
+    asked: dict[str, Any] = {"mode": "training", "optimizer": "sgd", "device": "T4"}
+    advice = tg.advise(Wide(), (1024, 3, 8, 8), rules=("scenario",), **asked)
+    (half,) = [item for item in advice.suggestions if "micro-batches" in item.text]
+    assert half.scenario == {"accumulation": 2}
+    report = tg.analyze(Wide(), (512, 3, 8, 8), accumulation=2, **asked)
+    after = {figure.name: figure.after for figure in half.figures}
+    assert after["memory.device_bytes"] == report.memory.device_bytes
+    assert after["time.total_ms"] == report.time.total_ms
+
+
+def test_adapters_leave_the_model_as_it_was() -> None:
+    model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+    before = fingerprint(model)
+    advice = tg.advise(
+        model, (8, 64), rules=("lora",), mode="training", optimizer="adamw", device="T4"
+    )
+    assert same(fingerprint(model), before)
+    assert all(tensor.requires_grad for tensor in model.parameters())
+    (lora,) = advice.suggestions
+    adapted = lora.apply(model)
+    trained = sum(t.numel() for t in adapted.parameters() if t.requires_grad)
+    assert trained == 4 * 2 * 16 * 64
+    assert adapted(torch.zeros(2, 64)).shape == (2, 64)
+
+
 def test_a_goal_of_a_device_traces_for_it() -> None:
     advice = advised(goal="fit:RTX 3060 12GB")
     assert advice.scenario.device == "RTX 3060 12GB" and advice.reached
@@ -173,14 +271,27 @@ def test_it_needs_an_input() -> None:
         tg.advise(Wide())
 
 
-def test_a_changed_batch() -> None:
-    request = request_of(Wide(), (3, 8, 8), {"batch_size": 8})
-    assert with_batch(request, 4).inputs.batch_size == 4
-    request = request_of(Wide(), (8, 3, 8, 8), {})
-    assert with_batch(request, 4).inputs.size == (4, 3, 8, 8)
-    request = request_of(Wide(), None, {"input_data": torch.zeros(8, 3, 8, 8)})
-    with pytest.raises(UsageError, match="which dimension is the batch"):
-        with_batch(request, 4)
+@pytest.mark.parametrize(
+    ("size", "options", "expected"),
+    [
+        ((3, 8, 8), {"batch_size": 8}, {"size": (3, 8, 8), "batch_size": 4}),
+        ((8, 3, 8, 8), {}, {"size": (4, 3, 8, 8), "batch_size": None}),
+        # a size without a batch, which the first layer tells
+        ((3, 8, 8), {}, {"size": (3, 8, 8), "batch_size": 4}),
+    ],
+)
+def test_a_changed_batch(size: Any, options: Any, expected: Any) -> None:
+    request = request_of(Wide(), size, options)
+    ran = ran_of(tg.analyze(Wide(), size, **options))
+    changed = with_batch(request.inputs, 4, ran)
+    assert {name: getattr(changed, name) for name in expected} == expected
+
+
+def test_the_batch_of_given_data_stays() -> None:
+    data = torch.zeros(8, 3, 8, 8)
+    request = request_of(Wide(), None, {"input_data": data})
+    with pytest.raises(UsageError, match="which dimension of the inputs is the batch"):
+        with_batch(request.inputs, 4, ran_of(tg.analyze(Wide(), input_data=data)))
 
 
 def test_it_is_saved_and_drawn(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,6 +329,4 @@ def test_exit_status_and_messages(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_change_that_does_not_run_is_not_shown() -> None:
     change = Change(rule="global-pooling", text="x", why="y", where=("nowhere",))
     with pytest.raises(UsageError, match="cannot be applied"):
-        from torchgauge.advise.change import rewritten
-
         rewritten(change, Wide(), rule_of("global-pooling"))

@@ -87,6 +87,15 @@ def test_a_flag_can_be_a_change(project: Path, capsys: pytest.CaptureFixture[str
     assert [item["name"] for item in found["settings"]] == ["checkpointing"]
 
 
+def test_what_a_rule_would_change_is_a_change(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = ["--mode", "training", "--optimizer", "sgd"]
+    found = compared(capsys, "net_of_test.py:Net", *SIZE, *training, "--change", "rule=lora")
+    assert found["figures"][0]["difference"] == 16 * (8 + 8) + 16 * (8 + 2)
+    assert found["settings"] == []
+
+
 def test_a_saved_report_is_a_side(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["summary", "net_of_test.py:Net", *SIZE, "--output", "before.json"]) == 0
     found = compared(capsys, "before.json", "net_of_test.py:Net", *SIZE)
@@ -144,6 +153,8 @@ def test_a_model_that_fails_is_compared_up_to_there(
     [
         (["net_of_test.py:Net"], "there is nothing to compare with"),
         (["net_of_test.py:Net", "--change", "precison=bf16"], "--precison"),
+        (["net_of_test.py:Net", "--change", "rule=lora"], "lora changes nothing: nothing is"),
+        (["net_of_test.py:Net", "--change", "rule=lara"], "there is no rule 'lara'"),
         (["net_of_test.py:Net", "missing.json"], "cannot read missing.json"),
         (["torchvision:resnet18@main", "net_of_test.py:Net"], "is not a file of a repository"),
         (["net_of_test.py:Net", "--measured", "--change", "compiled"], "--measured compares one"),

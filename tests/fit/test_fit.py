@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 import torchgauge as tg
+from torchgauge.changes.ideas import RANK
+from torchgauge.changes.lora import adapt
 from torchgauge.errors import DeviceError, InputError, ModelError, ScenarioError, UsageError
 from torchgauge.facts.fit import Part, Verdict
-from torchgauge.fit.lora import RANK, adapted
 from torchgauge.fit.sizes import Sample, SizeSearch
 from torchgauge.fit.variants import VariantError
+from torchgauge.trace.copy.converters import MetaConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
 
 GPU = "RTX 3060 12GB"
 TRAINING = tg.Scenario(mode="training", optimizer="adamw")
@@ -360,6 +363,12 @@ def test_what_is_too_close_to_call_comes_with_what_is_safe():
     beyond = verdict_only(size=size, scenario=replace(scenario, other_programs_bytes=over))
     assert beyond.verdict is Verdict.TOO_CLOSE and not beyond.fits
     assert any("a desktop and other programs use" in text for text in beyond.assumptions)
+
+
+def adapted(model):
+    copy = ModelCopy(model, MetaConverter()).root
+    adapt(copy)
+    return copy
 
 
 def test_lora_freezes_all_but_the_adapters():

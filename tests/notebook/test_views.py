@@ -56,6 +56,21 @@ def test_without_a_browser_the_file_is_named(monkeypatch, tmp_path, capsys):
     assert capsys.readouterr().out == f"no browser was found; the page is in {path}\n"
 
 
+def test_advice_is_viewed_as_the_page_of_its_report(monkeypatch):
+    from torch import nn
+
+    import torchgauge as tg
+    from torchgauge.web.page import answer_html
+
+    advice = tg.advise(nn.Linear(8, 2), (4, 8), rules=("global-pooling",))
+    with running_in(Shell(), monkeypatch) as shell:
+        assert advice.view(height=480) is None
+    (bundle,) = shell.published
+    assert bundle["text/plain"] == repr(advice)
+    page = html.unescape(bundle["text/html"])
+    assert answer_html(advice) in page and '"advice":{"advice":{' in page
+
+
 def test_a_frame_that_shows_nothing_is_refused():
     with pytest.raises(UsageError, match="height=100 shows too little"):
         build.transformer(2).view(height=100)

@@ -20,7 +20,8 @@ LEFT_OUT = {
 
 def script_steps() -> list[str]:
     """The make targets of ``.ci/run``, in their order."""
-    return re.findall(r"^step ([\w-]+)$", (ROOT / SCRIPT).read_text(), re.MULTILINE)
+    lines = re.findall(r"^(?:step|together) ([\w -]+)$", (ROOT / SCRIPT).read_text(), re.MULTILINE)
+    return [target for line in lines for target in line.split()]
 
 
 def workflow_steps() -> list[str]:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from live_server import settled
 
 from torchgauge.facts.report import Report
 from torchgauge.web.page import report_html
 
 if TYPE_CHECKING:
+    from live_server import Live
     from playwright.sync_api import Browser, Page
 
 PageOf = Callable[..., "Page"]
@@ -101,3 +103,37 @@ def data_of() -> Callable[[Page], dict[str, Any]]:
         return found
 
     return data
+
+
+@pytest.fixture
+def opened(browser: Browser, server: Live) -> Iterator[Callable[..., Page]]:
+    """Open the page of the module's ``server``; fails on what it says or asks elsewhere."""
+    problems: list[str] = []
+    contexts: list[Any] = []
+
+    def open_page(hash: str = "", **options: Any) -> Page:
+        context = browser.new_context(reduced_motion="reduce", **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: _note_text(message.text, problems))
+        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
+        page.on("request", lambda request: _note_other(request.url, server.url, problems))
+        page.goto(server.page + hash)
+        settled(page)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def _note_text(text: str, problems: list[str]) -> None:
+    """Note what the page says; the browser itself says that a question was refused."""
+    if "status of 422" not in text:
+        problems.append(f"console: {text}")
+
+
+def _note_other(url: str, own: str, problems: list[str]) -> None:
+    if not url.startswith((f"{own}/?", f"{own}/analyses", f"{own}/advice", "blob:", "data:")):
+        problems.append(f"request: {url[:200]}")

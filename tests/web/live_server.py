@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 
@@ -19,7 +19,12 @@ from torchgauge.web.live.application import SETTINGS, create_application
 from torchgauge.web.live.process import WorkerProcess
 from torchgauge.web.live.workbench import first_answers
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
 TOKEN = "the-token"
+_READY = "document.documentElement.hasAttribute('data-ready')"
+_IDLE = f"() => {_READY} && !document.querySelector('.what-if[data-busy]')"
 
 MODELS = '''
 import time
@@ -61,6 +66,20 @@ class Tokens(torch.nn.Module):
         return self.layer(self.embed(ids))
 
 
+class Pixels(torch.nn.Module):
+    """Has something to change: a wide classifier, a dense convolution."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(3, 64, 3, padding=1)
+        self.deep = torch.nn.Conv2d(64, 64, 3, padding=1)
+        self.head = torch.nn.Linear(64 * 64, 10)
+
+    def forward(self, x):
+        x = torch.relu(self.deep(torch.relu(self.conv(x))))
+        return self.head(x.flatten(1))
+
+
 class Broken(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -88,11 +107,17 @@ class Live:
         )
 
     def events(
-        self, changes: dict[str, Any], *, model: int = 0, client: str = "tab"
+        self,
+        changes: dict[str, Any],
+        *,
+        model: int = 0,
+        client: str = "tab",
+        applied: Sequence[str] = (),
+        path: str = "/analyses",
     ) -> Iterator[tuple[str, Any]]:
         """Ask, and give each event while it comes."""
-        body = {"client": client, "model": model, "changes": changes}
-        with self.client.stream("POST", "/analyses", json=body) as response:
+        body = {"client": client, "model": model, "changes": changes, "applied": [*applied]}
+        with self.client.stream("POST", path, json=body) as response:
             assert response.status_code == 200, response.read()
             name = ""
             for line in response.iter_lines():
@@ -105,9 +130,16 @@ class Live:
         """Ask and return the last event."""
         return list(self.events(changes, **options))[-1]
 
-    def refused(self, body: Any) -> tuple[int, dict[str, Any]]:
+    def advise(self, changes: dict[str, Any], **options: Any) -> dict[str, Any]:
+        """Ask what to change and return it."""
+        name, content = self.ask(changes, path="/advice", **options)
+        assert name == "result", content
+        found: dict[str, Any] = content
+        return found
+
+    def refused(self, body: Any, path: str = "/analyses") -> tuple[int, dict[str, Any]]:
         """Ask what is refused and return the status and the error."""
-        response = self.client.post("/analyses", json=body)
+        response = self.client.post(path, json=body)
         return response.status_code, response.json()["error"]
 
 
@@ -150,3 +182,8 @@ def resident_bytes(pid: int) -> int:
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise AssertionError("no such line")
+
+
+def settled(page: Page) -> None:
+    """Wait until what was changed is answered and drawn."""
+    page.wait_for_function(_IDLE, timeout=60_000)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from live_server import MODELS, Live, live, until
+from live_server import MODELS, Live, live, settled, until
 from test_accessible import violations
 
 from torchgauge.cli.main import main
@@ -18,11 +18,9 @@ from torchgauge.facts.scenario import Scenario
 from torchgauge.request import Inputs, Request
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Page
 
 pytestmark = pytest.mark.browser
-_READY = "document.documentElement.hasAttribute('data-ready')"
-_IDLE = f"() => {_READY} && !document.querySelector('.what-if[data-busy]')"
 
 
 @pytest.fixture(scope="module")
@@ -39,45 +37,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     )
     with live([small, tokens]) as running:
         yield running
-
-
-@pytest.fixture
-def opened(browser: Browser, server: Live) -> Iterator[Callable[..., Page]]:
-    """Open the live page; fails on what the page says in the console or asks elsewhere."""
-    problems: list[str] = []
-    contexts: list[Any] = []
-
-    def open_page(hash: str = "", **options: Any) -> Page:
-        context = browser.new_context(reduced_motion="reduce", **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: _note_text(message.text, problems))
-        page.on("pageerror", lambda error: problems.append(f"error: {error}"))
-        page.on("request", lambda request: _note(request.url, server.url, problems))
-        page.goto(server.page + hash)
-        settled(page)
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert problems == []
-
-
-def _note_text(text: str, problems: list[str]) -> None:
-    """Note what the page says; the browser itself says that a question was refused."""
-    if "status of 422" not in text:
-        problems.append(f"console: {text}")
-
-
-def _note(url: str, own: str, problems: list[str]) -> None:
-    if not url.startswith((f"{own}/?", f"{own}/analyses", "blob:", "data:")):
-        problems.append(f"request: {url[:200]}")
-
-
-def settled(page: Page) -> None:
-    """Wait until what was changed is answered and drawn."""
-    page.wait_for_function(_IDLE, timeout=60_000)
 
 
 def change(page: Page, name: str, value: str) -> None:

@@ -13,6 +13,9 @@ export function choose(asked: string | null | undefined): Language {
 
 export const language = (): Language => current;
 
+/** A sentence of the data, in the language of the page where that is known. */
+export const told = (text: string, chinese: Record<string, string>): string => (current === "zh" ? (chinese[text] ?? text) : text);
+
 /** const t = texts({title: "Where"}, {title: "在哪里"}); t("title"); "{n}" is filled from the second argument. */
 export function texts<T extends Record<string, string>>(en: T, zh: { [K in keyof T]: string }) {
   return (key: keyof T & string, values: Record<string, string | number> = {}): string =>

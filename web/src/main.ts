@@ -4,6 +4,7 @@ import "./styles.css";
 import { App } from "./app";
 import { h } from "./dom";
 import { choose } from "./language";
+import { advicePanel } from "./live/advice";
 import { whatIf } from "./live/bar";
 import { besides } from "./live/besides";
 import { Session } from "./live/session";
@@ -29,7 +30,7 @@ function start(): void {
 function draw(app: App, session: Session | null): void {
   choose(app.state.language ?? app.data.language);
   session?.forget();
-  document.getElementById("app")!.replaceChildren(h("header"), ...(session ? [whatIf(session), besides(session)] : []), h("main"), h("footer"));
+  document.getElementById("app")!.replaceChildren(h("header"), ...(session ? [whatIf(session), besides(session), advicePanel(session)] : []), h("main"), h("footer"));
   redraw(app, session);
 }
 

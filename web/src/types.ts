@@ -159,6 +159,68 @@ export interface Report {
   warnings: string[];
   batch_size: number | null;
   failure: Failure | null;
+  /** The one best change, where one was looked for and found. */
+  suggestion?: Suggestion | null;
+}
+
+/** src/torchgauge/facts/loop/comparison.py: a figure before and after a change. */
+export interface Shift {
+  name: string;
+  before: number | null;
+  after: number | null;
+}
+
+/** src/torchgauge/facts/loop/advice.py */
+export interface Suggestion {
+  rule: string;
+  text: string;
+  where: string[];
+  code: string;
+  why: string;
+  accuracy: "none" | "small" | "retrain";
+  cost: string;
+  source: string;
+  figures: Shift[];
+  proof: string[];
+  snippet: string[];
+  scenario: Record<string, unknown>;
+  /** Where patches were asked for: the change in the user's source. */
+  patched?: Patch | null;
+  /** Where the user's data were given. */
+  check?: Checked | null;
+}
+
+export interface Patch {
+  diff: string;
+  proof: string[];
+  why_not: string;
+}
+
+export interface Checked {
+  before: number;
+  after: number | null;
+  note: string;
+}
+
+export interface Advice {
+  faults: { rule: string; text: string; where: string[]; code: string; why: string; remedy: string; patched?: Patch | null }[];
+  suggestions: Suggestion[];
+  goal: null | { text: string; figure: string; most: number; device: string | null };
+  path: { text: string; rule: string; figures: Shift[]; reached: boolean }[];
+  reached: boolean | null;
+  nearest: string;
+  front?: { changes: string[]; accuracy: Suggestion["accuracy"]; figures: Shift[] }[];
+  /** Names of the two figures that the front weighs. */
+  front_axes?: string[];
+  data_check?: null | { metric: string; samples: number };
+  quiet: { rule: string; why: string }[];
+  traces: number;
+}
+
+/** Advice, and what of its sentences has another text in Chinese. */
+export interface Advised {
+  advice: Advice;
+  chinese: Record<string, string>;
 }
 
 export type Role =
@@ -203,6 +265,8 @@ export interface Answer {
     device: string; device_bytes: number; capacity_bytes: number; low_bytes: number;
     high_bytes: number; verdict: Verdict; total_ms: number | null;
   }[];
+  /** Sentences of the suggestion in Chinese. */
+  chinese: Record<string, string>;
 }
 
 /** `Comparison.layers`: of a layer that is there only once, with what is below it and so, too. */
@@ -225,6 +289,7 @@ export interface PageData {
   live: boolean;
   /** Of two reports: which layer is which and what differs, as torchgauge.compare says it. */
   layers?: LayerDifference[];
+  advice?: Advised;
   /** What a live page can change. */
   workbench?: Workbench;
 }

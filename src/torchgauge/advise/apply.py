@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from torch import nn
 
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.advice import Suggestion
 
@@ -21,6 +23,17 @@ def apply(suggestion: Suggestion, model: nn.Module) -> nn.Module:
     return rewritten(change, model, rule_of(suggestion.rule), shares_tensors=False)
 
 
+def changed_copy(suggestions: Iterable[Suggestion], model: nn.Module) -> nn.Module:
+    """Return a copy of a model with several changes, one after another; it shares its tensors.
+
+    Raises:
+        UsageError: one of them cannot be made after those before it.
+    """
+    for suggestion in suggestions:
+        model = rewritten(change_of(suggestion), model, rule_of(suggestion.rule))
+    return model
+
+
 def change_of(suggestion: Suggestion) -> Change:
     """Return the change that a suggestion was made of."""
     return Change(
@@ -30,5 +43,7 @@ def change_of(suggestion: Suggestion) -> Change:
         where=suggestion.where,
         settings=suggestion.settings,
         scenario=suggestion.scenario,
+        batch=suggestion.batch,
         accuracy=suggestion.accuracy,
+        keeps_state=suggestion.keeps_state,
     )

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
-from torchgauge.advise.change import Change, applied
-from torchgauge.advise.figures import best_gain, figures_of, gains, side_by_side
+from torchgauge.advise.check.proof import Prover
+from torchgauge.advise.combinations import Combinations, State, state_of
+from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
+from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
-from torchgauge.advise.proof import Prover
-from torchgauge.advise.rules import RULES, rule_of
+from torchgauge.advise.measured import Measured, measured, shapes_of
+from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
+from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
+from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
     Accuracy,
     Advice,
+    Combination,
     Fault,
     Goal,
     PathStep,
@@ -39,7 +47,8 @@ class AdviceOptions:
     goal: str | None = None
     allow: Accuracy = Accuracy.RETRAIN
     """How far changes may go."""
-    rules: tuple[str, ...] = RULES
+    rules: tuple[str, ...] | None = None
+    """All but those that take long where it is ``None``; a goal brings those in as well."""
     prove: bool = True
     """Run changed copies for real where that takes seconds."""
 
@@ -47,7 +56,7 @@ class AdviceOptions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Tried:
     change: Change
-    figures: Mapping[str, float]
+    state: State
     proof: tuple[str, ...] = ()
 
 
@@ -56,16 +65,86 @@ class _Advisor:
     request: Request
     options: AdviceOptions
     subject: Subject
+    made: Combinations = field(init=False)
+    prover: Prover = field(init=False)
     traces: int = 1
     tried: list[_Tried] = field(default_factory=list)
+    """What is worth showing."""
+    singles: list[State] = field(default_factory=list)
+    """Each change that could be made and run, also those that save nothing alone."""
     faults: list[Fault] = field(default_factory=list)
     quiet: list[Quiet] = field(default_factory=list)
 
-    def traced(self, request: Request, what: str) -> Report:
+    def __post_init__(self) -> None:
+        report = self.subject.report
+        self.prover = Prover(self.request, report.totals.param_bytes, report.totals.forward_flops)
+        self.made = Combinations(
+            base=State(request=self.request, figures=figures_of(report), fits=_fits(report)),
+            ran=self.subject.ran,
+            traced=self.traced,
+            limit=limit_of(len(self.subject.trace.ops))
+            if self.subject.goal is None
+            else SEARCH_LIMIT,
+        )
+
+    def traced(self, request: Request, what: str) -> Measured:
         """Trace a step, and tell of it."""
         self.traces += 1
         self.request.tell(f"trace {self.traces}: {what}")
-        return analyze_model(request)
+        return measured(request)
+
+    def look(self, rules: Sequence[str]) -> bool:
+        """Ask the rules and try what they find; return whether anything could be tried."""
+        before = len(self.singles)
+        for name in rules:
+            whys: list[str] = []
+            found = False
+            self.request.tell(f"rule {name}")
+            for item in rule_of(name).look(self.subject):
+                if isinstance(item, Fault):
+                    self.faults.append(item)
+                    found = True
+                elif isinstance(item, str):
+                    whys.append(item)
+                elif why := self.why_not(item):
+                    whys.append(why)
+                else:
+                    found = True
+            if not found or whys:
+                why = "; ".join(dict.fromkeys(whys)) or "the model has nothing of the kind"
+                self.quiet.append(Quiet(rule=name, why=why))
+        return len(self.singles) > before
+
+    def why_not(self, change: Change) -> str:
+        """Apply, trace and prove a change; return why it is not shown, ``""`` where it is."""
+        if change.accuracy.rank > self.options.allow.rank:
+            return f"{change.text}: not allowed (accuracy {change.accuracy})"
+        rule, figures = rule_of(change.rule), self.made.base.figures
+        try:
+            request = applied(in_shape(change), self.request, rule, self.subject.ran)
+            found = self.traced(request, change.text)
+            if _returns_something_else(change, self.subject.report, found):
+                return f"{change.text}: the output has another shape"
+            state = state_of((change,), request, found)
+            shows = gains(figures, state.figures)
+            proof = self.prover.prove(change, rule) if self.options.prove and shows else ()
+        except ModelError as error:
+            return f"{change.text}: does not run: {error.message.splitlines()[0]}"
+        except TorchGaugeError as error:
+            return f"{change.text}: {error.message.splitlines()[0]}"
+        self.made.remember(state)
+        self.singles.append(state)
+        if not shows:
+            return f"{change.text}: saves nothing"
+        self.tried.append(_Tried(change=change, state=state, proof=proof))
+        return ""
+
+
+def _returns_something_else(change: Change, before: Report, after: Measured) -> bool:
+    """Return whether a changed model returns tensors of other shapes, unless that was said."""
+    if not change.changes_model or not change.keeps_outputs:
+        return False
+    return shapes_of(before.outputs) != after.outputs
 
 
 def advise_model(request: Request, options: AdviceOptions | None = None) -> Advice:
@@ -79,7 +158,8 @@ def advise_model(request: Request, options: AdviceOptions | None = None) -> Advi
 
 
 def _advised(request: Request, options: AdviceOptions) -> Advice:
-    for name in options.rules:
+    rules = RULES if options.rules is None else options.rules
+    for name in rules:
         rule_of(name)
     if (device := device_of(options.goal)) is not None:
         request = _on(request, device)
@@ -92,10 +172,11 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         )
     figures = figures_of(report)
     goal = goal_of(options.goal, figures, report.scenario.device) if options.goal else None
-    subject = Subject(request=request, report=report)
+    subject = Subject(request=request, report=report, goal=goal)
     advisor = _Advisor(request=request, options=options, subject=subject)
-    _look(advisor, figures)
-    way = _way(advisor, goal, report, figures) if goal is not None else _Way(reached=None)
+    advisor.look(rules)
+    way = None if goal is None else _way(advisor, goal)
+    front, axes = _front(advisor) if goal is None else ((), ())
     return Advice(
         tool_version=__version__,
         torch_version=report.torch_version,
@@ -107,60 +188,27 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         faults=tuple(advisor.faults),
         suggestions=tuple(_ranked(advisor, figures, goal)),
         goal=goal,
-        path=way.steps,
-        reached=way.reached,
-        nearest=way.nearest,
+        path=way.steps if way is not None else (),
+        reached=way.reached if way is not None else None,
+        nearest=way.nearest if way is not None else "",
+        front=front,
+        front_axes=axes,
+        combinations=advisor.made.count,
+        exhausted=advisor.made.exhausted,
         quiet=tuple(advisor.quiet),
         traces=advisor.traces,
         assumptions=report.assumptions,
         warnings=report.warnings,
+        report=report,
     )
+
+
+def _fits(report: Report) -> bool:
+    return report.memory is not None and report.memory.verdict is Verdict.FITS
 
 
 def _on(request: Request, device: str) -> Request:
     return replace(request, scenario=replace(request.scenario, device=device))
-
-
-# ---------------------------------------------------------------------------- looking and trying
-
-
-def _look(advisor: _Advisor, figures: Mapping[str, float]) -> None:
-    totals = advisor.subject.report.totals
-    prover = Prover(advisor.request, totals.param_bytes, totals.forward_flops)
-    for name in advisor.options.rules:
-        whys: list[str] = []
-        found = False
-        for item in rule_of(name).look(advisor.subject):
-            if isinstance(item, Fault):
-                advisor.faults.append(item)
-                found = True
-            elif isinstance(item, str):
-                whys.append(item)
-            elif why := _try(advisor, item, figures, prover):
-                whys.append(why)
-            else:
-                found = True
-        if not found or whys:
-            why = "; ".join(dict.fromkeys(whys)) or "the model has nothing of the kind"
-            advisor.quiet.append(Quiet(rule=name, why=why))
-
-
-def _try(advisor: _Advisor, change: Change, figures: Mapping[str, float], prover: Prover) -> str:
-    """Apply, trace and prove a change; return why it is not shown, ``""`` where it is."""
-    if change.accuracy.rank > advisor.options.allow.rank:
-        return f"{change.text}: not allowed (accuracy {change.accuracy})"
-    rule = rule_of(change.rule)
-    try:
-        after = figures_of(advisor.traced(applied(change, advisor.request, rule), change.text))
-        if not gains(figures, after):
-            return f"{change.text}: saves nothing"
-        proof = prover.prove(change, rule) if advisor.options.prove else ()
-    except ModelError as error:
-        return f"{change.text}: does not run: {error.message.splitlines()[0]}"
-    except TorchGaugeError as error:
-        return f"{change.text}: {error.message.splitlines()[0]}"
-    advisor.tried.append(_Tried(change=change, figures=after, proof=proof))
-    return ""
 
 
 def _ranked(
@@ -169,90 +217,74 @@ def _ranked(
     def worth(tried: _Tried) -> float:
         price = _PRICE[tried.change.accuracy]
         if goal is not None:
-            return _saved(goal.figure, figures, tried.figures) / price
-        return best_gain(figures, tried.figures) / price
+            return saved(goal.figure, figures, tried.state.figures) / price
+        return best_gain(figures, tried.state.figures) / price
 
     for tried in sorted(advisor.tried, key=worth, reverse=True):
-        change = tried.change
-        yield Suggestion(
-            rule=change.rule,
-            text=change.text,
-            where=change.where,
-            code=advisor.subject.code_of(change.where[0]) if change.where else "",
-            why=change.why,
-            accuracy=change.accuracy,
-            cost=change.cost,
-            source=change.source,
-            figures=side_by_side(figures, tried.figures),
-            proof=tried.proof,
-            snippet=change.snippet,
-            settings=change.settings,
-            scenario=change.scenario,
+        yield suggested(
+            tried.change,
+            advisor.subject,
+            side_by_side(figures, tried.state.figures),
+            tried.proof,
         )
 
 
-def _saved(name: str, before: Mapping[str, float], after: Mapping[str, float]) -> float:
-    now = before.get(name)
-    return 1.0 - after.get(name, now) / now if now else 0.0
-
-
-# ---------------------------------------------------------------------------- the way to a goal
+# ---------------------------------------------------------------------------- several changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
     steps: tuple[PathStep, ...] = ()
-    reached: bool | None
+    reached: bool
     nearest: str = ""
 
 
-def _way(advisor: _Advisor, goal: Goal, report: Report, figures: Mapping[str, float]) -> _Way:
-    """Take one change after another, each measured with those before it, until it is enough.
+def _way(advisor: _Advisor, goal: Goal) -> _Way:
+    """Return the way to a goal.
 
-    Changes that cost less accuracy come first; among them the one that saves most of what is left.
+    Rules that take long are asked where the others do not lead there.
     """
-    if is_reached(goal, report, figures):
-        return _Way(reached=True)
-    steps: list[PathStep] = []
-    request, now, reached = advisor.request, dict(figures), False
-    taken: set[str] = set()
-    for accuracy in Accuracy:
-        waiting = [item for item in advisor.tried if item.change.accuracy is accuracy]
-        waiting.sort(key=lambda item: -_saved(goal.figure, figures, item.figures))
-        for item in waiting:
-            change = item.change
-            helps = _saved(goal.figure, figures, item.figures) > 0
-            if reached or not helps or (change.axis and change.axis in taken):
-                continue
-            tried = _further(advisor, request, change, goal, now)
-            if tried is None:
-                continue
-            request, after_report, after = tried
-            now = dict(after)
-            taken.add(change.axis)
-            reached = is_reached(goal, after_report, after)
-            steps.append(
-                PathStep(
-                    text=change.text,
-                    rule=change.rule,
-                    figures=side_by_side(figures, after),
-                    reached=reached,
-                )
-            )
+    made = advisor.made
+    state = Search(goal=goal, made=made, singles=advisor.singles).run()
+    reached = is_reached(goal, state.figures, state.fits)
+    if not reached and advisor.options.rules is None and advisor.look(ON_REQUEST):
+        made.allow(SEARCH_LIMIT)
+        state = Search(goal=goal, made=made, singles=advisor.singles).run()
+        reached = is_reached(goal, state.figures, state.fits)
     nearest = ""
     if goal.device is not None and not reached:
-        nearest = nearest_device(request, now[goal.figure], advisor.traced)
-    return _Way(steps=tuple(steps), reached=reached, nearest=nearest)
+        nearest = nearest_device(state.request, state.figures[goal.figure], advisor.traced)
+    return _Way(
+        steps=tuple(
+            PathStep(
+                text=step.changes[-1].text,
+                rule=step.changes[-1].rule,
+                figures=side_by_side(made.base.figures, step.figures),
+                reached=is_reached(goal, step.figures, step.fits),
+            )
+            for step in prefixes(state, partial(made.together, whatever=True))
+        ),
+        reached=reached,
+        nearest=nearest,
+    )
 
 
-def _further(
-    advisor: _Advisor, request: Request, change: Change, goal: Goal, now: Mapping[str, float]
-) -> tuple[Request, Report, Mapping[str, float]] | None:
-    """Return the request with one change more, if that brings the goal nearer."""
-    try:
-        changed = applied(change, request, rule_of(change.rule))
-        report = advisor.traced(changed, change.text)
-    except TorchGaugeError:
-        return None
-    after = figures_of(report)
-    return (changed, report, after) if _saved(goal.figure, now, after) > 0 else None
+def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]:
+    """Return the best combinations and the figures that they are judged by."""
+    made = advisor.made
+    axes = axes_of(made.base)
+    singles = [state for state in advisor.singles if gains(made.base.figures, state.figures)]
+    if axes is None or len(singles) < 2:
+        return (), ()
+    found = Front(axes=axes, made=made, singles=singles).run()
+    if not any(state.changes for state in found):
+        return (), ()
+    return tuple(
+        Combination(
+            changes=tuple(change.name for change in state.changes),
+            rules=tuple(change.rule for change in state.changes),
+            accuracy=state.accuracy,
+            figures=side_by_side(made.base.figures, state.figures),
+        )
+        for state in found
+    ), axes

@@ -10,11 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
+from torchgauge.advise.measured import Measured
 from torchgauge.devices import all_devices, find_device
 from torchgauge.errors import TorchGaugeError, UsageError
-from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import Goal
-from torchgauge.facts.report import Report
 from torchgauge.models.suggest import did_you_mean
 from torchgauge.request import Request
 from torchgauge.units import parse_bytes, parse_count
@@ -84,7 +83,7 @@ def _most(kind: str, text: str, now: float, whole: str) -> float:
 
 
 def nearest_device(
-    request: Request, needed_bytes: float, traced: Callable[[Request, str], Report]
+    request: Request, needed_bytes: float, traced: Callable[[Request, str], Measured]
 ) -> str:
     """Return what to say of the GPU of least memory that a step fits; ``""`` where none is found.
 
@@ -98,17 +97,16 @@ def nearest_device(
     for _, name in sorted(larger.items())[:_MOST_DEVICES]:
         elsewhere = replace(request, scenario=replace(request.scenario, device=name))
         try:
-            memory = traced(elsewhere, f"the step on {name}").memory
+            found = traced(elsewhere, f"the step on {name}")
         except TorchGaugeError:  # it lacks what the scenario asks for
             continue
-        if memory is not None and memory.verdict is Verdict.FITS:
+        if found.fits:
             return f"it fits {name}"
     return ""
 
 
-def is_reached(goal: Goal, report: Report, figures: Mapping[str, float]) -> bool:
-    """Return whether a report meets a goal."""
+def is_reached(goal: Goal, figures: Mapping[str, float], fits: bool) -> bool:
+    """Return whether a step meets a goal; ``fits`` is whether it fits its device."""
     if goal.device is not None:
-        memory = report.memory
-        return memory is not None and memory.verdict is Verdict.FITS
+        return fits
     return figures.get(goal.figure, float("inf")) <= goal.most

@@ -14,10 +14,14 @@ from typing import TypeVar
 
 from torch import nn
 
+from torchgauge.changes.ideas import Step, step_of
+from torchgauge.changes.inputs import Ran, ran_of
+from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
 from torchgauge.request import Request
+from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -28,6 +32,17 @@ class Subject:
 
     request: Request
     report: Report
+    goal: Goal | None = None
+
+    @cached_property
+    def step(self) -> Step:
+        """Return what is known of how it runs."""
+        return step_of(self.report, target_of(self.report.scenario).device)
+
+    @cached_property
+    def ran(self) -> Ran:
+        """Return what the run said of the inputs."""
+        return ran_of(self.report)
 
     @property
     def model(self) -> nn.Module:
@@ -117,18 +132,28 @@ def output_of(call: ModuleCall) -> TensorSpec | None:
     return next((value.tensor for value in call.outputs if value.tensor is not None), None)
 
 
+def in_code(path: str) -> str:
+    """Return how Python reaches a module of ``model``.
+
+    >>> in_code("features.3.conv")
+    'model.features[3].conv'
+    """
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    return "model" + "".join(parts) if path else "model"
+
+
 def line_that_makes(kind: type, name: str) -> str:
     """Return where a class sets an attribute of itself: ``model.py:12``.
 
     ``""`` for what Python or an installed package makes, and where the source is not there.
     """
     try:
-        lines, first = inspect.getsourcelines(kind)
         file = inspect.getsourcefile(kind)
+        if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
+            return ""
+        lines, first = inspect.getsourcelines(kind)
         tree = ast.parse(textwrap.dedent("".join(lines)))
     except (OSError, TypeError, SyntaxError):
-        return ""
-    if file is None or {"site-packages", "dist-packages"} & set(Path(file).parts):
         return ""
     for node in ast.walk(tree):
         if not isinstance(node, ast.Assign):

@@ -120,7 +120,7 @@ def record(report: Report) -> None:
     if path is None:
         return
     try:
-        add(path, report)
+        add(path, replace(report, suggestion=None))  # of figures, not of advice
     except UsageError as error:
         messages.note(f"not in the history: {error.message}")
 

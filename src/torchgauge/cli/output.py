@@ -20,6 +20,7 @@ from torchgauge.facts.guess import guesses
 
 if TYPE_CHECKING:
     from torchgauge.facts.fit import FitReport
+    from torchgauge.facts.loop.advice import Advice
     from torchgauge.facts.report import Report
     from torchgauge.render.page import Page
 
@@ -165,17 +166,28 @@ class Output:
         if self.figure is not None:
             content = self.figure.content(report)
             if content is not None and self.path is not None:
-                _write(self.path, content)
+                write(self.path, content)
             return
-        from torchgauge.render.formats.html import HtmlFormat
         from torchgauge.render.pages.report import report_page
 
-        if isinstance(self.format, HtmlFormat):
-            from torchgauge.web.page import report_html
+        self.deliver_interactive(report, lambda: report_page(report, **self.tree), report.to_json)
 
-            deliver(report_html(report), self.path)
+    def deliver_interactive(
+        self, answer: Report | Advice, page: Callable[[], Page], json: Callable[[], str]
+    ) -> None:
+        """Write an answer whose page in HTML is the interactive one.
+
+        Raises:
+            UsageError: the file, or the standard output, cannot be written.
+        """
+        from torchgauge.render.formats.html import HtmlFormat
+
+        if not isinstance(self.format, HtmlFormat):
+            self.deliver(page, json)
             return
-        self.deliver(lambda: report_page(report, **self.tree), report.to_json)
+        from torchgauge.web.page import answer_html
+
+        deliver(answer_html(answer), self.path)
 
 
 def chosen_output(arguments: argparse.Namespace, *, to_file: bool = True) -> Output:
@@ -244,6 +256,14 @@ def _made(
     return get_format("text", **terminal_options(target, **given))
 
 
+def format_of(arguments: argparse.Namespace) -> str:
+    """Return the name of the format that is asked for; ``"figure"`` for a picture."""
+    path: Path | None = arguments.output
+    if chosen_figure(arguments, path) is not None:
+        return "figure"
+    return _chosen_format(arguments.format, path)
+
+
 def _chosen_format(name: str | None, path: Path | None) -> str:
     if name is not None:
         return name
@@ -281,10 +301,15 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
-    _write(output, text)
+    write(output, text)
 
 
-def _write(output: Path, content: str | bytes) -> None:
+def write(output: Path, content: str | bytes) -> None:
+    """Write a file, which is then whole or as it was.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     try:
         write_atomically(output, content)
     except OSError as error:

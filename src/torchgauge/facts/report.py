@@ -15,6 +15,7 @@ from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.codec.wire import from_dict
 from torchgauge.facts.guess import with_guesses
+from torchgauge.facts.loop.advice import Suggestion
 from torchgauge.facts.memory import MemoryEstimate, PhaseMemory
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.time import StepTime
@@ -185,6 +186,9 @@ class Report(Answer):
     """Measured, or predicted for a GPU; ``None`` when neither."""
     phase_memory: tuple[PhaseMemory, ...] = ()
     """Of a measured step, phase by phase."""
+    suggestion: Suggestion | None = field(default=None, compare=False)
+    """The best change that could be found and measured at once; ``None`` where none was looked for,
+    and where none saves enough."""
 
     trace: Trace | None = field(default=None, compare=False, repr=False)
     """What the report was estimated from; not saved with it, so ``None`` in a loaded one."""
@@ -193,10 +197,10 @@ class Report(Answer):
         names=(
             "schema_version", "tool", "torch_version", "execution", "model", "scenario", "inputs",
             "outputs", "totals", "memory", "time", "phase_memory", "modules", "not_counted",
-            "assumptions", "warnings", "batch_size", "failure", "guesses",
+            "assumptions", "warnings", "batch_size", "failure", "guesses", "suggestion",
         ),
         sources={"modules": "module_list"},
-        left_out=("time", "phase_memory", "guesses"),
+        left_out=("time", "phase_memory", "guesses", "suggestion"),
     )  # fmt: skip
 
     @property

@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from torchgauge.changes.change import Change
+from torchgauge.changes.ideas import ACCUMULATION, IDEAS, SMALLER_BATCH, Idea, Step, micro_batch
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.fit import Alternative, NotTried, Verdict
-from torchgauge.fit.candidates import (
-    CANDIDATES,
-    SMALLER_BATCH,
-    Candidate,
-    CandidateContext,
-    Change,
-    micro_batch,
-)
+from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.fit.variants import Variant, VariantError, VariantTracer, Weighed
 
 _COMBINED = 6
@@ -24,9 +19,14 @@ _NO_BLOCKS = "no repeated blocks"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Option:
-    candidate: Candidate
+    idea: Idea
     change: Change
     weighed: Weighed
+
+    @property
+    def keeps_training(self) -> bool:
+        """Return whether the same parameters are trained, in the precision of before."""
+        return self.change.accuracy is not Accuracy.RETRAIN
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,42 +34,42 @@ class Finder:
     """Find what takes less than the step that was asked about."""
 
     tracer: VariantTracer
-    now: CandidateContext
+    variant: Variant
+    now: Step
     base: Weighed
     found: list[Alternative] = field(default_factory=list)
     not_tried: list[NotTried] = field(default_factory=list)
 
     def run(self) -> None:
-        """Trace every candidate, then combine them where none of them is enough."""
-        options = [option for candidate in self._candidates() if (option := self._try(candidate))]
+        """Trace every idea, then combine them where none of them is enough."""
+        options = [option for idea in self._ideas() if (option := self._try(idea))]
         for option in options:
             self._add((option,), option.weighed)
         enough = any(item.verdict is Verdict.FITS for item in self.found)
         if not self.base.weight.verdict.runs and not enough:
-            cheap = [option for option in options if option.candidate.keeps_training]
+            cheap = [option for option in options if option.keeps_training]
             if not self._combine(cheap) and len(cheap) < len(options):
                 self._combine(options)
         self.found.sort(key=lambda item: item.device_bytes)
 
-    def _candidates(self) -> Iterable[Candidate]:
-        if self.now.variant.context is not None or not self.now.scenario.is_training:
-            return (SMALLER_BATCH, *(item for item in CANDIDATES if not item.training_only))
-        return CANDIDATES
+    def _ideas(self) -> Iterable[Idea]:
+        found = [idea for idea in IDEAS if idea.saves_memory and idea.suits(self.now.scenario)]
+        return found if self.now.scenario.is_training else [SMALLER_BATCH, *found]
 
-    def _try(self, candidate: Candidate) -> _Option | None:
-        change = candidate.make(self.now)
+    def _try(self, idea: Idea) -> _Option | None:
+        change = idea.make(self.now)
         if isinstance(change, str):
-            self._skip(candidate.name, change)
+            self._skip(idea.name, change)
             return None
         try:
-            weighed = self.tracer.weigh(change.apply(self.now.variant))
+            weighed = self.tracer.weigh(self.variant.changed(change))
         except (VariantError, TorchGaugeError) as error:
-            self._skip(candidate.name, str(error).splitlines()[0])
+            self._skip(idea.name, str(error).splitlines()[0])
             return None
-        if candidate.axis == "checkpointing" and any(_NO_BLOCKS in w for w in weighed.warnings):
-            self._skip(candidate.name, "the model has no repeated blocks")
+        if idea.axis == "checkpointing" and any(_NO_BLOCKS in w for w in weighed.warnings):
+            self._skip(idea.name, "the model has no repeated blocks")
             return None
-        return _Option(candidate=candidate, change=change, weighed=weighed)
+        return _Option(idea=idea, change=change, weighed=weighed)
 
     def _skip(self, name: str, why: str) -> None:
         if why:
@@ -77,14 +77,14 @@ class Finder:
 
     def _add(self, options: tuple[_Option, ...], weighed: Weighed) -> None:
         base, weight = self.base.weight, weighed.weight
-        variant = self.now.variant
+        variant = self.variant
         for option in options:
-            variant = option.change.apply(variant)
-        notes = dict.fromkeys(option.change.note for option in options if option.change.note)
+            variant = variant.changed(option.change)
+        notes = dict.fromkeys(option.change.cost for option in options if option.change.cost)
         self.found.append(
             Alternative(
-                name=" + ".join(option.candidate.name for option in options),
-                changes=tuple(option.change.text for option in options),
+                name=" + ".join(option.idea.name for option in options),
+                changes=tuple(option.change.name for option in options),
                 device_bytes=weight.device_bytes,
                 saved_bytes=base.device_bytes - weight.device_bytes,
                 verdict=weight.verdict,
@@ -95,7 +95,7 @@ class Finder:
 
     def _extra_flops(self, variant: Variant, weighed: Weighed) -> int:
         """Return the FLOPs above those of the step itself, for as many samples."""
-        done = _samples(self.now.variant)
+        done = _samples(self.variant)
         return round(weighed.total_flops * done / _samples(variant)) - self.base.total_flops
 
     # ------------------------------------------------------------------ combinations
@@ -108,7 +108,7 @@ class Finder:
             return False
         chosen, best = [useful[0]], useful[0].weighed
         for option in useful[1 : 1 + _COMBINED]:
-            if any(option.candidate.axis == other.candidate.axis for other in chosen):
+            if any(option.idea.axis == other.idea.axis for other in chosen):
                 continue
             weighed = self._weigh_all([*chosen, option])
             if weighed is None or weighed.weight.device_bytes >= best.weight.device_bytes:
@@ -127,22 +127,20 @@ class Finder:
         self, chosen: list[_Option], best: Weighed
     ) -> tuple[list[_Option], Weighed]:
         """Return the combination with micro-batches of one sample, where it has micro-batches."""
-        micro = micro_batch(self.now, 1) if (self.now.variant.batch or 1) > 1 else None
-        if micro is None or not any(o.candidate.name == "accumulation" for o in chosen):
+        micro = micro_batch(self.now, 1) if (self.variant.batch or 1) > 1 else None
+        if micro is None or not any(o.idea is ACCUMULATION for o in chosen):
             return chosen, best
         smallest = [
-            _Option(candidate=o.candidate, change=micro, weighed=o.weighed)
-            if o.candidate.name == "accumulation"
-            else o
+            _Option(idea=o.idea, change=micro, weighed=o.weighed) if o.idea is ACCUMULATION else o
             for o in chosen
         ]
         weighed = self._weigh_all(smallest)
         return (chosen, best) if weighed is None else (smallest, weighed)
 
     def _weigh_all(self, options: list[_Option]) -> Weighed | None:
-        variant = self.now.variant
+        variant = self.variant
         for option in options:
-            variant = option.change.apply(variant)
+            variant = variant.changed(option.change)
         try:
             return self.tracer.weigh(variant)
         except (VariantError, TorchGaugeError):

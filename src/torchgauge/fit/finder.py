@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torchgauge.analyze import as_module, described, model_error, virtual_device_of
+from torchgauge.changes.ideas import Step, step_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
 from torchgauge.estimate.memory.device import breakdown
@@ -18,7 +19,6 @@ from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.scenario import Scenario
 from torchgauge.facts.trace import NamedValue, Role, Trace
 from torchgauge.fit.alternatives import Finder
-from torchgauge.fit.candidates import CandidateContext
 from torchgauge.fit.devices import AttentionWatch, ManyDevices, device_fit, named_devices
 from torchgauge.fit.sizes import Sample, SizeSearch
 from torchgauge.fit.variants import Variant, VariantTracer, Weighed, Workload
@@ -143,14 +143,14 @@ class _Answer:
         self._tracer.remember(self._variant, base)
         devices, left_out = self._devices(base)
         largest = cache = None
-        finder = Finder(tracer=self._tracer, now=self._candidate_context(None), base=base)
+        finder = Finder(tracer=self._tracer, variant=self._variant, now=self._step(None), base=base)
         if len(devices) == 1:
             if self._options.search and self._variant.batch is not None:
                 largest = self._largest_batch(base)
             if self._variant.context is not None:
                 cache = self._cache(base)
             if self._options.alternatives:
-                finder.now = self._candidate_context(largest)
+                finder.now = self._step(largest)
                 finder.run()
         trace, memory = self._trace, self._memory
         place = memory.peak_module or trace.model_name
@@ -250,15 +250,10 @@ class _Answer:
             *self._target.assumptions[1:],
         )
 
-    def _candidate_context(self, largest: Largest | None) -> CandidateContext:
-        assert self._target.device is not None
+    def _step(self, largest: Largest | None) -> Step:
         known = None if largest is None else largest.safe or 0
-        return CandidateContext(
-            variant=self._variant,
-            device=self._target.device,
-            largest_batch=known,
-            dtypes=dtypes_of(self._trace),
-        )
+        step = step_of(self._trace, self._target.device)
+        return replace(step, batch=self._variant.batch, largest_batch=known)
 
     # ------------------------------------------------------------------ larger and smaller
 

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from torchgauge.analyze import virtual_device_of
+from torchgauge.changes.change import Change
+from torchgauge.changes.ideas import LORA
 from torchgauge.estimate.compute.modules import estimate_compute
 from torchgauge.estimate.memory.device import Gpu, Weight, weigh
 from torchgauge.facts.scenario import Scenario
@@ -21,6 +23,8 @@ from torchgauge.trace.kernels.base import VirtualDevice
 from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.runs import run
 
+_MICRO_BATCHES = 2
+"""Every micro-batch after the first finds gradients there: two show what many take."""
 _VALUES_LIMIT = 1 << 20
 """Elements up to which whole numbers in the inputs keep their values when a batch is enlarged."""
 
@@ -35,6 +39,20 @@ class Variant:
     context: int | None = None
     """Tokens in the cache, for a language model that generates."""
     lora: bool = False
+
+    def changed(self, change: Change) -> Variant:
+        """Return the variant with a change of the catalogue."""
+        if change.changes_model:
+            assert change.rule == LORA, f"a variant cannot hold {change.rule}"
+            return replace(self, lora=True)
+        fields = dict(change.scenario)
+        if "accumulation" in fields:
+            fields["accumulation"] = min(fields["accumulation"], _MICRO_BATCHES)
+        return replace(
+            self,
+            scenario=replace(self.scenario, **fields),
+            batch=self.batch if change.batch is None else change.batch,
+        )
 
 
 class Workload(Protocol):

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.changes.lora import adapt
 from torchgauge.errors import MissingExtraError, UsageError
 from torchgauge.facts.trace import Role, StorageRecord, Trace
-from torchgauge.fit.lora import adapted
 from torchgauge.fit.variants import Variant, VariantError, resized
+from torchgauge.trace.copy.converters import MetaConverter
+from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputPlan, InputTensor
 
 
@@ -24,7 +26,7 @@ class PlainRun:
     model: nn.Module
     plan: InputPlan
     steps: int | None = None
-    _adapted: nn.Module | str | None = None
+    _adapted: nn.Module | None = None
 
     def arguments(self, variant: Variant) -> tuple[nn.Module, InputPlan]:
         """Return the model or its copy with adapters, and the inputs of that batch size."""
@@ -36,9 +38,9 @@ class PlainRun:
         if not variant.lora:
             return self.model, plan
         if self._adapted is None:
-            self._adapted = adapted(self.model)
-        if isinstance(self._adapted, str):
-            raise VariantError(UsageError(self._adapted))
+            copied = ModelCopy(self.model, MetaConverter()).root
+            adapt(copied)
+            self._adapted = copied
         return self._adapted, plan
 
 

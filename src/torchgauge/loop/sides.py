@@ -29,6 +29,8 @@ class Side:
     """``None`` for a saved report."""
     revision: str = ""
     """The git revision that the model is built from; ``""`` for the files as they are."""
+    rules: tuple[str, ...] = ()
+    """Rules of the advisor whose changes are made in it."""
 
 
 def is_saved(text: str) -> bool:
@@ -82,7 +84,8 @@ def compare_sides(
     found = compare_reports(first, second)
     verdict = found.verdict
     lost = verdict is not None and verdict.after == Verdict.DOES_NOT_FIT
-    if verdict is not None and lost and after.request is not None and not after.revision:
+    as_it_is = not after.revision and not after.rules
+    if verdict is not None and lost and after.request is not None and as_it_is:
         largest = _largest_batch(_told(after.request, on_progress))
         found = replace(found, verdict=replace(verdict, largest_batch=largest))
     return first, second, found
@@ -103,14 +106,21 @@ def report_of(side: Side, on_progress: Progress | None = None) -> Report:
         return answer
     request = _told(side.request, on_progress)
     if side.revision:
+        if side.rules:
+            raise UsageError(
+                "a rule changes the files as they are, not a revision",
+                hint="check the revision out, or leave the rule away",
+            )
         from torchgauge.loop.revisions import report_at
 
         return report_at(request, side.revision)
-    return analyzed(request)
+    return analyzed(request, side.rules)
 
 
-def analyzed(request: Request) -> Report:
+def analyzed(request: Request, rules: tuple[str, ...] = ()) -> Report:
     """Build the model of a request and analyse it; one that fails is analysed up to there.
+
+    ``rules`` are those of the advisor whose changes are made first.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request.
@@ -119,7 +129,12 @@ def analyzed(request: Request) -> Report:
     from torchgauge.models.requests import build_for, with_build
 
     try:
-        return analyze_model(with_build(request, build_for(request)))
+        request = with_build(request, build_for(request))
+        if rules:
+            from torchgauge.advise.named import with_rules
+
+            request = with_rules(request, rules)
+        return analyze_model(request)
     except ModelError as error:
         if isinstance(error.report, Report):
             return error.report

@@ -9,20 +9,21 @@ from tempfile import NamedTemporaryFile
 from typing import Final
 
 from torchgauge.errors import UsageError
+from torchgauge.facts.loop.advice import Advice
 from torchgauge.facts.report import Report
 from torchgauge.render.shell import notebook_shell
-from torchgauge.web.page import report_html
+from torchgauge.web.page import answer_html
 
 SMALLEST: Final = 200
 
 
-def view(report: Report, *, height: int) -> None:
-    """Show the page of a report; see ``Report.view``."""
+def view(answer: Report | Advice, *, height: int) -> None:
+    """Show the page of a report or of advice; see ``Report.view``."""
     if height < SMALLEST:
         raise UsageError(f"height={height} shows too little", hint=f"use {SMALLEST} or more")
-    page, shell = report_html(report), notebook_shell()
+    page, shell = answer_html(answer), notebook_shell()
     if shell is not None:
-        bundle = {"text/plain": repr(report), "text/html": framed(page, height=height)}
+        bundle = {"text/plain": repr(answer), "text/html": framed(page, height=height)}
         shell.display_pub.publish(data=bundle, metadata={})
         return
     path = _written(page)

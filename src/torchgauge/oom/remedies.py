@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-from torchgauge.advise.change import Change, applied
-from torchgauge.advise.rules.scenario import HowItRuns
-from torchgauge.advise.subject import Subject
 from torchgauge.analyze import run_model
+from torchgauge.changes.change import Change, applied
+from torchgauge.changes.ideas import IDEAS, smaller_batch, step_of
+from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.errors import TorchGaugeError
 from torchgauge.estimate.memory.allocator import smallest_cap
 from torchgauge.estimate.memory.device import Gpu, loop_of
 from torchgauge.estimate.memory.loop import Loop
+from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.loop.oom import OomExplanation, Remedy
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 from torchgauge.target import target_of
 from torchgauge.units import format_bytes
 
+_OWN = ("batch", "allocator", "lora")
+"""Axes of ideas that are tried apart, or that train other parameters."""
 _HALVINGS = 6
 """How often the batch is halved before it is given up."""
 
@@ -27,15 +30,15 @@ _HALVINGS = 6
 class _Trier:
     request: Request
     available: int
+    ran: Ran
     traces: int = 0
-    rule: HowItRuns = field(default_factory=HowItRuns)
 
     def minimum(self, change: Change) -> int | None:
         """Return the memory that the step runs in with a change; ``None`` where it fails."""
         self.traces += 1
         self.request.tell(f"trace {self.traces + 1}: {change.text}")
         try:
-            request = applied(change, self.request, self.rule)
+            request = applied(change, self.request, ran=self.ran)
             outcome = run_model(request).outcome
             gpu = target_of(request.scenario).gpu
         except TorchGaugeError:
@@ -62,10 +65,10 @@ def remedies_of(
 ) -> tuple[tuple[Remedy, ...], int]:
     """Return what was tried, that which avoids the error first, and how many traces it took."""
     assert answer.available_bytes is not None
-    trier = _Trier(request=request, available=answer.available_bytes)
+    trier = _Trier(request=request, available=answer.available_bytes, ran=ran_of(report))
     found = [
         *_without_a_trace(loop, gpu, answer),
-        *_of_scenario(trier, Subject(request=request, report=report)),
+        *_of_scenario(trier, report),
         *_of_batch(trier, report.batch_size),
     ]
     saving = [item for item in found if item.avoids or item.minimum_bytes < answer.minimum_bytes]
@@ -92,9 +95,16 @@ def _without_a_trace(loop: Loop, gpu: Gpu, answer: OomExplanation) -> Iterator[R
         )
 
 
-def _of_scenario(trier: _Trier, subject: Subject) -> Iterator[Remedy]:
-    for change in trier.rule.look(subject):
-        if isinstance(change, Change) and (remedy := trier.remedy(change)) is not None:
+def _of_scenario(trier: _Trier, report: Report) -> Iterator[Remedy]:
+    """Yield other ways to run the same step; the batch and the allocator are tried apart."""
+    step = step_of(report, target_of(report.scenario).device)
+    for idea in IDEAS:
+        if not idea.saves_memory or idea.axis in _OWN or not idea.suits(step.scenario):
+            continue
+        change = idea.make(step)
+        if isinstance(change, str) or change.accuracy is Accuracy.RETRAIN:
+            continue
+        if (remedy := trier.remedy(change)) is not None:
             yield remedy
 
 
@@ -107,10 +117,7 @@ def _of_batch(trier: _Trier, batch: int | None) -> Iterator[Remedy]:
         batch //= 2
         if not batch:
             return
-        change = Change(
-            rule=trier.rule.name, text=f"take a batch of {batch}", why="", cost=cost, batch=batch
-        )
-        remedy = trier.remedy(change)
+        remedy = trier.remedy(replace(smaller_batch(batch), cost=cost))
         if remedy is None:
             return
         if remedy.avoids:

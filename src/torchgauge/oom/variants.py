@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from torchgauge.advise.change import with_batch
 from torchgauge.analyze import run_model
+from torchgauge.changes.inputs import ran_of, with_batch
 from torchgauge.errors import TorchGaugeError
 from torchgauge.estimate.memory.device import loop_of
 from torchgauge.facts.loop.oom import OomMessage
@@ -48,7 +48,8 @@ def _variants(request: Request, report: Report) -> Iterator[tuple[str, Request]]
         batch = int((report.batch_size or 0) * factor)
         if batch and batch != report.batch_size:
             try:
-                yield f"batch size {batch}", with_batch(request, batch)
+                inputs = with_batch(request.inputs, batch, ran_of(report))
+                yield f"batch size {batch}", replace(request, inputs=inputs)
             except TorchGaugeError:
                 break
     scenario = request.scenario

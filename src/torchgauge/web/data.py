@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from torchgauge.compare.reports import compare_reports
+from torchgauge.facts.loop.advice import Advice, Suggestion
 from torchgauge.facts.query import COST_FIELDS, own_costs
 from torchgauge.facts.report import Report
+from torchgauge.language import spoken, translated
 from torchgauge.render.tree.parts import folded_siblings
 from torchgauge.reports import estimate_trace, step_of
 
@@ -18,7 +20,11 @@ VERSION = 1
 
 
 def page_data(
-    *reports: Report, devices: Sequence[str] = (), language: str | None = None, live: bool = False
+    *reports: Report,
+    devices: Sequence[str] = (),
+    language: str | None = None,
+    live: bool = False,
+    advice: Advice | None = None,
 ) -> dict[str, Any]:
     """Return what the page holds.
 
@@ -27,6 +33,7 @@ def page_data(
         devices: further GPUs to say of whether the step fits them.
         language: ``"en"`` or ``"zh"``; the browser's by default.
         live: whether a server answers the page's questions.
+        advice: on the report that is shown.
 
     Raises:
         DeviceError: a device is not known.
@@ -40,6 +47,8 @@ def page_data(
     }
     if len(reports) == 2:  # which layer is which: renamed and moved ones are recognised
         data["layers"] = compare_reports(*reports).to_dict()["layers"]
+    if advice is not None:
+        data["advice"] = advice_data(advice)
     return data
 
 
@@ -56,7 +65,30 @@ def answer_data(report: Report, devices: Sequence[str] = ()) -> dict[str, Any]:
         },
         "folds": [[numbers[path] for path in paths] for paths in folded_siblings(report)],
         "devices": list(_devices(report, devices)),
+        "chinese": chinese(_texts([report.suggestion] if report.suggestion else [])),
     }
+
+
+def advice_data(advice: Advice) -> dict[str, Any]:
+    """Return advice with its sentences in Chinese: the page changes its language by itself."""
+    faults = (text for fault in advice.faults for text in (fault.text, fault.why, fault.remedy))
+    steps = (step.text for step in advice.path)
+    quiet = (item.why for item in advice.quiet)
+    together = (text for item in advice.front for text in item.changes)
+    texts = (*_texts(advice.suggestions), *faults, *steps, *quiet, *together, advice.nearest)
+    return {"advice": advice.to_dict(), "chinese": chinese(texts)}
+
+
+def _texts(suggestions: Iterable[Suggestion]) -> Iterator[str]:
+    for item in suggestions:
+        yield from (item.text, item.why, item.cost, *item.proof)
+
+
+def chinese(texts: Iterable[str]) -> dict[str, str]:
+    """Return each text that has a translation, with it."""
+    with spoken("zh"):
+        found = {text: translated(text) for text in texts}
+    return {text: other for text, other in found.items() if other != text}
 
 
 def _devices(report: Report, names: Sequence[str]) -> list[dict[str, Any]]:

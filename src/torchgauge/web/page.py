@@ -14,9 +14,11 @@ from html import escape
 from importlib.resources import files
 from typing import Any
 
+from torchgauge.facts.loop.advice import Advice
 from torchgauge.facts.report import Report
 from torchgauge.language import ENGLISH, current
 from torchgauge.render.formats.html import HtmlFormat
+from torchgauge.render.page import Page
 from torchgauge.render.pages import page_of
 from torchgauge.render.pages.report import report_page
 from torchgauge.web.data import page_data
@@ -35,17 +37,21 @@ def report_html(*reports: Report, **options: Any) -> str:
     title = f"{report.model_name} · torchgauge"
     language = None if current() == ENGLISH else current()  # else the browser's
     data = page_data(*reports, **{"language": language, **options})
-    return filled(data, title=title, static=_static(report))
+    advice: Advice | None = options.get("advice")
+    page = report_page(report) if advice is None else page_of(advice)
+    return filled(data, title=title, static=_static(page))
 
 
 def answer_html(answer: object) -> str:
-    """Return the page of any answer: of a report the interactive one, else the static one.
+    """Return the page of any answer: of a report and of advice the interactive one, else a static.
 
     Raises:
         UsageError: it has no page.
     """
     if isinstance(answer, Report):
         return report_html(answer)
+    if isinstance(answer, Advice) and answer.report is not None:
+        return report_html(answer.report, advice=answer)
     return HtmlFormat().render(page_of(answer))
 
 
@@ -61,9 +67,9 @@ def filled(data: Mapping[str, Any], *, title: str, static: str = "") -> str:
     return "".join([head, escape(title), before, static, middle, text.replace("<", "\\u003c"), end])
 
 
-def _static(report: Report) -> str:
+def _static(page: Page) -> str:
     """Return the static page without its head: what is read where no script runs."""
-    whole = HtmlFormat().render(report_page(report))
+    whole = HtmlFormat().render(page)
     style = whole[whole.index("<style>") : whole.index("</head>")]
     return style + whole[whole.index("<main>") : whole.index("</main>")] + "</main>"
 

@@ -30,15 +30,16 @@ def timm_model(name: str) -> nn.Module:
     return model
 
 
-def transformers_model(name: str) -> nn.Module:
-    """Return a small model of transformers."""
+def transformers_model(name: str, **more: Any) -> nn.Module:
+    """Return a small model of transformers; ``more`` are settings of its configuration."""
+    define_missing_operators()
     import transformers
 
     settings: dict[str, Any] = {
         "vocab_size": 1000, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2,
         "num_attention_heads": 4,
     }  # fmt: skip
-    settings |= _SETTINGS.get(name, {})
+    settings |= _SETTINGS.get(name, {}) | more
     config = getattr(transformers, f"{name}Config")(**settings)
     model: nn.Module = getattr(transformers, _CLASSES[name])(config)
     return model

@@ -133,6 +133,34 @@ class ListOfLayers(nn.Module):
         return out
 
 
+class Keeper(nn.Module):
+    """Keeps what it makes in a list, for a plot at the end."""
+
+    def __init__(self, what: Callable[[Tensor], Any] = Tensor.mean) -> None:
+        super().__init__()
+        self.fc, self.what = nn.Linear(8, 8), what
+        self.kept: list[Any] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.fc(x).relu()
+        self.kept.append(self.what(y))
+        return y
+
+
+class KeepsItsLosses(nn.Module):
+    """Computes its own loss and remembers all of them by name."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(8, 4)
+        self.history: dict[str, list[Tensor]] = {"loss": []}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        loss = self.fc(x).square().mean()
+        self.history["loss"].append(loss * 1.0)
+        return {"loss": loss}
+
+
 def planted(rule: str, about: str, make: Callable[[], nn.Module], *where: str, **more: Any) -> Any:
     return Planted(rule=rule, about=about, make=make, where=where, **more)
 
@@ -237,4 +265,8 @@ FAULTS = (
     planted("hidden-modules", "list", ListOfLayers, ""),
     planted("hidden-modules", "dict", lambda: ListOfLayers(dict), ""),
     planted("hidden-modules", "in training", ListOfLayers, "", options=TRAINING),
+    planted("kept-graph", "means", Keeper, "", options=TRAINING),
+    planted("kept-graph", "in a block", lambda: nn.Sequential(Keeper(), nn.Linear(8, 2)), "0",
+            options=TRAINING),
+    planted("kept-graph", "own losses", KeepsItsLosses, "", options=TRAINING),
 )  # fmt: skip

@@ -12,10 +12,10 @@ from planted_waste import WASTE
 from torch import nn
 
 import torchgauge as tg
-from torchgauge.advise.change import Change, rewritten
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.change import Change, rewritten
 from torchgauge.models.requests import request_of
 
 pytestmark = [
@@ -23,7 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # what the libraries warn of when they are imported
 ]
 MODELS: Final = clean_models()
-RULES: Final = tuple(dict.fromkeys(case.rule for case in WASTE))
+MORE: Final = ("constant-folding", "unused-parameter", "chunked-loss")
+RULES: Final = (*dict.fromkeys(case.rule for case in WASTE), *MORE)
 SMALL: Final = (
     "torchvision:resnet18", "torchvision:mobilenet_v3_large", "torchvision:shufflenet_v2_x1_0",
     "torchvision:vgg11_bn", "timm:resnet26", "timm:efficientnet_b0", "timm:ghostnet_100",
@@ -56,7 +57,10 @@ def test_gains_are_those_of_a_measurement_and_outputs_are_equal(name: str) -> No
     advice = tg.advise(model, rules=RULES, **inputs)
     for found in advice.suggestions:
         assert "outputs equal" in found.proof[0], found.text
-        changed = tg.analyze(found.apply(model), **inputs)
+        copied = found.apply(model)
+        if found.keeps_state:
+            copied.load_state_dict(model.state_dict())
+        changed = tg.analyze(copied, **inputs)
         for figure in found.figures:
             part, _, field = figure.name.partition(".")
             assert getattr(getattr(changed, part), field) == figure.after, figure.name

@@ -1,7 +1,7 @@
 // Ask the server, read what it tells: progress, then a result or an error.
 
 import { language } from "../language";
-import type { Asked, Outcome, Problem } from "./workbench";
+import type { AdviceOutcome, Asked, Outcome, Problem } from "./workbench";
 
 /** The server takes the newest question of each tab. */
 const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -13,11 +13,20 @@ export class Refused extends Error {
   }
 }
 
+type OnProgress = (text: string) => void;
+
 /** Resolves to null where the question was ended: by `signal`, or by a newer one. */
-export async function ask(asked: Asked, onProgress: (text: string) => void, signal: AbortSignal): Promise<Outcome | null> {
+export const ask = (asked: Asked, onProgress: OnProgress, signal: AbortSignal): Promise<Outcome | null> =>
+  answerOf<Outcome>("analyses", asked, onProgress, signal);
+
+/** The same of what to change. */
+export const askAdvice = (asked: Asked, onProgress: OnProgress, signal: AbortSignal): Promise<AdviceOutcome | null> =>
+  answerOf<AdviceOutcome>("advice", asked, onProgress, signal);
+
+async function answerOf<O>(route: string, asked: Asked, onProgress: OnProgress, signal: AbortSignal): Promise<O | null> {
   let response: Response;
   try {
-    response = await fetch("analyses", {
+    response = await fetch(route, {
       method: "POST",
       headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
       body: JSON.stringify({ client, ...asked, language: language() }),
@@ -28,7 +37,7 @@ export async function ask(asked: Asked, onProgress: (text: string) => void, sign
       if (name === "cancelled") return null;
       const content = JSON.parse(text);
       if (name === "progress") onProgress(content.text);
-      if (name === "result") return content as Outcome;
+      if (name === "result") return content as O;
       if (name === "failed") throw new Refused(content, content.command);
     }
   } catch (error) {

@@ -18,6 +18,7 @@ const t = texts(
     starting: "Starting", drawing: "Preparing the page", seconds: "{n} s", building: "Building the model",
     gone: "The server does not answer", goneHint: "start torchgauge ui again and open the address that it prints", tryThis: "Try: {hint}",
     whole: "Write a whole number of 1 or more", changedFrom: "was {value}", deviceHint: "Type to search",
+    without: "without the applied changes",
   },
   {
     label: "假设分析", mode: "模式", "batch-size": "批大小", "input-size": "输入尺寸", context: "上下文长度",
@@ -28,6 +29,7 @@ const t = texts(
     starting: "正在启动", drawing: "正在准备页面", seconds: "{n} 秒", building: "正在构建模型",
     gone: "服务器没有响应", goneHint: "请重新运行 torchgauge ui，并打开它给出的新地址", tryThis: "建议：{hint}",
     whole: "请输入不小于 1 的整数", changedFrom: "原为 {value}", deviceHint: "输入以搜索",
+    without: "不含已应用的改动",
   },
 );
 
@@ -44,12 +46,13 @@ export function whatIf(session: Session): HTMLElement {
   const status = h("div", { class: "status", role: "status" });
   const failed = h("p", { class: "failed", role: "alert", hidden: true });
   const command = h("code", {});
+  const without = h("span", { class: "without" }, t("without"));
   const bar = h(
     "section", { class: "what-if", "aria-label": t("label") },
     h("form", { onsubmit: (event: Event) => event.preventDefault() }, ...controls.map(({ element }) => element)),
     h(
       "div", { class: "below" },
-      h("div", { class: "command", title: t("command") }, command, copyButton(() => session.outcome.command, t("copy"))),
+      h("div", { class: "command", title: t("command") }, command, copyButton(() => session.outcome.command, t("copy")), without),
       status, h("div", { class: "actions" }, pin, reset), failed,
     ),
   );
@@ -58,6 +61,7 @@ export function whatIf(session: Session): HTMLElement {
     pin.disabled = session.isPinnedHere;
     reset.disabled = session.isFirst;
     command.textContent = command.title = session.outcome.command;
+    without.hidden = !session.outcome.applied.length;
     bar.toggleAttribute("data-busy", session.status.kind === "busy");
     showStatus(session, status, failed);
   };
@@ -87,7 +91,7 @@ function showStatus(session: Session, status: HTMLElement, failed: HTMLElement):
   }
 }
 
-function progressText(text: string): string {
+export function progressText(text: string): string {
   if (text === "waiting" || text === "starting" || text === "drawing") return t(text);
   if (text.startsWith("building ")) return t("building");
   return text ? `${t("analysing")} · ${phaseName(text)}` : t("analysing");

@@ -2,10 +2,10 @@
 
 import type { App } from "../app";
 import type { Answer } from "../types";
-import { ask, Refused } from "./ask";
+import { ask, askAdvice, Refused } from "./ask";
 import {
-  fromAddress, keyOf, meaningful, toAddress, valuesOf,
-  type Asked, type Changes, type Name, type Outcome, type Problem, type Values, type Workbench,
+  fromAddress, isPlain, keyOf, meaningful, plain, toAddress, valuesOf,
+  type AdviceOutcome, type Asked, type Changes, type Name, type Outcome, type Problem, type Values, type Workbench,
 } from "./workbench";
 
 const QUIET_MS = 250;
@@ -33,16 +33,21 @@ export class Session {
   private listeners: (() => void)[] = [];
   private timer = 0;
   private running: AbortController | null = null;
+  /** The last advice, and the question that it is about; what is told while it is looked for. */
+  advice: { about: string; outcome: AdviceOutcome } | null = null;
+  adviceStatus: Status = { kind: "idle" };
+  /** What was shown before each suggestion that was applied: emptied by any other change. */
+  private undoable: Asked[] = [];
 
-  constructor(app: App, readonly bench: Workbench, private readonly show: (answers: Answer[]) => void) {
+  constructor(readonly app: App, readonly bench: Workbench, private readonly show: (answers: Answer[]) => void) {
     this.drawn = app.data.answers;
     this.first = bench.models.map(({ first, command }, index) => ({
-      answer: index ? first.answer! : this.drawn[0]!, error: first.error, command,
+      answer: index ? first.answer! : this.drawn[0]!, error: first.error, command, applied: [],
     }));
     const { now, pinned } = fromAddress(bench.models.length);
     this.now = this.checked(now);
     this.baseline = this.checked(pinned);
-    this.shown = { model: 0, changes: {} };
+    this.shown = plain(0);
   }
 
   /** Restore what the address says. */
@@ -75,7 +80,7 @@ export class Session {
   }
 
   get isFirst(): boolean {
-    return !Object.keys(this.now.changes).length && keyOf(this.baseline) === keyOf({ model: 0, changes: {} });
+    return isPlain(this.now) && keyOf(this.baseline) === keyOf(plain(0));
   }
 
   isChanged(name: Name): boolean {
@@ -83,25 +88,97 @@ export class Session {
   }
 
   set<N extends Name>(name: N, value: Values[N]): void {
-    this.move({ model: this.now.model, changes: { ...this.now.changes, [name]: value } as Changes });
+    this.undoable = [];
+    this.move({ ...this.now, changes: { ...this.now.changes, [name]: value } as Changes });
   }
 
   /** Another model, in the same scenario; sizes are the model's own. */
   choose(model: number): void {
     const changes = { ...this.now.changes };
     delete changes["input-size"];
-    this.move({ model, changes });
+    this.undoable = [];
+    this.move({ model, changes, applied: model === this.now.model ? this.now.applied : [] });
   }
 
   pin(): void {
     this.baseline = this.shown;
-    this.apply();
+    this.draw();
   }
 
   reset(): void {
-    this.baseline = { model: 0, changes: {} };
-    this.move({ model: this.now.model, changes: {} }, 0);
+    this.baseline = plain(0);
+    this.undoable = [];
+    this.move(plain(this.now.model), 0);
   }
+
+  // ------------------------------------------------------------------------ advice
+
+  /** Ask what to change in what is shown. */
+  async advise(): Promise<void> {
+    this.end();
+    const running = (this.running = new AbortController());
+    const asked = this.shown;
+    const since = performance.now();
+    const tell = (status: Status) => {
+      this.adviceStatus = status;
+      this.tell(this.status);
+    };
+    tell({ kind: "busy", text: "", since });
+    try {
+      const outcome = await askAdvice(asked, (text) => this.running === running && tell({ kind: "busy", text, since }), running.signal);
+      if (this.running !== running) return;
+      if (outcome) this.advice = { about: keyOf(asked), outcome };
+      tell({ kind: "idle" });
+    } catch (error) {
+      if (this.running !== running) return;
+      if (!(error instanceof Refused)) throw error;
+      tell({ kind: "failed", problem: error.problem });
+    } finally {
+      if (this.running === running) this.running = null;
+    }
+    await this.askOthers();
+  }
+
+  cancelAdvice(): void {
+    this.end();
+    this.tell(this.status);
+  }
+
+  /** Whether the advice is about what is shown. */
+  get isAdviceNew(): boolean {
+    return this.advice?.about === keyOf(this.shown);
+  }
+
+  get canUndo(): boolean {
+    return this.undoable.length > 0;
+  }
+
+  isApplied(index: number): boolean {
+    const { key, controls } = this.advice!.outcome.ways[index]!;
+    if (!controls) return this.now.applied.includes(key);
+    return Object.entries(controls).every(([name, value]) => this.values[name as Name] === value);
+  }
+
+  /** Make a suggestion of the last advice: by the controls where they say the same. */
+  apply(index: number): void {
+    const { key, controls } = this.advice!.outcome.ways[index]!;
+    const { now } = this;
+    this.undoable.push(now);
+    this.move(controls ? { ...now, changes: { ...now.changes, ...controls } } : { ...now, applied: [...now.applied, key] }, 0);
+  }
+
+  /** Take one of the applied changes back; the others stay. */
+  remove(index: number): void {
+    this.undoable = [];
+    this.move({ ...this.now, applied: this.now.applied.filter((_, place) => place !== index) }, 0);
+  }
+
+  undo(): void {
+    const before = this.undoable.pop();
+    if (before) this.move(before, 0);
+  }
+
+  // ------------------------------------------------------------------------ asking
 
   /** End what is asked and go back to what is shown. */
   cancel(): void {
@@ -127,6 +204,7 @@ export class Session {
     this.running = null;
     this.besideBusy = null;
     this.troubles.clear();
+    this.adviceStatus = { kind: "idle" };
   }
 
   private async run(): Promise<void> {
@@ -146,13 +224,13 @@ export class Session {
       if (this.running !== running) return;
       if (!(error instanceof Refused)) throw error;
       // A baseline of an old link that cannot be asked any more is let go.
-      if (!this.outcomeOf(this.baseline)) this.baseline = { model: 0, changes: {} };
+      if (!this.outcomeOf(this.baseline)) this.baseline = plain(0);
       return this.tell({ kind: "failed", problem: error.problem });
     } finally {
       if (this.running === running) this.running = null;
     }
     this.shown = this.now;
-    this.apply();
+    this.draw();
     await this.askOthers();
   }
 
@@ -181,7 +259,7 @@ export class Session {
   /** What is asked of each model, to be seen beside each other. */
   get besides(): Asked[] {
     const { "input-size": _, ...common } = this.shown.changes;
-    return this.bench.models.map((__, model) => (model === this.shown.model ? this.shown : this.checked({ model, changes: common })));
+    return this.bench.models.map((__, model) => (model === this.shown.model ? this.shown : this.checked({ model, changes: common, applied: [] })));
   }
 
   /** What came of a model in the scenario that is shown. */
@@ -189,7 +267,7 @@ export class Session {
     return this.outcomeOf(asked) ?? this.troubles.get(keyOf(asked)) ?? (this.besideBusy === asked.model ? "busy" : null);
   }
 
-  private apply(): void {
+  private draw(): void {
     const outcome = this.outcome;
     const baseline = this.outcomeOf(this.baseline)!;
     this.write();
@@ -206,11 +284,11 @@ export class Session {
   }
 
   private checked(asked: Asked): Asked {
-    return { model: asked.model, changes: meaningful(this.bench, asked) };
+    return { ...asked, changes: meaningful(this.bench, asked) };
   }
 
   private outcomeOf(asked: Asked): Outcome | undefined {
-    return Object.keys(asked.changes).length ? this.kept.get(keyOf(asked)) : this.first[asked.model];
+    return isPlain(asked) ? this.first[asked.model] : this.kept.get(keyOf(asked));
   }
 
   private keep(asked: Asked, outcome: Outcome): void {

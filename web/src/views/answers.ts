@@ -6,6 +6,7 @@ import { copyButton } from "../copy";
 import { h } from "../dom";
 import { texts } from "../language";
 import { block } from "../view";
+import { bestChange } from "./answers/best";
 import { failureCard } from "./answers/failure";
 import { fitsCard } from "./answers/fits";
 import { heaviestCard } from "./answers/heaviest";
@@ -23,7 +24,8 @@ export const answers: View = {
   make(app: App): HTMLElement {
     const cards = h("div", { class: "cards" }, fitsCard(app), timeCard(app), sizeCard(app), heaviestCard(app));
     const { element, body } = block("answers", t("title"), t("reading"), copyButton(() => asText(cards), t("copy"), t("copyShort")));
-    body.append(...(app.model.report.failure ? [failureCard(app.model.report.failure, app)] : []), cards);
+    const { failure, suggestion } = app.model.report;
+    body.append(...(failure ? [failureCard(failure, app)] : []), cards, ...(suggestion && !app.data.advice ? [bestChange(app, suggestion)] : []));
     return element;
   },
 };

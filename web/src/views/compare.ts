@@ -8,6 +8,7 @@ import { h, replace } from "../dom";
 import { exact } from "../figure";
 import { bytes, count, integer, milliseconds } from "../format";
 import { texts } from "../language";
+import { signed, signedShare } from "../signed";
 import type { CostName, Model } from "../model";
 import { block } from "../view";
 import type { View } from "./index";
@@ -165,15 +166,6 @@ function by(before: number | null, after: number | null, text: (value: number) =
   if (before) parts.push(signedShare(before, after));
   parts.push(t(after > before ? "more" : "less"));
   return parts.join(" · ");
-}
-
-const signed = (value: number, text: (value: number) => string): string => `${value > 0 ? "+" : value < 0 ? "−" : "±"}${text(Math.abs(value))}`;
-
-function signedShare(before: number, after: number): string {
-  const share = (100 * (after - before)) / before;
-  const size = Math.abs(share);
-  const digits = size >= 1000 ? integer(size) : size >= 0.1 ? size.toFixed(1) : "< 0.1";
-  return `${share > 0 ? "+" : "−"}${digits} %`;
 }
 
 // ------------------------------------------------------------------------ layers

@@ -1,6 +1,7 @@
 // The views, in the order of the page: answer → where → when → how → all of it.
 
 import type { App } from "../app";
+import { advice } from "./advice";
 import { answers } from "./answers";
 import { compare } from "./compare";
 import { graph } from "./graph";
@@ -16,4 +17,4 @@ export interface View {
   make(app: App): HTMLElement;
 }
 
-export const views: View[] = [compare, answers, where, when, graph, table, operators, notes];
+export const views: View[] = [compare, advice, answers, where, when, graph, table, operators, notes];

@@ -21,10 +21,16 @@ _PLACES: Final = {
     "double-norm": "double_norm:DoubleNorm",
     "hidden-modules": "hidden_modules:HiddenModules",
     "untied-copy": "untied_copy:UntiedCopy",
+    "kept-graph": "kept_graph:KeptGraph",
     # size and compute
     "global-pooling": "global_pooling:GlobalPooling",
     "depthwise-separable": "depthwise:DepthwiseSeparable",
     "large-kernel": "large_kernel:LargeKernel",
+    "grouped-convolution": "grouped:Grouped",
+    "stride-earlier": "stride_earlier:StrideEarlier",
+    "no-downsampling": "no_downsampling:NoDownsampling",
+    "wide-early-maps": "wide_early_maps:WideEarlyMaps",
+    "shared-keys": "shared_keys:SharedKeys",
     "low-rank": "low_rank:LowRank",
     "prune": "prune:Prune",
     # free of effect on what the model computes
@@ -35,13 +41,21 @@ _PLACES: Final = {
     "in-place": "in_place:InPlace",
     "repeated-activation": "repeated_activation:RepeatedActivation",
     "never-called": "never_called:NeverCalled",
+    "unused-parameter": "unused_parameter:UnusedParameter",
+    "constant-folding": "constant_folding:ConstantFolding",
+    "chunked-loss": "chunked_loss:ChunkedLoss",
     # how it runs
     "plan-checkpoints": "plan_checkpoints:PlanCheckpoints",
+    "fp32-islands": "fp32_islands:Fp32Islands",
+    "tf32": "tf32:Tf32",
+    "compile": "compile:Compile",
+    "int8-weights": "int8_weights:Int8Weights",
     "scenario": "scenario:HowItRuns",
+    "lora": "lora:Lora",
 }
 """The class of each rule, in a module of this package."""
 
-ON_REQUEST: Final = ("prune",)
+ON_REQUEST: Final = ("prune", "int8-weights")
 """Rules that take long: they look only where they are named."""
 RULES: Final = tuple(name for name in _PLACES if name not in ON_REQUEST)
 

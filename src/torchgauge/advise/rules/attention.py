@@ -6,8 +6,6 @@ returns its weights, is left alone.
 
 from __future__ import annotations
 
-import copy
-import inspect
 import operator
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,10 +14,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import is_forward, source_of
+from torchgauge.advise.rules.retraced import given_tensors, graph_of, module_of
 from torchgauge.advise.subject import Subject, put
-from torchgauge.facts.trace import ModuleCall
+from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
 _MATMULS: Final = (torch.matmul, torch.bmm, operator.matmul, "matmul", "bmm")
@@ -67,7 +65,7 @@ class FusedAttention:
             call = subject.only_call(path)
             why = f"{path} is called more than once" if call is None else ""
             if call is not None:
-                given = _given(call)
+                given = given_tensors(call)
                 try:
                     _fused(subject.modules[path], given)
                 except Exception as error:  # whatever the module's code does with a proxy
@@ -132,17 +130,7 @@ def _suspects(subject: Subject) -> Iterator[str]:
             yield path
 
 
-def _given(call: ModuleCall) -> tuple[str, ...]:
-    """Return the names of the arguments that were tensors."""
-    return tuple(value.name for value in call.inputs if value.tensor is not None)
-
-
 # ---------------------------------------------------------------------------- the rewrite
-
-
-class _Tracer(fx.Tracer):
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return True
 
 
 def _fused(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
@@ -151,13 +139,7 @@ def _fused(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
     Raises:
         ValueError: there is none that can be replaced.
     """
-    concrete: dict[str, Any] = {}
-    for name, parameter in inspect.signature(module.forward).parameters.items():
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            raise ValueError("its forward takes any arguments")
-        if parameter.default is not parameter.empty and name not in given:
-            concrete[name] = parameter.default
-    graph = _Tracer().trace(_copied(module), concrete)
+    graph = graph_of(module, given)
     children = dict(module.named_modules())
     fused: dict[str, Attention] = {}
     for node in list(graph.nodes):
@@ -165,24 +147,7 @@ def _fused(module: nn.Module, given: tuple[str, ...]) -> fx.GraphModule:
             _replace(graph, node, children, fused)
     if not fused:
         raise ValueError("no softmax between two products")
-    root: dict[str, Any] = {name: child for name, child in children.items() if name}
-    root |= dict(module.named_parameters()) | dict(module.named_buffers()) | fused
-    made = fx.GraphModule(root, graph, class_name=type(module).__name__)
-    made.graph.eliminate_dead_code()
-    made.recompile()
-    for name, child in module.named_children():
-        if name not in made._modules:
-            made.add_module(name, child)
-    made._non_persistent_buffers_set |= module._non_persistent_buffers_set & set(made._buffers)
-    if set(made.state_dict()) != set(module.state_dict()):
-        raise ValueError("its parameters would have other names")
-    return made.train(module.training)
-
-
-def _copied(module: nn.Module) -> nn.Module:
-    """Return a copy with the same tensors: code that keeps what it computes would keep proxies."""
-    tensors = (*module.parameters(), *module.buffers())
-    return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
+    return module_of(module, graph, fused)
 
 
 def _is_softmax(node: fx.Node, children: dict[str, nn.Module]) -> bool:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import call_before
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)

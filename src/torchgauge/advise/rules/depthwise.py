@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, like, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 
 _FEWEST_CHANNELS = 32
@@ -44,8 +44,9 @@ class DepthwiseSeparable:
                 snippet=(
                     f"nn.Sequential(nn.Conv2d({layer.in_channels}, {layer.in_channels}, "
                     f"{layer.kernel_size}, stride={layer.stride}, padding={layer.padding!r}, "
-                    f"groups={layer.in_channels}),",
-                    f"              nn.Conv2d({layer.in_channels}, {layer.out_channels}, 1))",
+                    f"groups={layer.in_channels}, bias=False),",
+                    f"              nn.Conv2d({layer.in_channels}, {layer.out_channels}, 1"
+                    f"{'' if layer.bias is not None else ', bias=False'}))",
                 ),
                 keeps_state=False,
             )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, like, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 
 _LEAST_SHARE = 0.02

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject, put
+from torchgauge.changes.change import Change
 from torchgauge.facts.query import never_called
 from torchgauge.units import format_integer, format_number_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject
+from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Fault
 
 

@@ -1,24 +1,28 @@
 """Structured pruning by torch-pruning: channels that go together leave together.
 
-It takes seconds to minutes, so it is looked for only where it is asked for: ``rules=("prune",)``.
+It takes seconds to minutes, so it is looked for only where it is asked for, ``rules=("prune",)``,
+or where a goal is not reached without it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from math import ceil, sqrt
 from typing import Any
 
 import torch
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.subject import Subject
-from torchgauge.facts.loop.advice import Accuracy
+from torchgauge.changes.change import Change
+from torchgauge.facts.loop.advice import Accuracy, Goal
+from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 
 _RATIOS = (0.3, 0.5)
-"""Of the channels of each layer; weights between two layers shrink by its square."""
+"""Of the channels of each layer, where no goal says how many."""
+_STEP, _MOST = 0.05, 0.9
 _ALIGNED = 8
 
 
@@ -44,10 +48,11 @@ class Prune:
         if not ends:
             yield "no layer with weights makes the output, whose size has to stay"
             return
-        for ratio in _RATIOS:
+        for ratio in _ratios(subject.goal, subject.report):
             yield Change(
                 rule=self.name,
                 axis=self.name,
+                label=f"{ratio:.0%} of the channels pruned",
                 text=f"prune {ratio:.0%} of the channels of every layer",
                 why="channels with the smallest weights change the output least",
                 settings={"ratio": ratio, "size": _size(given[0]), "ends": ends},
@@ -88,6 +93,22 @@ class Prune:
         pruner.step()
         for module in model.modules():
             module.training = modes.get(module, False)
+
+
+def _ratios(goal: Goal | None, report: Report) -> tuple[float, ...]:
+    """Return which shares of the channels to remove: what a goal takes, and somewhat more.
+
+    What lies between two layers shrinks by the square of the channels that stay.
+    """
+    figures = {
+        "totals.params": report.totals.params,
+        "totals.forward_macs": report.totals.forward_macs,
+    }
+    now = figures.get(goal.figure) if goal is not None else None
+    if goal is None or not now or goal.most >= now:
+        return _RATIOS
+    least = ceil((1 - sqrt(max(goal.most, 0) / now)) / _STEP) * _STEP
+    return tuple(dict.fromkeys(round(min(ratio, _MOST), 2) for ratio in (least, least + 2 * _STEP)))
 
 
 def _size(spec: TensorSpec) -> list[int]:

@@ -7,9 +7,9 @@ from typing import Final
 
 from torch import nn
 
-from torchgauge.advise.change import Change
 from torchgauge.advise.flow import entry, source_of
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
+from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
 _NOTHING_TO_DO: Final[dict[type[nn.Module], tuple[type[nn.Module], ...]]] = {
@@ -40,7 +40,7 @@ class RepeatedActivation:
             text=f"leave out {format_number_of(len(found), 'activation')} that changes nothing",
             why="what comes in has been through the same range already",
             where=found,
-            snippet=tuple(f"model.{path} = nn.Identity()" for path in found[:3]),
+            snippet=tuple(f"{in_code(path)} = nn.Identity()" for path in found[:3]),
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> None:

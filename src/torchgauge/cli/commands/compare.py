@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from copy import copy
+from dataclasses import replace
 from functools import partial
 
 from torchgauge.cli import options, output, scenario_options
@@ -41,7 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="OPTION[=VALUE]",
         help="an option for the second one alone, such as precision=bf16-autocast, batch-size=64, "
-        "set=width=2; repeatable",
+        "set=width=2, or what a rule of advise would change: rule=fold-batchnorm; repeatable",
     )
     parser.add_argument(
         "--measured",
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         before = side_of(arguments.model, partial(_request, arguments))
         after = side_of(arguments.after or arguments.model, partial(_request, changed))
+        after = replace(after, rules=tuple(_rules(arguments)))
         first, second, comparison = compare_sides(before, after, progress.update)
     deliver_comparison(first, second, comparison, target)
     for report in (first, second):
@@ -143,6 +146,8 @@ def _changed(arguments: argparse.Namespace) -> argparse.Namespace:
     made = copy(arguments)
     tokens = [arguments.model]
     for change in arguments.change:
+        if change.startswith("rule="):
+            continue
         name, has_value, value = change.removeprefix("--").partition("=")
         option = f"--{name}"
         if option in _LISTS:
@@ -151,6 +156,12 @@ def _changed(arguments: argparse.Namespace) -> argparse.Namespace:
     made.set = list(arguments.set)
     parsed: argparse.Namespace = arguments.parse(tokens, namespace=made)
     return parsed
+
+
+def _rules(arguments: argparse.Namespace) -> Iterator[str]:
+    for change in arguments.change:
+        if change.startswith("rule="):
+            yield change.removeprefix("rule=")
 
 
 def _measured(arguments: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from torchgauge.cli import options, output, scenario_options
@@ -28,6 +29,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="REPORT",
         help="say what changed since a saved report, or since the last one in the history (last)",
     )
+    parser.add_argument(
+        "--advise", action=argparse.BooleanOptionalAction,
+        help="look for the one best change and measure it; the default, except in JSON and CSV",
+    )  # fmt: skip
     output.add_output_options(parser, tree=True, details=True, figures=True)
 
 
@@ -46,10 +51,17 @@ def run(arguments: argparse.Namespace) -> int:
             "--depth, --columns and --expand have no meaning with --against", hint="leave them out"
         )
 
+    wants_advice = _wants_advice(arguments)
+
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model
 
-        return analyze_model(request, batch_names=True, timeline=timeline)
+        report = analyze_model(request, batch_names=True, timeline=timeline)
+        if not wants_advice:
+            return report
+        from torchgauge.advise.best import best_suggestion
+
+        return replace(report, suggestion=best_suggestion(request, report))
 
     def changes(report: Report, target: output.Output) -> None:
         from torchgauge.cli.commands.compare import deliver_comparison
@@ -58,6 +70,19 @@ def run(arguments: argparse.Namespace) -> int:
         deliver_comparison(before, report, compare_reports(before, report), target)
 
     return report_model(arguments, execute, present=changes if before else None)
+
+
+def _wants_advice(arguments: argparse.Namespace) -> bool:
+    """Return whether the one best change is looked for.
+
+    Raises:
+        UsageError: it is asked for where it cannot be shown.
+    """
+    name = "a comparison" if arguments.against else output.format_of(arguments)
+    is_shown = name not in ("a comparison", "csv", "figure")
+    if arguments.advise and not is_shown:
+        raise UsageError(f"--advise has no meaning in {name}", hint="leave it out")
+    return is_shown and (name != "json" if arguments.advise is None else bool(arguments.advise))
 
 
 def _before(arguments: argparse.Namespace) -> Report:

@@ -7,14 +7,15 @@ what ``max_memory_reserved`` reports for all of them. The device shows the CUDA 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torchgauge.estimate.memory.allocator import AllocatorResult, replay, smallest_cap
 from torchgauge.estimate.memory.device import Gpu, judge, loop_of, on_the_device, under_the_limit
-from torchgauge.estimate.memory.intervals import spread_of
+from torchgauge.estimate.memory.intervals import Spread, spread_of
 from torchgauge.estimate.memory.lifetimes import LiveBytes, alive_after, first_event, live_bytes
 from torchgauge.estimate.memory.loop import Loop
 from torchgauge.estimate.memory.roles import bytes_by_role, largest_alive, saved_activations, where
+from torchgauge.facts.fit import Verdict
 from torchgauge.facts.memory import MemoryEstimate, TimelinePoint
 from torchgauge.facts.trace import Phase, Role, Trace
 
@@ -86,6 +87,46 @@ def _present(roles: dict[Role, int]) -> dict[Role, int]:
 # ------------------------------------------------------------------ allocator and GPU
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peak:
+    """What a step takes of a GPU at its peak."""
+
+    loop: Loop
+    free_run: AllocatorResult
+    """Without a limit, recorded from event to event."""
+    event: int
+    """Of the loop, with most allocated."""
+    allocated_bytes: int
+    reserved_bytes: int
+    """Under the device's limit where it runs there."""
+    spread: Spread
+    fits: bool
+    verdict: Verdict
+
+
+def peak_on_gpu(trace: Trace, gpu: Gpu, steps: int | None = None) -> Peak:
+    """Return the peak of a step on a GPU; see ``estimate_on_gpu``."""
+    loop = loop_of(trace, gpu, steps)
+    last = loop.starts[-1]
+    free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
+    allocated = free_run.allocated_after
+    peak = max(range(last, len(allocated)), key=allocated.__getitem__)
+    capped = under_the_limit(loop, gpu, free_run)
+    free = max(free_run.reserved_after, default=0)
+    spread = spread_of(trace, gpu.platform, free)
+    fits, verdict = judge(loop, gpu, spread, allocated[peak], free)
+    return Peak(
+        loop=loop,
+        free_run=free_run,
+        event=peak,
+        allocated_bytes=allocated[peak],
+        reserved_bytes=capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes,
+        spread=spread,
+        fits=fits,
+        verdict=verdict,
+    )
+
+
 def estimate_on_gpu(
     trace: Trace, gpu: Gpu, tensors: MemoryEstimate, *, steps: int | None = None
 ) -> MemoryEstimate:
@@ -95,37 +136,29 @@ def estimate_on_gpu(
 
     Assumes: nothing else uses the device than what the scenario says, and one stream is used.
     """
-    loop = loop_of(trace, gpu, steps)
-    last = loop.starts[-1]
-    free_run = replay(loop.events, gpu.settings, peaks_from=last, record=True)
-    allocated = free_run.allocated_after
-    peak = max(range(last, len(allocated)), key=allocated.__getitem__)
-    at_peak, alive = alive_at(trace, loop, peak, allocated[peak])
-    capped = under_the_limit(loop, gpu, free_run)
-    reserved = capped.peak_reserved_bytes if capped.fits else free_run.peak_reserved_bytes
-    free = max(free_run.reserved_after, default=0)
-    spread = spread_of(trace, gpu.platform, free)
-    fits, verdict = judge(loop, gpu, spread, allocated[peak], free)
+    peak = peak_on_gpu(trace, gpu, steps)
+    loop, spread, reserved = peak.loop, peak.spread, peak.reserved_bytes
+    at_peak, alive = alive_at(trace, loop, peak.event, peak.allocated_bytes)
     minimum = smallest_cap(loop.events, gpu.settings)
-    phase, module, op = where(trace, loop.origins[peak])
+    phase, module, op = where(trace, loop.origins[peak.event])
     return replace(
         tensors,
-        peak_allocated_bytes=allocated[peak],
+        peak_allocated_bytes=peak.allocated_bytes,
         peak_phase=phase,
         peak_module=module,
         peak_op=op,
         at_peak=at_peak,
-        timeline=_timeline_of_loop(trace, loop, free_run),
+        timeline=_timeline_of_loop(trace, loop, peak.free_run),
         alive_at_peak=largest_alive(trace, alive),
         peak_reserved_bytes=reserved,
         context_bytes=gpu.context_bytes,
         device_bytes=reserved + gpu.context_bytes,
         minimum_bytes=minimum,
         capacity_bytes=gpu.usable_bytes,
-        fits=None if gpu.usable_bytes is None else fits,
-        verdict=None if gpu.usable_bytes is None else verdict,
+        fits=None if gpu.usable_bytes is None else peak.fits,
+        verdict=None if gpu.usable_bytes is None else peak.verdict,
         intervals={
-            "peak_allocated_bytes": spread.around(allocated[peak]),
+            "peak_allocated_bytes": spread.around(peak.allocated_bytes),
             "peak_reserved_bytes": spread.around(reserved),
             "context_bytes": gpu.contexts,
             "device_bytes": on_the_device(spread.around(reserved), gpu.contexts),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.guess import guesses
+from torchgauge.facts.loop.advice import Accuracy, Suggestion
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.precision import dtypes_of
 from torchgauge.facts.query import has_run
@@ -13,6 +14,7 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import OUTSIDE, Phase
 from torchgauge.render.page import Block, Fact, Facts, Notes, Page, Problem, Tone, fact, notes_of
+from torchgauge.render.pages.gains import ACCURACY, figures_of
 from torchgauge.render.pages.report_details import (
     MEASURES,
     details,
@@ -146,7 +148,7 @@ def _failed(report: Report) -> str:
 
 
 def _answers(report: Report, parts: Part) -> Iterator[Fact]:
-    """Yield at most eight lines, the verdict first; ``parts`` is the folded model."""
+    """Yield at most nine lines, the verdict first; ``parts`` is the folded model."""
     memory, time = report.memory, report.time
     if memory is not None and memory.fits is not None:
         yield _fits(report, memory)
@@ -169,6 +171,15 @@ def _answers(report: Report, parts: Part) -> Iterator[Fact]:
     )
     if shares:
         yield fact("Heaviest", *shares, optional=1)
+    if report.suggestion is not None:
+        yield fact("Try", *_suggested(report.suggestion), "torchgauge advise", optional=1)
+
+
+def _suggested(best: Suggestion) -> Iterator[str]:
+    yield best.text
+    yield from figures_of(best)
+    if best.accuracy is Accuracy.RETRAIN:
+        yield ACCURACY[best.accuracy]
 
 
 def _fits(report: Report, memory: MemoryEstimate) -> Fact:

@@ -75,19 +75,18 @@ class Held(NamedTuple):
 
 def modules_of(root: nn.Module) -> list[nn.Module]:
     """Return what ``root.modules()`` yields: each module once, parents before their children."""
-    seen: set[int] = set()
-    found: list[nn.Module] = []
-    stack = [root]
-    while stack:
-        module = stack.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        found.append(module)
-        children = module._modules
-        if children:
-            stack.extend([child for child in reversed(children.values()) if child is not None])
-    return found
+    found = {id(root): root}
+    open_modules = [iter(root._modules.values())]
+    while open_modules:
+        for child in open_modules[-1]:
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                if child._modules:
+                    open_modules.append(iter(child._modules.values()))
+                    break
+        else:
+            open_modules.pop()
+    return list(found.values())
 
 
 def tensors_of(root: nn.Module) -> Held:
@@ -95,9 +94,8 @@ def tensors_of(root: nn.Module) -> Held:
     parameters: dict[int, torch.Tensor] = {}
     buffers: dict[int, torch.Tensor] = {}
     for module in modules_of(root):
-        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
-            if own:
-                for tensor in own.values():
-                    if tensor is not None:
-                        found.setdefault(id(tensor), tensor)
+        if module._parameters:
+            parameters.update([(id(t), t) for t in module._parameters.values() if t is not None])
+        if module._buffers:
+            buffers.update([(id(t), t) for t in module._buffers.values() if t is not None])
     return Held(list(parameters.values()), list(buffers.values()))

@@ -95,9 +95,10 @@ class Prepared:
 
 def _keep_value(values: ValueStore, original: torch.Tensor, copied: torch.Tensor) -> None:
     """Keep the value of a small tensor of the model or of its inputs next to its meta copy."""
-    limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
+    if original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT:
+        return
     value = constructed_value(original) if original.is_meta else original
-    if value is not None and not limit_floats and original.dtype == copied.dtype:
+    if value is not None and original.dtype == copied.dtype:
         values.copy_of(copied, value)
 
 

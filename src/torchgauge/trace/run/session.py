@@ -56,8 +56,17 @@ from torchgauge.trace.values.higher_order import flex_attention, flex_attention_
 class Session:
     """One execution of a plan, simulated or real."""
 
-    def __init__(self, run_plan: RunPlan, execution: Execution, *, keep_ops: bool = True) -> None:
-        self._context = context = RunContext(run_plan, execution, keep_ops=keep_ops)
+    def __init__(
+        self,
+        run_plan: RunPlan,
+        execution: Execution,
+        *,
+        keep_ops: bool = True,
+        may_stand_in: bool = False,
+    ) -> None:
+        self._context = context = RunContext(
+            run_plan, execution, keep_ops=keep_ops, may_stand_in=may_stand_in
+        )
         self._run_plan = run_plan
         self._simulation = context.simulation
         self._outside = OutsideWork(context.recorder)
@@ -69,6 +78,16 @@ class Session:
         asked: list[str] = []
         self._simulation.values.asked = asked
         return asked
+
+    @property
+    def stood_in(self) -> bool:
+        """Return whether layers of a training step were noted from equal ones."""
+        return self._context.recorder.stood_in
+
+    @property
+    def gave_up(self) -> bool:
+        """Return whether what came of that is not to be relied on."""
+        return self._context.recorder.gave_up
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome.

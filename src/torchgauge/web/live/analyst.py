@@ -7,13 +7,12 @@ import contextlib
 import itertools
 import threading
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from torchgauge.deploy.serving.failures import Busy
 from torchgauge.errors import TorchGaugeError, UsageError
-from torchgauge.language import ENGLISH, spoken
-from torchgauge.request import Request
+from torchgauge.language import spoken
 from torchgauge.web.live.process import WorkerProcess, ended_error
 from torchgauge.web.live.worker import Cancel, Job, Message, failure_data
 
@@ -40,10 +39,8 @@ class Limits:
 class Asked:
     """A question that waits or runs, and what is told of it."""
 
-    number: int
     client: str
-    request: Request
-    language: str
+    job: Job
     events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
     is_over: bool = False
 
@@ -55,7 +52,7 @@ class Asked:
 
     def fail(self, error: TorchGaugeError) -> None:
         """Tell an error as the last word."""
-        with spoken(self.language):
+        with spoken(self.job.language):
             self.tell("failed", failure_data(error))
 
 
@@ -90,10 +87,10 @@ class Analyst:
         worker = self._worker or self._given
         return None if worker is None else worker.pid
 
-    def submit(self, client: str, request: Request, language: str = ENGLISH) -> Asked:
+    def submit(self, client: str, job: Job) -> Asked:
         """Take a question; the last one of the same tab is not wanted any more.
 
-        ``language`` is that of the messages.
+        Jobs are numbered here.
 
         Raises:
             Busy: too many tabs wait.
@@ -103,7 +100,7 @@ class Analyst:
                 self.cancel(other)
         if len(self._waiting) >= self._limits.waiting:
             raise Busy(f"{len(self._waiting)} questions wait; try again later")
-        asked = Asked(next(self._numbers), client, request, language)
+        asked = Asked(client, replace(job, number=next(self._numbers)))
         self._waiting.append(asked)
         self._next()
         if asked in self._waiting:
@@ -152,7 +149,7 @@ class Analyst:
         self._later(seconds, self._too_long)
         # A worker that has just ended is seen by its listener, which tells whoever asked.
         with contextlib.suppress(OSError):
-            worker.send(Job(asked.number, asked.request, asked.language))
+            worker.send(asked.job)
 
     def _started(self) -> WorkerProcess:
         if self._worker is None:
@@ -172,7 +169,7 @@ class Analyst:
     def _received(self, message: Message) -> None:
         number, kind, content = message
         asked = self._running
-        if asked is None or asked.number != number:
+        if asked is None or asked.job.number != number:
             return
         asked.tell(kind, content)
         if kind in _FINAL:
@@ -203,7 +200,7 @@ class Analyst:
         """Ask the worker to end what it does, and kill it where it does not."""
         assert self._running is not None and self._worker is not None
         with contextlib.suppress(OSError):
-            self._worker.send(Cancel(self._running.number))
+            self._worker.send(Cancel(self._running.job.number))
         self._later(self._limits.cancel_seconds, self._worker.kill)
 
     def _too_long(self) -> None:

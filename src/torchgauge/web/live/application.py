@@ -3,6 +3,7 @@
 ==================  ==============================================================
 ``GET /``           the page with the first answers
 ``POST /analyses``  a question (see ``changes.Question``) to a stream of events
+``POST /advice``    the same question, of what to change
 ==================  ==============================================================
 
 The events are ``progress``, then one of ``result``, ``failed`` and ``cancelled``; each has JSON.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
+from typing import Any, Literal
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -30,7 +32,7 @@ from torchgauge.web.live.analyst import Analyst, Asked
 from torchgauge.web.live.changes import read_question
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.guard import Guard
-from torchgauge.web.live.workbench import Bench, asked_request, page_of
+from torchgauge.web.live.workbench import Bench, asked_job, page_of
 from torchgauge.web.live.worker import failure_data
 from torchgauge.web.page import filled
 
@@ -54,19 +56,25 @@ def create_application(
         return HTMLResponse(page)
 
     async def analyse(request: Request) -> Response:
+        return await answered(request, "report")
+
+    async def advise(request: Request) -> Response:
+        return await answered(request, "advice")
+
+    async def answered(request: Request, asks: Literal["report", "advice"]) -> Response:
         language = current()
         try:
             async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
                 question = read_question(body)
             language = question.language
-            wanted = asked_request(benches, question)
-            asked = analyst.submit(question.client, wanted, language)
+            bench, job = asked_job(benches, question, asks)
+            asked = analyst.submit(question.client, job)
         except RequestFailure as failure:
             return failure_response(failure)
         except TorchGaugeError as error:
             with spoken(language):
                 return json_response({"error": failure_data(error)}, 422)
-        events = _events(analyst, asked, command_of(wanted))
+        events = _events(analyst, asked, bench, bench.applied(question.applied))
         return StreamingResponse(events, media_type="text/event-stream")
 
     @asynccontextmanager
@@ -80,6 +88,7 @@ def create_application(
         routes=[
             Route("/", show, methods=["GET"]),
             Route("/analyses", analyse, methods=["POST"]),
+            Route("/advice", advise, methods=["POST"]),
         ],
         middleware=[Middleware(Guard, token=token, port=port)],
         exception_handlers={404: _not_found, 405: _wrong_method},
@@ -87,11 +96,18 @@ def create_application(
     )
 
 
-async def _events(analyst: Analyst, asked: Asked, command: str) -> AsyncIterator[bytes]:
+async def _events(
+    analyst: Analyst, asked: Asked, bench: Bench, applied: Sequence[Any]
+) -> AsyncIterator[bytes]:
+    job = asked.job
+    command = command_of(job.request, "advise" if job.asks == "advice" else "summary")
     async with aclosing(analyst.events(asked)) as events:
         async for name, content in events:
             if name == "result":  # JSON already, and long
-                data = b'{"command":%b,%b' % (json.dumps(command).encode(), content[1:])
+                more = {"command": command, "applied": applied}
+                if job.asks == "advice":
+                    more["ways"] = bench.offer(job.request, json.loads(content)["advice"])
+                data = b"%b,%b" % (json.dumps(more).encode()[:-1], content[1:])
             elif name == "failed":
                 data = json.dumps({**content, "command": command}).encode()
             else:

@@ -8,9 +8,9 @@ import shlex
 from collections.abc import Iterator
 from typing import Any
 
+from torchgauge.changes.inputs import sizes_of
 from torchgauge.facts.scenario import Checkpointing, Scenario, ZeroGrad
 from torchgauge.request import Request
-from torchgauge.web.live.changes import sizes_of
 
 _VALUES = {
     "precision": ("--precision", "as-built"),
@@ -35,9 +35,9 @@ _FLAGS = {
 }
 
 
-def command_of(request: Request) -> str:
-    """Return the command line of ``torchgauge summary`` that asks the same."""
-    words = ["torchgauge", "summary", str(request.spec)]
+def command_of(request: Request, name: str = "summary") -> str:
+    """Return the command line that asks the same of ``torchgauge summary``, or of another name."""
+    words = ["torchgauge", name, str(request.spec)]
     for name, value in request.settings.items():
         words += ["--set", f"{name}={_literal(value)}"]
     words += _input_words(request)

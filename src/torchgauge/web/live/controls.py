@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from torchgauge.changes.inputs import Ran, can_change_batch, has_batch, sizes_of
 from torchgauge.devices import all_devices
 from torchgauge.facts.scenario import OPTIMIZERS, Checkpointing, Mode, Precision
 from torchgauge.request import Request
 from torchgauge.units import format_bytes
-from torchgauge.web.live.changes import (
-    OFF,
-    Ran,
-    can_change_batch,
-    checkpointing_of,
-    has_batch,
-    sizes_of,
-)
+from torchgauge.web.live.changes import OFF, checkpointing_of
 
 
 def choices() -> dict[str, Any]:

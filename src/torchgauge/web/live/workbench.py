@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, Final, Literal
 
 import msgspec
 
+from torchgauge.changes.change import Change, applied
+from torchgauge.changes.inputs import Ran
 from torchgauge.errors import UsageError
 from torchgauge.request import Request
-from torchgauge.web.data import VERSION
-from torchgauge.web.live.changes import Question, Ran, changed_request
+from torchgauge.web.data import VERSION, chinese
+from torchgauge.web.live.changes import Changes, Question, changed_request
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.controls import choices, values_of
 from torchgauge.web.live.process import WorkerProcess
+from torchgauge.web.live.worker import Job
+
+_MOST_OFFERED: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +32,46 @@ class Bench:
     ran: Ran
     first: dict[str, Any]
     """The page's data of the first run: its answer, and the error of a model that failed."""
+    offered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Suggestions that were shown, as JSON has them, by key: what a page may apply."""
+
+    def offer(self, request: Request, advice: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Take the suggestions of advice on a request, and return how the page applies each.
+
+        That is its key, and the controls that say the same, ``None`` where none do.
+        """
+        ways = []
+        for suggestion in advice["suggestions"]:
+            key = _key(suggestion)
+            self.offered[key] = {**suggestion, "chinese": chinese([suggestion["text"]])}
+            ways.append({"key": key, "controls": self._controls(request, suggestion)})
+        while len(self.offered) > _MOST_OFFERED:
+            del self.offered[next(iter(self.offered))]
+        return ways
+
+    def applied(self, keys: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the suggestions of keys, each with its text in Chinese.
+
+        Raises:
+            UsageError: one of them was not shown by this server.
+        """
+        for key in keys:
+            if key not in self.offered:
+                raise UsageError(
+                    f"the change {key} is not known to this server",
+                    hint="ask for advice again, and apply it from there",
+                )
+        return [self.offered[key] for key in keys]
+
+    def _controls(self, request: Request, suggestion: Mapping[str, Any]) -> dict[str, Any] | None:
+        if not _runs_otherwise(suggestion):
+            return None
+        wanted = _run_otherwise(request, self.ran, suggestion)
+        before, after = values_of(request, self.ran), values_of(wanted, self.ran)
+        controls = {name: value for name, value in after.items() if value != before[name]}
+        plain = json.loads(json.dumps(controls))
+        said = changed_request(request, self.ran, msgspec.convert(plain, Changes))
+        return plain if command_of(said) == command_of(wanted) else None
 
 
 def first_answers(
@@ -66,8 +112,10 @@ def page_of(benches: Sequence[Bench], language: str | None = None) -> dict[str, 
     }
 
 
-def asked_request(benches: Sequence[Bench], question: Question) -> Request:
-    """Return the request that a question makes.
+def asked_job(
+    benches: Sequence[Bench], question: Question, asks: Literal["report", "advice"]
+) -> tuple[Bench, Job]:
+    """Return the model that a question is about, and what is to be done for it.
 
     Raises:
         UsageError: there is no such model, or a change has no meaning for it.
@@ -77,4 +125,28 @@ def asked_request(benches: Sequence[Bench], question: Question) -> Request:
             f"there is no model {question.model}", hint=f"there are {len(benches)}, from 0"
         )
     bench = benches[question.model]
-    return changed_request(bench.request, bench.ran, question.changes)
+    request = changed_request(bench.request, bench.ran, question.changes)
+    rewrites = []
+    for suggestion in bench.applied(question.applied):
+        if _runs_otherwise(suggestion):
+            request = _run_otherwise(request, bench.ran, suggestion)
+        else:
+            rewrites.append(suggestion)
+    return bench, Job(0, request, question.language, tuple(rewrites), asks)
+
+
+def _runs_otherwise(suggestion: Mapping[str, Any]) -> bool:
+    """Return whether a suggestion leaves the model as it is."""
+    return bool(suggestion["scenario"]) or suggestion["batch"] is not None
+
+
+def _run_otherwise(request: Request, ran: Ran, suggestion: Mapping[str, Any]) -> Request:
+    names = ("rule", "text", "why", "scenario", "batch")
+    change = Change(**{name: suggestion[name] for name in names})
+    return applied(change, request, ran=ran)
+
+
+def _key(suggestion: Mapping[str, Any]) -> str:
+    """Return what names a suggestion: the same one has the same key, also in another server."""
+    named = [suggestion[name] for name in ("rule", "where", "settings", "scenario", "batch")]
+    return sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:12]

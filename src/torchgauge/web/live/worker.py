@@ -41,6 +41,9 @@ class Job:
     request: Request
     language: str = ENGLISH
     """Of what is said of an error."""
+    applied: tuple[dict[str, Any], ...] = ()
+    """Suggestions that change the model, as JSON has them, in the order in which they are made."""
+    asks: Literal["report", "advice"] = "report"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,10 @@ def _answer(job: Job, models: _Models, connection: Connection) -> tuple[Kind, An
     folder = os.getcwd()
     use(job.language)
     try:
-        return "result", answer_json(replace(job.request, on_progress=tell), models)
+        told = replace(job, request=replace(job.request, on_progress=tell))
+        return "result", advice_json(told, models) if job.asks == "advice" else answer_json(
+            told, models
+        )
     except _Cancelled:
         return "cancelled", None
     except (EOFError, BrokenPipeError):
@@ -100,10 +106,27 @@ class _Models:
 
     def __init__(self) -> None:
         self._built: OrderedDict[str, ModelBuild] = OrderedDict()
-        self._traces: dict[str, tuple[Request, Trace]] = {}
+        self._traces: dict[str, tuple[Job, Trace]] = {}
 
-    def of(self, request: Request) -> ModelBuild:
-        """Return the model that a request names."""
+    def request(self, job: Job) -> Request:
+        """Return the request of a job with its model, changed by what is applied to it.
+
+        Raises:
+            TorchGaugeError: the model cannot be built, or a change cannot be made.
+        """
+        from torchgauge.models.requests import with_build
+
+        request = with_build(job.request, self._of(job.request))
+        if not job.applied:
+            return request
+        from torchgauge.advise.apply import changed_copy
+        from torchgauge.facts.codec.wire import from_dict
+        from torchgauge.facts.loop.advice import Suggestion
+
+        suggestions = [from_dict(Suggestion, data) for data in job.applied]
+        return replace(request, model=changed_copy(suggestions, request.model))
+
+    def _of(self, request: Request) -> ModelBuild:
         from torchgauge.models.requests import build_for
 
         key = _key(request)
@@ -115,62 +138,78 @@ class _Models:
             self._traces.pop(old, None)
         return self._built[key]
 
-    def on_other_device(self, request: Request) -> Report | None:
+    def on_other_device(self, job: Job) -> Report | None:
         """Return the report from the last trace, where only the device is another one.
 
         ``None`` where that device runs other kernels.
         """
         from torchgauge.reports import estimate_trace
 
-        before, trace = self._traces.get(_key(request), (None, None))
-        if trace is None or before != _on_any_device(request):
+        before, trace = self._traces.get(_key(job.request), (None, None))
+        if trace is None or before != _on_any_device(job):
             return None
         try:
-            return estimate_trace(trace, request.scenario.device)
+            return estimate_trace(trace, job.request.scenario.device)
         except ScenarioError:
             return None
 
-    def keep(self, request: Request, trace: Trace) -> None:
+    def keep(self, job: Job, trace: Trace) -> None:
         """Keep the trace of a model; the one before it is dropped."""
-        self._traces[_key(request)] = _on_any_device(request), trace
+        self._traces[_key(job.request)] = _on_any_device(job), trace
 
 
 def _key(request: Request) -> str:
     return repr((request.spec, request.settings))
 
 
-def _on_any_device(request: Request) -> Request:
-    return replace(request, on_progress=None, scenario=replace(request.scenario, device="cpu"))
+def _on_any_device(job: Job) -> Job:
+    scenario = replace(job.request.scenario, device="cpu")
+    asked = replace(job.request, on_progress=None, scenario=scenario)
+    return Job(0, asked, applied=job.applied)
 
 
-def answer_json(request: Request, models: _Models) -> bytes:
-    """Return the page's data of a request as JSON; of a model that fails, what ran and the error.
+def advice_json(job: Job, models: _Models) -> bytes:
+    """Return what to change in a model as JSON.
+
+    A changed copy has no weights of its own, so that nothing is run for real with it.
+
+    Raises:
+        TorchGaugeError: whatever is wrong with the request.
+    """
+    from torchgauge.advise.engine import AdviceOptions, advise_model
+    from torchgauge.web.data import advice_data
+
+    advice = advise_model(models.request(job), AdviceOptions(prove=not job.applied))
+    return json.dumps(advice_data(advice), separators=(",", ":"), allow_nan=False).encode()
+
+
+def answer_json(job: Job, models: _Models) -> bytes:
+    """Return the page's data of a job as JSON; of a model that fails, what ran and the error.
 
     Raises:
         TorchGaugeError: whatever is wrong with the request.
     """
     from torchgauge.web.data import answer_data
 
-    report, error = _report(request, models)
-    request.tell("drawing")
+    report, error = _report(job, models)
+    job.request.tell("drawing")
     data = {"answer": answer_data(report), "error": error}
     return json.dumps(data, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _report(request: Request, models: _Models) -> tuple[Report, Mapping[str, Any] | None]:
+def _report(job: Job, models: _Models) -> tuple[Report, Mapping[str, Any] | None]:
     from torchgauge.analyze import analyze_model
-    from torchgauge.models.requests import with_build
 
-    if (report := models.on_other_device(request)) is not None:
+    if (report := models.on_other_device(job)) is not None:
         return report, None
     try:
-        report = analyze_model(with_build(request, models.of(request)), batch_names=True)
+        report = analyze_model(models.request(job), batch_names=True)
     except ModelError as error:
         if error.report is None:
             raise
         return error.report, failure_data(error)
     if report.trace is not None:
-        models.keep(request, report.trace)
+        models.keep(job, report.trace)
     return report, None
 
 

@@ -16,7 +16,7 @@ const t = texts(
     why: "What the device shows as used at the peak: tensors, what the allocator keeps, and the CUDA context. The whiskers hold four of five cases. The black mark is the memory of the device.",
     whyLabel: "How the bar is read", bar: "{needed} of {capacity}; between {low} and {high} in four of five cases",
     step: "{time} a step",
-    none: "No device was named, so there is no verdict.", peak: "Tensors take {peak} at the peak.", add: "Name a GPU to see whether it fits and how long it takes:", copy: "Copy {option}", list: "lists all GPUs", copyList: "Copy the command that lists all GPUs",
+    none: "No device was named, so there is no verdict.", peak: "Tensors take {peak} at the peak.", add: "Name a GPU to see whether it fits and how long it takes:", copy: "Copy {option}", list: "lists all GPUs", copyList: "Copy torchgauge devices, the command that lists all GPUs",
     structure: "The model did not run: give it an input size.", stopped: "It failed before the step ended, so there is no verdict.",
   },
   {
@@ -25,7 +25,7 @@ const t = texts(
     why: "峰值时设备显示的已用显存：张量、分配器的缓存、CUDA 上下文。误差线涵盖五分之四的情况，黑色刻度是设备的显存容量。",
     whyLabel: "如何看这个条形", bar: "{capacity} 中的 {needed}；五次中有四次在 {low} 到 {high} 之间",
     step: "一步 {time}",
-    none: "没有指定设备，因此没有结论。", peak: "张量峰值占用 {peak}。", add: "指定一块 GPU，就能知道放不放得下、一步要多久：", copy: "复制 {option}", list: "列出所有 GPU", copyList: "复制列出所有 GPU 的命令",
+    none: "没有指定设备，因此没有结论。", peak: "张量峰值占用 {peak}。", add: "指定一块 GPU，就能知道放不放得下、一步要多久：", copy: "复制 {option}", list: "列出所有 GPU", copyList: "复制 torchgauge devices：列出所有 GPU 的命令",
     structure: "模型没有运行：请给出输入尺寸。", stopped: "运行中途失败，因此没有结论。",
   },
 );

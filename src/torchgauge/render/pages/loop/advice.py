@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
-from torchgauge.facts.loop.advice import Advice, Fault, PathStep, Suggestion
+from torchgauge.facts.loop.advice import (
+    Advice,
+    Checked,
+    DataCheck,
+    Fault,
+    Patch,
+    PathStep,
+    Suggestion,
+)
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.render.page import (
     Block,
@@ -20,25 +28,11 @@ from torchgauge.render.page import (
     fact,
     table_of,
 )
+from torchgauge.render.pages.gains import ACCURACY, SHOWN, Format, gains_of, named
 from torchgauge.render.pages.settings import settings
-from torchgauge.units import (
-    format_bytes,
-    format_count,
-    format_integer,
-    format_milliseconds,
-    format_number_of,
-)
+from torchgauge.units import format_number_of
 
 NOTHING = "nothing that was tried saves anything"
-_Format = Callable[[float], str]
-_SHOWN: tuple[tuple[str, str, _Format], ...] = (
-    ("Params", "totals.params", lambda value: format_integer(int(value))),
-    ("MACs", "totals.forward_macs", format_count),
-    ("Memory", "memory.device_bytes", format_bytes),
-    ("Tensors", "memory.peak_allocated_bytes", format_bytes),
-    ("Time", "time.total_ms", format_milliseconds),
-)
-_ACCURACY = {"none": "same function", "small": "nearly the same", "retrain": "to train again"}
 
 
 def advice_page(advice: Advice) -> Page:
@@ -53,9 +47,15 @@ def advice_page(advice: Advice) -> Page:
     blocks += [_fault(item) for item in advice.faults]
     if advice.path:
         blocks.append(_path(advice))
+        if advice.path_patch is not None:
+            entries = tuple(_patch(advice.path_patch))
+            blocks.append(Problem(heading="All steps as a patch", tone=Tone.NOTICE,
+                                  entries=entries, detail=True))  # fmt: skip
+    if advice.front:
+        blocks.append(_front(advice))
     if advice.suggestions:
         blocks.append(_table(advice))
-        blocks += [_suggestion(item) for item in advice.suggestions]
+        blocks += [_suggestion(item, advice.data_check) for item in advice.suggestions]
     for heading, lines in (
         ("Rules that found nothing", [f"{item.rule}: {item.why}" for item in advice.quiet]),
         ("Warnings", list(advice.warnings)),
@@ -71,7 +71,7 @@ def advice_page(advice: Advice) -> Page:
 
 
 def _answers(advice: Advice) -> Iterator[Fact]:
-    now = [f"{form(advice.figures[name])} {_named(label)}" for label, name, form in _SHOWN
+    now = [f"{form(advice.figures[name])} {named(label)}" for label, name, form in SHOWN
            if name in advice.figures]  # fmt: skip
     yield fact("Now", *now)
     if advice.goal is not None:
@@ -79,42 +79,82 @@ def _answers(advice: Advice) -> Iterator[Fact]:
     if advice.faults:
         count = format_number_of(len(advice.faults), "fault")
         yield fact("Wrong", f"{count}, see below", tone=Tone.WARNING)
+    if advice.data_check is not None:
+        yield fact("Checked", *_data_check(advice.data_check))
     if not advice.suggestions:
         yield fact("Try", NOTHING)
         return
     best = advice.suggestions[0]
     yield fact("Try", best.text, *gains_of(best))
+    if advice.front:
+        yield fact("Together", *_combinations(advice))
 
 
 def _reached(advice: Advice) -> Iterator[str]:
-    if not advice.reached:
+    if advice.reached and not advice.path:
+        yield "reached already"
+        return
+    if advice.reached:
+        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    else:
         yield "not reached"
         if advice.nearest:
             yield advice.nearest
-    elif not advice.path:
-        yield "reached already"
-    else:
-        yield f"reached with {format_number_of(len(advice.path), 'change')}"
+    yield from _combinations(advice)
+
+
+def _combinations(advice: Advice) -> Iterator[str]:
+    if advice.combinations:
+        searched = f"{format_number_of(advice.combinations, 'combination')} traced"
+        yield f"{searched}, as many as are tried" if advice.exhausted else searched
+
+
+def _data_check(check: DataCheck) -> Iterator[str]:
+    figure = _measure(check.before, check.metric)
+    yield f"{check.metric} {figure}"
+    yield format_number_of(check.samples, "sample")
+    if not check.is_complete:
+        yield f"stopped after {check.seconds:.0f} s"
+    if check.weights:
+        yield check.weights
+
+
+def _measure(value: float, metric: str) -> str:
+    return f"{value * 100:.2f} %" if metric == "accuracy" else f"{value:.4g}"
+
+
+def _check_entries(check: Checked | None, data: DataCheck | None) -> Iterator[tuple[str, str]]:
+    """Yield a measure before and after a change, with the samples that it is of."""
+    if check is None or data is None:
+        return
+    if check.after is not None:
+        before, after = _measure(check.before, data.metric), _measure(check.after, data.metric)
+        samples = format_number_of(data.samples, "sample")
+        yield "check", f"{data.metric} {before} → {after}, {samples}"
+    if check.note:
+        yield "note", check.note
+
+
+def _check_cell(check: Checked | None, advice: Advice) -> tuple[str, ...]:
+    """Return the cell of a measure, where there are measures."""
+    if advice.data_check is None:
+        return ()
+    after = None if check is None else check.after
+    return ("–" if after is None else _measure(after, advice.data_check.metric),)
+
+
+def _check_column(advice: Advice) -> tuple[Column, ...]:
+    if advice.data_check is None:
+        return ()
+    name = advice.data_check.metric
+    return (Column(name[:1].upper() + name[1:], keep=92),)
 
 
 def _tone(advice: Advice) -> Tone:
     return Tone.GOOD if advice.reached else Tone.BAD
 
 
-def gains_of(suggestion: Suggestion) -> list[str]:
-    """Return what a suggestion changes, the largest share first: ``"−41 % memory"``."""
-    found = []
-    for label, name, _ in _SHOWN:
-        gain = suggestion.gain(name)
-        if label == "Tensors" and any(f.name == "memory.device_bytes" for f in suggestion.figures):
-            continue
-        if abs(gain) >= 0.005:
-            text = f"{'−' if gain > 0 else '+'}{abs(gain) * 100:.0f} % {_named(label)}"
-            found.append((-abs(gain), text))
-    return [text for _, text in sorted(found)]
-
-
-def _change(figure: Figure, form: _Format) -> str:
+def _change(figure: Figure, form: Format) -> str:
     if figure.before is None or figure.after is None:
         return "–"
     if not figure.before or round(figure.after / figure.before, 4) == 1:
@@ -133,10 +173,10 @@ def _cells(figures: Sequence[Figure], advice: Advice) -> list[str]:
     ]
 
 
-def _columns(advice: Advice) -> list[tuple[str, str, _Format]]:
+def _columns(advice: Advice) -> list[tuple[str, str, Format]]:
     return [
         item
-        for item in _SHOWN
+        for item in SHOWN
         if item[1] in advice.figures
         and not (item[0] == "Tensors" and "memory.device_bytes" in advice.figures)
     ]
@@ -146,31 +186,73 @@ def _path(advice: Advice) -> Table:
     columns = (
         Column("Changes so far", is_number=False, wraps=True),
         *(Column(label) for label, _, _ in _columns(advice)),
+        *_check_column(advice),
     )
     start = ["as it is", *(form(advice.figures[name]) for _, name, form in _columns(advice))]
+    if (check := advice.data_check) is not None:
+        start.append(_measure(check.before, check.metric))
     rows = [tuple(start), *(_step(number, step, advice) for number, step in
                             enumerate(advice.path, 1))]  # fmt: skip
     return table_of(columns, rows, heading="Steps to the goal, each on top of those before it")
 
 
 def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
-    return (f"{number}. {step.text}", *_cells(step.figures, advice))
+    cells = _cells(step.figures, advice)
+    return (f"{number}. {step.text}", *cells, *_check_cell(step.check, advice))
+
+
+def _front(advice: Advice) -> Table:
+    shown = [item for item in SHOWN if item[1] in advice.front_axes]
+    columns = (
+        Column("Changes together", is_number=False, wraps=True),
+        *(Column(label) for label, _, _ in shown),
+        Column("Function", is_number=False, keep=95),
+    )
+    rows = []
+    for item in advice.front:
+        by_name = {figure.name: figure for figure in item.figures}
+        cells = (
+            _change(by_name[name], form) if item.changes else form(advice.figures[name])
+            for _, name, form in shown
+        )
+        name = " + ".join(item.changes) or "as it is"
+        rows.append((name, *cells, ACCURACY[item.accuracy]))
+    speed = "time" if "time.total_ms" in advice.front_axes else "MACs"
+    heading = f"Combinations that nothing traced beats in memory and {speed}"
+    return table_of(columns, rows, heading=heading)
 
 
 def _table(advice: Advice) -> Table:
     columns = (
         Column("Change", is_number=False, wraps=True),
         *(Column(label, keep=90) for label, _, _ in _columns(advice)),
+        *_check_column(advice),
         Column("Function", is_number=False, keep=95),
     )
     rows = [
-        (item.text, *_cells(item.figures, advice), _ACCURACY[item.accuracy])
+        (
+            item.text,
+            *_cells(item.figures, advice),
+            *_check_cell(item.check, advice),
+            ACCURACY[item.accuracy],
+        )
         for item in advice.suggestions
     ]
     return table_of(columns, rows, heading="Changes, each applied to a copy and traced")
 
 
-def _suggestion(item: Suggestion) -> Problem:
+def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
+    """Yield what is said of a patch; the diff itself goes into a file."""
+    if patch is None:
+        return
+    if patch.diff:
+        yield "patch", ", ".join(patch.files)
+        yield from (("proof", text) for text in patch.proof)
+    else:
+        yield "patch", f"none: {patch.why_not}"
+
+
+def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
     entries = [("where", place)] if place else []
     entries.append(("why", item.why))
@@ -179,6 +261,11 @@ def _suggestion(item: Suggestion) -> Problem:
     if item.source:
         entries.append(("source", item.source))
     entries += [("proof", text) for text in item.proof]
+    if item.changes_model and item.keeps_state:
+        entries.append(("state", "a state_dict of the model still loads"))
+    entries += _check_entries(item.check, data)
+    if item.changes_model:  # the snippet says how it runs
+        entries += _patch(item.patched)
     return Problem(
         heading=item.text,
         tone=Tone.NOTICE,
@@ -190,7 +277,7 @@ def _suggestion(item: Suggestion) -> Problem:
 
 def _fault(item: Fault) -> Problem:
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
-    entries = [("where", place), ("why", item.why), ("try", item.remedy)]
+    entries = [("where", place), ("why", item.why), ("try", item.remedy), *_patch(item.patched)]
     return Problem(
         kind="Fault:", heading=item.text, tone=Tone.WARNING,
         entries=tuple(entry for entry in entries if entry[1]),
@@ -206,7 +293,3 @@ def _data(advice: Advice) -> Data:
         for figure in item.figures
     )  # fmt: skip
     return Data(columns=columns, rows=rows)
-
-
-def _named(label: str) -> str:
-    return label if label == "MACs" else label.lower()

@@ -1,4 +1,4 @@
-"""A copy of a model with low-rank adapters: only they are trained."""
+"""Low-rank adapters in a copy of a model: only they are trained."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from torchgauge.trace.copy.converters import MetaConverter
-from torchgauge.trace.copy.meta_copy import ModelCopy
+from torchgauge.changes.ideas import RANK
+from torchgauge.errors import UsageError
 
-RANK = 16
 _SHARE = 0.5
 """Of the parameters that must lie in adapted layers; below, adapters do not help the model."""
 
@@ -53,30 +52,57 @@ class Adapted(nn.Module):
         return result
 
 
-def adapted(model: nn.Module, rank: int = RANK) -> nn.Module | str:
-    """Return a copy on the meta device whose linear layers are adapted and the rest frozen.
-
-    As PEFT's ``target_modules="all-linear"``: every linear layer but the output layer of a
-    language model. Instead of a copy: why there is none, in a few words.
-    """
-    root = ModelCopy(model, MetaConverter()).root
-    places = _linear_layers(root)
+def why_not(model: nn.Module) -> str:
+    """Return why a model has no use for adapters, in a few words; ``""`` where it has."""
+    places = _linear_layers(model)
     if any(nn.parameter.is_lazy(getattr(parent, name).weight) for parent, name in places):
         return "a lazy linear layer has no size before the first forward"
     weights = sum(getattr(parent, name).weight.numel() for parent, name in places)
-    total = sum(p.numel() for p in root.parameters() if not nn.parameter.is_lazy(p))
+    total = sum(p.numel() for p in model.parameters() if not nn.parameter.is_lazy(p))
     if weights < _SHARE * total:
         share = 100 * weights / max(total, 1)
         return f"linear layers hold only {share:.0f} % of the parameters"
-    for parameter in root.parameters():
-        parameter.requires_grad_(False)
+    return ""
+
+
+def adapt(model: nn.Module, rank: int = RANK) -> None:
+    """Adapt the linear layers of a copy and freeze the rest.
+
+    As PEFT's ``target_modules="all-linear"``: every linear layer but the output layer of a
+    language model. The copy may share its tensors with the model: they stay as they are.
+
+    Raises:
+        UsageError: the model has no use for adapters.
+    """
+    if reason := why_not(model):
+        raise UsageError(reason, hint="train all parameters")
+    _freeze(model)
     replaced: dict[int, Adapted] = {}
-    for parent, name in places:
+    for parent, name in _linear_layers(model):
         layer = getattr(parent, name)
         if id(layer) not in replaced:
             replaced[id(layer)] = Adapted(layer, rank)
         setattr(parent, name, replaced[id(layer)])
-    return root
+
+
+def _freeze(model: nn.Module) -> None:
+    """Put frozen parameters into the place of all, each over the same elements."""
+    frozen: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None or not parameter.requires_grad:
+                continue
+            if id(parameter) not in frozen:
+                frozen[id(parameter)] = _frozen(parameter)
+            module._parameters[name] = frozen[id(parameter)]
+
+
+def _frozen(parameter: Any) -> nn.Parameter:
+    if nn.parameter.is_lazy(parameter):
+        lazy: Any = nn.parameter.UninitializedParameter
+        made: nn.Parameter = lazy(False, parameter.device, parameter.dtype)
+        return made
+    return nn.Parameter(parameter.detach(), requires_grad=False)
 
 
 def _linear_layers(root: nn.Module) -> list[tuple[nn.Module, str]]:
