@@ -49,6 +49,7 @@ _PLACES: Final = {
     "tf32": "tf32:Tf32",
     "compile": "compile:Compile",
     "int8-weights": "int8_weights:Int8Weights",
+    "plan-checkpoints": "plan_checkpoints:PlanCheckpoints",
     "scenario": "scenario:HowItRuns",
     "lora": "lora:Lora",
 }
