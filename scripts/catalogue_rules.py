@@ -64,8 +64,9 @@ _NAMES = """
     all cuda cpu dynamic depth columns expand calibrate command debug run text ascii torchgauge
     msgspec rich compiled numpy transformers triton nvidia-cuda-runtime nvidia-cudnn nvidia-nccl
     severity name problem commands torch Python right left macs params percent elementwise summed
-    copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
-    float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
+    copies remarks row alternative type work ```sh ```text ```python CC SMs TDP MFU MACs
+    FLOPs float32 float64 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8
+    bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
     lang serve ONNX dtype width
     color against details spec set optimizer-option GITHUB_WORKSPACE bash
@@ -186,7 +187,18 @@ KEYWORDS_OF_NAMES = (
     "mode", "name", "nargs", "snippet", "source", "newline", "raw_name", "type", "usage",
     "alternative", "field",
 )  # fmt: skip
-NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE", "_OF_SAVED")
+NAMES_OF_CODE = (
+    "__all__",
+    "_IMPORT",
+    "_SUFFIXES",
+    "FORMATS",
+    "_LAYOUT",
+    "_TREE",
+    "_OF_SAVED",
+    "_TEXT_OPTIONS",
+    "_BUSY",
+    "_NOT_ALLOWED",
+)
 
 
 COMMAND = re.compile(

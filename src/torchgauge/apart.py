@@ -27,7 +27,9 @@ _FORKS: Final = hasattr(os, "fork") and sys.platform != "darwin"
 
 
 def run_apart(function: str, tasks: Sequence[Any], *, limit_s: float) -> list[Any]:
-    """Return what a function returns for each task, each in a fresh process; torch is there once.
+    """Return what a function returns for each task, each in a fresh process.
+
+    What the function's module imports, such as torch, is imported once for all of them.
 
     Where a task fails, what is returned is the error. What the tasks print is dropped.
 
@@ -119,8 +121,6 @@ def main() -> None:
     os.dup2(nothing, 1)  # what the user's code prints is not part of the answer
     function, path, payloads = pickle.load(source)
     sys.path[:] = path
-    for name in ("torch", "torchgauge.analyze", "torchgauge.models.requests"):
-        importlib.import_module(name)
     module, _, name = function.partition(":")
     work = getattr(importlib.import_module(module), name)
     results = [_forked(work, payload) if _FORKS else _done(work, payload) for payload in payloads]

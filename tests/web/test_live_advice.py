@@ -46,8 +46,14 @@ def find(page: Page) -> None:
 
 def apply(page: Page, text: str) -> None:
     """Apply a suggestion and wait until the page shows what came of it."""
+    unfold(page)
     page.locator("#advice .suggestion", has_text=text).locator(".apply").click()
     settled(page)
+    assert page.locator("#advice .list").is_hidden(), "what changed stands below"
+
+
+def unfold(page: Page) -> None:
+    page.evaluate("document.querySelector('#advice .found').open = true")
 
 
 def figure_of(page: Page, field: str) -> tuple[float, float]:

@@ -103,7 +103,7 @@ def _worthwhile(options: list[Option], report: Report) -> list[Option]:
 def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least) -> CheckpointPlan:
     request, report = planner.request, planner.report
     assert found.report.memory is not None
-    chosen = planner.chosen(found.solution.chosen)
+    chosen = planner.chosen(found.chosen)
     places = [option.candidate.place for option in chosen]
     blocks = _with_blocks(planner) if chosen else {}
     return CheckpointPlan(
@@ -120,9 +120,10 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
         figures=_side_by_side(report, found.report),
         peak_at=found.report.memory.peak_at,
         blocks=blocks,
-        gap=found.solution.gap,
+        gap=found.gap,
         candidates=len(planner.options),
         refused=candidates.refused,
+        broken=tuple(planner.broken),
         traces=planner.traces,
         snippet=snippet_of(places, has_norms=has_norms(request.model, places)),
         assumptions=found.report.assumptions,

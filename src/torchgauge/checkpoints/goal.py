@@ -35,7 +35,6 @@ def goal_of(report: Report, options: PlanOptions) -> MemoryGoal:
     assert memory is not None
     on_gpu = memory.device_bytes is not None
     figure = "memory.device_bytes" if on_gpu else "memory.peak_allocated_bytes"
-    now = memory.device_bytes if memory.device_bytes is not None else memory.peak_allocated_bytes
     if options.memory_bytes is not None and options.keep is not None:
         raise UsageError("memory and keep are two goals", hint="give one of them")
     if options.memory_bytes is not None:
@@ -51,7 +50,11 @@ def goal_of(report: Report, options: PlanOptions) -> MemoryGoal:
             )
         drop = round((1.0 - options.keep) * memory.saved_activation_bytes)
         text = f"keep {options.keep:.0%} of the activations"
-        return MemoryGoal(text=text, figure=figure, most_bytes=now - drop)
+        return MemoryGoal(
+            text=text,
+            figure="memory.peak_allocated_bytes",
+            most_bytes=memory.peak_allocated_bytes - drop,
+        )
     if memory.capacity_bytes is None:
         raise UsageError("there is no goal for the memory", hint=f"write {_FORMS}")
     return MemoryGoal(

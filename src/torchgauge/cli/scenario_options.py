@@ -146,6 +146,26 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         metavar="WHEN",
         help="when old gradients are freed: " + ", ".join(ZeroGrad),
     )
+    _add_memory_options(group)
+    group.add_argument(
+        "--accumulation",
+        type=positive_integer,
+        metavar="N",
+        help="micro-batches per optimizer step",
+    )
+    group.add_argument(
+        "--clip-gradients", action="store_true", help="clip the norm of all gradients"
+    )
+    group.add_argument("--ema", action="store_true", help="keep a moving average of the parameters")
+    group.add_argument(
+        "--first-step",
+        action="store_true",
+        help="peak of the first step, not of a later one",
+    )
+
+
+def _add_memory_options(group: argparse._ArgumentGroup) -> None:
+    """Declare what becomes of the activations."""
     group.add_argument(
         "--checkpointing", action="store_true", help="recompute activations in the backward"
     )
@@ -167,21 +187,6 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--offload-activations",
         action="store_true",
         help="keep saved activations in host memory (save_on_cpu)",
-    )
-    group.add_argument(
-        "--accumulation",
-        type=positive_integer,
-        metavar="N",
-        help="micro-batches per optimizer step",
-    )
-    group.add_argument(
-        "--clip-gradients", action="store_true", help="clip the norm of all gradients"
-    )
-    group.add_argument("--ema", action="store_true", help="keep a moving average of the parameters")
-    group.add_argument(
-        "--first-step",
-        action="store_true",
-        help="peak of the first step, not of a later one",
     )
 
 

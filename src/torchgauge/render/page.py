@@ -187,7 +187,28 @@ class Data:
     detail: bool = True
 
 
-Block = Facts | Table | Notes | Problem | Code | Data
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One place of a line."""
+
+    label: str
+    """What stands below it: a revision."""
+    value: float | None
+    """``None`` where it is not known: the line has a gap there."""
+    text: str
+    """The value as it is read, with its unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Values in an order, as a line."""
+
+    points: tuple[Point, ...]
+    heading: str = ""
+    detail: bool = False
+
+
+Block = Facts | Table | Notes | Problem | Code | Data | Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

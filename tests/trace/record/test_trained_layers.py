@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import torchgauge as tg
 from asked import run_model
+from torchgauge.errors import ModelError
 from torchgauge.facts.trace import Trace
 from torchgauge.trace.operators.nodes import nodes_of
 from torchgauge.trace.record.trained_layers import TrainedLayers
@@ -225,6 +226,12 @@ def test_the_trace_is_the_same_in_each_scenario(
     same_both_ways(monkeypatch, make, 24, **scenario)
 
 
+stands_in = pytest.mark.skipif(
+    not hasattr(torch._C._autograd, "_top_saved_tensors_default_hooks"),
+    reason="this release does not say whether hooks take what autograd saves",
+)
+
+
 def sessions_of(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> list[Session]:
     """Return the sessions that it takes to trace a training step."""
     sessions: list[Session] = []
@@ -240,11 +247,13 @@ def sessions_of(monkeypatch: pytest.MonkeyPatch, model: nn.Module) -> list[Sessi
     return sessions
 
 
+@stands_in
 def test_equal_layers_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     (session,) = sessions_of(monkeypatch, Calls(plainly, nn.Linear(24, 24)))
     assert session.stood_in and not session.gave_up
 
 
+@stands_in
 @pytest.mark.parametrize("call", [with_a_penalty, with_one_gradient, differentiated_inside])
 def test_other_gradients_make_it_run_again(
     call: Callable[..., torch.Tensor], monkeypatch: pytest.MonkeyPatch
@@ -253,10 +262,11 @@ def test_other_gradients_make_it_run_again(
     assert first.stood_in and not second.stood_in and not second.gave_up
 
 
+@stands_in
 def test_a_failure_is_told_by_a_run_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second, *_ = sessions_of(monkeypatch, Calls(in_place_below, nn.Linear(24, 24)))
     assert first.stood_in and not second.stood_in
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(ModelError, match="modified by an inplace operation"):
         tg.analyze(Calls(in_place_below, nn.Linear(24, 24)), (2, 24), mode="training")
 
 

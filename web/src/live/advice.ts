@@ -14,12 +14,14 @@ const t = texts(
     ask: "Find what to change", again: "Find again", reading: "Looks for changes of the model and of how it runs. Each is made on a copy and traced.",
     old: "Found before the last change: the figures are those of then.", looking: "Looking for changes", tracing: "Trace {n} · {text}", first: "the step as it is", cancel: "Cancel",
     apply: "Apply", applyLabel: "Apply: {text}", applied: "Applied", list: "Applied changes", remove: "Remove", removeLabel: "Remove: {text}", undo: "Undo", undoTitle: "Take the last applied change back",
+    found: "{n} suggestions", foundOne: "1 suggestion",
     code: "Code to paste", gone: "The server does not answer", tryThis: "Try: {hint}",
   },
   {
     ask: "查找可以改什么", again: "重新查找", reading: "查找对模型和运行方式的改动，每处改动都在副本上完成并追踪。",
     old: "这些建议是上一次改动之前找到的，数值也是当时的。", looking: "正在查找改动", tracing: "第 {n} 次追踪 · {text}", first: "原来的一步", cancel: "取消",
     apply: "应用", applyLabel: "应用：{text}", applied: "已应用", list: "已应用的改动", remove: "移除", removeLabel: "移除：{text}", undo: "撤销", undoTitle: "撤销上一次应用的改动",
+    found: "{n} 条建议", foundOne: "1 条建议",
     code: "可粘贴的代码", gone: "服务器没有响应", tryThis: "建议：{hint}",
   },
 );
@@ -33,7 +35,9 @@ export function advicePanel(session: Session): HTMLElement {
   const status = h("div", { class: "status", role: "status" });
   const failed = h("p", { class: "failed", role: "alert", hidden: true });
   const applied = h("div", { class: "applied" });
-  const found = h("div", { class: "found" });
+  const list = h("div", { class: "list" });
+  const summary = h("summary", {});
+  const found = h("details", { class: "found", hidden: true }, summary, list);
   body.append(status, failed, applied, found);
   let drawn: unknown = null;
   const update = () => {
@@ -48,7 +52,16 @@ export function advicePanel(session: Session): HTMLElement {
     // What is unfolded stays so while only the state of a button changes.
     if (advice?.outcome !== drawn) {
       drawn = advice?.outcome ?? null;
-      replace(found, ...(advice ? adviceParts(session.app, advice.outcome, (index) => [applyButton(session, index)]) : []));
+      found.hidden = !advice;
+      found.open = true;
+      const { suggestions = [] } = advice?.outcome.advice ?? {};
+      summary.textContent = suggestions.length === 1 ? t("foundOne") : t("found", { n: suggestions.length });
+      // What an applied change came to stands below: the list gives way.
+      const apply = (index: number) => {
+        found.open = false;
+        session.apply(index);
+      };
+      replace(list, ...(advice ? adviceParts(session.app, advice.outcome, (index) => [applyButton(session, index, apply)]) : []));
     }
     for (const button of found.querySelectorAll<HTMLButtonElement>("button[data-apply]")) {
       const isApplied = session.isApplied(Number(button.dataset["apply"]));
@@ -61,10 +74,10 @@ export function advicePanel(session: Session): HTMLElement {
   return element;
 }
 
-function applyButton(session: Session, index: number): HTMLElement {
+function applyButton(session: Session, index: number, apply: (index: number) => void): HTMLElement {
   const { advice, chinese } = session.advice!.outcome;
   const text = told(advice.suggestions[index]!.text, chinese);
-  return h("button", { type: "button", class: "apply", "data-apply": index, title: t("applyLabel", { text }), onclick: () => session.apply(index) }, t("apply"));
+  return h("button", { type: "button", class: "apply", "data-apply": index, title: t("applyLabel", { text }), onclick: () => apply(index) }, t("apply"));
 }
 
 function showStatus(session: Session, status: HTMLElement, failed: HTMLElement): void {

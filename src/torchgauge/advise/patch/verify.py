@@ -12,15 +12,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from torchgauge.advise.check.proof import Prepared, difference, prepared, run, tolerance
+from torchgauge.advise.figures import figures_of
 from torchgauge.advise.patch.source.files import is_users
+from torchgauge.advise.rules import rule_of
+from torchgauge.advise.subject import Subject
+from torchgauge.analyze import analyze_model
 from torchgauge.errors import TorchGaugeError
+from torchgauge.facts.loop.advice import Fault
+from torchgauge.facts.report import Report
+from torchgauge.models.requests import build_for, with_build
 from torchgauge.request import Request
-
-if TYPE_CHECKING:
-    from torchgauge.advise.check.proof import Prepared
-    from torchgauge.facts.report import Report
 
 VERIFY: Final = "torchgauge.advise.patch.verify:verify"
 
@@ -59,17 +63,11 @@ def verify(task: PatchTask) -> Verified:
     Raises:
         TorchGaugeError: it does not import, does not run, or does something else.
     """
-    from torchgauge.advise.check.proof import prepared
-    from torchgauge.advise.figures import figures_of
-
     before: Prepared | None = None
     if task.is_small and task.compares != "shapes":
         with _forgotten():
             before = prepared(task.request)
     with _forgotten(), overlaid(task.texts):
-        from torchgauge.analyze import analyze_model
-        from torchgauge.models.requests import build_for, with_build
-
         asked = with_build(task.request, build_for(task.request))
         report = analyze_model(asked)
         if task.rule:
@@ -87,8 +85,6 @@ def shapes_of(report: Report) -> tuple[tuple[int, ...], ...]:
 
 def _run(task: PatchTask, before: Prepared | None) -> str:
     """Run the patched model for real, beside the one of before where their outputs are equal."""
-    from torchgauge.advise.check.proof import difference, prepared, run, tolerance
-
     after = prepared(task.request)
     if before is None:
         run(after.model, after.arguments)
@@ -106,10 +102,6 @@ def _run(task: PatchTask, before: Prepared | None) -> str:
 
 
 def _refuse_fault(task: PatchTask, asked: Request, report: Report) -> None:
-    from torchgauge.advise.rules import rule_of
-    from torchgauge.advise.subject import Subject
-    from torchgauge.facts.loop.advice import Fault
-
     subject = Subject(request=asked, report=report)
     for found in rule_of(task.rule).look(subject):
         if isinstance(found, Fault) and found.where == task.where:

@@ -35,9 +35,12 @@ class RepeatedActivation:
         if not found:
             yield "no activation follows one that leaves it nothing to do"
             return
+        count = format_number_of(len(found), "activation")
         yield Change(
             rule=self.name,
-            text=f"leave out {format_number_of(len(found), 'activation')} that changes nothing",
+            text=f"leave out {count} that changes nothing"
+            if len(found) == 1
+            else f"leave out {count} that change nothing",
             why="what comes in has been through the same range already",
             where=found,
             snippet=tuple(f"{in_code(path)} = nn.Identity()" for path in found[:3]),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from torchgauge.facts.answer import Answer
+from torchgauge.facts.answer import Answer, Model, Tool
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.memory import Peak
@@ -31,7 +31,8 @@ class MemoryGoal:
     text: str
     """As it was asked: ``"keep 50% of the activations"``, ``"fit T4"``."""
     figure: str
-    """``"memory.peak_allocated_bytes"``, on a GPU ``"memory.device_bytes"``."""
+    """``"memory.peak_allocated_bytes"``, on a GPU ``"memory.device_bytes"``; a share of the
+    activations is one of tensors on both."""
     most_bytes: int
     device: str | None = None
     """The GPU that the step has to fit, where that is the goal."""
@@ -74,12 +75,15 @@ class CheckpointPlan(Answer):
     """Where the peak is with the plan."""
     blocks: Mapping[str, float] = field(default_factory=dict)
     """The figures with all repeated blocks checkpointed, to compare; empty where there are none."""
-    gap: float = 0.0
-    """How far the extra work may lie above the least, as a share, by what the solver proved."""
+    gap: float | None = None
+    """How far the extra work may lie above the least, as a share, by what the solver proved;
+    ``None`` where it proved nothing for this goal, as where an allocator's fragments decide."""
     candidates: int = 0
     """How many places could have been chosen."""
     refused: tuple[str, ...] = ()
     """Modules that write into a tensor from outside: their forward cannot be run twice."""
+    broken: tuple[str, ...] = ()
+    """Places that failed when they were run again, such as one that gets a list that grows."""
     traces: int = 1
     snippet: tuple[str, ...] = ()
     """Lines of code to paste before the training loop."""
@@ -90,9 +94,15 @@ class CheckpointPlan(Answer):
         names=(
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size", "goal",
             "fits", "least", "recomputed", "figures", "peak_at", "blocks", "gap", "candidates",
-            "refused", "traces", "snippet", "assumptions", "warnings",
+            "refused", "broken", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip
+
+    @classmethod
+    def from_json(cls, *, tool: Tool, model: Model, **given: Any) -> CheckpointPlan:
+        """Return the plan from what its JSON holds."""
+        del given["schema_version"]
+        return cls(tool_version=tool.version, model_name=model.name, model_spec=model.spec, **given)
 
     @property
     def checkpointed(self) -> tuple[str, ...]:

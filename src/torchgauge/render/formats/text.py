@@ -11,8 +11,10 @@ from torchgauge.errors import UsageError
 from torchgauge.language import ENGLISH, spoken, translated
 from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
+from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
+    Chart,
     Code,
     Fact,
     Facts,
@@ -112,6 +114,10 @@ class _Writer:
             yield from self._notes(block)
         elif isinstance(block, Problem):
             yield from self._problem(block)
+        elif isinstance(block, Chart):
+            yield from self._heading(block.heading)
+            is_ascii = self._signs is ASCII
+            yield from (f" {line}" for line in chart_lines(block, self._width - 1, ascii=is_ascii))
         elif isinstance(block, Code):
             yield from self._heading(block.heading)
             yield from block.lines

@@ -47,7 +47,12 @@ def _is_called_alone(module: nn.Module | None) -> bool:
     if module is None or not _is_called_as_usual(type(module)):
         return False
     state = module.__dict__
-    return not any([state[name] for name in _HOOKS])
+    return not (
+        state["_forward_pre_hooks"]
+        or state["_forward_hooks"]
+        or state["_backward_pre_hooks"]
+        or state["_backward_hooks"]
+    )
 
 
 @cached_by_class
@@ -61,9 +66,26 @@ def _is_of_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.nn.modules.")
 
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 STATE = frozenset(nn.Module().__dict__)
 """What every module has: its tensors, its hooks, its children."""
+
+
+def set_mode(root: nn.Module, *, training: bool) -> None:
+    """Do what ``root.train(training)`` does."""
+    modules = modules_of(root)
+    if not all(map(_is_set_as_usual, {type(module) for module in modules})):
+        root.train(training)
+        return
+    for module in modules:
+        module.__dict__["training"] = training
+
+
+@cached_by_class
+def _is_set_as_usual(kind: type[nn.Module]) -> bool:
+    names = ("train", "__setattr__", "children", "named_children", "_modules")
+    return not hasattr(kind, "training") and all(
+        getattr(kind, name, None) is getattr(nn.Module, name, None) for name in names
+    )
 
 
 class Held(NamedTuple):

@@ -16,6 +16,7 @@ from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.irregular import keep_padding
+from torchgauge.trace.inspect.modules import set_mode
 from torchgauge.trace.inspect.tree import lazy_names
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.step.training import as_channels_last, to_channels_last
@@ -107,7 +108,7 @@ def _set_mode(root: nn.Module, *, training: bool) -> None:
     if root.training == training:
         return
     try:
-        root.train(training)
+        set_mode(root, training=training)
     except NotImplementedError:  # exported programs have their mode built in
         pass
     except RecursionError as error:

@@ -76,11 +76,14 @@ stand_in: Callable[..., torch.Tensor] = super(torch.autograd.Function, StandIn).
 
 
 def saves_through_hooks() -> bool:
-    """Return whether hooks take what autograd saves, as checkpoints and offloading do.
+    """Return whether hooks may take what autograd saves, as checkpoints and offloading do.
 
-    ``torch._C._autograd._top_saved_tensors_default_hooks``: 2.6–2.13.
+    ``torch._C._autograd._top_saved_tensors_default_hooks``: 2.8–2.13; before, it cannot be told.
     """
-    return torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+    return _top_hooks is None or _top_hooks(True) is not None
+
+
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
 
 
 def graph_task() -> int:
@@ -92,9 +95,9 @@ def graph_task() -> int:
 def shape_of_input(node: Any) -> tuple[torch.Size, torch.dtype] | None:
     """Return what the gradient that a node takes looks like, ``None`` where it takes several.
 
-    ``Node._input_metadata``: 2.6–2.13.
+    ``Node._input_metadata``: 2.8–2.13.
     """
-    taken = node._input_metadata
+    taken: Sequence[Any] = getattr(node, "_input_metadata", ())
     return (torch.Size(taken[0].shape), taken[0].dtype) if len(taken) == 1 else None
 
 

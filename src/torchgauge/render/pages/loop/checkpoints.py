@@ -24,6 +24,7 @@ from torchgauge.render.shapes import without_overloads
 from torchgauge.units import format_bytes, format_count, format_milliseconds, format_number_of
 
 _NOTHING = "the step meets the goal as it is: nothing has to be computed again"
+_IN_VAIN = "the peak is not made of activations: computing modules again does not lower it"
 _BEFORE_AFTER = (("Memory", "memory.device_bytes"), ("Tensors", "memory.peak_allocated_bytes"))
 
 
@@ -38,18 +39,34 @@ def checkpoints_page(plan: CheckpointPlan) -> Page:
     blocks: list[Block] = [Facts(facts=tuple(_facts(plan)))]
     if plan.recomputed:
         blocks.append(_table(plan))
-        blocks.append(Code(heading="Paste before the training loop", lines=plan.snippet))
-    refused = [f"{path} writes into its input" for path in plan.refused]
     blocks += notes_of(
-        ("Not computed again on their own", refused),
+        ("Not computed again on their own", _refused(plan)),
         ("Warnings", plan.warnings),
         ("Assumptions", plan.assumptions),
     )
+    if plan.recomputed:
+        blocks.append(Code(heading="Paste before the training loop", lines=plan.snippet))
     return Page(
         title=title,
         blocks=(*blocks, _data(plan)),
         is_about_a_gpu=plan.scenario.device != "cpu",
     )
+
+
+def _refused(plan: CheckpointPlan) -> tuple[str, ...]:
+    """Return what is not computed again on its own, one line for each reason."""
+    found = []
+    if plan.refused:
+        count = format_number_of(len(plan.refused), "module")
+        found.append(f"{count} that write into their input: {_some(plan.refused)}")
+    if plan.broken:
+        count = format_number_of(len(plan.broken), "module")
+        found.append(f"{count} that fail when they run again: {_some(plan.broken)}")
+    return tuple(found)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
 
 
 def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
@@ -60,10 +77,10 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
     else:
         yield fact("Goal", goal.text, limit, "not met: this is the least memory", tone=Tone.BAD)
     if not plan.recomputed:
-        yield fact("Plan", _NOTHING if plan.fits else "no module drops anything")
+        yield fact("Plan", _NOTHING if plan.fits else _IN_VAIN)
     else:
         count = format_number_of(plan.candidates, "place")
-        yield fact("Plan", f"compute {len(plan.recomputed)} of {count} again", _proof(plan))
+        yield fact("Plan", f"compute {len(plan.recomputed)} of {count} again", *_proof(plan))
     for label, name in _BEFORE_AFTER:
         figure = plan.figure(name)
         if figure.before is not None and figure.after is not None:
@@ -72,14 +89,21 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
                        *change)  # fmt: skip
     peak = plan.peak_at
     where = f"{peak.module} {without_overloads(peak.op)}".strip()
-    yield fact("Peak", f"now in {peak.phase}", where)
+    yield fact("Peak", str(peak.phase), where)
     yield from _work(plan)
     yield from _blocks(plan)
 
 
-def _proof(plan: CheckpointPlan) -> str:
-    what = "time" if plan.least is Least.TIME else "work"
-    return f"at most {plan.gap * 100:.1f} % more extra {what} than the least"
+def _proof(plan: CheckpointPlan) -> tuple[str, ...]:
+    """Return what is known of how good the plan is; nothing where nothing is proven."""
+    if plan.gap is None:
+        return ()
+    gap = f"{plan.gap * 100:.1f}"
+    if plan.least is Least.TIME:
+        text = "the least extra time" if gap == "0.0" else f"{gap} % above the least time at most"
+    else:
+        text = "the least extra work" if gap == "0.0" else f"{gap} % above the least work at most"
+    return (text,)
 
 
 def _work(plan: CheckpointPlan) -> Iterator[Fact]:
@@ -98,7 +122,7 @@ def _blocks(plan: CheckpointPlan) -> Iterator[Fact]:
     memory, flops = plan.blocks.get(plan.goal.figure), plan.blocks.get("totals.total_flops")
     work = plan.figure("totals.total_flops").before
     if memory is not None and flops is not None and work is not None:
-        extra = [f"work {text}" for text in _change(work, flops)]
+        extra = [f"FLOPs {text}" for text in _change(work, flops)]
         yield fact("All blocks", f"{format_bytes(memory)} with every repeated block", *extra)
 
 
