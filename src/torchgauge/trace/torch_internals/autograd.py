@@ -151,6 +151,10 @@ def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
 class _Shown(Exception):
     """Carries the hooks of a node."""
 
+    def __init__(self, hooks: dict[int, Any] | None) -> None:
+        super().__init__()
+        self.hooks = hooks or {}
+
 
 def _look(*_: Any) -> None:
     """Stand for a hook where the others are only looked at."""
@@ -182,7 +186,7 @@ def _hooks(register: Callable[..., Any]) -> dict[int, Any]:
     try:
         register(_look)
     except _Shown as shown:
-        return shown.args[0] or {}
+        return shown.hooks
     return {}
 
 
