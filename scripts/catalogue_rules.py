@@ -64,8 +64,9 @@ _NAMES = """
     all cuda cpu dynamic depth columns expand calibrate command debug run text ascii torchgauge
     msgspec rich compiled numpy transformers triton nvidia-cuda-runtime nvidia-cudnn nvidia-nccl
     severity name problem commands torch Python right left macs params percent elementwise summed
-    copies remarks row alternative type work ```sh CC SMs TDP MFU MACs FLOPs float32 float64
-    float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8 bool complex64
+    copies remarks row alternative type work ```sh ```text ```python CC SMs TDP MFU MACs
+    FLOPs float32 float64 float16 bfloat16 float8_e4m3fn float8_e5m2 int64 int32 int16 int8 uint8
+    bool complex64
     complex128 quiet activation peak saved layer ms kJ mJ tops tflops ops flops _reverse
     lang serve ONNX dtype width
     color against details spec set optimizer-option GITHUB_WORKSPACE bash
@@ -158,6 +159,8 @@ VOCABULARY = (
     "{1} removed", "{1} renamed", "{1}, new: {2}", "{1}, no longer: {2}", "context {1}",
     "{1} params", "{1} memory", "{1}iB tensors", "{1} % tensors", "{1} ms time",
     "{1} s time", "{1} µs time", "{1} % time", "{1} MACs", "{1} thread",
+    "Accuracy", "Loss", "Mean squared error", "accuracy {1}", "accuracy {1} → {2}",
+    "mean squared error {1}", "mean squared error {1} → {2}",
     "{1} threads", "cpu, {1} thread", "cpu, {1} threads", "watching {1} file; Ctrl-C ends it",
     "watching {1} files; Ctrl-C ends it", "failed", "guessed", "not counted", "inputs",
     "error: ", "note: ", "  try: ", ", ", "; ", ": ", ".",
@@ -184,7 +187,18 @@ KEYWORDS_OF_NAMES = (
     "mode", "name", "nargs", "snippet", "source", "newline", "raw_name", "type", "usage",
     "alternative", "field",
 )  # fmt: skip
-NAMES_OF_CODE = ("__all__", "_IMPORT", "_SUFFIXES", "FORMATS", "_LAYOUT", "_TREE", "_OF_SAVED")
+NAMES_OF_CODE = (
+    "__all__",
+    "_IMPORT",
+    "_SUFFIXES",
+    "FORMATS",
+    "_LAYOUT",
+    "_TREE",
+    "_OF_SAVED",
+    "_TEXT_OPTIONS",
+    "_BUSY",
+    "_NOT_ALLOWED",
+)
 
 
 COMMAND = re.compile(

@@ -30,6 +30,7 @@ _HOME = {
     "load": "torchgauge.api",
     "measure": "torchgauge.api",
     "meta_construction": "torchgauge.trace.copy.build",
+    "plan_checkpoints": "torchgauge.checkpoints.public",
     "register_flop_formula": "torchgauge.api",
     "show": "torchgauge.api",
     "summary": "torchgauge.api",
@@ -58,6 +59,7 @@ __all__ = [
     "load",
     "measure",
     "meta_construction",
+    "plan_checkpoints",
     "register_flop_formula",
     "show",
     "summary",
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
         show,
         summary,
     )
+    from torchgauge.checkpoints.public import plan_checkpoints
     from torchgauge.errors import TorchGaugeError
     from torchgauge.facts.report import Report
     from torchgauge.facts.scenario import Scenario

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, Final
 
 _DOORS: Final = {
+    "apply a plan": "torchgauge.checkpoints.apply:apply",
     "apply a suggestion": "torchgauge.advise.apply:apply",
     "bundle": "torchgauge.render.cells:bundle_of",
     "dataframe": "torchgauge.figures.frames:frame",

@@ -108,6 +108,17 @@ def test_one_change_is_enough_the_mildest_of_its_kind_and_the_fastest_step() -> 
     assert not combinations.count, "what is known already is not traced again"
 
 
+def test_among_several_changes_the_mildest_that_is_enough_is_taken() -> None:
+    table = {
+        "": (100, 1), "a": (60, 1), "b": (70, 1), "c": (80, 1), "d": (85, 1),
+        "a+d": (30, 1), "b+d": (45, 1), "c+d": (55, 1),
+    }  # fmt: skip
+    pruned = [change(name, "prune") for name in "abc"]
+    combinations, singles = made(table, [*pruned, change("d")])
+    found = Search(goal=goal(50), made=combinations, singles=singles).run()
+    assert sorted(names(found)) == ["b", "d"]
+
+
 def test_less_accuracy_is_lost_where_there_is_a_choice() -> None:
     table = {"": (100, 1), "a": (10, 1), "b": (70, 1), "c": (60, 1), "b+c": (45, 1)}
     free = [change("b"), change("c")]

@@ -115,6 +115,7 @@ def test_every_field_of_the_types_is_written():
     }
     for kind, values in written.items():
         optional = {"time_ms", "backward_time_ms"}  # only where something was measured
+        optional |= {"checkpointed"}  # only where places are named
         assert {field.name for field in fields(kind)} - optional <= set(values), kind
     peak = {"peak_phase", "peak_module", "peak_op"}
     listed = {"alive_at_peak", "intervals"}  # left out where nothing is listed

@@ -41,6 +41,16 @@ def test_a_crash_is_told_and_the_next_one_works(tmp_path: Path) -> None:
     assert fresh.analysed(request(tmp_path, PRINTS)).answered.error == ""
 
 
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="each process starts bare there")
+def test_the_second_analysis_imports_nothing_again(tmp_path: Path) -> None:
+    fresh = Fresh()
+    asked = request(tmp_path, PRINTS + "import colorsys, json.tool\n")
+    first = fresh.analysed(asked)
+    assert "json.tool" in first.modules and "model_of_fresh" not in first.modules
+    fresh.warm()
+    assert fresh.analysed(asked).modules == ()
+
+
 def test_what_failed_still_names_its_files(tmp_path: Path) -> None:
     (tmp_path / "part_of_fresh.py").write_text("VALUE = 1\n", encoding="utf-8")
     text = "import part_of_fresh\nraise ValueError('no')\n"

@@ -26,9 +26,12 @@ from torchgauge.facts.answer import Model
 from torchgauge.facts.explanation import Contribution, Explanation
 from torchgauge.facts.fit import BatchCurve, BatchPoint, Verdict
 from torchgauge.facts.loop.advice import Advice, Quiet
+from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, MemoryGoal, Recomputed
 from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.facts.loop.oom import OomExplanation, OomMessage, StatedBytes
+from torchgauge.facts.memory import Peak
 from torchgauge.facts.scenario import Scenario
+from torchgauge.facts.trace import Phase
 from torchgauge.language import spoken
 from torchgauge.render.cells import MOST_ROWS, bundle_of_page, cell_page
 from torchgauge.render.formats.cell import DOTS, MOST_OPEN_ROWS, CellFormat
@@ -107,6 +110,17 @@ def out_of_memory() -> OomExplanation:
     )  # fmt: skip
 
 
+def checkpoint_plan() -> CheckpointPlan:
+    goal = MemoryGoal(text="at most 1 MiB", figure="memory.peak_allocated_bytes", most_bytes=2**20)
+    return CheckpointPlan(
+        tool_version="0.1.0", torch_version="2.13.0", model_name="Net", model_spec=None,
+        scenario=Scenario(mode="training"), batch_size=1, goal=goal, fits=True, least=Least.FLOPS,
+        recomputed=(Recomputed(place="a", type="Block", dropped_bytes=64, flops=32),), figures=(),
+        peak_at=Peak(phase=Phase.BACKWARD, module="a", op="aten.mm.default"),
+        snippet=("import torch",),
+    )  # fmt: skip
+
+
 def history() -> History:
     analyses = tuple(
         Analysis(
@@ -122,7 +136,7 @@ def answers() -> dict[str, Any]:
     """One answer of each type that says what it shows."""
     problem = Finding(name="no-gpu", severity=Severity.WARNING, problem="no GPU", commands=("ls",))
     found = [
-        explanation(), out_of_memory(),
+        explanation(), out_of_memory(), checkpoint_plan(),
         advice(), check_builder.everything(), history(),
         compare_reports(build.transformer(2), build.transformer(3)),
         build.transformer(2), fit_builder.report(), curve(), calibrated(),

@@ -31,6 +31,7 @@ PUBLIC = [
     "load",
     "measure",
     "meta_construction",
+    "plan_checkpoints",
     "register_flop_formula",
     "show",
     "summary",

@@ -16,6 +16,7 @@ from torchgauge.deploy.serving.http.server import bind, server_for
 from torchgauge.request import Request
 from torchgauge.web.live.analyst import Analyst, Limits
 from torchgauge.web.live.application import SETTINGS, create_application
+from torchgauge.web.live.html import page_html
 from torchgauge.web.live.process import WorkerProcess
 from torchgauge.web.live.workbench import first_answers
 
@@ -152,7 +153,8 @@ def live(requests: Sequence[Request], limits: Limits | None = None) -> Iterator[
         benches = first_answers(requests, worker, lambda _: None)
         analyst = Analyst(limits or Limits(), worker)
         port = listener.getsockname()[1]
-        application = create_application(benches, analyst, token=TOKEN, port=port)
+        page = page_html(benches)
+        application = create_application(page, benches, analyst, token=TOKEN, port=port)
         server = server_for(application, SETTINGS)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -1,6 +1,11 @@
-// Elements without a framework. Text is always a text node: nothing from the data is parsed.
+// Elements without a framework. Text is always a text node: nothing from the data is parsed, and
+// nothing in it turns the text around or steers a terminal that it is copied to.
+
+import { visible } from "./visible";
 
 export type Child = Node | string | null | undefined | false;
+/** Attributes that are read; the others are compared with the data. */
+const READ = new Set(["title", "aria-label", "placeholder"]);
 type Attributes = Record<string, string | number | boolean | null | undefined | ((event: any) => void)>;
 
 /** h("button", {class: "chip", onclick: go}, "Go") */
@@ -21,12 +26,18 @@ function fill<E extends Element>(element: E, attributes: Attributes, children: C
   for (const [name, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
     if (typeof value === "function") element.addEventListener(name.slice(2), value);
-    else element.setAttribute(name, value === true ? "" : String(value));
+    else element.setAttribute(name, value === true ? "" : READ.has(name) ? visible(String(value)) : String(value));
   }
-  element.append(...children.filter((child): child is Node | string => child !== null && child !== undefined && child !== false));
+  element.append(...shown(children));
   return element;
 }
 
 export function replace(element: Element, ...children: Child[]): void {
-  element.replaceChildren(...children.filter((child): child is Node | string => child !== null && child !== undefined && child !== false));
+  element.replaceChildren(...shown(children));
+}
+
+function shown(children: Child[]): (Node | string)[] {
+  return children
+    .filter((child): child is Node | string => child !== null && child !== undefined && child !== false)
+    .map((child) => (typeof child === "string" ? visible(child) : child));
 }

@@ -7,38 +7,82 @@ import { choose } from "./language";
 import { advicePanel } from "./live/advice";
 import { whatIf } from "./live/bar";
 import { besides } from "./live/besides";
+import { follow } from "./live/follow";
 import { Session } from "./live/session";
+import { sinceBlock } from "./live/since";
+import { Versions } from "./live/versions";
+import { watchLine } from "./live/watch";
 import type { PageData } from "./types";
 import { header } from "./views/header";
 import { selectionBar } from "./views/selection";
 import { views } from "./views";
 
+interface Page {
+  app: App;
+  session: Session | null;
+  /** Of a page that follows the files of a model. */
+  versions: Versions | null;
+}
+
 function start(): void {
   const data = JSON.parse(document.getElementById("data")!.textContent!) as PageData;
+  if (data.watch) return watch(data);
+  open(data, null);
+}
+
+/** Show the first answers. */
+function open(data: PageData, versions: Versions | null): Page {
   const app = new App(data);
-  if (!data.workbench) return draw(app, null);
-  const session = new Session(app, data.workbench, (answers) => {
-    app.forget();
-    app.replace({ ...app.data, answers });
-    redraw(app, session);
-  });
-  draw(app, session);
-  session.start();
+  const page: Page = { app, session: null, versions };
+  if (data.workbench) {
+    page.session = new Session(app, data.workbench, (answers, layers) => {
+      app.forget();
+      const { layers: _, ...rest } = app.data;
+      app.replace({ ...rest, answers, ...(layers && { layers }) });
+      redraw(page);
+    });
+  }
+  draw(page);
+  page.session?.start();
+  return page;
+}
+
+/** Wait for the first version that can be analysed, then show each as it comes. */
+function watch(data: PageData): void {
+  let page: Page | null = null;
+  const versions = new Versions(data.watch!.spec, onGood, () => page!.session!.compareWith(versions.compared));
+  function onGood(): void {
+    const { model } = versions.now!;
+    const answer = versions.answer(versions.number);
+    if (page) return page.session!.renew(model, answer, versions.compared);
+    versions.forget();
+    page = open({ ...data, answers: [answer], workbench: { ...data.workbench!, models: [model] } }, versions);
+    page.session!.compareWith(versions.compared);
+  }
+  choose(new URLSearchParams(location.hash.slice(1)).get("language") ?? data.language);
+  document.getElementById("app")!.replaceChildren(h("main", {}, h("h1", {}, h("bdi", {}, data.watch!.spec)), watchLine(versions, true)));
+  void follow(() => versions.number, (news) => versions.take(news));
 }
 
 /** Make the page: at the start, and again in another language. */
-function draw(app: App, session: Session | null): void {
+function draw(page: Page): void {
+  const { app, session, versions } = page;
   choose(app.state.language ?? app.data.language);
   session?.forget();
-  document.getElementById("app")!.replaceChildren(h("header"), ...(session ? [whatIf(session), besides(session), advicePanel(session)] : []), h("main"), h("footer"));
-  redraw(app, session);
+  versions?.forget();
+  const bars = session ? [whatIf(session, versions && watchLine(versions, false)), besides(session)] : [];
+  if (versions) bars.push(sinceBlock(versions));
+  if (session) bars.push(advicePanel(session));
+  document.getElementById("app")!.replaceChildren(h("header"), ...bars, h("main"), h("footer"));
+  redraw(page);
 }
 
 /**
  * Make every view in the place of the one before, so that the page neither jumps nor loses its
  * scroll position. The bar of a live page stays, with what is typed there.
  */
-function redraw(app: App, session: Session | null): void {
+function redraw(page: Page): void {
+  const { app } = page;
   const theme = () => {
     document.documentElement.dataset["theme"] = app.state.theme;
   };
@@ -47,7 +91,7 @@ function redraw(app: App, session: Session | null): void {
   app.on((changed) => {
     if (!changed.has("language")) return;
     app.forget();
-    draw(app, session);
+    draw(page);
   });
   theme();
   document.documentElement.removeAttribute("data-ready");

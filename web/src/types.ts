@@ -292,4 +292,6 @@ export interface PageData {
   advice?: Advised;
   /** What a live page can change. */
   workbench?: Workbench;
+  /** The page follows the files of a model: its answers come as they are saved (live/follow.ts). */
+  watch?: { spec: string };
 }

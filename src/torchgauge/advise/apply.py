@@ -45,4 +45,5 @@ def change_of(suggestion: Suggestion) -> Change:
         scenario=suggestion.scenario,
         batch=suggestion.batch,
         accuracy=suggestion.accuracy,
+        keeps_state=suggestion.keeps_state,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torchgauge.advise.measured import Measured
 from torchgauge.advise.rules import rule_of
-from torchgauge.changes.change import Change, applied
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.changes.inputs import Ran
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
@@ -102,7 +102,7 @@ class Combinations:
     ) -> State | None:
         try:
             for change in more:
-                request = applied(change, request, rule_of(change.rule), self.ran)
+                request = applied(in_shape(change), request, rule_of(change.rule), self.ran)
             found = self.traced(request, " + ".join(change.name for change in changes))
         except TorchGaugeError:  # one change has taken away what another is about
             return None

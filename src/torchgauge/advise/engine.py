@@ -6,19 +6,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
-from torchgauge.advise.front import LIMIT as FRONT_LIMIT
-from torchgauge.advise.front import Front, axes_of
+from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.measured import Measured, measured, shapes_of
-from torchgauge.advise.proof import Prover
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
-from torchgauge.changes.change import Change, applied
+from torchgauge.changes.change import Change, applied, in_shape
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -83,7 +82,9 @@ class _Advisor:
             base=State(request=self.request, figures=figures_of(report), fits=_fits(report)),
             ran=self.subject.ran,
             traced=self.traced,
-            limit=FRONT_LIMIT if self.subject.goal is None else SEARCH_LIMIT,
+            limit=limit_of(len(self.subject.trace.ops))
+            if self.subject.goal is None
+            else SEARCH_LIMIT,
         )
 
     def traced(self, request: Request, what: str) -> Measured:
@@ -120,7 +121,7 @@ class _Advisor:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
         try:
-            request = applied(change, self.request, rule, self.subject.ran)
+            request = applied(in_shape(change), self.request, rule, self.subject.ran)
             found = self.traced(request, change.text)
             if _returns_something_else(change, self.subject.report, found):
                 return f"{change.text}: the output has another shape"
@@ -276,6 +277,8 @@ def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]
     if axes is None or len(singles) < 2:
         return (), ()
     found = Front(axes=axes, made=made, singles=singles).run()
+    if not any(state.changes for state in found):
+        return (), ()
     return tuple(
         Combination(
             changes=tuple(change.name for change in state.changes),

@@ -87,6 +87,7 @@ def suggested(
         settings=change.settings,
         scenario=change.scenario,
         batch=change.batch,
+        keeps_state=change.keeps_state,
     )
 
 

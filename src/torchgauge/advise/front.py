@@ -11,9 +11,21 @@ from torchgauge.changes.change import Change
 
 LIMIT: Final = 12
 """Combinations that are traced at most for it."""
+_LEAST: Final = 4
+_OPERATORS: Final = 10_000
+"""In all these traces together, more or less: four thousand take a second."""
 MOST_ROWS: Final = 8
 _MEMORY: Final = ("memory.device_bytes", "memory.peak_allocated_bytes")
 _SPEED: Final = ("time.total_ms", "totals.forward_macs")
+
+
+def limit_of(operators: int) -> int:
+    """Return how many combinations are traced of a step with as many operators.
+
+    >>> limit_of(500), limit_of(1_500), limit_of(4_000)
+    (12, 6, 4)
+    """
+    return min(max(_OPERATORS // max(operators, 1), _LEAST), LIMIT)
 
 
 def axes_of(state: State) -> tuple[str, str] | None:

@@ -36,7 +36,7 @@ class Search:
         found = self._alone() or self._greedy()
         if not self._reached(found) and self._may_lead_there():
             found = min((found, self._beam()), key=self._figure)
-        return self._without_needless(found) if self._reached(found) else found
+        return self._milder(self._without_needless(found)) if self._reached(found) else found
 
     def _reached(self, state: State) -> bool:
         return is_reached(self.goal, state.figures, state.fits)
@@ -141,6 +141,26 @@ class Search:
             if without is not None and self._reached(without):
                 state = without
         return state
+
+    def _milder(self, state: State) -> State:
+        """Return the state with the mildest of each kind that is enough, such as less pruning."""
+        for change in state.changes:
+            for milder in self._milder_than(change):
+                others = [milder if c is change else c for c in state.changes]
+                found = self.made.together(others)
+                if found is not None and self._reached(found):
+                    return self._milder(found)
+        return state
+
+    def _milder_than(self, change: Change) -> Iterator[Change]:
+        """Yield the changes of its axis that save less and lose no more, the mildest first."""
+        own = next(single for single in self.singles if single.changes[0] is change)
+        for single in sorted(self.singles, key=self._figure, reverse=True):
+            other = single.changes[0]
+            is_sibling = change.axis and other.axis == change.axis
+            loses_more = other.accuracy.rank > change.accuracy.rank
+            if is_sibling and not loses_more and self._figure(single) > self._figure(own):
+                yield other
 
 
 def _cost(change: Change) -> tuple[int, bool]:

@@ -21,6 +21,7 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
 from torchgauge.request import Request
+from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,7 +37,7 @@ class Subject:
     @cached_property
     def step(self) -> Step:
         """Return what is known of how it runs."""
-        return step_of(self.report)
+        return step_of(self.report, target_of(self.report.scenario).device)
 
     @cached_property
     def ran(self) -> Ran:
@@ -129,6 +130,16 @@ def input_of(call: ModuleCall) -> TensorSpec | None:
 def output_of(call: ModuleCall) -> TensorSpec | None:
     """Return the first tensor that a call returned."""
     return next((value.tensor for value in call.outputs if value.tensor is not None), None)
+
+
+def in_code(path: str) -> str:
+    """Return how Python reaches a module of ``model``.
+
+    >>> in_code("features.3.conv")
+    'model.features[3].conv'
+    """
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    return "model" + "".join(parts) if path else "model"
 
 
 def line_that_makes(kind: type, name: str) -> str:

@@ -19,6 +19,8 @@ from torchgauge.request import Request, changed
 if TYPE_CHECKING:
     from torch import nn
 
+_NEEDS_VALUES = "needs_values"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
@@ -55,8 +57,22 @@ class Change:
 
     @property
     def name(self) -> str:
-        """Return what is different afterwards, in as few words as there are."""
-        return self.label or self.text
+        """Return what is different afterwards in a few words; without them, the rule's name."""
+        return self.label or self.rule
+
+
+def in_shape(change: Change) -> Change:
+    """Return a change whose new layers have the right shapes and need no values of the model's.
+
+    That is enough to trace it. A rule that computes weights, which may take a minute, looks at
+    ``needs_values``.
+    """
+    return replace(change, settings={**change.settings, _NEEDS_VALUES: False})
+
+
+def needs_values(change: Change) -> bool:
+    """Return whether the weights that a rule computes will be used."""
+    return bool(change.settings.get(_NEEDS_VALUES, True))
 
 
 class Rewriter(Protocol):
@@ -108,8 +124,9 @@ def rewritten(
         UsageError: the model cannot be copied, or is not the one that the change was found in.
     """
     tensors = (*model.parameters(), *model.buffers()) if shares_tensors else ()
+    shared = {id(tensor): tensor for tensor in tensors} | _computed(model)
     try:
-        made: nn.Module = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+        made: nn.Module = copy.deepcopy(model, shared)
     except Exception as error:  # whatever the model's own __deepcopy__ raises
         raise UsageError(
             f"the model cannot be copied: {type(error).__name__}: {error}",
@@ -122,3 +139,16 @@ def rewritten(
             f"{change.rule} cannot be applied to this {type(model).__name__}: {error}",
             hint="apply it to the model that the advice is about",
         ) from error
+
+
+def _computed(model: nn.Module) -> dict[int, Any]:
+    """Return what attributes hold on a graph, by identity: only detached can it be copied.
+
+    ``torch.nn.utils.weight_norm`` keeps such a weight, and computes it again in each forward.
+    """
+    return {
+        id(value): value.detach()
+        for module in model.modules()
+        for value in vars(module).values()
+        if getattr(value, "grad_fn", None) is not None
+    }

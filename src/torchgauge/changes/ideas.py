@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from torchgauge.changes.change import Change
-from torchgauge.devices import Device, find_device
+from torchgauge.devices import Device
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
 from torchgauge.facts.report import Report
@@ -65,14 +65,11 @@ class Step:
         return any("Conv2d" in kind for kind in self.kinds)
 
 
-def step_of(ran: Report | Trace, device: Device | None = None) -> Step:
-    """Return what a report or a trace says of a step; ``device`` where it is known already."""
-    scenario = ran.scenario
-    if device is None and scenario.device != "cpu":
-        device = find_device(scenario.device)
+def step_of(ran: Report | Trace, device: Device | None) -> Step:
+    """Return what a report or a trace says of a step on a GPU, or ``None`` for the CPU."""
     modules = ran.modules.values() if isinstance(ran, Report) else ran.modules
     return Step(
-        scenario=scenario,
+        scenario=ran.scenario,
         device=device,
         batch=ran.batch_size,
         dtypes=dtypes_of(ran),

@@ -122,7 +122,7 @@ def record(report: Report) -> None:
     try:
         add(path, replace(report, suggestion=None))  # of figures, not of advice
     except UsageError as error:
-        messages.note(f"not in the history: {error.message}")
+        messages.note(f"not in the history: {error.message}; {error.hint}")
 
 
 def print_notes(made: ModelBuild) -> None:

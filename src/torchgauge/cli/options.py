@@ -182,6 +182,18 @@ def port(text: str) -> int:
     return int(text)
 
 
+def add_page_options(group: argparse._ArgumentGroup) -> None:
+    """Declare where a page is served and whether it is opened."""
+    group.add_argument(
+        "--port", type=port, default=0, metavar="N",
+        help="of 127.0.0.1, which this machine alone reaches (default: a free one)",
+    )  # fmt: skip
+    group.add_argument(
+        "--open", action=argparse.BooleanOptionalAction,
+        help="open the browser (default: where there is a terminal and a screen)",
+    )  # fmt: skip
+
+
 def memory_size(text: str) -> int:
     """Read a number of bytes such as ``8GiB``."""
     try:

@@ -166,7 +166,7 @@ class Output:
         if self.figure is not None:
             content = self.figure.content(report)
             if content is not None and self.path is not None:
-                _write(self.path, content)
+                write(self.path, content)
             return
         from torchgauge.render.pages.report import report_page
 
@@ -301,10 +301,15 @@ def deliver(text: str, output: Path | None) -> None:
     if output is None:
         _print(text)
         return
-    _write(output, text)
+    write(output, text)
 
 
-def _write(output: Path, content: str | bytes) -> None:
+def write(output: Path, content: str | bytes) -> None:
+    """Write a file, which is then whole or as it was.
+
+    Raises:
+        UsageError: it cannot be written.
+    """
     try:
         write_atomically(output, content)
     except OSError as error:

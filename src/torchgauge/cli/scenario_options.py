@@ -146,20 +146,7 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         metavar="WHEN",
         help="when old gradients are freed: " + ", ".join(ZeroGrad),
     )
-    group.add_argument(
-        "--checkpointing", action="store_true", help="recompute activations in the backward"
-    )
-    group.add_argument(
-        "--checkpointing-kind",
-        type=one_of(Checkpointing),
-        metavar="KIND",
-        help="checkpointing of this kind: " + ", ".join(Checkpointing),
-    )
-    group.add_argument(
-        "--offload-activations",
-        action="store_true",
-        help="keep saved activations in host memory (save_on_cpu)",
-    )
+    _add_memory_options(group)
     group.add_argument(
         "--accumulation",
         type=positive_integer,
@@ -174,6 +161,32 @@ def _add_training_options(group: argparse._ArgumentGroup) -> None:
         "--first-step",
         action="store_true",
         help="peak of the first step, not of a later one",
+    )
+
+
+def _add_memory_options(group: argparse._ArgumentGroup) -> None:
+    """Declare what becomes of the activations."""
+    group.add_argument(
+        "--checkpointing", action="store_true", help="recompute activations in the backward"
+    )
+    group.add_argument(
+        "--checkpointing-kind",
+        type=one_of(Checkpointing),
+        metavar="KIND",
+        help="checkpointing of this kind: " + ", ".join(Checkpointing),
+    )
+    group.add_argument(
+        "--checkpointed",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="a module to checkpoint instead of the repeated blocks, or children of an "
+        "nn.Sequential: features[0:5]; repeatable",
+    )
+    group.add_argument(
+        "--offload-activations",
+        action="store_true",
+        help="keep saved activations in host memory (save_on_cpu)",
     )
 
 
@@ -195,6 +208,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
     if arguments.mode != Mode.TRAINING:
         for option, given in (
             ("--checkpointing", arguments.checkpointing),
+            ("--checkpointed", bool(arguments.checkpointed)),
             ("--accumulation", arguments.accumulation is not None),
             ("--zero-grad", arguments.zero_grad is not None),
             ("--checkpointing-kind", arguments.checkpointing_kind is not None),
@@ -211,6 +225,7 @@ def scenario_from(arguments: argparse.Namespace) -> Scenario:
         optimizer=arguments.optimizer,
         loss=arguments.loss,
         checkpointing=arguments.checkpointing_kind or arguments.checkpointing,
+        checkpointed=arguments.checkpointed,
         accumulation=arguments.accumulation or 1,
         optimizer_options=_options_from(arguments),
         optimizer_implementation=arguments.optimizer_implementation,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypeVar
 
 from torchgauge.errors import ScenarioError
+from torchgauge.facts.checkpointing import Checkpointing as Checkpointing
+from torchgauge.facts.checkpointing import read_places
 from torchgauge.facts.codec.shape import Shape
 
 Member = TypeVar("Member", bound=StrEnum)
@@ -90,22 +92,6 @@ class ZeroGrad(StrEnum):
     """``zero_grad(set_to_none=False)``: they are set to zero and stay alive all the time."""
 
 
-class Checkpointing(StrEnum):
-    """How repeated blocks compute their activations again in the backward.
-
-    In a ``Scenario``, ``True`` stands for ``NON_REENTRANT`` and ``False`` for none.
-    """
-
-    NON_REENTRANT = "non-reentrant"
-    """``torch.utils.checkpoint`` with ``use_reentrant=False``."""
-    REENTRANT = "reentrant"
-    """``use_reentrant=True``: the forward of a block runs without gradients."""
-    SELECTIVE = "selective"
-    """What is expensive to compute again is kept: attention, and every second matrix product."""
-    OFFLOAD = "offload"
-    """Nothing is computed again, all lies in host memory: the same as ``offload_activations``."""
-
-
 OPTIMIZERS = (
     "sgd", "sgd-momentum", "adam", "adamw", "adagrad", "rmsprop", "adadelta", "adamax",
     "nadam", "radam", "asgd", "rprop", "adafactor", "adamw-8bit", "none",
@@ -124,7 +110,7 @@ CUSTOM_LOSS = "custom:"
 """What the name of a loss begins with that was given as a function."""
 FUSED_OPTIMIZERS = ("sgd", "sgd-momentum", "adam", "adamw", "adagrad")
 TRAINING_ONLY: dict[str, object] = {
-    "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
+    "checkpointed": (), "checkpointing": False, "accumulation": 1, "optimizer_implementation": None,
     "zero_grad": ZeroGrad.BEFORE_FORWARD, "gradient_clipping": False, "ema": False,
     "first_step": False, "optimizer_options": (), "offload_activations": False,
 }  # fmt: skip
@@ -164,6 +150,10 @@ class Scenario:
     loss: str | None = None
     checkpointing: bool | Checkpointing = False
     """``True`` or a kind of ``Checkpointing``; of the repeated blocks of the model."""
+    checkpointed: tuple[str, ...] = ()
+    """What is checkpointed instead of the repeated blocks: paths of modules, or children of an
+    ``nn.Sequential`` (``"features[0:5]"``). A scenario that names any is one with
+    ``checkpointing``."""
     accumulation: int = 1
     optimizer_options: OptimizerOptions = ()
     """Arguments of the optimizer that differ from its defaults, such as ``weight_decay``."""
@@ -203,6 +193,7 @@ class Scenario:
 
     json: ClassVar = Shape(
         sources={"optimizer_options": "options"},
+        left_out=("checkpointed",),
         later=(
             "optimizer_options", "optimizer_implementation", "zero_grad", "gradient_clipping",
             "offload_activations", "ema", "channels_last", "cudnn_benchmark", "first_step",
@@ -223,6 +214,7 @@ class Scenario:
             optimizer: str | None = ...,
             loss: str | None = ...,
             checkpointing: bool | Checkpointing | str = ...,
+            checkpointed: Iterable[str] = ...,
             accumulation: int = ...,
             optimizer_options: OptimizerOptions | Mapping[str, OptionValue] = ...,
             optimizer_implementation: OptimizerImplementation | str | None = ...,
@@ -310,7 +302,10 @@ class Scenario:
             raise ScenarioError(f"{release!r} is not a release of PyTorch", hint="write '2.6'")
 
     def _read_checkpointing(self) -> None:
+        object.__setattr__(self, "checkpointed", read_places(self.checkpointed))
         given = self.checkpointing
+        if self.checkpointed and given is False:
+            object.__setattr__(self, "checkpointing", True)
         if isinstance(given, bool):
             return
         kind: Checkpointing | bool = _member(Checkpointing, given, "checkpointing")

@@ -90,7 +90,8 @@ def _rows(report: Report) -> Iterator[tuple[str, str]]:
     frozen = totals.non_trainable_params
     trainable = f"{format_integer(frozen)} of them frozen" if frozen else "all trainable"
     size = format_bytes(totals.param_bytes)
-    yield "Parameters", f"{format_integer(totals.params)} ({trainable}), {size}"
+    params = f"{format_integer(totals.params)} ({trainable}), {size}" if totals.params else "none"
+    yield "Parameters", params
     memory, time = report.memory, report.time
     if memory is None:
         return

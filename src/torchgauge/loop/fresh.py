@@ -12,14 +12,18 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from pathlib import Path
 
+from torchgauge.facts.report import Report
 from torchgauge.loop.worker import Answered, Task, attempt, is_users
 from torchgauge.request import Request
+
+Draw = Callable[[Report], bytes]
 
 _CRASHED = "the model's code ended the process that analysed it"
 
@@ -31,14 +35,22 @@ class Analysed:
     answered: Answered
     files: tuple[Path, ...] = ()
     """The user's files that were imported for it."""
-    packages: tuple[str, ...] = field(default=(), repr=False)
-    """Installed packages that it imported."""
+    modules: tuple[str, ...] = field(default=(), repr=False)
+    """Modules of installed packages that it imported."""
+    drawn: bytes = field(default=b"", repr=False)
+    """What was drawn of the report; empty where nothing was to be, or the analysis failed."""
 
 
 class Fresh:
-    """Runs analyses one after the other, each in a process of its own."""
+    """Runs analyses one after the other, each in a process of its own.
 
-    def __init__(self) -> None:
+    ``draw`` is called there with the report while it still has its trace: a report that comes back
+    from a process has none.
+    """
+
+    def __init__(self, draw: Draw | None = None) -> None:
+        self._draw = draw
+        self._needed: tuple[str, ...] = ()
         self._context = _context()
         if self._context.get_start_method() == "fork":
             _import_torch()
@@ -47,7 +59,7 @@ class Fresh:
         """Build the model that the request's spec names, analyse it, and return what came of it."""
         mine, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(  # type: ignore[attr-defined]
-            target=_answer, args=(request, theirs, list(sys.path)), daemon=True
+            target=_answer, args=(request, theirs, list(sys.path), self._draw), daemon=True
         )
         process.start()
         theirs.close()
@@ -59,9 +71,17 @@ class Fresh:
             mine.close()
             process.kill()  # threads that the model's code has left may never end
             process.join()
-        if self._context.get_start_method() == "fork":
-            _import_packages(found.packages)
+        self._needed = found.modules
         return found
+
+    def warm(self) -> None:
+        """Import what the last analysis had to, so that the next one finds it; while nobody waits.
+
+        PyTorch imports parts of itself, and sympy, where they are first used: over a second.
+        """
+        if self._context.get_start_method() == "fork":
+            _import_modules(self._needed)
+        self._needed = ()
 
 
 def _context() -> BaseContext:
@@ -77,7 +97,7 @@ def _import_torch() -> None:
     define_missing_operators()
 
 
-def _import_packages(names: tuple[str, ...]) -> None:
+def _import_modules(names: tuple[str, ...]) -> None:
     """Import what the next analysis will need; what fails here is tried again there."""
     for name in names:
         if name not in sys.modules:
@@ -85,7 +105,7 @@ def _import_packages(names: tuple[str, ...]) -> None:
                 importlib.import_module(name)
 
 
-def _answer(request: Request, out: Connection, path: list[str]) -> None:
+def _answer(request: Request, out: Connection, path: list[str], draw: Draw | None) -> None:
     """Analyse in this process, and send what came of it."""
     # Ctrl-C in the terminal reaches this process as well; the one that asks ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -94,22 +114,25 @@ def _answer(request: Request, out: Connection, path: list[str]) -> None:
     before = set(sys.modules)
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - to the end
     os.dup2(sys.stdout.fileno(), 1)  # what the model's code prints is not part of the answer
-    answered = attempt(Task(request=request))
-    files, packages = _imported(before)
-    out.send(Analysed(answered=answered, files=files, packages=packages))
+    answered = attempt(Task(request=request, batch_names=draw is not None))
+    files, modules = _imported(before)
+    drawn = b""
+    if draw is not None and answered.report is not None and not answered.error:
+        drawn = draw(answered.report)
+    out.send(Analysed(answered=answered, files=files, modules=modules, drawn=drawn))
     out.close()
 
 
 def _imported(before: set[str]) -> tuple[tuple[Path, ...], tuple[str, ...]]:
-    """Return the user's files, and the installed packages, that were imported since."""
-    files, packages = [], []
+    """Return the user's files, and the modules of installed packages, that were imported since."""
+    files, modules = [], []
     for name, module in list(sys.modules.items()):
         place = getattr(module, "__file__", None)
         if name in before or not isinstance(place, str):
             continue
         path = Path(place).resolve()
         if not is_users(path):
-            packages.append(name.partition(".")[0])
+            modules.append(name)
         elif path.suffix == ".py":
             files.append(path)
-    return tuple(files), tuple(dict.fromkeys(packages))
+    return tuple(files), tuple(modules)

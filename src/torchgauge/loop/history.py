@@ -6,18 +6,14 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import zstandard
 
-from torchgauge.errors import UsageError
-from torchgauge.facts.loop.history import Analysis, History
-from torchgauge.facts.precision import dtypes_of
+from torchgauge.errors import ReportFormatError, UsageError
 from torchgauge.facts.report import Report, report_from_json
-from torchgauge.render.pages.settings import settings
-from torchgauge.version import __version__
 
 FOLDER, NAME = ".torchgauge", "history.sqlite"
 _TABLE = """
@@ -30,7 +26,20 @@ CREATE TABLE IF NOT EXISTS analyses (
     report BLOB NOT NULL
 )
 """
-_HINT = "torchgauge history --start makes one in this folder"
+_BUSY = ("locked", "busy")
+_NOT_ALLOWED = ("readonly", "unable to open", "permission")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One analysis as it is kept."""
+
+    number: int
+    at: str
+    revision: str
+    is_dirty: bool
+    spec: str
+    report: Report
 
 
 def start(folder: Path) -> Path:
@@ -85,63 +94,43 @@ def last(path: Path, spec: str) -> Report:
     Raises:
         UsageError: there is none, or the file is not a history.
     """
-    with _opened(path) as database:
-        row = database.execute(
-            "SELECT report FROM analyses WHERE spec = ? ORDER BY number DESC LIMIT 1", (spec,)
-        ).fetchone()
-    if row is None:
+    rows = rows_of(path, spec=spec, most=1)
+    if not rows:
         raise UsageError(
             f"the history holds nothing of {spec}", hint="analyse it once, then compare"
         )
-    return _unpacked(row[0])
+    return rows[0].report
 
 
-def trend(path: Path, figure: str, *, spec: str | None = None, most: int | None = None) -> History:
-    """Return the analyses of a project, or of one model, with a figure of each.
-
-    Args:
-        path: the history.
-        figure: as in the JSON of a report: ``"totals.params"``.
-        spec: the model; all of them by default.
-        most: how many of the last ones; all of them by default.
+def rows_of(path: Path, *, spec: str | None = None, most: int | None = None) -> list[Row]:
+    """Return what a history holds, the oldest first: of one model, or the last ones alone.
 
     Raises:
-        UsageError: no report has such a figure, or the file is not a history.
+        UsageError: the file is not a history, or damaged.
     """
     where, values = ("WHERE spec = ?", (spec,)) if spec is not None else ("", ())
     with _opened(path) as database:
-        rows = database.execute(
+        found = database.execute(
             f"SELECT number, at, revision, is_dirty, spec, report FROM analyses {where} "
             "ORDER BY number DESC LIMIT ?",
             (*values, -1 if most is None else most),
         ).fetchall()
-    analyses = tuple(_analysis(row, figure) for row in reversed(rows))
-    if analyses and all(item.value is None for item in analyses):
-        raise UsageError(
-            f"none of these analyses holds a figure {figure!r}",
-            hint="name one as in the JSON: totals.params, memory.peak_allocated_bytes, "
-            "time.total_ms",
+    return [
+        Row(
+            number=number, at=at, revision=revision, is_dirty=bool(is_dirty), spec=of,
+            report=_unpacked(path, number, packed),
         )
-    return History(tool_version=__version__, figure=figure, analyses=analyses)
+        for number, at, revision, is_dirty, of, packed in reversed(found)
+    ]  # fmt: skip
 
 
-def _analysis(row: tuple[Any, ...], figure: str) -> Analysis:
-    report = _unpacked(row[5])
-    value: Any = report
-    for name in figure.split("."):
-        value = getattr(value, name, None)
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return Analysis(
-        number=row[0], at=row[1], revision=row[2], is_dirty=bool(row[3]), spec=row[4],
-        model_name=report.model_name,
-        settings=tuple(settings(report.scenario, dtypes_of(report))),
-        batch_size=report.batch_size,
-        value=value if is_number else None,
-    )  # fmt: skip
-
-
-def _unpacked(packed: bytes) -> Report:
-    return report_from_json(zstandard.decompress(packed).decode())
+def _unpacked(path: Path, number: int, packed: bytes) -> Report:
+    try:
+        return report_from_json(zstandard.decompress(packed).decode())
+    except (zstandard.ZstdError, ReportFormatError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"analysis {number} in {path} cannot be read: {error}", hint=_move_away(path)
+        ) from error
 
 
 @contextmanager
@@ -151,7 +140,23 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
         with closing(sqlite3.connect(path, timeout=30)) as database, database:
             yield database
     except sqlite3.Error as error:
-        raise UsageError(f"{path} cannot be used: {error}", hint=_HINT) from error
+        raise UsageError(
+            f"the history {path} cannot be used: {error}", hint=_hint(path, str(error).lower())
+        ) from error
+
+
+def _hint(path: Path, error: str) -> str:
+    if any(word in error for word in _BUSY):
+        return "another program writes to it; try again when that has ended"
+    if any(word in error for word in _NOT_ALLOWED):
+        return "allow this user to write to the file and to its folder"
+    if "full" in error:
+        return "make room on the disk"
+    return _move_away(path)
+
+
+def _move_away(path: Path) -> str:
+    return f"move {path} away; torchgauge history --start then begins a new one"
 
 
 def _revision(folder: Path) -> tuple[str, bool]:

@@ -31,6 +31,8 @@ class Task:
     """Made from a spec, so that it can be pickled."""
     fits: tuple[str, ...] = ()
     """Devices of which it is asked whether the step fits, and how large a batch would."""
+    batch_names: bool = False
+    """Whether it is looked for which dimensions grow with the batch; that takes a second run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def _answer(task: Task) -> Answered:
     from torchgauge.models.requests import build_for, with_build
 
     asked = with_build(task.request, build_for(task.request))
-    report = analyze_model(asked)
+    report = analyze_model(asked, batch_names=task.batch_names)
     if not task.fits:
         return Answered(report=report)
     from torchgauge.fit.finder import FitOptions, fit_model

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.nn.parameter import is_lazy
 
+from torchgauge.facts.checkpointing import Place
 from torchgauge.facts.scenario import Precision
 from torchgauge.facts.trace import Phase
 from torchgauge.trace.copy.attention_choice import choose_attention
@@ -19,7 +20,11 @@ from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.describe import dtype_named
 from torchgauge.trace.inspect.tree import has_forward, walk
 from torchgauge.trace.run.run_plan import RunPlan
-from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.checkpointing import (
+    check_places,
+    checkpoint_blocks,
+    checkpoint_stretches,
+)
 from torchgauge.trace.step.offload import offload
 from torchgauge.trace.step.parameter_hooks import ParameterHooks
 from torchgauge.trace.step.training import (
@@ -69,10 +74,14 @@ class RealStep:
             name: real_or_made(copied.value(value), make) for name, value in plan.kwargs.items()
         }
         self._call: Callable[..., Any] = self._root
+        kind, places = scenario.checkpointing_kind, tuple(map(Place.read, scenario.checkpointed))
+        if kind is not None:
+            check_places(self._root, places)
+            checkpoint_stretches(self._root, kind, places)
         if wrap is not None:
             self._wrap(wrap)
-        if scenario.checkpointing_kind is not None:
-            checkpoint_blocks(self._root, scenario.checkpointing_kind)
+        if kind is not None:
+            checkpoint_blocks(self._root, kind, places)
         if any(is_lazy(parameter) for parameter in self._root.parameters()):
             with torch.no_grad():  # gives them their shapes, before the optimizer takes them
                 self._call(*self._args, **self._kwargs)

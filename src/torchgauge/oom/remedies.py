@@ -97,7 +97,7 @@ def _without_a_trace(loop: Loop, gpu: Gpu, answer: OomExplanation) -> Iterator[R
 
 def _of_scenario(trier: _Trier, report: Report) -> Iterator[Remedy]:
     """Yield other ways to run the same step; the batch and the allocator are tried apart."""
-    step = step_of(report)
+    step = step_of(report, target_of(report.scenario).device)
     for idea in IDEAS:
         if not idea.saves_memory or idea.axis in _OWN or not idea.suits(step.scenario):
             continue

@@ -168,6 +168,15 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """Lines of Python to paste: never cut, never wrapped, never indented."""
+
+    lines: tuple[str, ...]
+    heading: str
+    detail: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
     """The figures for programs: nothing rounded, the unit in the column's name."""
 
@@ -178,7 +187,28 @@ class Data:
     detail: bool = True
 
 
-Block = Facts | Table | Notes | Problem | Data
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """One place of a line."""
+
+    label: str
+    """What stands below it: a revision."""
+    value: float | None
+    """``None`` where it is not known: the line has a gap there."""
+    text: str
+    """The value as it is read, with its unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """Values in an order, as a line."""
+
+    points: tuple[Point, ...]
+    heading: str = ""
+    detail: bool = False
+
+
+Block = Facts | Table | Notes | Problem | Code | Data | Chart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from torchgauge.language import translated
 from torchgauge.render.page import (
     Block,
     Cell,
+    Code,
     Column,
     Facts,
     Notes,
@@ -46,6 +47,8 @@ def _block(block: Block, is_of_a_gpu: bool) -> Block:
         return replace(block, heading=translated(block.heading), lines=lines)
     if isinstance(block, Table):
         return _table(block, is_of_a_gpu)
+    if isinstance(block, Code):
+        return replace(block, heading=translated(block.heading))
     return _problem(block) if isinstance(block, Problem) else block
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from planted_faults import TRAINING, Planted, planted
 from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +143,59 @@ class CastsBefore(nn.Module):
         return q.float() @ q.float().transpose(-2, -1)
 
 
+class Words(nn.Module):
+    """Predicts the next word, with a loss of its own."""
+
+    def __init__(self, how: str = "next", parts: int = 0) -> None:
+        super().__init__()
+        self.embed, self.fc, self.head = (
+            nn.Embedding(999, 32),
+            nn.Linear(32, 32),
+            nn.Linear(32, 999),
+        )
+        self.loss, self.how, self.parts = nn.CrossEntropyLoss(), how, parts
+
+    def forward(self, words: Tensor) -> Tensor:
+        hidden = torch.relu(self.fc(self.embed(words)))
+        if self.parts:
+            return self._in_parts(hidden, words)
+        logits = self.head(hidden)
+        if self.how == "all":
+            return F.cross_entropy(logits.flatten(0, 1), words.flatten(), ignore_index=7)
+        if self.how == "module":
+            out: Tensor = self.loss(logits.float().view(-1, 999), words.view(-1))
+            return out
+        logits = logits[..., :-1, :].contiguous() if self.how == "dots" else logits[:, :-1]
+        return F.cross_entropy(logits.reshape(-1, logits.size(-1)), words[:, 1:].reshape(-1))
+
+    def _in_parts(self, hidden: Tensor, words: Tensor) -> Tensor:
+        if self.how in ("next", "dots"):
+            hidden, words = hidden[:, :-1], words[:, 1:]
+        rows, targets = hidden.reshape(-1, 32), words.reshape(-1)
+        ignored = 7 if self.how == "all" else -100
+
+        def part(states: Tensor, wanted: Tensor) -> Tensor:
+            logits = self.head(states)
+            return F.cross_entropy(logits, wanted, ignore_index=ignored, reduction="sum")
+
+        sums = []
+        for states, wanted in zip(rows.chunk(self.parts), targets.chunk(self.parts), strict=True):
+            sums.append(checkpoint(part, states, wanted, use_reentrant=False))
+        return torch.stack(sums).sum() / (targets != ignored).sum()
+
+
+class Logits(nn.Module):
+    """Casts what its head returns, which no product needs."""
+
+    def __init__(self, *, casts: bool = True) -> None:
+        super().__init__()
+        self.head, self.casts = nn.Linear(64, 512), casts
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(x)
+        return (y.float() if self.casts else y).log_softmax(-1)
+
+
 class Scaled(nn.Module):
     """Has a scale and a table that its forward has forgotten."""
 
@@ -159,6 +214,7 @@ MAP = {"size": (2, 3, 32, 32)}
 WORDS = {"size": (4, 16, 64)}
 BF16 = {"precision": "bf16"}
 AUTOCAST = {"precision": "bf16-autocast"}
+SPECTRAL = nn.utils.parametrizations.spectral_norm
 PARAMETRIZED = nn.utils.parametrizations.weight_norm
 REWRITTEN = (
     rewritten("grouped-convolution", "dense", dense, "0", after=lambda: dense(4),
@@ -180,6 +236,10 @@ REWRITTEN = (
               after=lambda: wide(32, norm=True), **MAP, options=TRAINING),
     rewritten("constant-folding", "weight norm", lambda: weight_normed(PARAMETRIZED), "0", "2",
               after=weight_normed, **WORDS),
+    rewritten("constant-folding", "weight norm by a hook",
+              lambda: weight_normed(nn.utils.weight_norm), "0", "2", after=weight_normed, **WORDS),
+    rewritten("constant-folding", "spectral norm", lambda: weight_normed(SPECTRAL), "0", "2",
+              after=weight_normed, **WORDS),
     rewritten("constant-folding", "table", lambda: WithPositions(Positions()), "positions",
               after=lambda: WithPositions(Kept()), **WORDS),
     rewritten("unused-parameter", "two", Scaled, "scale", "table",
@@ -192,6 +252,16 @@ REWRITTEN = (
               options={"dtypes": ["bfloat16"]}),
     rewritten("fp32-islands", "casts", CastsBefore, "", after=lambda: CastsBefore(casts=False),
               **WORDS, options=BF16),
+    *(
+        rewritten("chunked-loss", how, lambda how=how: Words(how), "",
+                  after=lambda how=how: Words(how, parts=8), size=(8, 64),
+                  options=TRAINING | {"dtypes": ["int64"]})
+        for how in ("next", "dots", "all", "module")
+    ),
+    rewritten("fp32-islands", "logits", Logits, "", after=lambda: Logits(casts=False),
+              **WORDS, options=BF16),
+    rewritten("fp32-islands", "logits in training", Logits, "",
+              after=lambda: Logits(casts=False), **WORDS, options=BF16 | TRAINING),
     rewritten("fp32-islands", "autocast switched off", lambda: CastsBefore(region=True), "",
               after=lambda: CastsBefore(casts=False), **WORDS, options=AUTOCAST),
 )  # fmt: skip

@@ -40,6 +40,8 @@ def test_planted_waste_is_found_and_measured(case: Planted) -> None:
     assert found.where == case.where
     assert "outputs equal" in found.proof[0]
     changed = found.apply(model)
+    if found.keeps_state:
+        changed.load_state_dict(model.state_dict())
     for name, told, measured in figures(found, tg.analyze(changed, case.size, **case.options)):
         assert told == measured, name
 

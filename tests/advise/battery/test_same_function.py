@@ -57,7 +57,10 @@ def test_gains_are_those_of_a_measurement_and_outputs_are_equal(name: str) -> No
     advice = tg.advise(model, rules=RULES, **inputs)
     for found in advice.suggestions:
         assert "outputs equal" in found.proof[0], found.text
-        changed = tg.analyze(found.apply(model), **inputs)
+        copied = found.apply(model)
+        if found.keeps_state:
+            copied.load_state_dict(model.state_dict())
+        changed = tg.analyze(copied, **inputs)
         for figure in found.figures:
             part, _, field = figure.name.partition(".")
             assert getattr(getattr(changed, part), field) == figure.after, figure.name

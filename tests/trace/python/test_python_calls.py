@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 from pathlib import Path
 from threading import Thread
+from time import sleep
 from types import FrameType
+from typing import Any
 
 import pytest
 import torch
@@ -133,3 +136,38 @@ def test_a_block_that_is_computed_again_counts_again() -> None:
     assert [call.phase for call in blocks] == [Phase.FORWARD, Phase.BACKWARD]
     assert blocks[0].python_calls == 4
     assert blocks[1].python_calls >= 4  # what the checkpoint itself calls of Python's library, too
+
+
+class Starts(nn.Module):
+    """Computes in a thread."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        thread = Thread(target=lambda: found.append(x * 2))
+        thread.start()
+        thread.join()
+        return found[0]
+
+
+def test_what_waits_for_a_thread_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start calls more functions of Python's where the thread is not there at once."""
+    name = "_start_new_thread" if sys.version_info < (3, 13) else "_start_joinable_thread"
+    original = getattr(threading, name)
+
+    def at_once(*args: Any, **kwargs: Any) -> Any:
+        started = original(*args, **kwargs)
+        sleep(0.1)
+        return started
+
+    def late(function: Any, *args: Any, **kwargs: Any) -> Any:
+        def run(*given: Any) -> None:
+            sleep(0.1)
+            function(*given)
+
+        return original(run, *args, **kwargs)
+
+    counts = []
+    for start in (at_once, late):
+        monkeypatch.setattr(threading, name, start)
+        counts.append(calls_of(Starts()))
+    assert counts[0] == counts[1]

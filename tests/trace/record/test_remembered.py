@@ -302,9 +302,9 @@ def both_ways(monkeypatch: pytest.MonkeyPatch, analyze: Callable[[], Any]) -> No
         patched.setattr("torchgauge.trace.values.simulation.Remembered", Forgetful)
         without = analyze()
     made: list[Any] = []
-    original = remembered._make
+    original = remembered.made_as
     with monkeypatch.context() as patched:
-        patched.setattr(remembered, "_make", lambda spec: made.append(spec) or original(spec))
+        patched.setattr(remembered, "made_as", lambda spec: made.append(spec) or original(spec))
         found = analyze()
     assert to_json(found) == to_json(without)
     assert made  # something was looked up, else this compares nothing

@@ -6,6 +6,7 @@ import type { AdviceOutcome, Asked, Outcome, Problem } from "./workbench";
 /** The server takes the newest question of each tab. */
 const client = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 const token = new URLSearchParams(location.search).get("token") ?? "";
+export const authorized = { Authorization: `Bearer ${token}` };
 
 export class Refused extends Error {
   constructor(readonly problem: Problem, readonly command: string | null = null) {
@@ -28,7 +29,7 @@ async function answerOf<O>(route: string, asked: Asked, onProgress: OnProgress, 
   try {
     response = await fetch(route, {
       method: "POST",
-      headers: { "Content-Type": "application/json", Authorization: `Bearer ${token}` },
+      headers: { "Content-Type": "application/json", ...authorized },
       body: JSON.stringify({ client, ...asked, language: language() }),
       signal,
     });
@@ -58,7 +59,7 @@ async function problemOf(response: Response): Promise<Problem> {
 }
 
 /** Server-sent events: a name and its data, a blank line after each. */
-async function* events(response: Response): AsyncGenerator<[name: string, data: string]> {
+export async function* events(response: Response): AsyncGenerator<[name: string, data: string]> {
   const reader = response.body!.pipeThrough(new TextDecoderStream()).getReader();
   // Data of several megabytes come in pieces: they are joined once, when the event is whole.
   let pieces: string[] = [];

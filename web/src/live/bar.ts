@@ -4,6 +4,7 @@ import "./bar.css";
 import { copyButton } from "../copy";
 import { h, replace } from "../dom";
 import { texts } from "../language";
+import { visible } from "../visible";
 import { modeName, phaseName } from "../words";
 import type { Session } from "./session";
 import { isTraining, NAMES, type Name, type Values } from "./workbench";
@@ -38,7 +39,8 @@ interface Control {
   update(values: Values): void;
 }
 
-export function whatIf(session: Session): HTMLElement {
+/** `above` stands in the bar, over the controls. */
+export function whatIf(session: Session, above: HTMLElement | null = null): HTMLElement {
   const controls = NAMES.filter((name) => session.bench.models.some(({ values }) => values[name] !== null || name === "optimizer"))
     .map((name) => control(session, name));
   const pin = h("button", { type: "button", title: t("pinTitle"), onclick: () => session.pin() }, t("pin"));
@@ -49,6 +51,7 @@ export function whatIf(session: Session): HTMLElement {
   const without = h("span", { class: "without" }, t("without"));
   const bar = h(
     "section", { class: "what-if", "aria-label": t("label") },
+    above,
     h("form", { onsubmit: (event: Event) => event.preventDefault() }, ...controls.map(({ element }) => element)),
     h(
       "div", { class: "below" },
@@ -60,7 +63,7 @@ export function whatIf(session: Session): HTMLElement {
     for (const one of controls) one.update(session.values);
     pin.disabled = session.isPinnedHere;
     reset.disabled = session.isFirst;
-    command.textContent = command.title = session.outcome.command;
+    command.textContent = command.title = visible(session.outcome.command);
     without.hidden = !session.outcome.applied.length;
     bar.toggleAttribute("data-busy", session.status.kind === "busy");
     showStatus(session, status, failed);

@@ -1,16 +1,22 @@
 // What is asked now, against which baseline: the newest change wins, and the page follows.
 
 import type { App } from "../app";
-import type { Answer } from "../types";
+import type { Answer, LayerDifference } from "../types";
 import { ask, askAdvice, Refused } from "./ask";
 import {
   fromAddress, isPlain, keyOf, meaningful, plain, toAddress, valuesOf,
-  type AdviceOutcome, type Asked, type Changes, type Name, type Outcome, type Problem, type Values, type Workbench,
+  type AdviceOutcome, type Asked, type Changes, type Name, type Outcome, type Problem, type Values, type Workbench, type WorkModel,
 } from "./workbench";
 
 const QUIET_MS = 250;
 /** Outcomes that are kept beside those in use, so that to go back and forth asks nothing. Each may take megabytes. */
 const KEPT = 4;
+
+/** An earlier version of the model, and the layers that differ from it. */
+export interface Earlier {
+  answer: Answer;
+  layers: LayerDifference[];
+}
 
 export type Status =
   | { kind: "idle" }
@@ -39,7 +45,10 @@ export class Session {
   /** What was shown before each suggestion that was applied: emptied by any other change. */
   private undoable: Asked[] = [];
 
-  constructor(readonly app: App, readonly bench: Workbench, private readonly show: (answers: Answer[]) => void) {
+  /** What is shown while nothing is changed and nothing pinned: against the version before it. */
+  private earlier: Earlier | null = null;
+
+  constructor(readonly app: App, readonly bench: Workbench, private readonly show: (answers: Answer[], layers?: LayerDifference[]) => void) {
     this.drawn = app.data.answers;
     this.first = bench.models.map(({ first, command }, index) => ({
       answer: index ? first.answer! : this.drawn[0]!, error: first.error, command, applied: [],
@@ -85,6 +94,29 @@ export class Session {
 
   isChanged(name: Name): boolean {
     return this.now.changes[name] !== undefined;
+  }
+
+  /** The model was changed and analysed again: what is known of it is old, and what is changed is asked anew. */
+  renew(model: WorkModel, answer: Answer, earlier: Earlier | null): void {
+    this.end();
+    this.kept.clear();
+    this.bench.models[0] = model;
+    this.first[0] = { answer, error: model.first.error, command: model.command, applied: [] };
+    this.shown = plain(0);
+    this.earlier = earlier;
+    // Advice was about the old code, and so were the suggestions that are applied.
+    this.advice = null;
+    this.undoable = [];
+    this.now = this.checked({ ...this.now, applied: [] });
+    this.baseline = this.checked({ ...this.baseline, applied: [] });
+    this.draw();
+    if (keyOf(this.now) !== keyOf(this.shown) || !this.outcomeOf(this.baseline)) this.move(this.now, 0);
+  }
+
+  /** Compare with another version. */
+  compareWith(earlier: Earlier | null): void {
+    this.earlier = earlier;
+    this.draw();
   }
 
   set<N extends Name>(name: N, value: Values[N]): void {
@@ -269,14 +301,15 @@ export class Session {
 
   private draw(): void {
     const outcome = this.outcome;
-    const baseline = this.outcomeOf(this.baseline)!;
+    const baseline = this.outcomeOf(this.baseline) ?? outcome;
+    const earlier = outcome === baseline && outcome === this.first[0] ? this.earlier : null;
     this.write();
-    const answers = outcome === baseline ? [outcome.answer] : [baseline.answer, outcome.answer];
+    const answers = earlier ? [earlier.answer, outcome.answer] : outcome === baseline ? [outcome.answer] : [baseline.answer, outcome.answer];
     if (answers.length !== this.drawn.length || answers.some((answer, index) => answer !== this.drawn[index])) {
       this.drawn = answers;
-      this.show(answers);
+      this.show(answers, earlier?.layers);
     }
-    this.tell(outcome.error ? { kind: "failed", problem: outcome.error } : { kind: "idle" });
+    this.tell(outcome.error ? { kind: "failed", problem: outcome.error } : this.running ? this.status : { kind: "idle" });
   }
 
   private write(): void {

@@ -4,11 +4,12 @@ import "./compare.css";
 import type { App, Measure } from "../app";
 import { figures, settings, type Figure } from "../compare/figures";
 import { difference, layerChanges, type LayerChange } from "../compare/layers";
+import { by, stateOf } from "../compare/signs";
 import { h, replace } from "../dom";
 import { exact } from "../figure";
 import { bytes, count, integer, milliseconds } from "../format";
 import { texts } from "../language";
-import { signed, signedShare } from "../signed";
+import { signed } from "../signed";
 import type { CostName, Model } from "../model";
 import { block } from "../view";
 import type { View } from "./index";
@@ -16,14 +17,14 @@ import type { View } from "./index";
 const t = texts(
   {
     title: "What changed", reading: "From the baseline to what is shown: the whole model first, then the layers, the largest difference first.",
-    equal: "No difference: every figure and every layer is the same.", same: "the same", more: "more", less: "less", fresh: "not in the baseline", gone: "only in the baseline",
+    equal: "No difference: every figure and every layer is the same.", same: "the same",
     asked: "Different settings", layers: "Layers", rank: "Rank layers by", layer: "Layer", kind: "What", before: "Before", after: "After", change: "Change",
     added: "added", removed: "removed", changed: "changed", params: "Parameters", macs: "MACs", activation: "Activations", time: "Time",
     none: "No layer differs in this measure.", show: "Show {n} more", became: "was {type}", times: "× {n}", equalLayers: "{n} equal layers, each", fits: "Fits", equalFigures: "The same:",
   },
   {
     title: "变化", reading: "从基线到当前结果：先看整个模型，再看各层，差异最大的在前。",
-    equal: "没有差异：所有数值和所有层都相同。", same: "相同", more: "增加", less: "减少", fresh: "基线中没有", gone: "仅基线中有",
+    equal: "没有差异：所有数值和所有层都相同。", same: "相同",
     asked: "设置不同", layers: "各层", rank: "各层排序依据", layer: "层", kind: "情况", before: "之前", after: "之后", change: "变化",
     added: "新增", removed: "移除", changed: "改变", params: "参数量", macs: "乘加次数", activation: "激活值", time: "时间",
     none: "按此指标，各层没有差异。", show: "再显示 {n} 行", became: "原为 {type}", times: "× {n}", equalLayers: "{n} 个相同的层，每个", fits: "能否放下", equalFigures: "相同：",
@@ -151,21 +152,6 @@ function card(figure: Figure): HTMLElement {
 
 function unchanged({ field, name, after, text }: Figure): HTMLElement {
   return h("span", { title: exact(after!), "data-compare": field, "data-before": after, "data-after": after }, `${name} ${text(after!)}`);
-}
-
-function stateOf(before: number | null, after: number | null, better: Figure["better"]): string {
-  if (before === null || after === null || before === after || !better) return "";
-  return after < before === (better === "less") ? "better" : "worse";
-}
-
-/** "▼ −1.20 GiB · −37.2 % · less": a sign and a word, colour only on top. */
-function by(before: number | null, after: number | null, text: (value: number) => string): string {
-  if (before === null) return t("fresh");
-  if (after === null) return t("gone");
-  const parts = [`${after > before ? "▲" : "▼"} ${signed(after - before, text)}`];
-  if (before) parts.push(signedShare(before, after));
-  parts.push(t(after > before ? "more" : "less"));
-  return parts.join(" · ");
 }
 
 // ------------------------------------------------------------------------ layers

@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Final
 
-from torchgauge.advise.change import Rule
+from torchgauge.advise.rules.rule import Rule
 from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
 
@@ -49,6 +49,7 @@ _PLACES: Final = {
     "tf32": "tf32:Tf32",
     "compile": "compile:Compile",
     "int8-weights": "int8_weights:Int8Weights",
+    "plan-checkpoints": "plan_checkpoints:PlanCheckpoints",
     "scenario": "scenario:HowItRuns",
     "lora": "lora:Lora",
 }

@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from torchgauge.advise.rules.only_finds import named
+from torchgauge.advise.rules.own_loss import with_parts
+from torchgauge.advise.rules.retraced import given_tensors
 from torchgauge.advise.subject import Subject, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import OpRecord
@@ -18,6 +21,7 @@ from torchgauge.units import format_bytes
 _CHUNKS = 8
 _LEAST_SHARE = 0.05
 """Of the step's peak, in the logits in float32."""
+_SOURCE = "Wijmans et al., Cut Your Losses, arXiv 2411.09009"
 _CASTS = ("aten._to_copy.", "aten.clone.", "aten.slice.", "aten.constant_pad_nd.")
 
 
@@ -96,7 +100,7 @@ class LossInChunks:
 
 
 class ChunkedLoss:
-    """Find a model of transformers whose logits over the vocabulary are large."""
+    """Find a model with a loss of its own whose logits over the vocabulary are large."""
 
     name = "chunked-loss"
     about = "cross-entropy that keeps the logits of all tokens over a whole vocabulary"
@@ -114,24 +118,61 @@ class ChunkedLoss:
         if logits_bytes < _LEAST_SHARE * memory.peak_allocated_bytes:
             yield "the logits take less than 5 % of the peak"
             return
-        path = _head(subject, op)
-        model = subject.model
-        if path is None or not hasattr(model, "loss_function"):
-            yield "the loss is not that of transformers, right after a linear head"
+        why = (
+            f"the logits of all tokens take {format_bytes(logits_bytes)} in float32, "
+            "and several copies of them are alive at once"
+        )
+        if hasattr(subject.model, "loss_function"):
+            yield from self._of_transformers(subject, op, why)
+        else:
+            yield from self._of_own_code(subject, op, why)
+
+    def _of_own_code(self, subject: Subject, op: OpRecord, why: str) -> Iterator[Change | str]:
+        call = None if op.call < 0 else subject.trace.calls[op.call]
+        if call is not None and isinstance(subject.modules.get(call.path), nn.CrossEntropyLoss):
+            call = subject.trace.calls[call.parent] if call.parent >= 0 else None
+        if call is None or subject.only_call(call.path) is None:
+            yield "the loss is not computed by the model"
             return
-        if getattr(model.loss_function, "__name__", "") != "ForCausalLMLoss":
+        given = given_tensors(call)
+        try:
+            with_parts(subject.modules[call.path], given, _CHUNKS)
+        except Exception as error:  # whatever the module's code does with a proxy
+            said = next(iter(str(error).splitlines()), "")
+            yield f"{named(call.path)} cannot be changed: {said}"
+            return
+        yield Change(
+            rule=self.name,
+            text=f"compute the loss in {_CHUNKS} parts, with their logits",
+            why=why,
+            where=(call.path,),
+            settings={"chunks": _CHUNKS, "given": list(given)},
+            cost="the head multiplies again in the backward",
+            source=_SOURCE,
+            snippet=(
+                f"for h, t in zip(hidden.chunk({_CHUNKS}), targets.chunk({_CHUNKS})):",
+                "    loss += torch.utils.checkpoint.checkpoint(head_and_loss, h, t, "
+                "use_reentrant=False)",
+            ),
+        )
+
+    def _of_transformers(self, subject: Subject, op: OpRecord, why: str) -> Iterator[Change | str]:
+        path = _head(subject, op)
+        if path is None:
+            yield "the loss is not right after a linear head"
+            return
+        if getattr(subject.model.loss_function, "__name__", "") != "ForCausalLMLoss":
             yield "the loss is not that of the next token"
             return
         yield Change(
             rule=self.name,
             text=f"compute the loss in {_CHUNKS} parts, with their logits",
-            why=f"the logits of all tokens take {format_bytes(logits_bytes)} in float32, "
-            "and several copies of them are alive at once",
+            why=why,
             where=(path,),
             settings={"chunks": _CHUNKS},
             cost="the head multiplies again in the backward; in training the output has a loss "
             "and no logits",
-            source="Wijmans et al., Cut Your Losses, arXiv 2411.09009",
+            source=_SOURCE,
             snippet=(
                 "# pip install liger-kernel does the same in one kernel:",
                 "liger_kernel.transformers.apply_liger_kernel_to_llama("
@@ -143,6 +184,10 @@ class ChunkedLoss:
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
         """Put a head that waits into the place of the old one, and a loss that asks it."""
         (path,) = change.where
+        if "given" in change.settings:
+            given = tuple(change.settings["given"])
+            new_owner = with_parts(model.get_submodule(path), given, change.settings["chunks"])
+            return put(model, path, new_owner)
         old: Any = model.get_submodule(path)
         if type(old) is not nn.Linear or not hasattr(model, "loss_function"):
             raise ValueError(f"{path} is not the head of a model of transformers")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from torchgauge.advise.rules.how_it_runs import ScenarioOnly, gpu_of
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
+from torchgauge.units import format_percent
 
 
 class Compile(ScenarioOnly):
@@ -29,8 +30,8 @@ class Compile(ScenarioOnly):
             rule=self.name,
             axis="compile",
             text="compile the model",
-            why=f"{launch:.0%} of the time goes to launches, and element-wise kernels read and "
-            "write what one kernel could keep",
+            why=f"{format_percent(round(launch, 2), 1.0)} of the time goes to launches, and "
+            "element-wise kernels read and write what one kernel could keep",
             cost="the first step of each input shape compiles; memory is that of the eager step",
             source="Ansel et al., PyTorch 2, ASPLOS 2024",
             snippet=("model = torch.compile(model)",),

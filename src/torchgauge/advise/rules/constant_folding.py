@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall, Role
 from torchgauge.units import format_number_of
@@ -55,8 +55,8 @@ class ConstantFolding:
                 where=weights,
                 source="PyTorch documentation, torch.nn.utils.parametrize.remove_parametrizations",
                 snippet=tuple(
-                    f"torch.nn.utils.parametrize.remove_parametrizations(model.{path}, 'weight')"
-                    for path in weights[:3]
+                    f"torch.nn.utils.parametrize.remove_parametrizations({code}, 'weight')"
+                    for code in map(in_code, weights[:3])
                 ),
                 keeps_state=False,
             )
@@ -80,16 +80,17 @@ class ConstantFolding:
             module = model.get_submodule(path)
             if change.settings.get("calls"):
                 with torch.no_grad():
-                    model = put(model, path, Constant(module()))
+                    model = put(model, path, Constant(module.eval()()))
                 continue
             _fold(module, path)
         return model
 
 
 def _fold(module: nn.Module, path: str) -> None:
-    hook = _hook_of(module)
+    """Give a layer its weight; in train mode a spectral norm would change its buffers for it."""
+    hook, training = _hook_of(module), module.training
+    module.eval()
     if hook is not None:
-        module.eval()
         getattr(hook[1], "remove")(module)  # noqa: B009  # each of the two classes has its own
         del module._forward_pre_hooks[hook[0]]
     elif parametrize.is_parametrized(module):
@@ -102,6 +103,7 @@ def _fold(module: nn.Module, path: str) -> None:
             module.register_parameter(name, nn.Parameter(value))
     else:
         raise ValueError(f"{path} has no weight that is computed")
+    module.train(training)
 
 
 def _hook_of(module: nn.Module) -> tuple[int, object] | None:

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.units import format_number_of
@@ -55,8 +55,8 @@ class FoldBatchNorm:
             source="torch.nn.utils.fusion.fuse_conv_bn_eval",
             snippet=(
                 "from torch.nn.utils.fusion import fuse_conv_bn_eval",
-                f"model.{next(iter(pairs))} = fuse_conv_bn_eval("
-                f"model.{next(iter(pairs))}, model.{pairs[next(iter(pairs))]})",
+                f"{in_code(next(iter(pairs)))} = fuse_conv_bn_eval("
+                f"{in_code(next(iter(pairs)))}, {in_code(pairs[next(iter(pairs))])})",
             ),
             keeps_state=False,
         )

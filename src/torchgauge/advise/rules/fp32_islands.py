@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torchgauge.advise.flow import is_forward
 from torchgauge.advise.rules.only_finds import named
 from torchgauge.advise.rules.retraced import given_tensors, graph_of, module_of
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.facts.precision import dtypes_of
@@ -23,6 +23,8 @@ _PRODUCTS: Final = (
     "aten._scaled_dot_product",
 )  # fmt: skip
 _HALVES: Final = {"bfloat16": torch.bfloat16, "float16": torch.float16}
+_LEAST_SHARE: Final = 0.05
+"""Of the step's peak, in a tensor that is cast to float32."""
 _SOURCE: Final = "Micikevicius et al., Mixed Precision Training, arXiv 1710.03740"
 _ROUNDED: Final = "weights and products of these layers are rounded to 16 bits"
 
@@ -31,7 +33,7 @@ class Fp32Islands:
     """Find modules that multiply in float32 inside of a step that computes in 16 bits."""
 
     name = "fp32-islands"
-    about = "products in float32 inside of a step that computes in 16 bits"
+    about = "products and large tensors in float32 inside of a step that computes in 16 bits"
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield one change for layers with weights in float32, and one for code that casts."""
@@ -39,9 +41,9 @@ class Fp32Islands:
         if dtype is None:
             yield "the step does not compute in 16 bits"
             return
-        islands = _islands(subject)
+        islands = _islands(subject) | _large_casts(subject)
         if not islands:
-            yield "every product is computed in 16 bits"
+            yield "every product and every large tensor has 16 bits"
             return
         layers = [path for path in sorted(islands) if _is_layer(subject.modules.get(path))]
         if layers:
@@ -50,7 +52,7 @@ class Fp32Islands:
                 "products with float32 weights take twice the memory and not the 16-bit tensor "
                 "cores",
                 tuple(layers),
-                tuple(f"model.{path}.to(torch.{dtype})" for path in layers[:3]),
+                tuple(f"{in_code(path)}.to(torch.{dtype})" for path in layers[:3]),
                 {"dtype": dtype},
             )
         found, given = [], []
@@ -58,21 +60,21 @@ class Fp32Islands:
             call = subject.only_call(path)
             module = subject.modules.get(path)
             if call is None or module is None:
-                yield f"{named(path)} multiplies in float32 and is called more than once"
+                yield f"{named(path)} computes in float32 and is called more than once"
                 continue
             arguments = given_tensors(call)
             try:
                 _without_casts(module, arguments)
             except Exception as error:  # whatever the module's code does with a proxy
                 said = next(iter(str(error).splitlines()), "")
-                yield f"{named(path)} multiplies in float32 and cannot be changed: {said}"
+                yield f"{named(path)} computes in float32 and cannot be changed: {said}"
                 continue
             found.append(path)
             given.append(list(arguments))
         if found:
             yield self._change(
                 f"leave out the casts to float32 in {format_number_of(len(found), 'module')}",
-                "products in float32 take twice the memory and not the 16-bit tensor cores",
+                "float32 takes twice the memory, and its products not the 16-bit tensor cores",
                 tuple(found),
                 ("# in forward: no .float(), no autocast(enabled=False) around products",),
                 {"given": given},
@@ -155,9 +157,26 @@ def _islands(subject: Subject) -> set[str]:
     }  # fmt: skip
 
 
+def _large_casts(subject: Subject) -> set[str]:
+    """Return the modules that make a large float32 tensor of one of 16 bits, such as logits."""
+    memory = subject.report.memory
+    least = _LEAST_SHARE * memory.peak_allocated_bytes if memory is not None else 0.0
+    return {
+        subject.path_of(op)
+        for op in subject.trace.ops
+        if op.name.startswith("aten._to_copy.") and is_forward(op) and op.call >= 0
+        and op.outputs and op.outputs[0].dtype == "float32" and op.outputs[0].nbytes >= least
+        and _is_code(subject.modules.get(subject.path_of(op)))
+    }  # fmt: skip
+
+
+def _is_code(module: nn.Module | None) -> bool:
+    return module is not None and type(module).__module__.partition(".")[0] != "torch"
+
+
 def _is_layer(module: nn.Module | None) -> bool:
     """Return whether a module multiplies with weights that themselves are float32."""
-    if module is None or type(module).__module__.partition(".")[0] != "torch":
+    if module is None or _is_code(module):
         return False
     own = list(module.parameters(recurse=False))
     return bool(own) and all(tensor.dtype is torch.float32 for tensor in own)

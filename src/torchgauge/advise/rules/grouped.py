@@ -12,7 +12,7 @@ from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.units import format_number_of
 
-_GROUPS = 4
+GROUPS = 4
 _FEWEST = 16
 """Channels of a group."""
 _LEAST_SHARE = 0.1
@@ -40,16 +40,16 @@ class Grouped:
         assert isinstance(first, nn.Conv2d)
         yield Change(
             rule=self.name,
-            text=f"split {format_number_of(len(found), 'convolution')} into {_GROUPS} groups",
+            text=f"split {format_number_of(len(found), 'convolution')} into {GROUPS} groups",
             why=f"each filter of {found[0]} looks at all {first.in_channels} channels; "
-            f"in a group it looks at {first.in_channels // _GROUPS}",
+            f"in a group it looks at {first.in_channels // GROUPS}",
             where=found,
             accuracy=Accuracy.RETRAIN,
             cost="groups exchange nothing within the layer; ResNeXt makes layers wider for it",
             source="Xie et al., Aggregated Residual Transformations, arXiv 1611.05431",
             snippet=(
                 f"nn.Conv2d({first.in_channels}, {first.out_channels}, {first.kernel_size}, "
-                f"…, groups={_GROUPS})",
+                f"…, groups={GROUPS})",
             ),
             keeps_state=False,
         )
@@ -69,7 +69,7 @@ def _can_be_grouped(layer: nn.Conv2d) -> bool:
     return (
         layer.groups == 1
         and min(layer.kernel_size) >= 3
-        and all(count % _GROUPS == 0 and count // _GROUPS >= _FEWEST for count in channels)
+        and all(count % GROUPS == 0 and count // GROUPS >= _FEWEST for count in channels)
     )
 
 
@@ -83,13 +83,13 @@ def _grouped(old: nn.Conv2d) -> nn.Conv2d:
             stride=old.stride,  # type: ignore[arg-type]
             padding=old.padding,  # type: ignore[arg-type]
             dilation=old.dilation,  # type: ignore[arg-type]
-            groups=_GROUPS,
+            groups=GROUPS,
             bias=old.bias is not None,
             padding_mode=old.padding_mode,
         ),
     )
-    parts = old.weight.detach().chunk(_GROUPS)
-    kept = [part.chunk(_GROUPS, dim=1)[number] for number, part in enumerate(parts)]
+    parts = old.weight.detach().chunk(GROUPS)
+    kept = [part.chunk(GROUPS, dim=1)[number] for number, part in enumerate(parts)]
     new.weight = nn.Parameter(torch.cat(kept))
     if old.bias is not None:
         new.bias = nn.Parameter(old.bias.detach().clone())

@@ -6,7 +6,7 @@ from torch import nn
 
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
-from torchgauge.devices import Device, find_device
+from torchgauge.devices import Device
 
 
 class ScenarioOnly:
@@ -21,5 +21,4 @@ class ScenarioOnly:
 
 def gpu_of(subject: Subject) -> Device | None:
     """Return the GPU that the step is traced for, ``None`` for a CPU."""
-    name = subject.report.scenario.device
-    return None if name == "cpu" else find_device(name)
+    return subject.step.device

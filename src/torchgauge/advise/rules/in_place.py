@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from torchgauge.advise.flow import entry
-from torchgauge.advise.subject import Subject
+from torchgauge.advise.subject import Subject, in_code
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall, Role
 from torchgauge.units import format_number_of
@@ -46,7 +46,7 @@ class InPlace:
             why="nothing reads the input afterwards, neither forward nor backward",
             where=tuple(found),
             cost="a hook or a later change that reads the input finds the result there",
-            snippet=tuple(f"model.{path}.inplace = True" for path in found[:3]),
+            snippet=tuple(f"{in_code(path)}.inplace = True" for path in found[:3]),
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from torchgauge.advise.proof import made_inputs, too_large
+from torchgauge.advise.check.proof import made_inputs, too_large
 from torchgauge.advise.rules.only_finds import OnlyFinds, named
 from torchgauge.advise.subject import Subject
 from torchgauge.facts.loop.advice import Fault

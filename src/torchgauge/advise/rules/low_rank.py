@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from torchgauge.advise.subject import Subject, like, put
-from torchgauge.changes.change import Change
+from torchgauge.changes.change import Change, needs_values
 from torchgauge.facts.loop.advice import Accuracy
 from torchgauge.units import format_number_of
 
@@ -68,7 +68,7 @@ class LowRank:
             layer = model.get_submodule(path)
             if not isinstance(layer, nn.Linear):
                 raise ValueError(f"{path} is not a linear layer")
-            model = put(model, path, _decomposed(layer, rank))
+            model = put(model, path, _decomposed(layer, rank, needs_values(change)))
         return model
 
 
@@ -88,13 +88,13 @@ def _shared(model: nn.Module) -> set[int]:
     return twice
 
 
-def _decomposed(layer: nn.Linear, rank: int) -> nn.Sequential:
+def _decomposed(layer: nn.Linear, rank: int, values: bool) -> nn.Sequential:
     first = like(layer, nn.Linear(layer.in_features, rank, bias=False))
     second = like(layer, nn.Linear(rank, layer.out_features, bias=layer.bias is not None))
     weight = layer.weight.detach()
-    if not weight.is_meta:
-        left, values, right = torch.svd_lowrank(weight.float(), q=rank, niter=1)
-        roots = values.sqrt()
+    if values and not weight.is_meta:
+        left, scales, right = torch.svd_lowrank(weight.float(), q=rank, niter=1)
+        roots = scales.sqrt()
         first.weight = nn.Parameter((right * roots).T.contiguous().to(weight.dtype))
         second.weight = nn.Parameter((left * roots).contiguous().to(weight.dtype))
     if layer.bias is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from torchgauge.advise.rules.chain import BY_CHANNEL, convolution_before
-from torchgauge.advise.subject import Subject, output_of
+from torchgauge.advise.subject import Subject, in_code, output_of
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 
@@ -43,7 +43,7 @@ class NoDownsampling:
                 accuracy=Accuracy.RETRAIN,
                 cost="maps are coarser; SqueezeNet found more accuracy with late strides",
                 source="He, Sun, CNNs at Constrained Time Cost, arXiv 1412.1710, section 3",
-                snippet=(f"model.{row[0]}.stride = (2, 2)",),
+                snippet=(f"{in_code(row[0])}.stride = (2, 2)",),
             )
 
     def rewrite(self, model: nn.Module, change: Change) -> None:

@@ -52,6 +52,7 @@ class Prune:
             yield Change(
                 rule=self.name,
                 axis=self.name,
+                label=f"{ratio:.0%} of the channels pruned",
                 text=f"prune {ratio:.0%} of the channels of every layer",
                 why="channels with the smallest weights change the output least",
                 settings={"ratio": ratio, "size": _size(given[0]), "ends": ends},

@@ -8,7 +8,7 @@ from typing import Final
 from torch import nn
 
 from torchgauge.advise.flow import entry, source_of
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, in_code, put
 from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
 
@@ -35,12 +35,15 @@ class RepeatedActivation:
         if not found:
             yield "no activation follows one that leaves it nothing to do"
             return
+        count = format_number_of(len(found), "activation")
         yield Change(
             rule=self.name,
-            text=f"leave out {format_number_of(len(found), 'activation')} that changes nothing",
+            text=f"leave out {count} that changes nothing"
+            if len(found) == 1
+            else f"leave out {count} that change nothing",
             why="what comes in has been through the same range already",
             where=found,
-            snippet=tuple(f"model.{path} = nn.Identity()" for path in found[:3]),
+            snippet=tuple(f"{in_code(path)} = nn.Identity()" for path in found[:3]),
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> None:

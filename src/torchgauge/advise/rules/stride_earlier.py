@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from torch import nn
 
 from torchgauge.advise.rules.chain import BY_CHANNEL, convolution_before
-from torchgauge.advise.subject import Subject, input_of, put
+from torchgauge.advise.subject import Subject, in_code, input_of, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
 
@@ -49,8 +49,8 @@ class StrideEarlier:
                 cost="the largest or the mean of four pixels is no longer taken",
                 source="Springenberg et al., Striving for Simplicity, arXiv 1412.6806",
                 snippet=(
-                    f"model.{link.path}.stride = (2, 2)",
-                    f"model.{path} = nn.Identity()",
+                    f"{in_code(link.path)}.stride = (2, 2)",
+                    f"{in_code(path)} = nn.Identity()",
                 ),
             )
         if not pools:

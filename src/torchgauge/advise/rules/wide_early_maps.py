@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
@@ -113,12 +114,11 @@ def _cut(layer: nn.Conv2d, kept: Tensor, dim: int) -> nn.Conv2d:
 def _cut_norm(norm: nn.Module, kept: Tensor) -> nn.Module:
     if not isinstance(norm, _BatchNorm):
         raise ValueError("what is between the convolutions is not a batch norm")
-    new = type(norm)(
-        len(kept), norm.eps, norm.momentum, norm.affine, norm.track_running_stats
-    )  # fmt: skip
-    new = like(norm, new)
+    new = copy.copy(norm)  # of its class, with what it does besides
+    new._parameters, new._buffers = dict(norm._parameters), dict(norm._buffers)
+    new.num_features = len(kept)
     for name, tensor in norm.named_parameters(recurse=False):
-        setattr(new, name, nn.Parameter(tensor.detach().index_select(0, kept)))
+        new.register_parameter(name, nn.Parameter(tensor.detach().index_select(0, kept)))
     for name, buffer in norm.named_buffers(recurse=False):
-        setattr(new, name, buffer.index_select(0, kept) if buffer.dim() else buffer.clone())
+        new._buffers[name] = buffer.index_select(0, kept) if buffer.dim() else buffer.clone()
     return new

@@ -11,6 +11,7 @@ COMMANDS = {
     "summary": "show parameters, shapes, MACs and memory of a model, layer by layer",
     "fit": "find out whether a step fits into a GPU, the largest batch, and what saves memory",
     "advise": "find what is wrong and what can be slimmed: each change applied and measured",
+    "plan-checkpoints": "choose what to recompute in the backward, so that a step fits",
     "compare": "say what changed between two models, revisions, scenarios or saved reports",
     "watch": "analyse a model again after each save, and say what changed",
     "history": "list what was analysed when, and follow a figure over time",

@@ -21,14 +21,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     scenario_options.add_scenario_options(parser)
     options.add_real_run_option(parser)
     group = parser.add_argument_group("page")
-    group.add_argument(
-        "--port", type=options.port, default=0, metavar="N",
-        help="of 127.0.0.1, which this machine alone reaches (default: a free one)",
-    )  # fmt: skip
-    group.add_argument(
-        "--open", action=argparse.BooleanOptionalAction,
-        help="open the browser (default: where there is a terminal and a screen)",
-    )  # fmt: skip
+    options.add_page_options(group)
     group.add_argument(
         "--time-limit", type=_seconds, default=300.0, metavar="S",
         help="end an analysis that takes longer (default 300 seconds)",

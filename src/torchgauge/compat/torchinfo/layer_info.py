@@ -13,6 +13,7 @@ from torchgauge.trace.inspect.tree import type_name
 
 _PERCENT_PRECISION = 2
 _PERCENT_SPACING = 5
+_HELD = ("_parameters", "_buffers", "_modules")
 
 
 class LayerInfo:
@@ -38,7 +39,7 @@ class LayerInfo:
         """Every row below this one, in order; not the next level alone."""
         self.repeats: list[LayerInfo] = []
         """The later rows of the same module, for its first row."""
-        self.is_leaf_layer = not any(True for _ in module.children())
+        self.is_leaf_layer = not any([child is not None for child in module._modules.values()])
         self.is_recursive = False
         self.executed = False
         self.contains_lazy_param = False
@@ -74,7 +75,7 @@ class LayerInfo:
     @staticmethod
     def get_kernel_size(module: nn.Module) -> int | list[Any] | None:
         """Return a module's ``kernel_size``, in plain numbers."""
-        size = getattr(module, "kernel_size", None)
+        size = _attribute(module, "kernel_size")
         if isinstance(size, torch.Tensor):
             size = None if size.is_meta else size.tolist()
         if isinstance(size, Iterable) and not isinstance(size, str):
@@ -157,5 +158,15 @@ def _number(value: Any) -> Any:
 
 
 def _groups(module: nn.Module) -> int | None:
-    groups = getattr(module, "groups", None)
+    groups = _attribute(module, "groups")
     return groups if isinstance(groups, int) else None
+
+
+def _attribute(module: nn.Module, name: str) -> Any:
+    """Return an attribute, ``None`` where there is none: PyTorch takes long to say so."""
+    state = module.__dict__
+    if type(module).__getattr__ is not nn.Module.__getattr__ or hasattr(type(module), name):
+        return getattr(module, name, None)
+    return next(
+        (held[name] for held in (state, *(state[kind] for kind in _HELD)) if name in held), None
+    )

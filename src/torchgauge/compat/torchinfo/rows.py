@@ -277,6 +277,8 @@ class _Parameters:
 
     def _of(self, module: nn.Module) -> tuple[_Counted, ...]:
         """Return the distinct parameters of a module and all below it, by names within it."""
+        if not module._modules:
+            return tuple({item.key: item for item in reversed(self._own(module))}.values())[::-1]
         found: dict[str, _Counted] = {}
         for prefix, part in module.named_modules():
             for item in self._own(part):

@@ -11,9 +11,12 @@ import torch
 from torch import nn
 from torch.distributions import Distribution
 
+from torchgauge.facts.codec.quick import made_quickly
 from torchgauge.trace.inspect.irregular import counted_shape
+from torchgauge.trace.run.watched import looks_only
 
 
+@made_quickly
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShownSizes:
     """Shapes that a row shows, and the bytes of the output that is shown."""
@@ -26,6 +29,7 @@ class ShownSizes:
 def size_observer(batch_dim: int | None) -> Callable[..., ShownSizes]:
     """Return an observer of calls that keeps the shapes which a row shows."""
 
+    @looks_only
     def observe(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> ShownSizes:
         tensor = _first_tensor(output)
         return ShownSizes(
@@ -58,7 +62,7 @@ def _with_one(size: list[int], batch_dim: int) -> list[int]:
 def _shape(found: Any) -> tuple[int, ...]:
     if isinstance(found, torch.Tensor) and found.is_nested:  # its own shape has no numbers
         return counted_shape(found)[0]
-    return () if found is None else tuple(int(size) for size in found.shape)
+    return () if found is None else tuple(map(int, found.shape))
 
 
 def _is_numeric(array: Any) -> bool:
@@ -73,6 +77,8 @@ def _first_tensor(value: Any, nested: bool = False) -> Any:
     """
     if isinstance(value, torch.Tensor):
         return value
+    if type(value) is tuple or type(value) is list:
+        return _first_tensor(value[0], True) if value else None
     if isinstance(value, Distribution):
         shape = value.batch_shape + value.event_shape
         return torch.empty(shape, device="meta")

@@ -13,6 +13,7 @@ from torchgauge.analyze import as_module
 from torchgauge.compat.running import ModelRun, batch_named, pass_bytes, run
 from torchgauge.trace.inspect.wrappers import unwrap
 from torchgauge.trace.isolate.isolation import unheard
+from torchgauge.trace.run.watched import looks_only
 
 Sizes = Sequence[tuple[int, ...]]
 _ROW_BATCH = 2
@@ -115,5 +116,6 @@ def _with_sizes(rows: ModelRun, sized: ModelRun, notes: tuple[str, ...]) -> Summ
     )
 
 
+@looks_only
 def _is_tensor(path: str, module: nn.Module, args: tuple[Any, ...], output: Any) -> bool | None:
     return True if isinstance(output, torch.Tensor) else None

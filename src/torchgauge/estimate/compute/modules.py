@@ -6,7 +6,7 @@ from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 from torchgauge.estimate.compute.flops import OpCost, not_counted_reason, op_cost
@@ -146,7 +146,7 @@ def never_used(trace: Trace) -> tuple[NotCounted, ...]:
     names = {
         storage.label for storage in trace.storages if storage.role in (Role.PARAMETER, Role.BUFFER)
     }
-    read = {index for op in trace.ops for index in op.reads}
+    read = set(chain.from_iterable([op.reads for op in trace.ops]))
     used_names = {trace.storages[index].label for index in read} & names
     used |= {name.rpartition(".")[0] for name in used_names}
     for path in tuple(used):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from torchgauge.errors import UsageError
 from torchgauge.facts.answer import Answer
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
@@ -28,6 +29,65 @@ class Accuracy(StrEnum):
     def rank(self) -> int:
         """Return how far it goes: 0 for the same function."""
         return list(Accuracy).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patch:
+    """A change as a diff of the user's own source, checked by importing the patched files."""
+
+    diff: str
+    """Unified, as ``git apply`` and ``patch -p1`` take it; ``""`` where there is none."""
+    files: tuple[str, ...] = ()
+    """What it changes, as the diff names them."""
+    folder: str = ""
+    """Where to apply it."""
+    proof: tuple[str, ...] = ()
+    """What was done with the patched files, and what came of it."""
+    why_not: str = ""
+    """Why there is no patch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """A measure of how well the model does on the user's own data, before a change and after."""
+
+    before: float
+    after: float | None
+    """``None`` where the changed model could not be measured."""
+    note: str = ""
+    """``"before retraining"``; or why there is no figure."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataCheck:
+    """What the models were run on, and what that says."""
+
+    data: str
+    """``data.py:loader``, or the class of the loader."""
+    metric: str
+    before: float
+    """Of the model as it is."""
+    samples: int
+    """How many were measured; the same for every model."""
+    is_complete: bool
+    """``False`` where the time was up before the data."""
+    seconds: float
+    weights: str
+    """What is known of the weights that were measured; ``""`` for the user's own."""
+
+
+def _diff_of(patch: Patch | None, text: str) -> str:
+    if patch is None:
+        raise UsageError(
+            f"no patch was made for {text!r}",
+            hint='ask for it: tg.advise("model.py:Net", …, patch=True)',
+        )
+    if not patch.diff:
+        raise UsageError(
+            f"there is no patch for {text!r}: {patch.why_not}",
+            hint="change the source by hand, or use apply(model)",
+        )
+    return patch.diff
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +119,29 @@ class Suggestion:
     """Fields of the scenario that it changes."""
     batch: int | None = None
     """The batch size that it changes to."""
+    keeps_state: bool = True
+    """Whether a ``state_dict`` of the model loads into the changed copy."""
+    patched: Patch | None = None
+    """Where patches were asked for: the change in the user's source, or why there is none."""
+    check: Checked | None = None
+    """Where the user's data were given."""
 
-    json: ClassVar = Shape(later=("batch",))
+    json: ClassVar = Shape(
+        later=("batch", "keeps_state", "patched", "check"), left_out=("patched", "check")
+    )
+
+    @property
+    def changes_model(self) -> bool:
+        """Return whether it touches the model, and not only how it runs."""
+        return not self.scenario and self.batch is None
+
+    def patch(self) -> str:
+        """Return the change as a unified diff of the user's source.
+
+        Raises:
+            UsageError: no patch was asked for, or none can be made; the message says why.
+        """
+        return _diff_of(self.patched, self.text)
 
     def apply(self, model: Any) -> Any:
         """Return a changed copy of a model; the model stays as it is.
@@ -89,6 +170,18 @@ class Fault:
     code: str
     why: str
     remedy: str
+    patched: Patch | None = None
+    """Where patches were asked for: the repair in the user's source, or why there is none."""
+
+    json: ClassVar = Shape(later=("patched",), left_out=("patched",))
+
+    def patch(self) -> str:
+        """Return the repair as a unified diff of the user's source.
+
+        Raises:
+            UsageError: no patch was asked for, or none can be made; the message says why.
+        """
+        return _diff_of(self.patched, self.text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +214,10 @@ class PathStep:
     figures: tuple[Figure, ...]
     """Before any change, and after this one."""
     reached: bool
+    check: Checked | None = None
+    """Where the user's data were given: with everything before it changed too."""
+
+    json: ClassVar = Shape(later=("check",), left_out=("check",))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +254,10 @@ class Advice(Answer):
     """Whether the path ends at the goal; ``None`` without one."""
     nearest: str = ""
     """Where the step does not fit the goal's GPU: one that it fits after the path."""
+    path_patch: Patch | None = None
+    """Where patches were asked for: all steps of the path that change the model, as one."""
+    data_check: DataCheck | None = None
+    """What suggestions and steps were checked on, where data were given."""
     front: tuple[Combination, ...] = ()
     """Without a goal: none that was traced is better in both axes without losing more accuracy.
 
@@ -183,9 +284,10 @@ class Advice(Answer):
             "schema_version", "tool", "torch_version", "model", "scenario", "batch_size",
             "figures", "goal", "reached", "path", "nearest", "faults", "suggestions", "front",
             "front_axes", "combinations", "exhausted", "quiet", "traces", "assumptions",
-            "warnings",
+            "warnings", "path_patch", "data_check",
         ),
-        later=("front", "front_axes", "combinations", "exhausted"),
+        later=("front", "front_axes", "combinations", "exhausted", "path_patch", "data_check"),
+        left_out=("path_patch", "data_check"),
     )  # fmt: skip
 
     def view(self, *, height: int = 720) -> None:

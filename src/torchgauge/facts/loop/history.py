@@ -28,6 +28,19 @@ class Analysis:
     value: float | None
     """The figure that the trend is of; ``None`` where that analysis does not hold it."""
 
+    @property
+    def asked(self) -> str:
+        """Return the settings in a line."""
+        batch = () if self.batch_size is None else (f"B = {self.batch_size}",)
+        return " · ".join((*self.settings, *batch))
+
+    @property
+    def place(self) -> str:
+        """Return the revision, with a star where files differed; the number where there is none."""
+        if not self.revision:
+            return f"#{self.number}"
+        return self.revision[:7] + ("*" if self.is_dirty else "")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class History(Headed):
@@ -39,6 +52,27 @@ class History(Headed):
     analyses: tuple[Analysis, ...]
 
     json: ClassVar = Shape(names=("schema_version", "tool", "figure", "analyses"))
+
+    @property
+    def groups(self) -> dict[tuple[str, str], tuple[Analysis, ...]]:
+        """Return the analyses that can be compared: those of one model in the same settings.
+
+        One in which the model was not run, so that the figure is not known, is a gap in every
+        batch of these settings.
+        """
+        gaps = [item for item in self.analyses if item.batch_size is None and item.value is None]
+        found: dict[tuple[str, str], list[Analysis]] = {}
+        for item in self.analyses:
+            if item not in gaps:
+                found.setdefault((item.spec, item.asked), []).append(item)
+        for gap in gaps:
+            alike = [
+                of for of in found.values()
+                if (of[0].spec, of[0].settings) == (gap.spec, gap.settings)
+            ]  # fmt: skip
+            for of in alike or [found.setdefault((gap.spec, gap.asked), [])]:
+                of.append(gap)
+        return {key: tuple(sorted(of, key=lambda item: item.number)) for key, of in found.items()}
 
     def __str__(self) -> str:
         """Return in one line how the figure has gone."""

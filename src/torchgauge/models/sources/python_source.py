@@ -45,6 +45,44 @@ def build(spec: ModelSpec) -> ModelBuild:
     return ModelBuild(model=model, name=type(model).__name__, spec=spec.text, warnings=warnings)
 
 
+def load(text: str) -> Any:
+    """Return what ``file.py:name`` or ``package.module:name`` names, a model or anything else.
+
+    Arguments, as in ``file.py:name(size=8)``, call it.
+
+    Raises:
+        ModelSpecError: the code does not import, has no such name, or the call fails.
+    """
+    spec = python_spec(text)
+    found = _attribute(_import(spec), spec)
+    if not spec.has_arguments:
+        return found
+    try:
+        return found(*spec.positional, **spec.keywords)
+    except Exception as error:
+        raise failed(spec.text, f"calling {spec.attribute}", error) from error
+
+
+def python_spec(text: str) -> ModelSpec:
+    """Return the name of something in Python code, taken apart; nothing is imported.
+
+    Raises:
+        ModelSpecError: it is none.
+    """
+    from torchgauge.models.spec import SpecKind, parse_model_spec
+
+    try:
+        spec = parse_model_spec(text)
+    except ModelSpecError:
+        spec = None
+    if spec is None or spec.kind not in (SpecKind.PYTHON_FILE, SpecKind.PYTHON_MODULE):
+        raise ModelSpecError(
+            f"{text!r} names nothing in Python code",
+            hint="write file.py:name or package.module:name",
+        )
+    return spec
+
+
 # ---------------------------------------------------------------------------- importing
 
 

@@ -12,9 +12,12 @@ from html import escape
 from typing import Final
 
 from torchgauge.language import translated
+from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
     Cell,
+    Chart,
+    Code,
     Column,
     Fact,
     Facts,
@@ -62,6 +65,8 @@ _SUMMARY = "cursor:pointer;font-weight:600"
 _CARD = f"margin:8px 0;padding:8px 14px;border:1px solid {_LINE};border-left:4px solid"
 _CODE = f"{_MONO};margin:6px 0;padding:6px 10px;background:rgba(128,128,128,.12);overflow-x:auto"
 _LIST = "margin:2px 0 8px;padding-left:20px"
+_CHART = f"{_MONO};margin:2px 0 8px;line-height:1.2;overflow-x:auto"
+_CHART_WIDTH = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +119,7 @@ def _holds_something(block: Block) -> bool:
         return bool(block.facts)
     if isinstance(block, Notes):
         return bool(block.lines)
-    return isinstance(block, Table | Problem)
+    return isinstance(block, Table | Problem | Chart | Code)
 
 
 def _is_legend(block: Block) -> bool:
@@ -145,8 +150,13 @@ def _block(block: Block) -> Iterator[str]:
         yield f'<div style="{_SCROLL}"><table style="{_TABLE}"><tbody>'
         yield from map(_fact, block.facts)
         yield "</tbody></table></div>"
+    elif isinstance(block, Code):
+        yield f'<pre style="{_CODE}">{escape(chr(10).join(block.lines))}</pre>'
     elif isinstance(block, Table):
         yield from _table(block)
+    elif isinstance(block, Chart):
+        lines = "\n".join(chart_lines(block, _CHART_WIDTH))
+        yield f'<pre style="{_CHART}">{escape(lines)}</pre>'
     elif isinstance(block, Notes) and block.heading:
         lines = "".join(f"<li>{escape(text)}</li>" for text in block.lines)
         yield f'<ul style="{_LIST}">{lines}</ul>'

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from html import escape
 
 from torchgauge.language import current, translated
+from torchgauge.render.formats.svg import CHART_STYLE, chart_svg
 from torchgauge.render.page import (
     Block,
     Cell,
+    Chart,
+    Code,
     Column,
     Fact,
     Facts,
@@ -88,12 +91,17 @@ class HtmlFormat:
                 '<head><meta charset="utf-8">',
                 '<meta name="viewport" content="width=device-width, initial-scale=1">',
                 f"<title>{escape(' · '.join(cleaned.title))}</title>",
-                f"<style>\n{_STYLE}\n</style></head>",
+                f"<style>\n{_style(cleaned)}\n</style></head>",
                 "<body><main>",
                 *_body(cleaned),
                 "</main></body></html>",
             ]
         )
+
+
+def _style(page: Page) -> str:
+    has_chart = any(isinstance(block, Chart) for block in page.blocks)
+    return f"{_STYLE}\n{CHART_STYLE}" if has_chart else _STYLE
 
 
 def _body(page: Page) -> Iterator[str]:
@@ -118,9 +126,13 @@ def _block(block: Block) -> Iterator[str]:
         lines = [*_facts(block)] if block.facts else []
     elif isinstance(block, Table):
         lines = list(_table(block))
+    elif isinstance(block, Code):
+        lines = [f"<pre><code>{escape(chr(10).join(block.lines))}</code></pre>"]
     elif isinstance(block, Notes):
         lines = [f"<li>{escape(text)}</li>" for text in block.lines]
         lines = ["<ul>", *lines, "</ul>"] if lines else []
+    elif isinstance(block, Chart):
+        lines = list(chart_svg(block))
     else:
         return
     if not lines:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from torchgauge.language import translated
+from torchgauge.render.line import ends, heights
 from torchgauge.render.page import (
     Block,
+    Chart,
+    Code,
     Facts,
     Notes,
     Page,
@@ -28,6 +32,8 @@ _SIGNS = {
     "×": r"$\times$", "–": "--", "…": r"\ldots{}", "·": r"$\cdot$", "µ": r"$\mu$",
     "±": r"$\pm$", "→": r"$\to$", "✓": "+", "✗": r"$\times$",
 }  # fmt: skip
+_PICTURE = (80, 25)
+"""Millimetres of a line that is drawn: as wide as a column."""
 _TRANSLATION = str.maketrans(_SIGNS)
 
 
@@ -57,6 +63,13 @@ def escape(text: str) -> str:
 def _block(block: Block, title: str) -> Iterator[str]:
     if isinstance(block, Table):
         yield from _table(block, block.heading or title)
+        return
+    if isinstance(block, Chart):
+        yield from _chart(block)
+        return
+    if isinstance(block, Code):
+        yield rf"\paragraph{{{escape(block.heading)}}}"
+        yield "\n".join([r"\begin{verbatim}", *block.lines, r"\end{verbatim}"])
         return
     lines = list(_lines(block))
     if not lines:
@@ -100,6 +113,34 @@ def _table(block: Table, caption: str) -> Iterator[str]:
     yield r"    \hline"
     yield r"  \end{tabular}"
     yield r"\end{table}"
+
+
+def _chart(block: Chart) -> Iterator[str]:
+    """Draw a line with LaTeX's own ``picture``: a straight ``qbezier`` may have any slope."""
+    if all(point.value is None for point in block.points):
+        return
+    if block.heading:
+        yield rf"\paragraph{{{escape(block.heading)}}}"
+    low, high = (point.text for point in ends(block))
+    wide, tall = _PICTURE
+    step = wide / max(1, len(block.points) - 1)
+    places = [
+        None if height is None else (round(number * step, 2), round(height * tall, 2))
+        for number, height in enumerate(heights(block))
+    ]
+    yield r"\setlength{\unitlength}{1mm}"
+    yield rf"\begin{{picture}}({wide + 30},{tall + 8})(-28,-6)"
+    for height, text in dict([(0, low), (tall, high)]).items():
+        yield rf"  \put(-2,{height}){{\makebox(0,0)[r]{{{escape(text)}}}}}"
+    for start, end in pairwise(places):
+        if start is not None and end is not None:
+            middle = tuple(round((a + b) / 2, 2) for a, b in zip(start, end, strict=True))
+            corners = "".join(f"({x},{y})" for x, y in (start, middle, end))
+            yield rf"  \qbezier{corners}"
+    yield from (rf"  \put({at[0]},{at[1]}){{\circle*{{1}}}}" for at in places if at is not None)
+    for at, side, point in ((0, "l", block.points[0]), (wide, "r", block.points[-1])):
+        yield rf"  \put({at},-4){{\makebox(0,0)[{side}]{{{escape(point.label)}}}}}"
+    yield r"\end{picture}"
 
 
 def _name(row: Row) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torchgauge.language import translated
+from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
+    Chart,
+    Code,
     Fact,
     Facts,
     Notes,
@@ -21,6 +24,8 @@ from torchgauge.render.page import (
 )
 from torchgauge.render.translation import in_language
 
+_CHART_WIDTH = 80
+"""Characters of a line that is drawn."""
 _QUOTED = ("input", "error")
 """Entries of a problem that are quoted as they are."""
 
@@ -63,11 +68,15 @@ def _block(block: Block) -> Iterator[str]:
     if isinstance(block, Problem):
         yield from _problem(block)
         return
-    if isinstance(block, Facts | Notes | Table) and block.heading:
+    if isinstance(block, Facts | Notes | Table | Chart | Code) and block.heading:
         yield f"**{escape(block.heading)}**"
         yield ""
     if isinstance(block, Facts):
         yield from map(_fact, block.facts)
+    elif isinstance(block, Chart):
+        yield from ("```text", *chart_lines(block, _CHART_WIDTH), "```")
+    elif isinstance(block, Code):
+        yield "\n".join(["```python", *block.lines, "```"])
     elif isinstance(block, Notes):
         yield from (f"- {escape(text)}" for text in block.lines)
     elif isinstance(block, Table):

@@ -11,8 +11,11 @@ from torchgauge.errors import UsageError
 from torchgauge.language import ENGLISH, spoken, translated
 from torchgauge.render.formats.text_table import ASCII, UNICODE, TextTable
 from torchgauge.render.layout import one_line, pad, to_ascii, wrap
+from torchgauge.render.line import chart_lines
 from torchgauge.render.page import (
     Block,
+    Chart,
+    Code,
     Fact,
     Facts,
     Notes,
@@ -111,6 +114,13 @@ class _Writer:
             yield from self._notes(block)
         elif isinstance(block, Problem):
             yield from self._problem(block)
+        elif isinstance(block, Chart):
+            yield from self._heading(block.heading)
+            is_ascii = self._signs is ASCII
+            yield from (f" {line}" for line in chart_lines(block, self._width - 1, ascii=is_ascii))
+        elif isinstance(block, Code):
+            yield from self._heading(block.heading)
+            yield from block.lines
 
     def _heading(self, text: str, style: str = _BOLD) -> Iterator[str]:
         for line in self._wrap((text,), first=" ", indent="   ") if text else ():
@@ -189,7 +199,7 @@ class _Writer:
 def _more(blocks: Sequence[Block]) -> Iterator[str]:
     """Yield what the calm view leaves out, by its heading."""
     for block in blocks:
-        if isinstance(block, Facts | Table) and block.detail and block.heading:
+        if isinstance(block, Facts | Table | Code) and block.detail and block.heading:
             yield block.heading.lower()
         elif isinstance(block, Notes) and block.detail and block.lines:
             yield f"{block.heading.lower()} ({len(block.lines)})"

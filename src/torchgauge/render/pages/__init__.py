@@ -22,6 +22,9 @@ _PAGES: Final = {
     "torchgauge.facts.fit:FitReport": "torchgauge.render.pages.fit:fit_page",
     "torchgauge.facts.loop.advice:Advice": "torchgauge.render.pages.loop.advice:advice_page",
     "torchgauge.facts.loop.check:CheckReport": "torchgauge.render.pages.loop.check:check_page",
+    "torchgauge.facts.loop.checkpoints:CheckpointPlan": (
+        "torchgauge.render.pages.loop.checkpoints:checkpoints_page"
+    ),
     "torchgauge.facts.loop.comparison:Comparison": (
         "torchgauge.render.pages.loop.comparison:comparison_page"
     ),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torchgauge.facts.precision import precision_text
 from torchgauge.facts.scenario import Precision, Scenario, ZeroGrad
+from torchgauge.units import format_number_of
 
 
 def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
@@ -16,13 +17,15 @@ def settings(scenario: Scenario, dtypes: Sequence[str]) -> Iterator[str]:
     """
     checkpointing = scenario.checkpointing
     kind = "" if checkpointing is True else f"{checkpointing} "
+    places = len(scenario.checkpointed)
     is_usual = scenario.precision == Precision.AS_BUILT and set(dtypes) <= {"float32"}
     yield str(scenario.mode)
     for is_on, text in (
         (scenario.is_training, f"{scenario.optimizer}"),
         (not is_usual, precision_text(scenario.precision, dtypes)),
         (scenario.device != "cpu", scenario.device),
-        (bool(checkpointing), f"{kind}checkpointing"),
+        (bool(checkpointing) and not places, f"{kind}checkpointing"),
+        (places > 0, f"{kind}checkpointing of {format_number_of(places, 'place')}"),
         (scenario.offload_activations, "activations in host memory"),
         (scenario.accumulation > 1, f"{scenario.accumulation} micro-batches"),
         *((True, f"{name}={value}") for name, value in dict(scenario.optimizer_options).items()),

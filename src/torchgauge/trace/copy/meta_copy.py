@@ -246,7 +246,10 @@ class ModelCopy(ObjectCopies):
         target: dict[str, Any] = {}
         self.stand_for(original, target)
         for name, item in original.items():
-            target[name] = self.value(item)
+            if type(item) is nn.Parameter and id(item) not in self._memo and _is_untouched(item):
+                target[name] = self._parameter(item)
+            else:
+                target[name] = self.value(item)
         return target
 
     def _whole(self, restored: Restored, *, is_parameter: bool) -> torch.Tensor:

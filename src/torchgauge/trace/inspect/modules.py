@@ -47,7 +47,12 @@ def _is_called_alone(module: nn.Module | None) -> bool:
     if module is None or not _is_called_as_usual(type(module)):
         return False
     state = module.__dict__
-    return not any([state[name] for name in _HOOKS])
+    return not (
+        state["_forward_pre_hooks"]
+        or state["_forward_hooks"]
+        or state["_backward_pre_hooks"]
+        or state["_backward_hooks"]
+    )
 
 
 @cached_by_class
@@ -61,9 +66,26 @@ def _is_of_torch(kind: type) -> bool:
     return kind.__module__.startswith("torch.nn.modules.")
 
 
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 STATE = frozenset(nn.Module().__dict__)
 """What every module has: its tensors, its hooks, its children."""
+
+
+def set_mode(root: nn.Module, *, training: bool) -> None:
+    """Do what ``root.train(training)`` does."""
+    modules = modules_of(root)
+    if not all(map(_is_set_as_usual, {type(module) for module in modules})):
+        root.train(training)
+        return
+    for module in modules:
+        module.__dict__["training"] = training
+
+
+@cached_by_class
+def _is_set_as_usual(kind: type[nn.Module]) -> bool:
+    names = ("train", "__setattr__", "children", "named_children", "_modules")
+    return not hasattr(kind, "training") and all(
+        getattr(kind, name, None) is getattr(nn.Module, name, None) for name in names
+    )
 
 
 class Held(NamedTuple):
@@ -75,19 +97,18 @@ class Held(NamedTuple):
 
 def modules_of(root: nn.Module) -> list[nn.Module]:
     """Return what ``root.modules()`` yields: each module once, parents before their children."""
-    seen: set[int] = set()
-    found: list[nn.Module] = []
-    stack = [root]
-    while stack:
-        module = stack.pop()
-        if id(module) in seen:
-            continue
-        seen.add(id(module))
-        found.append(module)
-        children = module._modules
-        if children:
-            stack.extend([child for child in reversed(children.values()) if child is not None])
-    return found
+    found = {id(root): root}
+    open_modules = [iter(root._modules.values())]
+    while open_modules:
+        for child in open_modules[-1]:
+            if child is not None and id(child) not in found:
+                found[id(child)] = child
+                if child._modules:
+                    open_modules.append(iter(child._modules.values()))
+                    break
+        else:
+            open_modules.pop()
+    return list(found.values())
 
 
 def tensors_of(root: nn.Module) -> Held:
@@ -95,9 +116,8 @@ def tensors_of(root: nn.Module) -> Held:
     parameters: dict[int, torch.Tensor] = {}
     buffers: dict[int, torch.Tensor] = {}
     for module in modules_of(root):
-        for found, own in ((parameters, module._parameters), (buffers, module._buffers)):
-            if own:
-                for tensor in own.values():
-                    if tensor is not None:
-                        found.setdefault(id(tensor), tensor)
+        if module._parameters:
+            parameters.update([(id(t), t) for t in module._parameters.values() if t is not None])
+        if module._buffers:
+            buffers.update([(id(t), t) for t in module._buffers.values() if t is not None])
     return Held(list(parameters.values()), list(buffers.values()))

@@ -56,12 +56,17 @@ def module_infos(root: nn.Module, lazy: frozenset[str] = frozenset()) -> tuple[M
 
     ``lazy`` holds the names of parameters that were uninitialized before the forward ran.
     """
-    with without_torch_function():
-        return tuple(_module_infos(root, lazy))
+    return inspected(root, lazy)[0]
 
 
-def _module_infos(root: nn.Module, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
+def inspected(root: nn.Module, lazy: frozenset[str]) -> tuple[tuple[ModuleInfo, ...], bool]:
+    """Return the same, and whether each tensor is known to be all of a storage of its own."""
     owners = _Owners(root)
+    with without_torch_function():
+        return tuple(_module_infos(root, owners, lazy)), owners.are_apart
+
+
+def _module_infos(root: nn.Module, owners: _Owners, lazy: frozenset[str]) -> Iterator[ModuleInfo]:
     for path, module, shared_with in walk(root):
         yield ModuleInfo(
             path=path,
@@ -130,6 +135,9 @@ class _Owners:
         self._names: dict[Any, str] = {}
         self._packed = PackedWeights()
         self._root = root
+        self._storages: set[int] = set()
+        self.are_apart = True
+        """Whether all tensors so far are plain ones, each all of a storage that no other has."""
 
     @cached_property
     def _attached(self) -> set[Any]:
@@ -180,6 +188,7 @@ class _Owners:
         is_buffer: bool,
         lazy: frozenset[str],
     ) -> ParameterInfo:
+        self.are_apart = False  # it is not looked at
         if is_lazy(tensor):
             return ParameterInfo(
                 name=name, shape=(), dtype=dtype_name(tensor.dtype), numel=0, stored_bytes=0,
@@ -208,9 +217,11 @@ class _Owners:
     def _plain_info(self, name: str, tensor: torch.Tensor, *, is_lazy: bool) -> ParameterInfo:
         """Return what a parameter is that nothing is attached to."""
         storage, span, numel = tensor.untyped_storage(), span_of(tensor), tensor.numel()
-        shared_with = self._names.setdefault(
-            (storage_key(storage), span, numel, tensor.dtype), name
-        )
+        key = storage_key(storage)
+        shared_with = self._names.setdefault((key, span, numel, tensor.dtype), name)
+        if key in self._storages or span != (0, storage.nbytes()) or not tensor.is_contiguous():
+            self.are_apart = False
+        self._storages.add(key)
         return ParameterInfo(
             name=name,
             shape=tuple(tensor.shape),

@@ -81,6 +81,13 @@ class Remembered:
             return None
         return tuple(key)
 
+    def gradient_key(self, gradient: torch.Tensor, storages: list[int]) -> tuple[Any, ...] | None:
+        """Return all that decides what a backward node makes of a gradient; as for ``key``."""
+        key: list[Any] = [*dispatch_state()]
+        if function_mode_count() or type(gradient) is not torch.Tensor:
+            return None
+        return tuple(key) if _note_tensor(gradient, key, storages) else None
+
     def known(self, key: tuple[Any, ...]) -> Any:
         """Return what ``again`` makes the same answer from, ``None`` where PyTorch has to."""
         found = self._answers.get(key)
@@ -90,7 +97,7 @@ class Remembered:
 def again(answer: Any) -> Any:
     """Return new tensors for an answer that is known."""
     kind, specs = answer
-    return _make(specs) if kind is None else kind([_make(spec) for spec in specs])
+    return made_as(specs) if kind is None else kind([made_as(spec) for spec in specs])
 
 
 def _note(values: Iterable[Any], key: list[Any], storages: list[int]) -> bool:
@@ -164,7 +171,7 @@ def spec_of(output: Any, storages: list[int]) -> Made:
     again: list[Any] = []
     if not (
         _note_tensor(output, original, [])
-        and _note_tensor(_make(made), again, [])
+        and _note_tensor(made_as(made), again, [])
         and original == again
     ):
         return None
@@ -175,7 +182,8 @@ def spec_of(output: Any, storages: list[int]) -> Made:
     return made
 
 
-def _make(spec: Made) -> Any:
+def made_as(spec: Made) -> Any:
+    """Return a new tensor, ``None`` for none."""
     return (
         None if spec is None else torch.empty_strided(spec[0], spec[1], dtype=spec[2], device=META)
     )

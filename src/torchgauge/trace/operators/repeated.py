@@ -9,7 +9,7 @@ known values, other threads, Python functions in the place of PyTorch's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -88,7 +88,11 @@ def steps_of(
 
     ``storages`` are those of the arguments and of what the layer holds, ``made`` is the new one.
     """
-    places = {made: NEW, **{index: place for place, index in reversed([*enumerate(storages)])}}
+    return steps_at(ops, {made: NEW, **{i: place for place, i in reversed([*enumerate(storages)])}})
+
+
+def steps_at(ops: Sequence[tuple[Any, ...]], places: Mapping[int, int]) -> tuple[Step, ...] | None:
+    """Return operators with storages by their places, ``None`` where they stand for no others."""
     steps: list[Step] = []
     for facts, noted, kwargs, specs, _, _, recompute, reads, writes, layouts in ops:
         is_known = places.keys() >= {*reads, *writes}

@@ -65,8 +65,10 @@ class ModuleCalls(Recording):
                 elif state is not Counting.OFF:
                     python.resume(counting)
                 try:
-                    if layer is None or kwargs or torch.is_grad_enabled():
+                    if layer is None or kwargs:
                         output = inner(*args, **kwargs)
+                    elif torch.is_grad_enabled():
+                        output = self._run_trained_layer(layer, inner, args, call, state)
                     else:
                         output = self._run_layer(layer, inner, args, call, state)
                 finally:
@@ -99,6 +101,12 @@ class ModuleCalls(Recording):
         self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
     ) -> Any:
         """Run a layer that an equal call of may have been recorded."""
+        return inner(*args)
+
+    def _run_trained_layer(
+        self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
+    ) -> Any:
+        """Run a layer with gradients that an equal call of may have been recorded."""
         return inner(*args)
 
     def _enter(

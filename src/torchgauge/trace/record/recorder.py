@@ -49,7 +49,7 @@ from torchgauge.trace.record.inside_kernels import (
 from torchgauge.trace.record.kept_numbers import KEPT, keeps_number, takes_kept_number
 from torchgauge.trace.record.kernel_memory import frees_unseen, is_opaque, run_measured
 from torchgauge.trace.record.recording import CompositeCall, Operands
-from torchgauge.trace.record.short_ways import ShortWays
+from torchgauge.trace.record.trained_layers import TrainedLayers
 from torchgauge.trace.shapes.fourier import fourier_scratch
 from torchgauge.trace.shapes.layouts import layout_of
 from torchgauge.trace.shapes.rule import Args, Kwargs
@@ -66,7 +66,7 @@ _READ = "aten._local_scalar_dense.default"
 _SCALARS = (int, float, bool, str, type(None))
 
 
-class Recorder(ShortWays, DispatchMode):
+class Recorder(TrainedLayers, DispatchMode):
     """Record what runs while the mode is active.
 
     ``simulation`` is ``None`` for a real run. With ``keep_ops=False`` only module calls are

@@ -188,7 +188,7 @@ class Recording:
                 recompute=recompute,
                 reads=tuple(reads),
                 writes=tuple(writes),
-                is_view=facts.may_be_view and set(writes).issubset(reads),
+                is_view=facts.may_be_view and (reads == writes or set(writes).issubset(reads)),
                 layouts=tuple(layouts),
             )
             for index, (

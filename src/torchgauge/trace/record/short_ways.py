@@ -25,7 +25,7 @@ from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
 from torchgauge.trace.torch_internals.tensors import storage_key
 from torchgauge.trace.values.simulation import Simulation
 
-_KnownLayer: TypeAlias = tuple[tuple[Step, ...], Made, tuple[int, ...]]
+KnownLayer: TypeAlias = tuple[tuple[Step, ...], Made, tuple[int, ...]]
 """What a layer did, what it returned, and the places that this was made from."""
 
 
@@ -44,7 +44,7 @@ class ShortWays(ModuleCalls):
         """The last result of a tensor and a number, and its call, until the next operator."""
         self._plain: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What to note of operators that were run before, and their answers."""
-        self._layers: dict[tuple[Any, ...], _KnownLayer | None] = {}
+        self._layers: dict[tuple[Any, ...], KnownLayer | None] = {}
         """What layers did; ``None`` where that stands for no other call."""
 
     def _run(self, func: Any, args: Args, kwargs: Kwargs) -> Any:
@@ -108,7 +108,8 @@ class ShortWays(ModuleCalls):
         if not call.python_calls:
             steps = steps_of(self._ops[call.first_op :], storages, made)
             with without_dispatch():
-                spec = spec_of(output, keys)
+                is_tensor = type(output) is torch.Tensor
+                spec = spec_of(output.detach() if is_tensor else output, keys)
             if events == [(made, False)] and steps and spec is not None:
                 maker = next(step for step in steps if NEW in step.writes)
                 self._layers[key] = steps, spec, maker.reads
@@ -116,7 +117,7 @@ class ShortWays(ModuleCalls):
         return output
 
     def _note_layer(
-        self, known: _KnownLayer, output: torch.Tensor, call: OpenCall, storages: list[int]
+        self, known: KnownLayer, output: torch.Tensor, call: OpenCall, storages: list[int]
     ) -> None:
         """Note the operators of a layer that was not run."""
         tracker, phase = self.storages, self.phase

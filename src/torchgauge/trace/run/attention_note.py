@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 
 from torchgauge.facts.trace import OpRecord, Phase
+from torchgauge.trace.inspect.modules import modules_of
 
 _LIBRARIES = ("transformers", "timm", "diffusers", "torchvision")
 _FUSED = re.compile(
@@ -20,7 +21,8 @@ _SOFTMAX = ("aten._softmax.", "aten._safe_softmax.")
 
 def attention_note(root: nn.Module, ops: Iterable[OpRecord]) -> Iterator[str]:
     """Yield what attention was, for models of libraries: who wrote their own knows it."""
-    packages = {type(module).__module__.partition(".")[0] for module in root.modules()}
+    kinds = {type(module) for module in modules_of(root)}
+    packages = {kind.__module__.partition(".")[0] for kind in kinds}
     if packages.isdisjoint(_LIBRARIES):
         return
     found: dict[str, None] = {}

@@ -21,7 +21,9 @@ from torchgauge.trace.values.simulation import Simulation
 class RunContext:
     """One run: its plan, its recorder, its simulation if it has one, and what it notes."""
 
-    def __init__(self, run_plan: RunPlan, execution: Execution, *, keep_ops: bool) -> None:
+    def __init__(
+        self, run_plan: RunPlan, execution: Execution, *, keep_ops: bool, may_stand_in: bool
+    ) -> None:
         self.run_plan = run_plan
         self.scenario = run_plan.scenario
         self.target = target = run_plan.target
@@ -47,6 +49,7 @@ class RunContext:
             fused=target.fused if simulated else (),
             keep_ops=self.keep_ops,
         )
+        self.recorder.may_stand_in = may_stand_in
         self.recorder.stands_for_gpu = not simulated and device != target.type
         self.recorder.autocast = AutocastInside(target.autocast)
         self.running: Recorder | None = None

@@ -16,6 +16,7 @@ from torchgauge.trace.copy.converters import CpuConverter, MetaConverter
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.inputs.plan import InputTensor, real_or_made
 from torchgauge.trace.inspect.irregular import keep_padding
+from torchgauge.trace.inspect.modules import set_mode
 from torchgauge.trace.inspect.tree import lazy_names
 from torchgauge.trace.run.context import RunContext
 from torchgauge.trace.step.training import as_channels_last, to_channels_last
@@ -95,9 +96,10 @@ class Prepared:
 
 def _keep_value(values: ValueStore, original: torch.Tensor, copied: torch.Tensor) -> None:
     """Keep the value of a small tensor of the model or of its inputs next to its meta copy."""
-    limit_floats = original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT
+    if original.dtype.is_floating_point and original.numel() > _FLOAT_VALUES_LIMIT:
+        return
     value = constructed_value(original) if original.is_meta else original
-    if value is not None and not limit_floats and original.dtype == copied.dtype:
+    if value is not None and original.dtype == copied.dtype:
         values.copy_of(copied, value)
 
 
@@ -106,7 +108,7 @@ def _set_mode(root: nn.Module, *, training: bool) -> None:
     if root.training == training:
         return
     try:
-        root.train(training)
+        set_mode(root, training=training)
     except NotImplementedError:  # exported programs have their mode built in
         pass
     except RecursionError as error:

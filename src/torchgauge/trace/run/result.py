@@ -15,7 +15,7 @@ from torchgauge.trace.failures.hints import explain, explain_optimizer, guessed_
 from torchgauge.trace.failures.out_of_memory import free_bytes, is_out_of_memory, requested_bytes
 from torchgauge.trace.inspect.irregular import padding_notes
 from torchgauge.trace.inspect.shared_storages import storage_notes
-from torchgauge.trace.inspect.tree import holds_quantized, module_infos, type_name
+from torchgauge.trace.inspect.tree import holds_quantized, inspected, module_infos, type_name
 from torchgauge.trace.record.outside import OutsideWork
 from torchgauge.trace.run.attention_note import attention_note
 from torchgauge.trace.run.context import RunContext
@@ -37,9 +37,9 @@ def freeze(
     """Return the trace of a run that has ended."""
     recorder = context.recorder
     is_listed = failure is not None or not context.run_plan.recording.modules_only_of_failures
-    modules = module_infos(prepared.root, prepared.lazy) if is_listed else ()
+    modules, are_apart = inspected(prepared.root, prepared.lazy) if is_listed else ((), True)
     context.assumptions += context.casting.left_out(modules)
-    if is_listed and context.keep_ops:
+    if context.keep_ops and not are_apart:
         context.assumptions += storage_notes(prepared.root)
     ops = recorder.op_records()
     context.assumptions += _assumptions(context, prepared, modules)

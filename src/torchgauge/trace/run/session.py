@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from torchgauge.facts.checkpointing import Place
 from torchgauge.facts.trace import Execution, Failure, Trace
 from torchgauge.trace.copy.meta_copy import ModelCopy
 from torchgauge.trace.copy.restored import plain_means_replicated
@@ -33,7 +34,11 @@ from torchgauge.trace.run.result import failure_of, freeze
 from torchgauge.trace.run.roles import Roles
 from torchgauge.trace.run.run_plan import Outcome, RunPlan
 from torchgauge.trace.run.watched import WatchedModules
-from torchgauge.trace.step.checkpointing import checkpoint_blocks
+from torchgauge.trace.step.checkpointing import (
+    check_places,
+    checkpoint_blocks,
+    checkpoint_stretches,
+)
 from torchgauge.trace.step.lost_gradients import LostGradients
 from torchgauge.trace.step.parameter_hooks import ParameterHooks
 from torchgauge.trace.torch_internals.higher_order import (
@@ -51,8 +56,17 @@ from torchgauge.trace.values.higher_order import flex_attention, flex_attention_
 class Session:
     """One execution of a plan, simulated or real."""
 
-    def __init__(self, run_plan: RunPlan, execution: Execution, *, keep_ops: bool = True) -> None:
-        self._context = context = RunContext(run_plan, execution, keep_ops=keep_ops)
+    def __init__(
+        self,
+        run_plan: RunPlan,
+        execution: Execution,
+        *,
+        keep_ops: bool = True,
+        may_stand_in: bool = False,
+    ) -> None:
+        self._context = context = RunContext(
+            run_plan, execution, keep_ops=keep_ops, may_stand_in=may_stand_in
+        )
         self._run_plan = run_plan
         self._simulation = context.simulation
         self._outside = OutsideWork(context.recorder)
@@ -64,6 +78,16 @@ class Session:
         asked: list[str] = []
         self._simulation.values.asked = asked
         return asked
+
+    @property
+    def stood_in(self) -> bool:
+        """Return whether layers of a training step were noted from equal ones."""
+        return self._context.recorder.stood_in
+
+    @property
+    def gave_up(self) -> bool:
+        """Return whether what came of that is not to be relied on."""
+        return self._context.recorder.gave_up
 
     def run(self) -> Outcome:
         """Run every phase; an exception of the model is part of the outcome.
@@ -158,9 +182,13 @@ class Session:
         scripted = isinstance(root, torch.jit.ScriptModule)
         names = () if scripted else parameter_names(type(root).forward)
         inputs = call_inputs(names, args, kwargs, recorder.specs)
-        modules = WatchedModules(context, root)
         kind = scenario.checkpointing_kind
-        if kind is not None and checkpoint_blocks(root, kind) == 0:
+        places = tuple(map(Place.read, scenario.checkpointed))
+        if kind is not None:
+            check_places(root, places)
+            checkpoint_stretches(root, kind, places)
+        modules = WatchedModules(context, root)
+        if kind is not None and checkpoint_blocks(root, kind, places) == 0:
             context.warnings.append("checkpointing: the model has no repeated blocks to checkpoint")
         error: Exception | None = None
         failure: Failure | None = None

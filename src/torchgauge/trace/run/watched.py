@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakSet
 
 import torch
 from torch import nn
@@ -14,8 +15,17 @@ from torchgauge.trace.inspect.tree import has_forward, walk
 from torchgauge.trace.operators.repeated import repeatable
 from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.run.context import RunContext
-from torchgauge.trace.torch_internals.modes import without_modes
+from torchgauge.trace.torch_internals.modes import is_alone, without_modes
 from torchgauge.trace.torch_internals.structures import global_module_hooks
+
+_LOOK_ONLY: WeakSet[Any] = WeakSet()
+_Observer = TypeVar("_Observer", bound=Callable[..., Any])
+
+
+def looks_only(observer: _Observer) -> _Observer:
+    """Say that an observer of calls runs no operator where tensors go in and a tensor comes out."""
+    _LOOK_ONLY.add(observer)
+    return observer
 
 
 class WatchedModules:
@@ -39,7 +49,6 @@ class WatchedModules:
 
     def _wrap(self) -> None:
         context = self._context
-        is_inferred = context.is_simulated and not context.scenario.is_training
         for path, module, shared_with in walk(self._root):
             if isinstance(module, torch.jit.ScriptModule) or not has_forward(module):
                 continue
@@ -51,7 +60,7 @@ class WatchedModules:
                     type(module).forward,
                     counting=Counting.OFF if is_leaf else _counting(module),
                     observe=self._observer(path, module),
-                    layer=repeatable(module) if is_leaf and is_inferred else None,
+                    layer=repeatable(module) if is_leaf and context.is_simulated else None,
                 )
                 module.__dict__["forward"] = forward
 
@@ -62,9 +71,14 @@ class WatchedModules:
         if on_call is None:
             return None
 
+        looks = on_call in _LOOK_ONLY
+
         def observe(index: int, args: tuple[Any, ...], output: Any) -> None:
-            with without_modes():
+            if looks and type(output) is torch.Tensor and _are_tensors(args) and is_alone():
                 answer = on_call(path, module, args, output)
+            else:
+                with without_modes():
+                    answer = on_call(path, module, args, output)
             if answer is not None:
                 self.observed.append((index, answer))
 
@@ -79,6 +93,10 @@ class WatchedModules:
         recorder.inside, recorder.on_read, recorder.python.on_compiled = {}, None, None
         if self._context.simulation is not None:
             self._context.simulation.values.place = str
+
+
+def _are_tensors(values: tuple[Any, ...]) -> bool:
+    return all([type(value) is torch.Tensor for value in values])
 
 
 def _counting(module: nn.Module) -> Counting:

@@ -1,22 +1,24 @@
-"""Activation checkpointing of a model's repeated blocks: which there are, and in what manner."""
+"""Activation checkpointing: which modules compute their forward again, and in what manner."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, TypeAlias
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import (
     CheckpointPolicy,
     checkpoint,
     create_selective_checkpoint_contexts,
 )
 
-from torchgauge.facts.scenario import Checkpointing
+from torchgauge.errors import ScenarioError
+from torchgauge.facts.checkpointing import Checkpointing, Place
 
 _Contexts: TypeAlias = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 
@@ -34,18 +36,147 @@ Source: ``_op_sac_save_list`` and the policy of the option ``op`` in torchtitan'
 CPU's attention for the GPU's."""
 
 
-def checkpoint_blocks(root: nn.Module, kind: Checkpointing) -> int:
-    """Checkpoint each repeated block of a copied model; return how many there are.
+def checkpoint_blocks(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...] = ()) -> int:
+    """Checkpoint modules of a copied model, its repeated blocks by default; return how many.
 
     A block is a child of a ``ModuleList`` or ``Sequential`` that has siblings of its class,
     children and parameters: the layers of a transformer, the blocks of a ResNet stage.
+    Of ``places`` only whole modules are meant; ``checkpoint_stretches`` takes the rest.
     """
+    if places:
+        blocks = [(root.get_submodule(place.path)) for place in places if not place.is_stretch]
+        for block in dict.fromkeys(blocks):
+            block.__dict__["forward"] = Recomputed(block.forward, kind, (block,))
+        return len(places)
     run = _RUNS[kind]
     count = 0
     for block in _blocks(root):
         block.__dict__["forward"] = partial(run, block.forward)
         count += 1
     return count
+
+
+def checkpoint_stretches(root: nn.Module, kind: Checkpointing, places: tuple[Place, ...]) -> None:
+    """Checkpoint neighbouring children of an ``nn.Sequential``, each stretch as one.
+
+    To be called before the forwards of the copy's modules are wrapped: the forward of the
+    ``Sequential`` is replaced by one that does the same.
+    """
+    stretches: dict[str, list[Place]] = {}
+    for place in places:
+        if place.is_stretch:
+            stretches.setdefault(place.path, []).append(place)
+    for path, found in stretches.items():
+        owner = root.get_submodule(path)
+        owner.__dict__["forward"] = Stretches(owner, kind, sorted(found))
+
+
+def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
+    """Check that a model has what is to be checkpointed.
+
+    Raises:
+        ScenarioError: it has not, or two stretches share a module.
+    """
+    taken: dict[str, int] = {}
+    for place in sorted(places):
+        try:
+            module = root.get_submodule(place.path)
+        except AttributeError:
+            raise ScenarioError(
+                f"checkpointed: the model has no module {place.path!r}",
+                hint="write a path that torchgauge summary lists",
+            ) from None
+        if not place.is_stretch:
+            continue
+        if not isinstance(module, nn.Sequential) or len(module) < place.end:
+            raise ScenarioError(
+                f"checkpointed: {place} are not children of an nn.Sequential",
+                hint="name whole modules there",
+            )
+        if place.first < taken.get(place.path, 0):
+            raise ScenarioError(
+                f"checkpointed: {place} begins before the one before it ends",
+                hint="write stretches that share no module",
+            )
+        taken[place.path] = place.end
+
+
+class Recomputed:
+    """A forward that is computed again in the backward. A deep copy belongs to the copied module.
+
+    The statistics of batch norms are updated by the first of the two forwards alone.
+    """
+
+    def __init__(
+        self, forward: Callable[..., Any], kind: Checkpointing, modules: tuple[nn.Module, ...]
+    ) -> None:
+        self.forward = forward
+        self.kind = kind
+        self.modules = modules
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the forward under ``torch.utils.checkpoint``."""
+        if self.kind is Checkpointing.REENTRANT:
+            return _reentrant(self.forward, *args, **kwargs)
+        norms = list(_norms_of(self.modules))
+        options: dict[str, Any] = {}
+        if norms or self.kind is Checkpointing.SELECTIVE:
+            options["context_fn"] = partial(_contexts_of, self.kind, norms)
+        return checkpoint(self.forward, *args, use_reentrant=False, **options, **kwargs)
+
+
+class Stretches:
+    """The forward of an ``nn.Sequential`` with neighbouring children checkpointed as one."""
+
+    def __init__(self, owner: nn.Module, kind: Checkpointing, places: list[Place]) -> None:
+        self.owner = owner
+        self.kind = kind
+        self.places = places
+
+    def __call__(self, input: Any) -> Any:
+        """Run the children in order."""
+        layers, position = list(self.owner.children()), 0
+        for place in self.places:
+            input = _in_turn(layers[position : place.first], input)
+            stretch = tuple(layers[place.first : place.end])
+            input = Recomputed(partial(_in_turn, stretch), self.kind, stretch)(input)
+            position = place.end
+        return _in_turn(layers[position:], input)
+
+
+def _in_turn(layers: Sequence[nn.Module], input: Any) -> Any:
+    for layer in layers:
+        input = layer(input)
+    return input
+
+
+def _norms_of(modules: Iterable[nn.Module]) -> Iterator[_BatchNorm]:
+    """Yield the batch norms that update statistics."""
+    for module in modules:
+        for part in module.modules():
+            if isinstance(part, _BatchNorm) and part.training and part.track_running_stats:
+                yield part
+
+
+def _contexts_of(kind: Checkpointing, norms: list[_BatchNorm]) -> _Contexts:
+    first, again = _contexts() if kind is Checkpointing.SELECTIVE else (nullcontext(),) * 2
+    return first, _statistics_kept(norms, again)
+
+
+@contextmanager
+def _statistics_kept(
+    norms: list[_BatchNorm], around: AbstractContextManager[Any]
+) -> Iterator[None]:
+    """Let batch norms compute with the batch's statistics and keep their running ones."""
+    before = [(norm.momentum, norm._buffers["num_batches_tracked"]) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm._buffers["num_batches_tracked"] = 0.0, None
+    try:
+        with around:
+            yield
+    finally:
+        for norm, (momentum, count) in zip(norms, before, strict=True):
+            norm.momentum, norm._buffers["num_batches_tracked"] = momentum, count
 
 
 def _blocks(root: nn.Module) -> Iterator[nn.Module]:

@@ -31,6 +31,7 @@ from torchgauge.trace.torch_internals.autograd import (
     TENSOR_HOOKS,
     gradient_node,
     gradient_nodes,
+    hooks_of_nodes,
     node_hooks,
 )
 from torchgauge.trace.torch_internals.kernels import list_kernels_on_meta
@@ -75,36 +76,36 @@ class ParameterHooks:
         """The copies of tensors that only hooks refer to."""
         self.assumptions: list[str] = []
         self.warnings: list[str] = []
-        leaves = () if model is None else tuple(model.leaves)
-        leaves = tuple(pair for pair in leaves if all(t.requires_grad and t.is_leaf for t in pair))
-        plain = [original for original, copied in leaves if _has_node(original, copied)]
-        nodes = iter(gradient_nodes(plain))
+        leaves = [
+            (original, copied, _has_node(original, copied))
+            for original, copied in (() if model is None else model.leaves)
+            if original.requires_grad and copied.requires_grad
+            if original.is_leaf and copied.is_leaf
+        ]
+        nodes = gradient_nodes([original for original, _, has_node in leaves if has_node])
+        on_nodes = iter(hooks_of_nodes(nodes))
         hooked = [
             found
-            for original, copied in leaves
-            if (
-                found := self._hooks(
-                    original, copied, next(nodes) if _has_node(original, copied) else None
-                )
-            )
+            for original, copied, has_node in leaves
+            if (found := self._hooks(original, copied, next(on_nodes) if has_node else []))
         ]
         if model is not None and hooked:
             self._copy(model, hooked, foreach=foreach)
 
     def _hooks(
-        self, original: torch.Tensor, copied: torch.Tensor, node: Any
+        self, original: torch.Tensor, copied: torch.Tensor, on_node: list[dict[int, Any]]
     ) -> list[tuple[Any, Any]]:
-        """Return where a leaf's hooks are kept, each with the copy's own place, still empty."""
+        """Return where a leaf's hooks are kept, each with the copy's own place, still empty.
+
+        ``on_node`` are those of the node that accumulates its gradient.
+        """
         pairs: list[tuple[Any, Any]] = []
         for name in (TENSOR_HOOKS, POST_ACCUMULATE_HOOKS):
-            hooks = getattr(original, name, None) or {}
-            if any(map(_is_own, hooks.values())):
+            hooks = getattr(original, name, None)
+            if hooks and any(map(_is_own, hooks.values())):
                 setattr(copied, name, OrderedDict())
                 pairs.append((hooks, getattr(copied, name)))
-        if node is None:
-            return pairs
-        on_node = node_hooks(node)
-        if any(_is_own(hook) for hooks in on_node for hook in hooks.values()):
+        if any([_is_own(hook) for hooks in on_node if hooks for hook in hooks.values()]):
             self._nodes.append(gradient_node(copied))  # keeps it
             pairs += zip(on_node, node_hooks(gradient_node(copied)), strict=True)
         return pairs

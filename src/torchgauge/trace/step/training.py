@@ -21,6 +21,7 @@ from torchgauge.facts.scenario import (
     ZeroGrad,
 )
 from torchgauge.trace.inspect.describe import tensors_in
+from torchgauge.trace.inspect.modules import tensors_of
 from torchgauge.trace.torch_internals.kernels import list_kernels_on_meta
 
 NO_GRADIENT = "no output depends on a trainable parameter, so there is no gradient to compute"
@@ -153,6 +154,8 @@ class Trainer:
 
     def kept_gradients(self) -> list[tuple[str, torch.Tensor]]:
         """Return the gradients that are there before the step, by the parameter's name."""
+        if all(p.grad is None for p in tensors_of(self._root).parameters):
+            return []
         named = self._root.named_parameters()
         return [(name, p.grad) for name, p in named if p.grad is not None]
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import torch
 
@@ -30,8 +30,80 @@ def reference_counts(tensor: torch.Tensor) -> tuple[int, int]:
 
 
 def is_python_node(node: Any) -> bool:
-    """Return whether a backward node runs a backward written in Python."""
-    return isinstance(node, torch.autograd.function.BackwardCFunction)
+    """Return whether a backward node runs a backward written in Python.
+
+    A stand-in for one of PyTorch's own nodes is none.
+    """
+    is_python = isinstance(node, torch.autograd.function.BackwardCFunction)
+    return is_python and type(node) is not StandIn._backward_cls
+
+
+class Stand(Protocol):
+    """What a node in the place of another does."""
+
+    def made(self) -> torch.Tensor:
+        """Return what the operator of the node returned."""
+
+    def backward(
+        self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
+    ) -> Sequence[torch.Tensor | None]:
+        """Return a gradient per tensor that the node comes from."""
+
+
+class StandIn(torch.autograd.Function):
+    """A backward node in the place of one of PyTorch's own, whose operators are known."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, stand: Stand, saved: Sequence[torch.Tensor], *tensors: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return what ``stand`` makes; ``saved`` is kept for the backward."""
+        ctx.set_materialize_grads(False)
+        ctx.stand = stand
+        ctx.save_for_backward(*saved)
+        return stand.made()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Any) -> Any:
+        """Return the gradients of all arguments."""
+        if gradient is None:
+            return (None,) * len(ctx.needs_input_grad)
+        return (None, None, *ctx.stand.backward(ctx.saved_tensors, gradient))
+
+
+stand_in: Callable[..., torch.Tensor] = super(torch.autograd.Function, StandIn).apply
+"""``StandIn.apply`` without what it does about transforms of ``torch.func`` (2.6–2.13)."""
+
+
+def saves_through_hooks() -> bool:
+    """Return whether hooks may take what autograd saves, as checkpoints and offloading do.
+
+    ``torch._C._autograd._top_saved_tensors_default_hooks``: 2.8–2.13; before, it cannot be told.
+    """
+    return _top_hooks is None or _top_hooks(True) is not None
+
+
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+
+
+def graph_task() -> int:
+    """Return the number of the backward that the engine runs (2.6–2.13)."""
+    number: int = torch._C._current_graph_task_id()
+    return number
+
+
+def shape_of_input(node: Any) -> tuple[torch.Size, torch.dtype] | None:
+    """Return what the gradient that a node takes looks like, ``None`` where it takes several.
+
+    ``Node._input_metadata``: 2.8–2.13.
+    """
+    taken: Sequence[Any] = getattr(node, "_input_metadata", ())
+    return (torch.Size(taken[0].shape), taken[0].dtype) if len(taken) == 1 else None
+
+
+def kept_by(node: Any) -> list[Any]:
+    """Return what a node of PyTorch's own keeps for the backward (``_saved_…``: 2.6–2.13)."""
+    return [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
 
 
 def next_sequence_nr() -> int:
@@ -74,6 +146,44 @@ def node_hooks(node: Any) -> tuple[dict[int, Any], dict[int, Any]]:
         handle.remove()
         found.append({} if hooks is None else hooks)
     return found[0], found[1]
+
+
+class _Shown(Exception):
+    """Carries the hooks of a node."""
+
+
+def _look(*_: Any) -> None:
+    """Stand for a hook where the others are only looked at."""
+
+
+def _show(hooks: dict[int, Any] | None, hook: Any) -> Any:
+    if hook is _look:
+        raise _Shown(hooks)
+    return _register_hook(hooks, hook)
+
+
+_register_hook: Callable[..., Any] = torch.autograd.Function._register_hook
+
+
+def hooks_of_nodes(nodes: Iterable[Any]) -> list[list[dict[int, Any]]]:
+    """Return the hooks before and after each of many nodes; nothing is added to the nodes.
+
+    A node hands its dictionary to ``Function._register_hook`` when a hook is added, and adds none
+    when that raises (the same source).
+    """
+    torch.autograd.Function._register_hook = staticmethod(_show)  # type: ignore[method-assign]
+    try:
+        return [[_hooks(node.register_prehook), _hooks(node.register_hook)] for node in nodes]
+    finally:
+        del torch.autograd.Function._register_hook  # a base class has it
+
+
+def _hooks(register: Callable[..., Any]) -> dict[int, Any]:
+    try:
+        register(_look)
+    except _Shown as shown:
+        return shown.args[0] or {}
+    return {}
 
 
 def gradient_node(leaf: torch.Tensor) -> Any:

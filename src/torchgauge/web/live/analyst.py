@@ -59,8 +59,24 @@ class Asked:
 class Analyst:
     """Asks the worker, and starts another where it was ended."""
 
-    def __init__(self, limits: Limits, worker: WorkerProcess | None = None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        worker: WorkerProcess | None = None,
+        *,
+        code: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """Start nothing yet.
+
+        Args:
+            limits: what is given to a question.
+            worker: one that has been started; another is started where it is needed.
+            code: counts the saves of the model's files. A worker that was started at another count
+                has imported what is old; it is replaced before the next question.
+        """
         self._limits = limits
+        self._code = code
+        self._code_of_worker = code()
         self._given = worker
         self._worker: WorkerProcess | None = None
         self._numbers = itertools.count(1)
@@ -152,6 +168,13 @@ class Analyst:
             worker.send(asked.job)
 
     def _started(self) -> WorkerProcess:
+        code = self._code()
+        if code != self._code_of_worker:
+            for old in (self._worker, self._given):
+                if old is not None:
+                    old.kill()
+            self._worker = self._given = None
+        self._code_of_worker = code
         if self._worker is None:
             self._worker, self._given = self._given, None
             if self._worker is None:

@@ -6,6 +6,8 @@
 ``POST /advice``    the same question, of what to change
 ==================  ==============================================================
 
+A page that watches files has one more: ``web.watch``.
+
 The events are ``progress``, then one of ``result``, ``failed`` and ``cancelled``; each has JSON.
 """
 
@@ -27,29 +29,39 @@ from torchgauge.deploy.serving.http.body import PendingBytes, reading
 from torchgauge.deploy.serving.http.responses import failure_response, json_response
 from torchgauge.deploy.serving.settings import Settings
 from torchgauge.errors import TorchGaugeError
-from torchgauge.language import ENGLISH, current, spoken
+from torchgauge.language import current, spoken
 from torchgauge.web.live.analyst import Analyst, Asked
 from torchgauge.web.live.changes import read_question
 from torchgauge.web.live.command import command_of
 from torchgauge.web.live.guard import Guard
-from torchgauge.web.live.workbench import Bench, asked_job, page_of
+from torchgauge.web.live.workbench import Bench, asked_job
 from torchgauge.web.live.worker import failure_data
-from torchgauge.web.page import filled
 
 SETTINGS = Settings(
     max_body_bytes=64 * 1024, max_pending_bytes=2**20, body_seconds=10.0, grace_seconds=1.0
 )
 """A question is small, and one machine asks."""
-_NEEDS_SCRIPTS = "<p>This page needs JavaScript. torchgauge summary prints the same figures.</p>"
 
 
 def create_application(
-    benches: Sequence[Bench], analyst: Analyst, *, token: str, port: int
+    page: str,
+    benches: Sequence[Bench],
+    analyst: Analyst,
+    *,
+    token: str,
+    port: int,
+    more: Sequence[Route] = (),
 ) -> Starlette:
-    """Return the application; ``analyst`` ends with it."""
-    names = " · ".join(bench.first["answer"]["report"]["model"]["name"] for bench in benches)
-    language = None if current() == ENGLISH else current()  # else the browser's
-    page = filled(page_of(benches, language), title=f"{names} · torchgauge", static=_NEEDS_SCRIPTS)
+    """Return the application; ``analyst`` ends with it.
+
+    Args:
+        page: the whole page.
+        benches: the models that may be asked about, at the time of a question.
+        analyst: answers the questions.
+        token: what every request needs.
+        port: of this machine.
+        more: what else is answered, behind the same guard.
+    """
     pending = PendingBytes(SETTINGS.max_pending_bytes)
 
     async def show(_: Request) -> Response:
@@ -89,6 +101,7 @@ def create_application(
             Route("/", show, methods=["GET"]),
             Route("/analyses", analyse, methods=["POST"]),
             Route("/advice", advise, methods=["POST"]),
+            *more,
         ],
         middleware=[Middleware(Guard, token=token, port=port)],
         exception_handlers={404: _not_found, 405: _wrong_method},

@@ -100,6 +100,8 @@ def _fields(scenario: Scenario, changes: Changes) -> dict[str, Any]:
         also_offloads = scenario.offload_activations and scenario.checkpointing_kind is not None
         given["offload_activations"] = also_offloads or kind == Checkpointing.OFFLOAD
         given["checkpointing"] = False if kind == OFF else kind
+        if kind == OFF:
+            given["checkpointed"] = ()
     return given
 
 

@@ -78,6 +78,8 @@ def _scenario_words(scenario: Scenario) -> Iterator[str]:
         yield "--checkpointing"
     elif kind is not None:
         yield from ("--checkpointing-kind", kind.value)
+    for place in scenario.checkpointed:
+        yield from ("--checkpointed", place)
     if scenario.offload_activations:
         yield "--offload-activations"
     for name, option in _FLAGS.items():

@@ -16,7 +16,7 @@ from torchgauge.deploy.serving.start import EXTRA
 from torchgauge.request import Request
 
 _MODULES = ("fastapi", "uvicorn")
-_HOST = "127.0.0.1"
+HOST = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +59,11 @@ def serve_page(
     from torchgauge.web.live.analyst import Analyst, Limits
     from torchgauge.web.live.application import SETTINGS, create_application
     from torchgauge.web.live.guard import TOKEN
+    from torchgauge.web.live.html import page_html
     from torchgauge.web.live.process import WorkerProcess
     from torchgauge.web.live.workbench import first_answers
 
-    listener = bind(_HOST, request.port)
+    listener = bind(HOST, request.port)
     try:
         worker = WorkerProcess()
         try:
@@ -74,8 +75,9 @@ def serve_page(
         port = listener.getsockname()[1]
         token = secrets.token_urlsafe(24)
         analyst = Analyst(Limits(analysis_seconds=request.analysis_seconds), worker)
-        application = create_application(benches, analyst, token=token, port=port)
-        url = f"http://{_HOST}:{port}/?{TOKEN}={token}"
+        page = page_html(benches)
+        application = create_application(page, benches, analyst, token=token, port=port)
+        url = f"http://{HOST}:{port}/?{TOKEN}={token}"
 
         def started() -> None:
             on_message(f"the page is at {url}")

@@ -100,15 +100,23 @@ def page_of(benches: Sequence[Bench], language: str | None = None) -> dict[str, 
         "workbench": {
             "choices": choices(),
             "models": [
-                {
-                    "spec": bench.request.spec,
-                    "values": values_of(bench.request, bench.ran),
-                    "command": command_of(bench.request),
-                    "first": bench.first if number else {**bench.first, "answer": None},
-                }
+                # The answer of the first one stands in the page's own answers.
+                {**model_data(bench), "first": {**bench.first, "answer": None}}
+                if number == 0
+                else model_data(bench)
                 for number, bench in enumerate(benches)
             ],
         },
+    }
+
+
+def model_data(bench: Bench) -> dict[str, Any]:
+    """Return a model as the page takes it: what it was asked, and what came of it."""
+    return {
+        "spec": bench.request.spec,
+        "values": values_of(bench.request, bench.ran),
+        "command": command_of(bench.request),
+        "first": bench.first,
     }
 
 

@@ -6,6 +6,7 @@ import { h } from "../../dom";
 import { shape } from "../../format";
 import { texts } from "../../language";
 import type { Failure } from "../../types";
+import { visible } from "../../visible";
 import { phaseName } from "../../words";
 
 const t = texts(
@@ -18,7 +19,7 @@ export function failureCard(failure: Failure, app: App): HTMLElement {
   const inputs = failure.inputs.map((value) => `${value.name} ${value.shape ? `${shape(value.shape)} ${value.dtype ?? ""}` : value.text ?? ""}`.trim());
   const title = t("title", { layer: `${layer} (${failure.module_type})`, phase: phaseName(failure.phase) });
   const error = `${failure.error_type}: ${failure.error}`;
-  const text = () => [title, ...inputs.map((input) => `${t("got")}: ${input}`), error, failure.hint && `${t("hint")}: ${failure.hint}`].filter(Boolean).join("\n");
+  const text = () => [title, ...inputs.map((input) => `${t("got")}: ${input}`), error, failure.hint && `${t("hint")}: ${failure.hint}`].filter(Boolean).map((line) => visible(String(line))).join("\n");
   return h(
     "div", { class: "card failed", role: "alert" },
     h("h3", {}, h("span", { class: "sign", "aria-hidden": "true" }, "✕"), h("bdi", {}, title)),

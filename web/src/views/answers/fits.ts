@@ -9,6 +9,9 @@ import { texts } from "../../language";
 import type { Answer, Verdict } from "../../types";
 import { explained } from "../../view";
 
+/** The command that lists all GPUs. */
+const LIST = "torchgauge devices";
+
 const t = texts(
   {
     title: "Fits?", fits: "Fits", fragmented: "Fits only if cached memory is given back", close: "Too close to call", not: "Does not fit",
@@ -99,7 +102,7 @@ function chooser(): HTMLElement[] {
   const options = COMMON.map((name) => option(`--device ${name.includes(" ") ? `"${name}"` : name}`));
   return [
     h("div", { class: "options" }, ...options),
-    h("p", { class: "dim" }, copyButton(() => "torchgauge devices", t("copyList"), "torchgauge devices"), " ", t("list")),
+    h("p", { class: "dim" }, copyButton(() => LIST, t("copy", { option: LIST }), LIST), " ", t("list")),
   ];
 }
 

@@ -28,7 +28,7 @@ export function sizeCard(app: App): HTMLElement {
   const row = (name: string, ...values: Child[]) => h("p", { class: "line row" }, h("span", { class: "dim" }, name), " ", h("span", {}, ...values));
   const children: Child[] = [
     h("p", { class: "line large" }, figure("totals.params", totals.params, count(totals.params)), h("span", { class: "dim" }, ` ${t("params")}`)),
-    h("p", { class: "line dim" }, trainable(totals.trainable_params, totals.non_trainable_params)),
+    totals.params > 0 && h("p", { class: "line dim" }, trainable(totals.trainable_params, totals.non_trainable_params)),
     row(t("stored"), figure("totals.param_bytes", totals.param_bytes, bytes(totals.param_bytes))),
     totals.buffer_bytes > 0 && row(t("buffers"), figure("totals.buffer_bytes", totals.buffer_bytes, bytes(totals.buffer_bytes))),
   ];

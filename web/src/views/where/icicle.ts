@@ -11,6 +11,7 @@ import { measured, type Measured } from "../../measures";
 import type { Part } from "../../model";
 import { typeColor } from "../../palette";
 import { type Cell, layout, MOST_ROWS } from "./layout";
+import { visible } from "../../visible";
 
 const t = texts(
   {
@@ -118,7 +119,7 @@ export class Icicle {
     element.dataset["count"] = String(merged || box.parts.length);
     element.classList.toggle("merged", merged > 0);
     const text = describe(cell, measure, whole);
-    element.title = cell.row === 0 && this.zoom.parent ? `${text} · ${t("zoomOut")}` : text;
+    element.title = visible(cell.row === 0 && this.zoom.parent ? `${text} · ${t("zoomOut")}` : text);
     element.onclick = () => this.click(cell);
     element.onpointerenter = () => this.say(text);
     element.onfocus = () => {

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torchgauge.facts.loop.advice import Advice, Fault, PathStep, Suggestion
+from torchgauge.facts.loop.advice import (
+    Advice,
+    Checked,
+    DataCheck,
+    Fault,
+    Patch,
+    PathStep,
+    Suggestion,
+)
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.render.page import (
     Block,
@@ -39,11 +47,15 @@ def advice_page(advice: Advice) -> Page:
     blocks += [_fault(item) for item in advice.faults]
     if advice.path:
         blocks.append(_path(advice))
+        if advice.path_patch is not None:
+            entries = tuple(_patch(advice.path_patch))
+            blocks.append(Problem(heading="All steps as a patch", tone=Tone.NOTICE,
+                                  entries=entries, detail=True))  # fmt: skip
     if advice.front:
         blocks.append(_front(advice))
     if advice.suggestions:
         blocks.append(_table(advice))
-        blocks += [_suggestion(item) for item in advice.suggestions]
+        blocks += [_suggestion(item, advice.data_check) for item in advice.suggestions]
     for heading, lines in (
         ("Rules that found nothing", [f"{item.rule}: {item.why}" for item in advice.quiet]),
         ("Warnings", list(advice.warnings)),
@@ -67,6 +79,8 @@ def _answers(advice: Advice) -> Iterator[Fact]:
     if advice.faults:
         count = format_number_of(len(advice.faults), "fault")
         yield fact("Wrong", f"{count}, see below", tone=Tone.WARNING)
+    if advice.data_check is not None:
+        yield fact("Checked", *_data_check(advice.data_check))
     if not advice.suggestions:
         yield fact("Try", NOTHING)
         return
@@ -93,6 +107,47 @@ def _combinations(advice: Advice) -> Iterator[str]:
     if advice.combinations:
         searched = f"{format_number_of(advice.combinations, 'combination')} traced"
         yield f"{searched}, as many as are tried" if advice.exhausted else searched
+
+
+def _data_check(check: DataCheck) -> Iterator[str]:
+    figure = _measure(check.before, check.metric)
+    yield f"{check.metric} {figure}"
+    yield format_number_of(check.samples, "sample")
+    if not check.is_complete:
+        yield f"stopped after {check.seconds:.0f} s"
+    if check.weights:
+        yield check.weights
+
+
+def _measure(value: float, metric: str) -> str:
+    return f"{value * 100:.2f} %" if metric == "accuracy" else f"{value:.4g}"
+
+
+def _check_entries(check: Checked | None, data: DataCheck | None) -> Iterator[tuple[str, str]]:
+    """Yield a measure before and after a change, with the samples that it is of."""
+    if check is None or data is None:
+        return
+    if check.after is not None:
+        before, after = _measure(check.before, data.metric), _measure(check.after, data.metric)
+        samples = format_number_of(data.samples, "sample")
+        yield "check", f"{data.metric} {before} → {after}, {samples}"
+    if check.note:
+        yield "note", check.note
+
+
+def _check_cell(check: Checked | None, advice: Advice) -> tuple[str, ...]:
+    """Return the cell of a measure, where there are measures."""
+    if advice.data_check is None:
+        return ()
+    after = None if check is None else check.after
+    return ("–" if after is None else _measure(after, advice.data_check.metric),)
+
+
+def _check_column(advice: Advice) -> tuple[Column, ...]:
+    if advice.data_check is None:
+        return ()
+    name = advice.data_check.metric
+    return (Column(name[:1].upper() + name[1:], keep=92),)
 
 
 def _tone(advice: Advice) -> Tone:
@@ -131,15 +186,19 @@ def _path(advice: Advice) -> Table:
     columns = (
         Column("Changes so far", is_number=False, wraps=True),
         *(Column(label) for label, _, _ in _columns(advice)),
+        *_check_column(advice),
     )
     start = ["as it is", *(form(advice.figures[name]) for _, name, form in _columns(advice))]
+    if (check := advice.data_check) is not None:
+        start.append(_measure(check.before, check.metric))
     rows = [tuple(start), *(_step(number, step, advice) for number, step in
                             enumerate(advice.path, 1))]  # fmt: skip
     return table_of(columns, rows, heading="Steps to the goal, each on top of those before it")
 
 
 def _step(number: int, step: PathStep, advice: Advice) -> tuple[str, ...]:
-    return (f"{number}. {step.text}", *_cells(step.figures, advice))
+    cells = _cells(step.figures, advice)
+    return (f"{number}. {step.text}", *cells, *_check_cell(step.check, advice))
 
 
 def _front(advice: Advice) -> Table:
@@ -167,16 +226,33 @@ def _table(advice: Advice) -> Table:
     columns = (
         Column("Change", is_number=False, wraps=True),
         *(Column(label, keep=90) for label, _, _ in _columns(advice)),
+        *_check_column(advice),
         Column("Function", is_number=False, keep=95),
     )
     rows = [
-        (item.text, *_cells(item.figures, advice), ACCURACY[item.accuracy])
+        (
+            item.text,
+            *_cells(item.figures, advice),
+            *_check_cell(item.check, advice),
+            ACCURACY[item.accuracy],
+        )
         for item in advice.suggestions
     ]
     return table_of(columns, rows, heading="Changes, each applied to a copy and traced")
 
 
-def _suggestion(item: Suggestion) -> Problem:
+def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
+    """Yield what is said of a patch; the diff itself goes into a file."""
+    if patch is None:
+        return
+    if patch.diff:
+        yield "patch", ", ".join(patch.files)
+        yield from (("proof", text) for text in patch.proof)
+    else:
+        yield "patch", f"none: {patch.why_not}"
+
+
+def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
     entries = [("where", place)] if place else []
     entries.append(("why", item.why))
@@ -185,6 +261,11 @@ def _suggestion(item: Suggestion) -> Problem:
     if item.source:
         entries.append(("source", item.source))
     entries += [("proof", text) for text in item.proof]
+    if item.changes_model and item.keeps_state:
+        entries.append(("state", "a state_dict of the model still loads"))
+    entries += _check_entries(item.check, data)
+    if item.changes_model:  # the snippet says how it runs
+        entries += _patch(item.patched)
     return Problem(
         heading=item.text,
         tone=Tone.NOTICE,
@@ -196,7 +277,7 @@ def _suggestion(item: Suggestion) -> Problem:
 
 def _fault(item: Fault) -> Problem:
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
-    entries = [("where", place), ("why", item.why), ("try", item.remedy)]
+    entries = [("where", place), ("why", item.why), ("try", item.remedy), *_patch(item.patched)]
     return Problem(
         kind="Fault:", heading=item.text, tone=Tone.WARNING,
         entries=tuple(entry for entry in entries if entry[1]),

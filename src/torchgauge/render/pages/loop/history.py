@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from torchgauge.facts.loop.history import Analysis, History
-from torchgauge.render.page import Block, Column, Data, Facts, Page, fact, table_of
+from torchgauge.render.page import (
+    Block,
+    Chart,
+    Column,
+    Data,
+    Facts,
+    Page,
+    Point,
+    fact,
+    table_of,
+)
 from torchgauge.units import (
     format_bytes,
     format_count,
@@ -15,6 +25,10 @@ from torchgauge.units import (
 )
 
 _BARS = "▁▂▃▄▅▆▇█"
+_LEAST_POINTS = 3
+"""A line of two points says no more than its two values."""
+_MOST_CHARTS = 3
+"""Of more, each has its bars in a line of text."""
 _EMPTY = "nothing was analysed yet"
 
 
@@ -23,17 +37,24 @@ def history_page(history: History) -> Page:
     analyses = history.analyses
     specs = list(dict.fromkeys(item.spec for item in analyses))
     form = format_of(history.figure)
-    title = ("history", *(specs if len(specs) == 1 else ()))
+    title = ("history", history.figure, *(specs if len(specs) == 1 else ()))
     if not analyses:
         return Page(
             title=title,
             blocks=(Facts(facts=(fact("Empty", _EMPTY),)), _data(history)),
             is_about_a_model=False,
         )
-    alike: dict[tuple[str, str], list[Analysis]] = {}
-    for item in analyses:
-        alike.setdefault((item.spec, _settings(item)), []).append(item)
-    trends = [fact(spec, asked, *_trend(of, form)) for (spec, asked), of in alike.items()]
+    groups = history.groups
+    charts = [
+        _chart(f"{spec} · {asked}", of, form)
+        for (spec, asked), of in groups.items()
+        if _is_line(of)
+    ]
+    has_charts = len(charts) <= _MOST_CHARTS
+    trends = [
+        fact(spec, asked, *_trend(of, form, spark_too=not has_charts))
+        for (spec, asked), of in groups.items()
+    ]
     columns = (
         Column("When (UTC)", is_number=False),
         Column("Revision", is_number=False, keep=80, is_code=True),
@@ -43,7 +64,8 @@ def history_page(history: History) -> Page:
     )
     rows = [_row(item, form) for item in analyses]
     blocks: tuple[Block, ...] = (
-        Facts(facts=tuple(trends)), table_of(columns, rows), _data(history),
+        Facts(facts=tuple(trends)), *(charts if has_charts else ()), table_of(columns, rows),
+        _data(history),
     )  # fmt: skip
     return Page(title=title, blocks=blocks, is_about_a_model=False)
 
@@ -59,39 +81,57 @@ def format_of(figure: str) -> Callable[[float], str]:
     return lambda value: format_integer(int(value)) if value == int(value) else f"{value:.4g}"
 
 
-def _trend(analyses: Sequence[Analysis], form: Callable[[float], str]) -> tuple[str, ...]:
+def _is_line(analyses: Sequence[Analysis]) -> bool:
+    known = [item for item in analyses if item.value is not None]
+    return len(analyses) >= _LEAST_POINTS and len(known) > 1
+
+
+def _chart(heading: str, analyses: Sequence[Analysis], form: Callable[[float], str]) -> Chart:
+    points = (
+        Point(
+            label=item.place,
+            value=item.value,
+            text="–" if item.value is None else form(item.value),
+        )
+        for item in analyses
+    )
+    return Chart(points=tuple(points), heading=heading)
+
+
+def _trend(
+    analyses: Sequence[Analysis], form: Callable[[float], str], *, spark_too: bool
+) -> tuple[str, ...]:
     values = [item.value for item in analyses if item.value is not None]
+    count = f"analysed {format_number_of(len(analyses), 'time')}"
     if not values:
-        return ("–",)
-    count = format_number_of(len(analyses), "time")
+        return ("–", count)
+    gaps = len(analyses) - len(values)
+    counts = (count, *((f"not known in {gaps} of them",) if gaps else ()))
     if len(values) == 1:
-        return (form(values[0]), f"analysed {count}")
-    return (f"{form(values[0])} → {form(values[-1])}", spark(values), f"analysed {count}")
+        return (form(values[0]), *counts)
+    drawn = (spark([item.value for item in analyses]),) if spark_too else ()
+    return (f"{form(values[0])} → {form(values[-1])}", *drawn, *counts)
 
 
-def spark(values: Sequence[float]) -> str:
-    """Draw values as a line of bars.
+def spark(values: Sequence[float | None]) -> str:
+    """Draw values as a line of bars; a dash where one is not known.
 
-    >>> spark([1, 2, 3]), spark([2, 2])
-    ('▁▅█', '▁▁')
+    >>> spark([1, 2, None, 3]), spark([2, 2])
+    ('▁▅–█', '▁▁')
     """
-    low, high = min(values), max(values)
-    if low == high:
-        return _BARS[0] * len(values)
-    top = len(_BARS) - 1
-    return "".join(_BARS[round((value - low) / (high - low) * top + 1e-9)] for value in values)
+    known = [value for value in values if value is not None]
+    low, high = min(known), max(known)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(
+        "–" if value is None else _BARS[round((value - low) * scale + 1e-9)] for value in values
+    )
 
 
 def _row(item: Analysis, form: Callable[[float], str]) -> tuple[str, ...]:
     revision = item.revision[:10] + ("*" if item.is_dirty else "")
     when = item.at.replace("T", " ").removesuffix("+00:00")
     value = "–" if item.value is None else form(item.value)
-    return when, revision or "–", item.spec, _settings(item), value
-
-
-def _settings(item: Analysis) -> str:
-    batch = () if item.batch_size is None else (f"B = {item.batch_size}",)
-    return " · ".join((*item.settings, *batch))
+    return when, revision or "–", item.spec, item.asked, value
 
 
 def _data(history: History) -> Data:

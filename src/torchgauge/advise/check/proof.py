@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 from torch import nn
 
-from torchgauge.changes.change import Change, Rewriter, rewritten
+from torchgauge.changes.change import Change, Rewriter, in_shape, rewritten
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Accuracy
-from torchgauge.models.requests import build_for
+from torchgauge.models.requests import build_for, with_build
 from torchgauge.request import Request
 from torchgauge.trace.inputs.plan import plan_inputs, real_or_made
 
@@ -25,14 +26,24 @@ _TOLERANCE: Final = {
 """Largest difference of outputs, as a share of the largest output."""
 
 
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A model that can run."""
+
+    model: nn.Module
+    arguments: Arguments
+
+
 class Prover:
     """Runs the model and its changed copies on the CPU, on the same random inputs."""
 
     def __init__(self, request: Request, param_bytes: int, flops: float) -> None:
         self._request = request
         self._why_not = too_large(param_bytes, flops)
-        self._model: nn.Module | None = None
-        self._arguments: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._prepared: Prepared | None = None
         self._outputs: list[torch.Tensor] = []
 
     def prove(self, change: Change, rule: Rewriter) -> tuple[str, ...]:
@@ -46,35 +57,30 @@ class Prover:
         if self._why_not:
             return (self._why_not,)
         try:
-            self._prepare()
+            prepared = self._ready()
         except Exception as error:  # the model's own code
             self._why_not = f"not run for real: {type(error).__name__}: {_first_line(error)}"
             return (self._why_not,)
-        assert self._model is not None
         if not change.keeps_outputs:
-            changed = rewritten(change, self._model, rule, shares_tensors=False)
-            return (_same_loss(copy.deepcopy(self._model), changed, self._arguments),)
-        changed = rewritten(change, self._model, rule)
+            changed = rewritten(change, prepared.model, rule, shares_tensors=False)
+            return (_same_loss(copy.deepcopy(prepared.model), changed, prepared.arguments),)
+        # Of a model that has to be trained again only the shapes are looked at.
+        made = in_shape(change) if change.accuracy is Accuracy.RETRAIN else change
+        changed = rewritten(made, prepared.model, rule)
         try:
-            outputs = _run(changed, self._arguments)
+            outputs = run(changed, prepared.arguments)
         except Exception as error:
             raise TorchGaugeError(
                 f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
             ) from error
         return tuple(self._compared(change, outputs))
 
-    def _prepare(self) -> None:
-        if self._model is not None:
-            return
-        model = self._request.model
-        if any(tensor.is_meta for tensor in (*model.parameters(), *model.buffers())):
-            if self._request.spec is None:
-                raise ValueError("its weights are not there")
-            model = build_for(self._request, with_weights=True).model
-        torch.manual_seed(0)
-        self._arguments = made_inputs(model, self._request)
-        self._outputs = _run(model, self._arguments)
-        self._model = model
+    def _ready(self) -> Prepared:
+        if self._prepared is None:
+            found = prepared(self._request)
+            self._outputs = run(found.model, found.arguments)
+            self._prepared = found
+        return self._prepared
 
     def _compared(self, change: Change, outputs: list[torch.Tensor]) -> Iterator[str]:
         shapes = [list(tensor.shape) for tensor in self._outputs]
@@ -85,9 +91,8 @@ class Prover:
             return
         worst = 0.0
         for before, after in zip(self._outputs, outputs, strict=True):
-            worst = max(worst, _difference(before, after))
-        dtype = next((t.dtype for t in outputs if t.is_floating_point()), torch.float32)
-        if worst > _TOLERANCE.get(dtype, 0.0):
+            worst = max(worst, difference(before, after))
+        if worst > tolerance(outputs):
             raise TorchGaugeError(f"the changed copy computes something else ({worst:.1e} off)")
         yield (
             f"run on the CPU: outputs equal within {worst:.0e} of the largest"
@@ -96,7 +101,27 @@ class Prover:
         )
 
 
-def made_inputs(model: nn.Module, request: Request) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def prepared(request: Request) -> Prepared:
+    """Return the model of a request with weights, and random inputs for it on the CPU.
+
+    Raises:
+        ValueError: its weights are not there, or no input was given.
+        TorchGaugeError: the model cannot be built.
+    """
+    model = request.model
+    tensors = () if model is None else (*model.parameters(), *model.buffers())
+    if model is None or any(tensor.is_meta for tensor in tensors):
+        if request.spec is None:
+            raise ValueError("its weights are not there")
+        made = build_for(request, with_weights=True)
+        model = made.model
+        if request.model is None:
+            request = with_build(request, made)
+    torch.manual_seed(0)
+    return Prepared(model=model, arguments=made_inputs(model, request))
+
+
+def made_inputs(model: nn.Module, request: Request) -> Arguments:
     """Return random inputs of a request on the CPU, or those that were given.
 
     Raises:
@@ -121,21 +146,25 @@ def _made(value: Any) -> torch.Tensor:
     return tensor
 
 
-def _run(model: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]) -> list[torch.Tensor]:
-    """Return the tensors that a model returns in eval mode; its modes are left as they are."""
+def run(model: nn.Module, arguments: Arguments, *, training: bool = False) -> list[torch.Tensor]:
+    """Return the tensors that a model returns, in eval mode; its modes are left as they are.
+
+    In train mode its random numbers are the same each time, and its buffers stay as they are.
+    """
     modes = {module: module.training for module in model.modules()}
+    if training:
+        model = copy.deepcopy(model)
     try:
-        model.eval()
+        model.train(training)
+        torch.manual_seed(0)
         with torch.no_grad():
-            return list(_tensors(model(*arguments[0], **arguments[1])))
+            return list(tensors_in(model(*arguments[0], **arguments[1])))
     finally:
         for module, mode in modes.items():
             module.training = mode
 
 
-def _same_loss(
-    model: nn.Module, changed: nn.Module, arguments: tuple[tuple[Any, ...], dict[str, Any]]
-) -> str:
+def _same_loss(model: nn.Module, changed: nn.Module, arguments: Arguments) -> str:
     """Return how far the losses of two copies in train mode are apart, with the same dropout.
 
     Raises:
@@ -150,25 +179,33 @@ def _same_loss(
             raise TorchGaugeError(
                 f"the changed copy does not run: {type(error).__name__}: {_first_line(error)}"
             ) from error
-        losses.append(next(t.detach() for t in _tensors(output) if t.numel() == 1))
-    apart = _difference(*losses)
-    if apart > _TOLERANCE.get(losses[0].dtype, 0.0):
+        losses.append(next(t.detach() for t in tensors_in(output) if t.numel() == 1))
+    apart = difference(*losses)
+    if apart > tolerance(losses):
         raise TorchGaugeError(f"the changed copy computes another loss ({apart:.1e} off)")
     return f"run on the CPU in train mode: loss equal within {apart:.0e}"
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors that an output holds, in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
-def _difference(before: torch.Tensor, after: torch.Tensor) -> float:
+def tolerance(outputs: list[torch.Tensor]) -> float:
+    """Return the largest difference that rounding explains."""
+    dtype = next((t.dtype for t in outputs if t.is_floating_point()), torch.float32)
+    return _TOLERANCE.get(dtype, 0.0)
+
+
+def difference(before: torch.Tensor, after: torch.Tensor) -> float:
+    """Return the largest difference of two outputs, as a share of the largest value."""
     if not before.is_floating_point():
         return 0.0 if torch.equal(before, after) else 1.0
     scale = before.abs().max().item() if before.numel() else 1.0

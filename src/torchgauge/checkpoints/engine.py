@@ -1,0 +1,172 @@
+"""Request + goal → plan: trace the step, choose what to compute again, tell what it comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from torch import nn
+
+from torchgauge.analyze import analyze_model
+from torchgauge.checkpoints.candidates import Candidates, candidates_of
+from torchgauge.checkpoints.goal import PlanOptions, goal_of
+from torchgauge.checkpoints.model import Option, StepModel
+from torchgauge.checkpoints.price import price_of
+from torchgauge.checkpoints.search import Found, Planner, search
+from torchgauge.checkpoints.snippet import has_norms, snippet_of
+from torchgauge.errors import ModelError, UsageError
+from torchgauge.estimate.memory.lifetimes import live_bytes
+from torchgauge.estimate.memory.workspaces import workspaces_for
+from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, Recomputed
+from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.query import has_run
+from torchgauge.facts.report import Report
+from torchgauge.request import Request, in_mode
+from torchgauge.target import platform_of, target_of
+from torchgauge.version import __version__
+
+FIGURES: Final = (
+    "memory.peak_allocated_bytes", "memory.device_bytes", "memory.saved_activation_bytes",
+    "totals.total_flops", "time.total_ms",
+)  # fmt: skip
+_MOST: Final = 4000
+"""Options among which the solver chooses."""
+_SMALLEST: Final = 1e-4
+"""Share of the saved activations that an option drops at least."""
+
+
+def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
+    """Return which modules to compute again; see ``torchgauge.plan_checkpoints``.
+
+    Raises:
+        TorchGaugeError: what ``analyze`` raises, the goal makes no sense, or the scenario
+            checkpoints already.
+    """
+    request = replace(request, scenario=in_mode(request.scenario, "training"))
+    report = _as_it_is(request)
+    goal = goal_of(report, options)
+    price, least = price_of(report, options.least)
+    request.tell("weighing what could be computed again")
+    model, candidates = _model_of(request, report)
+    worth = _worthwhile(model.options(candidates.found, price), report)
+    planner = Planner(
+        request=request, report=report, goal=goal, options=worth, program=model.program(worth)
+    )
+    found = search(planner)
+    return _answer(planner, found, candidates, least)
+
+
+def _as_it_is(request: Request) -> Report:
+    """Return the report of the step without checkpoints."""
+    if request.scenario.checkpointing:
+        raise UsageError(
+            "the scenario checkpoints already, and the plan decides what is checkpointed",
+            hint="leave checkpointing out",
+        )
+    request.tell("trace 1: the step as it is")
+    report = analyze_model(request)
+    if not has_run(report):
+        raise UsageError(
+            "a plan needs a step that runs, and no input was given",
+            hint="add a size: (3, 224, 224), --input-size 3,224,224",
+        )
+    return report
+
+
+def _model_of(request: Request, report: Report) -> tuple[StepModel, Candidates]:
+    trace = report.trace
+    assert trace is not None
+    sequentials = [path for path, module in request.model.named_modules() if _is_plain(module)]
+    target = target_of(request.scenario)
+    live = live_bytes(trace, workspaces_for(platform_of(target, trace)))
+    model = StepModel(trace, live, on_cpu=target.gpu is None)
+    return model, candidates_of(trace, sequentials)
+
+
+def _is_plain(module: nn.Module) -> bool:
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _worthwhile(options: list[Option], report: Report) -> list[Option]:
+    """Return the options that drop something worth it; of very many those that drop most."""
+    assert report.memory is not None
+    least = report.memory.saved_activation_bytes * _SMALLEST
+    found = [option for option in options if option.nbytes > least]
+    if len(found) > _MOST:
+        found = sorted(found, key=lambda option: -option.nbytes)[:_MOST]
+    return found
+
+
+# ---------------------------------------------------------------------------- the answer
+
+
+def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least) -> CheckpointPlan:
+    request, report = planner.request, planner.report
+    assert found.report.memory is not None
+    chosen = planner.chosen(found.chosen)
+    places = [option.candidate.place for option in chosen]
+    blocks = _with_blocks(planner) if chosen else {}
+    return CheckpointPlan(
+        tool_version=__version__,
+        torch_version=report.torch_version,
+        model_name=report.model_name,
+        model_spec=request.spec,
+        scenario=report.scenario,
+        batch_size=report.batch_size,
+        goal=planner.goal,
+        fits=found.fits,
+        least=least,
+        recomputed=tuple(map(_described, chosen)),
+        figures=_side_by_side(report, found.report),
+        peak_at=found.report.memory.peak_at,
+        blocks=blocks,
+        gap=found.gap,
+        candidates=len(planner.options),
+        refused=candidates.refused,
+        broken=tuple(planner.broken),
+        traces=planner.traces,
+        snippet=snippet_of(places, has_norms=has_norms(request.model, places)),
+        assumptions=found.report.assumptions,
+        warnings=found.report.warnings,
+    )
+
+
+def _described(option: Option) -> Recomputed:
+    return Recomputed(
+        place=str(option.candidate.place),
+        type=option.candidate.type,
+        dropped_bytes=option.nbytes,
+        flops=option.flops,
+        calls=len(option.again),
+    )
+
+
+def _with_blocks(planner: Planner) -> dict[str, float]:
+    """Return the figures with the repeated blocks checkpointed, as most recipes do it."""
+    planner.traces += 1
+    planner.request.tell(f"trace {planner.traces}: all repeated blocks computed again")
+    scenario = replace(planner.request.scenario, checkpointing=True)
+    try:
+        report = analyze_model(replace(planner.request, scenario=scenario))
+    except ModelError:
+        return {}
+    if any(text.startswith("checkpointing: the model has no") for text in report.warnings):
+        return {}
+    return figures_of(report)
+
+
+def figures_of(report: Report) -> dict[str, float]:
+    """Return the figures of a plan that a report holds."""
+    found = {}
+    for name in FIGURES:
+        part, _, name_of = name.partition(".")
+        value = getattr(getattr(report, part), name_of, None)
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _side_by_side(before: Report, after: Report) -> tuple[Figure, ...]:
+    old, new = figures_of(before), figures_of(after)
+    names = (name for name in FIGURES if name in old or name in new)
+    return tuple(Figure(name=name, before=old.get(name), after=new.get(name)) for name in names)

@@ -1,0 +1,178 @@
+"""The backward nodes of layers of PyTorch, and what they did in an earlier backward.
+
+A layer that is called again makes the same nodes. Stand-ins take their place: in the same order,
+with the same edges, keeping the same tensors, so that the engine runs the backward as ever. The
+first time that a stand-in gets a gradient, the node that it stands for runs. The next time, with a
+gradient that looks the same, its operators are noted from the first one's record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from torchgauge.trace.operators.remembered import Made, made_as, spec_of
+from torchgauge.trace.operators.repeated import Step, steps_at
+from torchgauge.trace.torch_internals.autograd import (
+    is_python_node,
+    kept_by,
+    node_sequence_nr,
+    node_variable,
+    shape_of_input,
+)
+from torchgauge.trace.torch_internals.tensors import storage_key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One backward node of a layer; tensors are known by their position among the layer's."""
+
+    edges: tuple[int | None, ...]
+    """Where gradients go: to a tensor, or to the ``~edge``-th node. ``None`` is nowhere."""
+    shapes: tuple[torch.Size | None, ...]
+    """The shapes of these gradients; the engine sums what was broadcast."""
+    saved: tuple[int, ...]
+    """The tensors that it keeps."""
+    made: tuple[torch.Size, torch.dtype]
+    """What its operator returned."""
+    known: dict[tuple[Any, ...], Backward | None] = field(default_factory=dict)
+    """What it did, by the gradient that it got; ``None`` where that stands for no other time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A gradient that is a view of the one that came in."""
+
+    shape: torch.Size
+    stride: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backward:
+    """What a node did with a gradient."""
+
+    steps: tuple[Step, ...]
+    """With storages by position: the layer's, the gradient's, then the new ones."""
+    gradients: tuple[Made | View, ...]
+    holders: tuple[int, ...]
+    """Which of the gradients each new storage is of."""
+
+    def answers(self, gradient: torch.Tensor) -> list[torch.Tensor | None]:
+        """Return new gradients like those that the node returned."""
+        return [
+            gradient.as_strided(made.shape, made.stride, made.offset)
+            if type(made) is View
+            else made_as(made)  # type: ignore[arg-type]  # mypy does not narrow by ``type``
+            for made in self.gradients
+        ]
+
+
+def nodes_in_order(output: torch.Tensor) -> list[Any]:
+    """Return the nodes that an output comes from, as they were made; those of leaves are last."""
+    found: dict[int, Any] = {}
+    stack = [output.grad_fn]
+    while stack:
+        node = stack.pop()
+        if node is not None and id(node) not in found:
+            found[id(node)] = node
+            stack += [other for other, _ in node.next_functions]
+    return sorted(found.values(), key=node_sequence_nr)
+
+
+def nodes_of(output: torch.Tensor, tensors: Sequence[torch.Tensor]) -> tuple[Node, ...] | None:
+    """Return the nodes behind what a layer made of ``tensors``, in the order of their making.
+
+    ``None`` where stand-ins could not take their place: each has to be one of PyTorch's own with
+    one output, and to keep nothing but numbers and the layer's tensors.
+    """
+    nodes = nodes_in_order(output)
+    places = {id(node): ~index for index, node in enumerate(nodes)}
+    own: list[Any] = []
+    for node in nodes:
+        leaf = node_variable(node)
+        if leaf is None:
+            own.append(node)
+            continue
+        place = next((p for p, tensor in enumerate(tensors) if tensor is leaf), None)
+        if place is None:
+            return None
+        places[id(node)] = place
+    storages = [storage_key(tensor.untyped_storage()) for tensor in tensors]
+    found = [_node(node, places, storages) for node in own]
+    complete = tuple([node for node in found if node is not None])
+    return complete if own and len(complete) == len(own) else None
+
+
+def _node(node: Any, places: dict[int, int], storages: list[int]) -> Node | None:
+    made = shape_of_input(node)
+    edges = node.next_functions
+    taken = [None if other is None else shape_of_input(other) for other, _ in edges]
+    if made is None or is_python_node(node) or any(number for _, number in edges):
+        return None
+    saved: dict[int, None] = {}
+    for value in kept_by(node):
+        if isinstance(value, torch.Tensor):
+            key = storage_key(value.untyped_storage())
+            if key not in storages:
+                return None
+            saved[storages.index(key)] = None
+        elif _holds_tensor(value):
+            return None
+    return Node(
+        edges=tuple([None if other is None else places[id(other)] for other, _ in edges]),
+        shapes=tuple([None if found is None else found[0] for found in taken]),
+        saved=tuple(saved),
+        made=made,
+    )
+
+
+def _holds_tensor(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value)
+
+
+def backward_of(
+    ops: Sequence[tuple[Any, ...]],
+    gradients: Sequence[torch.Tensor | None],
+    gradient: torch.Tensor,
+    storages: Sequence[int],
+    events: Sequence[tuple[int, bool]],
+    live: dict[int, int],
+) -> Backward | None:
+    """Return what a node did, ``None`` where that cannot stand for another time.
+
+    ``storages`` are the layer's and the gradient's, ``events`` are those of storages meanwhile.
+    """
+    new = [index for index, is_free in events if not is_free]
+    places = {index: place for place, index in reversed([*enumerate((*storages, *new))])}
+    steps = steps_at(ops, places)
+    if steps is None or len(new) != len(events):
+        return None
+    keys = [key for key, index in live.items() if index not in new]
+    made: list[Made | View] = []
+    holders: dict[int, int] = {}
+    for position, answer in enumerate(gradients):
+        spec = None if answer is None else _made(answer, gradient, keys)
+        if answer is not None and spec is None:
+            return None
+        if answer is not None and type(spec) is not View:
+            holders[live[storage_key(answer.untyped_storage())]] = position
+        made.append(spec)
+    if holders.keys() != set(new):
+        return None
+    return Backward(steps=steps, gradients=tuple(made), holders=tuple([holders[i] for i in new]))
+
+
+def _made(answer: torch.Tensor, gradient: torch.Tensor, keys: list[int]) -> Made | View:
+    """Return how to make a gradient again; ``None`` where that is not known."""
+    own = storage_key(answer.untyped_storage())
+    if own != storage_key(gradient.untyped_storage()):
+        return spec_of(answer, keys)
+    if type(answer) is not torch.Tensor or answer.dtype is not gradient.dtype:
+        return None
+    if answer.is_conj() or answer.is_neg():
+        return None
+    return View(shape=answer.shape, stride=answer.stride(), offset=int(answer.storage_offset()))

@@ -1,0 +1,267 @@
+"""A layer that is trained, in the place of an equal one: its operators are noted, not run.
+
+Where more may have to be done, the layer runs. What cannot be done by stand-ins for its backward
+nodes, such as gradients of gradients, is said in ``gave_up``; then the run is made again without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from torchgauge.facts.trace import Phase
+from torchgauge.trace.operators.nodes import (
+    Backward,
+    Node,
+    backward_of,
+    nodes_in_order,
+    nodes_of,
+)
+from torchgauge.trace.operators.remembered import Made, made_as
+from torchgauge.trace.operators.repeated import Layer
+from torchgauge.trace.python.python_calls import Counting
+from torchgauge.trace.record.recording import OpenCall
+from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
+from torchgauge.trace.shapes.rule import Args
+from torchgauge.trace.torch_internals.autograd import graph_task, saves_through_hooks, stand_in
+from torchgauge.trace.torch_internals.modes import is_alone, without_dispatch
+from torchgauge.trace.values.simulation import Simulation
+
+_TENSORS = (torch.Tensor, nn.Parameter)
+_UNKNOWN: Any = object()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trained:
+    """What is known of all calls of equal layers."""
+
+    forward: KnownLayer
+    nodes: tuple[Node, ...]
+    arguments: tuple[tuple[Made, bool], ...]
+    """What its arguments look like, and whether they require gradients."""
+
+
+class _Call(NamedTuple):
+    """One call of a layer that did not run."""
+
+    recorder: TrainedLayers
+    trained: _Trained
+    layer: Layer
+    inner: Callable[..., Any]
+    held: list[Any]
+    """What decides about the layer, tensors by their identity: a graph does not keep them all."""
+    call: OpenCall
+    storages: list[int]
+
+
+class _Stand(NamedTuple):
+    """A stand-in for a backward node of a call."""
+
+    call: _Call
+    position: int
+    """Of the node among those of the layer."""
+
+    def made(self) -> torch.Tensor:
+        """Return what the operator of the node returned; the layer's output is noted."""
+        call, nodes = self.call, self.call.trained.nodes
+        if self.position < len(nodes) - 1:
+            shape, dtype = nodes[self.position].made
+            return torch.empty(shape, dtype=dtype, device="meta")
+        output: torch.Tensor = made_as(call.trained.forward[1])
+        call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
+        return output
+
+    def backward(
+        self, saved: Sequence[torch.Tensor], gradient: torch.Tensor
+    ) -> Sequence[torch.Tensor | None]:
+        """Return a gradient per edge of the node."""
+        return self.call.recorder._run_node(self.call, self.position, saved, gradient)
+
+
+class TrainedLayers(ShortWays):
+    """Notes layers of a training step from an equal call."""
+
+    def __init__(self, *, device: str, simulation: Simulation | None, keep_ops: bool) -> None:
+        super().__init__(device=device, simulation=simulation, keep_ops=keep_ops)
+        self.may_stand_in = False
+        """Whether layers may be noted without running; the run may have to be made again."""
+        self.stood_in = False
+        """Whether one was."""
+        self.gave_up = False
+        """Whether what a stand-in had to do was more than it can."""
+        self._trained: dict[tuple[Any, ...], _Trained | None] = {}
+
+    def _run_trained_layer(
+        self, layer: Layer, inner: Callable[..., Any], args: Args, call: OpenCall, around: Counting
+    ) -> Any:
+        """Run a layer with gradients, or note what it did in an equal call."""
+        simulation = self.simulation
+        if simulation is None or not (self.may_stand_in and self._keep_ops):
+            return inner(*args)
+        if self.phase is not Phase.FORWARD or self.threads.is_several or not is_alone():
+            return inner(*args)
+        if saves_through_hooks() or self.composites is not None:
+            return inner(*args)
+        held, keys = layer.values(), list[int]()
+        key = None if held is None else simulation.remembered.layer_key(layer, args, held, keys)
+        storages: list[Any] = list(map(self.storages.live.get, keys))
+        if key is None or held is None or None in storages or simulation.values.holds_any(keys):
+            return inner(*args)
+        if key not in self._layers:
+            if around is Counting.OFF:  # a function in the place of PyTorch's would go unseen
+                return inner(*args)
+            return self._run_new_layer(key, inner, args, call, keys, storages)
+        known = self._layers[key]
+        trained = self._trained.get(key, _UNKNOWN)
+        tensors = [value for value in (*args, *held) if type(value) in _TENSORS]
+        if trained is _UNKNOWN:
+            is_plain = known is not None and len(set(keys)) == len(keys) == len(tensors)
+            trained = _examined(known, inner, args, tensors) if known and is_plain else None
+            self._trained[key] = trained
+        if trained is None:
+            return inner(*args)
+        if self._product is not None:
+            self._note_kept_number()
+        self.stood_in = True
+        one = _Call(self, trained, layer, inner, _identities(held), call, storages)
+        made: list[torch.Tensor] = []
+        with without_dispatch():
+            for index, node in enumerate(trained.nodes):
+                edges = [
+                    None if edge is None else tensors[edge] if edge >= 0 else made[~edge]
+                    for edge in node.edges
+                ]
+                saved = [tensors[place] for place in node.saved]
+                made.append(stand_in(_Stand(one, index), saved, *edges))
+        return made[-1]
+
+    # ------------------------------------------------------------------ in the backward
+
+    def _run_node(
+        self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
+    ) -> Sequence[torch.Tensor | None]:
+        """Run a backward node, or note what it did with an equal gradient."""
+        simulation, node = self.simulation, one.trained.nodes[index]
+        assert simulation is not None
+        is_usual = self.phase is Phase.BACKWARD and not (
+            self._is_in_hook or self.stack or self.threads.is_several or torch.is_grad_enabled()
+        )
+        self.gave_up |= not is_usual
+        if self._product is not None:
+            self._note_kept_number()
+        keys: list[int] = []
+        key = simulation.remembered.gradient_key(gradient, keys) if is_usual else None
+        place = self.storages.live.get(keys[0]) if keys else None
+        if key is None or place is None or place in one.storages or not is_alone():
+            return self._run_real_node(one, index, saved, gradient)
+        if simulation.values.holds_any(keys):
+            return self._run_real_node(one, index, saved, gradient)
+        key = (graph_task(), *key)
+        if key not in node.known:
+            return self._run_new_node(key, one, index, saved, gradient, place)
+        known = node.known[key]
+        if known is None:
+            return self._run_real_node(one, index, saved, gradient)
+        with without_dispatch():
+            answers = known.answers(gradient)
+        self._note_node(known, answers, one.call.index, [*one.storages, place])
+        return answers
+
+    def _run_new_node(
+        self,
+        key: tuple[Any, ...],
+        one: _Call,
+        index: int,
+        saved: Sequence[torch.Tensor],
+        gradient: torch.Tensor,
+        place: int,
+    ) -> Sequence[torch.Tensor | None]:
+        """Run a node, and keep what it did where that may stand for another time."""
+        tracker = self.storages
+        first_op, first_event = len(self._ops), len(tracker.events)
+        answers = self._run_real_node(one, index, saved, gradient)
+        events = [(number, is_free) for number, is_free, _ in tracker.events[first_event:]]
+        with without_dispatch():
+            one.trained.nodes[index].known[key] = backward_of(
+                self._ops[first_op:], answers, gradient, [*one.storages, place], events,
+                tracker.live,
+            )  # fmt: skip
+        return answers
+
+    def _run_real_node(
+        self, one: _Call, index: int, saved: Sequence[torch.Tensor], gradient: torch.Tensor
+    ) -> Sequence[torch.Tensor | None]:
+        """Run the node that a stand-in stands for: of the layer's forward, made again unseen."""
+        node, held = one.trained.nodes[index], one.layer.values()
+        self.gave_up |= held is None or _identities(held) != one.held
+        kept = dict(zip(node.saved, saved, strict=True))
+        with without_dispatch(), torch.enable_grad():
+            output = one.inner(*_arguments(one.trained.arguments, kept))
+            real = nodes_in_order(output)[index]
+        found = real(gradient)
+        answers = list(found) if isinstance(found, tuple) else [found]
+        for place, shape in enumerate(node.shapes):
+            answer = answers[place]
+            self.gave_up |= shape is not None and answer is None
+            if answer is not None and shape is not None and answer.shape != shape:
+                answers[place] = answer.sum_to_size(shape)  # here, while the gradient is held
+        return answers
+
+    def _note_node(
+        self,
+        known: Backward,
+        answers: Sequence[torch.Tensor | None],
+        call: int,
+        places: list[Any],
+    ) -> None:
+        """Note the operators of a node that was not run."""
+        tracker, holders = self.storages, iter(known.holders)
+        for step in known.steps:
+            for place in step.writes:
+                if place == len(places):
+                    made = answers[next(holders)]
+                    assert made is not None
+                    places.append(tracker.index_of(made, call))
+            self._ops.append(
+                (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
+                 tuple([places[place] for place in step.reads]),
+                 tuple([places[place] for place in step.writes]), step.layouts)
+            )  # fmt: skip
+            tracker.op += 1
+
+
+def _examined(
+    known: KnownLayer, inner: Callable[..., Any], args: Args, tensors: list[torch.Tensor]
+) -> _Trained | None:
+    """Return what stand-ins for a layer's nodes need, ``None`` where there can be none."""
+    if any(type(value) not in _TENSORS for value in args):
+        return None
+    if any(t.requires_grad and not t.is_leaf for t in tensors[len(args) :]):
+        return None
+    arguments = tuple(
+        ((value.shape, value.stride(), value.dtype), value.requires_grad) for value in args
+    )
+    with without_dispatch(), torch.enable_grad():
+        copies = _arguments(arguments, dict(enumerate(args)))
+        nodes = nodes_of(inner(*copies), [*copies, *tensors[len(args) :]])
+    if nodes is None:
+        return None
+    return _Trained(forward=known, nodes=nodes, arguments=arguments)
+
+
+def _arguments(
+    arguments: tuple[tuple[Made, bool], ...], kept: dict[int, torch.Tensor]
+) -> list[torch.Tensor]:
+    """Return leaves that look like a layer's arguments; those that are kept share their storage."""
+    return [
+        (kept[place].detach() if place in kept else made_as(made)).requires_grad_(requires_grad)
+        for place, (made, requires_grad) in enumerate(arguments)
+    ]
+
+
+def _identities(values: list[Any]) -> list[Any]:
+    return [id(value) if type(value) in _TENSORS else value for value in values]
