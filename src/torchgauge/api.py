@@ -118,14 +118,14 @@ def summary(
     width: int | None = None,
     file: IO[str] | None = None,
     unfold: bool = False,
-    advise: bool | None = None,
+    suggest: bool | None = None,
     **options: Any,
 ) -> Report:
     """Print the answers and the table of a model and return its report; a notebook shows it once.
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
     (``unfold`` is the former name of ``expand``). Among the answers is the one best change of
-    a layer. ``advise=False`` looks for none; ``advise=True`` may trace the step once more for a
+    a layer. ``suggest=False`` looks for none; ``suggest=True`` may trace the step once more for a
     change of how it runs, and keeps what it finds in the report that is returned.
 
     Raises:
@@ -148,13 +148,13 @@ def summary(
             _show_once(error.report, error.report, shown)
         raise
     advised = report
-    if advise is not False:
+    if suggest is not False:
         from torchgauge.advise.best import best_suggestion
 
         advised = replace(
-            report, suggestion=best_suggestion(request, report, may_trace=bool(advise))
+            report, suggestion=best_suggestion(request, report, may_trace=bool(suggest))
         )
-    returned = advised if advise else report
+    returned = advised if suggest else report
     _show_once(advised, returned, shown)
     return returned
 

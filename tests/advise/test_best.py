@@ -155,14 +155,14 @@ def test_the_summary_ends_its_answers_with_it(capsys: pytest.CaptureFixture[str]
         " Try       average the 56 × 56 pixels before classifier · 401,484,648 → 204,648 params · "
         "−28 % MACs\n           to train again · torchgauge advise\n" in shown
     )
-    assert main([*ASKED, "--no-advise"]) == 0
+    assert main([*ASKED, "--no-suggest"]) == 0
     assert "Try " not in capsys.readouterr().out
 
 
 def test_json_has_it_when_asked(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([*ASKED, "--format", "json"]) == 0
     assert "suggestion" not in json.loads(capsys.readouterr().out)
-    assert main([*ASKED, "--format", "json", "--advise"]) == 0
+    assert main([*ASKED, "--format", "json", "--suggest"]) == 0
     text = capsys.readouterr().out
     suggestion = json.loads(text)["suggestion"]
     assert suggestion["figures"][0]["after"] == 204_648
@@ -186,10 +186,10 @@ def test_python_prints_it_and_returns_the_report_without(
     report = tg.summary(Wide(), (3, 8, 8))
     assert "average the 8 × 8 pixels before top.head" in capsys.readouterr().out
     assert report.suggestion is None
-    assert tg.summary(Wide(), (3, 8, 8), advise=True).suggestion is not None
+    assert tg.summary(Wide(), (3, 8, 8), suggest=True).suggestion is not None
     capsys.readouterr()
     file = io.StringIO()
-    tg.summary(Wide(), (3, 8, 8), advise=False, file=file)
+    tg.summary(Wide(), (3, 8, 8), suggest=False, file=file)
     assert "Try" not in file.getvalue()
 
 
@@ -214,8 +214,8 @@ def test_where_it_cannot_be_shown_it_is_refused(
         (["--output", str(tmp_path / "net.svg"), "--figure", "graph"], "figure"),
         (["--against", "last"], "a comparison"),
     ):
-        assert main([*ASKED, "--advise", *words]) == 2
-        assert f"--advise has no meaning in {where}" in capsys.readouterr().err
+        assert main([*ASKED, "--suggest", *words]) == 2
+        assert f"--suggest has no meaning in {where}" in capsys.readouterr().err
 
 
 def test_it_is_left_out_where_something_else_is_asked(

@@ -20,10 +20,10 @@ SUMMARY = ["summary", "examples/simple_cnn.py:SimpleCNN", "--input-size", "3,224
 NAMES = set(
     """
     SimpleCNN x float32 B features classifier Sequential Conv2d ReLU MaxPool2d Linear
-    MACs MAC GMACs FLOPs FLOP GFLOPs MFLOPs KiB MiB GiB G M
+    MACs MAC GMACs FLOPs FLOP GFLOPs MFLOPs KiB MiB GiB G M torchgauge advise
     """.split()  # noqa: SIM905  # a list to read
 )
-"""Names of this model and its layers, dtypes and units."""
+"""Names of this model and its layers, dtypes, units, and a command."""
 
 
 @pytest.fixture(autouse=True)

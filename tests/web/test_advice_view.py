@@ -136,7 +136,7 @@ def test_a_goal_that_is_not_reached_says_so(shown: Callable[..., Any]) -> None:
 
 def test_a_place_is_selected_in_the_page(shown: Callable[..., Any]) -> None:
     page = shown(reached())
-    page.locator("#advice button.place", has_text="features.3").click()
+    page.locator("#advice button.place", has_text="features.3").first.click()
     assert "features" in page.locator("footer.selection").inner_text()
 
 

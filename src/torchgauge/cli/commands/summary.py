@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="say what changed since a saved report, or since the last one in the history (last)",
     )
     parser.add_argument(
-        "--advise", action=argparse.BooleanOptionalAction,
+        "--suggest", action=argparse.BooleanOptionalAction,
         help="look for the one best change and measure it; the default, except in JSON and CSV",
     )  # fmt: skip
     output.add_output_options(parser, tree=True, details=True, figures=True)
@@ -45,19 +45,18 @@ def run(arguments: argparse.Namespace) -> int:
     """
     # The model's code may change the working directory before it is written.
     timeline = arguments.timeline and arguments.timeline.absolute()
+    wants_suggestion = _wants_suggestion(arguments)
     before = arguments.against and _before(arguments)
     if before and (arguments.depth or arguments.columns or arguments.expand):
         raise UsageError(
             "--depth, --columns and --expand have no meaning with --against", hint="leave them out"
         )
 
-    wants_advice = _wants_advice(arguments)
-
     def execute(request: Request) -> Report:
         from torchgauge.analyze import analyze_model
 
         report = analyze_model(request, batch_names=True, timeline=timeline)
-        if not wants_advice:
+        if not wants_suggestion:
             return report
         from torchgauge.advise.best import best_suggestion
 
@@ -72,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     return report_model(arguments, execute, present=changes if before else None)
 
 
-def _wants_advice(arguments: argparse.Namespace) -> bool:
+def _wants_suggestion(arguments: argparse.Namespace) -> bool:
     """Return whether the one best change is looked for.
 
     Raises:
@@ -80,9 +79,9 @@ def _wants_advice(arguments: argparse.Namespace) -> bool:
     """
     name = "a comparison" if arguments.against else output.format_of(arguments)
     is_shown = name not in ("a comparison", "csv", "figure")
-    if arguments.advise and not is_shown:
-        raise UsageError(f"--advise has no meaning in {name}", hint="leave it out")
-    return is_shown and (name != "json" if arguments.advise is None else bool(arguments.advise))
+    if arguments.suggest and not is_shown:
+        raise UsageError(f"--suggest has no meaning in {name}", hint="leave it out")
+    return is_shown and (name != "json" if arguments.suggest is None else bool(arguments.suggest))
 
 
 def _before(arguments: argparse.Namespace) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.answer import Answer
@@ -13,11 +13,6 @@ from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
 from torchgauge.facts.scenario import Scenario
 from torchgauge.shown import door
-
-if TYPE_CHECKING:
-    from torchgauge.facts.report import Report
-else:
-    Report = Any  # a report holds a suggestion itself
 
 
 class Accuracy(StrEnum):
@@ -279,8 +274,10 @@ class Advice(Answer):
     assumptions: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
-    report: Report | None = field(default=None, compare=False, repr=False)
-    """Of the model as it is, for the page; not saved with the advice."""
+    report: Any = field(default=None, compare=False, repr=False)
+    """The ``Report`` of the model as it is, for the page; not saved with the advice.
+
+    A report holds a suggestion itself, so that its type cannot be named here."""
 
     json: ClassVar = Shape(
         names=(
