@@ -13,7 +13,7 @@ ELSEWHERE = {
     "chunked-loss": "test_planted_language.py", "shared-keys": "test_planted_language.py",
     "int8-weights": "test_planted_language.py", "prune": "test_prune.py",
     "tf32": "test_planted_changes.py", "compile": "test_planted_changes.py",
-    "lora": "test_engine.py",
+    "lora": "test_engine.py", "plan-checkpoints": "tests/checkpoints/test_plan_rule.py",
 }  # fmt: skip
 """Rules whose cases need a library or a GPU's rules, and the file of their tests."""
 PLANTED = (*FAULTS, *WASTE, *SIZE, *HOW_IT_RUNS, *(case.case for case in REWRITTEN))

@@ -15,10 +15,10 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # what the libraries warn of when they are imported
 ]
 NAMES = (
-    "torchvision:resnet18", "torchvision:vgg11_bn", "torchvision:squeezenet1_1",
-    "torchvision:mobilenet_v2", "timm:repvgg_a0", "timm:vit_tiny_patch16_224",
+    "torchvision:resnet18", "torchvision:mnasnet1_0", "torchvision:squeezenet1_1",
+    "torchvision:mobilenet_v2", "timm:repvgg_a0",
 )  # fmt: skip
-SIZE = (2, 3, 224, 224)
+SIZE = (2, 3, 64, 64)
 _NOT_OF_THE_MODEL = {"scenario", "lora"}
 
 

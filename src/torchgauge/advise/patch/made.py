@@ -25,7 +25,8 @@ from torchgauge.request import Request
 if TYPE_CHECKING:
     from torchgauge.advise.patch.draft import Draft
 
-_LIMIT_S: Final = 600.0
+_LIMIT_S: Final = 180.0
+"""For each patch."""
 _IN_TRAINING: Final = ("bias-before-norm",)
 """Rules that keep the function in train mode alone."""
 _FREE_EARLY: Final = ("attention",)
@@ -175,7 +176,7 @@ def verified(drafts: Sequence[Drafted | Patch]) -> list[Patch]:
     """Return a patch for each draft, all of them tried in fresh processes; or why there is none."""
     tasks = [item.task for item in drafts if isinstance(item, Drafted)]
     try:
-        results = iter(run_apart(VERIFY, tasks, limit_s=_LIMIT_S) if tasks else [])
+        results = iter(run_apart(VERIFY, tasks, limit_s=_LIMIT_S * len(tasks)) if tasks else [])
     except TorchGaugeError as error:
         results = iter([error] * len(tasks))
     return [item if isinstance(item, Patch) else _patch(item, next(results)) for item in drafts]

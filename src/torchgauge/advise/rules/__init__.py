@@ -6,7 +6,7 @@ from functools import cache
 from importlib import import_module
 from typing import Final
 
-from torchgauge.advise.change import Rule
+from torchgauge.advise.rules.rule import Rule
 from torchgauge.errors import UsageError
 from torchgauge.models.suggest import did_you_mean
 

@@ -53,6 +53,7 @@ class _Call(NamedTuple):
     layer: Layer
     inner: Callable[..., Any]
     held: list[Any]
+    """What decides about the layer, tensors by their identity: a graph does not keep them all."""
     call: OpenCall
     storages: list[int]
 
@@ -126,7 +127,7 @@ class TrainedLayers(ShortWays):
         if self._product is not None:
             self._note_kept_number()
         self.stood_in = True
-        one = _Call(self, trained, layer, inner, held, call, storages)
+        one = _Call(self, trained, layer, inner, _identities(held), call, storages)
         made: list[torch.Tensor] = []
         with without_dispatch():
             for index, node in enumerate(trained.nodes):
@@ -196,8 +197,7 @@ class TrainedLayers(ShortWays):
     ) -> Sequence[torch.Tensor | None]:
         """Run the node that a stand-in stands for: of the layer's forward, made again unseen."""
         node, held = one.trained.nodes[index], one.layer.values()
-        is_same = held is not None and len(held) == len(one.held)
-        self.gave_up |= not (is_same and all(map(_is_same, held or (), one.held)))
+        self.gave_up |= held is None or _identities(held) != one.held
         kept = dict(zip(node.saved, saved, strict=True))
         with without_dispatch(), torch.enable_grad():
             output = one.inner(*_arguments(one.trained.arguments, kept))
@@ -263,7 +263,5 @@ def _arguments(
     ]
 
 
-def _is_same(value: Any, before: Any) -> bool:
-    if isinstance(value, torch.Tensor) or isinstance(before, torch.Tensor):
-        return value is before
-    return bool(value == before)
+def _identities(values: list[Any]) -> list[Any]:
+    return [id(value) if type(value) in _TENSORS else value for value in values]
