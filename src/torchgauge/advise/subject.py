@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from torch import nn
 
-from torchgauge.changes.ideas import Step, step_of
 from torchgauge.changes.inputs import Ran, ran_of
+from torchgauge.changes.step import Step, step_of
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec

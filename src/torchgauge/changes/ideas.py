@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
+from torchgauge.changes import optimizers
 from torchgauge.changes.change import Change
-from torchgauge.devices import Device
+from torchgauge.changes.step import SCENARIO, Step, change_of
 from torchgauge.facts.loop.advice import Accuracy
-from torchgauge.facts.precision import arithmetic_of, dtypes_of, is_all_half
-from torchgauge.facts.report import Report
+from torchgauge.facts.precision import arithmetic_of, is_all_half
 from torchgauge.facts.scenario import (
-    FUSED_OPTIMIZERS,
-    OptimizerImplementation,
     Precision,
     Scenario,
     ZeroGrad,
 )
-from torchgauge.facts.trace import Trace
 
-SCENARIO: Final = "scenario"
-"""The rule of a change that touches no model."""
 LORA: Final = "lora"
 RANK: Final = 16
 """Of the adapters."""
@@ -29,52 +24,7 @@ _AUTOCAST: Final = "Micikevicius et al., Mixed Precision Training, arXiv 1710.03
 _CHECKPOINTING: Final = (
     "Chen et al., Training Deep Nets with Sublinear Memory Cost, arXiv 1604.06174"
 )
-_EIGHT_BIT: Final = "Dettmers et al., 8-bit Optimizers, arXiv 2110.02861"
-_ADAFACTOR: Final = "Shazeer et al., Adafactor, arXiv 1804.04235"
 _LORA: Final = "Hu et al., LoRA, arXiv 2106.09685"
-_STATE_FREE: Final = ("sgd", "none")
-_ADAMS: Final = ("adam", "adamw", "nadam", "radam", "adamax")
-_CLASSES: Final = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD", "sgd-momentum": "SGD",
-                   "adagrad": "Adagrad"}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What is known of the step that is to be changed."""
-
-    scenario: Scenario
-    device: Device | None
-    """``None`` for the CPU."""
-    batch: int | None = None
-    """``None`` where the inputs do not say which of their dimensions is the batch."""
-    largest_batch: int | None = None
-    """That runs for sure, where it is known; 0 when not even one sample does."""
-    dtypes: tuple[str, ...] = ()
-    """Of the parameters, the one of most elements first."""
-    kinds: frozenset[str] = frozenset()
-    """Types of the modules."""
-
-    @property
-    def has_batch_norms(self) -> bool:
-        """Return whether a sample's result depends on the others of its batch."""
-        return any("BatchNorm" in kind for kind in self.kinds)
-
-    @property
-    def has_maps(self) -> bool:
-        """Return whether the model has images inside."""
-        return any("Conv2d" in kind for kind in self.kinds)
-
-
-def step_of(ran: Report | Trace, device: Device | None) -> Step:
-    """Return what a report or a trace says of a step on a GPU, or ``None`` for the CPU."""
-    modules = ran.modules.values() if isinstance(ran, Report) else ran.modules
-    return Step(
-        scenario=ran.scenario,
-        device=device,
-        batch=ran.batch_size,
-        dtypes=dtypes_of(ran),
-        kinds=frozenset(module.type for module in modules),
-    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,34 +41,6 @@ class Idea:
     def suits(self, scenario: Scenario) -> bool:
         """Return whether it has a meaning in the mode of a scenario."""
         return scenario.is_training or not self.training_only
-
-
-def _change(
-    axis: str,
-    label: str,
-    text: str,
-    why: str,
-    *,
-    accuracy: Accuracy = Accuracy.NONE,
-    cost: str = "",
-    source: str = "",
-    snippet: str = "",
-    batch: int | None = None,
-    **fields: Any,
-) -> Change:
-    return Change(
-        rule=SCENARIO,
-        axis=axis,
-        label=label,
-        text=text,
-        why=why,
-        accuracy=accuracy,
-        cost=cost,
-        source=source,
-        snippet=tuple(snippet.splitlines()),
-        batch=batch,
-        scenario=fields,
-    )
 
 
 # ---------------------------------------------------------------------------- the batch
@@ -139,7 +61,7 @@ def micro_batch(now: Step, micro: int) -> Change:
     assert now.batch is not None
     count = now.batch // micro * now.scenario.accumulation
     norms = now.has_batch_norms
-    return _change(
+    return change_of(
         "batch",
         f"batch {micro}, gradients accumulated over {count}",
         f"take micro-batches of {micro} and accumulate their gradients over {count}",
@@ -189,7 +111,7 @@ def _autocast(now: Step) -> Change | str:
     if not now.device.supports(str(chosen).removesuffix("-autocast")):
         return f"{now.device.name} has no 16-bit arithmetic"
     scales = not native and now.scenario.is_training
-    return _change(
+    return change_of(
         "precision",
         f"precision {chosen}",
         f"run the forward under autocast in {dtype}",
@@ -210,7 +132,7 @@ def _half(now: Step) -> Change | str:
     if not now.device.supports(chosen):
         return f"{now.device.name} has no 16-bit arithmetic"
     training = now.scenario.is_training
-    return _change(
+    return change_of(
         "precision",
         f"everything in {chosen}",
         f"keep and compute everything in {chosen}",
@@ -231,7 +153,7 @@ def _half(now: Step) -> Change | str:
 def _checkpointing(now: Step) -> Change | str:
     if now.scenario.checkpointing:
         return ""
-    return _change(
+    return change_of(
         "checkpointing",
         "checkpointing of the repeated blocks",
         "recompute the repeated blocks in the backward",
@@ -246,7 +168,7 @@ def _checkpointing(now: Step) -> Change | str:
 def _offload(now: Step) -> Change | str:
     if now.device is None or now.scenario.offload_activations:
         return ""
-    return _change(
+    return change_of(
         "offload",
         "saved activations in host memory",
         "keep saved activations in host memory",
@@ -261,7 +183,7 @@ def _offload(now: Step) -> Change | str:
 def _no_grad(now: Step) -> Change | str:
     if not now.scenario.grad_enabled:
         return ""
-    return _change(
+    return change_of(
         "grad",
         "torch.no_grad() around the forward",
         "run the forward without gradients",
@@ -274,92 +196,10 @@ def _no_grad(now: Step) -> Change | str:
 # ---------------------------------------------------------------------------- the optimizer
 
 
-def _fused(now: Step) -> Change | str:
-    scenario = now.scenario
-    if scenario.optimizer not in FUSED_OPTIMIZERS:
-        return f"{scenario.optimizer} has no fused implementation"
-    if scenario.optimizer_implementation is OptimizerImplementation.FUSED:
-        return ""
-    return _change(
-        "optimizer",
-        f"{scenario.optimizer} with fused=True, no temporaries",
-        f"use the fused {scenario.optimizer}",
-        "the default makes temporaries as large as the parameters",
-        snippet=f"torch.optim.{_CLASSES[scenario.optimizer]}(model.parameters(), fused=True)",
-        optimizer_implementation=OptimizerImplementation.FUSED,
-    )
-
-
-def _eight_bit(now: Step) -> Change | str:
-    if now.scenario.optimizer not in _ADAMS:
-        return ""
-    return _optimizer(
-        now,
-        "adamw-8bit",
-        "optimizer AdamW8bit of bitsandbytes",
-        accuracy=Accuracy.SMALL,
-        cost="",
-        source=_EIGHT_BIT,
-        snippet="bitsandbytes.optim.AdamW8bit(model.parameters())",
-    )
-
-
-def _adafactor(now: Step) -> Change | str:
-    return _optimizer(
-        now,
-        "adafactor",
-        "optimizer adafactor",
-        source=_ADAFACTOR,
-        snippet="torch.optim.Adafactor(model.parameters())",
-    )
-
-
-def _momentum(now: Step) -> Change | str:
-    return _optimizer(
-        now,
-        "sgd-momentum",
-        "optimizer sgd-momentum",
-        snippet="torch.optim.SGD(model.parameters(), lr=…, momentum=0.9)",
-    )
-
-
-def _optimizer(
-    now: Step,
-    name: str,
-    label: str,
-    *,
-    accuracy: Accuracy = Accuracy.RETRAIN,
-    cost: str = "needs another learning rate",
-    source: str = "",
-    snippet: str,
-) -> Change | str:
-    current = now.scenario.optimizer or "sgd"
-    if current == name:
-        return ""
-    if current in _STATE_FREE:
-        return f"{current} has no states"
-    return _change(
-        "optimizer",
-        label,
-        f"train with the {label}",
-        f"it keeps other states than {current}",
-        accuracy=accuracy,
-        cost=cost,
-        source=source,
-        snippet=snippet,
-        **optimizer_fields(name),
-    )
-
-
-def optimizer_fields(name: str) -> dict[str, Any]:
-    """Return the fields of a scenario with another optimizer: options are those of one alone."""
-    return {"optimizer": name, "optimizer_options": (), "optimizer_implementation": None}
-
-
 def _zero_grad(now: Step) -> Change | str:
     if now.scenario.zero_grad is ZeroGrad.BEFORE_FORWARD:
         return ""
-    return _change(
+    return change_of(
         "zero_grad",
         "zero_grad(set_to_none=True) before the forward",
         "let the gradients go before the forward",
@@ -394,7 +234,7 @@ def _expandable(now: Step) -> Change | str:
     if now.device is None or "expandable_segments" in now.scenario.allocator:
         return ""
     settings = ",".join(filter(None, (now.scenario.allocator, option)))
-    return _change(
+    return change_of(
         "allocator",
         f"allocator: {option}",
         "let the allocator's segments grow",
@@ -407,7 +247,7 @@ def _expandable(now: Step) -> Change | str:
 def _channels_last(now: Step) -> Change | str:
     if now.device is None or now.scenario.channels_last or not now.has_maps:
         return ""
-    return _change(
+    return change_of(
         "channels-last",
         "maps with their channels last",
         "keep maps with their channels last",
@@ -424,10 +264,10 @@ IDEAS: Final[tuple[Idea, ...]] = (
     ACCUMULATION,
     Idea(name="autocast", axis="precision", make=_autocast),
     Idea(name="checkpointing", axis="checkpointing", make=_checkpointing),
-    Idea(name="fused optimizer", axis="optimizer", make=_fused),
-    Idea(name="8-bit optimizer states", axis="optimizer", make=_eight_bit),
-    Idea(name="adafactor", axis="optimizer", make=_adafactor),
-    Idea(name="sgd-momentum", axis="optimizer", make=_momentum),
+    Idea(name="fused optimizer", axis="optimizer", make=optimizers.fused),
+    Idea(name="8-bit optimizer states", axis="optimizer", make=optimizers.eight_bit),
+    Idea(name="adafactor", axis="optimizer", make=optimizers.adafactor),
+    Idea(name="sgd-momentum", axis="optimizer", make=optimizers.momentum),
     Idea(name="offload", axis="offload", make=_offload),
     Idea(name="zero_grad", axis="zero_grad", make=_zero_grad),
     Idea(name="half precision", axis="precision", make=_half, training_only=False),

@@ -43,6 +43,7 @@ _MODEL_STATUSES = (
     "exit status: 0 fine, 1 does not fit, over budget or a check failed, 2 bad usage or input, "
     "3 the model itself failed, 4 --strict and something was not counted or guessed"
 )
+_EXAMPLE = f"{PROGRAM} summary torchvision:resnet50 --input-size 3,224,224"
 _RUN_STATUSES = (
     "exit status: 0 fine, 2 bad usage or input, 3 the model itself failed, 4 --strict "
     "and something was not counted or guessed"
@@ -179,11 +180,8 @@ def _without_command(arguments: list[str]) -> int:
         description=wrapped(
             translated("Says how big a PyTorch model is, whether it fits, and what costs most.")
         ),
-        epilog=translated(
-            f"commands (each has its own --help):\n{commands}\n\n"
-            f"example:\n  {PROGRAM} summary torchvision:resnet50 --input-size 3,224,224\n\n"
-            f"{wrapped(translated(_MODEL_STATUSES))}"
-        ),
+        epilog=f"{translated('commands (each has its own --help):')}\n{commands}\n\n"
+        f"{translated('example:')}\n  {_EXAMPLE}\n\n{wrapped(translated(_MODEL_STATUSES))}",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version")

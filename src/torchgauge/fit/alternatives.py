@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from torchgauge.changes.change import Change
-from torchgauge.changes.ideas import ACCUMULATION, IDEAS, SMALLER_BATCH, Idea, Step, micro_batch
+from torchgauge.changes.ideas import ACCUMULATION, IDEAS, SMALLER_BATCH, Idea, micro_batch
+from torchgauge.changes.step import Step
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.fit import Alternative, NotTried, Verdict
 from torchgauge.facts.loop.advice import Accuracy

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from torchgauge.analyze import as_module, described, model_error, virtual_device_of
-from torchgauge.changes.ideas import Step, step_of
+from torchgauge.changes.step import Step, step_of
 from torchgauge.errors import InputError, ScenarioError, UsageError
 from torchgauge.estimate.compute.modules import never_used
 from torchgauge.estimate.memory.device import breakdown

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from torchgauge.analyze import run_model
 from torchgauge.changes.change import Change, applied
-from torchgauge.changes.ideas import IDEAS, smaller_batch, step_of
+from torchgauge.changes.ideas import IDEAS, smaller_batch
 from torchgauge.changes.inputs import Ran, ran_of
+from torchgauge.changes.step import step_of
 from torchgauge.errors import TorchGaugeError
 from torchgauge.estimate.memory.allocator import smallest_cap
 from torchgauge.estimate.memory.device import Gpu, loop_of

@@ -8,7 +8,8 @@ from torch import nn
 
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
-from torchgauge.changes.ideas import ACCUMULATION, IDEAS, LORA, SCENARIO, Idea, micro_batch
+from torchgauge.changes.ideas import ACCUMULATION, IDEAS, LORA, Idea, micro_batch
+from torchgauge.changes.step import SCENARIO
 
 _MOST_MICRO_BATCHES = 16
 """Each is traced."""

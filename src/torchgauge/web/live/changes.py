@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from torchgauge.changes.change import Change, applied
-from torchgauge.changes.ideas import SCENARIO, optimizer_fields
 from torchgauge.changes.inputs import Ran, with_context
+from torchgauge.changes.optimizers import optimizer_fields
+from torchgauge.changes.step import SCENARIO
 from torchgauge.errors import UsageError
 from torchgauge.facts.scenario import Checkpointing, Scenario
 from torchgauge.request import Inputs, Request, Size, in_mode
