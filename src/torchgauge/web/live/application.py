@@ -68,26 +68,10 @@ def create_application(
         return HTMLResponse(page)
 
     async def analyse(request: Request) -> Response:
-        return await answered(request, "report")
+        return await _answered(request, "report", benches, analyst, pending)
 
     async def advise(request: Request) -> Response:
-        return await answered(request, "advice")
-
-    async def answered(request: Request, asks: Literal["report", "advice"]) -> Response:
-        language = current()
-        try:
-            async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
-                question = read_question(body)
-            language = question.language
-            bench, job = asked_job(benches, question, asks)
-            asked = analyst.submit(question.client, job)
-        except RequestFailure as failure:
-            return failure_response(failure)
-        except TorchGaugeError as error:
-            with spoken(language):
-                return json_response({"error": failure_data(error)}, 422)
-        events = _events(analyst, asked, bench, bench.applied(question.applied))
-        return StreamingResponse(events, media_type="text/event-stream")
+        return await _answered(request, "advice", benches, analyst, pending)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -107,6 +91,30 @@ def create_application(
         exception_handlers={404: _not_found, 405: _wrong_method},
         lifespan=lifespan,
     )
+
+
+async def _answered(
+    request: Request,
+    asks: Literal["report", "advice"],
+    benches: Sequence[Bench],
+    analyst: Analyst,
+    pending: PendingBytes,
+) -> Response:
+    """Return the stream of what is told of a question, or why it is not taken."""
+    language = current()
+    try:
+        async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
+            question = read_question(body)
+        language = question.language
+        bench, job = asked_job(benches, question, asks)
+        asked = analyst.submit(question.client, job)
+    except RequestFailure as failure:
+        return failure_response(failure)
+    except TorchGaugeError as error:
+        with spoken(language):
+            return json_response({"error": failure_data(error)}, 422)
+    events = _events(analyst, asked, bench, bench.applied(question.applied))
+    return StreamingResponse(events, media_type="text/event-stream")
 
 
 async def _events(
