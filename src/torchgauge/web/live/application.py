@@ -68,13 +68,10 @@ def create_application(
         return HTMLResponse(page)
 
     async def analyse(request: Request) -> Response:
-        return await answered(request, "report")
+        return await _answered(request, "report", benches, analyst, pending)
 
     async def advise(request: Request) -> Response:
-        return await answered(request, "advice")
-
-    async def answered(request: Request, asks: Literal["report", "advice"]) -> Response:
-        return await _answered(request, asks, benches, analyst, pending)
+        return await _answered(request, "advice", benches, analyst, pending)
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -103,6 +100,7 @@ async def _answered(
     analyst: Analyst,
     pending: PendingBytes,
 ) -> Response:
+    """Return the stream of what is told of a question, or why it is not taken."""
     language = current()
     try:
         async with reading(request.headers, request.stream(), SETTINGS, pending) as body:
