@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
@@ -40,7 +41,7 @@ TWICE = {"min_repetitions": 2, "max_seconds": 0.0}
 def few_profiled_steps(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two steps under the profiler say what ten do, but how the times of layers compare."""
     if request.node.get_closest_marker("timed") is None:
-        monkeypatch.setattr("torchgauge.measure.measurement._MOST_PROFILED", 2)
+        monkeypatch.setattr(import_module("torchgauge.measure.measurement"), "_MOST_PROFILED", 2)
 
 
 def convnet() -> nn.Module:
