@@ -18,6 +18,7 @@ from torchgauge.cli.main import main
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="sends SIGINT")
 
 
+@pytest.mark.slow
 def test_edits_reach_the_page_and_ctrl_c_ends_it(tmp_path: Path) -> None:
     with watched(tmp_path) as watch:
         told = watch.events()
