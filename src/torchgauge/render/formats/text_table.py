@@ -19,6 +19,8 @@ from torchgauge.render.page import Row, Table
 _GAP = 2
 _SMALLEST_TEXT = 20
 """Characters that a column of sentences keeps."""
+_LARGEST_TEXT = 72
+"""Characters after which a sentence goes on in the next line, however much room there is."""
 _READABLE = 6
 """Characters of a name that are worth keeping before its remark."""
 _ENDLESS = 1 << 20
@@ -124,7 +126,11 @@ class TextTable:
             for row, tree in zip(self._rows, self._trees, strict=True)
         ]
         first = max(map(cell_len, [self._columns[0].title, *self._names]))
-        return [first, *(self._sizes[index][is_short] for index in self._shown[1:])]
+        widths = [first, *(self._sizes[index][is_short] for index in self._shown[1:])]
+        return [
+            min(width, _LARGEST_TEXT) if self._columns[index].wraps else width
+            for index, width in zip(self._shown, widths, strict=True)
+        ]
 
     def _squeeze(self, kept: list[int]) -> None:
         """Cut the names, and leave the last other column out where that is not enough."""
