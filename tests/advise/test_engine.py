@@ -330,3 +330,16 @@ def test_a_change_that_does_not_run_is_not_shown() -> None:
     change = Change(rule="global-pooling", text="x", why="y", where=("nowhere",))
     with pytest.raises(UsageError, match="cannot be applied"):
         rewritten(change, Wide(), rule_of("global-pooling"))
+
+
+def test_what_makes_a_step_longer_comes_later() -> None:
+    """Of changes that keep the function, what they save less what they make longer decides."""
+    model = nn.Sequential(*(nn.Sequential(nn.Linear(256, 256), nn.GELU()) for _ in range(6)))
+    advice = tg.advise(model, (4096, 256), mode="training", device="T4")
+    kept = [item for item in advice.suggestions if item.accuracy == "none"]
+    longer = [max(-item.gain("time.total_ms"), 0.0) for item in kept]
+    names = ("memory.device_bytes", "memory.peak_allocated_bytes", "time.total_ms")
+    most = [max(map(item.gain, names)) for item in kept]
+    worth = [gain - price for gain, price in zip(most, longer, strict=True)]
+    assert worth == sorted(worth, reverse=True)
+    assert most != sorted(most, reverse=True)  # the largest gain alone would be another order

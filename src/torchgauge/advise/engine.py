@@ -8,7 +8,15 @@ from functools import partial
 
 from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
-from torchgauge.advise.figures import best_gain, figures_of, gains, saved, side_by_side, suggested
+from torchgauge.advise.figures import (
+    best_gain,
+    figures_of,
+    gains,
+    price_of,
+    saved,
+    side_by_side,
+    suggested,
+)
 from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
 from torchgauge.advise.measured import Measured, measured, shapes_of
@@ -218,7 +226,8 @@ def _ranked(
         price = _PRICE[tried.change.accuracy]
         if goal is not None:
             return saved(goal.figure, figures, tried.state.figures) / price
-        return best_gain(figures, tried.state.figures) / price
+        longer = price_of(figures, tried.state.figures) - 1.0
+        return (best_gain(figures, tried.state.figures) - longer) / price
 
     for tried in sorted(advisor.tried, key=worth, reverse=True):
         yield suggested(
