@@ -54,6 +54,7 @@ def clone(folder: Path, budgets: str) -> Project:
     return changed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budgets", "status"), [(WITHIN, 0), (OVER, 1)], ids=["within", "over"])
 def test_the_action(tmp_path, api, budgets, status):
     action = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -86,6 +87,7 @@ def test_the_action(tmp_path, api, budgets, status):
     assert len(found["runs"][0]["results"]) == status
 
 
+@pytest.mark.slow
 def test_the_action_does_not_comment_for_a_fork(tmp_path, api):
     check = yaml.safe_load((ROOT / "action.yml").read_text())["runs"]["steps"][1]
     project = clone(tmp_path, WITHIN)
@@ -98,6 +100,7 @@ def test_the_action_does_not_comment_for_a_fork(tmp_path, api):
     assert api.seen == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("budgets", "status"), [(WITHIN, 0), (OVER, 1)], ids=["within", "over"])
 def test_the_gitlab_job(tmp_path, budgets, status):
     job = yaml.safe_load((ROOT / "templates" / "gitlab-budgets.yml").read_text())
@@ -139,6 +142,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.slow
 def test_ten_lines_for_a_pull_request(tmp_path, api):
     (text,) = blocks("yaml")
     assert text.count("\n") == 10
@@ -168,6 +172,7 @@ def test_the_budget_of_the_page_is_read(tmp_path):
     assert all(limit.is_relative for limit in second.limits) and len(second.limits) == 3
 
 
+@pytest.mark.slow
 def test_the_test_of_the_page_runs(tmp_path):
     (text,) = blocks("python")
     model = "from torch import nn\nNet = lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())\n"

@@ -146,6 +146,7 @@ def test_the_suffix_chooses_the_format(tmp_path):
     assert json.loads((tmp_path / "found.sarif").read_text())["version"] == "2.1.0"
 
 
+@pytest.mark.slow
 def test_against_a_baseline(tmp_path):
     project = Project(tmp_path, SMALL + 'max-params = "baseline"\npeak-memory = "baseline + 2 %"\n')
     missing = project.check()
@@ -183,6 +184,7 @@ def test_models_with_files_of_the_same_name(tmp_path):
     assert params == {"a": 8 * 3 + 3, "b": 8 * 5 + 5}
 
 
+@pytest.mark.slow
 def test_against_the_base_branch(tmp_path):
     project = Project(tmp_path, SMALL + "max-params = 1000\n")
     project.commit()

@@ -229,6 +229,7 @@ def is_cpu_build() -> bool:
     return metadata.version("torch").endswith("+cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not is_cpu_build(), reason="this torch is not a CPU build")
 @pytest.mark.skipif(Path("/dev/nvidiactl").exists(), reason="this machine has a GPU")
 def test_the_real_torch_computes_and_nothing_is_wrong(tmp_path, bare_python, monkeypatch, capsys):
@@ -260,6 +261,7 @@ def torchvision_is_of_another_build() -> bool:
     return "+cu" in (module / "version.py").read_text(encoding="utf-8") and is_cpu_build()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not torchvision_is_of_another_build(), reason="this torchvision is of torch's own build"
 )

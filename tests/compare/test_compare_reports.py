@@ -188,6 +188,7 @@ def edited(layers: list[nn.Module], rng: random.Random) -> list[nn.Module]:
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=300, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 10**9))
 def test_differences_of_random_edits_sum_to_those_of_the_totals(seed: int) -> None:

@@ -85,6 +85,7 @@ def test_a_dirty_work_tree_is_left_as_it_is(repository: Repository) -> None:
     assert repository.git("worktree", "list").count("\n") == 0
 
 
+@pytest.mark.slow
 def test_what_the_file_imports_is_of_the_revision_too(repository: Repository) -> None:
     repository.write("sizes.py", "width = 5")
     repository.write("net.py", NET.format(width="sizes.width", extra="import sizes"))
@@ -108,6 +109,7 @@ def test_a_package_on_the_search_path_is_of_the_revision(
     assert report_at(request("deep.net:Net"), old).totals.params == 8 * 3 + 3
 
 
+@pytest.mark.slow
 def test_a_submodule_has_the_commit_of_the_revision(repository: Repository, tmp_path: Path) -> None:
     library = Repository(tmp_path / "library")
     library.write("parts.py", "width = 2")

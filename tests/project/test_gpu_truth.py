@@ -36,6 +36,7 @@ def comparisons(folder):
     return {comparison.record.id: comparison for comparison in dry_run(folder)}
 
 
+@pytest.mark.slow
 def test_a_killed_recording_resumes_and_is_complete(comparisons):
     assert set(comparisons) == {case.id for case in table.DRY_CASES}
     statuses = {name: c.record.status for name, c in comparisons.items()}

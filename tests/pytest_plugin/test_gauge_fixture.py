@@ -121,6 +121,7 @@ def test_a_failure_says_why(done, text):
     assert text in done.stdout
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_written_held_and_broken(site, tmp_path):
     project = Project(tmp_path)
     project.write("test_shape.py", SNAPSHOTS)

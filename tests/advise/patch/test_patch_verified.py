@@ -77,6 +77,7 @@ def made_of(drafts: dict[str, Drafted | Patch]) -> dict[str, Patch]:
     return dict(zip(drafts, verified(list(drafts.values())), strict=True))
 
 
+@pytest.mark.slow
 def test_a_patch_is_imported_traced_and_run() -> None:
     before = FILE.read_bytes()
     drafts = all_drafts("Course, in-place", "Course, double-softmax", "OneHead, attention")

@@ -71,13 +71,39 @@ STATE = frozenset(nn.Module().__dict__)
 
 
 def set_mode(root: nn.Module, *, training: bool) -> None:
-    """Do what ``root.train(training)`` does."""
+    """Do what ``root.train(training)`` does.
+
+    Raises:
+        RecursionError: a module contains itself.
+    """
+    if _has_circle(root):
+        raise RecursionError("a module contains itself")
     modules = modules_of(root)
     if not all(map(_is_set_as_usual, {type(module) for module in modules})):
         root.train(training)
         return
     for module in modules:
         module.__dict__["training"] = training
+
+
+def _has_circle(root: nn.Module) -> bool:
+    """Return whether a module is among those below it."""
+    above, left = {id(root)}, {id(root)}
+    way = [(root, iter(root._modules.values()))]
+    while way:
+        module, children = way[-1]
+        for child in children:
+            if id(child) in above:
+                return True
+            if child is not None and child._modules and id(child) not in left:
+                above.add(id(child))
+                left.add(id(child))
+                way.append((child, iter(child._modules.values())))
+                break
+        else:
+            above.discard(id(module))
+            way.pop()
+    return False
 
 
 @cached_by_class
