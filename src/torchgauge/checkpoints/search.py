@@ -47,7 +47,7 @@ class Planner:
         self.traces += 1
         self.last = chosen
         places = tuple(str(option.candidate.place) for option in self.chosen(chosen))
-        self.request.tell(f"trace {self.traces}: {len(places)} places computed again")
+        self.request.tell(f"trace {self.traces}: {len(places)} places recomputed")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
@@ -147,7 +147,7 @@ def _search(planner: Planner) -> Found:
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
     while len(tried) < _ROUNDS:
-        planner.request.tell("choosing what to compute again")
+        planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)
         if solution is None and low is not None:
             break

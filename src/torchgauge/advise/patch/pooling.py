@@ -56,7 +56,7 @@ def _before_module(sites: Sites, path: str) -> None:
 def _before_call(sites: Sites, forward: Forward) -> None:
     found = list(_flattenings(forward))
     if not found:
-        raise NoPatch(f"{forward.name} flattens nothing in a known way")
+        raise NoPatch(f"{forward.name} has no flatten that torchgauge knows")
     if len(found) > 1:
         raise NoPatch(f"{forward.name} flattens several times")
     ((call, flat, has_size),) = found

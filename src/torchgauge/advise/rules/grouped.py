@@ -45,7 +45,8 @@ class Grouped:
             f"in a group it looks at {first.in_channels // GROUPS}",
             where=found,
             accuracy=Accuracy.RETRAIN,
-            cost="groups exchange nothing within the layer; ResNeXt makes layers wider for it",
+            cost="groups exchange nothing within the layer; ResNeXt makes up for it with wider "
+            "layers",
             source="Xie et al., Aggregated Residual Transformations, arXiv 1611.05431",
             snippet=(
                 f"nn.Conv2d({first.in_channels}, {first.out_channels}, {first.kernel_size}, "

@@ -34,14 +34,14 @@ class PlanCheckpoints:
             return
         plan = plan_model(subject.request, PlanOptions())
         if not plan.recomputed:
-            yield "computing modules again does not lower the peak"
+            yield "recomputing modules does not lower the peak"
             return
         again = plan.figure("totals.total_flops")
         yield Change(
             rule=self.name,
             axis="checkpointing",
             text=f"recompute {len(plan.recomputed)} chosen modules in the backward",
-            why="what they save is most of what the step has too much",
+            why="chosen to free the missing memory at the least extra work",
             cost="" if again.ratio is None else f"{(again.ratio - 1) * 100:.1f} % more FLOPs",
             source="Jain et al., Checkmate, arXiv 1910.02653",
             snippet=plan.snippet,

@@ -127,5 +127,5 @@ class CheckpointPlan(Answer):
 
     def __str__(self) -> str:
         """Return the plan in one line; ``torchgauge.show`` prints it all."""
-        parts = f"{len(self.recomputed)} of {self.candidates} places computed again"
+        parts = f"{len(self.recomputed)} of {self.candidates} places recomputed"
         return f"{self.model_name}: {parts}, {self.goal.text} {'met' if self.fits else 'not met'}"

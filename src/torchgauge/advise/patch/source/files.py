@@ -55,7 +55,7 @@ class SourceFile:
             NoPatch: another edit is about the same node.
         """
         if node in self._edits:
-            raise NoPatch("two edits meet at one place")
+            raise NoPatch("two edits change the same place")
         self._edits[node] = edit
 
     def put(self, old: cst.CSTNode, new: cst.CSTNode) -> None:
