@@ -1,4 +1,4 @@
-"""``torchgauge history``: what was analysed when, and how a figure has gone."""
+"""``torchgauge history``: what was analysed when, and how a figure changed."""
 
 from __future__ import annotations
 
