@@ -1,4 +1,4 @@
-"""Request + goal → plan: trace the step, choose what to compute again, tell what it comes to."""
+"""Request + goal → plan: trace the step, choose what to recompute, tell what it comes to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SMALLEST: Final = 1e-4
 
 
 def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
-    """Return which modules to compute again; see ``torchgauge.plan_checkpoints``.
+    """Return which modules to recompute; see ``torchgauge.plan_checkpoints``.
 
     Raises:
         TorchGaugeError: what ``analyze`` raises, the goal makes no sense, or the scenario

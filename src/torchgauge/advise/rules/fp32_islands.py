@@ -30,7 +30,7 @@ _ROUNDED: Final = "weights and products of these layers are rounded to 16 bits"
 
 
 class Fp32Islands:
-    """Find modules that multiply in float32 inside of a step that computes in 16 bits."""
+    """Find modules that multiply in float32 inside a step that computes in 16 bits."""
 
     name = "fp32-islands"
     about = "products and large tensors in float32 inside a step that computes in 16 bits"

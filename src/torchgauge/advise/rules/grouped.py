@@ -1,4 +1,4 @@
-"""Dense convolutions: filters that look at a part of the channels alone."""
+"""Dense convolutions: filters that need only a part of the channels."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Grouped:
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
-        """Put a grouped convolution into the place of each: of a filter its own group is kept."""
+        """Replace each by a grouped convolution: a filter keeps the weights of its own group."""
         for path in change.where:
             old = model.get_submodule(path)
             if not isinstance(old, nn.Conv2d) or not _can_be_grouped(old):

@@ -1,4 +1,4 @@
-"""A step that does not fit its GPU → the modules to compute again so that it does."""
+"""A step that does not fit its GPU → the modules to recompute so that it does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of float32 on tensor cores: TF32 rounds what goes in to 10 bits of mantissa."""
+"""Products of float32 on tensor cores: TF32 rounds the inputs to a 10-bit mantissa."""
 
 from __future__ import annotations
 

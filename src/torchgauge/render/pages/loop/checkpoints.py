@@ -1,4 +1,4 @@
-"""A plan of checkpoints as a page: what it comes to, what is computed again, the code to paste."""
+"""A plan of checkpoints as a page: what it comes to, what is recomputed, the code to paste."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def checkpoints_page(plan: CheckpointPlan) -> Page:
 
 
 def _refused(plan: CheckpointPlan) -> tuple[str, ...]:
-    """Return what is not computed again on its own, one line for each reason."""
+    """Return what is not recomputed on its own, one line for each reason."""
     found = []
     if plan.refused:
         count = format_number_of(len(plan.refused), "module")
