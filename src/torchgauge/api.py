@@ -125,8 +125,8 @@ def summary(
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
     (``unfold`` is the former name of ``expand``). The answers end with the best change
-    of a layer. ``suggest=False`` turns that off. ``suggest=True`` may trace the step once more for a
-    change of how it runs, and keeps what it finds in the report that is returned.
+    of a layer. ``suggest=False`` turns that off. ``suggest=True`` may trace the step once more
+    for a change of how it runs, and keeps what it finds in the report that is returned.
 
     Raises:
         ModelError: after printing the table up to the layer that failed.
