@@ -143,7 +143,7 @@ def _flattening(subject: Subject, path: str) -> str:
     call = subject.only_call(path)
     given = None if call is None else input_of(call)
     if call is None or given is None:
-        raise NoPatch(f"{path} is not called once")
+        raise NoPatch(f"{path} is not called exactly once")
     read = {
         storage for op in subject.trace.ops[call.first_op : call.end_op] for storage in op.reads
     }

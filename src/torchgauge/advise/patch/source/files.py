@@ -94,7 +94,7 @@ class SourceFile:
             found = [node for node in statements(body) if isinstance(node, cst.ClassDef)]
             found = [node for node in found if node.name.value == name]
             if len(found) != 1:
-                raise NoPatch(f"{self.path.name} does not define {kind.__qualname__} once")
+                raise NoPatch(f"{self.path.name} does not define {kind.__qualname__} exactly once")
             (body,) = found
         assert isinstance(body, cst.ClassDef)
         return body
