@@ -128,4 +128,5 @@ class CheckpointPlan(Answer):
     def __str__(self) -> str:
         """Return the plan in one line; ``torchgauge.show`` prints it all."""
         parts = f"{len(self.recomputed)} of {self.candidates} places recomputed"
-        return f"{self.model_name}: {parts}, {self.goal.text} {'met' if self.fits else 'not met'}"
+        met = "met" if self.fits else "not met"
+        return f"{self.model_name}: {parts}; goal {met}: {self.goal.text}"
