@@ -124,9 +124,9 @@ def summary(
     """Print the answers and the table of a model and return its report; a notebook shows it once.
 
     Takes everything that ``analyze`` takes, and what ``show`` takes to say how it looks
-    (``unfold`` is the former name of ``expand``). Among the answers is the one best change of
-    a layer. ``suggest=False`` looks for none; ``suggest=True`` may trace the step once more for a
-    change of how it runs, and keeps what it finds in the report that is returned.
+    (``unfold`` is the former name of ``expand``). The answers end with the best change
+    of a layer. ``suggest=False`` turns that off. ``suggest=True`` may trace the step once more
+    for a change of how it runs, and keeps what it finds in the report that is returned.
 
     Raises:
         ModelError: after printing the table up to the layer that failed.

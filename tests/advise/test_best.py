@@ -153,7 +153,7 @@ def test_the_summary_ends_its_answers_with_it(capsys: pytest.CaptureFixture[str]
     shown = capsys.readouterr().out
     assert (
         " Try       average the 56 × 56 pixels before classifier · 401,484,648 → 204,648 params · "
-        "−28 % MACs\n           to train again · torchgauge advise\n" in shown
+        "−28 % MACs\n           needs retraining · torchgauge advise\n" in shown
     )
     assert main([*ASKED, "--no-suggest"]) == 0
     assert "Try " not in capsys.readouterr().out

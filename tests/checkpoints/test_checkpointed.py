@@ -119,7 +119,7 @@ def test_places_that_are_none_are_refused(places, message):
 
 
 def test_stretches_that_overlap_are_refused():
-    with pytest.raises(ScenarioError, match=r"\[1:3\] begins before the one before it ends"):
+    with pytest.raises(ScenarioError, match=r"\[1:3\] overlaps the stretch before it"):
         traced(convolutional(), IMAGES, checkpointed=["[0:2]", "[1:3]"])
 
 

@@ -307,6 +307,6 @@ def test_a_plan_is_read_back(half):
     kept = from_dict(CheckpointPlan, json.loads(half.to_json()))
     assert kept == half and kept.checkpointed == half.checkpointed
     assert (
-        str(half) == f"Stack: {len(half.recomputed)} of {half.candidates} places computed "
-        "again, keep 50% of the activations met"
+        str(half) == f"Stack: {len(half.recomputed)} of {half.candidates} places recomputed; "
+        "goal met: keep 50% of the activations"
     )

@@ -1,4 +1,4 @@
-"""The history of a project: opt-in, what it holds, and how a figure has gone."""
+"""The history of a project: opt-in, what it holds, and how a figure changed."""
 
 from __future__ import annotations
 

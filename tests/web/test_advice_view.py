@@ -88,7 +88,7 @@ def test_rank_badge_place_proof_and_code(shown: Callable[..., Any]) -> None:
     page = shown(advice)
     cards = page.locator("#advice .suggestion")
     assert cards.locator("h3").all_inner_texts() == [item.text for item in advice.suggestions]
-    assert set(cards.locator(".badge").all_inner_texts()) == {"to train again"}
+    assert set(cards.locator(".badge").all_inner_texts()) == {"needs retraining"}
     first, best = cards.first, advice.suggestions[0]
     said = first.locator("dl").inner_text()
     for text in (*best.where, best.code, best.why, best.cost, best.source, *best.proof):

@@ -88,7 +88,7 @@ def test_the_page_follows_edits(watch: Watched, opened: Callable[..., Page]) -> 
         waits.append(time.time() - saved)
         line = page.locator(".watch .line").inner_text()
         assert "width_of_watched.py saved" in line
-        figures = re.search(r"([\d.]+) s from the save", line)
+        figures = re.search(r"([\d.]+) s after the save", line)
         assert figures is not None
         drawing.append(waits[-1] - float(figures[1]))
         assert compared(page) == (params(width // 2), params(width))

@@ -105,8 +105,8 @@ def test_what_is_no_model_ends_before_there_is_a_page(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET, encoding="utf-8")
     for arguments, message in (
-        (["net.py:Net", "--port", "8000"], "--port is of the page"),
-        (["net.py:Net", "--no-open"], "--open is of the page"),
+        (["net.py:Net", "--port", "8000"], "--port is an option of the live page"),
+        (["net.py:Net", "--no-open"], "--open is an option of the live page"),
         (["nothing.py:Net", "--ui"], "nothing.py"),
         (["net.py:Net", "--ui", "--optimizer", "adamw"], "no meaning in inference"),
     ):

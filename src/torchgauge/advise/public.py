@@ -29,7 +29,7 @@ def advise(
     check_limit_s: float = 60.0,
     **options: Any,
 ) -> Advice:
-    """Say what is wrong with a model and what it could do without, each change measured.
+    """Say what is wrong with a model and what it could do without, each change traced.
 
     A change is found in this model, applied to a copy, traced again, run for real where that takes
     seconds, and shown with what it came to; otherwise it is not shown. The model stays as it is:
@@ -39,13 +39,13 @@ def advise(
         model: as ``analyze`` takes it.
         input_size: as ``analyze`` takes it.
         goal: ``"fit:RTX 3060 12GB"``, ``"params:-50%"``, ``"macs:600M"``, ``"memory:8GB"`` or
-            ``"latency:20ms"``: the advice then holds the way there, measured step by step.
+            ``"latency:20ms"``: the advice then holds the way there, traced step by step.
         allow: how far changes may go: ``"none"`` keeps what the model computes, ``"small"`` nearly
             keeps it, ``"retrain"`` makes another model.
         rules: names of rules; all but those that take long by default, and those too where a goal
             is not reached without them.
         prove: run changed copies for real on the CPU, up to 4 GiB of parameters and 60 GFLOPs.
-        patch: write each change as a diff of your own source too, where that can be done
+        patch: also write each change as a diff of your own source, where that can be done
             honestly: ``suggestion.patch()``. The model has to be named: ``"model.py:Net"``.
         check: your data, an iterable of ``(inputs, targets)`` or dicts, a function that returns
             one, or ``"data.py:loader"``: each change is then measured on them, before and after.
@@ -83,7 +83,7 @@ def completed(
     metric: Callable[[Any, Any], Any] | str | None = None,
     limit_s: float = 60.0,
 ) -> Advice:
-    """Return the advice with what was asked for besides: patches, and a check on data.
+    """Return the advice with what else was asked for: patches, and a check on data.
 
     Raises:
         TorchGaugeError: what ``with_patches`` and ``with_check`` raise.

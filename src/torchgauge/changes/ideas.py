@@ -115,7 +115,7 @@ def _autocast(now: Step) -> Change | str:
         "precision",
         f"precision {chosen}",
         f"run the forward under autocast in {dtype}",
-        "products take half the memory and the tensor cores",
+        "products take half the memory and use the tensor cores",
         accuracy=Accuracy.SMALL,
         cost="products are rounded to 16 bits"
         + ("; needs loss scaling (GradScaler)" if scales else ""),
@@ -202,8 +202,8 @@ def _zero_grad(now: Step) -> Change | str:
     return change_of(
         "zero_grad",
         "zero_grad(set_to_none=True) before the forward",
-        "let the gradients go before the forward",
-        "those of the step before stay alive through it",
+        "free the gradients before the forward",
+        "otherwise those of the last step stay alive through the forward",
         snippet="optimizer.zero_grad(set_to_none=True)",
         zero_grad=ZeroGrad.BEFORE_FORWARD,
     )
@@ -237,8 +237,8 @@ def _expandable(now: Step) -> Change | str:
     return change_of(
         "allocator",
         f"allocator: {option}",
-        "let the allocator's segments grow",
-        "less memory lies between tensors",
+        "use expandable segments in the allocator",
+        "less memory is lost to fragmentation",
         snippet=f"export PYTORCH_CUDA_ALLOC_CONF={settings}",
         allocator=settings,
     )
@@ -249,9 +249,9 @@ def _channels_last(now: Step) -> Change | str:
         return ""
     return change_of(
         "channels-last",
-        "maps with their channels last",
-        "keep maps with their channels last",
-        "tensor cores read them so; in the other order each convolution turns them",
+        "feature maps in channels-last format",
+        "store feature maps in channels-last format",
+        "tensor cores read this layout; otherwise each convolution converts it",
         source="PyTorch tutorial, Channels Last Memory Format in PyTorch",
         snippet="model = model.to(memory_format=torch.channels_last)\n"
         "x = x.to(memory_format=torch.channels_last)",

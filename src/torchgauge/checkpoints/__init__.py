@@ -1,1 +1,1 @@
-"""Plan what to compute again: which modules, so that a step fits at the least extra work."""
+"""Plan what to recompute: which modules, so that a step fits at the least extra work."""

@@ -1,4 +1,4 @@
-"""What can be computed again: module calls, and neighbouring children of an ``nn.Sequential``."""
+"""What can be recomputed: module calls, and neighbouring children of an ``nn.Sequential``."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FEW = 64
 _ROUND = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
 """Lengths of stretches among more children."""
 _COUNTERS = "num_batches_tracked"
-"""Batch norms count the steps: the copy that is computed again leaves the count alone."""
+"""Batch norms count the steps: the copy that is recomputed leaves the count alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidates:
-    """What can be computed again, and what cannot."""
+    """What can be recomputed, and what cannot."""
 
     found: tuple[Candidate, ...]
     refused: tuple[str, ...]

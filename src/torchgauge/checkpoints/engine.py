@@ -1,4 +1,4 @@
-"""Request + goal → plan: trace the step, choose what to compute again, tell what it comes to."""
+"""Request + goal → plan: trace the step, choose what to recompute, tell what it comes to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SMALLEST: Final = 1e-4
 
 
 def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
-    """Return which modules to compute again; see ``torchgauge.plan_checkpoints``.
+    """Return which modules to recompute; see ``torchgauge.plan_checkpoints``.
 
     Raises:
         TorchGaugeError: what ``analyze`` raises, the goal makes no sense, or the scenario
@@ -46,7 +46,7 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
     report = _as_it_is(request)
     goal = goal_of(report, options)
     price, least = price_of(report, options.least)
-    request.tell("weighing what could be computed again")
+    request.tell("weighing what could be recomputed")
     model, candidates = _model_of(request, report)
     worth = _worthwhile(model.options(candidates.found, price), report)
     planner = Planner(
@@ -144,7 +144,7 @@ def _described(option: Option) -> Recomputed:
 def _with_blocks(planner: Planner) -> dict[str, float]:
     """Return the figures with the repeated blocks checkpointed, as most recipes do it."""
     planner.traces += 1
-    planner.request.tell(f"trace {planner.traces}: all repeated blocks computed again")
+    planner.request.tell(f"trace {planner.traces}: all repeated blocks recomputed")
     scenario = replace(planner.request.scenario, checkpointing=True)
     try:
         report = analyze_model(replace(planner.request, scenario=scenario))

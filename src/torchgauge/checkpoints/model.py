@@ -29,7 +29,7 @@ _CONSTANT = -1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Again:
-    """What one execution of a candidate's forward means when it is computed again."""
+    """What one execution of a candidate's forward means when it is recomputed."""
 
     dropped: tuple[tuple[Kept, int], ...]
     """What it makes for its own backward, each with the time from which that needs it no more."""
@@ -66,7 +66,7 @@ class Option:
 
 
 class StepModel:
-    """A traced step, and the programs over what to compute again in it."""
+    """A traced step, and the programs over what to recompute in it."""
 
     def __init__(self, trace: Trace, live: LiveBytes, *, on_cpu: bool = False) -> None:
         self.trace = trace
@@ -265,7 +265,7 @@ class _Builder:
         """
         if len(ends) == 1 and len(levels[ends[0]]) == 1 and ends[0] == death:
             ((_, terms),) = levels[ends[0]]
-            for column, factor in terms.items():  # kept unless it is computed again
+            for column, factor in terms.items():  # kept unless it is recomputed
                 self._change(start, column, factor * nbytes)
                 self._change(death, column, -factor * nbytes)
             return

@@ -1,4 +1,4 @@
-"""``torchgauge.plan_checkpoints``: what to compute again so that a step fits."""
+"""``torchgauge.plan_checkpoints``: what to recompute so that a step fits."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ def plan_checkpoints(
     least: str | None = None,
     **options: Any,
 ) -> CheckpointPlan:
-    """Choose the modules to compute again in the backward, so that a training step fits.
+    """Choose the modules to recompute in the backward, so that a training step fits.
 
-    A mixed-integer program over the traced step is solved by HiGHS, and the plan is traced: what
-    is returned is the trace's figures. Needs ``highspy`` (``pip install "torchgauge[plan]"``).
+    A mixed-integer program over the traced step is solved by HiGHS. The plan is then traced,
+    and the figures are those of that trace. Needs ``highspy`` (``pip install "torchgauge[plan]"``).
 
     Args:
         model: as ``analyze`` takes it; it stays as it is until ``plan.apply(model)``.
         input_size: as ``analyze`` takes it.
-        memory: most bytes of the step, or text: ``"8GB"``. On a GPU the context counts too.
+        memory: limit in bytes, or text: ``"8GB"``. On a GPU the CUDA context counts too.
         keep: share of the saved activations to keep: ``0.5`` takes half of their bytes off the
             peak. With neither, the step has to fit the GPU that ``device`` names.
         least: ``"flops"`` or ``"time"``; by default time where it can be predicted.

@@ -25,7 +25,7 @@ _NEAR: Final = 0.005
 
 @dataclass(slots=True, kw_only=True)
 class Planner:
-    """A step, its goal, and the program of what could be computed again."""
+    """A step, its goal, and the program of what could be recomputed."""
 
     request: Request
     report: Report
@@ -47,7 +47,7 @@ class Planner:
         self.traces += 1
         self.last = chosen
         places = tuple(str(option.candidate.place) for option in self.chosen(chosen))
-        self.request.tell(f"trace {self.traces}: {len(places)} places computed again")
+        self.request.tell(f"trace {self.traces}: {len(places)} places recomputed")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
@@ -80,7 +80,7 @@ class Planner:
 
 
 def _holds(option: Option, path: str) -> bool:
-    """Return whether a layer is what an option computes again, or inside of it."""
+    """Return whether a layer is what an option recomputes, or inside of it."""
     place = option.candidate.place
     if not place.is_stretch:
         return f"{path}.".startswith(f"{place.path}.")
@@ -121,7 +121,7 @@ def search(planner: Planner) -> Found:
     is left out with all modules of its class, and the search begins anew.
 
     Raises:
-        ModelError: a plan fails outside of what it computes again.
+        ModelError: a plan fails outside of what it recomputes.
     """
     for _ in range(_FAILURES):
         try:
@@ -147,7 +147,7 @@ def _search(planner: Planner) -> Found:
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
     while len(tried) < _ROUNDS:
-        planner.request.tell("choosing what to compute again")
+        planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)
         if solution is None and low is not None:
             break

@@ -61,7 +61,7 @@ for path, cuts in stretches.items():
 
 
 def has_norms(model: nn.Module, places: Sequence[Place]) -> bool:
-    """Return whether batch norms that keep statistics are among what is computed again."""
+    """Return whether batch norms that keep statistics are among what is recomputed."""
     for place in places:
         part = model.get_submodule(place.path)
         parts = list(part.children())[place.first : place.end] if place.is_stretch else [part]
@@ -72,7 +72,7 @@ def has_norms(model: nn.Module, places: Sequence[Place]) -> bool:
 
 
 def snippet_of(places: Sequence[Place], *, has_norms: bool) -> tuple[str, ...]:
-    """Return the lines; ``has_norms`` says that batch norms are among what is computed again."""
+    """Return the lines; ``has_norms`` says that batch norms are among what is recomputed."""
     if not places:
         return ()
     return tuple(_lines(places, has_norms))

@@ -58,6 +58,9 @@ _EXIT_STATUSES = {
     "history": _INPUT_STATUSES,
     "doctor": "exit status: 0 fine, 1 an error was found (--strict: or a warning), 2 bad usage",
     "devices": "exit status: 0 fine, 2 bad usage, 4 --strict and a figure follows from a rule",
+    "advise": "exit status: 0 fine, 1 the goal is not reached or no patch was written, 2 bad "
+    "usage or input, 3 the model itself failed, 4 --strict and something was not counted or "
+    "guessed",
     "plan-checkpoints": "exit status: 0 fine, 1 no plan meets the goal, 2 bad usage or input, "
     "3 the model itself failed, 4 --strict and something was not counted or guessed",
     "ui": "exit status: 0 stopped by SIGTERM or Ctrl-C, 2 bad usage or input, 3 a model failed",

@@ -186,7 +186,7 @@ def add_page_options(group: argparse._ArgumentGroup) -> None:
     """Declare where a page is served and whether it is opened."""
     group.add_argument(
         "--port", type=port, default=0, metavar="N",
-        help="of 127.0.0.1, which this machine alone reaches (default: a free one)",
+        help="port on 127.0.0.1, reachable from this machine only (default: a free one)",
     )  # fmt: skip
     group.add_argument(
         "--open", action=argparse.BooleanOptionalAction,

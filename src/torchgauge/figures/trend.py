@@ -1,4 +1,4 @@
-"""How a figure has gone over the analyses of a project, as a picture."""
+"""How a figure changed over the analyses of a project, as a picture."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def report_of(side: Side, on_progress: Progress | None = None) -> Report:
         if side.rules:
             raise UsageError(
                 "a rule changes the files as they are, not a revision",
-                hint="check the revision out, or leave the rule away",
+                hint="check out the revision, or leave the rule out",
             )
         from torchgauge.loop.revisions import report_at
 

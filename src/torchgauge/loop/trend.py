@@ -1,4 +1,4 @@
-"""How a figure of a project has gone: read from its history."""
+"""How a figure of a project changed: read from its history."""
 
 from __future__ import annotations
 

@@ -139,7 +139,7 @@ QUIET: tuple[tuple[str, nn.Module, tuple[int, ...], dict[str, Any], str], ...] =
     ("stride-earlier", pooled(), (2, 3, 30, 31), {}, "odd number of pixels"),
     ("stride-earlier", TwoReaders(), (2, 3, 32, 32), {}, "nothing of the kind"),
     ("stride-earlier", row(), (2, 3, 32, 32), {}, "has no pool of 2 × 2"),
-    ("no-downsampling", row(count=2), MAP["size"], {}, "no row of three"),
+    ("no-downsampling", row(count=2), MAP["size"], {}, "no three convolutions"),
     ("no-downsampling", FLAT, MAP["size"], {}, "does not run"),
     ("wide-early-maps", wide(16), MAP["size"], {}, "no convolution of 32 channels"),
     ("constant-folding", nn.Linear(4, 4), (2, 4), {}, "depends on parameters alone"),

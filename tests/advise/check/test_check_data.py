@@ -144,7 +144,7 @@ def test_batches_weigh_as_much_as_they_hold() -> None:
         (LOGITS, [{"image": X}], "dicts with image, and the model's forward takes none of that"),
         (LOGITS, [(X, torch.zeros(3, 5).long())], "no metric is known for outputs [3, 2]"),
         (None, [(X, torch.zeros(3))], "the model returns NoneType"),
-        (LOGITS, [(X, torch.full((3,), -100))], "every target is one to ignore"),
+        (LOGITS, [(X, torch.full((3,), -100))], "every target has the ignored index"),
     ],
 )  # fmt: skip
 def test_data_that_cannot_be_used(output: Any, data: Any, message: str) -> None:
@@ -210,7 +210,7 @@ def test_the_command_measures_in_a_process_of_its_own(
     ("model", "data", "more", "status", "message"),
     [
         ("Net", "loader", ["--check-metric", f"{FILE}:share_of_zeros"], 0, "share_of_zeros"),
-        ("Net", "loader", [], 0, "the model's weights are as made: drawn at random"),
+        ("Net", "loader", [], 0, "the model's weights are random, as they were built"),
         ("trained", "ends_the_program", [], 2, "no data here"),
         ("trained", "nothing", [], 2, "has no 'nothing'"),
     ],

@@ -93,13 +93,13 @@ def test_a_patch_is_imported_traced_and_run() -> None:
     made = made_of(drafts)
     assert FILE.read_bytes() == before, "no file is written"
     assert made["Course, in-place"].proof == (
-        "imported in a fresh process and traced: all 6 figures as told",
+        "imported in a fresh process and traced: all 6 figures as shown",
         "run on the CPU: outputs equal to the bit",
     )
     assert made["Course, double-softmax"].proof[0].endswith("the fault is gone")
     assert "outputs equal" in made["OneHead, attention"].proof[-1]
     assert made["other figures"].why_not == (
-        f"the patched file comes to totals.params {params.after}, not 1"
+        f"the patched file gives totals.params {params.after}, not 1"
     )
     assert "computes something else" in made["other outputs"].why_not
     assert "nothing_so" in made["no import"].why_not

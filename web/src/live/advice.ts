@@ -12,8 +12,8 @@ import type { Session } from "./session";
 const t = texts(
   {
     ask: "Find what to change", again: "Find again", reading: "Looks for changes of the model and of how it runs. Each is made on a copy and traced.",
-    old: "Found before the last change: the figures are those of then.", looking: "Looking for changes", tracing: "Trace {n} · {text}", first: "the step as it is", cancel: "Cancel",
-    apply: "Apply", applyLabel: "Apply: {text}", applied: "Applied", list: "Applied changes", remove: "Remove", removeLabel: "Remove: {text}", undo: "Undo", undoTitle: "Take the last applied change back",
+    old: "Found before the last change. The figures are from then.", looking: "Looking for changes", tracing: "Trace {n} · {text}", first: "the step as it is", cancel: "Cancel",
+    apply: "Apply", applyLabel: "Apply: {text}", applied: "Applied", list: "Applied changes", remove: "Remove", removeLabel: "Remove: {text}", undo: "Undo", undoTitle: "Take back the last applied change",
     found: "{n} suggestions", foundOne: "1 suggestion",
     code: "Code to paste", gone: "The server does not answer", tryThis: "Try: {hint}",
   },

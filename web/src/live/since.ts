@@ -13,11 +13,11 @@ import type { Versions } from "./versions";
 
 const t = texts(
   {
-    title: "Versions", reading: "How far this version is from the one before and from the first. Choose the one that is compared with below.",
+    title: "Versions", reading: "How this version differs from the one before and from the first. Choose the version to compare with below.",
     version: "Version", now: "Version {n} (now)", last: "Version {n} (before)", first: "Version {n} (first)", choose: "Compare with version {n}", same: "the same",
   },
   {
-    title: "各版本", reading: "当前版本与上一版本、第一个版本相差多少。选择下方与之比较的版本。",
+    title: "各版本", reading: "当前版本与上一版本、第一个版本相差多少。选择在下方与之比较的版本。",
     version: "版本", now: "版本 {n}（当前）", last: "版本 {n}（上一个）", first: "版本 {n}（第一个）", choose: "与版本 {n} 比较", same: "相同",
   },
 );

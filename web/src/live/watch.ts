@@ -8,10 +8,10 @@ import type { Versions } from "./versions";
 
 const t = texts(
   {
-    label: "Watch", version: "Version {n}", saved: "{files} saved", seconds: "{n} s from the save", start: "{n} s from the start", one: "1 file watched", files: "{n} files watched",
+    label: "Watch", version: "Version {n}", saved: "{files} saved", seconds: "{n} s after the save", start: "{n} s after the start", one: "1 file watched", files: "{n} files watched",
     analysing: "Analysing {what}", over: "The watch has ended", again: "Start torchgauge watch … --ui again, and open the address that it prints.",
     broken: "Version {n} could not be analysed", after: "{files} saved at {at}", tryThis: "Try: {hint}", stale: "Below are the figures of version {n}, the last one that could be analysed.",
-    nothing: "Nothing can be shown yet. Mend the file: this page follows.", lastGood: "last good",
+    nothing: "Nothing can be shown yet. Fix the file, and this page updates.", lastGood: "last good",
   },
   {
     label: "监视", version: "版本 {n}", saved: "{files} 已保存", seconds: "保存后 {n} 秒", start: "启动后 {n} 秒", one: "监视 1 个文件", files: "监视 {n} 个文件",

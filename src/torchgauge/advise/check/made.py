@@ -45,7 +45,9 @@ def with_check(
         UsageError: the data or the metric cannot be used, or take too long.
     """
     if limit_s <= 0:
-        raise UsageError("the time for the check is not positive", hint="give it some seconds")
+        raise UsageError(
+            "the time for the check is not positive", hint="give a number of seconds above 0"
+        )
     paths = _paths(advice)
     wanted = [(item,) for item in advice.suggestions] + paths
     by_key = {_key(changes): changes for changes in wanted if _can_differ(changes)}

@@ -127,7 +127,7 @@ class Check:
         before = first.mean
         assert metric is not None
         if before is None:
-            raise UsageError("every target is one to ignore", hint="give data with targets")
+            raise UsageError("every target has the ignored index", hint="give data with targets")
         return Measured(
             metric=metric.name,
             samples=samples,
@@ -227,7 +227,7 @@ def _drawn(one: dict[str, tuple[float, float]], other: dict[str, tuple[float, fl
     if not random:
         return ""
     if len(random) > len(one) // 2:
-        return "the model's weights are as made: drawn at random, not trained"
+        return "the model's weights are random, as they were built: it is not trained"
     return f"weights drawn at random, not trained: {', '.join(random[:3])}" + (
         f" and {len(random) - 3} more" if len(random) > 3 else ""
     )

@@ -230,7 +230,7 @@ def _call(
     parts = [found.queries, found.keys, values]
     if not has_heads:
         if found.mask:
-            raise NoPatch("a mask of three dimensions would be read as one of heads")
+            raise NoPatch("a three-dimensional mask would be read as one mask per head")
         parts = [f"{_bracketed(part)}.unsqueeze(1)" for part in parts]
     args = [cst.Arg(cst.parse_expression(part)) for part in parts]
     named = {"attn_mask": found.mask, "dropout_p": found.dropout, "scale": found.scale}

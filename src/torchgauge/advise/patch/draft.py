@@ -49,7 +49,7 @@ class Draft:
         if isinstance(change, Fault):
             repair = _REPAIRS.get(change.rule)
             if repair is None:
-                raise NoPatch("what to put there is yours to choose")
+                raise NoPatch("you have to choose what goes there")
             repair(self._subject, self._sites, change.where)
         elif (writer := _WRITERS.get(change.rule)) is not None:
             writer(self._subject, self._sites, change.where, change.settings)

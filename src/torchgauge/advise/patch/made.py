@@ -220,13 +220,13 @@ def _figures_compared(draft: Drafted, figures: Mapping[str, float]) -> Iterator[
             continue
         is_better = found is not None and told.before is not None and found <= told.before
         if not (draft.frees_later and told.name.startswith("memory.") and is_better):
-            raise NoPatch(f"the patched file comes to {told.name} {found}, not {told.after}")
+            raise NoPatch(f"the patched file gives {told.name} {found}, not {told.after}")
         others.append(f"{told.name} {found:,}")
     count = len(draft.figures)
     if not others:
-        yield f"imported in a fresh process and traced: all {count} figures as told"
+        yield f"imported in a fresh process and traced: all {count} figures as shown"
         return
     yield (
-        f"imported in a fresh process and traced: {count - len(others)} of {count} figures as told"
+        f"imported in a fresh process and traced: {count - len(others)} of {count} figures as shown"
     )
     yield f"its forward holds tensors longer than the traced copy: {', '.join(others)}"

@@ -56,7 +56,7 @@ def _before_module(sites: Sites, path: str) -> None:
 def _before_call(sites: Sites, forward: Forward) -> None:
     found = list(_flattenings(forward))
     if not found:
-        raise NoPatch(f"{forward.name} flattens nothing in a known way")
+        raise NoPatch(f"{forward.name} has no flatten that torchgauge knows")
     if len(found) > 1:
         raise NoPatch(f"{forward.name} flattens several times")
     ((call, flat, has_size),) = found
@@ -143,7 +143,7 @@ def _flattening(subject: Subject, path: str) -> str:
     call = subject.only_call(path)
     given = None if call is None else input_of(call)
     if call is None or given is None:
-        raise NoPatch(f"{path} is not called once")
+        raise NoPatch(f"{path} is not called exactly once")
     read = {
         storage for op in subject.trace.ops[call.first_op : call.end_op] for storage in op.reads
     }

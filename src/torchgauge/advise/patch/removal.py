@@ -52,7 +52,7 @@ def drop_uncalled(
         site = sites.of(path, where)
         name = path.rpartition(".")[2]
         if site.statement is None:
-            raise NoPatch(f"{path}: it stands in a container, whose other names would move")
+            raise NoPatch(f"{path}: it is in a container, and removing it would rename others")
         if _uses(site.holder, name) > 1:
             raise NoPatch(f"{path}: other lines name it, and other inputs may call it")
         _remove(site)

@@ -69,7 +69,7 @@ def add_activation(subject: Subject, sites: Sites, where: tuple[str, ...]) -> No
     forward = forward_of_class(sites, type(subject.modules[owner]))
     calls = [call for call in forward.calls() if forward.attribute_of(call.func) == name]
     if len(calls) != 1 or len(calls[0].args) != 1 or calls[0].args[0].keyword is not None:
-        raise NoPatch(f"{forward.name} does not call {name} once, with one argument")
+        raise NoPatch(f"{forward.name} does not call {name} exactly once with one argument")
     (call,) = calls
     given = call.args[0].value
     made = cst.Call(_function(kind, forward), [cst.Arg(given)])

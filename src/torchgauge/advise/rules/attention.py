@@ -83,7 +83,8 @@ class FusedAttention:
         yield Change(
             rule=self.name,
             text=f"use scaled_dot_product_attention in {format_number_of(len(found), 'module')}",
-            why="the matrix of weights is written and read again; one kernel need not store it",
+            why="the matrix of attention weights is written and read again; a fused kernel does "
+            "not store it",
             where=tuple(path for path, _ in found),
             settings={"given": [list(given) for _, given in found]},
             source="Dao et al., FlashAttention, arXiv 2205.14135",

@@ -18,7 +18,7 @@ BY_CHANNEL: Final = (
     _BatchNorm, _DropoutNd, nn.Identity, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.GELU,
     nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid,
 )  # fmt: skip
-"""What a channel goes through alone, each pixel too."""
+"""Layers that do not mix channels or pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Link:
 
 
 def convolution_before(subject: Subject, path: str, through: tuple[type, ...]) -> Link | None:
-    """Return the convolution whose output a layer reads alone, through layers of these kinds.
+    """Return the convolution whose output only this layer reads, through layers of these kinds.
 
     ``None`` where something else comes before, reads it too, or a layer is called more than once.
     """

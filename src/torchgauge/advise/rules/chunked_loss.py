@@ -56,7 +56,7 @@ class OutputOfHead:
 class LossInChunks:
     """Logits and loss of the next token, for a part of the tokens at a time.
 
-    The logits of a part are computed again in the backward, so one part of them is alive at once.
+    The logits of a part are recomputed in the backward, so one part of them is alive at once.
     """
 
     def __init__(self, head: HeadInChunks, whole: Any, chunks: int) -> None:
@@ -182,7 +182,7 @@ class ChunkedLoss:
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
-        """Put a head that waits into the place of the old one, and a loss that asks it."""
+        """Replace the head by one that waits, and the loss by one that asks it."""
         (path,) = change.where
         if "given" in change.settings:
             given = tuple(change.settings["given"])

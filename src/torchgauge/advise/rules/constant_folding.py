@@ -65,7 +65,7 @@ class ConstantFolding:
             yield Change(
                 rule=self.name,
                 text=f"keep the result of {format_number_of(len(constant), 'module')}",
-                why="they read parameters and buffers alone, and return the same each time",
+                why="they read only parameters and buffers, and return the same each time",
                 where=constant,
                 settings={"calls": True},
                 snippet=tuple(f"# register the result of {path} as a buffer" for path in constant),

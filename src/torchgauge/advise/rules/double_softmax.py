@@ -31,7 +31,7 @@ class DoubleSoftmax(OnlyFinds):
     def look(self, subject: Subject) -> Iterator[Fault | str]:
         """Yield each loss with its activation."""
         if not any(_base(op.name) in _WRONG for op in subject.trace.ops):
-            yield "the step has no loss of probabilities; say which with --loss"
+            yield "the step has no loss that takes logits; --loss names one"
             return
         for op in subject.trace.ops:
             wrong, why = _WRONG.get(_base(op.name), ((), ""))

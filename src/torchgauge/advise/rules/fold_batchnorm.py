@@ -42,7 +42,7 @@ class FoldBatchNorm:
             yield (
                 f"none of {format_number_of(left, 'batch norm')} follows a convolution alone"
                 if left
-                else "the model has no batch norm"
+                else "there are no batch norms to fold"
             )
             return
         count = format_number_of(len(pairs), "batch norm")

@@ -30,10 +30,10 @@ _ROUNDED: Final = "weights and products of these layers are rounded to 16 bits"
 
 
 class Fp32Islands:
-    """Find modules that multiply in float32 inside of a step that computes in 16 bits."""
+    """Find modules that multiply in float32 inside a step that computes in 16 bits."""
 
     name = "fp32-islands"
-    about = "products and large tensors in float32 inside of a step that computes in 16 bits"
+    about = "products and large tensors in float32 inside a step that computes in 16 bits"
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield one change for layers with weights in float32, and one for code that casts."""
@@ -49,8 +49,8 @@ class Fp32Islands:
         if layers:
             yield self._change(
                 f"keep {format_number_of(len(layers), 'layer')} in {dtype} as the others are",
-                "products with float32 weights take twice the memory and not the 16-bit tensor "
-                "cores",
+                "products with float32 weights take twice the memory and do not use the 16-bit "
+                "tensor cores",
                 tuple(layers),
                 tuple(f"{in_code(path)}.to(torch.{dtype})" for path in layers[:3]),
                 {"dtype": dtype},
@@ -74,7 +74,8 @@ class Fp32Islands:
         if found:
             yield self._change(
                 f"leave out the casts to float32 in {format_number_of(len(found), 'module')}",
-                "float32 takes twice the memory, and its products not the 16-bit tensor cores",
+                "float32 takes twice the memory, and its products do not use the 16-bit tensor "
+                "cores",
                 tuple(found),
                 ("# in forward: no .float(), no autocast(enabled=False) around products",),
                 {"given": given},

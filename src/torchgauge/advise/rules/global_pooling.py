@@ -35,8 +35,8 @@ class GlobalPooling:
             yield Change(
                 rule=self.name,
                 text=f"average the {height} × {width} pixels before {path}",
-                why=f"{path} has a weight for each of {format_integer(layer.in_features)} pixels; "
-                f"after an average {channels} channels are left",
+                why=f"{path} reads {format_integer(layer.in_features)} inputs; "
+                f"after an average it reads {channels}",
                 where=(path,),
                 settings={"channels": channels, "height": height, "width": width},
                 accuracy=Accuracy.RETRAIN,

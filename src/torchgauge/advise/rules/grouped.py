@@ -1,4 +1,4 @@
-"""Dense convolutions: filters that look at a part of the channels alone."""
+"""Dense convolutions: filters that need only a part of the channels."""
 
 from __future__ import annotations
 
@@ -45,7 +45,8 @@ class Grouped:
             f"in a group it looks at {first.in_channels // GROUPS}",
             where=found,
             accuracy=Accuracy.RETRAIN,
-            cost="groups exchange nothing within the layer; ResNeXt makes layers wider for it",
+            cost="groups exchange nothing within the layer; ResNeXt makes up for it with wider "
+            "layers",
             source="Xie et al., Aggregated Residual Transformations, arXiv 1611.05431",
             snippet=(
                 f"nn.Conv2d({first.in_channels}, {first.out_channels}, {first.kernel_size}, "
@@ -55,7 +56,7 @@ class Grouped:
         )
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
-        """Put a grouped convolution into the place of each: of a filter its own group is kept."""
+        """Replace each by a grouped convolution: a filter keeps the weights of its own group."""
         for path in change.where:
             old = model.get_submodule(path)
             if not isinstance(old, nn.Conv2d) or not _can_be_grouped(old):

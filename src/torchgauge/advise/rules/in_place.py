@@ -42,7 +42,7 @@ class InPlace:
             return
         yield Change(
             rule=self.name,
-            text=f"let {format_number_of(len(found), 'activation')} write over its input",
+            text=f"run {format_number_of(len(found), 'activation')} in place",
             why="nothing reads the input afterwards, neither forward nor backward",
             where=tuple(found),
             cost="a hook or a later change that reads the input finds the result there",

@@ -35,7 +35,7 @@ class Int8Weights:
             rule=self.name,
             axis="weights",
             text=f"store the weights of {format_number_of(len(found), 'linear layer')} in 8 bits",
-            why="at inference weights are only read; each column keeps a scale",
+            why="at inference weights are only read; each output keeps a scale",
             where=found,
             accuracy=Accuracy.SMALL,
             cost="weights are rounded to 8 bits with a scale for each output",

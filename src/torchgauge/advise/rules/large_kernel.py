@@ -42,7 +42,7 @@ class LargeKernel:
                 why=f"they see the same pixels with {after} instead of {before} weights a filter",
                 where=(path,),
                 accuracy=Accuracy.RETRAIN,
-                cost="other weights: trained again, VGG found more accuracy, not less",
+                cost="other weights; VGG found higher accuracy after training",
                 source="Simonyan, Zisserman, Very Deep Networks, arXiv 1409.1556, section 2.3",
                 snippet=(
                     f"nn.Sequential(nn.Conv2d({layer.in_channels}, {inner}, 3, "

@@ -1,4 +1,4 @@
-"""Low-rank adapters: the linear layers are frozen, and two narrow ones beside each are trained."""
+"""Low-rank adapters: linear layers are frozen, and two narrow layers beside each are trained."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class LowRank:
                 continue
             found.append((path, rank))
         if not found:
-            yield "no linear layer of its own holds 2 % of the parameters"
+            yield "no linear layer with a weight of its own holds 2 % of the parameters"
             return
         (path, rank), *_ = found
         layer = dict(subject.of_type(nn.Linear))[path]

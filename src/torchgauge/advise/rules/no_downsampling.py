@@ -28,7 +28,7 @@ class NoDownsampling:
         """Yield each row that holds much of the work."""
         rows = list(_rows(subject))
         if not rows:
-            yield "no row of three convolutions works on maps of 16 × 16 pixels or more"
+            yield "no three convolutions in a row work on maps of 16 × 16 pixels or more"
         for row in rows:
             macs = sum(subject.report.modules[path].macs for path in row)
             if macs < _LEAST_SHARE * subject.report.totals.forward_macs:
@@ -41,7 +41,7 @@ class NoDownsampling:
                 why=f"{len(row)} convolutions in a row work on maps of {height} × {width} pixels",
                 where=row,
                 accuracy=Accuracy.RETRAIN,
-                cost="maps are coarser; SqueezeNet found more accuracy with late strides",
+                cost="maps are coarser; SqueezeNet found higher accuracy with late downsampling",
                 source="He, Sun, CNNs at Constrained Time Cost, arXiv 1412.1710, section 3",
                 snippet=(f"{in_code(row[0])}.stride = (2, 2)",),
             )

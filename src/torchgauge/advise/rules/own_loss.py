@@ -29,7 +29,7 @@ _NAME: Final = "loss_in_parts"
 
 
 class LossInParts(nn.Module):
-    """Mean cross-entropy of a linear head; the logits of a part are computed again backward."""
+    """Mean cross-entropy of a linear head; the backward recomputes the logits of a part."""
 
     def __init__(self, parts: int, ignore_index: int, *, casts: bool) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A step that does not fit its GPU → the modules to compute again so that it does."""
+"""A step that does not fit its GPU → the modules to recompute so that it does."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ class PlanCheckpoints:
             return
         plan = plan_model(subject.request, PlanOptions())
         if not plan.recomputed:
-            yield "computing modules again does not lower the peak"
+            yield "recomputing modules does not lower the peak"
             return
         again = plan.figure("totals.total_flops")
         yield Change(
             rule=self.name,
             axis="checkpointing",
             text=f"recompute {len(plan.recomputed)} chosen modules in the backward",
-            why="what they save is most of what the step has too much",
+            why="chosen to free the missing memory at the least extra work",
             cost="" if again.ratio is None else f"{(again.ratio - 1) * 100:.1f} % more FLOPs",
             source="Jain et al., Checkmate, arXiv 1910.02653",
             snippet=plan.snippet,

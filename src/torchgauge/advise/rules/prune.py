@@ -42,7 +42,7 @@ class Prune:
             yield "only models with one input of floating-point numbers are pruned"
             return
         if any(tensor.is_meta for tensor in subject.model.parameters()):
-            yield "the weights are not there, so none of them is small"
+            yield "the weights have no values, so none is known to be small"
             return
         ends = _ends(subject)
         if not ends:

@@ -33,7 +33,7 @@ class RepeatedActivation:
             if _does_nothing(subject, path, module)
         )
         if not found:
-            yield "no activation follows one that leaves it nothing to do"
+            yield "every activation can change its input"
             return
         count = format_number_of(len(found), "activation")
         yield Change(
@@ -41,7 +41,7 @@ class RepeatedActivation:
             text=f"leave out {count} that changes nothing"
             if len(found) == 1
             else f"leave out {count} that change nothing",
-            why="what comes in has been through the same range already",
+            why="its input already lies in the range that it returns",
             where=found,
             snippet=tuple(f"{in_code(path)} = nn.Identity()" for path in found[:3]),
         )

@@ -40,7 +40,7 @@ class SharedKeys:
             why=f"the KV cache and the two projections into it become {_SHARED} times smaller",
             where=found,
             accuracy=Accuracy.RETRAIN,
-            cost="T5 XXL lost 0.1 points on average after 5 % of its training steps",
+            cost="T5 XXL lost 0.1 points on average after training for 5 % more steps",
             source="Ainslie et al., GQA, arXiv 2305.13245, table 1",
             snippet=("config.num_key_value_heads = config.num_attention_heads // 4",),
             keeps_state=False,

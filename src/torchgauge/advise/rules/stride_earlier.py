@@ -16,7 +16,7 @@ _LEAST_SHARE = 0.05
 
 
 class StrideEarlier:
-    """Find a convolution of stride 1 with a pool of 2 × 2 behind it."""
+    """Find a convolution of stride 1 followed by a 2 × 2 pool."""
 
     name = "stride-earlier"
     about = "convolutions whose pixels a pool of 2 × 2 drops, instead of a stride of two"
@@ -57,7 +57,7 @@ class StrideEarlier:
             yield "the model has no pool of 2 × 2"
 
     def rewrite(self, model: nn.Module, change: Change) -> nn.Module:
-        """Set the stride and put the identity into the pool's place; the weights stay."""
+        """Set the stride and replace the pool by the identity; the weights stay."""
         path, pool = change.where
         layer = model.get_submodule(path)
         if not isinstance(layer, nn.Conv2d) or not _has_no_stride(layer):

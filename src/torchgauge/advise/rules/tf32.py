@@ -1,4 +1,4 @@
-"""Products of float32 on tensor cores: TF32 rounds what goes in to 10 bits of mantissa."""
+"""Products of float32 on tensor cores: TF32 rounds the inputs to a 10-bit mantissa."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Tf32(ScenarioOnly):
     """Propose TF32 where a step multiplies in float32."""
 
     name = "tf32"
-    about = "products in float32 on a GPU whose tensor cores take TF32"
+    about = "products in float32 on a GPU whose tensor cores support TF32"
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield one change."""
@@ -37,7 +37,7 @@ class Tf32(ScenarioOnly):
             text="allow TF32 in products",
             why="float32 products do not use the tensor cores unless TF32 is allowed",
             accuracy=Accuracy.SMALL,
-            cost="what goes into a product is rounded to 10 bits of mantissa",
+            cost="inputs of products are rounded to a 10-bit mantissa",
             source="PyTorch documentation, Numerical accuracy, TensorFloat-32",
             snippet=('torch.set_float32_matmul_precision("high")',),
             scenario={"precision": Precision.TF32},

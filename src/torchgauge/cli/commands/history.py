@@ -1,4 +1,4 @@
-"""``torchgauge history``: what was analysed when, and how a figure has gone."""
+"""``torchgauge history``: what was analysed when, and how a figure changed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEXT_OPTIONS = ("format", "width", "ascii", "color")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
-    parser.add_argument("model", metavar="MODEL", nargs="?", help="only what was asked of it")
+    parser.add_argument("model", metavar="MODEL", nargs="?", help="only analyses of this model")
     parser.add_argument(
         "--start",
         action="store_true",

@@ -1,4 +1,4 @@
-"""``torchgauge plan-checkpoints MODEL``: what to compute again so that a training step fits."""
+"""``torchgauge plan-checkpoints MODEL``: what to recompute so that a training step fits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--memory",
         type=options.memory_size,
         metavar="SIZE",
-        help="most memory of the step, such as 8GB; by default it has to fit the --device",
+        help="memory limit of the step, such as 8GB; by default the step must fit the --device",
     )
     goal.add_argument(
         "--keep",
@@ -36,8 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--least",
         type=options.one_of(Least),
         metavar="WHAT",
-        help="what to compute again as little as possible of: flops, or time (the default where "
-        "it can be predicted)",
+        help="minimize the extra flops or the extra time (default: time where it can be predicted, "
+        "else flops)",
     )
     output.add_output_options(parser, details=True)
 

@@ -45,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--ui",
         action="store_true",
-        help="show each version on the live page too, which follows what is saved",
+        help="also show each version on the live page, which updates after each save",
     )
     options.add_page_options(group)
     output.add_layout_options(parser)
@@ -93,7 +93,8 @@ def _page(
         for option, is_given in given.items():
             if is_given:
                 raise UsageError(
-                    f"{option} is of the page", hint=f"add --ui, or leave {option} out"
+                    f"{option} is an option of the live page",
+                    hint=f"add --ui, or leave {option} out",
                 )
         return nullcontext()
     from torchgauge.web.live.start import can_open_browser

@@ -101,7 +101,7 @@ def kind_of(trace: Trace, platform: Platform, reserved_bytes: int) -> str:
         (platform.channels_last, "channels last"),
         (any(tensor(op, 0).dtype in HALF for op in found), "16 bits"),
     )
-    size = f"{'large' if is_large else 'small'} convolutions"
+    size = "large convolutions" if is_large else "small convolutions"
     return ", ".join((size, *(text for is_so, text in conditions if is_so)))
 
 

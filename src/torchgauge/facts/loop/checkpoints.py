@@ -1,4 +1,4 @@
-"""Which modules to compute again in the backward, so that a step fits at the least extra work."""
+"""Which modules to recompute in the backward, so that a step fits at the least extra work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torchgauge.shown import door
 
 
 class Least(StrEnum):
-    """What a plan keeps small."""
+    """What a plan minimizes."""
 
     FLOPS = "flops"
     """FLOPs that run twice; an element-wise operation counts as one."""
@@ -46,7 +46,7 @@ class Recomputed:
     """The path of a module, or ``"features[0:5]"``: children of an ``nn.Sequential``."""
     type: str
     dropped_bytes: int
-    """What it saves no more, over all its calls."""
+    """What it no longer saves, over all its calls."""
     flops: int
     """What runs a second time: the forward up to the last operator that the backward needs."""
     calls: int = 1
@@ -115,7 +115,7 @@ class CheckpointPlan(Answer):
         return next(found, Figure(name=name, before=None, after=None))
 
     def apply(self, model: Any, *, in_place: bool = False) -> Any:
-        """Return a copy of a model that computes the planned parts again in its backward.
+        """Return a copy of a model that recomputes the planned parts in its backward.
 
         With ``in_place`` it is the model itself, and no copy is made; ``del module.forward`` on
         each changed module takes the plan back.
@@ -127,5 +127,6 @@ class CheckpointPlan(Answer):
 
     def __str__(self) -> str:
         """Return the plan in one line; ``torchgauge.show`` prints it all."""
-        parts = f"{len(self.recomputed)} of {self.candidates} places computed again"
-        return f"{self.model_name}: {parts}, {self.goal.text} {'met' if self.fits else 'not met'}"
+        parts = f"{len(self.recomputed)} of {self.candidates} places recomputed"
+        met = "met" if self.fits else "not met"
+        return f"{self.model_name}: {parts}; goal {met}: {self.goal.text}"

@@ -75,7 +75,7 @@ class History(Headed):
         return {key: tuple(sorted(of, key=lambda item: item.number)) for key, of in found.items()}
 
     def __str__(self) -> str:
-        """Return in one line how the figure has gone."""
+        """Return in one line how the figure changed."""
         values = [item.value for item in self.analyses if item.value is not None]
         ends = f"{values[0]:,} → {values[-1]:,}" if values else "–"
         return f"{self.figure}: {ends} over {len(self.analyses)} analyses"

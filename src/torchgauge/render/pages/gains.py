@@ -18,7 +18,7 @@ SHOWN: Final[tuple[tuple[str, str, Format], ...]] = (
 )
 """Label, name and format of the figures that advice shows."""
 ACCURACY: Final = {
-    "none": "same function", "small": "nearly the same", "retrain": "to train again",
+    "none": "same function", "small": "nearly the same", "retrain": "needs retraining",
 }  # fmt: skip
 _LEAST: Final = 0.005
 """Share of a figure below which nothing is said of it."""

@@ -95,7 +95,7 @@ def check_places(root: nn.Module, places: tuple[Place, ...]) -> None:
             )
         if place.first < taken.get(place.path, 0):
             raise ScenarioError(
-                f"checkpointed: {place} begins before the one before it ends",
+                f"checkpointed: {place} overlaps the stretch before it",
                 hint="write stretches that share no module",
             )
         taken[place.path] = place.end

@@ -83,7 +83,7 @@ class WatchPage:
             self._told.send(told)
         except OSError:
             self._is_there = False
-            self._on_message("the page has ended; the watch goes on")
+            self._on_message("the page's server has ended; the watch continues")
 
     def __enter__(self) -> Self:
         """Return the page, which ends with the block."""

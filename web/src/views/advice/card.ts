@@ -9,7 +9,7 @@ import { shifts } from "./shifts";
 
 const t = texts(
   {
-    none: "same function", small: "nearly the same", retrain: "to train again",
+    none: "same function", small: "nearly the same", retrain: "needs retraining",
     noneTitle: "It computes the same, up to rounding.", smallTitle: "It computes nearly the same with the same weights.", retrainTitle: "It is another model: it has to be trained.",
     more: "Why, proof and code", where: "Where", why: "Why", cost: "Costs", source: "Source", proof: "Tried", code: "Code to paste", copy: "Copy the code", others: "and {n} more", show: "Show {path} in the page",
     step: "the whole step", check: "On your data", checked: "{metric} {before} → {after} on {n} samples", patch: "Patch", noPatch: "No patch: {why}",

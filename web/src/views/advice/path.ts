@@ -15,7 +15,7 @@ const t = texts(
   },
   {
     goal: "目标", reached: "用 {n} 处改动达成", reachedOne: "用 1 处改动达成", already: "已经达成", missed: "未达成", start: "原样",
-    title: "达成路径：{figure}", most: "不超过 {value}", steps: "每一步都叠加在前面的步骤之上，一起测量。",
+    title: "达成路径：{figure}", most: "不超过 {value}", steps: "每一步都叠加在前面的步骤之上，一起追踪。",
   },
 );
 

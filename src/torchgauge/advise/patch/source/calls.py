@@ -26,7 +26,7 @@ def arguments(call: cst.Call, kind: type) -> dict[str, int]:
     found = {}
     for index, argument in enumerate(call.args):
         if argument.star:
-            raise NoPatch("its arguments are passed by a star")
+            raise NoPatch("its arguments are passed with *")
         found[names[index] if argument.keyword is None else argument.keyword.value] = index
     return found
 

@@ -55,7 +55,7 @@ class SourceFile:
             NoPatch: another edit is about the same node.
         """
         if node in self._edits:
-            raise NoPatch("two edits meet at one place")
+            raise NoPatch("two edits change the same place")
         self._edits[node] = edit
 
     def put(self, old: cst.CSTNode, new: cst.CSTNode) -> None:
@@ -94,7 +94,7 @@ class SourceFile:
             found = [node for node in statements(body) if isinstance(node, cst.ClassDef)]
             found = [node for node in found if node.name.value == name]
             if len(found) != 1:
-                raise NoPatch(f"{self.path.name} does not define {kind.__qualname__} once")
+                raise NoPatch(f"{self.path.name} does not define {kind.__qualname__} exactly once")
             (body,) = found
         assert isinstance(body, cst.ClassDef)
         return body

@@ -1,4 +1,4 @@
-"""A plan of checkpoints as a page: what it comes to, what is computed again, the code to paste."""
+"""A plan of checkpoints as a page: what it comes to, what is recomputed, the code to paste."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from torchgauge.render.pages.settings import settings
 from torchgauge.render.shapes import without_overloads
 from torchgauge.units import format_bytes, format_count, format_milliseconds, format_number_of
 
-_NOTHING = "the step meets the goal as it is: nothing has to be computed again"
-_IN_VAIN = "the peak is not made of activations: computing modules again does not lower it"
+_NOTHING = "the step meets the goal as it is: nothing has to be recomputed"
+_IN_VAIN = "the peak is not made of activations: recomputing modules does not lower it"
 _BEFORE_AFTER = (("Memory", "memory.device_bytes"), ("Tensors", "memory.peak_allocated_bytes"))
 
 
@@ -40,7 +40,7 @@ def checkpoints_page(plan: CheckpointPlan) -> Page:
     if plan.recomputed:
         blocks.append(_table(plan))
     blocks += notes_of(
-        ("Not computed again on their own", _refused(plan)),
+        ("Not recomputed on their own", _refused(plan)),
         ("Warnings", plan.warnings),
         ("Assumptions", plan.assumptions),
     )
@@ -54,7 +54,7 @@ def checkpoints_page(plan: CheckpointPlan) -> Page:
 
 
 def _refused(plan: CheckpointPlan) -> tuple[str, ...]:
-    """Return what is not computed again on its own, one line for each reason."""
+    """Return what is not recomputed on its own, one line for each reason."""
     found = []
     if plan.refused:
         count = format_number_of(len(plan.refused), "module")
@@ -80,7 +80,7 @@ def _facts(plan: CheckpointPlan) -> Iterator[Fact]:
         yield fact("Plan", _NOTHING if plan.fits else _IN_VAIN)
     else:
         count = format_number_of(plan.candidates, "place")
-        yield fact("Plan", f"compute {len(plan.recomputed)} of {count} again", *_proof(plan))
+        yield fact("Plan", f"recompute {len(plan.recomputed)} of {count}", *_proof(plan))
     for label, name in _BEFORE_AFTER:
         figure = plan.figure(name)
         if figure.before is not None and figure.after is not None:
@@ -100,16 +100,16 @@ def _proof(plan: CheckpointPlan) -> tuple[str, ...]:
         return ()
     gap = f"{plan.gap * 100:.1f}"
     if plan.least is Least.TIME:
-        text = "the least extra time" if gap == "0.0" else f"{gap} % above the least time at most"
+        text = "the least extra time" if gap == "0.0" else f"at most {gap} % above the least time"
     else:
-        text = "the least extra work" if gap == "0.0" else f"{gap} % above the least work at most"
+        text = "the least extra work" if gap == "0.0" else f"at most {gap} % above the least work"
     return (text,)
 
 
 def _work(plan: CheckpointPlan) -> Iterator[Fact]:
     work = plan.figure("totals.total_flops")
     if work.difference is not None and work.before is not None and work.after is not None:
-        more = f"{format_count(work.difference)}FLOPs more a step"
+        more = f"{format_count(work.difference)}FLOPs more per step"
         yield fact("Work", more, *_change(work.before, work.after))
     time = plan.figure("time.total_ms")
     if time.before is not None and time.after is not None:
@@ -136,10 +136,10 @@ def _change(before: float, after: float) -> tuple[str, ...]:
 
 def _table(plan: CheckpointPlan) -> Table:
     columns = (
-        Column("Computed again", is_number=False, is_code=True),
+        Column("Recomputed", is_number=False, is_code=True),
         Column("Type", is_number=False, is_code=True, keep=80),
         Column("Not saved"),
-        Column("FLOPs again"),
+        Column("Extra FLOPs"),
     )
     rows = [
         (item.place, item.type, format_bytes(item.dropped_bytes), format_count(item.flops))
