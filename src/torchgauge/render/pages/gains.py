@@ -62,7 +62,20 @@ def _changed(suggestion: Suggestion) -> list[tuple[float, str, str]]:
 
 def share_text(gain: float, label: str) -> str:
     """Return a share as a change: ``"−41 % memory"``."""
-    return f"{'−' if gain > 0 else '+'}{abs(gain) * 100:.0f} % {named(label)}"
+    return f"{'−' if gain > 0 else '+'}{percent_text(abs(gain) * 100)} % {named(label)}"
+
+
+def percent_text(share: float) -> str:
+    """Return percent, never 100 or 0 for what is not all or nothing.
+
+    >>> [percent_text(share) for share in (0.02, 1.234, 41.2, 99.95, 100.0, 250.0)]
+    ['<0.1', '1.2', '41', '99.9', '100', '250']
+    """
+    if share < 0.05:
+        return "<0.1"
+    if 99.5 <= share < 100.0:
+        return f"{min(share, 99.9):.1f}"
+    return f"{share:.{0 if share >= 10 else 1}f}"
 
 
 def named(label: str) -> str:

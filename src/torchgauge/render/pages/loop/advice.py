@@ -28,7 +28,7 @@ from torchgauge.render.page import (
     fact,
     table_of,
 )
-from torchgauge.render.pages.gains import ACCURACY, SHOWN, Format, gains_of, named
+from torchgauge.render.pages.gains import ACCURACY, SHOWN, Format, gains_of, named, percent_text
 from torchgauge.render.pages.settings import settings
 from torchgauge.units import format_number_of
 
@@ -169,8 +169,7 @@ def _change(figure: Figure, form: Format) -> str:
         return "no change"
     share = (figure.after / figure.before - 1) * 100
     sign = "−" if share < 0 else "+"
-    digits = 0 if abs(share) >= 10 else 1
-    return f"{form(figure.after)} ({sign}{abs(share):.{digits}f} %)"
+    return f"{form(figure.after)} ({sign}{percent_text(abs(share))} %)"
 
 
 def _cells(figures: Sequence[Figure], advice: Advice) -> list[str]:
