@@ -343,3 +343,99 @@ def test_what_makes_a_step_longer_comes_later() -> None:
     worth = [gain - price for gain, price in zip(most, longer, strict=True)]
     assert worth == sorted(worth, reverse=True)
     assert most != sorted(most, reverse=True)  # the largest gain alone would be another order
+
+
+class Turned(nn.Module):
+    """A map whose channels stand last when it is flattened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 16, 3)
+        self.head = nn.Linear(16 * 28 * 28, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).relu().permute(0, 2, 3, 1).flatten(1))
+
+
+class Words(nn.Module):
+    """Four dimensions, none of which is a pixel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(50, 16)
+        self.head = nn.Linear(4 * 5 * 16, 10)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(torch.relu(self.embedding(ids)).flatten(1))
+
+
+class Heads(nn.Module):
+    """Attention whose heads are put side by side again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(32 * 64, 100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = x.view(-1, 32, 4, 16).transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(q, q, q)
+        return self.head(y.transpose(1, 2).reshape(-1, 32, 64).flatten(1))
+
+
+@pytest.mark.parametrize(
+    "model, given",
+    [
+        (Turned(), torch.zeros(2, 3, 30, 30)),
+        (Words(), torch.zeros(2, 4, 5, dtype=torch.long)),
+        (Heads(), torch.zeros(2, 32, 64)),
+    ],
+)
+def test_pixels_are_averaged_only_of_maps(model: nn.Module, given: Tensor) -> None:
+    assert not tg.advise(model, input_data=given, rules=("global-pooling",)).suggestions
+
+
+class Now(nn.Module):
+    """One layer in training alone, one for large batches, one for nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.trained = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.large, self.left = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self._trained(self.used(x))
+        return self.large(x) if x.shape[0] > 4 else x
+
+    def _trained(self, x: Tensor) -> Tensor:
+        return self.trained(x) if self.training else x
+
+
+def test_only_what_no_code_names_is_removed() -> None:
+    advice = tg.advise(Now().eval(), (2, 8), rules=("never-called",))
+    (suggestion,) = advice.suggestions
+    assert suggestion.where == ("left",)
+    assert any("may be with other inputs or modes" in item.why for item in advice.quiet)
+    with pytest.raises(RuntimeError, match="was left out"):
+        suggestion.apply(Now()).left(torch.zeros(2, 8))
+
+
+def test_a_new_layer_is_frozen_where_the_old_one_was() -> None:
+    model = Wide().eval()
+    model.head.requires_grad_(False)
+    pooled = tg.advise(model, (3, 8, 8), rules=("global-pooling",)).suggestions[0].apply(model)
+    assert not any(parameter.requires_grad for parameter in pooled.head.parameters())
+    assert not any(module.training for module in pooled.head.modules())
+
+
+def test_a_layer_with_hooks_is_not_replaced() -> None:
+    model = Wide()
+    model.head.register_forward_hook(lambda module, given, output: output)
+    advice = tg.advise(model, (3, 8, 8), rules=("global-pooling",))
+    assert not advice.suggestions
+    assert "hooks of head would be lost" in advice.quiet[0].why
+
+
+@pytest.mark.parametrize("goal", ["memory:8", "params:-150%", "params:-100%"])
+def test_goals_that_nobody_can_mean_are_refused(goal: str) -> None:
+    with pytest.raises(UsageError, match="is not a goal"):
+        advised(goal=goal)

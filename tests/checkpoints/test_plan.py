@@ -188,6 +188,27 @@ def test_the_code_to_paste_does_what_the_plan_says(make):
         assert before.shape == after.shape
 
 
+def test_a_copy_of_a_pasted_model_is_a_copy():
+    """An average of the weights, say: what is pasted must not tie it to the model."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        *(layer for _ in range(6) for layer in (nn.Linear(64, 64), nn.BatchNorm1d(64), nn.GELU())),
+        nn.Linear(64, 10),
+    )
+    plan = planned(model, (512, 64), keep=0.5)
+    exec("\n".join(plan.snippet), {"model": model})
+    copied, x = copy.deepcopy(model), torch.randn(512, 64)
+    before = copied.eval()(x)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert torch.equal(copied(x), before)
+    copied.train()(x).sum().backward()
+    assert all(parameter.grad is None for parameter in model.parameters())
+    for norm, other in zip(model.buffers(), copied.buffers(), strict=True):
+        assert norm is not other
+
+
 def test_a_plan_is_of_one_model(half):
     with pytest.raises(ScenarioError, match="the model has no module"):
         half.apply(nn.Linear(2, 2))

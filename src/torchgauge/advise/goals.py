@@ -69,7 +69,8 @@ def goal_of(text: str, figures: Mapping[str, float], device: str) -> Goal:
 
 
 def _most(kind: str, text: str, now: float, whole: str) -> float:
-    if match := re.fullmatch(r"[-−]\s*(\d+(?:\.\d+)?)\s*%", text):
+    match = re.fullmatch(r"[-−]\s*(\d+(?:\.\d+)?)\s*%", text)
+    if match and float(match[1]) < 100:
         return now * (1.0 - float(match[1]) / 100.0)
     try:
         if kind == "latency":
@@ -77,6 +78,8 @@ def _most(kind: str, text: str, now: float, whole: str) -> float:
             if match is None:
                 raise ValueError(text)
             return float(match[1]) * _MILLISECONDS[match[2]]
+        if kind == "memory" and not text[-1:].isalpha():
+            raise ValueError(text)  # 8 bytes are not meant
         return float(parse_bytes(text) if kind == "memory" else parse_count(text))
     except ValueError:
         raise UsageError(f"{whole!r} is not a goal", hint=f"write {_FORMS}") from None

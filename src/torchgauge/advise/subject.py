@@ -25,6 +25,8 @@ from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
@@ -171,16 +173,34 @@ def line_that_makes(kind: type, name: str) -> str:
 def put(model: nn.Module, path: str, module: nn.Module) -> nn.Module:
     """Set the module at a path, wherever the same module stands; return the model.
 
-    That is the new module where the path is that of the model itself.
+    That is the new module where the path is that of the model itself. What is new has the mode of
+    the old module, and is frozen where that was.
+
+    Raises:
+        ValueError: hooks of the old module would be lost.
     """
+    old = model.get_submodule(path)
+    _take_over(old, module, path)
     if not path:
         return module
-    old = model.get_submodule(path)
     for parent in list(model.modules()):
         for name, child in list(parent._modules.items()):  # each name, also of one module twice
             if child is old:
                 setattr(parent, name, module)
     return model
+
+
+def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
+    if old is new:
+        return
+    kept = set(new.modules())
+    if old not in kept and any(getattr(old, name) for name in _HOOKS):
+        raise ValueError(f"hooks of {path or 'the model'} would be lost")
+    for module in kept - set(old.modules()):
+        module.training = old.training
+    parameters = list(old.parameters())
+    if parameters and not any(parameter.requires_grad for parameter in parameters):
+        new.requires_grad_(False)
 
 
 def like(old: nn.Module, new: M) -> M:

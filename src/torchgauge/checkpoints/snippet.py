@@ -24,39 +24,36 @@ def statistics_kept(part):  # batch norms count each batch once
         for norm, (momentum, count) in zip(norms, before):
             norm.momentum, norm.num_batches_tracked = momentum, count
 
-def recomputed(forward, part):
+def recomputed(part, *args, **kwargs):
+    forward = partial(type(part).forward, part)
     contexts = lambda: (nullcontext(), statistics_kept(part))
-    return partial(checkpoint, forward, use_reentrant=False, context_fn=contexts)
+    return checkpoint(forward, *args, use_reentrant=False, context_fn=contexts, **kwargs)
 """
 _PLAIN = """\
-def recomputed(forward, part):
-    return partial(checkpoint, forward, use_reentrant=False)
+def recomputed(part, *args, **kwargs):
+    forward = partial(type(part).forward, part)
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 """
 _MODULES = """\
 for path in paths:
     part = model.get_submodule(path)
-    part.forward = recomputed(part.forward, part)
+    part.forward = MethodType(recomputed, part)  # a copy of the model takes it along
 """
 _STRETCHES = """\
-def in_stretches(layers, stretches):
-    parts, position = [], 0
-    for first, end in stretches:
-        parts += layers[position:first]
-        stretch = nn.Sequential(*layers[first:end])
-        parts.append(recomputed(stretch, stretch))
+def in_stretches(part, x):
+    layers, position = list(part), 0
+    for first, end in part.stretches:
+        for layer in layers[position:first]:
+            x = layer(x)
+        x = recomputed(nn.Sequential(*layers[first:end]), x)
         position = end
-    parts += layers[position:]
-
-    def forward(x):
-        for part in parts:
-            x = part(x)
-        return x
-
-    return forward
+    for layer in layers[position:]:
+        x = layer(x)
+    return x
 
 for path, cuts in stretches.items():
     owner = model.get_submodule(path)
-    owner.forward = in_stretches(list(owner), cuts)
+    owner.stretches, owner.forward = cuts, MethodType(in_stretches, owner)
 """
 
 
@@ -86,6 +83,7 @@ def _lines(places: Sequence[Place], has_norms: bool) -> Iterator[str]:
     if has_norms:
         yield "from contextlib import contextmanager, nullcontext"
     yield "from functools import partial"
+    yield "from types import MethodType"
     if has_norms or stretches:
         yield "from torch import nn"
     yield "from torch.utils.checkpoint import checkpoint"

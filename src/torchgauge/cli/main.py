@@ -74,12 +74,26 @@ _EXIT_STATUSES = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status; never raises for what a user did."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    arguments = _command_first(list(sys.argv[1:] if argv is None else argv))
     with forgiving_stderr(), language.spoken(language_of(arguments, os.environ)):
         status = _status(arguments)
         if argv is None:  # what the model's code prints at exit is not part of the result
             give_stdout_up()
         return status
+
+
+def _command_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with ``--lang NAME`` behind the command.
+
+    >>> _command_first(["--lang", "zh", "fit", "net.py:Net"])
+    ['fit', '--lang', 'zh', 'net.py:Net']
+    """
+    count = {"--lang": 2}.get(arguments[0], 0) if arguments else 0
+    if arguments and arguments[0].startswith("--lang="):
+        count = 1
+    if not count or len(arguments) <= count or arguments[count] not in COMMANDS:
+        return arguments
+    return [arguments[count], *arguments[:count], *arguments[count + 1 :]]
 
 
 def _status(arguments: list[str]) -> int:

@@ -87,6 +87,7 @@ class FusedAttention:
             "not store it",
             where=tuple(path for path, _ in found),
             settings={"given": [list(given) for _, given in found]},
+            cost="what the forward does in the other mode, or keeps on the module, is left out",
             source="Dao et al., FlashAttention, arXiv 2205.14135",
             snippet=("x = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=…)",),
         )

@@ -9,6 +9,7 @@ from torch import nn
 from torchgauge.advise.subject import Subject, input_of, like, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Accuracy
+from torchgauge.facts.trace import OpRecord
 from torchgauge.units import format_integer
 
 _LEAST_SHARE = 0.05
@@ -82,5 +83,34 @@ def _map_behind(subject: Subject, path: str) -> tuple[int, int, int] | None:
                 for spec in writer.outputs:
                     shape = spec.shape
                     if writer.index < op.index and len(shape) == 4 and shape[2] * shape[3] > 1:
-                        return shape[1], shape[2], shape[3]
+                        is_map = _makes_maps(subject, writer)
+                        return (shape[1], shape[2], shape[3]) if is_map else None
     return None
+
+
+def _makes_maps(subject: Subject, op: OpRecord, depth: int = 8) -> bool:
+    """Return whether an operator's output has channels, height and width, in this order.
+
+    That of a convolution, a pool or a batch norm has, and what is computed element by element from
+    such; a copy may have its axes in another order, and so may a product.
+    """
+    name = op.name.removeprefix("aten.").partition(".")[0]
+    if any(kind in name for kind in _MAKERS):
+        return True
+    if depth == 0 or not any(kind in name for kind in _ELEMENTWISE):
+        return False
+    shape = op.outputs[0].shape if op.outputs else ()
+    before = (
+        writer
+        for storage in op.reads
+        for writer in subject.writers.get(storage, ())
+        if writer.index < op.index and any(spec.shape == shape for spec in writer.outputs)
+    )
+    return any(_makes_maps(subject, writer, depth - 1) for writer in before)
+
+
+_MAKERS = ("conv", "pool", "batch_norm", "upsample")
+_ELEMENTWISE = (
+    "relu", "elu", "silu", "sigmoid", "swish", "mish", "tanh", "clamp", "dropout", "add", "mul",
+    "div", "softplus",
+)  # fmt: skip

@@ -40,8 +40,9 @@ def figures_of(suggestion: Suggestion) -> Iterator[str]:
             figure = next(item for item in suggestion.figures if item.name == name)
             form = next(form for _, other, form in SHOWN if other == name)
             before, after = form(figure.before or 0), form(figure.after or 0)
-            if before.rpartition(" ")[2] == after.rpartition(" ")[2] and " " in before:
-                before = before.rpartition(" ")[0]  # the unit once
+            unit = after.rpartition(" ")[2]
+            if len(unit) > 1 and before.endswith(f" {unit}"):  # a K or an M says too little
+                before = before.removesuffix(f" {unit}")
             yield f"{before} → {after} {named(label)}"
         else:
             yield share_text(gain, label)

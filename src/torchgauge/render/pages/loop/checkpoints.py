@@ -24,7 +24,7 @@ from torchgauge.render.shapes import without_overloads
 from torchgauge.units import format_bytes, format_count, format_milliseconds, format_number_of
 
 _NOTHING = "the step meets the goal as it is: nothing has to be recomputed"
-_IN_VAIN = "the peak is not made of activations: recomputing modules does not lower it"
+_IN_VAIN = "recomputing the modules that can be does not lower the peak"
 _BEFORE_AFTER = (("Memory", "memory.device_bytes"), ("Tensors", "memory.peak_allocated_bytes"))
 
 
@@ -109,7 +109,7 @@ def _proof(plan: CheckpointPlan) -> tuple[str, ...]:
 def _work(plan: CheckpointPlan) -> Iterator[Fact]:
     work = plan.figure("totals.total_flops")
     if work.difference is not None and work.before is not None and work.after is not None:
-        more = f"{format_count(work.difference)}FLOPs more per step"
+        more = f"{format_count(work.difference, 'FLOPs')} more per step"
         yield fact("Work", more, *_change(work.before, work.after))
     time = plan.figure("time.total_ms")
     if time.before is not None and time.after is not None:
