@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from torchgauge.loop.fresh import Fresh
-from torchgauge.loop.worker import is_users
+from torchgauge.models.users_code import is_users
 from torchgauge.request import Inputs, Request
 
 CRASH = "import os\ndef Net():\n    os._exit(3)\n"

@@ -20,7 +20,8 @@ from multiprocessing.context import BaseContext
 from pathlib import Path
 
 from torchgauge.facts.report import Report
-from torchgauge.loop.worker import Answered, Task, attempt, is_users
+from torchgauge.loop.worker import Answered, Task, attempt
+from torchgauge.models.users_code import is_users
 from torchgauge.request import Request
 
 Draw = Callable[[Report], bytes]

@@ -10,16 +10,13 @@ from __future__ import annotations
 import os
 import pickle
 import signal
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from sysconfig import get_path
 
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError, raised_past
 from torchgauge.facts.fit import DeviceFit
 from torchgauge.facts.report import Report
+from torchgauge.models.users_code import imports_forgotten
 from torchgauge.request import Request
 
 
@@ -59,7 +56,7 @@ class Answered:
 
 def answer(task: Task) -> Answered:
     """Return what comes of a task, and forget the code that was imported for it."""
-    with _as_before():
+    with imports_forgotten():
         return attempt(task)
 
 
@@ -100,29 +97,6 @@ def _answer(task: Task) -> Answered:
                 found = fit_model(asked, [device.device], options).largest_batch
                 largest[device.device] = None if found is None else found.runs
     return Answered(report=report, devices=devices, largest=largest)
-
-
-@contextmanager
-def _as_before() -> Iterator[None]:
-    """Forget what the code of one model imported: another's may have modules of the same names."""
-    folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        sys.path[:] = path
-        for name in set(sys.modules) - modules:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and is_users(Path(file)):
-                del sys.modules[name]
-
-
-def is_users(path: Path) -> bool:
-    """Return whether a file is the user's: neither Python's, nor installed, nor ours."""
-    place = path.resolve()
-    homes = (Path(get_path("stdlib")).resolve(), Path(__file__).resolve().parent.parent)
-    is_installed = {"site-packages", "dist-packages"} & set(place.parts)
-    return not is_installed and not any(place.is_relative_to(home) for home in homes)
 
 
 def main() -> None:

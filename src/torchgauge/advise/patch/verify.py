@@ -7,16 +7,13 @@ import importlib.abc
 import importlib.machinery
 import linecache
 import os
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from torchgauge.advise.check.proof import Prepared, difference, prepared, run, tolerance
 from torchgauge.advise.figures import figures_of
-from torchgauge.advise.patch.source.files import is_users
 from torchgauge.advise.rules import rule_of
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
@@ -24,6 +21,7 @@ from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.loop.advice import Fault
 from torchgauge.facts.report import Report
 from torchgauge.models.requests import build_for, with_build
+from torchgauge.models.users_code import imports_forgotten
 from torchgauge.request import Request
 
 VERIFY: Final = "torchgauge.advise.patch.verify:verify"
@@ -65,9 +63,9 @@ def verify(task: PatchTask) -> Verified:
     """
     before: Prepared | None = None
     if task.is_small and task.compares != "shapes":
-        with _forgotten():
+        with imports_forgotten():
             before = prepared(task.request)
-    with _forgotten(), overlaid(task.texts):
+    with imports_forgotten(), overlaid(task.texts):
         asked = with_build(task.request, build_for(task.request))
         report = analyze_model(asked)
         if task.rule:
@@ -133,18 +131,3 @@ def overlaid(texts: Mapping[str, str]) -> Iterator[None]:
         for path in texts:
             linecache.cache.pop(path, None)
         loader.get_code = original  # type: ignore[method-assign]
-
-
-@contextmanager
-def _forgotten() -> Iterator[None]:
-    """Forget which modules were imported inside, so that they are imported anew."""
-    folder, path, modules = os.getcwd(), list(sys.path), set(sys.modules)
-    try:
-        yield
-    finally:
-        os.chdir(folder)
-        sys.path[:] = path
-        for name in set(sys.modules) - modules:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and is_users(Path(file)):
-                del sys.modules[name]

@@ -8,12 +8,11 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from sysconfig import get_path
 
 import libcst as cst
 
-import torchgauge
 from torchgauge.advise.patch.source.refusal import NoPatch
+from torchgauge.models.users_code import is_users
 
 Edit = Callable[[cst.CSTNode], cst.CSTNode | cst.RemovalSentinel | cst.FlattenSentinel[cst.CSTNode]]
 _LONGEST = 100
@@ -154,14 +153,6 @@ def users_file(kind: type) -> Path | None:
         return None
     path = Path(name).resolve()
     return path if is_users(path) else None
-
-
-def is_users(path: Path) -> bool:
-    """Return whether a file is the user's: neither Python's, nor installed, nor ours."""
-    place = path.resolve()
-    homes = (Path(get_path("stdlib")).resolve(), Path(torchgauge.__file__).resolve().parent)
-    is_installed = {"site-packages", "dist-packages"} & set(place.parts)
-    return not is_installed and not any(place.is_relative_to(home) for home in homes)
 
 
 def statements(node: cst.CSTNode) -> Iterator[cst.CSTNode]:
