@@ -8,7 +8,8 @@ from typing import Final
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
 from torchgauge.facts.loop.advice import Suggestion
-from torchgauge.facts.loop.comparison import Figure
+from torchgauge.facts.loop.comparison import Figure, figures_beside
+from torchgauge.facts.query import named_figures
 from torchgauge.facts.report import Report
 
 FIGURES: Final = (
@@ -27,21 +28,12 @@ _LEAST_GAIN: Final = 0.005
 
 def figures_of(report: Report) -> dict[str, float]:
     """Return the figures that a report holds."""
-    found = {}
-    for name in FIGURES:
-        part, _, field = name.partition(".")
-        value = getattr(getattr(report, part), field, None)
-        if value is not None:
-            found[name] = value
-    return found
+    return named_figures(report, FIGURES)
 
 
 def side_by_side(before: Mapping[str, float], after: Mapping[str, float]) -> tuple[Figure, ...]:
     """Return the figures of which either is there."""
-    names = (name for name in FIGURES if name in before or name in after)
-    return tuple(
-        Figure(name=name, before=before.get(name), after=after.get(name)) for name in names
-    )
+    return figures_beside(before, after, FIGURES)
 
 
 def best_gain(before: Mapping[str, float], after: Mapping[str, float]) -> float:

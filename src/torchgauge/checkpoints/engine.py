@@ -18,8 +18,8 @@ from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.loop.checkpoints import CheckpointPlan, Least, Recomputed
-from torchgauge.facts.loop.comparison import Figure
-from torchgauge.facts.query import has_run
+from torchgauge.facts.loop.comparison import figures_beside
+from torchgauge.facts.query import has_run, named_figures
 from torchgauge.facts.report import Report
 from torchgauge.request import Request, in_mode
 from torchgauge.target import platform_of, target_of
@@ -117,7 +117,9 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
         fits=found.fits,
         least=least,
         recomputed=tuple(map(_described, chosen)),
-        figures=_side_by_side(report, found.report),
+        figures=figures_beside(
+            named_figures(report, FIGURES), named_figures(found.report, FIGURES), FIGURES
+        ),
         peak_at=found.report.memory.peak_at,
         blocks=blocks,
         gap=found.gap,
@@ -152,21 +154,4 @@ def _with_blocks(planner: Planner) -> dict[str, float]:
         return {}
     if any(text.startswith("checkpointing: the model has no") for text in report.warnings):
         return {}
-    return figures_of(report)
-
-
-def figures_of(report: Report) -> dict[str, float]:
-    """Return the figures of a plan that a report holds."""
-    found = {}
-    for name in FIGURES:
-        part, _, name_of = name.partition(".")
-        value = getattr(getattr(report, part), name_of, None)
-        if value is not None:
-            found[name] = value
-    return found
-
-
-def _side_by_side(before: Report, after: Report) -> tuple[Figure, ...]:
-    old, new = figures_of(before), figures_of(after)
-    names = (name for name in FIGURES if name in old or name in new)
-    return tuple(Figure(name=name, before=old.get(name), after=new.get(name)) for name in names)
+    return named_figures(report, FIGURES)

@@ -7,6 +7,7 @@ costs of disjoint parts add up to the model's totals, also where modules are sha
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from torchgauge.facts.report import CallCost, ModuleReport, Report
@@ -235,3 +236,14 @@ def _own_cost(module: ModuleReport, inner: Cost | None) -> Cost:
         time_ms=max(0.0, round(outer.time_ms - below.time_ms, 9)),
         backward_time_ms=max(0.0, round(outer.backward_time_ms - below.backward_time_ms, 9)),
     )
+
+
+def named_figures(report: Report, names: Iterable[str]) -> dict[str, float]:
+    """Return those of some figures that a report holds, by names such as ``"totals.params"``."""
+    found = {}
+    for name in names:
+        part, _, field = name.partition(".")
+        value = getattr(getattr(report, part), field, None)
+        if value is not None:
+            found[name] = value
+    return found

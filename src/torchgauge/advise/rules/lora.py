@@ -16,7 +16,7 @@ class Lora:
     """Propose adapters where linear layers hold most of what is trained."""
 
     name = LORA
-    about = "training of adapters beside the linear layers, the rest frozen"
+    about = "adapters beside the linear layers, with the rest frozen"
 
     def look(self, subject: Subject) -> Iterator[Change | str]:
         """Yield the change, or why adapters do not help."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
@@ -40,6 +40,16 @@ class Figure:
     def ratio(self) -> float | None:
         """Return after divided by before; ``None`` where that is nothing or not known."""
         return self.after / self.before if self.before and self.after is not None else None
+
+
+def figures_beside(
+    before: Mapping[str, float], after: Mapping[str, float], names: Iterable[str]
+) -> tuple[Figure, ...]:
+    """Return those of some figures of which either side is there."""
+    there = (name for name in names if name in before or name in after)
+    return tuple(
+        Figure(name=name, before=before.get(name), after=after.get(name)) for name in there
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
