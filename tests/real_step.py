@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ def real_peak(model: nn.Module, *args: Any, training: bool = False, **kwargs: An
     model.train(training)
     events: list[tuple[int, int]] = []
     for _ in range(3):  # on a busy machine the profiler may come back with nothing
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with memory_profile() as profiler:
             kept = step(model, *args, training=training, **kwargs)
         events = _memory_events(profiler)
         if events:
@@ -35,6 +37,22 @@ def real_peak(model: nn.Module, *args: Any, training: bool = False, **kwargs: An
     del kept
     model.zero_grad(set_to_none=True)
     return peak
+
+
+@contextmanager
+def memory_profile() -> Iterator[profile]:
+    """Record what is allocated and freed; no garbage of earlier tests is freed inside.
+
+    That would be counted as the step's.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            yield profiler
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def step(model: nn.Module, *args: Any, training: bool = False, **kwargs: Any) -> Any:

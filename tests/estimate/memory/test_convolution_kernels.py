@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch.profiler import ProfilerActivity, profile
 
+from real_step import memory_profile
 from torchgauge.estimate.memory.workspaces import Platform, workspaces_for
 from torchgauge.estimate.memory.workspaces.platform import Caches
 from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
@@ -67,7 +67,7 @@ def taken(run: Callable[[], tuple[torch.Tensor, ...]]) -> int:
     run()  # oneDNN makes a kernel once
     sizes: list[int] = []
     for _ in range(3):  # on a busy machine the profiler may come back with nothing
-        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        with memory_profile() as profiler:
             outputs = run()
         events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
         sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]

@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
 from real_memory import needs_amx, real_peak
+from real_step import memory_profile
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.trace.record.kernel_memory import one_thread
@@ -84,7 +84,7 @@ def _measured(product: Product, dtype: torch.dtype) -> int:
     if product.is_right_transposed:
         right = right.t().contiguous().t()
     held = [left @ right]  # a block that is freed would look like scratch
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with memory_profile() as profiler:
         held.append(left @ right)
     events = profiler.profiler.kineto_results.events()
     sizes = [event.nbytes() for event in events if event.name() == "[memory]"]

@@ -7,9 +7,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
+from torch.profiler import profile
 
 import torchgauge as tg
+from real_step import memory_profile
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.trace import Role
 
@@ -87,7 +88,7 @@ def test_bytes_are_conserved(scenario: dict[str, object]) -> None:
 def real_peak(model: nn.Module, inputs: torch.Tensor, training: bool) -> int:
     """Most bytes that a real CPU step has allocated beyond what was there before it."""
     model.train(training)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with memory_profile() as profiler:
         if training:
             output = model(inputs)
             loss = output.mean()

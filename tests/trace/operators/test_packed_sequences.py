@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
-from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
+from real_step import memory_profile
 from torchgauge.errors import ModelError
 
 _BATCH, _STEPS, _INPUTS, _SIZE = 8, 16, 24, 48
@@ -52,7 +52,7 @@ def _measured(net: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> int:
         parameter.grad = None
     before = [*net.parameters(), x, lengths]
     gc.collect()  # what other tests left would be freed in the step
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with memory_profile() as recorded:
         step()
     now = peak = 0
     for event in recorded.profiler.kineto_results.events():

@@ -10,10 +10,9 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler writes a line pe
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
-from real_step import _memory_events
+from real_step import _memory_events, memory_profile
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.memory.loop import repeat
 from torchgauge.estimate.memory.workspaces import workspaces_for
@@ -56,7 +55,7 @@ def loop_peak(model: nn.Module, x: torch.Tensor, steps: int = 4) -> int:
     """Return the most bytes that a loop has allocated which keeps the name of its output."""
     model.eval()
     model(x)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with memory_profile() as profiler:
         for _ in range(steps):
             output = model(x)
     del output

@@ -11,11 +11,10 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.profiler import ProfilerActivity, profile
 from torch.utils.weak import WeakTensorKeyDictionary
 
 import torchgauge as tg
-from real_step import _memory_events
+from real_step import _memory_events, memory_profile
 from torchgauge.errors import ModelError
 
 TRAINING = tg.Scenario(mode="training", optimizer="none")
@@ -185,7 +184,7 @@ def real_peak(model: nn.Module) -> int:
     for _ in range(2):
         step()
     model.zero_grad()
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with memory_profile() as profiler:
         held = step()
     del held
     sizes = [size for _, size in sorted(_memory_events(profiler), key=lambda event: event[0])]
