@@ -8,21 +8,22 @@ import { snippet } from "../views/advice/card";
 import { block } from "../view";
 import { progressText } from "./bar";
 import type { Session } from "./session";
+import { showStatus } from "./status";
 
 const t = texts(
   {
     ask: "Find what to change", again: "Find again", reading: "Looks for changes of the model and of how it runs. Each is made on a copy and traced.",
-    old: "Found before the last change. The figures are from then.", looking: "Looking for changes", tracing: "Trace {n} · {text}", first: "the step as it is", cancel: "Cancel",
+    old: "Found before the last change. The figures are from then.", looking: "Looking for changes", tracing: "Trace {n} · {text}", first: "the step as it is",
     apply: "Apply", applyLabel: "Apply: {text}", applied: "Applied", list: "Applied changes", remove: "Remove", removeLabel: "Remove: {text}", undo: "Undo", undoTitle: "Take back the last applied change",
     found: "{n} suggestions", foundOne: "1 suggestion",
-    code: "Code to paste", gone: "The server does not answer", tryThis: "Try: {hint}",
+    code: "Code to paste",
   },
   {
     ask: "查找可以改什么", again: "重新查找", reading: "查找对模型和运行方式的改动，每处改动都在副本上完成并追踪。",
-    old: "这些建议是上一次改动之前找到的，数值也是当时的。", looking: "正在查找改动", tracing: "第 {n} 次追踪 · {text}", first: "原来的一步", cancel: "取消",
+    old: "这些建议是上一次改动之前找到的，数值也是当时的。", looking: "正在查找改动", tracing: "第 {n} 次追踪 · {text}", first: "原来的一步",
     apply: "应用", applyLabel: "应用：{text}", applied: "已应用", list: "已应用的改动", remove: "移除", removeLabel: "移除：{text}", undo: "撤销", undoTitle: "撤销上一次应用的改动",
     found: "{n} 条建议", foundOne: "1 条建议",
-    code: "可粘贴的代码", gone: "服务器没有响应", tryThis: "建议：{hint}",
+    code: "可粘贴的代码",
   },
 );
 
@@ -47,7 +48,7 @@ export function advicePanel(session: Session): HTMLElement {
     ask.disabled = isBusy || session.status.kind === "busy" || (advice !== null && session.isAdviceNew);
     undo.hidden = !session.canUndo;
     reading.textContent = !advice ? t("reading") : session.isAdviceNew ? adviceReading(advice.outcome) : t("old");
-    showStatus(session, status, failed);
+    showStatus(session.adviceStatus, status, failed, said, () => session.cancelAdvice());
     replace(applied, ...appliedChanges(session));
     // What is unfolded stays so while only the state of a button changes.
     if (advice?.outcome !== drawn) {
@@ -78,26 +79,6 @@ function applyButton(session: Session, index: number, apply: (index: number) => 
   const { advice, chinese } = session.advice!.outcome;
   const text = told(advice.suggestions[index]!.text, chinese);
   return h("button", { type: "button", class: "apply", "data-apply": index, title: t("applyLabel", { text }), onclick: () => apply(index) }, t("apply"));
-}
-
-function showStatus(session: Session, status: HTMLElement, failed: HTMLElement): void {
-  const now = session.adviceStatus;
-  failed.hidden = now.kind !== "failed";
-  if (now.kind === "failed") {
-    const { message, hint } = now.problem;
-    replace(failed, h("b", {}, message || t("gone")), hint ? ` ${t("tryThis", { hint })}` : null);
-  }
-  if (now.kind !== "busy") return replace(status);
-  const text = said(now.text);
-  const label = status.querySelector(".text");
-  if (label) label.textContent = text; // the mark goes on turning
-  else {
-    replace(
-      status,
-      h("span", { class: "mark", "aria-hidden": "true" }), h("span", { class: "text" }, text),
-      h("button", { type: "button", class: "cancel", onclick: () => session.cancelAdvice() }, t("cancel")),
-    );
-  }
 }
 
 /** "trace 3: …" comes from src/torchgauge/advise/engine.py. */

@@ -7,6 +7,7 @@ import { texts } from "../language";
 import { visible } from "../visible";
 import { modeName, phaseName } from "../words";
 import type { Session } from "./session";
+import { showStatus } from "./status";
 import { isTraining, NAMES, type Name, type Values } from "./workbench";
 
 const t = texts(
@@ -15,9 +16,8 @@ const t = texts(
     precision: "Precision", optimizer: "Optimizer", checkpointing: "Activation checkpointing", accumulation: "Gradient accumulation", device: "Device",
     half: "Halve", double: "Double", off: "off", asBuilt: "as built",
     pin: "Pin as baseline", pinTitle: "Compare what follows with what is shown now", reset: "Reset", resetTitle: "Go back to what the command asked",
-    cancel: "Cancel", command: "The same in a terminal", copy: "Copy the command", analysing: "Analysing", waiting: "Waiting for another tab",
+    command: "The same in a terminal", copy: "Copy the command", analysing: "Analysing", waiting: "Waiting for another tab",
     starting: "Starting", drawing: "Preparing the page", seconds: "{n} s", building: "Building the model",
-    gone: "The server does not answer", goneHint: "start torchgauge ui again and open the address that it prints", tryThis: "Try: {hint}",
     whole: "Write a whole number of 1 or more", changedFrom: "was {value}", deviceHint: "Type to search",
     without: "without the applied changes",
   },
@@ -26,9 +26,8 @@ const t = texts(
     precision: "精度", optimizer: "优化器", checkpointing: "梯度检查点", accumulation: "梯度累积", device: "设备",
     half: "减半", double: "加倍", off: "关闭", asBuilt: "按模型原样",
     pin: "固定为基线", pinTitle: "之后的结果都与当前结果比较", reset: "重置", resetTitle: "恢复到命令行最初的设置",
-    cancel: "取消", command: "对应的终端命令", copy: "复制命令", analysing: "正在分析", waiting: "等待另一个标签页",
+    command: "对应的终端命令", copy: "复制命令", analysing: "正在分析", waiting: "等待另一个标签页",
     starting: "正在启动", drawing: "正在准备页面", seconds: "{n} 秒", building: "正在构建模型",
-    gone: "服务器没有响应", goneHint: "请重新运行 torchgauge ui，并打开它给出的新地址", tryThis: "建议：{hint}",
     whole: "请输入不小于 1 的整数", changedFrom: "原为 {value}", deviceHint: "输入以搜索",
     without: "不含已应用的改动",
   },
@@ -66,32 +65,11 @@ export function whatIf(session: Session, above: HTMLElement | null = null): HTML
     command.textContent = command.title = visible(session.outcome.command);
     without.hidden = !session.outcome.applied.length;
     bar.toggleAttribute("data-busy", session.status.kind === "busy");
-    showStatus(session, status, failed);
+    showStatus(session.status, status, failed, progressText, () => session.cancel());
   };
   session.on(update);
   update();
   return bar;
-}
-
-function showStatus(session: Session, status: HTMLElement, failed: HTMLElement): void {
-  const now = session.status;
-  failed.hidden = now.kind !== "failed";
-  if (now.kind === "failed") {
-    const isGone = now.problem.status === 0;
-    const hint = isGone ? t("goneHint") : now.problem.hint;
-    replace(failed, h("b", {}, isGone ? t("gone") : now.problem.message), hint ? ` ${t("tryThis", { hint })}` : null);
-  }
-  if (now.kind !== "busy") return replace(status);
-  const text = progressText(now.text);
-  const label = status.querySelector(".text");
-  if (label) label.textContent = text; // the mark goes on turning
-  else {
-    replace(
-      status,
-      h("span", { class: "mark", "aria-hidden": "true" }), h("span", { class: "text" }, text),
-      h("button", { type: "button", class: "cancel", onclick: () => session.cancel() }, t("cancel")),
-    );
-  }
 }
 
 export function progressText(text: string): string {
