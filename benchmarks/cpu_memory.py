@@ -20,6 +20,7 @@ from torchgauge.request import Inputs
 from torchgauge.trace.inputs.plan import plan_inputs
 from torchgauge.trace.inspect.describe import tensors_in
 from torchgauge.trace.step.training import compute_loss, make_optimizer
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +120,7 @@ def real_peaks(steps: Sequence[Step]) -> list[int]:
             gc.enable()
     events = profiler.profiler.kineto_results.events()
     spans = {e.name(): (e.start_ns(), e.end_ns()) for e in events if e.name().startswith(_STEP)}
-    changes = _timed(profiler)
+    changes = memory_changes(profiler.profiler)
     peaks = []
     for index, step in enumerate(steps):
         start, end = spans[f"{_STEP} {index}"]
@@ -133,13 +134,7 @@ _STEP = "measured step"
 
 def allocations(profiler: Any) -> list[int]:
     """Return the bytes that were allocated (positive) and freed (negative), in order."""
-    return [nbytes for _, nbytes in _timed(profiler)]
-
-
-def _timed(profiler: Any) -> list[tuple[int, int]]:
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-    events.sort(key=lambda event: event.start_ns())
-    return [(event.start_ns(), event.nbytes()) for event in events]
+    return [nbytes for _, nbytes in memory_changes(profiler.profiler)]
 
 
 def highest(changes: Iterable[int]) -> int:

@@ -15,6 +15,7 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
 from torchgauge.trace.record.kernel_memory import one_thread
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 _LEAVES = (
     str, bytes, int, float, type, types.FunctionType, types.BuiltinFunctionType, types.ModuleType,
@@ -97,9 +98,8 @@ def real_peak(model: nn.Module, *args: torch.Tensor, training: bool = False) -> 
     finally:
         gc.enable()
         model.zero_grad(set_to_none=True)
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     total = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        total += event.nbytes()
+    for _, size in memory_changes(profiler.profiler):
+        total += size
         peak = max(peak, total)
     return kept + peak

@@ -13,6 +13,7 @@ from torch.profiler import ProfilerActivity, profile
 
 import torchgauge as tg
 from torchgauge.trace.record.kernel_memory import one_thread
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 
 @one_thread()
@@ -26,12 +27,12 @@ def real_peak(model: nn.Module, *args: Any, training: bool = False, **kwargs: An
     for _ in range(3):  # on a busy machine the profiler may come back with nothing
         with memory_profile() as profiler:
             kept = step(model, *args, training=training, **kwargs)
-        events = _memory_events(profiler)
+        events = memory_changes(profiler.profiler)
         if events:
             break
         model.zero_grad(set_to_none=True)
     total = peak = 0
-    for _, size in sorted(events, key=lambda event: event[0]):
+    for _, size in events:
         total += size
         peak = max(peak, total)
     del kept
@@ -118,15 +119,6 @@ def _tensors(value: Any) -> Iterator[torch.Tensor]:
     elif isinstance(value, (list, tuple)):
         for item in value:
             yield from _tensors(item)
-
-
-def _memory_events(profiler: profile) -> list[tuple[int, int]]:
-    kineto = profiler.profiler.kineto_results  # type: ignore[union-attr]
-    return [
-        (event.start_ns(), event.nbytes())
-        for event in kineto.events()
-        if event.name() == "[memory]"
-    ]
 
 
 Build = Callable[[], tuple[nn.Module, tuple[Any, ...]]]

@@ -25,6 +25,7 @@ import torchgauge as tg
 from torchgauge.errors import TorchGaugeError
 from torchgauge.facts.query import own_costs
 from torchgauge.trace.step.training import compute_loss, make_optimizer
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 
 @dataclass
@@ -163,10 +164,9 @@ def measure(program: Program, model: Root, seen: RealRun) -> None:
         del held
     finally:
         gc.enable()
-    events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
     total = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        total += event.nbytes()
+    for _, size in memory_changes(profiler.profiler):
+        total += size
         peak = max(peak, total)
     seen.peak = sum(storages.values()) + peak
 

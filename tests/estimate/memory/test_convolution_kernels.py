@@ -19,6 +19,7 @@ from torchgauge.estimate.memory.workspaces.platform import Caches
 from torchgauge.facts.trace import ArgumentValue, OpRecord, Phase, TensorSpec
 from torchgauge.trace.record.kernel_memory import one_thread
 from torchgauge.trace.shapes.layouts import layout_of
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 pytestmark = pytest.mark.skipif(
     torch.backends.cpu.get_cpu_capability() != "AVX512",
@@ -69,8 +70,7 @@ def taken(run: Callable[[], tuple[torch.Tensor, ...]]) -> int:
     for _ in range(3):  # on a busy machine the profiler may come back with nothing
         with memory_profile() as profiler:
             outputs = run()
-        events = [e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
-        sizes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        sizes = [size for _, size in memory_changes(profiler.profiler)]
         if sizes:
             break
     total = peak = 0

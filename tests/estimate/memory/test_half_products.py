@@ -14,6 +14,7 @@ from real_step import memory_profile
 from torchgauge.estimate.memory.workspaces.onednn.products import scratch_bytes
 from torchgauge.estimate.memory.workspaces.onednn.strips import Product
 from torchgauge.trace.record.kernel_memory import one_thread
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 MEASURED = [
     # dtype, batch, rows, depth, columns, left transposed, right transposed, bytes
@@ -86,9 +87,7 @@ def _measured(product: Product, dtype: torch.dtype) -> int:
     held = [left @ right]  # a block that is freed would look like scratch
     with memory_profile() as profiler:
         held.append(left @ right)
-    events = profiler.profiler.kineto_results.events()
-    sizes = [event.nbytes() for event in events if event.name() == "[memory]"]
-    return max([-size for size in sizes if size < 0], default=0)
+    return max([-size for _, size in memory_changes(profiler.profiler) if size < 0], default=0)
 
 
 class Perceptron(nn.Module):

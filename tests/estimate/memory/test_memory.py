@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import nn
-from torch.profiler import profile
 
 import torchgauge as tg
 from real_step import memory_profile
 from torchgauge.facts.memory import MemoryEstimate
 from torchgauge.facts.trace import Role
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 B, IN, HIDDEN, OUT = 32, 100, 200, 10
 
@@ -97,20 +97,11 @@ def real_peak(model: nn.Module, inputs: torch.Tensor, training: bool) -> int:
             with torch.no_grad():
                 output = model(inputs)
     total = peak = 0
-    for event in sorted(memory_events(profiler), key=lambda event: event[0]):
-        total += event[1]
+    for _, size in memory_changes(profiler.profiler):
+        total += size
         peak = max(peak, total)
     del output
     return peak
-
-
-def memory_events(profiler: profile) -> list[tuple[int, int]]:
-    kineto = profiler.profiler.kineto_results  # type: ignore[union-attr]
-    return [
-        (event.start_ns(), event.nbytes())
-        for event in kineto.events()
-        if event.name() == "[memory]"
-    ]
 
 
 def cnn() -> tuple[nn.Module, torch.Tensor]:

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 import torchgauge as tg
 from real_step import memory_profile
 from torchgauge.errors import ModelError
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 _BATCH, _STEPS, _INPUTS, _SIZE = 8, 16, 24, 48
 _MIXED = torch.tensor([16, 3, 9, 9, 12, 1, 16, 5])
@@ -55,10 +56,9 @@ def _measured(net: nn.Module, x: torch.Tensor, lengths: torch.Tensor) -> int:
     with memory_profile() as recorded:
         step()
     now = peak = 0
-    for event in recorded.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
+    for _, size in memory_changes(recorded.profiler):
+        now += size
+        peak = max(peak, now)
     return peak + sum(tensor.numel() * tensor.element_size() for tensor in before)
 
 

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 import torchgauge as tg
-from real_step import _memory_events, memory_profile
+from real_step import memory_profile
 from torchgauge.errors import ScenarioError
 from torchgauge.estimate.memory.loop import repeat
 from torchgauge.estimate.memory.workspaces import workspaces_for
 from torchgauge.facts.trace import Role
 from torchgauge.target import CPU
 from torchgauge.trace.record.kernel_memory import one_thread
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 
 class Frozen(nn.Module):
@@ -60,7 +61,7 @@ def loop_peak(model: nn.Module, x: torch.Tensor, steps: int = 4) -> int:
             output = model(x)
     del output
     total = peak = 0
-    for _, size in sorted(_memory_events(profiler), key=lambda event: event[0]):
+    for _, size in memory_changes(profiler.profiler):
         total += size
         peak = max(peak, total)
     return peak

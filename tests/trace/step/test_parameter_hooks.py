@@ -14,8 +14,9 @@ from torch import nn
 from torch.utils.weak import WeakTensorKeyDictionary
 
 import torchgauge as tg
-from real_step import _memory_events, memory_profile
+from real_step import memory_profile
 from torchgauge.errors import ModelError
+from torchgauge.trace.torch_internals.profiler import memory_changes
 
 TRAINING = tg.Scenario(mode="training", optimizer="none")
 X = torch.ones(64, 256)
@@ -187,7 +188,7 @@ def real_peak(model: nn.Module) -> int:
     with memory_profile() as profiler:
         held = step()
     del held
-    sizes = [size for _, size in sorted(_memory_events(profiler), key=lambda event: event[0])]
+    sizes = [size for _, size in memory_changes(profiler.profiler)]
     return max(itertools.accumulate(sizes))
 
 
