@@ -11,14 +11,12 @@ import logging
 from functools import cache
 
 import pytest
-import torchvision
 from torch import nn
+from torch_ilp import Choice, TorchProgram
 
 import torchgauge as tg
 from torchgauge.checkpoints.candidates import candidates_of
-
-pytest.importorskip("pulp")
-from torch_ilp import Choice, TorchProgram  # noqa: E402: it imports PuLP
+from torchgauge.models.spec import build_model, parse_model_spec
 
 pytestmark = [pytest.mark.models]
 
@@ -43,8 +41,8 @@ def quiet():
 
 @cache
 def model_of(name: str) -> nn.Module:
-    options = {"init_weights": False} if name == "googlenet" else {}
-    model: nn.Module = getattr(torchvision.models, name)(weights=None, **options)
+    spec = parse_model_spec(f"torchvision:{name}", {})
+    model: nn.Module = build_model(spec, with_weights=False).model
     return model
 
 
@@ -58,6 +56,7 @@ def program(name: str) -> TorchProgram:
 
 
 def choice(name: str, keep: float) -> Choice:
+    pytest.importorskip("pulp")
     own = program(name)
     memory = own.report.memory
     most = memory.peak_allocated_bytes - round((1 - keep) * memory.saved_activation_bytes)

@@ -15,16 +15,10 @@ import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
-from torch.distributed._tools.ilp_utils import (
-    Graph,
-    get_peak_memory_runtime_baseline,
-    parse_module_info,
-)
-from torch.distributed._tools.sac_estimator import SACEstimator, SACStats
-from torch.distributed._tools.sac_ilp import get_optimal_checkpointing_policy_per_module, sac_milp
 from torch.utils.checkpoint import (
     SAC_IGNORED_OPS,
     CheckpointPolicy,
@@ -38,13 +32,17 @@ from torchgauge.checkpoints.saved import Times
 from torchgauge.facts.loop.checkpoints import Least
 from torchgauge.facts.trace import ModuleCall, OpRecord, Phase, Role, Trace
 
+if TYPE_CHECKING:  # these need PuLP and a PyTorch that has them
+    from torch.distributed._tools.ilp_utils import Graph
+    from torch.distributed._tools.sac_estimator import SACStats
+
 ROOT = "model"
 """Stands before each path, as the class of the model does in PyTorch's trackers."""
 _IGNORED = frozenset(str(op) for op in SAC_IGNORED_OPS) | {"aten.lift_fresh.default"}
 _GB = 1e9
 """Costs are given in these, so that the program's numbers are near one."""
 _LEAST = 1e-9
-"""Of an operator that costs nothing: PyTorch's rounding fails on one that takes no memory either."""
+"""Of an operator that costs nothing: PyTorch's rounding fails where it takes no memory either."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +83,9 @@ class TorchProgram:
 
     def chosen(self, most_bytes: int, units: Iterable[str]) -> Choice | None:
         """Return its choice among some modules for a peak; ``None`` where it finds none."""
+        from torch.distributed._tools.ilp_utils import get_peak_memory_runtime_baseline
+        from torch.distributed._tools.sac_ilp import sac_milp
+
         graph = self.graph()
         assert self.report.memory is not None
         unseen = (
@@ -104,6 +105,8 @@ class TorchProgram:
 
     def graph(self) -> Graph:
         """Return the modules with their memory and costs."""
+        from torch.distributed._tools.ilp_utils import parse_module_info
+
         pre = sorted(self.calls.values(), key=lambda call: call.index)
         post = sorted(pre, key=lambda call: (call.end_op, -call.index))
         info: Any = {
@@ -165,6 +168,8 @@ class TorchProgram:
 
         ``None`` for a module without children, or without an operator that makes a tensor.
         """
+        from torch.distributed._tools.sac_estimator import SACStats
+
         has_children = any(other.parent == call.index for other in self.trace.calls)
         ops = [op for op in self.trace.ops[call.first_op : call.end_op] if op.name not in _IGNORED]
         if not has_children or not ops:
@@ -211,6 +216,8 @@ class TorchProgram:
 
         ``get_optimal_checkpointing_policy_per_module`` turns a share into operators.
         """
+        from torch.distributed._tools.sac_ilp import get_optimal_checkpointing_policy_per_module
+
         model = copy.deepcopy(model)
         for path, share in choice.shares.items():
             stats = self.operators(self.calls[path])
@@ -264,7 +271,7 @@ def _trade_off(stats: SACStats | None) -> dict[str, Any]:
         }  # fmt: skip
     memory, cost = sum(stats.memory), sum(stats.runtimes)
     hull = _lower_hull([(x / memory, y / cost if cost else 0.0) for x, y in _points(stats)])
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(hull, hull[1:], strict=False)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(hull)]
     return {
         "is_leaf": False,
         "sac_runtime": cost,
@@ -279,6 +286,8 @@ def _trade_off(stats: SACStats | None) -> dict[str, Any]:
 
 def _points(stats: SACStats) -> Iterator[tuple[float, float]]:
     """Yield dropped bytes and their cost, in the order in which its estimator drops operators."""
+    from torch.distributed._tools.sac_estimator import SACEstimator
+
     order = SACEstimator()._get_greedy_order_meta(stats)
     dropped = cost = 0.0
     yield dropped, cost
