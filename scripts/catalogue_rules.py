@@ -148,7 +148,7 @@ VOCABULARY = (
     "workstation", "consumer", "laptop", "edge", "other",
     "{1}, in forward", "{1}, in loss", "{1}, in backward", "{1}, in optimizer", "in {1}, {2}",
     "memory on {1}", "{1} ({2})", "{1} and as {2}", "a {1}", "an {1}", "bytes", "Failed at",
-    "Fault:", "16 bits", "micro-batches", "fp32 cores",
+    "Fault:", "Step {1}:", "16 bits", "micro-batches", "fp32 cores",
     "fp32 cores and memory", "tensor cores and fp32 cores", "tensor cores and memory",
     "tensor cores, fp32 cores and memory", "{1} measured on it", "{1} measured on a sibling",
     "{1} by its datasheet alone", "{1} and {2} import it, and fail with it",

@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.traces import Traces
 from torchgauge.checkpoints.goal import figure_of, is_met
 from torchgauge.checkpoints.model import Option
 from torchgauge.checkpoints.program import Program, Row
 from torchgauge.checkpoints.solver import Solution, least_cost, least_memory
 from torchgauge.errors import ModelError
-from torchgauge.facts.loop.checkpoints import MemoryGoal
+from torchgauge.facts.loop.checkpoints import Least, MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
-_ROUNDS: Final = 8
-"""Plans that are traced at most."""
 _FAILURES: Final = 8
 """Plans that may fail before the planner gives up."""
 _NEAR: Final = 0.005
@@ -30,9 +29,14 @@ class Planner:
     request: Request
     report: Report
     goal: MemoryGoal
+    least: Least
     options: list[Option]
+    refused: tuple[str, ...]
+    """Modules whose forward cannot be run twice."""
     program: Program
-    traces: int = 1
+    traces: Traces
+    rounds: int = 8
+    """Plans that are traced at most."""
     broken: list[str] = field(default_factory=list)
     """Places that failed when they were run again."""
     last: frozenset[int] = frozenset()
@@ -44,10 +48,9 @@ class Planner:
         Raises:
             ModelError: it does not run.
         """
-        self.traces += 1
         self.last = chosen
-        places = tuple(str(option.candidate.place) for option in self.chosen(chosen))
-        self.request.tell(f"trace {self.traces}: {len(places)} places recomputed")
+        places = self.places(chosen)
+        self.traces.say(f"{len(places)} places recomputed")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
@@ -77,6 +80,10 @@ class Planner:
         """Return options by their numbers, in the order of the forward."""
         found = [self.options[number] for number in numbers]
         return sorted(found, key=lambda option: option.candidate.spans[0].first_call)
+
+    def places(self, numbers: frozenset[int]) -> tuple[str, ...]:
+        """Return what some options recompute, as a scenario names it."""
+        return tuple(str(option.candidate.place) for option in self.chosen(numbers))
 
 
 def _holds(option: Option, path: str) -> bool:
@@ -146,7 +153,7 @@ def _search(planner: Planner) -> Found:
     high = program.peak_bytes(frozenset())  # a limit that is too high
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
-    while len(tried) < _ROUNDS:
+    while len(tried) < planner.rounds:
         planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)
         if solution is None and low is not None:

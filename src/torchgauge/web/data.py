@@ -73,9 +73,17 @@ def advice_data(advice: Advice) -> dict[str, Any]:
     """Return advice with its sentences in Chinese: the page changes its language by itself."""
     faults = (text for fault in advice.faults for text in (fault.text, fault.why, fault.remedy))
     steps = (step.text for step in advice.path)
+    changes = (step.change for step in advice.path if step.change is not None)
     quiet = (item.why for item in advice.quiet)
     together = (text for item in advice.front for text in item.changes)
-    texts = (*_texts(advice.suggestions), *faults, *steps, *quiet, *together, advice.nearest)
+    texts = (
+        *_texts((*advice.suggestions, *changes)),
+        *faults,
+        *steps,
+        *quiet,
+        *together,
+        advice.nearest,
+    )
     return {"advice": advice.to_dict(), "chinese": chinese(texts)}
 
 
