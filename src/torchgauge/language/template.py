@@ -173,7 +173,20 @@ def _is_a_name(value: str) -> bool:
 
 
 def _is_closed(value: str) -> bool:
-    return all(value.count(a) == value.count(b) for a, b in ("()", "[]"))
+    """Return whether each bracket is closed, and none before it is opened.
+
+    >>> _is_closed("x [2] (y)"), _is_closed("2 %) (+1.96 %"), _is_closed("f(")
+    (True, False, False)
+    """
+    for opening, closing in ("()", "[]"):
+        depth = 0
+        for char in value:
+            depth += (char == opening) - (char == closing)
+            if depth < 0:
+                return False
+        if depth:
+            return False
+    return True
 
 
 def spaced(parts: Iterable[str]) -> str:
