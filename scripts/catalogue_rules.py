@@ -15,7 +15,6 @@ LEFT_OUT = {
             f"deploy/serving/http/{name}.py"
             for name in (
                 "application",
-                "body",
                 "docs_page",
                 "metrics",
                 "nested",
