@@ -14,12 +14,14 @@ from typing import TypeVar
 
 from torch import nn
 
+from torchgauge.advise.check.proof import too_large
 from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.changes.step import Step, step_of
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
+from torchgauge.models.requests import build_for
 from torchgauge.request import Request
 from torchgauge.target import target_of
 
@@ -52,6 +54,23 @@ class Subject:
         model = self.request.model
         assert isinstance(model, nn.Module)
         return model
+
+    @cached_property
+    def valued(self) -> nn.Module | None:
+        """Return the model with the values of its weights, built once more where it has none.
+
+        ``None`` where they are not there, or take more memory than a rule may use.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        if not any(tensor.is_meta for tensor in tensors):
+            return self.model
+        if self.request.spec is None or too_large(self.report.totals.param_bytes, 0.0):
+            return None
+        try:
+            made = build_for(self.request, with_weights=True).model
+        except Exception:  # the user's code, which may lack a file of weights
+            return None
+        return made if isinstance(made, nn.Module) else None
 
     @property
     def trace(self) -> Trace:
