@@ -15,6 +15,7 @@ from typing import TypeVar
 from torch import nn
 
 from torchgauge.advise.check.proof import too_large
+from torchgauge.advise.hooks import HOOKS, hooked
 from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.changes.step import Step, step_of
 from torchgauge.facts.loop.advice import Goal
@@ -26,8 +27,6 @@ from torchgauge.request import Request
 from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +129,18 @@ class Subject:
         calls = self.calls.get(path, ())
         return calls[0] if len(calls) == 1 else None
 
+    @cached_property
+    def hooked(self) -> frozenset[str]:
+        """Return the modules with hooks of the user's, which see what goes in and out."""
+        return hooked(self.model)
+
+    def watcher(self, *paths: str) -> str | None:
+        """Return a module with hooks at one of these paths or below; ``None`` for none."""
+        for found in sorted(self.hooked):
+            if any(not path or found == path or found.startswith(f"{path}.") for path in paths):
+                return found
+        return None
+
     def path_of(self, op: OpRecord) -> str:
         """Return the module that an operator serves."""
         return self.trace.calls[op.call].path if op.call >= 0 else ""
@@ -213,8 +224,9 @@ def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
     if old is new:
         return
     kept = set(new.modules())
-    if old not in kept and any(getattr(old, name) for name in _HOOKS):
-        raise ValueError(f"hooks of {path or 'the model'} would be lost")
+    for name, module in old.named_modules(prefix=path):
+        if module not in kept and any(getattr(module, hooks) for hooks in HOOKS):
+            raise ValueError(f"hooks of {name or 'the model'} would be lost")
     for module in kept - set(old.modules()):
         module.training = old.training
     parameters = list(old.parameters())

@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from torchgauge.advise.flow import is_forward, source_of
+from torchgauge.advise.hooks import seen_by_hooks
 from torchgauge.advise.rules.only_finds import named
 from torchgauge.advise.rules.retraced import IN_TRAINING, code_of, given_tensors, module_of
 from torchgauge.advise.subject import Subject, put
@@ -94,6 +95,9 @@ class FusedAttention:
             call = subject.only_call(path)
             if call is None:
                 whys["it is called more than once"].append(path)
+                continue
+            if (watcher := subject.watcher(path)) is not None:
+                whys[seen_by_hooks(watcher)].append(path)
                 continue
             given = given_tensors(call)
             try:
@@ -303,10 +307,11 @@ def _scores(softmax: fx.Node) -> _Scores:
 def _filled(node: fx.Node) -> tuple[fx.Node, float]:
     given = dict(zip(("mask", "value"), node.args[1:], strict=False)) | dict(node.kwargs)
     where, value = given.get("mask"), given.get("value")
-    is_number = isinstance(value, (int, float)) and value <= _HARDLY_ANY
-    if not isinstance(where, fx.Node) or not is_number:
+    if not isinstance(where, fx.Node) or not isinstance(value, (int, float)):
+        raise ValueError("its scores are filled with what is not a number")
+    if value > _HARDLY_ANY:
         raise ValueError(f"its scores are filled with {value}, which is not a mask")
-    return where, float(value)  # type: ignore[arg-type]
+    return where, float(value)
 
 
 def _refuse_other_readers(node: fx.Node) -> None:

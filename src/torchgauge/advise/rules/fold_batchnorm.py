@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from torchgauge.advise.folding import folding_lines
+from torchgauge.advise.hooks import seen_by_hooks
 from torchgauge.advise.subject import Subject, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
@@ -36,6 +37,10 @@ class FoldBatchNorm:
             yield "in training the statistics are those of each batch"
             return
         pairs, left = _pairs(subject), 0
+        for path, norm_path in list(pairs.items()):
+            if (watcher := subject.watcher(path, norm_path)) is not None:
+                del pairs[path]
+                yield f"{norm_path}: {seen_by_hooks(watcher)}"
         for path, module in subject.modules.items():
             if isinstance(module, _BatchNorm) and path not in pairs.values():
                 left += 1

@@ -201,4 +201,6 @@ def _use_what_is_written(graph: fx.Graph) -> None:
         name = getattr(old.target, "__name__", old.target)
         if old.op in ("get_attr", "placeholder") or name in _OF_VIEWS:
             raise ValueError(f"its forward writes into a tensor in place ({node.target})")
-        old.replace_all_uses_with(node, lambda user, at=order[node]: order[user] > at)
+        for user in list(old.users):
+            if order[user] > order[node]:
+                user.replace_input_with(old, node)
