@@ -186,7 +186,8 @@ class _Writer:
             first = pad(f"   {'' if label == before else label}", 10)
             before = label
             yield from self._wrap((text,), first=first, indent=" " * 10)
-        yield from (f"   $ {command}" for command in block.commands)
+        prompt = "" if block.are_python else "$ "
+        yield from (f"   {prompt}{command}" for command in block.commands)
         yield from (f"   {translated('or')} $ {command}" for command in block.alternative)
 
     def _wrap(self, segments: Sequence[str], *, first: str, indent: str) -> Iterator[str]:
