@@ -15,7 +15,6 @@ LEFT_OUT = {
             f"deploy/serving/http/{name}.py"
             for name in (
                 "application",
-                "body",
                 "docs_page",
                 "metrics",
                 "nested",
@@ -46,7 +45,6 @@ LEFT_OUT = {
     "cli/modules.py": "names of modules",
     "oom/frames.py": "Python's own text",
     "oom/wordings.py": "PyTorch's own errors",
-    "render/ci/": "annotations that other programs read",
     "trace/kernels/cpu.py": "PyTorch's own errors, word for word: people search for them",
     "trace/kernels/cuda.py": "PyTorch's own errors",
     "trace/kernels/cuda_attention.py": "PyTorch's own errors",

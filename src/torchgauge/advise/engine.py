@@ -19,6 +19,7 @@ from torchgauge.advise.figures import (
 )
 from torchgauge.advise.front import Front, axes_of, limit_of
 from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_device
+from torchgauge.advise.hooks import UNSEEN, seen_by_hooks
 from torchgauge.advise.measured import Measured, measured, shapes_of
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
 from torchgauge.advise.rules.plan_checkpoints import NAME as PLAN
@@ -142,6 +143,8 @@ class _Advisor:
         if change.accuracy.rank > self.options.allow.rank:
             return f"{change.text}: not allowed (accuracy {change.accuracy})"
         rule, figures = rule_of(change.rule), self.made.base.figures
+        if (why := _seen(change, self.subject)) is not None:
+            return f"{change.text}: {why}"
         try:
             request = applied(in_shape(change), self.request, rule, self.subject.ran)
             found = self.traced(request, change.text)
@@ -160,6 +163,14 @@ class _Advisor:
             return f"{change.text}: saves nothing"
         self.tried.append(_Tried(change=change, state=state, proof=proof))
         return ""
+
+
+def _seen(change: Change, subject: Subject) -> str | None:
+    """Return whether a change that keeps the outputs changes what hooks of the user's see."""
+    if change.accuracy is not Accuracy.NONE or not change.changes_model or change.rule in UNSEEN:
+        return None
+    watcher = subject.watcher(*change.where)
+    return None if watcher is None else seen_by_hooks(watcher)
 
 
 def _returns_something_else(change: Change, before: Report, after: Measured) -> bool:

@@ -157,6 +157,7 @@ def _task(subject: Subject, items: Sequence[Suggestion | Fault], draft: Draft) -
         is_small=not too_large(totals.param_bytes, totals.forward_flops),
         rule="" if fault is None else fault.rule,
         where=() if fault is None else fault.where,
+        finish=draft.finish,
     )
 
 
@@ -188,6 +189,8 @@ def _patch(draft: Drafted, result: Verified | TorchGaugeError) -> Patch:
         proof = list(_figures_compared(draft, result.figures))
     except NoPatch as why:
         return Patch(diff="", why_not=str(why))
+    if draft.task.finish is not None and draft.task.finish.call:
+        proof.append(f"that is with {draft.task.finish.call}, which you call after loading weights")
     if result.proof:
         proof.append(f"run on the CPU: {result.proof}")
     return Patch(

@@ -291,6 +291,7 @@ def _suggestion(item: Suggestion, data: DataCheck | None, number: int = 0) -> Pr
         tone=Tone.NOTICE,
         entries=tuple(entries),
         commands=item.snippet,
+        are_python=not any(line.startswith("export ") for line in item.snippet),
         detail=True,
     )
 
