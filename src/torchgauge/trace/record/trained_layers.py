@@ -28,7 +28,7 @@ from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
 from torchgauge.trace.record.recording import GradientSum, OpenCall
 from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
-from torchgauge.trace.shapes.rule import Args
+from torchgauge.trace.shapes.rule import META, Args
 from torchgauge.trace.torch_internals.autograd import (
     current_autograd_node,
     graph_task,
@@ -80,7 +80,7 @@ class _Stand(NamedTuple):
         call, nodes = self.call, self.call.trained.nodes
         if self.position < len(nodes) - 1:
             shape, dtype = nodes[self.position].made
-            return torch.empty(shape, dtype=dtype, device="meta")
+            return torch.empty(shape, dtype=dtype, device=META)
         output: torch.Tensor = made_as(call.trained.forward[1])
         call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
         return output
