@@ -76,11 +76,14 @@ class Remembered:
     def layer_key(
         self, layer: Layer, args: Args, held: list[Any], storages: list[int]
     ) -> tuple[Any, ...] | None:
-        """Return all that decides what a layer does, ``None`` where it cannot be told.
+        """Return all that decides what a layer of plain operators does, ``None`` as for ``key``.
 
         ``held`` is what it keeps; ``storages`` as for ``key``.
         """
-        key: list[Any] = [layer.kind, layer.names, layer.functions, len(args), *dispatch_state()]
+        key: list[Any] = [
+            layer.kind, layer.names, layer.functions, len(args), torch.is_grad_enabled(),
+            *dispatch_keys_now(),
+        ]  # fmt: skip
         if not (_note(args, key, storages) and _note(held, key, storages)):
             return None
         return tuple(key)
