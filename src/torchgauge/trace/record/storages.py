@@ -178,7 +178,7 @@ class StorageTracker:
         ])  # fmt: skip
 
     def let_go(self, tensors: list[torch.Tensor], before: torch.Tensor | None = None) -> None:
-        """Let go of tensors that nobody else holds in order: as the last step ``before`` another."""
+        """Let go of tensors in order, where ``before`` is given just before that one is freed."""
         for waiting in list(self._let_go.values()):
             _drop(waiting)
         self._let_go.clear()

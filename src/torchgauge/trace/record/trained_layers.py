@@ -247,11 +247,10 @@ class TrainedLayers(ShortWays):
                     places.append(tracker.index_of(made, call))
             self._ops.append(
                 (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
-                 tuple([places[place] for place in step.reads]),
-                 tuple([places[place] for place in step.writes]), step.layouts)
+                 tuple(map(places.__getitem__, step.reads)),
+                 tuple(map(places.__getitem__, step.writes)), step.layouts)
             )  # fmt: skip
             tracker.op += 1
-
 
     def _without_sums(
         self, one: _Call, node: Node, answers: list[torch.Tensor | None], *, may_sum: bool
