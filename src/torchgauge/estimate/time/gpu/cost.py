@@ -103,9 +103,10 @@ def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Nu
 def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
     """Return the time of a product of tiles.
 
-    A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to begin and to end (``prologue``, in
-    elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
-    last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
+    A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
+    begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
+    the tile's size was chosen.
     """
     padding = work.padding * rates.pads_channels
     filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
