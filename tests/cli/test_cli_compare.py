@@ -248,7 +248,8 @@ def test_watch_goes_on_after_code_that_ends_the_process(
     monkeypatch.chdir(tmp_path)
     assert main(["watch", "ends_of_test.py:Net", *SIZE, "--times", "1"]) == 0
     said = capsys.readouterr()
-    assert "the model's code ended the process" in said.out
+    assert "the process that analysed it ended: exit status 7" in said.out
+    assert "look for os._exit in the model's code" in said.out
     assert "nothing to watch" not in said.err
 
 

@@ -113,9 +113,7 @@ def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Num
     long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
     rows, columns = _up(long, 8.0), _up(work.columns, 8.0)
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
-    flops = (
-        2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
-    )
+    flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
     tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
     tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
     return flops / (rates.compute * c[f"{name}.compute"]) * tail
