@@ -439,3 +439,14 @@ def test_a_layer_with_hooks_is_not_replaced() -> None:
 def test_goals_that_nobody_can_mean_are_refused(goal: str) -> None:
     with pytest.raises(UsageError, match="is not a goal"):
         advised(goal=goal)
+
+
+def test_a_goal_of_latency_on_a_cpu_says_what_brings_it() -> None:
+    with pytest.raises(UsageError) as refused:
+        tg.advise(Wide(), (3, 8, 8), goal="latency:5ms", device="cpu")
+    assert refused.value.message == (
+        "'latency:5ms' cannot be checked: no time can be predicted for cpu"
+    )
+    assert refused.value.hint == (
+        "name a GPU: --device T4; for this CPU, torchgauge measure --calibrate"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -78,6 +79,11 @@ class _Runner:
 
     def add(self, metric: Metric, outputs: Any, batch: Batch) -> None:
         score, weight = metric.score(outputs, batch)
+        if not math.isfinite(score):
+            raise UsageError(
+                f"{metric.name} is {score / weight if weight else score} for a batch",
+                hint="look at what the model returns for these data, and at the targets",
+            )
         self.total += score
         self.weight += weight
 
@@ -188,7 +194,7 @@ def _changed(base: nn.Module, changes: Sequence[Suggestion]) -> _Runner:
 def _of_the_model(runner: _Runner, batch: Batch, name: str) -> Any:
     try:
         return runner.outputs(batch)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"the model fails on what {name} gives: {first_line(error)}",
             hint="give it the inputs that the forward takes",
@@ -200,9 +206,9 @@ def _add(runner: _Runner, metric: Metric, batch: Batch) -> None:
         return
     try:
         runner.add(metric, runner.outputs(batch), batch)
-    except UsageError:
-        raise
-    except Exception as error:  # the changed copy, on inputs that the trace had not
+    except UsageError as error:  # of what it returns, no number can be made
+        runner.why = error.message
+    except (Exception, SystemExit) as error:  # the changed copy, on inputs that the trace had not
         runner.why = f"it fails on these data: {first_line(error)}"
 
 
