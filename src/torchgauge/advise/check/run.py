@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchgauge.advise.apply import change_of
 from torchgauge.advise.check.batches import Batch, batches_of
 from torchgauge.advise.check.metrics import Metric, chosen_metric
+from torchgauge.advise.check.proof import nothing_left_outside
 from torchgauge.advise.rules import rule_of
 from torchgauge.changes.change import rewritten
 from torchgauge.errors import TorchGaugeError, UsageError
@@ -111,7 +112,7 @@ class Check:
         Raises:
             UsageError: the loader or the metric fails, or the model does on these data.
         """
-        with random_state_kept():
+        with random_state_kept(), nothing_left_outside(model):
             torch.manual_seed(0)
             base = copy.deepcopy(model).eval()  # a forward may write into buffers
             self._runners = [_changed(base, items) for items in changes]
