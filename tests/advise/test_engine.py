@@ -254,7 +254,7 @@ def test_where_no_way_leads_to_a_device_the_nearest_one_is_named() -> None:
     ("goal", "message"),
     [
         ("param:-50%", "is not a goal"), ("params", "is not a goal"), ("memory:lots", "is not"),
-        ("latency:20", "is not a goal"), ("latency:20ms", "time.total_ms is not known for cpu"),
+        ("latency:20", "is not a goal"), ("latency:20ms", "no time can be predicted for cpu"),
     ],
 )  # fmt: skip
 def test_what_is_not_a_goal(goal: str, message: str) -> None:
