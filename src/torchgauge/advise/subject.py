@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from pathlib import Path
 from typing import TypeVar
 
@@ -122,6 +123,17 @@ class Subject:
         """Return the index of the last operator that made a view of each storage."""
         return {storage: op.index for op in self.trace.ops if op.is_view for storage in op.reads}
 
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """Return the storages of the forward that something still holds when it has ended.
+
+        That is the output, what the backward needs, and what the code keeps on a module.
+        """
+        root = self.trace.calls[0]
+        inside = self.trace.events[root.first_event : root.end_event]
+        freed = {event.storage for event in inside if event.is_free}
+        return frozenset(event.storage for event in inside if event.storage not in freed)
+
     def of_type(self, *kinds: type[M]) -> Iterator[tuple[str, M]]:
         """Yield the modules of exactly these types, or of subclasses with the same forward."""
         for path, module in self.modules.items():
@@ -176,7 +188,10 @@ def in_code(path: str) -> str:
     >>> in_code("features.3.conv")
     'model.features[3].conv'
     """
-    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    names = path.split(".")
+    if path and any(not n.isdecimal() and (not n.isidentifier() or iskeyword(n)) for n in names):
+        return f'model.get_submodule("{path}")'
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in names)
     return "model" + "".join(parts) if path else "model"
 
 

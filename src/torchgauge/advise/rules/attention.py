@@ -33,6 +33,7 @@ _PLUS: Final = (operator.add, operator.iadd, torch.add, "add", "add_")
 _FILLS: Final = (torch.masked_fill, "masked_fill", "masked_fill_")
 _DROPOUTS: Final = (F.dropout, torch.dropout)
 _NAME: Final = "fused_attention"
+_TORCHS: Final = "torch's own module fuses it where need_weights=False"
 _HARDLY_ANY: Final = -1e4
 """Scores so low have no weight; scores that get them by addition have none either."""
 
@@ -93,6 +94,9 @@ class FusedAttention:
         whys: defaultdict[str, list[str]] = defaultdict(list)
         for path in _suspects(subject):
             call = subject.only_call(path)
+            if isinstance(subject.modules[path], nn.MultiheadAttention):
+                whys[_TORCHS].append(path)
+                continue
             if call is None:
                 whys["it is called more than once"].append(path)
                 continue

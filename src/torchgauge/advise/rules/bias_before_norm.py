@@ -28,10 +28,14 @@ class BiasBeforeNorm:
             yield "at inference the batch norm is folded, bias and all: fold-batchnorm"
             return
         pairs = dict(self._pairs(subject))
+        is_watched = False
         for path, norm_path in list(pairs.items()):
             if (watcher := subject.watcher(path, norm_path)) is not None:
                 del pairs[path]
+                is_watched = True
                 yield f"{norm_path}: {seen_by_hooks(watcher)}"
+        if not pairs and is_watched:
+            return
         if not pairs:
             yield "no layer with a bias stands right before a batch norm"
             return

@@ -37,13 +37,14 @@ class FoldBatchNorm:
             yield "in training the statistics are those of each batch"
             return
         pairs, left = _pairs(subject), 0
-        for path, norm_path in list(pairs.items()):
-            if (watcher := subject.watcher(path, norm_path)) is not None:
-                del pairs[path]
-                yield f"{norm_path}: {seen_by_hooks(watcher)}"
+        whys = dict(_whys(subject, pairs))
+        yield from dict.fromkeys(whys.values())
+        pairs = {path: norm for path, norm in pairs.items() if path not in whys}
         for path, module in subject.modules.items():
             if isinstance(module, _BatchNorm) and path not in pairs.values():
                 left += 1
+        if not pairs and whys:
+            return
         if not pairs:
             yield (
                 f"none of {format_number_of(left, 'batch norm')} follows a convolution alone"
@@ -120,6 +121,16 @@ def _pairs(subject: Subject) -> dict[str, str]:
         if subject.only_call(layer_path) and layer.weight.shape[0] == norm.num_features:
             found[layer_path] = path
     return found
+
+
+def _whys(subject: Subject, pairs: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Yield the layers that cannot take a norm, with the reason."""
+    for path, norm in pairs.items():
+        layer = subject.modules[path]
+        if not isinstance(layer._parameters.get("weight"), nn.Parameter):
+            yield path, f"the weight of {path} is computed in each forward (constant-folding)"
+        elif (watcher := subject.watcher(path, norm)) is not None:
+            yield path, f"{norm}: {seen_by_hooks(watcher)}"
 
 
 def _only_source(subject: Subject, call: ModuleCall) -> str | None:
