@@ -8,12 +8,14 @@ from typing import Final
 from torch import nn
 
 from torchgauge.analyze import analyze_model
-from torchgauge.checkpoints.candidates import Candidates, candidates_of
 from torchgauge.checkpoints.goal import PlanOptions, goal_of
-from torchgauge.checkpoints.model import Option, StepModel
 from torchgauge.checkpoints.price import price_of
 from torchgauge.checkpoints.search import Found, Planner, search
 from torchgauge.checkpoints.snippet import has_norms, snippet_of
+from torchgauge.checkpoints.step.builder import program_of
+from torchgauge.checkpoints.step.candidates import Candidates, candidates_of
+from torchgauge.checkpoints.step.model import StepModel
+from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
@@ -50,7 +52,7 @@ def plan_model(request: Request, options: PlanOptions) -> CheckpointPlan:
     model, candidates = _model_of(request, report)
     worth = _worthwhile(model.options(candidates.found, price), report)
     planner = Planner(
-        request=request, report=report, goal=goal, options=worth, program=model.program(worth)
+        request=request, report=report, goal=goal, options=worth, program=program_of(model, worth)
     )
     found = search(planner)
     return _answer(planner, found, candidates, least)
@@ -88,12 +90,15 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def _worthwhile(options: list[Option], report: Report) -> list[Option]:
-    """Return the options that drop something worth it; of very many those that drop most."""
+    """Return the options that drop something worth it; of very many those that drop most.
+
+    Those that keep operators' outputs are left out first.
+    """
     assert report.memory is not None
     least = report.memory.saved_activation_bytes * _SMALLEST
     found = [option for option in options if option.nbytes > least]
     if len(found) > _MOST:
-        found = sorted(found, key=lambda option: -option.nbytes)[:_MOST]
+        found = sorted(found, key=lambda o: (bool(o.kept), -o.nbytes))[:_MOST]
     return found
 
 
@@ -104,7 +109,7 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
     request, report = planner.request, planner.report
     assert found.report.memory is not None
     chosen = planner.chosen(found.chosen)
-    places = [option.candidate.place for option in chosen]
+    places = [option.place for option in chosen]
     blocks = _with_blocks(planner) if chosen else {}
     return CheckpointPlan(
         tool_version=__version__,
@@ -135,8 +140,9 @@ def _answer(planner: Planner, found: Found, candidates: Candidates, least: Least
 
 def _described(option: Option) -> Recomputed:
     return Recomputed(
-        place=str(option.candidate.place),
+        place=option.place.where,
         type=option.candidate.type,
+        kept=option.kept,
         dropped_bytes=option.nbytes,
         flops=option.flops,
         calls=len(option.again),
