@@ -14,18 +14,20 @@ from typing import TypeVar
 
 from torch import nn
 
+from torchgauge.advise.check.proof import too_large
+from torchgauge.advise.hooks import HOOKS, hooked
 from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.changes.step import Step, step_of
+from torchgauge.changes.traces import Traces
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
 from torchgauge.facts.trace import ModuleCall, OpRecord, Trace
+from torchgauge.models.requests import build_for
 from torchgauge.request import Request
 from torchgauge.target import target_of
 
 M = TypeVar("M", bound=nn.Module)
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,34 @@ class Subject:
         """Return what the run said of the inputs."""
         return ran_of(self.report)
 
+    @cached_property
+    def traces(self) -> Traces:
+        """Return what counts the traces; that of the report is the first."""
+        return Traces(tell=self.request.tell, count=1)
+
     @property
     def model(self) -> nn.Module:
         """Return the model; rules read it and never change it."""
         model = self.request.model
         assert isinstance(model, nn.Module)
         return model
+
+    @cached_property
+    def valued(self) -> nn.Module | None:
+        """Return the model with the values of its weights, built once more where it has none.
+
+        ``None`` where they are not there, or take more memory than a rule may use.
+        """
+        tensors = [*self.model.parameters(), *self.model.buffers()]
+        if not any(tensor.is_meta for tensor in tensors):
+            return self.model
+        if self.request.spec is None or too_large(self.report.totals.param_bytes, 0.0):
+            return None
+        try:
+            made = build_for(self.request, with_weights=True).model
+        except Exception:  # the user's code, which may lack a file of weights
+            return None
+        return made if isinstance(made, nn.Module) else None
 
     @property
     def trace(self) -> Trace:
@@ -110,6 +134,18 @@ class Subject:
         """Return the call of a module that was called exactly once."""
         calls = self.calls.get(path, ())
         return calls[0] if len(calls) == 1 else None
+
+    @cached_property
+    def hooked(self) -> frozenset[str]:
+        """Return the modules with hooks of the user's, which see what goes in and out."""
+        return hooked(self.model)
+
+    def watcher(self, *paths: str) -> str | None:
+        """Return a module with hooks at one of these paths or below; ``None`` for none."""
+        for found in sorted(self.hooked):
+            if any(not path or found == path or found.startswith(f"{path}.") for path in paths):
+                return found
+        return None
 
     def path_of(self, op: OpRecord) -> str:
         """Return the module that an operator serves."""
@@ -194,8 +230,9 @@ def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
     if old is new:
         return
     kept = set(new.modules())
-    if old not in kept and any(getattr(old, name) for name in _HOOKS):
-        raise ValueError(f"hooks of {path or 'the model'} would be lost")
+    for name, module in old.named_modules(prefix=path):
+        if module not in kept and any(getattr(module, hooks) for hooks in HOOKS):
+            raise ValueError(f"hooks of {name or 'the model'} would be lost")
     for module in kept - set(old.modules()):
         module.training = old.training
     parameters = list(old.parameters())

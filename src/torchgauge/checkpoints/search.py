@@ -6,17 +6,16 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from torchgauge.analyze import analyze_model
+from torchgauge.changes.traces import Traces
 from torchgauge.checkpoints.goal import figure_of, is_met
 from torchgauge.checkpoints.program import Program, Row
 from torchgauge.checkpoints.solver import TOLERANCE_BYTES, Solution, least_cost, least_memory
 from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError
-from torchgauge.facts.loop.checkpoints import MemoryGoal
+from torchgauge.facts.loop.checkpoints import Least, MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
-_ROUNDS: Final = 8
-"""Plans that are traced at most."""
 _ATTEMPTS: Final = 24
 """Limits that are tried at most; several may lead to one plan."""
 _FAILURES: Final = 8
@@ -32,9 +31,14 @@ class Planner:
     request: Request
     report: Report
     goal: MemoryGoal
+    least: Least
     options: list[Option]
+    refused: tuple[str, ...]
+    """Modules whose forward cannot be run twice."""
     program: Program
-    traces: int = 1
+    traces: Traces
+    rounds: int = 8
+    """Plans that are traced at most."""
     broken: list[str] = field(default_factory=list)
     """Places that failed when they were run again."""
     last: frozenset[int] = frozenset()
@@ -46,10 +50,9 @@ class Planner:
         Raises:
             ModelError: it does not run.
         """
-        self.traces += 1
         self.last = chosen
-        places = tuple(str(option.place) for option in self.chosen(chosen))
-        self.request.tell(f"trace {self.traces}: {len(places)} places recomputed")
+        places = self.places(chosen)
+        self.traces.say(f"{len(places)} places recomputed")
         scenario = replace(self.request.scenario, checkpointed=places)
         return analyze_model(replace(self.request, scenario=scenario))
 
@@ -87,6 +90,10 @@ class Planner:
         """Return options by their numbers, in the order of the forward."""
         found = [self.options[number] for number in numbers]
         return sorted(found, key=lambda option: option.candidate.spans[0].first_call)
+
+    def places(self, numbers: frozenset[int]) -> tuple[str, ...]:
+        """Return what some options recompute, as a scenario names it."""
+        return tuple(str(option.place) for option in self.chosen(numbers))
 
 
 def _holds(option: Option, path: str) -> bool:
@@ -157,7 +164,7 @@ def _search(planner: Planner) -> Found:
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
     for _ in range(_ATTEMPTS):
-        if len(tried) == _ROUNDS:
+        if len(tried) == planner.rounds:
             break
         planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from torchgauge.advise.flow import call_before
+from torchgauge.advise.hooks import seen_by_hooks
 from torchgauge.advise.subject import Subject
 from torchgauge.changes.change import Change
 from torchgauge.units import format_number_of
@@ -27,6 +28,10 @@ class BiasBeforeNorm:
             yield "at inference the batch norm is folded, bias and all: fold-batchnorm"
             return
         pairs = dict(self._pairs(subject))
+        for path, norm_path in list(pairs.items()):
+            if (watcher := subject.watcher(path, norm_path)) is not None:
+                del pairs[path]
+                yield f"{norm_path}: {seen_by_hooks(watcher)}"
         if not pairs:
             yield "no layer with a bias stands right before a batch norm"
             return

@@ -13,7 +13,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-from torchgauge.advise.subject import Subject, in_code, put
+from torchgauge.advise.folding import folding_lines
+from torchgauge.advise.hooks import seen_by_hooks
+from torchgauge.advise.subject import Subject, put
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.units import format_number_of
@@ -35,6 +37,10 @@ class FoldBatchNorm:
             yield "in training the statistics are those of each batch"
             return
         pairs, left = _pairs(subject), 0
+        for path, norm_path in list(pairs.items()):
+            if (watcher := subject.watcher(path, norm_path)) is not None:
+                del pairs[path]
+                yield f"{norm_path}: {seen_by_hooks(watcher)}"
         for path, module in subject.modules.items():
             if isinstance(module, _BatchNorm) and path not in pairs.values():
                 left += 1
@@ -53,11 +59,7 @@ class FoldBatchNorm:
             where=tuple(pairs),
             settings={"norms": list(pairs.values())},
             source="torch.nn.utils.fusion.fuse_conv_bn_eval",
-            snippet=(
-                "from torch.nn.utils.fusion import fuse_conv_bn_eval",
-                f"{in_code(next(iter(pairs)))} = fuse_conv_bn_eval("
-                f"{in_code(next(iter(pairs)))}, {in_code(pairs[next(iter(pairs))])})",
-            ),
+            snippet=_snippet(subject, pairs),
             keeps_state=False,
         )
 
@@ -74,6 +76,14 @@ class FoldBatchNorm:
             for name, tensor in (("weight", weight), ("bias", bias)):
                 layer.register_parameter(name, nn.Parameter(tensor.detach()))
             put(model, norm_path, _rest(norm))
+
+
+def _snippet(subject: Subject, pairs: dict[str, str]) -> tuple[str, ...]:
+    try:
+        lines = folding_lines(subject.model, pairs)
+    except ValueError as error:
+        return (f"model = suggestion.apply(model)  # {error}",)
+    return ("model.eval()", *lines)
 
 
 def _rest(norm: _BatchNorm) -> nn.Module:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
-from torchgauge.facts.answer import Answer, Model, Tool
+from torchgauge.facts.answer import Answer
 from torchgauge.facts.checkpointing import KeptOperator
 from torchgauge.facts.codec.shape import Shape
 from torchgauge.facts.loop.comparison import Figure
@@ -105,12 +105,6 @@ class CheckpointPlan(Answer):
             "refused", "broken", "traces", "snippet", "assumptions", "warnings",
         ),
     )  # fmt: skip
-
-    @classmethod
-    def from_json(cls, *, tool: Tool, model: Model, **given: Any) -> CheckpointPlan:
-        """Return the plan from what its JSON holds."""
-        del given["schema_version"]
-        return cls(tool_version=tool.version, model_name=model.name, model_spec=model.spec, **given)
 
     @property
     def checkpointed(self) -> tuple[str, ...]:
