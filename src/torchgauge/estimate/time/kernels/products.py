@@ -160,7 +160,7 @@ def convolution_backward(op: OpRecord) -> Iterator[Work]:
     if wanted[1]:
         sides = (size.filter, size.outputs, size.pixels)
         product = _convolution(op, size, (gradient, source, weight), sides)
-        yield replace(product, is_filter_gradient=True)
+        yield replace(product, is_filter_gradient=True, is_uneven_group=False)
     if len(wanted) > 2 and wanted[2]:
         yield Work(
             kind=Kind.REDUCTION,
@@ -182,6 +182,11 @@ class _Size:
         self.flops = 2.0 * groups * self.pixels * self.outputs * self.inputs * self.window
         self.filter = self.inputs * self.window
         self.padding = -self.inputs % ALIGNED * self.window if "16" in weight.dtype else 0
+
+    @property
+    def is_unaligned(self) -> bool:
+        """Return whether channels are no multiple of what tensor cores take; an image's are few."""
+        return any(side % ALIGNED and side > ALIGNED for side in (self.inputs, self.outputs))
 
     @property
     def is_depthwise(self) -> bool:
@@ -215,6 +220,8 @@ def _convolution(
         copied_bytes=0.0 if is_channels_last else 2.0 * images,
         is_convolution=True,
         is_channels_last=is_channels_last,
+        is_uneven_group=size.groups > 1 and sides[1] > ALIGNED and sides[1] % (2 * ALIGNED) > 0,
+        is_unaligned=size.groups == 1 and size.is_unaligned,
     )
 
 

@@ -41,6 +41,10 @@ class Work:
     """A convolution's, for its filter."""
     is_channels_last: bool = False
     """A convolution's input has its channels last."""
+    is_uneven_group: bool = False
+    """A convolution's groups have 24, 40, 56 … channels: more than 8, and no multiple of 16."""
+    is_unaligned: bool = False
+    """A convolution's channels, in or out, are no multiple of 8: they are copied to be one."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 
