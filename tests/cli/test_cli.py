@@ -551,8 +551,7 @@ def test_strict_is_fine_with_a_report_free_of_doubt(summary, analysis):
 @pytest.mark.parametrize("width", [8, 20, 39, 80])
 @pytest.mark.parametrize(
     "text",
-    ["real run of every layer on the CPU, which takes a while [/x]", "在 CPU 上真实运行，需要较长的时间"],
-)
+    [
         "real run of every layer on the CPU, which takes a while [/x]",
         "在 CPU 上真实运行，需要较长的时间",
     ],
