@@ -24,6 +24,8 @@ from torchgauge.advise.goals import device_of, goal_of, is_reached, nearest_devi
 from torchgauge.advise.hooks import UNSEEN, seen_by_hooks
 from torchgauge.advise.measured import Measured, measured, shapes_of
 from torchgauge.advise.rules import ON_REQUEST, RULES, rule_of
+from torchgauge.advise.rules.plan_checkpoints import NAME as PLAN
+from torchgauge.advise.rules.plan_checkpoints import any_plan, is_of_memory, plan, why_none
 from torchgauge.advise.search import LIMIT as SEARCH_LIMIT
 from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
@@ -79,7 +81,6 @@ class _Advisor:
     subject: Subject
     made: Combinations = field(init=False)
     prover: Prover = field(init=False)
-    traces: int = 1
     tried: list[_Tried] = field(default_factory=list)
     """What is worth showing."""
     singles: list[State] = field(default_factory=list)
@@ -97,13 +98,26 @@ class _Advisor:
             limit=limit_of(len(self.subject.trace.ops))
             if self.subject.goal is None
             else SEARCH_LIMIT,
+            anew=self.planned,
         )
 
     def traced(self, request: Request, what: str) -> Measured:
         """Trace a step, and tell of it."""
-        self.traces += 1
-        self.request.tell(f"trace {self.traces}: {what}")
+        self.subject.traces.say(what)
         return measured(request)
+
+    def planned(self, request: Request, what: str) -> Change | None:
+        """Trace a step, and return what to recompute in it so that it reaches the goal."""
+        self.subject.traces.say(what)
+        return plan(request, analyze_model(request), self.subject.goal, self.subject.traces)
+
+    def any_plan(self, rules: Sequence[str]) -> Change | None:
+        """Return the plan for a search: that of the step as it is, or one that is to be made."""
+        alone = (state.changes[0] for state in self.singles if state.changes[0].follows)
+        if (found := next(alone, None)) is not None:
+            return found
+        goes = PLAN in rules and is_of_memory(self.subject.goal) and not why_none(self.subject)
+        return any_plan() if goes else None
 
     def look(self, rules: Sequence[str]) -> bool:
         """Ask the rules and try what they find; return whether anything could be tried."""
@@ -203,7 +217,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
     subject = Subject(request=request, report=report, goal=goal)
     advisor = _Advisor(request=request, options=options, subject=subject)
     advisor.look(rules)
-    way = None if goal is None else _way(advisor, goal)
+    way = None if goal is None else _way(advisor, goal, advisor.any_plan(rules))
     front, axes = _front(advisor) if goal is None else ((), ())
     return Advice(
         tool_version=__version__,
@@ -224,7 +238,7 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         combinations=advisor.made.count,
         exhausted=advisor.made.exhausted,
         quiet=tuple(advisor.quiet),
-        traces=advisor.traces,
+        traces=advisor.subject.traces.count,
         assumptions=report.assumptions,
         warnings=report.warnings,
         report=report,
@@ -268,34 +282,42 @@ class _Way:
     nearest: str = ""
 
 
-def _way(advisor: _Advisor, goal: Goal) -> _Way:
+def _way(advisor: _Advisor, goal: Goal, following: Change | None) -> _Way:
     """Return the way to a goal.
 
     Rules that take long are asked where the others do not lead there.
     """
     made = advisor.made
-    state = Search(goal=goal, made=made, singles=advisor.singles).run()
+    state = Search(goal=goal, made=made, singles=advisor.singles, plan=following).run()
     reached = is_reached(goal, state.figures, state.fits)
     if not reached and advisor.options.rules is None and advisor.look(ON_REQUEST):
         made.allow(SEARCH_LIMIT)
-        state = Search(goal=goal, made=made, singles=advisor.singles).run()
+        state = Search(goal=goal, made=made, singles=advisor.singles, plan=following).run()
         reached = is_reached(goal, state.figures, state.fits)
     nearest = ""
     if goal.device is not None and not reached:
         nearest = nearest_device(state.request, state.figures[goal.figure], advisor.traced)
-    return _Way(
-        steps=tuple(
-            PathStep(
-                text=step.changes[-1].text,
-                rule=step.changes[-1].rule,
-                figures=side_by_side(made.base.figures, step.figures),
-                reached=is_reached(goal, step.figures, step.fits),
-            )
-            for step in prefixes(state, partial(made.together, whatever=True))
-        ),
-        reached=reached,
-        nearest=nearest,
-    )
+    return _Way(steps=tuple(_steps(advisor, goal, state)), reached=reached, nearest=nearest)
+
+
+def _steps(advisor: _Advisor, goal: Goal, state: State) -> Iterator[PathStep]:
+    """Yield the steps to a state, each with its change where no suggestion is the same."""
+    base = advisor.made.base
+    known = {id(tried.change) for tried in advisor.tried}
+    before = base.figures
+    for step in prefixes(state, partial(advisor.made.together, whatever=True)):
+        change = step.last
+        own = None
+        if id(change) not in known:
+            own = suggested(change, advisor.subject, side_by_side(before, step.figures))
+        yield PathStep(
+            text=change.text,
+            rule=change.rule,
+            figures=side_by_side(base.figures, step.figures),
+            reached=is_reached(goal, step.figures, step.fits),
+            change=own,
+        )
+        before = step.figures
 
 
 def _front(advisor: _Advisor) -> tuple[tuple[Combination, ...], tuple[str, ...]]:

@@ -20,6 +20,7 @@ from torchgauge.advise.check.proof import too_large
 from torchgauge.advise.hooks import HOOKS, hooked
 from torchgauge.changes.inputs import Ran, ran_of
 from torchgauge.changes.step import Step, step_of
+from torchgauge.changes.traces import Traces
 from torchgauge.facts.loop.advice import Goal
 from torchgauge.facts.report import Report
 from torchgauge.facts.tensors import TensorSpec
@@ -48,6 +49,11 @@ class Subject:
     def ran(self) -> Ran:
         """Return what the run said of the inputs."""
         return ran_of(self.report)
+
+    @cached_property
+    def traces(self) -> Traces:
+        """Return what counts the traces; that of the report is the first."""
+        return Traces(tell=self.request.tell, count=1)
 
     @property
     def model(self) -> nn.Module:

@@ -50,6 +50,8 @@ class Change:
     """Whether a ``state_dict`` of before still loads."""
     keeps_outputs: bool = True
     """Whether a step returns as many tensors as before, of the same shapes."""
+    follows: bool = False
+    """Whether it depends on the goal and on all other changes: it is made anew on top of them."""
 
     @property
     def changes_model(self) -> bool:

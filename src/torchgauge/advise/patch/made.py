@@ -97,10 +97,8 @@ def with_patches(advice: Advice, request: Request) -> Advice:
 
 def _steps(advice: Advice) -> list[Suggestion]:
     """Return the suggestions that the path is made of, where it changes the model."""
-    by_text = {item.text: item for item in advice.suggestions}
-    steps = [by_text[step.text] for step in advice.path if step.text in by_text]
-    is_known = len(steps) == len(advice.path)
-    return steps if is_known and any(step.changes_model for step in steps) else []
+    steps = list(advice.path_changes)
+    return steps if any(step.changes_model for step in steps) else []
 
 
 # ---------------------------------------------------------------------------- writing

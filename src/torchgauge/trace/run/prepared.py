@@ -46,7 +46,7 @@ class Prepared:
         self.root = root = self.copy.root
         context.warnings += self.copy.notes
         context.assumptions += self.copy.assumptions
-        self.lazy = lazy_names(root)
+        self.lazy = lazy_names(root) if self.copy.has_lazy else frozenset[str]()
         """Paths of the parameters that get their shapes in the forward."""
         _set_mode(root, training=context.scenario.is_training)
         self.padded = keep_padding(root) if context.is_simulated else frozenset[str]()

@@ -48,6 +48,11 @@ def advice_page(advice: Advice) -> Page:
     blocks += [_fault(item) for item in advice.faults]
     if advice.path:
         blocks.append(_path(advice))
+        blocks += [
+            _suggestion(step.change, advice.data_check, number)
+            for number, step in enumerate(advice.path, 1)
+            if step.change is not None
+        ]
         if advice.path_patch is not None:
             entries = tuple(_patch(advice.path_patch))
             blocks.append(Problem(heading="All steps as a patch", tone=Tone.NOTICE,
@@ -266,7 +271,8 @@ def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
         yield "patch", f"none: {patch.why_not}"
 
 
-def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
+def _suggestion(item: Suggestion, data: DataCheck | None, number: int = 0) -> Problem:
+    """Return what is shown of a change; ``number`` is that of the step that it alone is."""
     place = ", ".join(filter(None, (", ".join(item.where), item.code)))
     entries = [("where", place)] if place else []
     entries.append(("why", item.why))
@@ -281,6 +287,7 @@ def _suggestion(item: Suggestion, data: DataCheck | None) -> Problem:
     if item.changes_model:  # the snippet says how it runs
         entries += _patch(item.patched)
     return Problem(
+        kind=f"Step {number}:" if number else "",
         heading=item.text,
         tone=Tone.NOTICE,
         entries=tuple(entries),
