@@ -140,3 +140,24 @@ def test_a_shadow_shares_parameters_alone() -> None:
     model.lock = threading.Lock()
     assert shadow(model) is model, "what cannot be copied stays itself"
     assert copy.deepcopy(made) is not made and shadow("timm:resnet18") == "timm:resnet18"
+
+
+class NeverTrains(nn.Sequential):
+    """Refuses train mode."""
+
+    def train(self, mode: bool = True) -> NeverTrains:
+        if mode:
+            raise RuntimeError("frozen for inference")
+        super().train(mode)
+        return self
+
+
+def test_a_model_that_refuses_a_mode_is_told_so() -> None:
+    model = NeverTrains(nn.Linear(8, 8)).eval()
+    assert advised(model, "in-place", size=(2, 8)).quiet
+    with pytest.raises(UsageError) as refused:
+        tg.advise(model, (2, 8), mode="training", loss="sum")
+    assert refused.value.message == (
+        "the model's own train(True) fails: RuntimeError: frozen for inference"
+    )
+    assert refused.value.hint == "analyse it with mode='inference'"

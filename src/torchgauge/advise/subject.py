@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from keyword import iskeyword
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from torchgauge.advise.check.proof import too_large
@@ -253,6 +254,15 @@ def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
     parameters = list(old.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         new.requires_grad_(False)
+
+
+def together(*tensors: torch.Tensor | None) -> list[Any]:
+    """Return tensors that can be computed with: without values where one of them has none.
+
+    A model that is built without memory may move itself: what it knows the values of gets them.
+    """
+    are_meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
+    return [tensor.to("meta") if are_meta and tensor is not None else tensor for tensor in tensors]
 
 
 def like(old: nn.Module, new: M) -> M:

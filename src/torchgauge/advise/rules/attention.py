@@ -252,7 +252,8 @@ def _after(softmax: fx.Node, children: dict[str, nn.Module]) -> tuple[fx.Node, f
     if isinstance(child, nn.Dropout):
         weights, dropout = after, child.p
     elif after.target in _DROPOUTS:
-        given = dict(zip(("p", "training"), after.args[1:], strict=False)) | dict(after.kwargs)
+        passed = zip(("p", "training"), after.args[1:], strict=False)
+        given: dict[str, Any] = dict(passed) | dict(after.kwargs)
         flag = given.get("training", True)
         if not (isinstance(flag, fx.Node) and flag.target == IN_TRAINING):
             raise ValueError("its dropout of the weights does not follow the mode of the module")

@@ -15,7 +15,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
 from torchgauge.advise.folding import folding_lines
 from torchgauge.advise.hooks import seen_by_hooks
-from torchgauge.advise.subject import Subject, put
+from torchgauge.advise.subject import Subject, put, together
 from torchgauge.changes.change import Change
 from torchgauge.facts.trace import ModuleCall
 from torchgauge.units import format_number_of
@@ -72,8 +72,15 @@ class FoldBatchNorm:
                 raise ValueError(f"{norm_path} after {path} is not a pair")
             is_linear = isinstance(layer, nn.Linear)
             fuse: Any = fuse_linear_bn_weights if is_linear else fuse_conv_bn_weights
-            statistics = norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-            weight, bias = fuse(layer.weight, layer.bias, *statistics)
+            weight, bias, mean, var, factor, offset = together(
+                layer.weight,
+                layer.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.weight,
+                norm.bias,
+            )
+            weight, bias = fuse(weight, bias, mean, var, norm.eps, factor, offset)
             for name, tensor in (("weight", weight), ("bias", bias)):
                 layer.register_parameter(name, nn.Parameter(tensor.detach()))
             put(model, norm_path, _rest(norm))
