@@ -64,10 +64,12 @@ class Planner:
         failure = None if error.report is None else error.report.failure
         if failure is None:
             return False
-        chosen = [self.options[n] for n in self.last if _holds(self.options[n], failure.path)]
-        # What fails with kept outputs may run without: PyTorch refuses those written into since.
-        guilty = [option for option in chosen if option.kept] or chosen
-        only_kept = bool(guilty) and bool(guilty[0].kept)
+        last = [self.options[n] for n in self.last]
+        chosen = [option for option in last if _holds(option, failure.path)]
+        # With kept outputs more fails, and in the backward of another layer: an operator that runs
+        # more often the second time, or an output written into since. So these are blamed first.
+        kept = [option for option in chosen if option.kept] or [o for o in last if o.kept]
+        guilty, only_kept = kept or chosen, bool(kept)
         candidates = [option.candidate for option in guilty]
         kinds = {item.type for item in candidates if not item.place.is_stretch}
         excluded = [

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from torchgauge.checkpoints.step.candidates import Span
 from torchgauge.checkpoints.step.saved import Kept
 from torchgauge.facts.checkpointing import KeptOperator
-from torchgauge.facts.trace import OpRecord, Phase, Trace
-from torchgauge.trace.step.selective import can_be_kept
+from torchgauge.facts.trace import Phase, Trace
+from torchgauge.trace.step.selective import can_be_kept, writes_in_place
 
 MOST = 4
 """Levels of one module. The neighbours in a ``Sequential`` have half as many: of those there are
@@ -48,6 +48,7 @@ class Products:
         for block in kept:
             made[trace.storages[block.storage].op].append(block)
         names = {op.name for op, (_, flops) in zip(trace.ops, prices, strict=True) if flops}
+        written = _written_again(trace)
         blocks: dict[int, tuple[Kept, ...]] = {}
         by_name: defaultdict[str, list[int]] = defaultdict(list)
         for op, (_, flops) in zip(trace.ops, prices, strict=True):
@@ -55,7 +56,8 @@ class Products:
                 continue
             by_name[op.name].append(op.index)
             own = tuple(made.get(op.index, ()))
-            if flops and own and _is_left_alone(op, own) and can_be_kept(op):
+            is_new = set(op.writes) == {block.storage for block in own}
+            if flops and own and is_new and not written & set(op.writes) and can_be_kept(op):
                 blocks[op.index] = own
         return cls(
             ops=tuple(blocks),
@@ -80,14 +82,19 @@ class Products:
         return bisect_left(calls, span.end_op) - bisect_left(calls, span.first_op)
 
 
-def _is_left_alone(op: OpRecord, own: Sequence[Kept]) -> bool:
-    """Return whether its outputs are new memory that no later operator writes into.
+def _written_again(trace: Trace) -> set[int]:
+    """Return the storages that an operator writes into which did not make them.
 
-    PyTorch refuses to hand out what was written into since it was kept.
+    PyTorch refuses to hand out what was written into since it was kept. A reshape
+    (``_unsafe_view``) names the storage too, and writes nothing.
     """
-    return set(op.writes) == {block.storage for block in own} and all(
-        block.op == op.index for block in own
-    )
+    return {
+        storage
+        for op in trace.ops
+        if not op.is_view
+        for storage in op.writes
+        if trace.storages[storage].op != op.index and writes_in_place(op.name)
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -91,6 +92,13 @@ def can_be_kept(op: OpRecord) -> bool:
     number = names.index("dropout_p")
     dropout = op.args[number] if number < len(op.args) else dict(op.kwargs).get("dropout_p", 0.0)
     return dropout == 0.0
+
+
+@cache
+def writes_in_place(name: str) -> bool:
+    """Return whether an operator writes into its arguments, by its qualified name."""
+    operator = _operator(KeptOperator.of(name))
+    return operator is None or operator._schema.is_mutable
 
 
 def _operator(kept: KeptOperator) -> torch._ops.OpOverload | None:
