@@ -31,7 +31,7 @@ LEFT_OUT = {
     "environment/versions.py": "where the versions are from",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
     "figures/graph/dot.py": "Graphviz",
-    "figures/speech.py": "names of fonts",
+    "figures/labels.py": "names of fonts",
     "figures/graph/drawing.py": "drawn in figures",
     "figures/graph/mermaid.py": "Mermaid",
     "figures/graph/texts.py": "drawn in figures",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import page_reports
-from torchgauge.figures import speech
+from torchgauge.figures import labels
 from torchgauge.language import spoken
 
 FIGURES = ("memory", "time", "roofline", "parameters")
@@ -36,7 +36,7 @@ def svg(figure: Any) -> str:
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_speaks_chinese(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever font draws it: names of layers, units and the GPU stay."""
-    monkeypatch.setattr(speech, "_installed", lambda: "DejaVu Sans Mono")
+    monkeypatch.setattr(labels, "_installed", lambda: "DejaVu Sans Mono")
     english, chinese = drawn(name, "en"), drawn(name, "zh")
     changed = texts(chinese) - texts(english)
     assert changed and all(CHINESE.search(text) for text in changed)
@@ -48,6 +48,6 @@ def test_a_figure_speaks_chinese(name: str, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_without_a_font_it_stays_english(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speech, "_installed", lambda: None)
+    monkeypatch.setattr(labels, "_installed", lambda: None)
     assert texts(drawn(name, "zh")) == texts(drawn(name, "en"))
     assert svg(drawn(name, "zh")) == svg(drawn(name, "en"))

@@ -33,7 +33,7 @@ class FigureFile:
             UsageError: the report lacks what the figure needs, and not because it failed.
         """
         from torchgauge.figures.files import figure_content
-        from torchgauge.figures.speech import is_spoken
+        from torchgauge.figures.labels import is_spoken
 
         if self.suffix in PICTURES and not is_spoken():
             note("the figure is in English: matplotlib knows no font with Chinese signs")

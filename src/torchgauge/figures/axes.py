@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 
 from torchgauge.facts.report import Report
-from torchgauge.figures.labels import plain
-from torchgauge.figures.speech import said
+from torchgauge.figures.labels import plain, said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

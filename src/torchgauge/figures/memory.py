@@ -13,8 +13,8 @@ from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Phase, Role
 from torchgauge.figures.axes import about, amount, byte_unit, show_legend, time_unit
+from torchgauge.figures.labels import said
 from torchgauge.figures.palette import DIM, LINE, OTHER, PHASES, ROLES, SMALL_ROLES, TEXT
-from torchgauge.figures.speech import said
 from torchgauge.units import format_bytes
 
 if TYPE_CHECKING:

@@ -22,8 +22,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from torchgauge.errors import UsageError
+from torchgauge.figures.labels import own_font
 from torchgauge.figures.palette import DIM, LINE, TEXT
-from torchgauge.figures.speech import own_font
 
 SIZE, SMALL = 7.0, 6.0
 """Points: what papers print their captions' details in."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about, amount, count_unit, name_bars, show_legend
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import BLUE, GREY
-from torchgauge.figures.speech import said
 from torchgauge.render.tree.parts import Kind, Part, build_parts
 from torchgauge.units import format_count
 

@@ -10,8 +10,8 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about, show_legend
+from torchgauge.figures.labels import said
 from torchgauge.figures.palette import DIM, OTHER, OTHERS, SERIES, TEXT, kind_name
-from torchgauge.figures.speech import said
 from torchgauge.units import format_count, format_rough_share
 
 if TYPE_CHECKING:

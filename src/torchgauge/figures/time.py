@@ -12,9 +12,8 @@ from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import Phase
 from torchgauge.figures.axes import about, amount, name_bars, show_legend, time_unit
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import OTHER, PHASES, kind_name
-from torchgauge.figures.speech import said
 from torchgauge.units import format_milliseconds, format_rough_share
 
 if TYPE_CHECKING:

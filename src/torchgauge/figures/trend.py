@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.figures.axes import Unit, byte_unit, count_unit, show_legend, time_unit
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import SERIES
-from torchgauge.figures.speech import said
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
