@@ -30,8 +30,8 @@ LEFT_OUT = {
     "devices/data": "names and sources of devices",
     "environment/versions.py": "where the versions are from",
     "estimate/time/trace_file.py": "names inside a file for a trace viewer",
-    "figures/axes.py": "drawn in figures, whose fonts may have no Chinese",
     "figures/graph/dot.py": "Graphviz",
+    "figures/labels.py": "names of fonts",
     "figures/graph/drawing.py": "drawn in figures",
     "figures/graph/mermaid.py": "Mermaid",
     "figures/graph/texts.py": "drawn in figures",
@@ -76,6 +76,7 @@ NAMES = frozenset(_NAMES.split())
 PATTERNS = frozenset(
     """\
 does not require grad
+outside upper left
 doesn't require gradient
 out of memory
 maximum recursion depth exceeded
@@ -161,6 +162,11 @@ VOCABULARY = (
     "mean squared error {1}", "mean squared error {1} → {2}",
     "{1} threads", "cpu, {1} thread", "cpu, {1} threads", "watching {1} file; Ctrl-C ends it",
     "watching {1} files; Ctrl-C ends it", "failed", "guessed", "not counted", "inputs",
+    # In figures: roles, kinds of kernels and units.
+    "Inputs", "Outputs", "Temporaries", "Workspaces", "Rounding", "Other", "Convolutions",
+    "Attention", "Broadcast", "Casts", "Copies", "Normalization", "Reductions", "Pooling",
+    "Upsampling", "Indexing", "Multi-tensor", "Scalars", "Parameters", "Buffers", "Gradients",
+    "thousands", "millions", "billions", "trillions", "peak {1}", "Throughput (FLOP/s)",
     "error: ", "note: ", "  try: ", ", ", "; ", ": ", ".",
     *_ROLES, *_ROLES.values(),
     *(f"{{1}} % {name}" for name in _ROLES.values()),

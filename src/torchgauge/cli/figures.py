@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from torchgauge.cli.messages import note
 from torchgauge.cli.options import one_of
 from torchgauge.errors import UsageError
 from torchgauge.figures import FIGURES, PICTURES, TEXTS
@@ -32,7 +33,10 @@ class FigureFile:
             UsageError: the report lacks what the figure needs, and not because it failed.
         """
         from torchgauge.figures.files import figure_content
+        from torchgauge.figures.labels import is_spoken
 
+        if self.suffix in PICTURES and not is_spoken():
+            note("the figure is in English: matplotlib knows no font with Chinese signs")
         try:
             return figure_content(report, self.name, self.suffix, self.depth)
         except UsageError:

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.cells import cell_len
+
 from torchgauge.facts.report import Report
-from torchgauge.figures.labels import plain
+from torchgauge.figures.labels import plain, said
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -70,13 +72,22 @@ def about(report: Report) -> str:
     return plain(f"{report.model_name}, {scenario.mode}{batch} on {scenario.device}")
 
 
+def amount(name: str, unit: Unit) -> str:
+    """Return what an axis shows, in which unit.
+
+    >>> amount("Parameters", Unit("millions", 1e6)), amount("Parameters", Unit("", 1.0))
+    ('Parameters (millions)', 'Parameters')
+    """
+    return f"{said(name)} ({said(unit.name)})" if unit.name else said(name)
+
+
 def show_legend(
     axes: Axes, width: float, handles: Sequence[Any] = (), labels: Sequence[str] = ()
 ) -> Legend:
     """Put the legend above the axes, in rows as even as its names allow."""
     if not handles:
         handles, labels = axes.get_legend_handles_labels()
-    letters = sum(len(label) + 5 for label in labels)
+    letters = sum(cell_len(label) + 5 for label in labels)
     rows = max(1, -(-letters // int(width * 15)))
     columns = -(-len(labels) // rows)
     figure = axes.get_figure(root=True)

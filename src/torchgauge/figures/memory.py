@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from torchgauge.facts.pictures.step import Step
 from torchgauge.facts.report import Report
 from torchgauge.facts.trace import Phase, Role
-from torchgauge.figures.axes import about, byte_unit, show_legend, time_unit
+from torchgauge.figures.axes import about, amount, byte_unit, show_legend, time_unit
+from torchgauge.figures.labels import said
 from torchgauge.figures.palette import DIM, LINE, OTHER, PHASES, ROLES, SMALL_ROLES, TEXT
 from torchgauge.units import format_bytes
 
@@ -140,13 +143,13 @@ def memory_figure(report: Report, step: Step, width: float) -> Figure:
     check_width(width)
     curve = memory_curve(step, columns=round(width * _COLUMNS))
     with own_style():
-        figure, axes = paper_figure(width, _HEIGHT, f"Memory over a step: {about(report)}")
+        figure, axes = paper_figure(width, _HEIGHT, said(f"Memory over a step: {about(report)}"))
         _draw(axes, curve, width)
         if curve.is_time:
             label = f"Predicted time of a step on {report.scenario.device}"
-            axes.set_xlabel(f"{label} ({time_unit(curve.at[-1]).name})")
+            axes.set_xlabel(amount(label, time_unit(curve.at[-1])))
         else:
-            axes.set_xlabel("Operators of a step, in order")
+            axes.set_xlabel(said("Operators of a step, in order"))
         settle(figure)
     return figure
 
@@ -165,14 +168,14 @@ def _draw(axes: Axes, curve: MemoryCurve, width: float) -> None:
             base,
             top,
             step="post",
-            label=name,
+            label=said(name),
             facecolor=curve.colors[name],
             linewidth=0,
             gid=name,
         )
         base = top
     peak = totals[curve.peak] / unit.size
-    axes.set(xlim=(at[0], at[-1]), ylim=(0, peak * 1.22), ylabel=f"Live memory ({unit.name})")
+    axes.set(xlim=(at[0], at[-1]), ylim=(0, peak * 1.22), ylabel=amount("Live memory", unit))
     _mark_phases(axes, curve, scale, peak, width)
     middle = (at[curve.peak] + at[curve.peak + 1]) / 2
     _mark_peak(axes, middle, peak, format_bytes(totals[curve.peak]))
@@ -185,12 +188,12 @@ def _mark_phases(axes: Axes, curve: MemoryCurve, scale: float, peak: float, widt
     for phase, begin, end in curve.phases:
         if begin > curve.at[0]:
             axes.axvline(begin / scale, color=LINE if phase is Phase.LOSS else DIM, linewidth=0.5)
-        name = PHASES[phase][0]
+        name = said(PHASES[phase][0])
         inches = (end - begin) / whole * (width - 0.6)
         if inches > _NARROW:
             axes.text(
                 (begin + end) / 2 / scale, peak * 1.2, name, color=DIM, ha="center", va="top",
-                fontsize=6, rotation=0 if inches > 0.06 * len(name) else 90,
+                fontsize=6, rotation=0 if inches > 0.06 * cell_len(name) else 90,
             )  # fmt: skip
 
 
@@ -199,6 +202,6 @@ def _mark_peak(axes: Axes, place: float, peak: float, text: str) -> None:
     on_right = (place - low) / (high - low) > 0.5
     axes.plot([place], [peak], marker="v", markersize=3, color=TEXT, clip_on=False, gid="peak")
     axes.annotate(
-        f"peak {text}", (place, peak), xytext=(-4 if on_right else 4, 3.5),
+        said(f"peak {text}"), (place, peak), xytext=(-4 if on_right else 4, 3.5),
         textcoords="offset points", ha="right" if on_right else "left", va="center", fontsize=6,
     )  # fmt: skip

@@ -22,6 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.textpath import text_to_path
 
 from torchgauge.errors import UsageError
+from torchgauge.figures.labels import own_font
 from torchgauge.figures.palette import DIM, LINE, TEXT
 
 SIZE, SMALL = 7.0, 6.0
@@ -84,13 +85,17 @@ _UNDATED = {
 
 
 @contextmanager
-def own_style() -> Iterator[None]:
-    """Draw in the style of the figures, whatever the caller's is."""
+def own_style(font: str | None = None) -> Iterator[None]:
+    """Draw in the style of the figures, whatever the caller's is; ``font`` has further signs."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         # The vector formats keep a character that the font lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_STYLE)
+        font = font or own_font()
+        if font is not None:
+            # Of a family such as sans-serif one font is taken: a further one is named beside it.
+            matplotlib.rcParams["font.family"] = [_STYLE["font.family"], font]
         yield
 
 
@@ -99,6 +104,8 @@ class PaperFigure(Figure):
 
     about: str = ""
     """What it shows, for the title that a file carries."""
+    font: str | None = None
+    """What it was drawn with beside the usual font: its file is saved in any language."""
 
     def savefig(self, fname: Any, *, transparent: bool | None = None, **options: Any) -> None:
         """Write the figure; the arguments are those of ``matplotlib.figure.Figure.savefig``."""
@@ -108,12 +115,12 @@ class PaperFigure(Figure):
         metadata = {**known, **titled, **(options.get("metadata") or {})}
         if metadata:
             options["metadata"] = metadata
-        with own_style():
+        with own_style(self.font):
             super().savefig(fname, transparent=transparent, **options)
 
     def draw(self, renderer: Any) -> None:
         """Draw the figure."""
-        with own_style():
+        with own_style(self.font):
             super().draw(renderer)
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
@@ -134,7 +141,7 @@ def paper_figure(width: float, height: float, about: str) -> tuple[PaperFigure, 
     check_width(width)
     engine = ConstrainedLayoutEngine(w_pad=0.04, h_pad=0.03)
     figure = PaperFigure(figsize=(width, height), layout=engine)
-    figure.about = about
+    figure.about, figure.font = about, own_font()
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
 
@@ -149,7 +156,7 @@ def settle(figure: Figure) -> None:
 def page_figure(width: float, height: float, about: str) -> tuple[PaperFigure, Axes]:
     """Return an empty figure whose axes are the whole of it, and not seen."""
     figure = PaperFigure(figsize=(width, height))
-    figure.about = about
+    figure.about, figure.font = about, own_font()
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
     axes.set_axis_off()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
-from torchgauge.figures.axes import about, count_unit, name_bars, show_legend
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.axes import about, amount, count_unit, name_bars, show_legend
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import BLUE, GREY
 from torchgauge.render.tree.parts import Kind, Part, build_parts
 from torchgauge.units import format_count
@@ -93,7 +93,7 @@ def _with_rest(bars: list[Bar], most: int, whole: int) -> list[Bar]:
     chosen = {id(bar) for bar in kept}
     return [bar for bar in bars if id(bar) in chosen] + [
         Bar(
-            label=f"{len(rest)} smaller parts",
+            label=said(f"{len(rest)} smaller parts"),
             params=sum(bar.params for bar in rest),
             trainable_params=sum(bar.trainable_params for bar in rest),
         )
@@ -115,7 +115,7 @@ def parameters_figure(report: Report, width: float) -> Figure:
     bars = parameter_bars(report)
     with own_style():
         height = _ROW * len(bars) + _MARGIN
-        figure, axes = paper_figure(width, height, f"Parameters: {about(report)}")
+        figure, axes = paper_figure(width, height, said(f"Parameters: {about(report)}"))
         _draw(axes, bars, width)
         settle(figure)
     return figure
@@ -126,11 +126,11 @@ def _draw(axes: Axes, bars: list[Bar], width: float) -> None:
     rows = range(len(bars))
     trained = [bar.trainable_params / unit.size for bar in bars]
     frozen = [(bar.params - bar.trainable_params) / unit.size for bar in bars]
-    axes.barh(rows, trained, height=0.68, color=BLUE, label="Trainable")
+    axes.barh(rows, trained, height=0.68, color=BLUE, label=said("Trainable"))
     if any(frozen):
         axes.barh(
             rows, frozen, left=trained, height=0.68, facecolor="#e4e7ea", edgecolor=GREY,
-            linewidth=0.4, hatch="/////", label="Frozen",
+            linewidth=0.4, hatch="/////", label=said("Frozen"),
         )  # fmt: skip
         show_legend(axes, width)
     name_bars(
@@ -139,7 +139,7 @@ def _draw(axes: Axes, bars: list[Bar], width: float) -> None:
         [bar.params / unit.size for bar in bars],
         [format_count(bar.params) for bar in bars],
     )
-    axes.set_xlabel(f"Parameters ({unit.name})" if unit.name else "Parameters")
+    axes.set_xlabel(amount("Parameters", unit))
 
 
 def bar_name(bar: Bar, most: int) -> str:

@@ -10,6 +10,7 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.pictures.step import Roof, Step
 from torchgauge.facts.report import Report
 from torchgauge.figures.axes import about, show_legend
+from torchgauge.figures.labels import said
 from torchgauge.figures.palette import DIM, OTHER, OTHERS, SERIES, TEXT, kind_name
 from torchgauge.units import format_count, format_rough_share
 
@@ -107,7 +108,7 @@ def roofline_figure(report: Report, step: Step, width: float) -> Figure:
 
     shown = roofline_of(step, report.scenario.device)
     with own_style():
-        figure, axes = paper_figure(width, _HEIGHT, f"Roofline: {about(report)}")
+        figure, axes = paper_figure(width, _HEIGHT, said(f"Roofline: {about(report)}"))
         _draw(axes, shown, width)
         settle(figure)
     return figure
@@ -136,19 +137,20 @@ def _draw(axes: Axes, shown: Roofline, width: float) -> None:
             [point.flops_per_second for point in points],
             s=[4 + 260 * point.time_ms / shown.total_ms for point in points],
             c=color, marker=marker, alpha=0.75, linewidths=0.3, edgecolors="white",
-            label=kind_name(kind), zorder=3,
+            label=said(kind_name(kind)), zorder=3,
         )  # fmt: skip
     _draw_roof(axes, shown)
-    axes.set_xlabel("Arithmetic intensity (FLOP/byte)")
-    axes.set_ylabel("Throughput (FLOP/s)")
+    axes.set_xlabel(said("Arithmetic intensity (FLOP/byte)"))
+    axes.set_ylabel(said("Throughput (FLOP/s)"))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.yaxis.set_major_formatter(lambda value, _: _short(format_count(value)))
     for handle in show_legend(axes, width).legend_handles:
         if handle is not None:
             handle.set_sizes([14])  # type: ignore[attr-defined]
     share = format_rough_share(shown.hidden_ms, shown.total_ms)
+    words = f"area: time\nnot shown: {share} of the time,\nwithout FLOPs or negligible"
     axes.text(
-        0.99, 0.02, f"area: time\nnot shown: {share} of the time,\nwithout FLOPs or negligible",
+        0.99, 0.02, said(words),
         transform=axes.transAxes, ha="right", va="bottom", fontsize=5.5, color=DIM,
     )  # fmt: skip
 

@@ -11,8 +11,8 @@ from torchgauge.errors import UsageError
 from torchgauge.facts.report import Report
 from torchgauge.facts.time import StepTime
 from torchgauge.facts.trace import Phase
-from torchgauge.figures.axes import about, name_bars, show_legend, time_unit
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.axes import about, amount, name_bars, show_legend, time_unit
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import OTHER, PHASES, kind_name
 from torchgauge.units import format_milliseconds, format_rough_share
 
@@ -86,31 +86,36 @@ def time_figure(report: Report, width: float) -> Figure:
         raise UsageError("the step takes no time to draw", hint="draw another figure")
     with own_style():
         height = _ROW * len(rows) + _MARGIN
-        figure, axes = paper_figure(width, height, f"Time of a step: {about(report)}")
-        _draw(axes, rows, width)
+        figure, axes = paper_figure(width, height, said(f"Time of a step: {about(report)}"))
+        _draw(axes, rows, width, time)
         unit = time_unit(max(row.total_ms for row in rows))
         how = "Predicted time" if time.predicted is not None else "Measured time"
         whole = format_milliseconds(time.total_ms)
         error = f" ± {time.predicted.error:.0%}".replace("%", " %") if time.predicted else ""
-        axes.set_xlabel(f"{how} ({unit.name}); step: {whole}{error}")
+        axes.set_xlabel(f"{amount(how, unit)}{said(f'; step: {whole}')}{error}")
         settle(figure)
     return figure
 
 
-def _draw(axes: Axes, rows: list[TimeRow], width: float) -> None:
+def _shown(label: str, time: StepTime) -> str:
+    """Return the name of a row: a kind is a word of ours, an operator is called as it is."""
+    return said(label) if time.predicted is not None or label == OTHER else label
+
+
+def _draw(axes: Axes, rows: list[TimeRow], width: float, time: StepTime) -> None:
     whole = sum(row.total_ms for row in rows)
     scale = time_unit(max(row.total_ms for row in rows)).size
     left = [0.0] * len(rows)
     for phase, (name, color) in PHASES.items():
         values = [row.phases.get(phase, 0.0) / scale for row in rows]
         if any(values):
-            label = name if sum(values) * scale >= _LEAST_NAMED * whole else f"_{name}"
+            label = said(name) if sum(values) * scale >= _LEAST_NAMED * whole else f"_{name}"
             axes.barh(range(len(rows)), values, left=left, height=0.68, color=color, label=label)
         left = [start + value for start, value in zip(left, values, strict=True)]
     show_legend(axes, width)
     name_bars(
         axes,
-        [shortened(plain(row.label), int(width * 8)) for row in rows],
+        [shortened(plain(_shown(row.label, time)), int(width * 8)) for row in rows],
         left,
         [format_rough_share(row.total_ms, whole) for row in rows],
     )

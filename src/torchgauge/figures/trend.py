@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torchgauge.errors import UsageError
 from torchgauge.facts.loop.history import Analysis, History
 from torchgauge.figures.axes import Unit, byte_unit, count_unit, show_legend, time_unit
-from torchgauge.figures.labels import plain, shortened
+from torchgauge.figures.labels import plain, said, shortened
 from torchgauge.figures.palette import SERIES
 
 if TYPE_CHECKING:
@@ -88,14 +88,14 @@ def trend_figure(history: History, width: float = WIDTH) -> Figure:
     from torchgauge.figures.paper import own_style, paper_figure, settle
 
     with own_style():
-        figure, axes = paper_figure(width, _HEIGHT, plain(f"Trend of {history.figure}"))
+        figure, axes = paper_figure(width, _HEIGHT, said(plain(f"Trend of {history.figure}")))
         most = max(abs(value) for line in lines for value in line.values if value is not None)
         unit = _unit(history.figure, most)
         for line, (color, marker) in zip(lines, SERIES, strict=False):
             drawn = [float("nan") if v is None else v / unit.size for v in line.values]
             label = shortened(line.label, int(width * 13))
             axes.plot(line.at, drawn, color=color, marker=marker, markersize=3, label=label)
-        axes.set_ylabel(plain(history.figure) + (f" ({unit.name})" if unit.name else ""))
+        axes.set_ylabel(plain(history.figure) + (f" ({said(unit.name)})" if unit.name else ""))
         axes.set_xticks(*_ticks(history.analyses, width))
         axes.grid(axis="y")
         axes.margins(x=0.03, y=0.12)
