@@ -116,3 +116,9 @@ def _set_mode(root: nn.Module, *, training: bool) -> None:
             "a module of the model contains itself, so train() and eval() never end",
             hint="keep a link to a parent out of the modules: self.parent = [parent]",
         ) from error
+    except Exception as error:  # the model's own ``train``
+        said = next(iter(str(error).splitlines()), "")
+        raise UsageError(
+            f"the model's own train({training}) fails: {type(error).__name__}: {said}",
+            hint=f"analyse it with mode={'inference' if training else 'training'!r}",
+        ) from error
