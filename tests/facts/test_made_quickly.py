@@ -51,9 +51,10 @@ def test_the_same_arguments_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_fields_stay() -> None:
     made = Quick(name="a")
-    for change in (lambda: setattr(made, "name", "b"), lambda: delattr(made, "name")):
-        with pytest.raises(AttributeError):
-            change()
+    with pytest.raises(AttributeError):
+        made.name = "b"  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        del made.name
     with pytest.raises(AttributeError):
         made.other = "b"  # type: ignore[attr-defined]
     assert dataclasses.replace(made, name="b") == Quick(name="b")
