@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -110,7 +111,9 @@ def test_every_trace_is_told_once(found):
 def test_the_page_shows_the_code_of_the_step(found):
     page = written(found[0])
     assert "Step 2: recompute 7 chosen modules in the backward" in page
-    assert "14.6 % more FLOPs" in page and "from torch.utils.checkpoint import checkpoint" in page
+    more = re.search(r"([\d.]+) % more FLOPs", page)
+    assert more is not None and 0.0 < float(more[1]) <= 14.6  # without kept outputs: 14.6
+    assert "from torch.utils.checkpoint import" in page
     with spoken("zh"):
         chinese = written(found[0])
     assert "第 2 步" in chinese

@@ -15,7 +15,7 @@ ALL_PAIRS = 12
 at a multiple of their length, as ``checkpoint_sequential`` cuts them."""
 FEW = 64
 """Up to so many children stretches of every length are candidates."""
-_ROUND = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_ROUND = (2, 4, 8, 16, 32, 64)
 """Lengths of stretches among more children."""
 _COUNTERS = "num_batches_tracked"
 """Batch norms count the steps: the copy that is recomputed leaves the count alone."""
@@ -143,7 +143,7 @@ def _cuts(count: int) -> Iterator[tuple[int, int]]:
     >>> list(_cuts(3))
     [(0, 2), (0, 3), (1, 3)]
     >>> len(list(_cuts(24))), len(list(_cuts(1000)))
-    (48, 1643)
+    (48, 983)
     """
     if count <= ALL_PAIRS:
         for first in range(count):

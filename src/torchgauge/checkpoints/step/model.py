@@ -23,7 +23,7 @@ from torchgauge.facts.trace import OpRecord, Phase, Trace
 RANDOM_STATE_BYTES = 5056
 """``torch.get_rng_state()`` of the CPU, which each checkpointed call keeps in host memory."""
 _FEW = 1000
-"""Of more candidates only whole modules keep outputs, or the solver gets too many options."""
+"""Of more candidates a stretch has one level, or the solver gets too many options."""
 _LESS = 1 - 1e-9
 """Costs are sums of floats: they are equal up to rounding."""
 
@@ -65,9 +65,9 @@ class StepModel:
             found.append(plain)
             most = MOST
             if candidate.place.is_stretch:
-                most = MOST // 2 if is_small else 0
+                most = MOST // 2 if is_small else 1
             ends = [item.end_op for item in plain.again]
-            for level in levels_of(products, candidate.spans, ends, most) if most else ():
+            for level in levels_of(products, candidate.spans, ends, most):
                 option = self._option(candidate, sums, products, level)
                 if option is not None and 0 < option.nbytes < plain.nbytes:
                     levels.append(option)
