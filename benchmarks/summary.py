@@ -78,6 +78,8 @@ def _times() -> Iterator[str]:
         "By `make calibrate`. Median and 90th percentile of the error. *Family left out*: all "
         "models of an architecture are predicted by a fit without them. *GPU left out*: by a fit "
         "without any row of that GPU. *Siblings too*: nor of a GPU with the same multiprocessors. "
+        "Nearly all compiled steps are of one GPU: without it, the ratios of compiled kernels to "
+        "eager ones come from fits without the row's family, and rates from a fit without the GPU. "
         "*Inside* is the share of the rows left out whose true time lies within the interval that "
         "the prediction states; it should be four of five."
     )

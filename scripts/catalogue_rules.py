@@ -221,5 +221,7 @@ NO_SENTENCE = re.compile(
     r"|^(docker|podman|apptainer|singularity|uv pip|sudo|pip cache|hf cache|export|resources:) "
     r"|^volumes: "
     r"|^(model|self)\.\{1\}[.\w]* = |^import \w+ as |^nn\.Sequential\(|^tp\.pruner\."
+    r"|_submodule\(|[gs]etattr\(|^ *for [\w, ]+ in .*:$|^( *fuse|model) = |^if isinstance\("
+    r"|^return self$|\.training else 0\.0$"
 )
 """Patterns, lists of operators, commands, code to paste, and where a fact is from."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.time_sets.cases import DATA, TimeCase
-from benchmarks.time_sets.features import Features, Table, features_of
+from benchmarks.time_sets.features import APART, Features, Table, features_of
 from benchmarks.time_sets.fit import Fit
 from benchmarks.time_sets.intervals import stated_errors
 from benchmarks.time_sets.left_out import fitted, left_out
@@ -27,7 +27,7 @@ from torchgauge.estimate.time.gpu.device_model import COMPILED
 
 
 def collect(cache: Path | None) -> dict[str, list[tuple[TimeCase, Features]]]:
-    """Return the eager cases of each set whose data is there; models that fail are left out."""
+    """Return the cases of each set whose data is there; models that fail are left out."""
     found = {}
     for name, cases in SETS.items():
         if name in NOT_FITTED:
@@ -49,10 +49,16 @@ def collect(cache: Path | None) -> dict[str, list[tuple[TimeCase, Features]]]:
 
 
 def tables(found: Mapping[str, Sequence[tuple[TimeCase, Features]]]) -> dict[str, Table]:
-    """Return the sets as arrays of the default dtype."""
+    """Return the sets as arrays of the default dtype, compiled steps of a mixed set apart."""
+    parts: dict[str, list[tuple[TimeCase, Features]]] = {}
+    for name, kept in found.items():
+        is_mixed = len({case.compiled for case, _ in kept}) > 1
+        for case, item in kept:
+            apart = APART if is_mixed and case.compiled else ""
+            parts.setdefault(f"{name}{apart}", []).append((case, item))
     return {
         name: Table([case for case, _ in kept], [item for _, item in kept])
-        for name, kept in found.items()
+        for name, kept in parts.items()
     }
 
 

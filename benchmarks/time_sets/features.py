@@ -36,6 +36,10 @@ _NUMBERS = tuple(
 )
 
 
+APART = ", compiled"
+"""What the compiled steps of a set are called that has eager ones too."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
     """All of a case that its predicted time depends on."""
@@ -92,11 +96,13 @@ def _sources() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """All kernels of one kind in a set: parallel arrays."""
+    """All kernels of one kind in a set: parallel arrays, equal kernels of several cases once."""
 
     kind: Kind
     case: torch.Tensor
     count: torch.Tensor
+    which: torch.Tensor
+    """Which of the different kernels that is: an index into ``work`` and ``rate``."""
     work: SimpleNamespace
     rate: torch.Tensor
     """Which of the table's ``rates`` each kernel has."""
@@ -126,20 +132,21 @@ class Table:
                 by_kind.setdefault(work.kind, []).append((index, count, work))
         places: dict[Rate, int] = {}
         for kind, entries in by_kind.items():
-            works = [work for _, _, work in entries]
-            columns = {name: torch.tensor([float(getattr(work, name)) for work in works])
+            different: dict[tuple[Work, int], int] = {}
+            which = []
+            for index, _, work in entries:
+                rate = places.setdefault(_rate(self.cases[index], work), len(places))
+                which.append(different.setdefault((work, rate), len(different)))
+            columns = {name: torch.tensor([float(getattr(work, name)) for work, _ in different])
                        for name in _NUMBERS}  # fmt: skip
             columns["nbytes"] = columns["read_bytes"] + columns["written_bytes"]
-            rates = [
-                places.setdefault(_rate(self.cases[index], work), len(places))
-                for index, _, work in entries
-            ]
             yield Group(
                 kind=kind,
                 case=torch.tensor([index for index, _, _ in entries]),
                 count=torch.tensor([float(count) for _, count, _ in entries]),
+                which=torch.tensor(which),
                 work=SimpleNamespace(**columns),
-                rate=torch.tensor(rates),
+                rate=torch.tensor([rate for _, rate in different]),
             )
         self.rates = list(places)
 

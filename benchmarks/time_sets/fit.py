@@ -14,7 +14,7 @@ from dataclasses import fields
 
 import torch
 
-from benchmarks.time_sets.features import Group, Table
+from benchmarks.time_sets.features import APART, Group, Table
 from benchmarks.time_sets.priors import FIXED, OWN_COMPILED, OWN_SPREAD, PRIORS
 from torchgauge.devices import Device
 from torchgauge.devices.evidence import Rate, factor_of, kin
@@ -87,7 +87,8 @@ class Fit:
         }
         for group in table.groups:
             rates = Rates(**{name: column[group.rate] for name, column in columns.items()})
-            yield group, kernel_time(group.kind, group.work, rates, c).total * group.count
+            total = kernel_time(group.kind, group.work, rates, c).total
+            yield group, total[group.which] * group.count
 
     def predict(self, table: Table, c: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return the seconds of each case of a table."""
@@ -110,7 +111,7 @@ class Fit:
                 if masks is not None:
                     error = error[masks[name]]
                 soft = torch.sqrt(error**2 + _SOFT**2) - _SOFT
-                loss = loss + WEIGHTS.get(name, 1.0) * _SHARPNESS * soft.sum()
+                loss = loss + WEIGHTS.get(name.removesuffix(APART), 1.0) * _SHARPNESS * soft.sum()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

@@ -31,7 +31,7 @@ gpu-stream): what a fit wants beyond that belongs to other kernels.
 OWN_COMPILED = {
     "matmul.compute": 0.2, "convolution.compute": 0.3, "convolution.memory": 0.4,
     "convolution.grouped_last": 0.3, "depthwise.memory": 0.3, "depthwise_last.compute": 0.3,
-    "attention.compute": 0.2, "norm.memory": 0.15, "broadcast.memory": 0.1,
+    "attention.compute": 0.2, "norm.memory": 0.15, "norm.steps": 0.5, "broadcast.memory": 0.1,
     "cast.memory": 0.1, "copy.memory": 0.1,
     "reduction.memory": 0.15, "pooling.memory": 0.15, "pooling.steps": 0.3, "index.steps": 0.3,
 }  # fmt: skip
@@ -84,6 +84,12 @@ PRIORS: dict[str, Prior] = {
                                         meaning="the same for the filter's gradient, of that"),
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
+    "convolution.grouped_uneven": Prior(
+        expected=1.5, spread=0.5, meaning="the same, channels last, of 24, 40, 56 … channels"),
+    "convolution.unaligned": Prior(
+        expected=1.2, spread=0.3, meaning="time with channels that are no multiple of 8"),
+    "convolution.native": Prior(
+        expected=0.7, spread=0.4, meaning="time that kernels add which take NCHW as it is"),
     "convolution.data_gradient": Prior(expected=1.0, spread=0.2,
                                        meaning="time of the input's gradient, of the forward's"),
     "convolution.filter_gradient": Prior(expected=1.0, spread=0.2,
@@ -100,6 +106,9 @@ PRIORS: dict[str, Prior] = {
                                meaning="depthwise convolutions, of the ordinary cores"),
     "depthwise.begin": Prior(expected=9.0, spread=0.7,
                              meaning="steps of a thread beside those of its window"),
+    "depthwise.any_size": Prior(
+        expected=1.3, spread=0.4, meaning="steps of a window beyond 5 x 5, which has no kernel "
+        "of its own"),
     "depthwise.data_gradient": Prior(expected=1.0, spread=0.4,
                                      meaning="time of the input's gradient, of the forward's"),
     "depthwise.filter_gradient": Prior(expected=1.0, spread=0.7,
@@ -114,6 +123,8 @@ PRIORS: dict[str, Prior] = {
     "attention.softmax": Prior(expected=16.0, spread=0.3,
                                meaning="operations of the ordinary cores on each score"),
     "attention.memory": Prior(expected=0.7, spread=0.2, meaning="its operands"),
+    "norm.steps": Prior(expected=40.0, spread=0.7,
+                        meaning="operations of the ordinary cores on each element of a norm"),
     "index.steps": Prior(expected=40.0, spread=0.7,
                          meaning="operations of the ordinary cores that find an element's place"),
     "pooling.steps": Prior(expected=10.0, spread=0.7,

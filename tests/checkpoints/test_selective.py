@@ -49,7 +49,7 @@ class Own(nn.Module):
 
 def every_second(*operators, kept=CheckpointPolicy.MUST_SAVE):
     """Return a policy whose answer depends on how often it was called."""
-    counts = {True: 0, False: 0}  # up to PyTorch 2.12 the second forward asks it too
+    counts = {True: 0, False: 0}  # in PyTorch 2.6 the second forward asks it too
 
     def policy(context, operator, *args, **kwargs):
         if operator not in operators:
@@ -102,6 +102,26 @@ def test_what_is_kept_and_then_written_in_place_fails_as_in_torch():
     with pytest.raises(ModelError) as traced_error:
         traced(model, IMAGES)
     assert "has been mutated" in str(real.value) and str(real.value) in str(traced_error.value)
+
+
+class Fails(nn.Module):
+    def __init__(self, allowed):
+        super().__init__()
+        self.linear = nn.Linear(32, 32)
+        self.left = allowed
+
+    def forward(self, x):
+        self.left -= 1
+        if self.left < 0:
+            raise RuntimeError("no more")
+        return self.linear(x).relu()
+
+
+@pytest.mark.parametrize("allowed", [0, 1])
+def test_after_a_failure_no_mode_of_torch_is_left(allowed):
+    """The fixture of all tests looks for them; the first or the second forward fails."""
+    with pytest.raises(ModelError, match="no more"):
+        traced(Own(lambda: [ADDMM], Fails(allowed)))
 
 
 # ---------------------------------------------------------------------------- named places

@@ -57,6 +57,17 @@ def test_memories_of_a_kind_reach_the_same_share() -> None:
         assert factor_of(find_device(name), Rate.VECTOR, found) == COMMON["vector"]
 
 
+def test_a_memory_that_was_measured_on_other_chips_tells_more_than_all_memories() -> None:
+    """It is no sibling's measurement; what is published of a kind of memory comes before it."""
+    found = {**COMMON, "RTX 3090.bandwidth": 0.9}
+    expected = {"RTX 4090": 0.9, "T4": COMMON["bandwidth"], "RTX 4060": COMMON["bandwidth"]}
+    for name, share in expected.items():
+        assert factor_of(find_device(name), Rate.BANDWIDTH, found) == pytest.approx(share), name
+        assert evidence_of(find_device(name), Rate.BANDWIDTH, found) is Evidence.DATASHEET
+    stated = {**found, "GDDR6X.bandwidth": 0.8}
+    assert factor_of(find_device("RTX 4090"), Rate.BANDWIDTH, stated) == 0.8
+
+
 def test_the_own_factor_comes_before_the_siblings_and_those_before_the_common_one() -> None:
     two = {**RTX_3090, "RTX 3080 10GB.tensor": 1.21}
     assert factor_of(find_device("RTX 3090"), Rate.TENSOR, two) == 1.1

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from torch.nn.parameter import is_lazy
+
 from torchgauge.advise.check.proof import Prover
 from torchgauge.advise.combinations import Combinations, State, state_of
 from torchgauge.advise.figures import (
@@ -29,6 +31,7 @@ from torchgauge.advise.search import Search, prefixes
 from torchgauge.advise.subject import Subject
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.change import Change, applied, in_shape
+from torchgauge.changes.shadow import shadow
 from torchgauge.errors import ModelError, TorchGaugeError, UsageError
 from torchgauge.facts.fit import Verdict
 from torchgauge.facts.loop.advice import (
@@ -196,12 +199,18 @@ def _advised(request: Request, options: AdviceOptions) -> Advice:
         rule_of(name)
     if (device := device_of(options.goal)) is not None:
         request = _on(request, device)
+    request = replace(request, model=shadow(request.model))
     request.tell("trace 1: the step as it is")
     report = analyze_model(request)
     if not has_run(report):
         raise UsageError(
             "advice needs a step that runs, and no input was given",
             hint="add a size: (3, 224, 224), --input-size 3,224,224",
+        )
+    if any(is_lazy(parameter) for parameter in request.model.parameters()):
+        raise UsageError(
+            "the model has lazy layers that have no weights yet",
+            hint="run it once on a batch, then ask again",
         )
     figures = figures_of(report)
     goal = goal_of(options.goal, figures, report.scenario.device) if options.goal else None

@@ -9,9 +9,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from keyword import iskeyword
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from torchgauge.advise.check.proof import too_large
@@ -122,6 +124,17 @@ class Subject:
         """Return the index of the last operator that made a view of each storage."""
         return {storage: op.index for op in self.trace.ops if op.is_view for storage in op.reads}
 
+    @cached_property
+    def kept(self) -> frozenset[int]:
+        """Return the storages of the forward that something still holds when it has ended.
+
+        That is the output, what the backward needs, and what the code keeps on a module.
+        """
+        root = self.trace.calls[0]
+        inside = self.trace.events[root.first_event : root.end_event]
+        freed = {event.storage for event in inside if event.is_free}
+        return frozenset(event.storage for event in inside if event.storage not in freed)
+
     def of_type(self, *kinds: type[M]) -> Iterator[tuple[str, M]]:
         """Yield the modules of exactly these types, or of subclasses with the same forward."""
         for path, module in self.modules.items():
@@ -176,7 +189,10 @@ def in_code(path: str) -> str:
     >>> in_code("features.3.conv")
     'model.features[3].conv'
     """
-    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in path.split("."))
+    names = path.split(".")
+    if path and any(not n.isdecimal() and (not n.isidentifier() or iskeyword(n)) for n in names):
+        return f'model.get_submodule("{path}")'
+    parts = (f"[{part}]" if part.isdecimal() else f".{part}" for part in names)
     return "model" + "".join(parts) if path else "model"
 
 
@@ -238,6 +254,15 @@ def _take_over(old: nn.Module, new: nn.Module, path: str) -> None:
     parameters = list(old.parameters())
     if parameters and not any(parameter.requires_grad for parameter in parameters):
         new.requires_grad_(False)
+
+
+def together(*tensors: torch.Tensor | None) -> list[Any]:
+    """Return tensors that can be computed with: without values where one of them has none.
+
+    A model that is built without memory may move itself: what it knows the values of gets them.
+    """
+    are_meta = any(tensor is not None and tensor.is_meta for tensor in tensors)
+    return [tensor.to("meta") if are_meta and tensor is not None else tensor for tensor in tensors]
 
 
 def like(old: nn.Module, new: M) -> M:

@@ -9,12 +9,14 @@ from torch import nn
 
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.traces import Traces
-from torchgauge.checkpoints.candidates import Candidates, candidates_of
 from torchgauge.checkpoints.goal import PlanOptions, goal_of
-from torchgauge.checkpoints.model import Option, StepModel
 from torchgauge.checkpoints.price import price_of
 from torchgauge.checkpoints.search import Found, Planner, search
 from torchgauge.checkpoints.snippet import has_norms, snippet_of
+from torchgauge.checkpoints.step.builder import program_of
+from torchgauge.checkpoints.step.candidates import Candidates, candidates_of
+from torchgauge.checkpoints.step.model import StepModel
+from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError, UsageError
 from torchgauge.estimate.memory.lifetimes import live_bytes
 from torchgauge.estimate.memory.workspaces import workspaces_for
@@ -68,7 +70,7 @@ def planner_of(request: Request, report: Report, options: PlanOptions, traces: T
         least=least,
         options=worth,
         refused=candidates.refused,
-        program=model.program(worth),
+        program=program_of(model, worth),
         traces=traces,
     )
 
@@ -105,12 +107,15 @@ def _is_plain(module: nn.Module) -> bool:
 
 
 def _worthwhile(options: list[Option], report: Report) -> list[Option]:
-    """Return the options that drop something worth it; of very many those that drop most."""
+    """Return the options that drop something worth it; of very many those that drop most.
+
+    Those that keep operators' outputs are left out first.
+    """
     assert report.memory is not None
     least = report.memory.saved_activation_bytes * _SMALLEST
     found = [option for option in options if option.nbytes > least]
     if len(found) > _MOST:
-        found = sorted(found, key=lambda option: -option.nbytes)[:_MOST]
+        found = sorted(found, key=lambda o: (bool(o.kept), -o.nbytes))[:_MOST]
     return found
 
 
@@ -151,14 +156,15 @@ def _answer(planner: Planner, found: Found) -> CheckpointPlan:
 
 def code_of(planner: Planner, found: Found) -> tuple[str, ...]:
     """Return the lines to paste for a plan."""
-    places = [option.candidate.place for option in planner.chosen(found.chosen)]
+    places = [option.place for option in planner.chosen(found.chosen)]
     return snippet_of(places, has_norms=has_norms(planner.request.model, places))
 
 
 def _described(option: Option) -> Recomputed:
     return Recomputed(
-        place=str(option.candidate.place),
+        place=option.place.where,
         type=option.candidate.type,
+        kept=option.kept,
         dropped_bytes=option.nbytes,
         flops=option.flops,
         calls=len(option.again),

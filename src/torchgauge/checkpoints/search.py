@@ -8,14 +8,16 @@ from typing import Final
 from torchgauge.analyze import analyze_model
 from torchgauge.changes.traces import Traces
 from torchgauge.checkpoints.goal import figure_of, is_met
-from torchgauge.checkpoints.model import Option
 from torchgauge.checkpoints.program import Program, Row
-from torchgauge.checkpoints.solver import Solution, least_cost, least_memory
+from torchgauge.checkpoints.solver import TOLERANCE_BYTES, Solution, least_cost, least_memory
+from torchgauge.checkpoints.step.options import Option
 from torchgauge.errors import ModelError
 from torchgauge.facts.loop.checkpoints import Least, MemoryGoal
 from torchgauge.facts.report import Report
 from torchgauge.request import Request
 
+_ATTEMPTS: Final = 24
+"""Limits that are tried at most; several may lead to one plan."""
 _FAILURES: Final = 8
 """Plans that may fail before the planner gives up."""
 _NEAR: Final = 0.005
@@ -62,18 +64,28 @@ class Planner:
         failure = None if error.report is None else error.report.failure
         if failure is None:
             return False
-        path = failure.path
-        guilty = [self.options[n].candidate for n in self.last if _holds(self.options[n], path)]
-        kinds = {item.type for item in guilty if not item.place.is_stretch}
+        last = [self.options[n] for n in self.last]
+        chosen = [option for option in last if _holds(option, failure.path)]
+        # With kept outputs more fails, and in the backward of another layer: an operator that runs
+        # more often the second time, or an output written into since. So these are blamed first.
+        kept = [option for option in chosen if option.kept] or [o for o in last if o.kept]
+        guilty, only_kept = kept or chosen, bool(kept)
+        candidates = [option.candidate for option in guilty]
+        kinds = {item.type for item in candidates if not item.place.is_stretch}
         excluded = [
             number
             for number, option in enumerate(self.options)
-            if option.candidate in guilty
-            or (option.candidate.type in kinds and not option.candidate.place.is_stretch)
+            if (option.kept or not only_kept)
+            and (
+                option.candidate in candidates
+                or (option.candidate.type in kinds and not option.candidate.place.is_stretch)
+            )
         ]
         rules = (*self.program.rules, *(Row(terms={n: 1.0}, upper=0.0) for n in excluded))
         self.program = replace(self.program, rules=rules)
-        self.broken += [str(self.options[number].candidate.place) for number in excluded]
+        if not only_kept:
+            places = [str(self.options[number].candidate.place) for number in excluded]
+            self.broken += dict.fromkeys(places)
         return bool(guilty)
 
     def chosen(self, numbers: frozenset[int]) -> list[Option]:
@@ -83,7 +95,7 @@ class Planner:
 
     def places(self, numbers: frozenset[int]) -> tuple[str, ...]:
         """Return what some options recompute, as a scenario names it."""
-        return tuple(str(option.candidate.place) for option in self.chosen(numbers))
+        return tuple(str(option.place) for option in self.chosen(numbers))
 
 
 def _holds(option: Option, path: str) -> bool:
@@ -153,7 +165,9 @@ def _search(planner: Planner) -> Found:
     high = program.peak_bytes(frozenset())  # a limit that is too high
     low: int | None = None  # and one that is not
     limit = min(most - (figure_of(planner.goal, planner.report) - high), high - 1)
-    while len(tried) < planner.rounds:
+    for _ in range(_ATTEMPTS):
+        if len(tried) == planner.rounds:
+            break
         planner.request.tell("choosing what to recompute")
         solution = least_cost(program, limit)
         if solution is None and low is not None:
@@ -173,6 +187,8 @@ def _search(planner: Planner) -> Found:
         corrected = most - known.above
         if known.met and corrected <= limit + _NEAR * most and solution is not None:
             break
+        if not known.met:  # at a limit that much lower the solver cannot return it again
+            corrected = min(corrected, known.peak - TOLERANCE_BYTES - 1)
         is_between = (low or 0) < corrected < high
         limit = corrected if is_between else ((low or 0) + high) // 2
     if not any(t.met for t in tried):

@@ -110,8 +110,9 @@ class ModelRun:
         """Return the same of the forward and the loss alone."""
         if not self.is_training:
             return self.compute
-        ops = tuple(op for op in self.trace.ops if op.phase in (Phase.FORWARD, Phase.LOSS))
-        return estimate_compute(replace(self.trace, ops=ops))
+        ops = self.trace.ops
+        end = next((op.index for op in ops if op.phase is Phase.BACKWARD), len(ops))
+        return estimate_compute(replace(self.trace, ops=ops[:end]))
 
     @cached_property
     def modules(self) -> Mapping[str, nn.Module]:

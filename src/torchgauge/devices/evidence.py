@@ -91,8 +91,9 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
 
     That is the device's own, else the mean of its siblings' (the logarithms'), else what is
     published of its chips (``8.6.tensor``, ``Hopper.tensor``) or of its kind of memory
-    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one. GeForce boards clock beyond what
-    is listed, so that other GeForce boards come before the common one for tensor cores.
+    (``GDDR6.bandwidth``, ``HBM.bandwidth``), else the common one. Other boards with the same type
+    of memory come before that for bandwidth; other GeForce boards, which clock beyond what is
+    listed, for tensor cores.
     """
     own = coefficients.get(f"{device.name}.{rate}")
     if own is not None:
@@ -106,16 +107,19 @@ def factor_of(device: Device, rate: Rate, coefficients: Mapping[str, float]) -> 
     published = next((coefficients[name] for name in names if name in coefficients), None)
     if published is not None:
         return published
-    alike = _of_boards(device, coefficients) if rate is Rate.TENSOR else []
+    alike = [
+        coefficients[f"{other.name}.{rate}"]
+        for other in built_in()
+        if f"{other.name}.{rate}" in coefficients and _is_alike(device, other, rate)
+    ]
     return exp(fmean(map(log, alike))) if alike else coefficients[rate]
 
 
-def _of_boards(device: Device, coefficients: Mapping[str, float]) -> list[float]:
-    return [
-        coefficients[f"{other.name}.tensor"]
-        for other in built_in()
-        if f"{other.name}.tensor" in coefficients and device.kind is other.kind is Kind.CONSUMER
-    ]
+def _is_alike(device: Device, other: Device, rate: Rate) -> bool:
+    """Return whether another board tells more of a rate than all boards do."""
+    if rate is Rate.BANDWIDTH:
+        return device.memory_type == other.memory_type
+    return rate is Rate.TENSOR and device.kind is other.kind is Kind.CONSUMER
 
 
 def _chips(device: Device) -> tuple[str, str]:

@@ -200,7 +200,7 @@ class tg_loop:  # read as a word of the loop that it stands in
 
     def _stop_counting(self, *, keep: bool) -> None:
         if self._counting is not None:
-            self._counting.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+            self._counting.__exit__(None, None, None)
             if keep:
                 self._peaks["peak_allocated_bytes"] = self._counting.peak_bytes
             self._counting = None

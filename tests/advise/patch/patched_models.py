@@ -251,6 +251,7 @@ class Stem(nn.Module):
 
 def ready() -> nn.Module:
     net = Stem()
+    net.to("cpu")  # of what is built without memory, some tensors now have values
     net.eval()
     return net
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +87,44 @@ def test_a_pooling_goes_over_its_window(pool: nn.Module, window: int) -> None:
     assert (work.kind, work.window) == (Kind.POOLING, window)
 
 
+@pytest.mark.parametrize(("channels", "groups", "uneven", "unaligned"), [
+    ((64, 64), 2, False, False), ((48, 48), 2, True, False), ((60, 64), 1, False, True),
+    ((64, 60), 1, False, True), ((3, 64), 1, False, False), ((64, 64), 64, False, False),
+])  # fmt: skip
+def test_a_convolution_is_slower_on_odd_channels(
+    channels: tuple[int, int], groups: int, uneven: bool, unaligned: bool
+) -> None:
+    """24 channels in each group have no kernel of their own, 60 are no multiple of 8."""
+    first, second = channels
+    model = nn.Conv2d(first, second, 3, groups=groups, bias=False)
+    (work,) = works(traced(model, (4, first, 16, 16)))
+    assert (work.is_uneven_group, work.is_unaligned) == (uneven, unaligned)
+    work = replace(work, is_channels_last=True)
+    plain = replace(work, is_uneven_group=False, is_unaligned=False)
+    c, rates = MODEL.coefficients, MODEL.rates(work)
+    slower = kernel_time(work.kind, work, rates, c).compute
+    assert (slower > kernel_time(work.kind, plain, rates, c).compute) is (uneven or unaligned)
+
+
+def test_a_convolution_copies_no_operand_that_takes_longer_than_a_kernel_for_its_layout() -> None:
+    work = replace(works(traced(nn.Conv2d(64, 64, 1, bias=False), IMAGES))[0], copied_bytes=0.0)
+    rates, c = MODEL.rates(work), MODEL.coefficients
+    bare = kernel_time(work.kind, work, rates, c).compute
+    copied = kernel_time(work.kind, replace(work, copied_bytes=1e12), rates, c).compute
+    assert copied == pytest.approx(bare * (1 + c["convolution.native"] * rates.copies_layout))
+
+
+def test_a_depthwise_window_beyond_5_has_no_kernel_of_its_own() -> None:
+    c = {**MODEL.coefficients, "depthwise.begin": 0.0}
+    steps = []
+    for side in (5, 7):
+        model = nn.Conv2d(64, 64, side, padding=side // 2, groups=64, bias=False)
+        (work,) = works(traced(model, IMAGES))
+        seconds = kernel_time(work.kind, work, MODEL.rates(work), c).compute
+        steps.append(seconds / side**2)
+    assert steps[1] / steps[0] == pytest.approx(c["depthwise.any_size"])
+
+
 @pytest.mark.parametrize("kind", [Kind.ELEMENTWISE, Kind.BATCH_NORM, Kind.REDUCTION, Kind.NORM])
 def test_nothing_moves_more_than_the_datasheet_says(kind: Kind) -> None:
     quick = {**MODEL.coefficients, f"{kind}.memory": 9.0, "cache.gain": 0.0}
@@ -143,8 +182,59 @@ def test_element_wise_work_is_fused_by_what_it_reads(
     assert len(of(traced(model, size))) == launches
 
 
+class Gated(nn.Module):
+    """A half of the activation multiplies the other, which a norm reads too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide = nn.Linear(64, 128, bias=False)
+        self.norm = nn.LayerNorm(64)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = nn.functional.gelu(self.wide(x)).chunk(2, dim=-1)
+        return first * self.norm(second)
+
+
+class Padded(nn.Module):
+    """An activation that is padded, and one that a product reads before."""
+
+    def __init__(self, *, is_read: bool) -> None:
+        super().__init__()
+        self.is_read = is_read
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(x)
+        product = x @ x if self.is_read else x.sum()
+        return nn.functional.pad(x, (1, 1)).sum() + product.sum()
+
+
+def moved(step: Trace) -> float:
+    return sum(w.nbytes for issue in fused(step, MODEL.coefficients) for w in issue.works)
+
+
+def test_an_activation_is_computed_again_by_each_that_reads_a_part_of_it() -> None:
+    """The product's 128 columns are written and read once; the activation is never written."""
+    rows = 4096
+    step = traced(Gated(), (rows, 64))
+    kernels = [w for issue in fused(step, MODEL.coefficients) for w in issue.works]
+    assert [w.kind for w in kernels] == [Kind.MATMUL, Kind.NORM]
+    product, norm = kernels
+    assert norm.read_bytes == product.written_bytes + 2 * 64 * 4  # and weight and bias
+    assert norm.written_bytes == rows * 64 * 4
+
+
+def test_what_a_product_reads_is_written_for_all() -> None:
+    sizes = [moved(traced(Padded(is_read=read), (1024, 1024))) for read in (False, True)]
+    matrix = 1024 * 1024 * 4
+    assert sizes[1] > sizes[0] + 2.9 * matrix  # written, and read twice by the product
+
+
 def test_no_compiled_step_moves_more_or_lacks_products() -> None:
-    for model, size in ((Residual(), IMAGES), (Joined(), (64, 64)), (Around(), (64, 64))):
+    steps: list[tuple[nn.Module, tuple[int, ...]]] = [
+        (Residual(), IMAGES), (Joined(), (64, 64)), (Around(), (64, 64)), (Gated(), (512, 64)),
+        (Padded(is_read=True), (64, 64)), (Padded(is_read=False), (64, 64)),
+    ]  # fmt: skip
+    for model, size in steps:
         step = traced(model, size)
         eager = works(step)
         compiled = [w for issue in fused(step, MODEL.coefficients) for w in issue.works]

@@ -83,7 +83,7 @@ def _with_method(node: cst.CSTNode, method: cst.BaseStatement) -> cst.CSTNode:
     assert isinstance(node, cst.ClassDef)
     body = node.body
     if not isinstance(body, cst.IndentedBlock):
-        raise NoPatch(f"{node.name.value} is a single line")
+        raise NoPatch(f"the class {node.name.value} is a single line")
     return node.with_changes(body=body.with_changes(body=[*body.body, method]))
 
 

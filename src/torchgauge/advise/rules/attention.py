@@ -33,6 +33,7 @@ _PLUS: Final = (operator.add, operator.iadd, torch.add, "add", "add_")
 _FILLS: Final = (torch.masked_fill, "masked_fill", "masked_fill_")
 _DROPOUTS: Final = (F.dropout, torch.dropout)
 _NAME: Final = "fused_attention"
+_TORCHS: Final = "torch's own module fuses it where need_weights=False"
 _HARDLY_ANY: Final = -1e4
 """Scores so low have no weight; scores that get them by addition have none either."""
 
@@ -93,6 +94,9 @@ class FusedAttention:
         whys: defaultdict[str, list[str]] = defaultdict(list)
         for path in _suspects(subject):
             call = subject.only_call(path)
+            if isinstance(subject.modules[path], nn.MultiheadAttention):
+                whys[_TORCHS].append(path)
+                continue
             if call is None:
                 whys["it is called more than once"].append(path)
                 continue
@@ -248,7 +252,8 @@ def _after(softmax: fx.Node, children: dict[str, nn.Module]) -> tuple[fx.Node, f
     if isinstance(child, nn.Dropout):
         weights, dropout = after, child.p
     elif after.target in _DROPOUTS:
-        given = dict(zip(("p", "training"), after.args[1:], strict=False)) | dict(after.kwargs)
+        passed = zip(("p", "training"), after.args[1:], strict=False)
+        given: dict[str, Any] = dict(passed) | dict(after.kwargs)
         flag = given.get("training", True)
         if not (isinstance(flag, fx.Node) and flag.target == IN_TRAINING):
             raise ValueError("its dropout of the weights does not follow the mode of the module")

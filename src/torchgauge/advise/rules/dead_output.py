@@ -39,7 +39,6 @@ class DeadOutput:
             text=f"leave out {format_number_of(len(found), 'module')} whose result nothing reads",
             why="no operator reads it and the model does not return it",
             where=tuple(found),
-            cost="an attribute that keeps the result for later loses it",
             snippet=tuple(f"# in forward: do not call self.{path}" for path in found[:3]),
             keeps_state=False,
         )
@@ -58,6 +57,8 @@ def _is_dead(subject: Subject, call: ModuleCall) -> bool:
     for storage in call.output_storages:
         is_made_here = trace.storages[storage].op >= call.first_op
         if not is_made_here or storage in trace.calls[0].output_storages:
+            return False
+        if storage in subject.kept:  # on the module, for whoever asks for it later
             return False
         if any(op.index >= call.end_op for op in subject.readers.get(storage, ())):
             return False

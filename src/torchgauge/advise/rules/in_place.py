@@ -73,6 +73,8 @@ def _is_free(subject: Subject, call: ModuleCall) -> bool:
     returned = storage in subject.trace.calls[0].output_storages
     if record.role in _KEPT or returned or storage in op.writes:
         return False
+    if storage in subject.kept:
+        return False
     later = [reader for reader in subject.readers.get(storage, ()) if reader.index > op.index]
     return not later and not _is_viewed_later(subject, storage, op.index)
 

@@ -46,4 +46,3 @@ def made_quickly(kind: type[Kind]) -> type[Kind]:
         namespace=kept,
     )  # fmt: skip
     return cast("type[Kind]", made)
-

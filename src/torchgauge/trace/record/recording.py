@@ -213,7 +213,7 @@ class Recording:
 
     def op_records(self) -> tuple[OpRecord, ...]:
         """Return the ops in order."""
-        return tuple(
+        return tuple([
             OpRecord(
                 index=index,
                 name=facts.name,
@@ -231,7 +231,7 @@ class Recording:
             for index, (
                 facts, args, kwargs, outputs, call, phase, recompute, reads, writes, layouts,
             ) in enumerate(self._ops)
-        )  # fmt: skip
+        ])  # fmt: skip
 
     def call_records(self) -> tuple[ModuleCall, ...]:
         """Return the module calls in order of entry."""

@@ -221,7 +221,7 @@ class ShortWays(ModuleCalls):
                 return NotImplemented
             keys.append(storage_key(value.untyped_storage()))
         old, new = args
-        reads = list(map(self.storages.live.get, keys))
+        reads: list[Any] = list(map(self.storages.live.get, keys))
         if (
             None in reads
             or simulation.values.holds_any(keys)
@@ -236,8 +236,9 @@ class ShortWays(ModuleCalls):
         facts = facts_of(SUM_IN_PLACE if is_in_place else SUM)
         output = old if is_in_place else torch.empty(old.shape, dtype=old.dtype, device=META)
         spec = self.specs.of_dense(old)
-        if is_in_place and reads[1] in self._leaves:
-            self._held[self._leaves[reads[1]]] = keys[0], reads[0], spec
+        held, added = reads
+        if is_in_place and added in self._leaves:
+            self._held[self._leaves[added]] = keys[0], held, spec
         self._note_plain(facts, (spec, spec), (spec,), reads, output, ())
         return output
 

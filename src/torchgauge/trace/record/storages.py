@@ -156,7 +156,7 @@ class StorageTracker:
         """Return one record per storage, in order of appearance."""
         temporary = Role.TEMPORARY
         roles, labels = self._roles, self._labels
-        return tuple(
+        return tuple([
             StorageRecord(
                 index=index,
                 nbytes=nbytes,
@@ -168,17 +168,17 @@ class StorageTracker:
                 code=self._code.get(index, ""),
             )
             for index, (nbytes, op, call) in enumerate(self._facts)
-        )
+        ])  # fmt: skip
 
     def event_records(self) -> tuple[StorageEvent, ...]:
         """Return the births and deaths in order."""
-        return tuple(
+        return tuple([
             StorageEvent(storage=storage, is_free=is_free, op=op)
             for storage, is_free, op in self.events
-        )
+        ])  # fmt: skip
 
     def let_go(self, tensors: list[torch.Tensor], before: torch.Tensor | None = None) -> None:
-        """Let go of tensors that nobody else holds in order: as the last step ``before`` another."""
+        """Let go of tensors in order, where ``before`` is given just before that one is freed."""
         for waiting in list(self._let_go.values()):
             _drop(waiting)
         self._let_go.clear()

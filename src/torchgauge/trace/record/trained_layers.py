@@ -28,7 +28,7 @@ from torchgauge.trace.python.python_calls import Counting
 from torchgauge.trace.record.in_place import SUM_IN_PLACE
 from torchgauge.trace.record.recording import GradientSum, OpenCall
 from torchgauge.trace.record.short_ways import KnownLayer, ShortWays
-from torchgauge.trace.shapes.rule import Args
+from torchgauge.trace.shapes.rule import META, Args
 from torchgauge.trace.torch_internals.autograd import (
     current_autograd_node,
     graph_task,
@@ -80,7 +80,7 @@ class _Stand(NamedTuple):
         call, nodes = self.call, self.call.trained.nodes
         if self.position < len(nodes) - 1:
             shape, dtype = nodes[self.position].made
-            return torch.empty(shape, dtype=dtype, device="meta")
+            return torch.empty(shape, dtype=dtype, device=META)
         output: torch.Tensor = made_as(call.trained.forward[1])
         call.recorder._note_layer(call.trained.forward, output, call.call, call.storages)
         return output
@@ -247,11 +247,10 @@ class TrainedLayers(ShortWays):
                     places.append(tracker.index_of(made, call))
             self._ops.append(
                 (step.facts, step.noted, (), step.specs, call, Phase.BACKWARD, False,
-                 tuple([places[place] for place in step.reads]),
-                 tuple([places[place] for place in step.writes]), step.layouts)
+                 tuple(map(places.__getitem__, step.reads)),
+                 tuple(map(places.__getitem__, step.writes)), step.layouts)
             )  # fmt: skip
             tracker.op += 1
-
 
     def _without_sums(
         self, one: _Call, node: Node, answers: list[torch.Tensor | None], *, may_sum: bool

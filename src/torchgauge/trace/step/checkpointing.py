@@ -119,11 +119,12 @@ class Recomputed:
         return checkpoint(self.forward, *args, use_reentrant=False, **options, **kwargs)
 
     def _contexts(self, norms: list[_BatchNorm]) -> Contexts:
-        first, again = nullcontext(), nullcontext()
+        contexts: Contexts = nullcontext(), nullcontext()
         if self.kept:
-            first, again = keeping(self.kept)
+            contexts = keeping(self.kept)
         elif self.kind is Checkpointing.SELECTIVE:
-            first, again = keeping_what_is_expensive()
+            contexts = keeping_what_is_expensive()
+        first, again = contexts
         return first, _statistics_kept(norms, again) if norms else again
 
 

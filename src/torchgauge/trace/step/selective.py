@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, TypeAlias
 
 import torch
@@ -12,6 +13,7 @@ from torch.utils.checkpoint import CheckpointPolicy, create_selective_checkpoint
 
 from torchgauge.errors import ScenarioError
 from torchgauge.facts.checkpointing import KeptOperator, Place
+from torchgauge.facts.trace import OpRecord
 
 Contexts: TypeAlias = tuple[AbstractContextManager[Any], AbstractContextManager[Any]]
 """Of the first forward, and of the one that computes again."""
@@ -29,7 +31,7 @@ Source: ``_op_sac_save_list`` and the policy of the option ``op`` in torchtitan'
 (2025); ``addmm`` stands for a product with a bias, which torchtitan's models do not have, and the
 CPU's attention for the GPU's."""
 _ATTENTION = "_scaled_dot_product_"
-"""Tagged as drawing random numbers, which these do only with a dropout."""
+"""These are tagged as drawing random numbers, which they do only with a dropout."""
 
 
 def keeping(kept: Sequence[KeptOperator]) -> Contexts:
@@ -73,8 +75,34 @@ def check_kept(place: Place) -> None:
             )
 
 
+def can_be_kept(op: OpRecord) -> bool:
+    """Return whether the outputs of an operator that ran can be kept.
+
+    Not those of one that drew random numbers: where it does not run again, those after it draw
+    other numbers than the first time.
+    """
+    operator = _operator(KeptOperator.of(op.name))
+    if operator is None or operator._schema.is_mutable:
+        return False
+    if torch.Tag.nondeterministic_seeded not in operator.tags:
+        return True
+    names = [argument.name for argument in operator._schema.arguments]
+    if not op.name.startswith(f"aten.{_ATTENTION}") or "dropout_p" not in names:
+        return False
+    number = names.index("dropout_p")
+    dropout = op.args[number] if number < len(op.args) else dict(op.kwargs).get("dropout_p", 0.0)
+    return dropout == 0.0
+
+
+@cache
+def writes_in_place(name: str) -> bool:
+    """Return whether an operator writes into its arguments, by its qualified name."""
+    operator = _operator(KeptOperator.of(name))
+    return operator is None or operator._schema.is_mutable
+
+
 def _operator(kept: KeptOperator) -> torch._ops.OpOverload | None:
-    namespace, name, overload = kept.qualified.split(".")
+    namespace, name, overload = kept.qualified.split(".")[:3]
     packet = getattr(getattr(torch.ops, namespace), name, None)
     found: torch._ops.OpOverload | None = getattr(packet, overload, None)
     return found
@@ -83,7 +111,7 @@ def _operator(kept: KeptOperator) -> torch._ops.OpOverload | None:
 class _Calls:
     """A policy: keep named calls, counted for each operator.
 
-    Up to PyTorch 2.12 the second forward asks the policy again, hence two counts.
+    In PyTorch 2.6 the second forward asks the policy again, hence two counts.
     """
 
     def __init__(self, kept: Sequence[KeptOperator]) -> None:

@@ -41,6 +41,8 @@ class Rates:
     """Streaming multiprocessors."""
     copies_layout: Number
     """Share of NCHW operands that convolutions want copied to channels last."""
+    pads_channels: Number
+    """1 where convolutions pad their channels to whole steps of the tensor cores, else 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,11 @@ class KernelTime:
     total: Number
 
 
+_UNROLLED: Final = 25.0
+"""Elements of the largest window that PyTorch's depthwise kernel has a loop of its own for.
+
+Source: ``aten/src/ATen/native/cuda/DepthwiseConv2d.cu`` (kernels for sides of 5, 3 and 1; that of
+the filter's gradient is the same for all)."""
 _NOTHING: Final = 1e-12
 """Seconds that keep a ratio, and its logarithm, finite."""
 
@@ -101,16 +108,18 @@ def _memory(nbytes: Number, efficiency: Number, rates: Rates, c: Mapping[str, Nu
 def _product(work: Any, rates: Rates, c: Mapping[str, Number], name: str) -> Number:
     """Return the time of a product of tiles.
 
-    Sides are padded to whole tiles; each tile needs time to begin and to end (``prologue``, in
-    elements of the inner side); narrow ones reuse less of what they load (``narrow``); and the
-    last wave of tiles leaves processors idle (``tail``), however the tile's size was chosen.
+    A convolution's channels may be padded. Sides are padded to whole tiles; each tile needs time to
+    begin and to end (``prologue``, in elements of the inner side); narrow ones reuse less of what
+    they load (``narrow``); and the last wave of tiles leaves processors idle (``tail``), however
+    the tile's size was chosen.
     """
-    rows, columns = _up(work.rows, 8.0), _up(work.columns, 8.0)
+    padding = work.padding * rates.pads_channels
+    filter_side = 1.0 * work.is_filter_gradient  # the rows there, else the inner side
+    long, inner = work.rows + padding * filter_side, work.inner + padding * (1.0 - filter_side)
+    rows, columns = _up(long, 8.0), _up(work.columns, 8.0)
     narrow = 1.0 + c[f"{name}.narrow"] / columns + c[f"{name}.narrow"] / rows
-    flops = (
-        2.0 * work.batch * rows * columns * (_up(work.inner, 16.0) + c[f"{name}.prologue"]) * narrow
-    )
-    tiles = work.batch * (-(-work.rows // 128.0)) * (-(-work.columns // 128.0))
+    flops = 2.0 * work.batch * rows * columns * (_up(inner, 16.0) + c[f"{name}.prologue"]) * narrow
+    tiles = work.batch * (-(-long // 128.0)) * (-(-work.columns // 128.0))
     tail = 1.0 + c[f"{name}.tail"] * rates.processors / tiles
     return flops / (rates.compute * c[f"{name}.compute"]) * tail
 
@@ -127,10 +136,14 @@ def _convolution(
     gathered = 1.0 + c["convolution.window"] * (1.0 - 1.0 / work.window)
     groups = c["convolution.grouped"] * c["convolution.grouped_filter"] ** work.is_filter_gradient
     groups = groups * c["convolution.grouped_last"] ** work.is_channels_last
+    is_uneven = work.is_uneven_group * work.is_channels_last
+    groups = groups * c["convolution.grouped_uneven"] ** is_uneven
     grouped = 1.0 + groups * (1.0 - 1.0 / work.batch)
     product = _product(work, rates, c, "convolution") * gathered * grouped
     product = product * _gradient(work, c, "convolution")
-    return product + copied * rates.copies_layout, memory
+    product = product * c["convolution.unaligned"] ** work.is_unaligned
+    native = product * c["convolution.native"]
+    return product + _smallest(copied, native) * rates.copies_layout, memory
 
 
 def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
@@ -141,7 +154,9 @@ def _recurrent(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tup
 
 def _depthwise(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     """A thread per pixel and channel: it begins, then goes over the window."""
-    steps = work.flops + 2.0 * c["depthwise.begin"] * work.elements
+    is_general = (work.window > _UNROLLED) * (1.0 - work.is_filter_gradient)
+    window = work.flops * c["depthwise.any_size"] ** is_general
+    steps = window + 2.0 * c["depthwise.begin"] * work.elements
     steps = steps * _gradient(work, c, "depthwise") / c["depthwise.compute"]
     last = work.flops + 2.0 * c["depthwise_last.begin"] * work.elements
     last = last * _gradient(work, c, "depthwise") / c["depthwise_last.compute"]
@@ -187,6 +202,12 @@ def _indexed(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tu
     return index, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
 
 
+def _norm(_: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
+    """Sums go through the threads of a row, and each element is scaled in float32."""
+    steps = work.elements * c["norm.steps"] / rates.vector
+    return steps, _memory(work.nbytes, c["norm.memory"], rates, c)
+
+
 def _pooling(kind: Kind, work: Any, rates: Rates, c: Mapping[str, Number]) -> tuple[Number, Number]:
     steps = work.elements * (c["index.steps"] + c["pooling.steps"] * work.window)
     return steps / rates.vector, _memory(work.nbytes, c[f"{kind}.memory"], rates, c)
@@ -209,6 +230,7 @@ _FORMULAS: Final[dict[Kind, Formula]] = {
     Kind.ATTENTION: _attention,
     Kind.BROADCAST: _indexed,
     Kind.COPY: _indexed,
+    Kind.NORM: _norm,
     Kind.POOLING: _pooling,
     Kind.RECURRENT: _recurrent,
     Kind.UPSAMPLING: _upsampling,

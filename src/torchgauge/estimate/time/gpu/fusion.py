@@ -3,10 +3,12 @@
 Operators join in one kernel where one reads what the other makes, both go over as many elements,
 and no third stands between them. Products, convolutions and attention stay kernels of their own
 (Inductor calls cuBLAS and cuDNN), but a convolution's bias is added by who reads its result. A
-fused kernel reads what comes from outside once and writes what is needed outside.
+fused kernel reads what comes from outside once and writes what is needed outside. Element-wise
+results that no product needs are never written: each kernel that needs them computes them again.
 
 Source: PyTorch, ``torch/_inductor/scheduler.py`` (``can_fuse``: no intermediate user, equal
-numbers of elements, reductions with their producers and consumers) and
+numbers of elements, reductions with their producers and consumers), ``torch/_inductor/ir.py``
+(``StorageBox.should_realize_on_reuse``: what is computed again) and
 ``torch/_inductor/kernel/conv.py`` (``convolution``: the bias).
 
 Assumes: one graph, no breaks; default mode, without CUDA graphs.
@@ -14,8 +16,8 @@ Assumes: one graph, no breaks; default mode, without CUDA graphs.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from torchgauge.estimate.compute.formulas.arguments import argument
@@ -32,11 +34,20 @@ _AVERAGE = {"grouped": 1.358, "small": 0.783, "in_out": 0.725, "default": 0.823}
 """Time with channels last, of NCHW, by the kind of convolution. Source: PyTorch,
 ``torch/_inductor/graph.py`` (``decide_layout_opt``)."""
 _FEW_CHANNELS, _NODES_PER_CONVOLUTION = 64, 300
+_MOST_SOURCES = 8, 4
+"""Tensors that an element is computed again from, for one user and for several; of more, it is
+written. Source: PyTorch, ``torch/_inductor/config.py`` (``realize_acc_reads_threshold``,
+``realize_reads_threshold``)."""
 
 FUSABLE = frozenset(
     {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.NORM, Kind.REDUCTION,
      Kind.SCALAR, Kind.INDEXING, Kind.BATCH_NORM, Kind.POOLING, Kind.UPSAMPLING}
 )  # fmt: skip
+_ELEMENTWISE = frozenset(
+    {Kind.ELEMENTWISE, Kind.BROADCAST, Kind.CAST, Kind.COPY, Kind.SCALAR, Kind.BATCH_NORM}
+)
+_Sources = dict[int, float]
+"""Storages, and the bytes of each that a whole result is computed from."""
 
 
 @dataclass(slots=True, eq=False)
@@ -48,21 +59,23 @@ class _Group:
     elements: float
     ops: list[OpRecord] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
-    read: dict[int, int] = field(default_factory=dict)
-    """Bytes of the storages that come from outside."""
+    read: dict[int, float] = field(default_factory=dict)
+    """Bytes of the storages that come from outside, of parts that are read: at most all."""
     made: dict[int, int] = field(default_factory=dict)
     ancestors: int = 0
     """The groups that it needs, a bit for each."""
     bits: int = 0
     """Its own, and those of the groups that it absorbed."""
+    computes: bool = False
+    """It computes again what others make too."""
 
     def __post_init__(self) -> None:
         self.bits = 1 << self.number
 
-    def add(self, op: OpRecord, work: Work) -> None:
-        for index, tensor in zip(op.reads, given_tensors(op), strict=False):
+    def add(self, op: OpRecord, work: Work, sources: _Sources) -> None:
+        for index, nbytes in sources.items():
             if index not in self.made:
-                self.read[index] = max(self.read.get(index, 0), tensor.nbytes)
+                self.read[index] = self.read.get(index, 0.0) + nbytes
         for index, tensor in zip(op.writes, op.outputs, strict=False):
             self.made[index] = max(self.made.get(index, 0), tensor.nbytes)
         self.ops.append(op)
@@ -76,16 +89,22 @@ class _Group:
         self.works.extend(other.works)
         self.bits |= other.bits
         self.ancestors = (self.ancestors | other.ancestors) & ~self.bits
+        self.computes |= other.computes
 
 
 class _Graph:
     """The kernels of a compiled step, made operator by operator."""
 
-    def __init__(self) -> None:
+    def __init__(self, users: Mapping[tuple[int, int], int]) -> None:
+        self.users = users
         self.count = 0
         self.groups: dict[int, _Group] = {}
         self.makers: dict[int, _Group] = {}
         """The group that made a storage last."""
+        self.recipes: dict[int, tuple[Phase, int, Mapping[int, float]]] = {}
+        """What is computed again where it is needed: its phase, its bytes, what it needs."""
+        self.computed: set[tuple[int, int]] = set()
+        """Storages and the operators that compute them again."""
 
     def add(self, op: OpRecord, works: tuple[Work, ...], *, makes: bool = True) -> None:
         """Put an operator into the group of what it reads, if that is possible, or a new one."""
@@ -106,10 +125,42 @@ class _Graph:
             self.groups[self.count] = joined
             self.count += 1
         joined.ancestors |= needed & ~joined.bits
-        joined.add(op, work)
+        if work.kind not in FUSABLE or work.kind is Kind.POOLING:
+            for index in op.reads:  # it is written, for whoever needs it
+                self.recipes.pop(index, None)
+        joined.add(op, work, self._sources(op, joined))
         joined.works.extend(works[1:])
-        for index in op.writes if makes else ():
-            self.makers[index] = joined
+        if makes:
+            self.makers.update(dict.fromkeys(op.writes, joined))
+            self._note(op, work)
+
+    def _sources(self, op: OpRecord, group: _Group) -> _Sources:
+        """Return what a kernel reads for an operator, beyond what it computes again."""
+        found: _Sources = {}
+        for index, tensor in zip(op.reads, given_tensors(op), strict=False):
+            recipe = self.recipes.get(index)
+            if recipe is None or index in group.made or recipe[0] is not op.phase:
+                found[index] = found.get(index, 0.0) + tensor.nbytes
+                continue
+            self.computed.add((index, op.index))
+            group.computes = True
+            share = min(1.0, tensor.nbytes / max(1, recipe[1]))
+            for source, nbytes in recipe[2].items():
+                found[source] = found.get(source, 0.0) + share * nbytes
+        return found
+
+    def _note(self, op: OpRecord, work: Work) -> None:
+        """Remember of what an operator's result can be computed again."""
+        sources: _Sources = {}
+        for index, tensor in zip(op.reads, given_tensors(op), strict=False):
+            _, nbytes, known = self.recipes.get(index, (op.phase, 0, {index: tensor.nbytes}))
+            share = min(1.0, tensor.nbytes / nbytes) if nbytes else 1.0
+            sources |= {source: share * size for source, size in known.items()}
+        for index, tensor in zip(op.writes, op.outputs, strict=False):
+            most = _MOST_SOURCES[self.users[op.index, index] > 1]
+            self.recipes.pop(index, None)
+            if work.kind in _ELEMENTWISE and len(sources) <= most and index not in sources:
+                self.recipes[index] = op.phase, tensor.nbytes, sources
 
     def _joins(self, op: OpRecord, work: Work, group: _Group, makers: Mapping[int, _Group]) -> bool:
         if group.phase is not op.phase or group.works[0].kind not in FUSABLE:
@@ -137,7 +188,7 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
     """Yield what the CPU issues of a compiled step, in order."""
     launch = c["dispatch.compiled_us"] * 1e-6
     channels_last = chooses_channels_last(trace)
-    graph = _Graph()
+    graph = _Graph(_users(trace))
     for op in trace.ops:
         works = kernels_of(op)
         if not works or is_first_step_only(trace, op) or is_on_host(trace, op):
@@ -147,9 +198,13 @@ def fused(trace: Trace, c: Mapping[str, float]) -> Iterator[Issue]:
             graph.add(op, works[:1], makes=False)
             works = works[1:]
         graph.add(op, works)
-    last_use = _last_use(trace)
+    readers = _readers(trace, graph.computed)
+    elsewhere = {index for index, _ in graph.computed}
     for group in sorted(graph.groups.values(), key=lambda group: group.ops[-1].index):
-        works = tuple(group.works) if len(group.ops) == 1 else (_kernel(group, last_use),)
+        works = tuple(group.works)
+        changed = len(group.ops) > 1 or group.computes or group.made.keys() & elsewhere
+        if changed and works[0].kind in FUSABLE:
+            works = _kernel(group, trace, readers, elsewhere)
         yield Issue(op=group.ops[-1], works=works, dispatch_seconds=launch * len(works))
 
 
@@ -194,12 +249,31 @@ def _as_compiled(work: Work, *, channels_last: bool) -> Work:
     return work
 
 
-def _last_use(trace: Trace) -> dict[int, list[int]]:
-    """Return the ops that read each storage; what outlives the step counts as read after it."""
+def _running(trace: Trace) -> Iterator[OpRecord]:
+    """Yield the operators that run kernels: a view only names what it reads."""
+    return (op for op in trace.ops if not op.is_view)
+
+
+def _users(trace: Trace) -> Counter[tuple[int, int]]:
+    """Count the operators that read a result: keys are its maker and its storage."""
+    makers: dict[int, int] = {}
+    found: Counter[tuple[int, int]] = Counter()
+    for op in _running(trace):
+        found.update((makers[index], index) for index in set(op.reads) if index in makers)
+        makers.update(dict.fromkeys(op.writes, op.index))
+    return found
+
+
+def _readers(trace: Trace, computed: Collection[tuple[int, int]]) -> dict[int, list[int]]:
+    """Return the ops that read each storage; what outlives the step counts as read after it.
+
+    Those that compute it again do not read it.
+    """
     found: dict[int, list[int]] = defaultdict(list)
-    for op in trace.ops:
+    for op in _running(trace):
         for index in op.reads:
-            found[index].append(op.index)
+            if (index, op.index) not in computed:
+                found[index].append(op.index)
     freed = {event.storage for event in trace.events if event.is_free}
     for storage in trace.storages:
         if storage.index not in freed:
@@ -207,21 +281,26 @@ def _last_use(trace: Trace) -> dict[int, list[int]]:
     return found
 
 
-def _kernel(group: _Group, readers: Mapping[int, list[int]]) -> Work:
-    """Return the kernel that a group becomes."""
+def _kernel(
+    group: _Group, trace: Trace, readers: Mapping[int, list[int]], elsewhere: set[int]
+) -> tuple[Work, ...]:
+    """Return the kernel that a group becomes: none if others compute all that it makes."""
     kinds = {work.kind for work in group.works}
     largest = max(group.works, key=lambda work: work.nbytes)
     inside = {op.index for op in group.ops}
-    written = sum(
-        nbytes
-        for index, nbytes in group.made.items()
-        if index in group.ops[-1].writes or not inside.issuperset(readers[index])
-    )
-    return Work(
-        kind=next((kind for kind in (Kind.NORM, Kind.REDUCTION) if kind in kinds), largest.kind),
-        dtype=largest.dtype,
-        elements=max(work.elements for work in group.works),
-        window=max(work.window for work in group.works),
-        read_bytes=float(sum(group.read.values())),
-        written_bytes=float(written),
+    last = set(group.ops[-1].writes) - elsewhere
+    needed = [i for i in group.made if i in last or not inside.issuperset(readers[i])]
+    if not needed:
+        return ()
+    read = (min(nbytes, trace.storages[index].nbytes) for index, nbytes in group.read.items())
+    kind = next((kind for kind in (Kind.NORM, Kind.REDUCTION) if kind in kinds), largest.kind)
+    return (
+        Work(
+            kind=kind,
+            dtype=largest.dtype,
+            elements=max(work.elements for work in group.works),
+            window=max(work.window for work in group.works),
+            read_bytes=float(sum(read)),
+            written_bytes=float(sum(group.made[index] for index in needed)),
+        ),
     )

@@ -27,6 +27,8 @@ class Work:
     """Products of that size; groups of a convolution."""
     window: float = 1.0
     """Elements of a convolution's filter per channel: 9 for 3 × 3."""
+    padding: float = 0.0
+    """What the filter's elements of a convolution grow by where channels are padded."""
     copied_bytes: float = 0.0
     """Read and written to bring operands into another layout and back, where that is done."""
     is_convolution: bool = False
@@ -39,6 +41,10 @@ class Work:
     """A convolution's, for its filter."""
     is_channels_last: bool = False
     """A convolution's input has its channels last."""
+    is_uneven_group: bool = False
+    """A convolution's groups have 24, 40, 56 … channels: more than 8, and no multiple of 16."""
+    is_unaligned: bool = False
+    """A convolution's channels, in or out, are no multiple of 8: they are copied to be one."""
     is_portable: bool = False
     """Multiplies with the instructions of earlier architectures too, not with the newest alone."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import sqrt
 
 from torchgauge.facts.loop.advice import (
     Advice,
@@ -256,7 +257,7 @@ def _table(advice: Advice) -> Table:
 def _worth(name: str, advice: Advice) -> int:
     """Return how long a column is kept: that in which least changes goes first."""
     changes = [min(abs(item.gain(name)), 1.0) for item in advice.suggestions]
-    return 80 + round(14 * sum(changes) / len(changes))
+    return 80 + round(14 * sqrt(sum(changes) / len(changes)))  # small shares differ too
 
 
 def _patch(patch: Patch | None) -> Iterator[tuple[str, str]]:
