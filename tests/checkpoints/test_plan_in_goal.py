@@ -109,8 +109,9 @@ def test_every_trace_is_told_once(found):
 
 def test_the_page_shows_the_code_of_the_step(found):
     page = written(found[0])
-    assert "Step 2: recompute 7 chosen modules in the backward" in page
-    assert "14.6 % more FLOPs" in page and "from torch.utils.checkpoint import checkpoint" in page
+    change = found[0].path[-1].change
+    assert f"Step 2: {change.text}" in page and f"costs  {change.cost}" in page
+    assert "from torch.utils.checkpoint import" in page
     with spoken("zh"):
         chinese = written(found[0])
     assert "第 2 步" in chinese
