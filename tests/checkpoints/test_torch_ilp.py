@@ -18,7 +18,11 @@ from torch_ilp import Choice, TorchProgram
 import torchgauge as tg
 from torchgauge.models.spec import build_model, parse_model_spec
 
-pytestmark = [pytest.mark.models]
+pytestmark = [
+    pytest.mark.models,
+    # PyTorch's own calls of PuLP 3
+    pytest.mark.filterwarnings("ignore:.*PuLP 4.0:DeprecationWarning"),
+]
 
 FLOPS = "totals.total_flops"
 PEAK = "memory.peak_allocated_bytes"
