@@ -18,7 +18,11 @@ from torch_ilp import Choice, TorchProgram
 import torchgauge as tg
 from torchgauge.models.spec import build_model, parse_model_spec
 
-pytestmark = [pytest.mark.models]
+pytestmark = [
+    pytest.mark.models,
+    # PyTorch's own calls of PuLP 3
+    pytest.mark.filterwarnings("ignore:.*PuLP 4.0:DeprecationWarning"),
+]
 
 FLOPS = "totals.total_flops"
 PEAK = "memory.peak_allocated_bytes"
@@ -33,8 +37,8 @@ MODELS = {
     "torchvision:squeezenet1_0": IMAGES,
     "torchvision:vit_b_16": IMAGES,
     f"hf:llama({_LLAMA})": TOKENS,
-    f"hf:qwen2({_LLAMA})": TOKENS,
-    f"hf:mistral({_LLAMA})": TOKENS,
+    f"hf:opt({_SMALL},ffn_dim=1024,word_embed_proj_dim=256,use_cache=False)": TOKENS,
+    f"hf:gpt_neox({_SMALL},intermediate_size=1024,use_cache=False)": TOKENS,
     f"hf:bert({_SMALL},intermediate_size=1024)": TOKENS,
     "hf:gpt2(n_embd=256,n_layer=6,n_head=4,vocab_size=512,use_cache=False)": TOKENS,
 }

@@ -36,6 +36,8 @@ def seconds_of(model: Any, size: tuple[int, ...], **options: Any) -> float:
         ((3, 224, 224), {}, 10),
         # each of some twenty traces has two thousand operators, an optimizer and an allocator
         ((32, 3, 224, 224), {"device": "T4", **TRAINING}, 20),
+        # a goal that checkpoints have to be planned for, in eight more
+        ((32, 3, 224, 224), {"device": "T4", "goal": "memory:2GB", **TRAINING}, 20),
     ],
 )
 def test_resnet50(size: tuple[int, ...], options: dict[str, Any], limit: float) -> None:
