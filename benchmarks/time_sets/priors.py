@@ -80,7 +80,7 @@ PRIORS: dict[str, Prior] = {
                                 meaning="time that gathering a large window adds to 1 x 1"),
     "convolution.grouped": Prior(expected=0.3, spread=0.7,
                                  meaning="time that groups add to products of their size"),
-    "convolution.grouped_filter": Prior(expected=3.0, spread=0.5,
+    "convolution.grouped_filter": Prior(expected=4.5, spread=0.5,
                                         meaning="the same for the filter's gradient, of that"),
     "convolution.grouped_last": Prior(expected=1.5, spread=0.5,
                                       meaning="the same with channels last, of that"),
